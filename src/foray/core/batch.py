@@ -1,0 +1,66 @@
+"""The one form in which tokens reach a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens and what each token is worth. B rows, T positions; rows are padded on the right.
+
+    ``targets[b, t]`` is predicted from ``tokens[b, : t + 1]``; positions of weight 0 are not scored. The loss is
+    sum(weight x loss a token) / ``denominator``, with the denominator counted over the whole (global) batch.
+    """
+
+    tokens: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64
+    weight: Tensor  # (B, T) float32
+    advantage: Tensor  # (B, T) float32
+    behaviour: Tensor  # (B, T) float32, log-probabilities at sampling
+    denominator: float
+    temperature: float = 1.0
+    reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
+
+    @property
+    def rows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    def select(self, rows: Tensor) -> Batch:
+        """The given rows, cut to their longest scored position; same denominator."""
+        used = (self.weight[rows] != 0).any(0).nonzero()
+        end = int(used[-1]) + 1 if len(used) else 1
+        names = ("tokens", "targets", "weight", "advantage", "behaviour")
+        cut = {name: getattr(self, name)[rows, :end] for name in names}
+        reference = None if self.reference is None else self.reference[rows, :end]
+        return Batch(**cut, denominator=self.denominator, temperature=self.temperature, reference=reference)
+
+
+def from_rows(
+    prompts: list[list[int]],
+    completions: list[list[int]],
+    weight: list[float],
+    denominator: float,
+    *,
+    advantage: list[float] | None = None,
+    behaviour: list[list[float]] | None = None,
+    temperature: float = 1.0,
+) -> Batch:
+    """A batch that scores each row's completion tokens, with one weight and one advantage a row."""
+    B = len(prompts)
+    T = max((len(p) + len(c) - 1 for p, c in zip(prompts, completions)), default=1)
+    tokens, targets = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.long)
+    w, a, old = torch.zeros(B, T), torch.zeros(B, T), torch.zeros(B, T)
+    for b, (prompt, completion) in enumerate(zip(prompts, completions)):
+        row = torch.tensor(prompt + completion, dtype=torch.long)
+        start, end = len(prompt) - 1, len(row) - 1
+        tokens[b, :end], targets[b, :end] = row[:-1], row[1:]
+        w[b, start:end] = weight[b]
+        if advantage is not None:
+            a[b, start:end] = advantage[b]
+        if behaviour is not None:
+            old[b, start:end] = torch.tensor(behaviour[b], dtype=torch.float32)
+    return Batch(tokens, targets, w, a, old, denominator, temperature)

@@ -1,0 +1,78 @@
+"""Files that are either whole or detectably not: atomic writes, and folders sealed by a list of checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+SEAL = "DONE"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Writes beside the target and renames, so that a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); delete its folder and run again") from None
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """All rows of a JSON Lines file. Raises ValueError naming file and line."""
+    rows = []
+    with open(path, encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as e:
+                    raise ValueError(f"{path}, line {number}: not JSON ({e.msg})") from None
+    return rows
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def seal(folder: Path, **facts: Any) -> None:
+    """Declares a folder complete: writes ``DONE`` last, with the SHA-256 of every file below."""
+    files = {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SEAL}
+    write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1) + "\n")
+
+
+def sealed(folder: Path) -> bool:
+    return (folder / SEAL).exists()
+
+
+def verify(folder: Path, under: str = "") -> None:
+    """Raises ValueError naming the first file (of those whose path starts with ``under``) that is not as sealed."""
+    if not sealed(folder):
+        raise ValueError(f"{folder} is incomplete: it has no {SEAL}")
+    for name, expected in read_json(folder / SEAL)["files"].items():
+        if name.startswith(under):
+            path = folder / name
+            if not path.exists():
+                raise ValueError(f"{path} is missing; delete {folder} and run again")
+            if digest(path) != expected:
+                raise ValueError(f"{path} is damaged (its checksum has changed); delete {folder} and run again")
+
+
+def replace_folder(folder: Path) -> Path:
+    """An empty folder in place of whatever was there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,100 @@
+"""Losses and advantages as plain functions of tensors, one value a token; no string selects a branch inside a loss.
+
+Shapes: N scored tokens, P problems, G completions a problem (group size). A loss returns (N,) values; the trainer sums
+weight x value over the batch and divides by the batch's one denominator, so token, sequence and constant normalisation
+differ in data only. Tensor methods are used throughout, so that this module (which specs name) imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a loss may use of N scored tokens, each (N,).
+
+    ``logprobs``: of the targets under the current weights, at the batch's temperature. ``log_z``: log-partition of the
+    logits. ``behaviour``: log-probabilities at sampling. The last three are zero where they mean nothing.
+    """
+
+    logprobs: Tensor
+    log_z: Tensor
+    advantage: Tensor
+    behaviour: Tensor
+    reference: Tensor
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """-log p(target), plus ``z_loss`` x log_z^2 (OLMo 2: 1e-5)."""
+
+    z_loss: float = 0.0
+
+    def __call__(self, s: Scored) -> Tensor:
+        loss = -s.logprobs
+        return loss + self.z_loss * s.log_z.square() if self.z_loss else loss
+
+    def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:
+        """Which positions (B, T) can have a gradient; the trainer skips rows without any."""
+        return weight != 0
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """The clipped surrogate of PPO on group-relative advantages (GRPO, arXiv 2402.03300, equation 3).
+
+    The ratio is clipped to [1 - clip_low, 1 + clip_high] (asymmetric: DAPO). ``kl`` weighs the k3 estimate of
+    KL(policy || reference), r - 1 - log r with r = reference / policy; the reference is the stage's first weights.
+    """
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.clip_low <= 1 and self.clip_high >= 0 and self.kl >= 0):
+            raise ValueError(f"clip_low must lie in [0, 1], clip_high and kl must be >= 0: {self}")
+
+    def __call__(self, s: Scored) -> Tensor:
+        ratio = (s.logprobs - s.behaviour).exp()
+        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
+        loss = -(ratio * s.advantage).minimum(clipped * s.advantage)
+        return loss + self.kl * kl_k3(s) if self.kl else loss
+
+    def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:
+        """Without a KL term a token of zero advantage adds exactly nothing (law 6)."""
+        return weight != 0 if self.kl else (weight != 0) & (advantage != 0)
+
+
+def kl_k3(s: Scored) -> Tensor:
+    """Schulman's k3 estimate of KL(policy || reference) a token (http://joschu.net/blog/kl-approx.html). (N,)"""
+    log_r = s.reference - s.logprobs
+    return log_r.exp() - 1 - log_r
+
+
+def clipped_fraction(s: Scored, objective: PolicyGradient) -> Tensor:
+    """Share of tokens whose gradient the clip removes. Scalar."""
+    ratio = (s.logprobs.detach() - s.behaviour).exp()
+    high = (ratio > 1 + objective.clip_high) & (s.advantage > 0)
+    low = (ratio < 1 - objective.clip_low) & (s.advantage < 0)
+    return (high | low).float().mean()
+
+
+def group_advantages(rewards: NDArray[np.float64], divide_by_std: bool) -> NDArray[np.float64]:
+    """Reward less the group's mean, over the group's unbiased standard deviation + 1e-4 when asked. (P, G) -> (P, G)
+
+    Exactly zero where all rewards of a group are equal: rounding of the mean must not pass for a signal.
+    """
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    if divide_by_std:
+        centred = centred / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4)
+    equal = rewards.max(axis=1, keepdims=True) == rewards.min(axis=1, keepdims=True)
+    return np.where(equal, 0.0, centred)

@@ -1,0 +1,24 @@
+"""The unbiased pass@k estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def pass_at_k(correct: ArrayLike, samples: ArrayLike, k: int) -> NDArray[np.float64]:
+    """Probability that at least one of k of a problem's n samples is correct: 1 - C(n-c, k) / C(n, k). (P,) -> (P,)
+
+    Unbiased for samples drawn independently (Chen et al. 2021, arXiv 2107.03374, equation 1). Raises ValueError when
+    k exceeds a problem's samples.
+    """
+    c = np.asarray(correct, dtype=np.int64)
+    n = np.broadcast_to(np.asarray(samples, dtype=np.int64), c.shape)
+    if k < 1 or (n < k).any():
+        raise ValueError(f"pass@{k} needs at least {k} samples a problem; there are {int(n.min()) if n.size else 0}")
+    if (c < 0).any() or (c > n).any():
+        raise ValueError("the number of correct samples must lie between 0 and the number of samples")
+    i = np.arange(k)
+    # C(n-c, k) / C(n, k) as a product of k ratios: no large binomials; a factor <= 0 means fewer than k wrong samples.
+    factors = np.clip((n - c)[..., None] - i, 0, None) / (n[..., None] - i)
+    return 1.0 - factors.prod(axis=-1)

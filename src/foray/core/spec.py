@@ -1,0 +1,195 @@
+"""Specs are frozen dataclasses: their canonical JSON, their content hash, and overrides typed by a user.
+
+A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
+such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError(message) unless the condition holds: how specs refuse impossible values."""
+    if not condition:
+        raise ValueError(message)
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON data for a spec; dataclasses carry their class name as ``type``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        out: dict[str, Any] = {"type": type(value).__name__}
+        for f in dataclasses.fields(value):
+            if f.metadata.get("hash", True):
+                out[f.name] = to_json(getattr(value, f.name))
+        fingerprint = getattr(value, "fingerprint", None)
+        if callable(fingerprint):
+            out["fingerprint"] = fingerprint()
+        return out
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    raise ValueError(f"a spec cannot hold {value!r}: use numbers, strings, tuples, dicts or frozen dataclasses")
+
+
+def canonical(value: Any) -> str:
+    """One JSON text for equal specs, whatever the order of dict keys."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_hash(value: Any) -> str:
+    """16 hexadecimal digits of SHA-256 over the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A clause for error messages: the nearest valid name, and all of them when they are few."""
+    options = list(valid)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    listed = f" (valid: {', '.join(options)})" if len(options) <= 16 else ""
+    return (f"; did you mean {close[0]!r}?" if close else "") + listed
+
+
+def override(spec: S, assignment: str) -> S:
+    """A copy of ``spec`` with one setting changed, as in ``pretrain.lr=1e-3``.
+
+    Levels may be left out where what remains is unambiguous: ``pretrain.lr`` finds ``pretrain.stream.optimizer.lr``.
+    Raises ValueError with the nearest valid name, or with what the setting expects.
+    """
+    path, sep, text = assignment.partition("=")
+    if not sep or not path:
+        raise ValueError(f"--set {assignment}: write it as key=value, for example pretrain.lr=1e-3")
+    return typing.cast(S, _set(spec, path.strip().split("."), text.strip(), path.strip()))
+
+
+def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
+    head, rest = parts[0], parts[1:]
+    children = _children(node)
+    if head not in children:
+        found = _descend(node, head)
+        if len(found) > 1:
+            ways = " or ".join(".".join([*way, head]) for way in found)
+            raise ValueError(f"--set {full}: {head!r} is ambiguous, write {ways}")
+        if not found:
+            names = sorted({*children, *_all_names(node)}) if not children else list(children)
+            deeper = difflib.get_close_matches(head, sorted(_all_names(node)), n=1, cutoff=0.75)
+            hint = nearest(head, names) if not deeper else f"; did you mean {deeper[0]!r}?"
+            raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
+        return _set(node, [*found[0], head, *rest], text, full)
+    value = children[head]
+    if rest:
+        new = _set(value, rest, text, full)
+    else:
+        new = _parse(text, _annotation(node, head), value, full)
+    try:
+        if dataclasses.is_dataclass(node) and not isinstance(node, type):
+            return dataclasses.replace(node, **{head: new})
+    except ValueError as e:  # the spec's own check of its values: say which setting it came from
+        raise ValueError(f"--set {full}={text}: {e}") from None
+    if isinstance(node, dict):
+        return {**node, head: new}
+    items = list(node)
+    items[int(head)] = new
+    return tuple(items)
+
+
+def _children(node: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return {f.name: getattr(node, f.name) for f in dataclasses.fields(node) if f.init}
+    if isinstance(node, dict):
+        return {str(k): v for k, v in node.items()}
+    if isinstance(node, tuple | list):
+        return {str(i): v for i, v in enumerate(node)}
+    return {}
+
+
+def _descend(node: Any, name: str) -> list[list[str]]:
+    """The shallowest paths below ``node`` that lead to a child called ``name``."""
+    level: list[tuple[list[str], Any]] = [([], node)]
+    while level:
+        found = [path for path, n in level if name in _children(n)]
+        if found:
+            return found
+        level = [([*path, k], v) for path, n in level for k, v in _children(n).items() if _children(v)]
+    return []
+
+
+def _all_names(node: Any) -> set[str]:
+    children = _children(node)
+    return {k for k in children if not k.isdigit()}.union(*(_all_names(v) for v in children.values()))
+
+
+def _annotation(node: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(node):
+        cls = node if isinstance(node, type) else type(node)
+        return typing.get_type_hints(cls).get(name, Any)
+    return type(_children(node)[name])
+
+
+def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if isinstance(current, tuple) and not isinstance(value, list):
+        value = [_literal(part) for part in text.split(",")] if text else []
+    ok, typed = _coerce(value, annotation)
+    if not ok and not isinstance(value, str):
+        ok, typed = _coerce(text, annotation)
+    if not ok:
+        want = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
+        raise ValueError(f"--set {full}={text}: expected {want}, for example {current!r}")
+    return typed
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.strip()
+
+
+def _coerce(value: Any, annotation: Any) -> tuple[bool, Any]:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return True, value
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            ok, typed = _coerce(value, option)
+            if ok:
+                return True, typed
+        return False, value
+    if origin is typing.Literal:
+        return value in args, value
+    if origin is tuple or annotation is tuple:
+        if not isinstance(value, list | tuple):
+            return False, value
+        kinds = (args[0],) * len(value) if len(args) == 2 and args[1] is Ellipsis else args or (Any,) * len(value)
+        typed = [_coerce(v, k) for v, k in zip(value, kinds)]
+        return len(kinds) == len(value) and all(ok for ok, _ in typed), tuple(v for _, v in typed)
+    if annotation in (None, type(None)):
+        return value is None, value
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool), value * 1.0 if _number(value) else value
+    if annotation is int:
+        whole = isinstance(value, float) and value.is_integer()
+        return (isinstance(value, int) and not isinstance(value, bool)) or whole, int(value) if whole else value
+    return isinstance(annotation, type) and isinstance(value, annotation), value
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,175 @@
+"""Streams, stages and recipes: every way of training in Foray as data. No torch here.
+
+Stream = Source x Objective x Optimizer     one way of proposing a change of weights
+Stage  = ((weight, Stream), ...), steps     streams side by side, averaged each step
+Recipe = (Stage, Stage, ...)                stages one after another
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.spec import require
+from foray.core.task import Task
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW with decoupled weight decay (Loshchilov & Hutter 2019), gradient clipping and a learning-rate schedule.
+
+    ``warmup`` and the schedule are fractions of the stage's steps. ``final`` is the last learning rate over the peak.
+    Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the embeddings).
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    no_decay: tuple[str, ...] = ("embed_tokens",)
+    clip: float = 1.0
+    warmup: float = 0.0
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    final: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.lr) and self.lr >= 0, f"lr must be a finite number >= 0, not {self.lr}")
+        require(0 <= self.warmup < 1, f"warmup is a fraction of the steps in [0, 1), not {self.warmup}")
+        require(self.clip > 0, f"clip must be > 0 (use a large number for none), not {self.clip}")
+        require(all(0 <= b < 1 for b in self.betas), f"betas must lie in [0, 1), not {self.betas}")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate of update ``step`` (from 0) of ``steps``."""
+        warm = round(self.warmup * steps)
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - warm) / max(1, steps - warm)
+        shape = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
+        return self.lr * (self.final + (1 - self.final) * shape)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Windows of pre-training text, drawn from a mixture; ``mixture`` pairs a weight with a text source."""
+
+    mixture: tuple[tuple[float, Any], ...]
+    batch_size: int = 32
+    length: int = 512
+
+    def __post_init__(self) -> None:
+        require(bool(self.mixture), "a corpus needs at least one source")
+        for weight, source in self.mixture:
+            require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
+        require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")
+        names = [s.name for _, s in self.mixture]
+        require(len(set(names)) == len(names), f"two sources of the mixture share a name: {', '.join(names)}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.length
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Questions with reference solutions; the loss is on the solution only.
+
+    ``solutions="one"`` takes one solution a question, fixed by the seed for every epoch and recipe; ``"all"`` is
+    SFT-Gold, where every (question, solution) pair is a row.
+    """
+
+    task: Task
+    questions: int
+    solutions: Literal["one", "all"] = "one"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        require(self.questions > 0 and self.batch_size > 0, "questions and batch_size must be positive")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Completions sampled from the policy as it stands, graded by the task (GRPO, arXiv 2402.03300).
+
+    Reward = verifier's score + ``format_reward`` if the answer stood in the asked-for format. ``normalise`` chooses the
+    weights and the denominator: ``token`` (DAPO: all completion tokens of the draw), ``sequence`` (GRPO: mean over
+    sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
+    ``updates_per_draw`` slices of whole groups, one for each update.
+    """
+
+    task: Task
+    questions: int
+    prompts: int = 32
+    group_size: int = 8
+    max_new_tokens: int = 96
+    temperature: float = 1.0
+    format_reward: float = 0.1
+    advantage_std: bool = True
+    normalise: Literal["token", "sequence", "constant"] = "token"
+    updates_per_draw: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.questions > 0 and self.prompts > 0, "questions and prompts must be positive")
+        require(
+            self.group_size >= 2, f"group_size must be at least 2: advantages are within a group ({self.group_size})"
+        )
+        require(self.temperature > 0, f"temperature must be > 0 in RL, not {self.temperature}")
+        require(self.max_new_tokens > 0, "max_new_tokens must be positive")
+        require(
+            self.updates_per_draw > 0 and self.prompts % self.updates_per_draw == 0,
+            f"prompts ({self.prompts}) must be a multiple of updates_per_draw ({self.updates_per_draw})",
+        )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One way of proposing a change of weights. ``name`` labels its moments and its metrics."""
+
+    name: str
+    source: Any
+    objective: CrossEntropy | PolicyGradient | Any
+    optimizer: AdamW = field(default_factory=AdamW)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Streams side by side for ``steps`` updates: weights += sum of weight x proposal, all from the same weights."""
+
+    name: str
+    streams: tuple[tuple[float, Stream], ...]
+    steps: int
+
+    def __post_init__(self) -> None:
+        require(bool(self.streams), f"stage {self.name} has no stream")
+        require(self.steps > 0, f"stage {self.name}: steps must be positive, not {self.steps}")
+        for weight, stream in self.streams:
+            ok = math.isfinite(weight) and weight >= 0
+            require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
+        names = [s.name for _, s in self.streams]
+        require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
+
+
+Recipe = tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class PostTraining:
+    """What the recipes are made of: the same questions for SFT and RL, one stream of each, and how long they run."""
+
+    rl: Stream
+    sft: Stream
+    rl_steps: int
+    sft_steps: int
+    weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
+
+    def __post_init__(self) -> None:
+        require(self.rl.source.task == self.sft.source.task, "rl and sft must use the same task")
+        rl, sft = self.rl.source.questions, self.sft.source.questions
+        require(rl == sft, f"SFT and RL must use the same questions: rl has {rl}, sft has {sft}")
+
+
+RecipeFunction = Callable[[PostTraining], Recipe]

@@ -1,0 +1,147 @@
+"""Tokenised text on disk, and windows of it as a function of (seed, step).
+
+A text source is a frozen dataclass with a ``name`` and ``documents(split)``, an iterator that may be endless. A shard
+is its tokens, each document after an end token, in one memory-mapped file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foray.core import rng
+from foray.core.files import read_json, read_jsonl
+from foray.data.tokenizer import TextTokenizer
+
+TextSplit = Literal["train", "validation"]
+
+
+class TextSource(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def documents(self, split: TextSplit) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True)
+class JsonlText:
+    """Documents in one field of a JSON Lines file; every ``holdout``-th document is kept for validation.
+
+    A relative ``path`` lies below ``root``, which the study fills in from its ``data.root`` when empty. The hash is of
+    the file's content, not of where it lies.
+    """
+
+    name: str
+    path: str
+    field: str = "text"
+    holdout: int = 50
+    root: str = ""
+
+    def fingerprint(self) -> str:
+        from foray.core.files import digest
+
+        return digest(self.file)
+
+    @property
+    def file(self) -> Path:
+        file = Path(self.root) / self.path
+        if not file.exists():
+            raise ValueError(f"{file} does not exist; say where the data lies with --set data.root=FOLDER")
+        return file
+
+    def documents(self, split: TextSplit) -> Iterator[str]:
+        for number, row in enumerate(read_jsonl(self.file), 1):
+            if not isinstance(row, dict) or not isinstance(row.get(self.field), str):
+                raise ValueError(f"{self.file}, row {number}: no text in field {self.field!r}")
+            if (number % self.holdout == 0) == (split == "validation"):
+                yield row[self.field]
+
+
+def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:
+    """Tokenises until ``max_tokens`` or the end of the source; returns the number of tokens. Memory: one batch."""
+    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+    total = 0
+    documents = source.documents(split)
+    with open(folder / "tokens.bin", "wb") as f:
+        while total < max_tokens and (texts := list(itertools.islice(documents, 256))):
+            for ids in tokenizer.encode_batch(texts):
+                row = np.array([tokenizer.end_id, *ids], dtype=dtype)[: max_tokens - total]
+                f.write(row.tobytes())
+                total += len(row)
+    if total == 0:
+        raise ValueError(f"text source {source.name} has no {split} documents")
+    meta = {"source": source.name, "split": split, "tokens": total, "dtype": np.dtype(dtype).name}
+    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+    return total
+
+
+class Shard:
+    """Windows of ``length`` inputs and their targets, without overlap of inputs."""
+
+    def __init__(self, folder: Path) -> None:
+        meta = read_json(folder / "meta.json")
+        self.name: str = meta["source"]
+        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
+
+    def windows(self, length: int) -> int:
+        count = (len(self.tokens) - 1) // length
+        if count < 1:
+            raise ValueError(f"text source {self.name} has {len(self.tokens)} tokens: too few for a window of {length}")
+        return count
+
+    def window(self, index: int, length: int) -> NDArray[np.int64]:
+        """(length + 1,) tokens: inputs and, shifted by one, targets."""
+        return self.tokens[index * length : index * length + length + 1].astype(np.int64)
+
+
+def mixed_windows(
+    shards: Mapping[str, Shard],
+    mixture: Sequence[tuple[float, str]],
+    length: int,
+    seed_key: int,
+    first: int,
+    count: int,
+) -> NDArray[np.int64]:
+    """Rows ``first`` to ``first + count`` of an endless shuffled mixture, (count, length + 1).
+
+    Each row's source is drawn by weight; a source's windows come in a random order, each once before any comes again.
+    """
+    weights = np.array([w for w, _ in mixture])
+    names = [name for _, name in mixture]
+    choice, use = _plan(tuple(weights / weights.sum()), seed_key, first + count)
+    rows = []
+    for g in range(first, first + count):
+        shard = shards[names[choice[g]]]
+        epoch, at = divmod(int(use[g]), shard.windows(length))
+        order = _order(seed_key, names[choice[g]], epoch, shard.windows(length))
+        rows.append(shard.window(int(order[at]), length))
+    return np.stack(rows)
+
+
+def _plan(weights: tuple[float, ...], seed_key: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Source of every row, and how often that source was drawn before; grown by doubling so that each step is cheap."""
+    return _plan_of_size(weights, seed_key, 1 << max(10, (rows - 1).bit_length()))
+
+
+@lru_cache(maxsize=4)
+def _plan_of_size(weights: tuple[float, ...], seed_key: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    u = rng.uniform(seed_key, np.arange(rows, dtype=np.uint64))
+    choice = np.searchsorted(np.cumsum(weights)[:-1], u, side="right")
+    use = np.zeros(rows, dtype=np.int64)
+    for s in range(len(weights)):
+        mine = choice == s
+        use[mine] = np.arange(mine.sum())
+    return choice, use
+
+
+@lru_cache(maxsize=64)
+def _order(seed_key: int, name: str, epoch: int, windows: int) -> NDArray[np.int64]:
+    return rng.permutation(rng.key(seed_key, name, epoch), windows)

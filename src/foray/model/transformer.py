@@ -1,0 +1,152 @@
+"""A decoder-only Transformer of the OLMo 2 family. Parameter names are those of Hugging Face's Olmo2ForCausalLM.
+
+Shapes: B batch, T time, D width, H heads, d head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foray.core import rng
+from foray.model.config import ModelConfig
+
+
+class Attend(Protocol):
+    """How queries meet keys and values: (layer, q, k, v), each (B, H, T, d), to (B, H, T, d). Caches are such."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+
+def causal_attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Every position attends to itself and to what came before it."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In fp32 with the weight multiplied before the cast: this is what makes bf16 match transformers bit for bit.
+        h = x.float()
+        h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + self.eps)
+        return (self.weight * h).to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D = config.width
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.q_proj, self.k_proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
+        self.v_proj, self.o_proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
+        self.q_norm, self.k_norm = RMSNorm(D, config.norm_eps), RMSNorm(D, config.norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
+        B, T, D = x.shape
+        split = (B, T, self.heads, self.head_dim)
+        q = self.q_norm(self.q_proj(x)).view(split).transpose(1, 2)  # (B, H, T, d); normalised over all heads at once
+        k = self.k_norm(self.k_proj(x)).view(split).transpose(1, 2)
+        v = self.v_proj(x).view(split).transpose(1, 2)
+        out = attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
+        return self.o_proj(out.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, M = config.width, config.mlp_width
+        self.gate_proj, self.up_proj = nn.Linear(D, M, bias=False), nn.Linear(D, M, bias=False)
+        self.down_proj = nn.Linear(M, D, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn, self.mlp = Attention(config), MLP(config)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_feedforward_layernorm = RMSNorm(config.width, config.norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(x, cos, sin, attend, layer))
+        return x + self.post_feedforward_layernorm(self.mlp(x))
+
+
+class Trunk(nn.Module):
+    """All but the output head. Its attributes carry the names that checkpoints use."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+
+
+class Transformer(nn.Module):
+    """``forward`` gives hidden states; ``lm_head`` turns those that a loss needs into logits."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Trunk(config)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        cos, sin = rope_table(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, tokens: Tensor, positions: Tensor | None = None, attend: Attend = causal_attention) -> Tensor:
+        """Hidden states (B, T, D) of ``tokens`` (B, T). ``positions`` (B, T) defaults to 0 ... T-1."""
+        x = self.model.embed_tokens(tokens)
+        if positions is None:
+            cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]  # (T, d)
+        else:
+            cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)  # (B, 1, T, d)
+        for i, layer in enumerate(self.model.layers):
+            x = layer(x, cos, sin, attend, i)
+        return self.model.norm(x)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V), for tests and one-off uses: a loss should take only the positions it scores."""
+        return self.lm_head(self(tokens))
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+
+def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """cos and sin (context, d) in fp32, rotate-half layout; computed as transformers does, to the last bit."""
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    inverse = 1.0 / (config.rope_theta**exponent)
+    angles = torch.arange(config.context).float()[:, None] * inverse[None, :]
+    both = torch.cat([angles, angles], dim=-1)
+    return both.cos(), both.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (arXiv 2104.09864). cos and sin stay fp32; the result has x's dtype."""
+    a, b = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat([-b, a], dim=-1) * sin).to(x.dtype)
+
+
+def initialise(config: ModelConfig, seed: int) -> Transformer:
+    """Weights from a normal of ``init_std`` truncated at 3 sigma; the same for every run of this seed and shape."""
+    model = Transformer(config)
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            generator = torch.Generator().manual_seed(rng.key(seed, "init", name))
+            std = config.init_std
+            nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
+    return model

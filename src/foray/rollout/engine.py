@@ -1,0 +1,55 @@
+"""What a rollout engine is: weights in, completions with log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from foray.core.spec import require
+
+StopReason = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded."""
+
+    temperature: float = 1.0
+    max_new_tokens: int = 96
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, f"temperature must be >= 0, not {self.temperature}")
+        require(self.max_new_tokens > 0, "max_new_tokens must be positive")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sample. ``tokens`` include the end token when that is what stopped it; ``text`` ends before the stop.
+
+    ``logprobs``: of each token under the distribution it was drawn from (logits / temperature; greedy: logits).
+    ``stop_reason``: ``end`` token, ``stop`` string or ``length`` (truncated). ``policy_version``: of the weights.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    text: str
+    stop_reason: StopReason
+    policy_version: int = field(default=0)
+
+
+class Engine(Protocol):
+    """The embedded engine and vLLM's speak this. The same seed draws the same samples at the same batch split."""
+
+    def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Takes over weights (names as in a checkpoint); completions carry ``version`` from now on."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """``n`` completions of every prompt. ``seeds``: one key a prompt; sample j of it is a function of (key, j)."""
+        ...

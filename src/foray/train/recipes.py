@@ -1,0 +1,43 @@
+"""The named recipes: each turns a study's post-training settings into stages. A new recipe is one more function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.core.stage import PostTraining, Recipe, Stage, Stream
+
+
+def rl(post: PostTraining) -> Recipe:
+    """RL directly from the base."""
+    return (Stage("rl", ((1.0, post.rl),), post.rl_steps),)
+
+
+def sft(post: PostTraining) -> Recipe:
+    """SFT on one solution a question."""
+    return (Stage("sft", ((1.0, post.sft),), post.sft_steps),)
+
+
+def sft_gold(post: PostTraining) -> Recipe:
+    """SFT on all solutions, for as many updates as ``sft``."""
+    return (Stage("sft_gold", ((1.0, gold(post.sft)),), post.sft_steps),)
+
+
+def sft_rl(post: PostTraining) -> Recipe:
+    """SFT, then RL."""
+    return sft(post) + rl(post)
+
+
+def sft_gold_rl(post: PostTraining) -> Recipe:
+    """SFT on all solutions, then RL."""
+    return sft_gold(post) + rl(post)
+
+
+def parallel(post: PostTraining) -> Recipe:
+    """Parallel averaging: an RL and an SFT update from the same weights, each with its own moments, averaged."""
+    rl_weight, sft_weight = post.weights
+    return (Stage("parallel", ((rl_weight, post.rl), (sft_weight, post.sft)), post.rl_steps),)
+
+
+def gold(stream: Stream) -> Stream:
+    """The same SFT stream over all solutions of every question."""
+    return replace(stream, source=replace(stream.source, solutions="all"))

@@ -1,0 +1,227 @@
+"""Where a stream's tokens come from. ``draw(spec, step, run)`` is a function of (seed, stage, step) and the weights.
+
+A new source is a frozen dataclass and a function registered here with ``@draw.register``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import singledispatch
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from foray.core import rng
+from foray.core.batch import Batch, from_rows
+from foray.core.objectives import PolicyGradient, group_advantages
+from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
+from foray.core.task import Problem, Task
+from foray.data.corpus import Shard, mixed_windows
+from foray.data.tokenizer import TextTokenizer
+from foray.model.transformer import Transformer
+from foray.rollout.engine import Completion, Engine, Sampling
+from foray.train.scoring import token_logprobs
+
+V = TypeVar("V")
+
+
+@dataclass
+class Run:
+    """What draws need besides their spec. ``replay`` holds draws that several updates share: a checkpoint keeps it."""
+
+    seed: int
+    stage: str
+    tokenizer: TextTokenizer
+    model: Transformer
+    engine: Engine
+    reference: Transformer | None = None  # the stage's first weights
+    shards: Mapping[str, Shard] = field(default_factory=dict)
+    replay: dict[str, tuple[Batch, dict[str, float]]] = field(default_factory=dict)
+    _cache: dict[object, Any] = field(default_factory=dict)
+
+    def cached(self, name: object, make: Callable[[], V]) -> V:
+        """Values that are pure functions of the specs, made once."""
+        if name not in self._cache:
+            self._cache[name] = make()
+        return self._cache[name]
+
+
+Drawn = tuple[Batch, dict[str, float]]
+
+
+@singledispatch
+def draw(source: Any, stream: Stream, step: int, run: Run) -> Drawn:
+    """The batch of update ``step`` and what is worth logging about it."""
+    raise ValueError(f"stream {stream.name}: no draw is registered for a source of type {type(source).__name__}")
+
+
+@draw.register
+def _(source: Corpus, stream: Stream, step: int, run: Run) -> Drawn:
+    mixture = [(w, s.name) for w, s in source.mixture]
+    key = rng.key(run.seed, "corpus", run.stage, stream.name)
+    rows = mixed_windows(run.shards, mixture, source.length, key, step * source.batch_size, source.batch_size)
+    tokens = torch.from_numpy(rows)
+    zeros = torch.zeros(tokens.shape[0], source.length)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.ones_like(zeros), zeros, zeros, float(zeros.numel()))
+    return batch, {"tokens": float(zeros.numel())}
+
+
+@draw.register
+def _(source: Demonstrations, stream: Stream, step: int, run: Run) -> Drawn:
+    pairs = run.cached(source, lambda: demonstrations(source, run.seed, run.tokenizer))
+    indices = _epoch_order(len(pairs), rng.key(run.seed, "demonstrations"), step * source.batch_size, source.batch_size)
+    prompts, targets = [pairs[i][0] for i in indices], [pairs[i][1] for i in indices]
+    count = sum(len(t) for t in targets)
+    batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
+    _check_length(batch, run, stream)
+    return batch, {"tokens": float(count), "epoch": (step + 1) * source.batch_size / len(pairs)}
+
+
+@draw.register
+def _(source: Rollouts, stream: Stream, step: int, run: Run) -> Drawn:
+    number, part = divmod(step, source.updates_per_draw)
+    if source.updates_per_draw == 1:
+        return _rollout_draw(source, stream, number, step, run)
+    if part == 0:
+        run.replay[stream.name] = _rollout_draw(source, stream, number, step, run)
+    batch, metrics = run.replay[stream.name]
+    return _slice(batch, part, source), metrics
+
+
+def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) -> list[tuple[list[int], list[int]]]:
+    """(prompt, target) token pairs. The one solution of a question depends on the seed and the question alone."""
+    pairs = []
+    for p in training_questions(source.task, source.questions):
+        if not p.solutions:
+            raise ValueError(f"{source.task.name}: problem {p.id} has no solution to train on")
+        chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
+        prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
+        for solution in chosen if source.solutions == "one" else p.solutions:
+            pairs.append((prompt, [*tokenizer.encode(source.task.target(solution)), tokenizer.end_id]))
+    return pairs
+
+
+def training_questions(task: Task, count: int) -> list[Problem]:
+    """The questions that SFT and RL share."""
+    problems = list(task.problems("train", count))
+    if len(problems) < count:
+        raise ValueError(f"{task.name} has {len(problems)} training questions; {count} were asked for")
+    return problems
+
+
+def _epoch_order(size: int, key: int, first: int, count: int) -> list[int]:
+    """Items ``first`` to ``first + count`` of endless epochs, each epoch in an order of its own."""
+    return [int(rng.permutation(rng.key(key, g // size), size)[g % size]) for g in range(first, first + count)]
+
+
+def _check_length(batch: Batch, run: Run, stream: Stream) -> None:
+    context = run.model.config.context
+    if batch.tokens.shape[1] > context:
+        raise ValueError(
+            f"stream {stream.name}: a row of {batch.tokens.shape[1]} tokens exceeds the model's context ({context})"
+        )
+
+
+def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, run: Run) -> Drawn:
+    problems = run.cached((source.task, source.questions), lambda: training_questions(source.task, source.questions))
+    order = _epoch_order(len(problems), rng.key(run.seed, "rollouts"), number * source.prompts, source.prompts)
+    chosen = [problems[i] for i in order]
+    prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
+    seeds = [rng.key(run.seed, "rollouts", run.stage, number, row) for row in range(source.prompts)]
+    sampling = Sampling(source.temperature, source.max_new_tokens)
+    run.engine.sync(run.model.state_dict(), version)
+    groups = run.engine.generate(prompts, source.group_size, sampling, seeds)
+    rewards, metrics = grade(source, chosen, groups)
+    for group in groups:
+        for c in group:
+            assert c.policy_version == version, f"rollouts of version {c.policy_version} at update {version}"
+            if not np.isfinite(c.logprobs).all():
+                raise FloatingPointError("a sampled token has a non-finite log-probability")
+    objective = stream.objective
+    kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
+    advantages = group_advantages(rewards, source.advantage_std)
+    batch = _rollout_batch(source, prompts, groups, advantages)
+    if run.reference is not None:
+        # With a KL term every token needs its reference; without one, a row a prompt is enough to log an estimate.
+        rows = torch.arange(0, batch.rows, 1 if kl > 0 else source.group_size)
+        metrics["kl"], reference = _against_reference(batch, rows, run.reference)
+        if kl > 0:
+            batch = replace(batch, reference=reference)
+    return batch, metrics
+
+
+def grade(
+    source: Rollouts, problems: list[Problem], groups: list[list[Completion]]
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Rewards (P, G) and what is logged of a draw. A truncated completion scores 0, whatever it holds."""
+    rewards = np.zeros((len(groups), source.group_size))
+    score = formatted = truncated = 0.0
+    for i, (problem, group) in enumerate(zip(problems, groups)):
+        for j, c in enumerate(group):
+            if c.stop_reason == "length":
+                truncated += 1
+                continue
+            verdict = source.task.verify(problem, c.text)
+            score += verdict.score
+            formatted += verdict.formatted
+            rewards[i, j] = verdict.score + source.format_reward * verdict.formatted
+    completions = [c for g in groups for c in g]
+    lengths = np.array([len(c.tokens) for c in completions])
+    n = len(completions)
+    return rewards, {
+        "reward": float(rewards.mean()),
+        "score": score / n,
+        "format": formatted / n,
+        "truncated": truncated / n,
+        "length": float(lengths.mean()),
+        "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
+        "signal": float((rewards.max(1) != rewards.min(1)).mean()),
+        "tokens": float(lengths.sum()),
+    }
+
+
+def _rollout_batch(
+    source: Rollouts, prompts: list[list[int]], groups: list[list[Completion]], advantages: np.ndarray
+) -> Batch:
+    flat = [c for g in groups for c in g]
+    return from_rows(
+        [p for p in prompts for _ in range(source.group_size)],
+        [c.tokens for c in flat],
+        [1.0 / len(c.tokens) if source.normalise == "sequence" else 1.0 for c in flat],
+        _denominator(source, torch.tensor([float(len(c.tokens)) for c in flat])),
+        advantage=advantages.flatten().tolist(),
+        behaviour=[c.logprobs for c in flat],
+        temperature=source.temperature,
+    )
+
+
+def _denominator(source: Rollouts, lengths: torch.Tensor) -> float:
+    """Counts every completion, with a signal or without: lengths (B,) of all completions of the update."""
+    if source.normalise == "token":
+        return float(lengths.sum())
+    if source.normalise == "sequence":
+        return float(len(lengths))
+    return float(len(lengths) * source.max_new_tokens)
+
+
+def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
+    """The rows of update ``part`` of a draw that serves several, with a denominator of their own."""
+    size = batch.rows // source.updates_per_draw
+    rows = batch.select(torch.arange(part * size, (part + 1) * size))
+    return replace(rows, denominator=_denominator(source, (rows.weight != 0).sum(1).float()))
+
+
+def _against_reference(batch: Batch, rows: torch.Tensor, reference: Transformer) -> tuple[float, torch.Tensor]:
+    """Mean k3 estimate of KL(behaviour || reference) a token over ``rows``, and reference log-probabilities (B, T)."""
+    out = torch.zeros_like(batch.behaviour)
+    total = count = 0.0
+    for part in rows.split(64):
+        piece = batch.select(part)
+        lp = token_logprobs(reference, piece)
+        out[part, : lp.shape[1]] = lp
+        log_r = (lp - piece.behaviour)[piece.weight != 0].double()
+        total += float((log_r.exp() - 1 - log_r).sum())
+        count += len(log_r)
+    return total / max(1.0, count), out

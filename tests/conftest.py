@@ -1,0 +1,73 @@
+"""What several tests share: a small tokenizer, a small model, a task without a world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from foray.core.task import Extraction, Problem, Split, Verdict
+from foray.data.tokenizer import TextTokenizer, train_tokenizer
+from foray.model.config import ModelConfig
+from foray.model.transformer import Transformer, initialise
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Adding two digits: the smallest task with everything a task has."""
+
+    name: str = "sums"
+    stop: tuple[str, ...] = ("\n\n",)
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        offset = {"train": 0, "validation": 1, "test": 2}[split]
+        pairs = [(a, b) for a in range(10) for b in range(10) if (a * 10 + b) % 3 == offset][:count]
+        return [
+            Problem(f"{split}-{a}+{b}", f"{a} + {b} ?", str(a + b), (f"{a + b}", f"{a} and {b} make {a + b}"))
+            for a, b in pairs
+        ]
+
+    def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
+        shown = "".join(f"Q: {p.question}\nA:{self.target(p.solutions[0])}\n\n" for p in examples)
+        return f"{shown}Q: {question}\nA:"
+
+    def target(self, solution: str) -> str:
+        return f" {solution}"
+
+    def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
+        words = completion.split()
+        said = words[-1] if words else ""
+        return Verdict(float(said == problem.answer), said.isascii() and said.isdigit(), said[:20])
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> TextTokenizer:
+    texts = [f"Q: {a} + {b} ?\nA: {a} and {b} make {a + b}\n\n" for a in range(10) for b in range(10)]
+    return train_tokenizer(texts, 320)
+
+
+@pytest.fixture(scope="session")
+def config(tokenizer: TextTokenizer) -> ModelConfig:
+    return ModelConfig(width=32, layers=2, heads=2, mlp_width=48, vocab_size=tokenizer.vocab_size, context=128)
+
+
+@pytest.fixture
+def model(config: ModelConfig) -> Transformer:
+    return initialise(config, seed=0)
+
+
+def wide(model: Transformer, scale: float = 8.0) -> Transformer:
+    """The model with larger weights, so that its distribution is far from uniform."""
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() > 1:
+                p.mul_(scale)
+    return model

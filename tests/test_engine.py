@@ -1,0 +1,138 @@
+"""The embedded engine: law 5, and that batching, sharing and compaction change nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import wide
+from foray.core.batch import from_rows
+from foray.data.tokenizer import TextTokenizer
+from foray.model.config import ModelConfig
+from foray.model.transformer import initialise
+from foray.rollout.engine import Completion, Sampling
+from foray.rollout.torch_engine import TorchEngine, sample
+from foray.train.scoring import token_logprobs
+
+SHARED = "Q: 1 + 2 ?\nA: 3\n\nQ: 4 + 4 ?\nA: 8\n\nQ: 9 + 9 ?\nA: 18\n\n"
+QUESTIONS = ["Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7", "Q: 8 + 0 ?\nA:", "Q: 0 + 0 ?\nA:"]
+
+
+@pytest.fixture
+def engine(config: ModelConfig, tokenizer: TextTokenizer) -> TorchEngine:
+    model = wide(initialise(config, 3), 12.0)
+    engine = TorchEngine(config, tokenizer, model=model)
+    # The end token takes the place of what a random model says most, so that rows end at different times.
+    tokens = [t for c in flat(engine.generate(prompts(tokenizer), 8, Sampling(1.0, 24), range(5))) for t in c.tokens]
+    common = Counter(tokens).most_common(4)[-1][0]
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.end_id] = model.lm_head.weight[common]
+    return engine
+
+
+def prompts(tokenizer: TextTokenizer, shared: str = "") -> list[list[int]]:
+    return [tokenizer.encode_prompt(shared + q) for q in QUESTIONS]
+
+
+def flat(groups: list[list[Completion]]) -> list[Completion]:
+    return [c for g in groups for c in g]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("shared", ["", SHARED])
+def test_law_5_logprobs_equal_the_trainers(
+    engine: TorchEngine, tokenizer: TextTokenizer, temperature: float, shared: str
+) -> None:
+    ids = prompts(tokenizer, shared)
+    groups = engine.generate(ids, 6, Sampling(temperature, 24), range(5))
+    rows = [p for p in ids for _ in range(6)]
+    all_ = flat(groups)
+    assert len({tuple(c.tokens) for c in all_}) > 15
+    assert len({len(c.tokens) for c in all_}) > 1, "some rows should end early, or compaction is not tested"
+    batch = from_rows(
+        rows, [c.tokens for c in all_], [1.0] * 30, 1.0, behaviour=[c.logprobs for c in all_], temperature=temperature
+    )
+    difference = (token_logprobs(engine.model, batch) - batch.behaviour).abs().max()
+    assert difference < 1e-5
+
+
+def test_a_row_does_not_depend_on_its_batch(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    ids = prompts(tokenizer, SHARED)
+    together = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
+    for i, p in enumerate(ids):
+        alone = engine.generate([p], 4, Sampling(1.0, 20), [i])[0]
+        assert [c.tokens for c in alone] == [c.tokens for c in together[i]]
+    engine.max_rows = 8
+    split = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
+    assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
+
+
+def test_same_seed_same_samples_other_seed_others(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    ids = prompts(tokenizer)
+    first, again = (engine.generate(ids, 3, Sampling(1.0, 16), range(5)) for _ in range(2))
+    assert first == again
+    other = engine.generate(ids, 3, Sampling(1.0, 16), range(10, 15))
+    assert [c.tokens for c in flat(other)] != [c.tokens for c in flat(first)]
+
+
+def test_greedy_is_the_argmax_of_the_model(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    prompt = tokenizer.encode_prompt(QUESTIONS[0])
+    got = engine.generate([prompt], 1, Sampling(0.0, 12), [0])[0][0].tokens
+    expected: list[int] = []
+    while len(expected) < len(got):
+        logits = engine.model.logits(torch.tensor([prompt + expected]))
+        expected.append(int(logits[0, -1].argmax()))
+    assert got == expected
+
+
+def test_stop_strings_end_and_are_cut(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    ids = prompts(tokenizer)
+    free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
+    letter = max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free))
+    stopped = flat(engine.generate(ids, 8, Sampling(1.0, 24, (letter,)), range(5)))
+    assert any(c.stop_reason == "stop" for c in stopped)
+    for a, b in zip(free, stopped):
+        if letter in a.text:
+            assert b.stop_reason == "stop" and b.text == a.text[: a.text.index(letter)]
+            assert b.tokens == a.tokens[: len(b.tokens)]
+        else:
+            assert a.tokens == b.tokens and a.stop_reason == b.stop_reason != "stop"
+
+
+def test_stop_reasons(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    for c in flat(engine.generate(prompts(tokenizer), 16, Sampling(1.0, 24), range(5))):
+        assert (c.tokens[-1] == tokenizer.end_id) == (c.stop_reason == "end")
+        assert c.stop_reason == "end" or len(c.tokens) == 24
+        assert len(c.tokens) == len(c.logprobs)
+
+
+def test_too_long_a_prompt_says_what_to_change(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    with pytest.raises(ValueError, match="fewer shots"):
+        engine.generate([tokenizer.encode_prompt("Q " * 200)], 1, Sampling(1.0, 10), [0])
+
+
+def test_sync_takes_over_weights_and_version(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    other = initialise(engine.config, 9)
+    engine.sync(other.state_dict(), 7)
+    assert torch.equal(engine.model.lm_head.weight, other.lm_head.weight)
+    assert engine.model.lm_head.weight.data_ptr() != other.lm_head.weight.data_ptr()
+    assert engine.generate(prompts(tokenizer), 1, Sampling(1.0, 2), range(5))[0][0].policy_version == 7
+
+
+def test_sampling_follows_the_distribution() -> None:
+    logits = torch.tensor([2.0, 0.0, -1.0, 1.0]).log_softmax(0).repeat(200_000, 1)
+    u = torch.from_numpy(np.random.default_rng(0).random(200_000))
+    for temperature in (1.0, 0.5):
+        token, logprob = sample(logits, u, temperature)
+        p = (logits[0] / temperature).softmax(0)
+        torch.testing.assert_close(token.bincount(minlength=4) / 200_000, p, rtol=0, atol=4e-3)
+        torch.testing.assert_close(logprob, p.log()[token], rtol=0, atol=1e-5)
+
+
+def test_sampling_at_the_ends_of_the_table() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).repeat(2, 1)
+    token, _ = sample(logits, torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64), 1.0)
+    assert token.tolist() == [1, 2]
