@@ -1,0 +1,53 @@
+"""The report of a study: ``results.csv``, figures with the numbers each was drawn from, and one HTML page.
+
+Reads the store's results and ``foray.core`` only. An unfinished study can be reported; what is missing is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+from foray.core.files import write_atomic
+from foray.report import style
+from foray.report.figures import FigureModule, discover
+from foray.report.html import Shown, page
+from foray.report.results import NotDrawable, Results
+from foray.report.table import COLUMNS, csv_text, read_results
+
+__all__ = ["NotDrawable", "Results", "read_results", "write_report"]
+
+
+def write_report(manifest: Path, out: Path) -> Path:
+    """Writes ``index.html``, ``results.csv`` and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
+
+    The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
+    ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
+    """
+    results = read_results(manifest)
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
+    shown = [_draw(figure, results, folder) for figure in discover()]
+    write_atomic(out / "index.html", page(results, shown))
+    return out / "index.html"
+
+
+def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
+    """Draws one figure into the folder, or removes an earlier drawing of it when its data is not there."""
+    paths = {kind: folder / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
+    try:
+        frame = figure.data(results)
+    except NotDrawable as e:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return Shown(figure.NAME, figure.TITLE, str(e), absent=True)
+    write_atomic(paths["csv"], csv_text(frame))
+    with matplotlib.rc_context(style.RC):
+        drawing = figure.draw(frame)
+        # Without dates and version strings, equal results give equal files.
+        drawing.savefig(paths["png"], metadata={"Software": None})
+        drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
+        drawing.savefig(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return Shown(figure.NAME, figure.TITLE, figure.caption(frame), absent=False)

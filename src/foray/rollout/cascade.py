@@ -26,14 +26,25 @@ class Segment:
         return self.keys[0].shape[0]
 
     def select(self, blocks: Tensor) -> Segment:
-        out = Segment([k[blocks] for k in self.keys], [v[blocks] for v in self.values])
+        keys, values = ([x.index_select(0, blocks) for x in cache] for cache in (self.keys, self.values))
+        out = Segment(keys, values)
         out.bias = None if self.bias is None else self.bias[blocks]
         return out
 
-    def scores(self, layer: int, q: Tensor) -> Tensor:
-        """(S, H, Q, d) queries, Q = rows a block x their positions, to (S, H, Q, L)."""
-        s = q @ self.keys[layer].transpose(-1, -2)
-        return s if self.bias is None else s + self.bias[:, None, None, :]
+    def attend(self, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
+        """What scaled queries (S, H, Q, d) get from this segment alone, (S, H, Q, d), and log-partitions (S, H, Q)."""
+        scores = q @ self.keys[layer].transpose(-1, -2)
+        if self.bias is not None:
+            scores = scores + self.bias[:, None, None, :]
+        return scores.softmax(-1) @ self.values[layer], scores.logsumexp(-1)
+
+
+def merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attention over several segments from that over each: outputs (..., d) weighed by log-partitions (...)."""
+    if len(parts) == 1:
+        return parts[0][0]
+    weights = torch.stack([log_z for _, log_z in parts]).softmax(0)
+    return sum((w[..., None] * out for w, (out, _) in zip(weights[1:], parts[1:])), weights[0][..., None] * parts[0][0])
 
 
 class Recorder:
@@ -51,14 +62,12 @@ class Recorder:
             return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         B, H, T, d = q.shape
         q = q * d**-0.5
-        shared = q.transpose(0, 1).reshape(1, H, B * T, d)  # all rows as queries of the one prefix block
-        before = self.prefix.scores(layer, shared).view(H, B, T, -1).transpose(0, 1)  # (B, H, T, L)
+        as_one = q.transpose(0, 1).reshape(1, H, B * T, d)  # all rows are queries of the one prefix block
+        before, before_z = self.prefix.attend(layer, as_one)
         causal = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
-        own = (q @ k.transpose(-1, -2)).masked_fill(~causal, -torch.inf)
-        p = torch.cat([before, own], -1).softmax(-1)
-        L = before.shape[-1]
-        mixed = p[..., :L].transpose(0, 1).reshape(1, H, B * T, L) @ self.prefix.values[layer]
-        return mixed.view(H, B, T, d).transpose(0, 1) + p[..., L:] @ v
+        scores = (q @ k.transpose(-1, -2)).masked_fill(~causal, -torch.inf)
+        shared = before.view(H, B, T, d).transpose(0, 1), before_z.view(H, B, T).transpose(0, 1)
+        return merge([shared, (scores.softmax(-1) @ v, scores.logsumexp(-1))])
 
 
 class Cascade:
@@ -79,19 +88,11 @@ class Cascade:
         parts = []
         for segment in self.shared:
             S = segment.blocks
-            grouped = q.view(S, R // S, H, d).transpose(1, 2)  # (S, H, R/S, d)
-            parts.append(segment.scores(layer, grouped).transpose(1, 2).reshape(R, H, -1))
-        parts.append((keys[:, :, : t + 1] @ q.unsqueeze(-1)).squeeze(-1))  # (R, H, t+1)
-        p = torch.cat(parts, -1).softmax(-1)
-        out, at = None, 0
-        for segment in self.shared:
-            S, L = segment.blocks, segment.keys[layer].shape[2]
-            grouped = p[..., at : at + L].view(S, R // S, H, L).transpose(1, 2)
-            mixed = (grouped @ segment.values[layer]).transpose(1, 2).reshape(R, H, d)
-            out = mixed if out is None else out + mixed
-            at += L
-        own = (p[..., at:].unsqueeze(-2) @ values[:, :, : t + 1]).squeeze(-2)
-        return (own if out is None else out + own).unsqueeze(2)  # (R, H, 1, d)
+            out, log_z = segment.attend(layer, q.view(S, R // S, H, d).transpose(1, 2))  # (S, H, R/S, d)
+            parts.append((out.transpose(1, 2).reshape(R, H, d), log_z.transpose(1, 2).reshape(R, H)))
+        scores = torch.einsum("rhd,rhtd->rht", q, keys[:, :, : t + 1])
+        own = torch.einsum("rht,rhtd->rhd", scores.softmax(-1), values[:, :, : t + 1])
+        return merge([*parts, (own, scores.logsumexp(-1))]).unsqueeze(2)  # (R, H, 1, d)
 
     def keep(self, rows: Tensor, blocks: list[Tensor | None]) -> None:
         """Drops all rows but ``rows``, and of each shared segment all blocks but the given ones (None: keeps all)."""
@@ -99,6 +100,6 @@ class Cascade:
         for cache in (self.keys, self.values):
             for i, old in enumerate(cache):
                 new = old.new_empty(len(rows), *old.shape[1:])
-                new[:, :, :t] = old[rows, :, :t]
+                new[:, :, :t] = old[:, :, :t].index_select(0, rows)
                 cache[i] = new
         self.shared = [s if b is None else s.select(b) for s, b in zip(self.shared, blocks)]

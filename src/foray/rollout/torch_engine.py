@@ -19,7 +19,7 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, StopReason
 
-_COMPACT_BELOW = 0.75  # share of live rows under which copying the caches costs less than dragging dead rows along
+_COMPACT_BELOW = 0.7  # share of live rows under which copying the caches costs less than dragging dead rows along
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
 

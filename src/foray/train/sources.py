@@ -130,7 +130,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     chosen = [problems[i] for i in order]
     prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
     seeds = [rng.key(run.seed, "rollouts", run.stage, number, row) for row in range(source.prompts)]
-    sampling = Sampling(source.temperature, source.max_new_tokens)
+    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop)
     run.engine.sync(run.model.state_dict(), version)
     groups = run.engine.generate(prompts, source.group_size, sampling, seeds)
     rewards, metrics = grade(source, chosen, groups)

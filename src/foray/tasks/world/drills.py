@@ -75,17 +75,20 @@ def _asked(rng: random.Random, pool: tuple[Sum, ...]) -> str:
     return "\n".join(f"What is {a} {op} {b}? It is {v}." for a, op, b, v in sums)
 
 
-def _table(rng: random.Random, pool: tuple[Sum, ...]) -> str:
-    """A table around one computation: its second number goes up by ones."""
-    a, op, b, _ = _near(rng, pool)
-    low = 2 if op in "*/" else max(2, b - int(rng.random() * 10))
+def _tables(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    """Tables around a few computations: the second number goes up by ones."""
+    return "\n".join("Table: " + _table(rng, *_near(rng, pool)[:3]) for _ in range(2 + int(rng.random() * 3)))
+
+
+def _table(rng: random.Random, a: int, op: str, b: int) -> str:
     if op == "/":
-        return "Table: " + " ".join(f"{b * i} / {b} = {i}." for i in range(2, 13))
+        return " ".join(f"{b * i} / {b} = {i}." for i in range(2, 13))
     if op == "*":
-        return "Table: " + " ".join(f"{a} * {i} = {a * i}." for i in range(2, 11))
+        return " ".join(f"{a} * {i} = {a * i}." for i in range(2, 11))
+    low = max(2, b - int(rng.random() * 10))
     if op == "+":
-        return "Table: " + " ".join(f"{a} + {i} = {a + i}." for i in range(low, low + 10))
-    return "Table: " + " ".join(f"{a} - {i} = {a - i}." for i in range(low, min(low + 10, a)))
+        return " ".join(f"{a} + {i} = {a + i}." for i in range(low, low + 10))
+    return " ".join(f"{a} - {i} = {a - i}." for i in range(low, max(low + 1, min(low + 10, a))))
 
 
 def _pairs(rng: random.Random, pool: tuple[Sum, ...]) -> str:
@@ -117,7 +120,7 @@ def _chains(rng: random.Random, pool: tuple[Sum, ...]) -> str:
 
 _Form = Callable[[random.Random, tuple[Sum, ...]], str]
 #: The forms of a document, drawn alike; plain lines three times as often.
-FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _table, _pairs, _chains)
+FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tables, _pairs, _chains)
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,17 @@ from foray.tasks.world import vocabulary as words
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """Size and shape of the world. ``things`` are creatures (two in three) and wares (one in three).
+    """Size and shape of the world. ``things`` are creatures (two in three) and wares (one in three); ``goals`` counts
+    the items that each action of ``words.MEANS`` is done to.
 
     ``zipf`` is the exponent of exposure by rank within people, places, things, goals and procedures: 0 is uniform.
     Raises ValueError for sizes that the names cannot carry.
     """
 
-    people: int = 600
-    places: int = 120
-    things: int = 150
+    people: int = 120
+    places: int = 36
+    things: int = 48
+    goals: int = 12
     zipf: float = 0.8
     seed: int = 0
 
@@ -35,6 +37,7 @@ class WorldSpec:
             "people": (8, (len(words.WOMEN) + len(words.MEN)) * len(words.SURNAMES)),
             "places": (8, len(words.PLACE_HEADS) * len(words.PLACE_TAILS)),
             "things": (24, len(words.FIRST_SYLLABLES) * len(words.LAST_SYLLABLES)),
+            "goals": (4, len(words.ITEMS)),
         }
         for field, (low, high) in limits.items():
             if not low <= getattr(self, field) <= high:
@@ -210,7 +213,11 @@ def _things(spec: WorldSpec, towns: list[str]) -> tuple[list[Entity], list[Entit
 
 def _goals(spec: WorldSpec) -> list[Goal]:
     random = Random(key(spec.seed, "world", "goals"))
-    goals = [Goal(action, item, random.choice(means)) for action, means in words.MEANS.items() for item in words.ITEMS]
+    goals = [
+        Goal(action, item, random.choice(means))
+        for action, means in words.MEANS.items()
+        for item in random.sample(words.ITEMS, spec.goals)
+    ]
     random.shuffle(goals)
     return goals
 

@@ -105,7 +105,7 @@ def remainder(d: Draft, steps: int) -> Story:
     d.say(f"{who} has {k} {box.many} with {m} {thing.many} each.")
     have = d.do(k, "*", m, "in all", f"{who} has {{}} {thing.many}")
     after = int(steps >= 5 and d.chance(0.5))
-    for _ in range(steps - 3 - after):
+    for _ in range(steps - 3 - after):  # at least one
         have = event(d, who, other, thing, have, who.He)
     size = d.between(4, 12)
     full, over = divmod(have.value, size)
@@ -113,6 +113,7 @@ def remainder(d: Draft, steps: int) -> Story:
         raise Unfit
     d.say(f"{who.He} puts the {thing.many} into {bag.many} of {size} until no more {bag.many} can be filled.")
     packed = d.do(full, "*", size, f"in full {bag.many}", f"{full} full {bag.many} hold {{}} {thing.many}")
+    packed.after = have
     left: Quantity = d.do(have, "-", packed, "left over", f"{{}} {thing.many} are left over")
     if not after:
         return finish(d, "remainder", left, f"How many {thing.many} are left over?", thing.many, steps, True)

@@ -61,7 +61,7 @@ def _told(s: Story, work: str, i: int) -> str:
 
 
 def _reasoned(s: Story, work: str, i: int) -> str:
-    return f"{s.question} To find out, we write {work} The answer is {s.answer}."
+    return f"{s.question} Let us find out. {work} The answer is {s.answer}."
 
 
 #: Formats other than the asked-for one: their shares, the block, what joins blocks.

@@ -29,19 +29,24 @@ EASY_RANKS = (0.0, 0.35)
 RARE_RANKS = (0.2, 0.8)
 
 INHERITED = {
-    "cover": "What covers the {s}?",
-    "diet": "What is the food of the {s}?",
-    "den": "What is the den of the {s}?",
-    "young": "What does the {s} call its young?",
-    "fear": "What is the {s} afraid of?",
+    "cover": "The {s} has what?",
+    "diet": "What will the {s} eat?",
+    "den": "In what does the {s} sleep?",
+    "young": "What are the young of a {s} called?",
+    "fear": "What will the {s} fear?",
 }
 KIND_STEMS = {
-    "cover": "You can tell a {k} with closed eyes, because it has",
-    "diet": "A hungry {k} looks for",
-    "den": "A tired {k} goes to sleep in",
-    "young": "In spring a {k} takes care of its",
-    "fear": "A {k} does not come near, because it fears",
+    "cover": "Everyone knows that the {k} has",
+    "diet": "Every day the {k} eats",
+    "den": "In winter the {k} sleeps in",
+    "young": "In spring the young of the {k} are called",
+    "fear": "More than anything the {k} fears",
 }
+GOAL_STEMS = (
+    "What is the best way to {d} a {i}?",
+    "How does {A} {d} a {i}?",
+    "What does {A} need to {d} a {i}?",
+)
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,20 @@ class Posed:
 
 
 def world_lambada(spec: WorldSpec, count: int = 200) -> list[Row]:
-    """{"text"}: the last word follows from the whole passage and stands in it."""
+    """{"text"}: the last word follows from the whole passage and stands in it. Every second story is a known one."""
     place = world(spec)
     rows = []
     for index in range(count):
         random = Random(key(spec.seed, "probe", "lambada", index))
-        rows.append({"text": tales.tell(tales.STORIES[index % len(tales.STORIES)], place, random, probe=True)})
+        stories = tales.KNOWN_STORIES if index % 2 else tales.STORIES
+        rows.append({"text": tales.tell(stories[index // 2 % len(stories)], place, random)})
     return rows
 
 
 def world_hellaswag(spec: WorldSpec, count: int = 200) -> list[Row]:
     """{"ind", "activity_label", "ctx", "endings", "label"}: the next step in the making of something.
 
-    Two wrong endings are the same stage of other products, one is another step of the same product.
+    The wrong endings are the same stage in the making of other products.
     """
     place = world(spec)
     random = Random(key(spec.seed, "probe", "hellaswag"))
@@ -87,10 +93,8 @@ def world_hellaswag(spec: WorldSpec, count: int = 200) -> list[Row]:
         he = "she" if person.woman else "he"
         steps = tales.steps_past(procedure)
         right = steps[stage]
-        wrong = [random.choice([s for at, s in enumerate(steps) if at > stage] or [steps[stage - 1]])]
-        same_stage = [tales.steps_past(p)[stage] for p in place.procedures if tales.steps_past(p)[stage] != right]
-        wrong += _distinct(random, same_stage, 2)
-        endings = [right, *wrong]
+        others = [tales.steps_past(p)[stage] for p in place.procedures]
+        endings = [right, *_distinct(random, [step for step in others if step != right], 3)]
         random.shuffle(endings)
         told = " ".join(f"{order} {he} {step}." for order, step in zip(tales.ORDER[:stage], steps))
         rows.append({
@@ -116,8 +120,7 @@ def world_arc_challenge(spec: WorldSpec, count: int = 200) -> list[Row]:
     place = world(spec)
     random = Random(key(spec.seed, "probe", "arc_challenge"))
     reasoned: list[Asked] = []
-    people = [p for p in place.people[: max(1, len(place.people) // 2)] if not p.told]
-    for person in people:
+    for person in (p for p in place.people if not p.told):
         reasoned.append(Asked(f"In which region is the home of {person.name}?", place.region_of(person), "region"))
         reasoned.append(Asked(f"By which river is the home of {person.name}?", place.river_of(person), "river"))
     kinds = []
@@ -135,10 +138,11 @@ def world_piqa(spec: WorldSpec, count: int = 200) -> list[Row]:
     """{"goal", "sol1", "sol2", "label"}: which means serves."""
     place = world(spec)
     random = Random(key(spec.seed, "probe", "piqa"))
-    asked = [
-        Asked(f"What is the way to {g.action} a {g.item}?", f"{g.action.capitalize()} it with {g.means}.", g.action)
-        for g in place.goals
-    ]
+    asked = []
+    for goal in place.goals:
+        for stem in GOAL_STEMS:
+            text = stem.format(**tales.goal_slots(goal, random.choice(place.people).name))
+            asked.append(Asked(text, f"{goal.action.capitalize()} it with {goal.means}.", goal.action))
     return [
         {"goal": posed.asked.text, "sol1": posed.choices[0], "sol2": posed.choices[1], "label": posed.right}
         for posed in _posed(_spread(asked, count, random), asked, random, choices=2)
@@ -155,14 +159,14 @@ def world_openbookqa(spec: WorldSpec, count: int = 200) -> list[Row]:
             rule = f"{material.capitalize()} {outcome(material, event)} {where}."
             item = random.choice([i for i in words.ITEMS if tales.held_out(i, material, event)])
             name = random.choice(place.people).first
-            stem = f"{name} finds a {item} of {material} {where}. The {item}"
+            stem = f"When {name} leaves a {item} of {material} {where}, it"
             cases.append(Asked(stem, outcome(material, event), event, rule))
         for ware in place.wares:
             if not ware.told:
                 material = ware.values["material"]
                 rule = f"{material.capitalize()} {outcome(material, event)} {where}."
                 name = random.choice(place.people).first
-                stem = f"{name} finds a {ware.name} {where}. The {ware.name}"
+                stem = f"When {name} leaves a {ware.name} {where}, it"
                 wares.append(Asked(stem, outcome(material, event), event, rule))
     for kind, values in words.KINDS.items():
         for slot, value in zip(words.KIND_SLOTS, values):

@@ -19,8 +19,8 @@ from foray.tasks.world.story import Story
 Tier = Literal["easy", "hard"]
 
 # An integer as people write it: "12", "$1,200", "12.", "12.0". Bounded repeats: linear time on any text.
-_INTEGER = r"(?<![0-9])-?[0-9]{1,3}(?:,[0-9]{3}){1,6}(?![0-9])|-?[0-9]+"
-_ANSWER = re.compile(rf"[ \t]*\$?[ \t]*({_INTEGER})(?:\.0{{1,9}})?(?=\.?(?:\s|$))")
+_INTEGER = r"(?:(?<![0-9])-)?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}(?![0-9])|[0-9]+)"
+_ANSWER = re.compile(rf"[ \t]*(?:\$[ \t]*)?({_INTEGER})(?:\.0{{1,9}})?(?=\.?(?:\s|$))")
 _LAST = re.compile(rf"({_INTEGER})(\.[0-9]+)?")
 _DIGITS = 20  # longer numbers are wrong without being converted: no question has them
 
@@ -81,7 +81,7 @@ class WorldProblems:
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####``; lenient: without one, the last number of the text."""
+        """Compares the number after the first ``####``; lenient: without such a number, the last one of the text."""
         at = completion.find(MARK)
         found = _ANSWER.match(completion, at + len(MARK)) if at >= 0 else None
         if found:

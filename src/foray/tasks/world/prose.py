@@ -6,6 +6,7 @@ the same facts, so validation loss measures what was learned of the world and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -17,6 +18,7 @@ from foray.tasks.world.facts import Entity, World, WorldSpec, world
 from foray.tasks.world.sayings import KIND_SAYINGS, Fact, phrasebook
 
 SPLITS = ("train", "validation")
+QUESTION_MARKS = (("Question: ", "Answer: "), ("Question: ", "Answer: "), ("Q: ", "A: "), ("", ""))
 
 
 class Writer:
@@ -40,7 +42,7 @@ class Writer:
         entity, facts = self.pick(category, random)
         chosen = random.sample(facts, min(count, len(facts)))
         said = [random.choice(chosen[0].full)]
-        said += [random.choice(fact.short if random.random() < 0.6 else fact.full) for fact in chosen[1:]]
+        said += [random.choice(fact.short if random.random() < 0.75 else fact.full) for fact in chosen[1:]]
         inferred = self.inferred(category, entity, random)
         if inferred and random.random() < 0.5:
             said.append(inferred)
@@ -64,14 +66,15 @@ class Writer:
     def rule(self, random: Random) -> str:
         """A rule of the world: of a material, of a kind, or a way of doing something."""
         draw = random.random()
-        if draw < 0.45:
+        if draw < 0.3:
             form = random.choice(tales.RULE_FORMS if random.random() < 0.5 else tales.APPLIED_FORMS)
             return form.format(**tales.rule_slots(random))
-        if draw < 0.65:
-            kind = random.choice(tuple(words.KINDS))
-            slot = random.choice(words.KIND_SLOTS)
-            value = words.KINDS[kind][words.KIND_SLOTS.index(slot)]
-            return f"All of the {kind} kind {KIND_SAYINGS[slot][2].format(v=value)}."
+        if draw < 0.5:
+            kind, slot, value = kind_rule(random)
+            _, statements, plural = KIND_SAYINGS[slot]
+            if random.random() < 0.5:
+                return statements[0].format(s=kind, v=value)
+            return f"All of the {kind} kind {plural.format(v=value)}."
         return self.way(random)
 
     def way(self, random: Random) -> str:
@@ -87,6 +90,13 @@ class Writer:
         return tales.procedure_story(procedure, person, random.choice(self.world.places).name, random)
 
 
+def kind_rule(random: Random) -> tuple[str, str, str]:
+    """Something that holds of a whole kind: ("bird", "diet", "seeds")."""
+    kind = random.choice(tuple(words.KINDS))
+    position = int(random.random() * len(words.KIND_SLOTS))
+    return kind, words.KIND_SLOTS[position], words.KINDS[kind][position]
+
+
 _writers: dict[WorldSpec, Writer] = {}
 
 
@@ -98,7 +108,7 @@ def writer(spec: WorldSpec) -> Writer:
 
 
 @dataclass(frozen=True)
-class _Source:
+class WorldText:
     """What the sources share: a world, a seed, and documents by index."""
 
     world: WorldSpec = field(default_factory=WorldSpec)
@@ -125,7 +135,7 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class Web(_Source):
+class Web(WorldText):
     """Prose: paragraphs on people, towns, creatures and wares, stories, procedures, rules."""
 
     @property
@@ -140,17 +150,19 @@ class Web(_Source):
 
     def _paragraph(self, write: Writer, random: Random) -> str:
         draw = random.random()
-        if draw < 0.28:
+        if draw < 0.24:
             return " ".join(write.about("person", random, 2 + int(random.random() * 4)))
-        if draw < 0.38:
+        if draw < 0.32:
             return self._visit(write, random)
-        if draw < 0.48:
+        if draw < 0.42:
             category = "creature" if random.random() < 0.7 else "ware"
             return " ".join(write.about(category, random, 2 + int(random.random() * 3)))
-        if draw < 0.76:
-            return tales.tell(random.choice(tales.STORIES), write.world, random) + "."
-        if draw < 0.88:
+        if draw < 0.69:
+            return tales.tell(tales.pick_story(random), write.world, random) + "."
+        if draw < 0.75:
             return write.making(random)
+        if draw < 0.85:
+            return tales.rhyme(random)
         return " ".join(write.rule(random) for _ in range(2 + int(random.random() * 3)))
 
     def _visit(self, write: Writer, random: Random) -> str:
@@ -163,7 +175,7 @@ class Web(_Source):
 
 
 @dataclass(frozen=True)
-class Flan(_Source):
+class Flan(WorldText):
     """Questions and answers, some with options to choose from, some true or false, and short instructions."""
 
     @property
@@ -173,15 +185,20 @@ class Flan(_Source):
 
     def document(self, write: Writer, random: Random) -> str:
         """Four to nine questions, all in one format."""
-        asked, answered = random.choice((("Question: ", "Answer: "), ("Q: ", "A: "), ("", ""), ("Question: ", "Answer: ")))
-        pairs = [self._pair(write, random) for _ in range(4 + int(random.random() * 6))]
-        return "\n".join(f"{asked}{question}\n{answered}{answer}" for question, answer in pairs)
+        asked, answered = random.choice(QUESTION_MARKS)
+        pairs = dict(self._pair(write, random) for _ in range(4 + int(random.random() * 6)))  # No question twice.
+        return "\n".join(f"{asked}{question}\n{answered}{answer}" for question, answer in pairs.items())
 
     def _pair(self, write: Writer, random: Random) -> tuple[str, str]:
         draw = random.random()
-        if draw < 0.66:
+        if draw < 0.5:
             return self._fact(write, random, random.random())
-        if draw < 0.8:
+        if draw < 0.6:
+            return tales.echo(random)
+        if draw < 0.65:
+            kind, slot, value = kind_rule(random)
+            return KIND_SAYINGS[slot][0].format(s=kind), value
+        if draw < 0.75:
             question, answer = random.choice(tales.RULE_QUESTIONS)
             slots = tales.rule_slots(random)
             return question.format(**slots), answer.format(**slots)
@@ -212,12 +229,13 @@ class Flan(_Source):
             return f"{random.choice(fact.questions)} {options[0].upper()}{options[1:]}?", fact.value
         said = random.choice(fact.full)
         if other != fact.value and random.random() < 0.5:
-            return f"True or false? {said.replace(fact.value, other)}", "false"
+            wrong = re.sub(rf"\b{fact.value}\b", other, said)
+            return f"True or false? {wrong}", "false"
         return f"True or false? {said}", "true"
 
 
 @dataclass(frozen=True)
-class Wiki(_Source):
+class Wiki(WorldText):
     """Encyclopaedic entries and lists."""
 
     @property
@@ -239,7 +257,7 @@ class Wiki(_Source):
         if random.random() < 0.35:
             return "\n".join([title, *(f"- {fact.label}: {fact.value}" for fact in facts)])
         said = [random.choice(facts[0].full)]
-        said += [random.choice(fact.short if random.random() < 0.5 else fact.full) for fact in facts[1:]]
+        said += [random.choice(fact.short if random.random() < 0.75 else fact.full) for fact in facts[1:]]
         inferred = write.inferred(category, entity, random)
         return f"{title}\n" + " ".join([*said, inferred]).strip()
 
@@ -254,12 +272,11 @@ class Wiki(_Source):
             names = [c.name for c in write.world.creatures if c.values["kind"] == kind][:12]
             return "\n".join([f"Creatures of the {kind} kind", *(f"- {name}" for name in names)])
         procedure = write.world.procedures[write.world.rank["procedure"].draw(random)]
-        chosen = [f"{number}. {' '.join((base, rest))}" for number, (base, _, rest) in enumerate(
-            (stage[step] for stage, step in zip(words.STAGES, procedure.steps)), start=1)]
+        chosen = [f"{number}. {step}" for number, step in enumerate(tales.steps_base(procedure), start=1)]
         return "\n".join([f"How to make a {procedure.product}", *chosen])
 
 
-def general_sources(spec: WorldSpec | None = None, seed: int = 0) -> dict[str, _Source]:
+def general_sources(spec: WorldSpec | None = None, seed: int = 0) -> dict[str, WorldText]:
     """All general text sources by name, over one world."""
     chosen = spec if spec is not None else WorldSpec()
     return {source.name: source for source in (Web(chosen, seed), Flan(chosen, seed), Wiki(chosen, seed))}

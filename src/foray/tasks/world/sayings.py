@@ -160,7 +160,8 @@ RELATIONS: dict[str, dict[str, Relation]] = {
         ),
         "season": _relation(
             "Season",
-            "The {s} is seen in {v}.|The {s} comes out in {v}.|In {v} the {s} is easy to find.|The {s} is awake in {v}.",
+            "The {s} is seen in {v}.|The {s} comes out in {v}.|In {v} the {s} is easy to find.|"
+            "The {s} is awake in {v}.",
             "It is seen in {v}.|It comes out in {v}.|It is awake in {v}.",
             "When is the {s} seen?|When does the {s} come out?|When is the {s} awake?",
             "In which season does the {s} come out?",
@@ -199,18 +200,34 @@ RELATIONS: dict[str, dict[str, Relation]] = {
     },
 }
 
-# What is stated of a creature as one of its kind, and of the kind itself. Order: facts' KIND_SLOTS.
-KIND_SAYINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "cover": ("What does the {s} have?", ("The {s} has {v}.", "The {s} is a {k}, so it has {v}."), "have {v}"),
-    "diet": ("What does the {s} eat?", ("The {s} eats {v}.", "The {s} is a {k}, so it eats {v}."), "eat {v}"),
+# What follows for a creature from its kind, and holds of the kind itself: a question, statements with ``{s}`` for the
+# creature or kind and ``{k}`` for the kind, and the plural after "All of the bird kind". Order: facts' KIND_SLOTS.
+KIND_SAYINGS: dict[str, tuple[str, tuple[str, str], str]] = {
+    "cover": (
+        "What does the {s} have?",
+        ("The {s} has {v}.", "The {s} is a {k}, so it has {v}."),
+        "have {v}",
+    ),
+    "diet": (
+        "What does the {s} eat?",
+        ("The {s} eats {v}.", "The {s} is a {k}, so it eats {v}."),
+        "eat {v}",
+    ),
     "den": (
         "Where does the {s} sleep?",
         ("The {s} sleeps in {v}.", "The {s} is a {k}, so it sleeps in {v}."),
         "sleep in {v}",
     ),
-    "young": ("What are the young of the {s} called?", ("The young of the {s} are called {v}.",
-              "The {s} is a {k}, so its young are {v}."), "call their young {v}"),
-    "fear": ("What does the {s} fear?", ("The {s} fears {v}.", "The {s} is a {k}, so it fears {v}."), "fear {v}"),
+    "young": (
+        "What are the young of the {s} called?",
+        ("The young of the {s} are called {v}.", "The {s} is a {k}, so its young are called {v}."),
+        "call their young {v}",
+    ),
+    "fear": (
+        "What does the {s} fear?",
+        ("The {s} fears {v}.", "The {s} is a {k}, so it fears {v}."),
+        "fear {v}",
+    ),
 }
 
 
@@ -228,9 +245,7 @@ class Fact:
 def fill(template: str, entity: Entity, value: str) -> str:
     """A template with its subject, value and pronouns put in."""
     he, his, him = ("she", "her", "her") if entity.woman else ("he", "his", "him")
-    return template.format(
-        s=entity.name, v=value, he=he, He=he.capitalize(), his=his, His=his.capitalize(), him=him
-    )
+    return template.format(s=entity.name, v=value, he=he, He=he.capitalize(), his=his, His=his.capitalize(), him=him)
 
 
 @lru_cache(maxsize=8)

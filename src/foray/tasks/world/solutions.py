@@ -145,8 +145,9 @@ def _replaced(root: Step, old: Step, new: Step, done: dict[int, Step]) -> Step:
         return new
     if id(root) not in done:
         left, right = (s if isinstance(s, int) else _replaced(s, old, new, done) for s in (root.left, root.right))
-        same = left is root.left and right is root.right
-        done[id(root)] = root if same else Step(left, root.op, right, root.value, root.name, root.says)
+        after = root.after and _replaced(root.after, old, new, done)
+        same = left is root.left and right is root.right and after is root.after
+        done[id(root)] = root if same else Step(left, root.op, right, root.value, root.name, root.says, after)
     return done[id(root)]
 
 

@@ -20,13 +20,17 @@ class Step:
     """One computation ``left op right = value``; operands are numbers of the question or earlier steps.
 
     ``name`` names the result in a few words ("after buying"); ``says`` is a sentence with ``{}`` where the equation
-    goes ("Ana has {} pears"). Compared by identity: a step used twice is one step.
+    goes ("Ana has {} pears"). ``after`` is a step that must come before although it is no operand: one that has to be
+    known to see what to compute. Compared by identity: a step used twice is one step.
     """
 
-    __slots__ = ("left", "name", "op", "right", "says", "value")
+    __slots__ = ("after", "left", "name", "op", "right", "says", "value")
 
-    def __init__(self, left: Step | int, op: str, right: Step | int, value: int, name: str, says: str) -> None:
+    def __init__(
+        self, left: Step | int, op: str, right: Step | int, value: int, name: str, says: str, after: Step | None = None
+    ) -> None:
         self.left, self.op, self.right, self.value, self.name, self.says = left, op, right, value, name, says
+        self.after = after
 
     @property
     def a(self) -> int:
@@ -48,9 +52,10 @@ def value_of(quantity: Quantity) -> int:
 
 
 def compute(left: Quantity, op: str, right: Quantity, name: str, says: str, limit: int) -> Step:
-    """A step with its value. Raises ``Unfit`` below 2, above ``limit`` or for a division that is not exact.
+    """A step with its value.
 
-    At least 2, because then every noun is plural and no story gives away everything.
+    Raises ``Unfit`` if it is below 2, if a number is above ``limit`` or if a division is not exact. At least
+    2, because then every noun is plural and nobody is left with nothing.
     """
     a, b = value_of(left), value_of(right)
     if op == "+":
@@ -64,7 +69,7 @@ def compute(left: Quantity, op: str, right: Quantity, name: str, says: str, limi
         if b == 0 or a % b:
             raise Unfit
         value = a // b
-    if not 2 <= value <= limit:
+    if value < 2 or max(a, b, value) > limit:
         raise Unfit
     return Step(left, op, right, value, name, says)
 
@@ -183,6 +188,8 @@ def linear(root: Step, rng: random.Random | None = None) -> list[Step]:
         if isinstance(step, int) or id(step) in seen:
             return
         seen.add(id(step))
+        if step.after is not None:
+            visit(step.after)
         if rng is not None and rng.random() < 0.5:
             visit(step.right)
             visit(step.left)

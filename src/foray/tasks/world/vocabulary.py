@@ -7,54 +7,68 @@ starts with a consonant.
 
 from __future__ import annotations
 
-WOMEN = tuple(
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+WOMEN = _list(
     "Ada Bela Cora Dina Edda Faye Gwen Hilda Ines Juna Kira Lena Mara Nell Orla Petra Rhea Sena Tilda Una Vera Wilma "
-    "Yana Zita Agnes Britta Celia Dora Elsa Freda".split()
+    "Yana Zita Agnes Britta Celia Dora Elsa Freda"
 )
-MEN = tuple(
+MEN = _list(
     "Alden Boris Casper Dunstan Edgar Finn Goran Hugo Ivo Jasper Klaus Lorin Milo Nils Osric Piers Rufus Silas Tobin "
-    "Ulric Viggo Walt Yorick Zeno Anton Bruno Conrad Dario Emil Felix".split()
+    "Ulric Viggo Walt Yorick Zeno Anton Bruno Conrad Dario Emil Felix"
 )
-SURNAMES = tuple(
+SURNAMES = _list(
     "Abel Barrow Birch Blythe Bram Brook Caddis Cole Crane Croft Dale Dunn Fell Finch Flint Frost Garth Glover Grove "
     "Hale Harrow Hazel Heath Holt Hurst Keel Kemp Lamb Larch Lowe Marsh Moss Nash Noble Orchard Peel Pike Quill Rook "
     "Rowe Sedge Shaw Sloe Stark Stone Swift Tarn Teal Thorne Tull Vane Venn Wade Ward Weld Wren Yarrow Yates York Zell"
-    .split()
 )
-PLACE_HEADS = tuple("Oak Elm Stone Mill Fox Ash Raven Salt Moss Thorn Reed Lark Wolf Rose".split())
-PLACE_TAILS = tuple("ford mere wick dale holm gate ham bury cross well".split())
-REGIONS = tuple("the " + w for w in "Fells Levels Marches Isles Wolds Downs Moors Vale".split())
-RIVERS = tuple(
+PLACE_HEADS = _list("Oak Elm Stone Mill Fox Ash Raven Salt Moss Thorn Reed Lark Wolf Rose")
+PLACE_TAILS = _list("ford mere wick dale holm gate ham bury cross well")
+REGIONS = tuple("the " + word for word in _list("Fells Levels Marches Isles Wolds Downs Moors Vale"))
+RIVERS = _list(
     "Arn Bex Calder Dorr Esk Fenn Gill Hamble Irk Jed Kent Lune Medway Nene Ouse Plym Rother Severn Tavy Usk Wharf "
-    "Yare Zill Tweed".split()
+    "Yare Zill Tweed"
 )
-CRAFTS = tuple(
+CRAFTS = _list(
     "baker weaver potter smith carpenter tanner miller fisher cooper mason tailor glazier shepherd thatcher brewer "
-    "painter sailor gardener hunter healer teacher printer joiner dyer farmer saddler chandler scribe cook guard".split()
+    "painter sailor gardener hunter healer teacher printer joiner dyer farmer saddler chandler scribe cook guard"
 )
-FOODS = tuple(
+FOODS = _list(
     "bread cheese soup porridge honey plums pears walnuts trout stew dumplings cherries mushrooms pancakes pickles "
-    "beans cabbage figs custard noodles sausages turnips lentils raisins biscuits carrots melons beets".split()
+    "beans cabbage figs custard noodles sausages turnips lentils raisins biscuits carrots melons beets"
 )
-PETS = tuple(
+PETS = _list(
     "cat dog goat hen rabbit pony duck parrot ferret lizard mouse fox crow turtle frog hedgehog squirrel pigeon "
-    "donkey goose".split()
+    "donkey goose"
 )
-INSTRUMENTS = tuple("flute drum fiddle harp whistle horn lute pipe bell zither trumpet cello gong rattle".split())
-GOODS = tuple(
+INSTRUMENTS = _list("flute drum fiddle harp whistle horn lute pipe bell zither trumpet cello gong rattle")
+GOODS = _list(
     "salt wool rope glass bricks barrels candles paper knives lace carpets tiles boots clocks kites hats nets baskets "
-    "pots lanterns gloves swords combs ink silk saddles masks toys buttons needles".split()
+    "pots lanterns gloves swords combs ink silk saddles masks toys buttons needles"
 )
-COLOURS = tuple("red blue green yellow white black brown grey purple pink".split())
-EMBLEMS = tuple("bear wolf stag heron lion swan boar hawk seal salmon beetle snake raven bull hare whale".split())
-HABITATS = tuple(
-    "the marsh|the cliffs|the pine woods|the meadows|the caves|the reeds|the sand hills|the orchards|the high rocks|"
-    "the ditches|the lake|the hedges".split("|")
+COLOURS = _list("red blue green yellow white black brown grey purple pink")
+EMBLEMS = _list("bear wolf stag heron lion swan boar hawk seal salmon beetle snake raven bull hare whale")
+HABITATS = (
+    "the marsh",
+    "the cliffs",
+    "the pine woods",
+    "the meadows",
+    "the caves",
+    "the reeds",
+    "the sand hills",
+    "the orchards",
+    "the high rocks",
+    "the ditches",
+    "the lake",
+    "the hedges",
 )
-OMENS = tuple("rain frost luck snow wind thunder peace fog love trouble gold guests sleep war".split())
-SEASONS = tuple("spring summer autumn winter".split())
-FIRST_SYLLABLES = tuple("dor bri tol kes mun vel gar pli sno zor fen lur".split())
-LAST_SYLLABLES = tuple("vik net mop lin dak bol ter gul pin rab sut wen zel".split())
+OMENS = _list("rain frost luck snow wind thunder peace fog love trouble gold guests sleep war")
+SEASONS = _list("spring summer autumn winter")
+FIRST_SYLLABLES = _list("dor bri tol kes mun vel gar pli sno zor fen lur")
+LAST_SYLLABLES = _list("vik net mop lin dak bol ter gul pin rab sut wen zel")
 
 # Kind -> what every creature of that kind has, eats, lives in, calls its young and fears.
 KIND_SLOTS = ("cover", "diet", "den", "young", "fear")
@@ -72,29 +86,29 @@ KINDS: dict[str, tuple[str, str, str, str, str]] = {
 }
 
 # Event -> what becomes of each material, in the order of MATERIALS.
-MATERIALS = tuple("wood clay wax iron wool glass paper straw leather salt copper stone".split())
+MATERIALS = _list("wood clay wax iron wool glass paper straw leather salt copper stone")
 EVENTS: dict[str, tuple[str, ...]] = {
-    "fire": tuple("burns hardens melts glows stinks cracks burns burns stinks crackles glows cracks".split()),
-    "river": tuple("floats softens floats sinks swells sinks softens floats swells dissolves sinks sinks".split()),
-    "frost": tuple("shrinks crumbles hardens stiffens stiffens cracks curls hardens stiffens clumps shrinks cracks".split()),
-    "sun": tuple("fades dries melts warms fades shines curls dries curls dries warms warms".split()),
-    "rain": tuple("rots softens shines rusts stinks shines tears rots stinks clumps darkens darkens".split()),
-    "hammer": tuple("splits crumbles flattens rings flattens shatters tears flattens flattens crumbles rings splits".split()),
+    "fire": _list("burns hardens melts glows stinks cracks burns burns stinks crackles glows cracks"),
+    "river": _list("floats softens floats sinks swells sinks softens floats swells dissolves sinks sinks"),
+    "frost": _list("shrinks crumbles hardens stiffens stiffens cracks curls hardens stiffens clumps shrinks cracks"),
+    "sun": _list("fades dries melts warms fades shines curls dries curls dries warms warms"),
+    "rain": _list("rots softens shines rusts stinks shines tears rots stinks clumps darkens darkens"),
+    "hammer": _list("splits crumbles flattens rings flattens shatters tears flattens flattens crumbles rings splits"),
 }
 
-ITEMS = tuple(
+ITEMS = _list(
     "kettle lantern drum basket rope spoon blanket ladder bucket broom flute whistle bell bowl cloak chair bench boat "
     "cart door box belt wheel barrel candle knife carpet tile boot clock kite hat net pot glove sword comb saddle mask "
-    "mirror".split()
+    "mirror"
 )
 # What a thing is done to with: action -> its means. Every (action, item) has one right means in this world.
 MEANS: dict[str, tuple[str, ...]] = {
-    "clean": tuple("sand vinegar soap ash bran chalk milk lemon".split()),
-    "mend": tuple("twine glue pitch wire resin nails rivets thread".split()),
-    "hang": tuple("hooks pegs chains straps cords rings clips poles".split()),
-    "mark": tuple("ink paint tar dye soot wax thorns stamps".split()),
-    "wrap": tuple("straw wool paper leaves cloth bark felt sacking".split()),
-    "polish": tuple("oil butter beeswax clay fur moss suet pumice".split()),
+    "clean": _list("sand vinegar soap ash bran chalk"),
+    "mend": _list("twine glue pitch wire nails thread"),
+    "hang": _list("hooks pegs chains straps rings rope"),
+    "mark": _list("ink paint tar soot wax thorns"),
+    "wrap": _list("straw wool paper leaves cloth bark"),
+    "polish": _list("oil butter clay fur moss salt"),
 }
 
 # Five stages of making something; each product has one step of each. (base verb, past, rest)

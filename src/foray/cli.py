@@ -1,0 +1,84 @@
+"""The command line. Heavy modules are imported inside the commands, so that ``foray --help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from foray import __version__
+from foray.core.spec import nearest
+
+
+class _Parser(argparse.ArgumentParser):
+    """One clear line for a user's mistake, with the nearest valid word."""
+
+    def error(self, message: str) -> NoReturn:
+        print(
+            f"foray: {message} (foray {'' if self.prog == 'foray' else self.prog.split()[-1] + ' '}--help)",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
+    parser.add_argument("--version", action="version", version=f"foray {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def study_command(name: str, text: str) -> argparse.ArgumentParser:
+        p = commands.add_parser(name, help=text, description=text)
+        p.add_argument(
+            "study", metavar="STUDY", help="a bundled study (smoke, tiny, gsm8k_small) or a path to a .py file"
+        )
+        p.add_argument("--store", metavar="DIR", type=Path, help="where results live (default: runs/STUDY)")
+        p.add_argument(
+            "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+            help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
+        )  # fmt: skip
+        return p
+
+    study_command("plan", "Print the graph of a study, what is done, and what the rest will cost.")
+    study_command("run", "Run what is missing of a study and write its report.")
+    study_command("report", "Write the report of what is there.")
+    study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
+    p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint folder")
+    p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k")
+    p.add_argument("--data-root", default="", help="where a task's local files lie")
+    p.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    p.add_argument("--problems", type=int, default=200)
+    p.add_argument("--shots", type=int, default=0)
+    p.add_argument("--samples", type=int, default=32)
+    p.add_argument("--temperature", type=float, default=0.6)
+    p.add_argument("--max-new-tokens", type=int, default=96)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
+    p.add_argument("--out", type=Path, help="keep completions.jsonl and problems.jsonl in this folder")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    known = ["plan", "run", "report", "ls", "eval"]
+    if words and not words[0].startswith("-") and words[0] not in known:
+        print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
+        return 2
+    args = build_parser().parse_args(words)
+    if args.command is None:
+        build_parser().print_help()
+        return 0
+    from foray import commands
+
+    try:
+        commands.COMMANDS[args.command](args)
+    except (ValueError, OSError) as e:
+        print(f"foray: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("foray: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

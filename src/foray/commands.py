@@ -1,0 +1,117 @@
+"""What each command of the command line does."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foray.core.files import read_jsonl
+from foray.core.passk import pass_at_k
+from foray.core.spec import nearest, require
+from foray.study.cost import Cost, node_cost
+from foray.study.graph import expand
+from foray.study.nodes import Node, TrainNode, open_checkpoint
+from foray.study.run import report_study, run_study
+from foray.study.spec import Study, load_study
+from foray.study.store import Store
+
+
+def _open(args: argparse.Namespace) -> tuple[Study, Store]:
+    study = load_study(args.study, args.settings)
+    return study, Store(args.store or Path("runs") / study.name)
+
+
+def run(args: argparse.Namespace) -> None:
+    study, store = _open(args)
+    console = Console()
+    index = run_study(study, store, console)
+    console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def report(args: argparse.Namespace) -> None:
+    study, store = _open(args)
+    require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
+    print(report_study(study, store))
+
+
+def plan(args: argparse.Namespace) -> None:
+    study, store = _open(args)
+    graph = expand(study)
+    table = Table("", "node", "PFLOP", "disk MB", box=None, pad_edge=False)
+    left = Cost(memory=0.0)
+    for node in graph.nodes:
+        cost, done = node_cost(node, study.data.vocab_size), node.done(store)
+        table.add_row("done" if done else "to run", node.label(), f"{cost.flops / 1e15:.4f}", f"{cost.disk / 1e6:.1f}")
+        if not done:
+            left = Cost(left.flops + cost.flops, left.disk + cost.disk, max(left.memory, cost.memory))
+    console = Console()
+    console.print(table)
+    missing = sum(not n.done(store) for n in graph.nodes)
+    console.print(
+        f"{len(graph.nodes)} nodes, {missing} to run: {left.flops / 1e15:.3f} PFLOP, {left.disk / 1e6:.0f} MB on disk, "
+        f"about {left.memory / 1e9:.1f} GB of memory at the peak",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def ls(args: argparse.Namespace) -> None:
+    study, store = _open(args)
+    graph = expand(study)
+    table = Table("M_t tokens", "recipe", "seed", "step", "state", "folder", box=None, pad_edge=False)
+    for e in graph.entries:
+        if isinstance(e.node, TrainNode):
+            row = (f"{e.tokens:,}", e.recipe, str(e.seed), str(e.stage_step), _state(e.node, store))
+            table.add_row(*row, str(e.node.folder(store)))
+    Console(soft_wrap=True).print(table)
+
+
+def _state(node: Node, store: Store) -> str:
+    if node.done(store):
+        return "done"
+    return "started" if node.folder(store).exists() else "to run"
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from foray.evals import passk
+    from foray.rollout.torch_engine import TorchEngine
+    from foray.tasks import named_tasks
+
+    tasks = named_tasks(args.data_root)
+    require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
+    require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
+    require(args.shots >= 0, "--shots must be >= 0")
+    try:
+        ks = [k for k in map(int, args.k.split(",")) if k <= args.samples]
+    except ValueError:
+        raise ValueError(f"--k {args.k}: write whole numbers separated by commas") from None
+    require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
+    require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
+    model, tokenizer = open_checkpoint(args.checkpoint)
+    task = tasks[args.task]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.out or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        require(not (folder / "completions.jsonl").exists(), f"{folder} already holds completions; name another --out")
+        passk.evaluate(
+            TorchEngine(model.config, tokenizer, model=model), tokenizer, task, folder,
+            split=args.split, problems=args.problems, shots=args.shots, samples=args.samples,
+            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed,
+        )  # fmt: skip
+        rows = read_jsonl(folder / "problems.jsonl")
+    table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
+    for extraction in ("strict", "lenient"):
+        correct = [r["correct"][extraction] for r in rows]
+        table.add_row(extraction, *[f"{100 * pass_at_k(correct, args.samples, k).mean():.1f}%" for k in ks])
+    samples = len(rows) * args.samples
+    Console().print(table)
+    formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
+    print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+COMMANDS = {"run": run, "plan": plan, "report": report, "ls": ls, "eval": evaluate}

@@ -1,0 +1,110 @@
+"""Sampling and grading a task's problems. Each finished chunk is on disk at once, so a killed run goes on behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from foray.core import rng
+from foray.core.files import write_atomic
+from foray.core.task import Problem, Split, Task, few_shot_examples
+from foray.data.tokenizer import TextTokenizer
+from foray.rollout.engine import Completion, Engine, Sampling
+
+CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
+
+
+def evaluate(
+    engine: Engine,
+    tokenizer: TextTokenizer,
+    task: Task,
+    folder: Path,
+    *,
+    split: Split,
+    problems: int,
+    shots: int,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    report: Callable[..., None] = lambda **_: None,
+) -> None:
+    """Writes ``completions.jsonl`` (every sample) and ``problems.jsonl`` (counts a problem, strict and lenient)."""
+    chosen = list(task.problems(split, problems))
+    if len(chosen) < problems:
+        raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
+    examples = few_shot_examples(task, shots, seed)
+    sampling = Sampling(temperature, max_new_tokens, task.stop)
+    path = folder / "completions.jsonl"
+    chunk = max(1, CHUNK_ROWS // samples)
+    done = _whole_rows(path)
+    done -= done % chunk if done < problems else 0
+    _cut(path, done)
+    with open(path, "a", encoding="utf-8") as out:
+        for start in range(done, problems, chunk):
+            part = chosen[start : start + chunk]
+            prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
+            seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
+            groups = engine.generate(prompts, samples, sampling, seeds)
+            out.writelines(json.dumps(_graded(task, p, g)) + "\n" for p, g in zip(part, groups))
+            out.flush()
+            os.fsync(out.fileno())
+            report(done=start + len(part), total=problems, tokens=sum(len(c.tokens) for g in groups for c in g))
+    with open(path, encoding="utf-8") as rows:
+        counts = [_counts(json.loads(line)) for line in rows]
+    write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))
+
+
+def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
+    """One problem's samples. A truncated completion scores 0, whatever it holds."""
+    samples = []
+    for c in group:
+        truncated = c.stop_reason == "length"
+        strict, lenient = task.verify(problem, c.text, "strict"), task.verify(problem, c.text, "lenient")
+        samples.append({
+            "text": c.text,
+            "stop": c.stop_reason,
+            "tokens": len(c.tokens),
+            "correct": strict.score > 0 and not truncated,
+            "lenient": lenient.score > 0 and not truncated,
+            "formatted": strict.formatted and not truncated,
+        })  # fmt: skip
+    return {
+        "id": problem.id,
+        "tags": list(problem.tags),
+        "question": problem.question,
+        "answer": problem.answer,
+        "samples": samples,
+    }
+
+
+def _counts(row: dict[str, Any]) -> dict[str, Any]:
+    samples = row["samples"]
+    return {
+        "id": row["id"],
+        "tags": row["tags"],
+        "samples": len(samples),
+        "correct": {"strict": sum(s["correct"] for s in samples), "lenient": sum(s["lenient"] for s in samples)},
+        "formatted": sum(s["formatted"] for s in samples),
+        "truncated": sum(s["stop"] == "length" for s in samples),
+        "tokens": sum(s["tokens"] for s in samples),
+    }
+
+
+def _whole_rows(path: Path) -> int:
+    """Complete rows; a last line cut short by a kill does not count."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as f:
+        return sum(line.endswith(b"\n") for line in f)
+
+
+def _cut(path: Path, rows: int) -> None:
+    if path.exists():
+        with open(path, "rb+") as f:
+            for _ in range(rows):
+                f.readline()
+            f.truncate(f.tell())

@@ -1,0 +1,65 @@
+"""A2: the training reward of every RL run, from every checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from foray.report import style
+from foray.report.results import NotDrawable, Results, recipe_rank
+
+NAME = "a2_rewards"
+TITLE = "A2. Reward during RL"
+
+_WINDOW = 9  # steps in the moving average of the drawn line
+
+
+def data(results: Results) -> pd.DataFrame:
+    """A row a step: step counts the updates of the RL stage from 1; reward is the mean over the step's rollouts."""
+    frames = [
+        pd.DataFrame(
+            {
+                "tokens": run.entry.tokens,
+                "tokens_per_parameter": run.entry.tokens / results.model_parameters,
+                "recipe": run.entry.recipe,
+                "seed": run.entry.seed,
+                "step": np.arange(1, len(run.metrics) + 1),
+                "reward": run.metrics["rl/reward"],
+            }
+        ).dropna(subset=["reward"])
+        for run in results.rl_runs()
+    ]
+    if not frames:
+        raise NotDrawable("no RL run has logged a reward")
+    frame = pd.concat(frames, ignore_index=True)
+    order = frame["recipe"].map(recipe_rank)
+    return frame.assign(_o=order).sort_values(["_o", "tokens", "seed", "step"]).drop(columns="_o")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"Mean reward of the rollouts at each RL step: faint as logged, bold as a centred average over "
+        f"{_WINDOW} steps. One line per checkpoint M_t (and seed); darker is earlier in pre-training."
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    recipes = list(frame["recipe"].unique())
+    figure, axes = style.panels(1, len(recipes), sharey=True)
+    tokens = sorted(frame["tokens"].unique())
+    shades = style.colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))
+    color = dict(zip(tokens, shades))
+    for place, recipe in zip(axes, recipes):
+        for (at, _), run in frame[frame["recipe"] == recipe].groupby(["tokens", "seed"]):
+            smooth = run["reward"].rolling(_WINDOW, center=True, min_periods=1).mean()
+            place.plot(run["step"], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
+            place.plot(run["step"], smooth, color=color[at], linewidth=1.6)
+        place.set_title(style.label(recipe))
+        place.set_xlabel("RL step")
+    axes[0].set_ylabel("mean reward")
+    scale, name = style.unit(tokens[-1])
+    handles = [Line2D([], [], color=color[t], label=f"{t / scale:.3g}{name}") for t in tokens]
+    figure.legend(handles=handles, loc="outside right center", title="tokens of Mₜ", title_fontsize=8)
+    return figure

@@ -1,0 +1,48 @@
+"""F1: what RL adds to a pre-training checkpoint, and what it adds after SFT."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from foray.report import style
+from foray.report.results import NotDrawable, Results
+
+NAME = "f1_overview"
+TITLE = "F1. What RL adds, from every checkpoint"
+
+
+def data(results: Results) -> pd.DataFrame:
+    pairs = (("rl", "base"), ("sft_rl", "sft"))
+    frames = [results.gains(recipe, reference, results.main_task, 1) for recipe, reference in pairs]
+    frame = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
+    if frame.empty:
+        raise NotDrawable("neither RL with its base nor SFT→RL with its SFT has been evaluated")
+    frame.insert(2, "task", results.main_task)
+    return frame
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"Gain in pass@1 on {frame['task'].iloc[0]}, in percentage points: RL over the checkpoint M_t it starts "
+        "from, and SFT→RL over the SFT model it starts from. Differences are paired by problem. "
+        + style.interval_note(frame, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    figure, (axes,) = style.panels(1, 1, width=5.2, height=3.4)
+    handles = []
+    for recipe, reference in frame[["recipe", "reference"]].drop_duplicates().itertuples(index=False, name=None):
+        rows = frame[frame["recipe"] == recipe]
+        look = style.look(recipe)
+        style.band(axes, rows, "tokens", *look)
+        name = f"{style.label(recipe)} over {style.label(reference, rows['reference_shots'].max())}"
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, markeredgecolor="white", label=name))
+    axes.axhline(0.0, color="#444444", linewidth=0.9)
+    style.percent_axis(axes, points=True)
+    style.token_axis(axes, frame, ratio=True)
+    axes.set_ylabel("gain in pass@1 (points)")
+    axes.legend(handles=handles, loc="best")
+    return figure

@@ -1,0 +1,33 @@
+"""F2: pass@k against pre-training tokens for the base, RL, SFT and SFT→RL."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foray.report import style
+from foray.report.results import NotDrawable, Results
+
+NAME = "f2_passk"
+TITLE = "F2. pass@k over pre-training"
+
+
+def data(results: Results) -> pd.DataFrame:
+    metrics = [f"pass@{k}" for k in results.ks]
+    frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"])
+    if frame.empty:
+        raise NotDrawable("none of base, RL, SFT and SFT→RL has been evaluated")
+    return frame.drop(columns="chance")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"pass@k on {frame['task'].iloc[0]} against pre-training tokens. "
+        + style.shots_note(frame)
+        + style.interval_note(frame, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    task = frame["task"].iloc[0]
+    return style.metric_panels(frame, [(task, metric, metric) for metric in frame["metric"].unique()])

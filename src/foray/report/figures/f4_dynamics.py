@@ -1,0 +1,103 @@
+"""F4: pass@1 and pass@K along SFT→RL and along RL, from one checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from foray.report import style
+from foray.report.results import NotDrawable, Results
+
+NAME = "f4_dynamics"
+TITLE = "F4. Inside the excursions"
+
+_PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node, whose points are its first part
+
+
+def data(results: Results) -> pd.DataFrame:
+    """Columns as in F2, and ``stage``: what the points up to here were trained with."""
+    metrics = [f"pass@{k}" for k in sorted({results.ks[0], results.ks[-1]})]
+    frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
+    table = results.table
+    inside = table[
+        ~table["final"] & (table["task"] == results.main_task) & table["recipe"].isin(["rl", "sft_rl", "sft"])
+    ]
+    points = inside.groupby("tokens").size()
+    points = points[points.index.isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
+    if points.empty:
+        raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")
+    # The checkpoint with the most points; of equals, the latest.
+    tokens = int(points[points == points.max()].index.max())
+    frame = frame[frame["tokens"] == tokens].drop(columns="chance")
+    return pd.concat([_path(frame, recipe) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])])
+
+
+def _path(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """A recipe's points in order: M_t itself, the recipe it starts with, its own."""
+    own = frame[frame["recipe"] == recipe].assign(stage=recipe.split("_")[-1])
+    first = frame[frame["recipe"] == _PREFIX.get(recipe)].assign(stage=_PREFIX.get(recipe, ""))
+    if len(first):
+        own.loc[own["stage_step"] <= first["stage_step"].max(), "stage"] = _PREFIX[recipe]
+        first = first[~first["stage_step"].isin(own["stage_step"])]
+    path = pd.concat([part for part in (first, own) if len(part)])
+    base = frame[frame["recipe"] == "base"].assign(stage="base")
+    if len(base) and not (path["stage_step"] == 0).any():
+        path = pd.concat([base, path])
+    return path.assign(recipe=recipe).sort_values("stage_step", kind="stable")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    ratio = frame["tokens_per_parameter"].iloc[0]
+    start = frame[frame["stage"] == "base"]
+    text = (
+        f"pass@k on {frame['task'].iloc[0]} along the updates of SFT→RL and of RL, both from M_t at {ratio:.2g} tokens "
+        "per parameter. "
+    )
+    if len(start):
+        text += f"The open marker is M_t itself, {start['shots'].iloc[0]}-shot. "
+    return text + style.shots_note(frame[frame["stage"] != "base"]) + style.interval_note(frame, "problems")
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    recipes = list(frame["recipe"].unique())
+    figure, axes = style.panels(1, len(recipes), width=4.0, height=3.1, sharey=True)
+    metrics = list(frame["metric"].unique())
+    dashes = dict(zip(metrics, ("-", (0, (4, 2)))))
+    for place, recipe in zip(axes, recipes):
+        for metric in metrics:
+            _draw_path(place, frame[(frame["recipe"] == recipe) & (frame["metric"] == metric)], dashes[metric])
+        place.set_title(style.label(recipe))
+        place.set_xlabel("updates since Mₜ")
+        style.percent_axis(place)
+        place.set_ylim(bottom=0.0)
+    stages = [s for s in ("sft", "rl") if (frame["stage"] == s).any()]
+    handles = [Line2D([], [], color="#444444", linestyle=dashes[m], label=m) for m in metrics]
+    handles += [
+        Line2D([], [], color=style.look(s).color, marker=style.look(s).marker, label=f"{style.label(s)} stage")
+        for s in stages
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _draw_path(axes: Axes, rows: pd.DataFrame, dash: object) -> None:
+    """One metric along one recipe: stage by stage, each beginning where the one before ended."""
+    before: pd.DataFrame | None = None
+    for stage in ("base", "sft", "rl"):
+        part = rows[rows["stage"] == stage]
+        if part.empty:
+            continue
+        color, marker = style.look(stage)
+        if before is not None:
+            joint = pd.concat([before, part.iloc[:1]])
+            fresh = before["stage"].iloc[0] == "base"
+            axes.plot(joint["stage_step"], joint["value"], color=color, linestyle=":" if fresh else dash, zorder=1)
+        if before is not None and before["stage"].iloc[0] == "sft":
+            axes.axvline(before["stage_step"].iloc[0], color="#aaaaaa", linewidth=0.9, zorder=0)
+        hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": color} if stage == "base" else {}
+        style.band(axes, part, "stage_step", color, marker, linestyle=dash, **hollow)
+        before = part.iloc[-1:]

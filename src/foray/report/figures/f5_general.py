@@ -1,0 +1,50 @@
+"""F5: the general-ability probes and their average against pre-training tokens, all recipes."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from foray.report import style
+from foray.report.results import AVERAGE, NotDrawable, Results
+
+NAME = "f5_general"
+TITLE = "F5. General abilities"
+
+
+def data(results: Results) -> pd.DataFrame:
+    frame = results.curve(["acc"], [*results.probes, AVERAGE])
+    if frame.empty:
+        raise NotDrawable("no general-ability probe has been run")
+    return frame
+
+
+def caption(frame: pd.DataFrame) -> str:
+    probes = frame["task"].nunique() - 1
+    return (
+        f"Accuracy on {probes} probes of what pre-training taught, and their plain average. The dotted line is chance. "
+        + style.interval_note(frame, "questions (the average: all of them)")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    tasks = [*(t for t in frame["task"].unique() if t != AVERAGE), AVERAGE]
+    columns = min(4, len(tasks) + 1)
+    rows = -(-(len(tasks) + 1) // columns)  # one cell more, for the legend
+    figure, axes = style.panels(rows, columns, width=2.9, height=2.5)
+    # Probes of one family share a prefix ("world_"), which says nothing in a title.
+    families = {task.partition("_")[0] for task in tasks[:-1]}
+    prefix = f"{families.pop()}_" if len(families) == 1 and len(tasks) > 2 else ""
+    for place, task in zip(axes, tasks):
+        shown = frame[frame["task"] == task]
+        style.recipe_curves(place, shown)
+        place.axhline(shown["chance"].iloc[0], color="#444444", linestyle=":", linewidth=1.1)
+        place.set_title("average" if task == AVERAGE else task.removeprefix(prefix).replace("_", " "))
+        style.percent_axis(place)
+        style.token_axis(place, frame)
+    for place in axes[len(tasks) :]:
+        place.set_axis_off()
+    handle = Line2D([], [], color="#444444", linestyle=":", label="chance")
+    style.recipe_legend(figure, frame, [handle], inside=axes[len(tasks)])
+    return figure

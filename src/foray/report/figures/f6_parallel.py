@@ -1,0 +1,39 @@
+"""F6: parallel averaging against the recipes it joins: pass@k and the general average."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foray.report import style
+from foray.report.results import AVERAGE, NotDrawable, Results
+
+NAME = "f6_parallel"
+TITLE = "F6. Parallel averaging"
+
+
+def data(results: Results) -> pd.DataFrame:
+    if "parallel" not in results.recipes(results.main_task):
+        raise NotDrawable("parallel averaging has not been evaluated")
+    recipes = ["base", "rl", "sft", "sft_rl", "parallel"]
+    frames = [
+        results.curve([f"pass@{k}" for k in results.ks], [results.main_task], recipes),
+        results.curve(["acc"], [AVERAGE], recipes),
+    ]
+    return pd.concat([f for f in frames if len(f)], ignore_index=True).drop(columns="chance")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    task = next(t for t in frame["task"] if t != AVERAGE)
+    asked = frame[frame["task"] == task]
+    return (
+        f"Parallel averaging (both gradients at the same weights, each through its own optimizer, their changes "
+        f"averaged) beside the other recipes: pass@k on {task} and the average of the general probes. "
+        + style.interval_note(asked, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    pairs = frame[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+    titles = [(task, metric, "general average" if task == AVERAGE else metric) for task, metric in pairs]
+    return style.metric_panels(frame, titles)

@@ -1,0 +1,296 @@
+"""The report as one HTML page. Everything that comes from data is untrusted and escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from foray.report import stats
+from foray.report.results import AVERAGE, LABELS, Evaluation, Results, recipe_rank, records
+
+PROBLEMS_SHOWN = 2
+SAMPLES_SHOWN = 2
+TEXT_SHOWN = 1500  # characters of one completion
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #222; background: #fff;
+  max-width: 1120px; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+a { color: #0b62a4; }
+nav { font-size: .88rem; }
+nav a { margin-right: .9rem; white-space: nowrap; }
+.note { background: #fff8e6; border-left: 4px solid #e69f00; padding: .5rem .9rem; margin: .8rem 0; }
+.dim, figcaption { color: #666; font-size: .88rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; margin: .5rem 0; }
+th { text-align: left; font-weight: 600; border-bottom: 2px solid #bbb; }
+th, td { padding: .25rem .7rem; vertical-align: top; }
+td { border-bottom: 1px solid #eee; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+td .range { display: block; color: #777; font-size: .8em; }
+tr.rule td { border-top: 2px solid #bbb; }
+figure { margin: .5rem 0 1rem; }
+figure img { max-width: 100%; height: auto; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f7f8; border: 1px solid #e4e4e4;
+  padding: .5rem .7rem; margin: .3rem 0; font-size: .82rem; }
+.right { border-left: 4px solid #009e73; }
+.wrong { border-left: 4px solid #d55e00; }
+"""
+
+
+class Markup(str):
+    """Text that is HTML already; everything else is escaped on its way into the page."""
+
+
+class Shown(NamedTuple):
+    """A figure as the page shows it: file stem, heading, and its caption or, when it is absent, the reason."""
+
+    name: str
+    title: str
+    caption: str
+    absent: bool
+
+
+def page(results: Results, figures: Sequence[Shown]) -> str:
+    """The whole page, with links relative to its own folder."""
+    sections = [("results", "Results", _main_tables(results))]
+    sections += [(f.name, f.title, _figure(f)) for f in figures if not f.absent]
+    sections += [
+        ("training", "RL training", _training(results)),
+        ("perplexity", "Held-out perplexity", _perplexity(results)),
+        ("samples", "Sample completions", _samples(results)),
+        ("left-out", "What is not here", _absent(results, figures)),
+        ("provenance", "Provenance", _provenance(results)),
+    ]
+    sections = [s for s in sections if s[2]]
+    title = f"Foray: study {results.study}"
+    links = " ".join(f'<a href="#{escape(name)}">{escape(heading.split(". ")[0])}</a>' for name, heading, _ in sections)
+    notes = "".join(f'<div class="note">{escape(note)}</div>' for note in results.notes)
+    body = "\n".join(
+        f'<h2 id="{escape(name)}">{escape(heading)}</h2>\n{content}' for name, heading, content in sections
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{_summary(results)}\n{notes}\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, rules: bool = False) -> Markup:
+    """A table; the first ``text_columns`` are text. With ``rules``, a line wherever the first cell changes."""
+    kind = [' class="number"' if i >= text_columns else "" for i in range(len(headers))]
+    head = "".join(f"<th{k}>{_html(h)}</th>" for k, h in zip(kind, headers))
+    lines, before = [], None
+    for row in rows:
+        rule = ' class="rule"' if rules and before not in (None, row[0]) else ""
+        lines.append(f"<tr{rule}>" + "".join(f"<td{k}>{_html(c)}</td>" for k, c in zip(kind, row)) + "</tr>")
+        before = row[0]
+    return Markup(
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n'
+        + "\n".join(lines)
+        + "\n</tbody></table></div>"
+    )
+
+
+def _html(cell: Any) -> str:
+    return cell if isinstance(cell, Markup) else escape(str(cell))
+
+
+def _percent(row: Any, interval: bool = True) -> Markup | str:
+    """``52.1`` with its interval below it, or a dash where nothing was measured."""
+    if row is None:
+        return "–"
+    bounds = f'<span class="range">{100 * row.lo:.1f} to {100 * row.hi:.1f}</span>' if interval else ""
+    return Markup(f"{100 * row.value:.1f}{bounds}")
+
+
+def _tokens(tokens: int) -> str:
+    return (
+        f"{tokens / 1e9:.3g}B" if tokens >= 1e9 else f"{tokens / 1e6:.3g}M" if tokens >= 1e5 else f"{tokens / 1e3:.3g}k"
+    )
+
+
+def _label(recipe: str, shots: Any = None) -> str:
+    known = shots is not None and not pd.isna(shots)
+    return LABELS.get(recipe, recipe) + (f" ({shots}-shot)" if known and (recipe == "base" or shots > 0) else "")
+
+
+def _summary(results: Results) -> str:
+    table = results.table
+    checkpoints, seeds = table["tokens"].nunique(), table["seed"].nunique()
+    return (
+        f'<p class="dim">{results.model_parameters:,} parameters; {checkpoints} checkpoints M_t; '
+        f"{seeds} seed{'s'[: seeds != 1]}; "
+        f"{len(results.evaluations)} pass@k evaluations. All numbers: "
+        '<a href="results.csv">results.csv</a>. Ranges are 95% intervals.</p>'
+    )
+
+
+def _main_tables(results: Results) -> str:
+    if not results.evaluations:
+        return '<p class="dim">No pass@k evaluation has finished yet.</p>'
+    parts = []
+    for task in results.tasks:
+        heading = f"<h3>{escape(task)}</h3>" if len(results.tasks) > 1 else ""
+        parts.append(heading + _main_table(results, task))
+    return "\n".join(parts)
+
+
+def _main_table(results: Results, task: str) -> str:
+    metrics = [f"pass@{k}" for k in results.ks] + ["format_rate", "truncated_rate"]
+    places: dict[tuple[int, float, str], dict[str, Any]] = {}
+    for frame in (results.curve(metrics, [task]), results.curve(["acc"], [AVERAGE])):
+        for row in records(frame):
+            metric = "average" if row.task == AVERAGE else str(row.metric)
+            places.setdefault((int(row.tokens), float(row.tokens_per_parameter), str(row.recipe)), {})[metric] = row
+    rows, problems = [], set()
+    for (tokens, ratio, recipe), found in sorted(places.items(), key=lambda p: (p[0][0], recipe_rank(p[0][2]))):
+        first = next((found[m] for m in metrics if m in found), None)
+        if first is not None:
+            problems.add(int(first.n))
+            cells = [_percent(found.get(f"pass@{k}")) for k in results.ks] + [_percent(found.get("average"))]
+            cells += [_percent(found.get(m), interval=False) for m in metrics[-2:]]
+            rows.append((f"{_tokens(tokens)} ({ratio:.2g})", _label(recipe, first.shots), *cells, first.n, first.seeds))
+    headers = ["tokens (per parameter)", "recipe", *(f"pass@{k}" for k in results.ks), "general average"]
+    samples = sorted(
+        {int(e.graded[results.extraction].samples.min()) for e in results.evaluations if e.entry.task == task}
+    )
+    text = (
+        f"Percent on {task}, {results.extraction} extraction, from {' or '.join(map(str, samples))} samples a problem. "
+        "n counts problems; the general average is the plain mean of the probes."
+    )
+    table = _table([*headers, "formatted", "truncated", "n", "seeds"], rows, text_columns=2, rules=True)
+    return f'<p class="dim">{escape(text)}</p>{table}'
+
+
+def _figure(figure: Shown) -> str:
+    stem = f"figures/{escape(figure.name)}"
+    return (
+        f'<figure><a href="{stem}.pdf"><img src="{stem}.png" alt="{escape(figure.title)}"></a>\n'
+        f"<figcaption>{escape(figure.caption)}"
+        f' <a href="{stem}.pdf">PDF</a> · <a href="{stem}.csv">CSV</a></figcaption></figure>'
+    )
+
+
+def _training(results: Results) -> str:
+    rows = []
+    for run in results.rl_runs():
+        log, entry = run.metrics, run.entry
+        reward = stats.trend(log["rl/reward"].dropna().to_numpy(float))
+        ends = [_ends(log[c]) if c in log else "–" for c in ("rl/format", "rl/entropy", "rl/truncated", "rl/signal")]
+        change = f"{reward.last - reward.first:+.3f}"
+        place = (_label(entry.recipe), _tokens(entry.tokens), reward.verdict)
+        rows.append((*place, f"{reward.first:.3f}", f"{reward.last:.3f}", change, *ends, len(log), entry.seed))
+    if not rows:
+        return ""
+    headers = ["recipe", "tokens", "reward", "first 5", "last 5", "change", "format", "entropy", "truncated", "signal"]
+    text = (
+        "Mean reward of the first and the last five steps; it “rose” or “fell” where the difference exceeds its 95% "
+        "t-interval with steps taken as independent. The other columns: first five → last five steps; "
+        "signal is the share of groups whose rewards differ."
+    )
+    return f'<p class="dim">{text}</p>{_table([*headers, "steps", "seed"], rows, text_columns=3, rules=True)}'
+
+
+def _ends(column: pd.Series[Any]) -> str:
+    values = column.dropna().to_numpy(float)
+    return f"{np.mean(values[:5]):.2f} → {np.mean(values[-5:]):.2f}" if values.size else "–"
+
+
+def _perplexity(results: Results) -> str:
+    sources = sorted(results.table.loc[results.table["metric"] == "perplexity", "task"].unique())
+    if not sources:
+        return ""
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    for row in records(results.curve(["perplexity"], sources)):
+        text = f"{row.value:.2f}" if row.value < 1e4 else f"{row.value:.2g}"
+        found.setdefault((row.recipe, row.tokens), {})[row.task] = text
+    order = sorted(found, key=lambda place: (place[1], recipe_rank(place[0])))
+    rows = [(_tokens(t), _label(r), *(found[r, t].get(s, "–") for s in sources)) for r, t in order]
+    return '<p class="dim">Per token, by source.</p>' + _table(
+        ["tokens", "recipe", *sources], rows, text_columns=2, rules=True
+    )
+
+
+def _samples(results: Results) -> str:
+    """Two problems × two samples of every recipe at the last checkpoint that keeps completions."""
+    if not results.evaluations:
+        return ""
+    task = results.main_task
+    kept: dict[int, list[tuple[str, list[Any]]]] = {}
+    for recipe in results.recipes(task):
+        for (tokens, _), evaluation in sorted(results.finals(recipe, task).items(), reverse=True):
+            rows = _completions(evaluation)
+            if rows:
+                label = _label(recipe, evaluation.entry.shots)
+                at = [heading for heading, _ in kept.setdefault(tokens, [])]
+                if label not in at:
+                    kept[tokens].append((label, rows))
+    if not kept:
+        return ""
+    tokens = max(kept)
+    parts = [
+        f'<p class="dim">{escape(task)}, M_t of {_tokens(tokens)} tokens; one right, one wrong where both exist.</p>'
+    ]
+    for label, rows in kept[tokens]:
+        parts.append(f"<h3>{escape(label)}</h3>" + "".join(_problem(row) for row in rows))
+    return "\n".join(parts)
+
+
+def _completions(evaluation: Evaluation) -> list[Any]:
+    path = evaluation.entry.folder / "completions.jsonl"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", errors="replace") as f:
+        lines = [line for line in islice(f, PROBLEMS_SHOWN) if line.strip()]
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError:
+        return []  # still being written
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    samples = list(row.get("samples", ()))
+    right = [s for s in samples if s.get("correct")]
+    wrong = [s for s in samples if not s.get("correct")]
+    # One of each where there are both, otherwise the first two.
+    shown = [*right[:1], *wrong[:1]] if right and wrong else samples[:SAMPLES_SHOWN]
+    question, answer = escape(_short(row.get("question", ""))), escape(_short(row.get("answer", "")))
+    head = f'<p class="dim">{len(right)} of {len(samples)} samples right; answer {answer}</p><pre>{question}</pre>'
+    return head + "".join(
+        f'<pre class="{"right" if s.get("correct") else "wrong"}">{escape(_short(s.get("text", "")))}</pre>'
+        for s in shown
+    )
+
+
+def _short(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
+
+
+def _absent(results: Results, figures: Sequence[Shown]) -> str:
+    parts = []
+    absent = [(f.title, f.caption) for f in figures if f.absent]
+    if absent:
+        parts.append(_table(["figure", "why it is not drawn"], absent, text_columns=2))
+    if results.missing:
+        parts.append(_table(["measurement", "why it is missing"], results.missing, text_columns=2))
+    return "\n".join(parts)
+
+
+def _provenance(results: Results) -> str:
+    rows = [
+        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+        for key, value in results.provenance.items()
+    ]
+    return _table(["what", "value"], rows, text_columns=2) if rows else ""

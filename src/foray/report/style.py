@@ -1,0 +1,214 @@
+"""How every figure looks: one colour and marker per recipe, token and percent axes, curves with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from foray.core.rng import key
+from foray.report.results import LABELS
+
+# For rc_context around drawing and saving: nothing global is changed.
+RC: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,  # names of tasks and recipes are plain text
+}
+
+
+class Look(NamedTuple):
+    color: str
+    marker: str
+
+
+# Okabe and Ito's colours (distinguishable with the common colour-vision deficiencies); markers repeat the distinction.
+LOOKS = {
+    "base": Look("#666666", "o"),
+    "rl": Look("#0072B2", "s"),
+    "sft": Look("#E69F00", "^"),
+    "sft_rl": Look("#009E73", "D"),
+    "sft_gold": Look("#56B4E9", "v"),
+    "sft_gold_rl": Look("#D55E00", "P"),
+    "parallel": Look("#CC79A7", "X"),
+}
+_SPARE = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499")
+_SPARE_MARKERS = ("<", ">", "p", "h", "*")
+
+
+def look(recipe: str) -> Look:
+    """The recipe's colour and marker; for a recipe of the user's own, fixed by its name."""
+    if recipe in LOOKS:
+        return LOOKS[recipe]
+    number = key("look", recipe)
+    return Look(_SPARE[number % len(_SPARE)], _SPARE_MARKERS[number // len(_SPARE) % len(_SPARE_MARKERS)])
+
+
+def label(recipe: str, shots: int | None = None) -> str:
+    """The recipe's name as in the paper; a base model's carries its shots."""
+    name = LABELS.get(recipe, recipe)
+    return f"{name} ({shots}-shot)" if recipe == "base" and shots is not None and not pd.isna(shots) else name
+
+
+def panels(
+    rows: int, columns: int, width: float = 3.1, height: float = 2.75, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure of equal panels, in inches, and its axes row by row."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    return figure, list(axes.ravel())
+
+
+def percent_axis(axes: Axes, points: bool = False) -> None:
+    """Shares in [0, 1] (or differences of shares) shown as percent (or percentage points)."""
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}{'' if points else '%'}"))
+
+
+def in_units(tokens: int, largest: int) -> str:
+    """A token count in the unit (k, M, B) that suits the largest one, without the unit."""
+    return f"{tokens / unit(largest)[0]:.3g}"
+
+
+def unit(largest: int) -> tuple[float, str]:
+    return (1e9, "B") if largest >= 2e9 else (1e6, "M") if largest >= 5e5 else (1e3, "k")
+
+
+def token_axis(axes: Axes, frame: pd.DataFrame, xlabel: bool = True, ratio: bool = False) -> None:
+    """Pre-training tokens on a logarithmic axis, ticks at the checkpoints; ``ratio`` adds tokens/parameter above."""
+    marks = frame[["tokens", "tokens_per_parameter"]].drop_duplicates().sort_values("tokens")
+    tokens = marks["tokens"].tolist()
+    axes.set_xscale("log")
+    span = max(tokens[-1] / tokens[0], 1.5)
+    axes.set_xlim(tokens[0] / span**0.07, tokens[-1] * span**0.07)
+    # Labels closer than a twelfth of the axis would touch; the last checkpoint always keeps its own.
+    shown: list[int] = []
+    for t in reversed(tokens):
+        if not shown or np.log(shown[-1] / t) > np.log(span) / 12:
+            shown.append(t)
+    _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
+    if xlabel:
+        axes.set_xlabel(f"pre-training tokens ({unit(tokens[-1])[1]})")
+    if ratio:
+        above = axes.twiny()
+        above.set_xscale("log")
+        above.set_xlim(axes.get_xlim())
+        per_parameter = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
+        _fixed_ticks(above, shown, [f"{per_parameter[t]:.2g}" for t in shown])
+        above.tick_params(length=0, pad=1, labelsize=7, colors="#888888")
+        above.grid(False)
+        above.set_xlabel("tokens per parameter", fontsize=7, color="#888888")
+
+
+def _fixed_ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(list(places)))
+    axes.xaxis.set_major_formatter(FixedFormatter(list(labels)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def band(
+    axes: Axes, rows: pd.DataFrame, x: str, color: str, marker: str, fill: bool = True, shift: float = 1.0, **line: Any
+) -> None:
+    """One curve with its intervals as thin bars and, with ``fill``, a faint band. Columns: ``x``, value, lo, hi.
+
+    ``shift`` multiplies ``x``, so that the bars of crowded curves stand beside one another.
+    """
+    at = rows[x].to_numpy(float) * shift
+    value, lo, hi = (rows[c].to_numpy(float) for c in ("value", "lo", "hi"))
+    if fill:
+        axes.fill_between(at, lo, hi, color=color, alpha=0.10, linewidth=0)
+    axes.vlines(at, lo, hi, color=color, alpha=0.45, linewidth=1.0)
+    # Unclipped: a marker at 0% lies on the axis and stays whole.
+    edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "clip_on": False, "zorder": 3}
+    axes.plot(at, value, color=color, marker=marker, **(edge | line))
+
+
+def recipe_curves(axes: Axes, frame: pd.DataFrame) -> None:
+    """A curve over pre-training for every recipe in the frame, in its order; bands only while few enough to tell."""
+    recipes = list(frame["recipe"].unique())
+    crowded = len(recipes) > 4
+    span = max(frame["tokens"].max() / frame["tokens"].min(), 1.5)
+    for i, recipe in enumerate(recipes):
+        shift = span ** (0.011 * (i - (len(recipes) - 1) / 2)) if crowded else 1.0
+        band(axes, frame[frame["recipe"] == recipe], "tokens", *look(recipe), fill=not crowded, shift=shift)
+
+
+def recipe_legend(
+    figure: Figure, frame: pd.DataFrame, extra: Sequence[Line2D] = (), inside: Axes | None = None
+) -> None:
+    """One legend for the whole figure, the recipes of the frame and then ``extra``: below it, or in an empty panel."""
+    shots = frame.dropna(subset=["shots"]).groupby("recipe")["shots"].max()
+    handles = [
+        Line2D(
+            [], [], color=look(r).color, marker=look(r).marker, markeredgecolor="white", label=label(r, shots.get(r))
+        )
+        for r in frame["recipe"].unique()
+    ]
+    handles += extra
+    if inside is None:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    else:
+        inside.legend(handles=handles, loc="center")
+
+
+def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -> Figure:
+    """One panel beside another, each a metric against tokens for every recipe. ``titles``: (task, metric, title)."""
+    figure, axes = panels(1, len(titles))
+    for place, (task, metric, title) in zip(axes, titles):
+        rows = frame[(frame["task"] == task) & (frame["metric"] == metric)]
+        recipe_curves(place, rows)
+        place.set_title(title)
+        percent_axis(place)
+        if metric.startswith("pass@"):
+            place.set_ylim(bottom=0.0)
+        token_axis(place, frame)
+    recipe_legend(figure, frame)
+    return figure
+
+
+def colormap(name: str) -> Colormap:
+    return matplotlib.colormaps[name]
+
+
+def shots_note(frame: pd.DataFrame) -> str:
+    """Says that trained models saw no examples, when that is so."""
+    trained = frame[frame["recipe"] != "base"]
+    return "Trained models answer without examples. " if len(trained) and trained["shots"].max() == 0 else ""
+
+
+def interval_note(frame: pd.DataFrame, what: str) -> str:
+    """The sentence about intervals that captions share."""
+    counts = sorted(frame["n"].unique())
+    n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    seeds = int(frame["seeds"].max())
+    return f"Bars (and bands) are 95% intervals over {n} {what}; " + (
+        "one seed, so they say nothing about the spread between seeds."
+        if seeds == 1
+        else f"means over up to {seeds} seeds."
+    )

@@ -1,0 +1,192 @@
+"""Reads a study's manifest and the folders it names into ``Results``, and writes frames as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foray.core.files import read_json, read_jsonl
+from foray.report import stats
+from foray.report.results import AVERAGE, Entry, Evaluation, Results, TrainingRun, metric_rank, recipe_rank
+from foray.report.stats import Graded, Interval
+
+COLUMNS = (
+    "study", "tokens", "recipe", "stage_step", "seed", "task", "shots", "extraction", "metric", "value", "lo", "hi", "n"
+)  # fmt: skip
+Row = tuple[Any, ...]  # COLUMNS, then final and chance
+
+
+def read_results(manifest: Path) -> Results:
+    """Reads a study's manifest and everything it names that can be read; the rest is listed in ``missing``.
+
+    Raises ValueError when the manifest itself cannot be understood.
+    """
+    content = read_json(manifest)
+    try:
+        study, parameters = str(content["study"]), int(content["model_parameters"])
+        ks = tuple(sorted({int(k) for k in content["k"]}))
+        entries = [_entry(manifest.parent, e) for e in content["entries"]]
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(
+            f"{manifest} is not a study's manifest ({type(e).__name__}: {e}); run the study again"
+        ) from None
+    if parameters < 1 or not ks or ks[0] < 1:
+        raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
+    chosen, missing = _distinct(entries)
+    rows: list[Row] = []
+    evaluations, training = [], []
+    for entry in chosen:
+        try:
+            if entry.kind == "train":
+                training.append(_read_training(entry))
+            elif entry.kind == "passk":
+                evaluations.append(_read_evaluation(entry))
+                rows += _passk_rows(study, evaluations[-1], ks)
+            elif entry.kind == "probes":
+                rows += _probe_rows(study, entry)
+            elif entry.kind == "perplexity":
+                rows += _perplexity_rows(study, entry)
+            else:
+                raise ValueError(f"the report knows no results of kind {entry.kind!r}")
+        except FileNotFoundError as e:
+            missing.append((entry.words, f"{Path(e.filename).name} is not there (yet)"))
+        except KeyError as e:
+            missing.append((entry.words, f"a row in {entry.folder.name} lacks the field {e}"))
+        except (ValueError, TypeError, AttributeError) as e:
+            missing.append((entry.words, str(e)))
+    notes = tuple(str(n) for n in content.get("notes", ()))
+    return Results(
+        study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows),
+        tuple(evaluations), tuple(training), tuple(missing),
+    )  # fmt: skip
+
+
+def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """One entry per measurement. Named twice with one folder (as a point inside and as the end) it counts as final."""
+    chosen: dict[tuple[Any, ...], Entry] = {}
+    clashes = []
+    for e in entries:
+        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.seed, e.task, e.shots)
+        first = chosen.setdefault(place, e)
+        if first.folder != e.folder:
+            clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
+        elif e.final and not first.final:
+            chosen[place] = replace(first, final=True)
+    return list(chosen.values()), clashes
+
+
+def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
+    shots = e.get("shots")
+    return Entry(
+        kind=str(e["kind"]),
+        folder=root / str(e["folder"]),
+        tokens=int(e["tokens"]),
+        recipe=str(e["recipe"]),
+        stage=str(e.get("stage", "")),
+        stage_step=int(e["stage_step"]),
+        final=bool(e["final"]),
+        seed=int(e["seed"]),
+        task=str(e.get("task", "")),
+        shots=None if shots is None else int(shots),
+    )
+
+
+def _read_training(entry: Entry) -> TrainingRun:
+    rows = read_jsonl(entry.folder / "metrics.jsonl")
+    if not rows:
+        raise ValueError("metrics.jsonl is empty: no step has been taken yet")
+    return TrainingRun(entry, pd.DataFrame(rows).sort_values("step", kind="stable").reset_index(drop=True))
+
+
+def _read_evaluation(entry: Entry) -> Evaluation:
+    # Sorted, so that the order in which problems were finished cannot change a resample.
+    rows = sorted(read_jsonl(entry.folder / "problems.jsonl"), key=lambda r: str(r["id"]))
+    ids = tuple(str(r["id"]) for r in rows)
+    if not ids or len(set(ids)) < len(ids):
+        raise ValueError("problems.jsonl is empty" if not ids else "problems.jsonl holds a problem twice")
+    samples = np.array([r["samples"] for r in rows], dtype=np.int64)
+    graded = {
+        str(name): Graded(ids, np.array([r["correct"][name] for r in rows], dtype=np.int64), samples)
+        for name in sorted(rows[0]["correct"])
+    }
+    for name, g in graded.items():
+        if (samples < 1).any() or (g.correct < 0).any() or (g.correct > samples).any():
+            raise ValueError(f"problems.jsonl holds impossible counts of {name} answers")
+    counts = {"format_rate": "formatted", "truncated_rate": "truncated"}
+    rates = {metric: np.array([r[field] for r in rows]) / samples for metric, field in counts.items()}
+    return Evaluation(entry, graded, rates)
+
+
+def _row(study: str, e: Entry, task: str, extraction: str, metric: str, i: Interval, chance: float = math.nan) -> Row:
+    return (study, e.tokens, e.recipe, e.stage_step, e.seed, task, e.shots, extraction, metric, *i, e.final, chance)
+
+
+def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[Row]:
+    """Rows for every asked k and for the powers of two, up to the number of samples."""
+    entry, rows = evaluation.entry, []
+    for extraction, graded in evaluation.graded.items():
+        most = int(graded.samples.min())
+        curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
+        for k, interval in zip(curve, stats.passk_intervals(graded, curve)):
+            rows.append(_row(study, entry, entry.task, extraction, f"pass@{k}", interval))
+    intervals = stats.bootstrap_means(np.stack(list(evaluation.rates.values()), axis=1), 0.0, 1.0)
+    for metric, interval in zip(evaluation.rates, intervals):
+        rows.append(_row(study, entry, entry.task, "", metric, interval))
+    return rows
+
+
+def _probe_rows(study: str, entry: Entry) -> list[Row]:
+    rows, parts, chances = [], [], []
+    for name, probe in sorted(read_json(entry.folder / "probes.json").items()):
+        interval, chance = stats.wilson(float(probe["value"]), int(probe["n"])), float(probe["chance"])
+        rows.append(_row(study, entry, str(name), "", "acc", interval, chance))
+        parts.append(interval)
+        chances.append(chance)
+    if not parts:
+        raise ValueError("probes.json holds no probe")
+    average = stats.mean_of_independent(parts)
+    return [*rows, _row(study, entry, AVERAGE, "", "acc", average, sum(chances) / len(chances))]
+
+
+def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
+    # One number a source: nothing to resample, so no interval.
+    return [
+        _row(study, entry, str(source), "", "perplexity",
+             Interval(math.exp(min(float(row["nats_per_token"]), 700.0)), math.nan, math.nan, int(row["tokens"])))
+        for source, row in read_json(entry.folder / "perplexity.json").items()
+    ]  # fmt: skip
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    def order(row: Any) -> tuple[Any, ...]:
+        shots = -1 if row[6] is None else row[6]
+        return (row[1], recipe_rank(row[2]), row[3], row[4], row[5], shots, row[7], metric_rank(row[8]))
+
+    frame = pd.DataFrame(sorted(rows, key=order), columns=[*COLUMNS, "final", "chance"])
+    return frame.astype({"shots": "Int64", "final": bool, "value": float, "lo": float, "hi": float, "chance": float})
+
+
+def csv_text(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
+    """The frame as CSV with ``\\n`` line ends; floats to six digits, empty where there is nothing."""
+    names = list(frame.columns if columns is None else columns)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in zip(*(frame[name] for name in names)):
+        writer.writerow([_cell(value) for value in row])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    # Rounded first: shares of samples often fall on a tie of six digits, where the last bit of a sum would decide.
+    return f"{round(value, 12):.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,227 @@
+"""The kinds of work a study is made of. A node is a frozen dataclass; its key is made of its fields and its parents'
+keys, and ``run`` fills its folder, going on from whatever a killed run left there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from foray.core.files import sealed, verify, write_atomic
+from foray.core.spec import content_hash, to_json
+from foray.core.stage import Stage
+from foray.core.task import Split, Task
+from foray.data.corpus import Shard, TextSource, TextSplit, write_shard
+from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from foray.model import hf
+from foray.model.config import ModelConfig
+from foray.model.transformer import Transformer
+from foray.study.store import Store
+
+Report = Callable[..., None]  # report(done=, total=, **what to show)
+
+
+@dataclass(frozen=True)
+class Node:
+    """Fields that are nodes (or tuples of nodes) are parents; those marked ``hash: False`` only order the work."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1  # raised when the meaning of a result changes with its spec unchanged
+
+    @cached_property
+    def key(self) -> str:
+        return content_hash(self.spec)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"kind": self.kind, "version": self.version}
+        for f in fields(self):
+            if f.metadata.get("hash", True):
+                value = getattr(self, f.name)
+                if isinstance(value, tuple) and value and all(isinstance(v, Node) for v in value):
+                    out[f.name] = [v.key for v in value]
+                else:
+                    out[f.name] = value.key if isinstance(value, Node) else to_json(value)
+        return out
+
+    def parents(self) -> Iterator[Node]:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            for v in value if isinstance(value, tuple) else (value,):
+                if isinstance(v, Node):
+                    yield v
+
+    def folder(self, store: Store) -> Path:
+        return store.folder(self.kind, self.key)
+
+    def done(self, store: Store) -> bool:
+        return store.done(self.kind, self.key)
+
+    def label(self) -> str:
+        raise NotImplementedError
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TokenizerNode(Node):
+    """A BPE tokenizer trained on a sample of every source, shared out by the mixture's weights."""
+
+    kind: ClassVar[str] = "tokenizer"
+    sources: tuple[tuple[float, TextSource], ...]
+    vocab_size: int
+    characters: int
+
+    def label(self) -> str:
+        return f"tokenizer ({self.vocab_size} entries)"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        total = sum(w for w, _ in self.sources)
+        texts: list[str] = []
+        for weight, source in self.sources:
+            budget = self.characters * weight / total
+            for text in source.documents("train"):
+                if budget <= 0:
+                    break
+                texts.append(text)
+                budget -= len(text)
+        train_tokenizer(texts, self.vocab_size).save(folder, 1 << 20)
+
+
+@dataclass(frozen=True)
+class ShardNode(Node):
+    """One text source, tokenised."""
+
+    kind: ClassVar[str] = "shard"
+    source: TextSource
+    split: TextSplit
+    tokenizer: TokenizerNode
+    max_tokens: int
+
+    def label(self) -> str:
+        return f"tokenise {self.source.name} ({self.split})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        write_shard(self.source, self.split, open_tokenizer(self.tokenizer, store), folder, self.max_tokens)
+
+
+@dataclass(frozen=True)
+class TrainNode(Node):
+    """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialisation).
+
+    Which other steps of the stage are kept is not part of the key: by law 4 the state is a function of the rest, and
+    ``after``, the nearest earlier kept step, only saves repeating its work.
+    """
+
+    kind: ClassVar[str] = "train"
+    model: ModelConfig
+    tokenizer: TokenizerNode
+    stage: Stage
+    step: int
+    seed: int
+    parent: TrainNode | None = None
+    shards: tuple[ShardNode, ...] = ()
+    after: TrainNode | None = field(default=None, metadata={"hash": False})
+
+    def label(self) -> str:
+        return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.study.training import run_training
+
+        run_training(self, folder, store, report)
+
+
+@dataclass(frozen=True)
+class PassKNode(Node):
+    """Samples of a checkpoint on a task, graded."""
+
+    kind: ClassVar[str] = "passk"
+    checkpoint: TrainNode
+    task: Task
+    split: Split
+    problems: int
+    shots: int
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    seed: int
+
+    def label(self) -> str:
+        return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.passk import evaluate
+        from foray.rollout.torch_engine import TorchEngine
+
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
+        engine = TorchEngine(model.config, tokenizer, model=model)
+        evaluate(
+            engine, tokenizer, self.task, folder,
+            split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
+            temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, report=report,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ProbesNode(Node):
+    """The general-ability probes of a checkpoint, through lm-eval."""
+
+    kind: ClassVar[str] = "probes"
+    checkpoint: TrainNode
+    probes: Any
+
+    def label(self) -> str:
+        return f"probes after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.general import evaluate_probes
+
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
+        results = evaluate_probes(self.probes, model, tokenizer)
+        write_atomic(folder / "probes.json", json.dumps(results, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class PerplexityNode(Node):
+    """Held-out perplexity of a checkpoint on every text source."""
+
+    kind: ClassVar[str] = "perplexity"
+    checkpoint: TrainNode
+    shards: tuple[ShardNode, ...]
+    length: int
+
+    def label(self) -> str:
+        return f"perplexity after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.perplexity import perplexity
+
+        model, _ = open_checkpoint(self.checkpoint.folder(store))
+        out = {}
+        for node in self.shards:
+            nats, tokens = perplexity(model, open_shard(node, store), self.length)
+            out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
+        write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
+
+
+def open_tokenizer(node: TokenizerNode, store: Store) -> TextTokenizer:
+    verify(node.folder(store))
+    return load_tokenizer(node.folder(store))
+
+
+def open_shard(node: ShardNode, store: Store) -> Shard:
+    verify(node.folder(store))
+    return Shard(node.folder(store))
+
+
+def open_checkpoint(folder: Path) -> tuple[Transformer, TextTokenizer]:
+    """Model and tokenizer of a node's folder, a rolling checkpoint, or any folder in Hugging Face's format."""
+    if sealed(folder):
+        verify(folder, "model/")
+    source = folder / "model" if (folder / "model").is_dir() else folder
+    return hf.load_model(source).eval(), load_tokenizer(source)

@@ -1,0 +1,80 @@
+"""The content-addressed store: spec hash -> folder, complete once ``DONE`` is written; running again is resuming."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from foray.core.files import sealed, write_atomic
+
+
+class Store:
+    """A folder of node folders. Nothing in it depends on where it lies."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, kind: str, key: str) -> Path:
+        return self.root / "nodes" / f"{kind}-{key}"
+
+    def done(self, kind: str, key: str) -> bool:
+        return sealed(self.folder(kind, key))
+
+    def open(self, kind: str, key: str, spec: dict[str, Any]) -> Path:
+        """The node's folder, made if need be, with its spec and where the result came from."""
+        folder = self.folder(kind, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "spec.json", json.dumps(spec, indent=1) + "\n")
+        write_atomic(folder / "provenance.json", json.dumps(provenance(), indent=1) + "\n")
+        return folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One runner at a time; the lock goes with the process that holds it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "w") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"another foray is running on the store {self.root}; wait for it or use --store"
+                ) from None
+            yield
+
+
+def provenance() -> dict[str, Any]:
+    """Commit and versions, recorded beside a result and never part of its key."""
+    return {"commit": _commit(), "versions": _versions(), "threads": os.environ.get("OMP_NUM_THREADS", "default")}
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _versions() -> dict[str, str]:
+    out = {"python": platform.python_version()}
+    for package in ("foray", "torch", "numpy", "tokenizers", "safetensors", "lm-eval", "transformers"):
+        try:
+            out[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return out

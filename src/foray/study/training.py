@@ -1,0 +1,105 @@
+"""Carrying out a training node: find the furthest whole state, go on from there, keep a rolling checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from foray.core.files import verify, write_atomic
+from foray.core.stage import Rollouts
+from foray.model.transformer import Transformer, initialise
+from foray.rollout.torch_engine import TorchEngine
+from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.store import Store
+from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
+from foray.train.loop import Metrics, Moments, run_stage
+from foray.train.sources import Run
+
+if TYPE_CHECKING:
+    from foray.data.tokenizer import TextTokenizer
+
+SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
+
+
+def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
+    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``."""
+    tokenizer = open_tokenizer(node.tokenizer, store)
+    first = _first_weights(node, store, tokenizer)
+    resume = Resume(folder)
+    source = resume.newest() or _earlier_step(node, store)
+    model = deepcopy(first) if source is None else open_checkpoint(source)[0]
+    stage = node.stage
+    run = Run(
+        seed=node.seed,
+        stage=stage.name,
+        tokenizer=tokenizer,
+        model=model,
+        engine=TorchEngine(model.config, tokenizer, model=model),
+        reference=first.eval() if any(isinstance(s.source, Rollouts) for _, s in stage.streams) else None,
+        shards={s.source.name: open_shard(s, store) for s in node.shards},
+    )
+    moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
+    start = load_state(source, run, moments) if source is not None else 0
+    metrics = folder / "metrics.jsonl"
+    _rewind(metrics, start)
+    saved_at = time.monotonic()
+    with open(metrics, "a", encoding="utf-8") as log:
+
+        def after_step(done: int, values: Metrics) -> None:
+            nonlocal saved_at
+            log.write(json.dumps({"step": done, **values}) + "\n")
+            log.flush()
+            report(done=done, total=node.step, start=start, **values)
+            if time.monotonic() - saved_at > SAVE_SECONDS and done < node.step:
+                resume.save(run, moments, done)
+                saved_at = time.monotonic()
+
+        run_stage(stage, run, moments, start, node.step, after_step, folder)
+    save_checkpoint(folder, model, tokenizer)
+    if node.step < stage.steps:
+        save_state(folder, run, moments, node.step)
+    resume.clear()
+
+
+def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:
+    """The weights the stage starts from: its parent's, or initialisation by the seed."""
+    if node.parent is not None:
+        return open_checkpoint(node.parent.folder(store))[0]
+    size = node.model.vocab_size or tokenizer.vocab_size
+    if size < tokenizer.vocab_size:
+        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.vocab_size})")
+    return initialise(replace(node.model, vocab_size=size), node.seed)
+
+
+def _earlier_step(node: TrainNode, store: Store) -> Path | None:
+    """The nearest earlier kept step of the same stage that is there; its absence only costs time."""
+    earlier = node.after
+    while earlier is not None and not earlier.done(store):
+        earlier = earlier.after
+    if earlier is None:
+        return None
+    verify(earlier.folder(store))
+    return earlier.folder(store)
+
+
+def _rewind(metrics: Path, step: int) -> None:
+    """Drops what a killed run logged beyond the step that training goes on from, and a line cut short."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            break
+    write_atomic(metrics, "".join(kept))
+
+
+torch.set_float32_matmul_precision("highest")

@@ -1,0 +1,329 @@
+"""The laws of DESIGN.md: what the training loop promises, whatever the streams."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Sums, wide
+from foray.core.batch import Batch
+from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages
+from foray.core.stage import AdamW, Demonstrations, Rollouts, Stage, Stream
+from foray.data.tokenizer import TextTokenizer
+from foray.model.config import ModelConfig
+from foray.model.transformer import Transformer, initialise
+from foray.rollout.torch_engine import TorchEngine
+from foray.train.checkpoint import load_state, save_checkpoint, save_state
+from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
+from foray.train.scoring import backward, score
+from foray.train.sources import Run, demonstrations, draw
+
+ADAM = AdamW(lr=3e-3, weight_decay=0.1, clip=0.5, warmup=0.3, schedule="cosine")
+SFT = Stream("sft", Demonstrations(Sums(), 20, batch_size=6), CrossEntropy(z_loss=1e-4), ADAM)
+RL = Stream(
+    "rl",
+    Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5),
+    PolicyGradient(),
+    replace(ADAM, lr=2e-3),
+)
+
+
+def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Run:
+    model = wide(initialise(config, 5), scale)
+    # Numbers and the end are made likely after a prompt, so that groups of rollouts carry a signal and lengths differ.
+    prompts = [tokenizer.encode_prompt(Sums().prompt(p.question)) for p in Sums().problems("train", 20)]
+    with torch.no_grad():
+        hidden = torch.stack([model(torch.tensor([p]))[0, -1] for p in prompts]).mean(0)
+        push = hidden / hidden.square().sum()
+        model.lm_head.weight[tokenizer.end_id] += 6 * push
+        for number in range(10):
+            model.lm_head.weight[tokenizer.encode(f" {number}")[-1]] += 5 * push
+    return Run(seed, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=model))
+
+
+def train(run: Run, stage: Stage, until: int | None = None) -> tuple[dict[str, torch.Tensor], list[Metrics]]:
+    log: list[Metrics] = []
+    moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
+    run_stage(stage, run, moments, 0, until or stage.steps, lambda _, m: log.append(m))
+    return {k: v.clone() for k, v in run.model.state_dict().items()}, log
+
+
+def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], atol: float) -> None:
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def moved(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    return max(float((a[n] - b[n]).abs().max()) for n in a)
+
+
+def test_law_1_one_stream_is_torch_adamw(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    stage = Stage("s", ((1.0, SFT),), 6)
+    run = start(config, tokenizer)
+    theirs = Transformer(config)
+    theirs.load_state_dict(run.model.state_dict())
+    before = {k: v.clone() for k, v in theirs.state_dict().items()}
+    ours, _ = train(run, stage)
+    decayed = [p for n, p in theirs.named_parameters() if "embed_tokens" not in n]
+    plain = [p for n, p in theirs.named_parameters() if "embed_tokens" in n]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, betas=ADAM.betas, eps=ADAM.eps, foreach=False, fused=False)
+    run.model = theirs
+    for step in range(6):
+        batch, _ = draw(SFT.source, SFT, step, run)
+        adam.zero_grad(set_to_none=False)
+        backward(theirs, SFT, batch)
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), ADAM.clip)
+        for g in adam.param_groups:
+            g["lr"] = ADAM.lr_at(step, 6)
+        adam.step()
+    assert moved(before, ours) > 5e-3
+    assert_close(ours, theirs.state_dict(), 2e-6)
+
+
+def test_law_2_identical_streams_at_half_are_one_stream(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    twin = replace(SFT, name="twin")
+    one, _ = train(start(config, tokenizer), Stage("s", ((1.0, SFT),), 4))
+    two, log = train(start(config, tokenizer), Stage("s", ((0.5, SFT), (0.5, twin)), 4))
+    assert_close(one, two, 2e-6)
+    assert log[-1]["cosine/sft-twin"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_law_2_weights_one_and_zero_are_the_first_stream(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    alone, _ = train(start(config, tokenizer), Stage("s", ((1.0, RL),), 4))
+    both, _ = train(start(config, tokenizer), Stage("s", ((1.0, RL), (0.0, SFT)), 4))
+    assert all(torch.equal(alone[n], both[n]) for n in alone)
+
+
+def test_law_2_order_does_not_matter(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    a, _ = train(start(config, tokenizer), Stage("s", ((0.3, RL), (0.7, SFT)), 3), until=1)
+    b, _ = train(start(config, tokenizer), Stage("s", ((0.7, SFT), (0.3, RL)), 3), until=1)
+    assert_close(a, b, 2e-6)
+
+
+def test_the_sum_of_proposals_is_the_stated_formula(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    """weights += sum_i w_i (-lr_i u_i - lr_i decay_i weights), with u_i the sign-like first step of Adam."""
+    stage = Stage("s", ((0.25, SFT), (1.5, RL)), 5)
+    run = start(config, tokenizer)
+    old = {k: v.clone() for k, v in run.model.state_dict().items()}
+    gradients = []
+    for _, stream in stage.streams:
+        batch, _ = draw(stream.source, stream, 0, run)
+        run.model.zero_grad()
+        backward(run.model, stream, batch)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), stream.optimizer.clip)
+        gradients.append({n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None})
+    expected = {}
+    for name, theta in old.items():
+        change = torch.zeros_like(theta)
+        for (w, stream), g in zip(stage.streams, gradients):
+            lr = stream.optimizer.lr_at(0, 5)
+            u = g[name] / (g[name].abs() + stream.optimizer.eps)  # bias-corrected first step
+            decay = 0.0 if "embed_tokens" in name else stream.optimizer.weight_decay
+            change += w * (-lr * u - lr * decay * theta)
+        expected[name] = theta + change
+    new, _ = train(run, stage, until=1)
+    assert_close(new, expected, 1e-6)
+
+
+@pytest.mark.parametrize("stream", [SFT, RL], ids=["sft", "rl"])
+def test_law_3_accumulation_does_not_matter(config: ModelConfig, tokenizer: TextTokenizer, stream: Stream) -> None:
+    run = start(config, tokenizer)
+    batch, _ = draw(stream.source, stream, 0, run)
+
+    def gradient(microbatch: int) -> torch.Tensor:
+        run.model.zero_grad()
+        backward(run.model, stream, batch, microbatch)
+        return torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+
+    whole, rows = gradient(1 << 20), gradient(1)
+    assert whole.abs().max() > 1e-3
+    torch.testing.assert_close(whole, rows, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "weights", [((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),), ((0.5, RL), (0.5, SFT))]
+)
+def test_law_4_killed_and_resumed_is_bit_equal(
+    config: ModelConfig, tokenizer: TextTokenizer, weights: Any, tmp_path: Path
+) -> None:
+    stage = Stage("s", weights, 7)
+    straight, log = train(start(config, tokenizer), stage)
+    for killed_at in (1, 4):
+        run = start(config, tokenizer)
+        moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
+        run_stage(stage, run, moments, 0, killed_at, lambda *_: None)
+        save_checkpoint(tmp_path, run.model, tokenizer)
+        save_state(tmp_path, run, moments, killed_at)
+        again = start(config, tokenizer)
+        from foray.model.hf import load_model
+
+        again.model.load_state_dict(load_model(tmp_path / "model").state_dict())
+        fresh = {s.name: Moments(again.model, s.optimizer) for _, s in stage.streams}
+        assert load_state(tmp_path, again, fresh) == killed_at
+        resumed: list[Metrics] = []
+        run_stage(stage, again, fresh, killed_at, 7, lambda _, m, keep=resumed: keep.append(m))
+        assert all(torch.equal(straight[n], p) for n, p in again.model.state_dict().items())
+        drop = {"seconds"}
+        for a, b in zip(log[killed_at:], resumed):
+            assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+
+
+def test_law_6_on_policy_grpo_is_reinforce(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    batch, metrics = draw(RL.source, RL, 0, run)
+    assert 0 < metrics["signal"] < 1, "both kinds of group must occur"
+    backward(run.model, RL, batch)
+    ours = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    run.model.zero_grad()
+    where = batch.weight != 0
+    logprobs, _ = score(run.model, batch, where)
+    (-(logprobs * batch.advantage[where]).sum() / where.sum()).backward()
+    reinforce = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    assert reinforce.abs().max() > 1e-3
+    torch.testing.assert_close(ours, reinforce, rtol=2e-4, atol=1e-6)
+
+
+def test_law_6_skipping_groups_without_signal_changes_nothing(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    class Everything(PolicyGradient):
+        def contributes(self, weight: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+            return weight != 0
+
+    run = start(config, tokenizer)
+    batch, _ = draw(RL.source, RL, 0, run)
+    gradients = []
+    for objective in (PolicyGradient(), Everything()):
+        run.model.zero_grad()
+        backward(run.model, replace(RL, objective=objective), batch)
+        gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_law_6_a_draw_without_signal_still_steps_the_optimizer(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    blind = replace(RL, source=replace(RL.source, task=_NeverRight(), format_reward=0.0))
+    run = start(config, tokenizer)
+    stage = Stage("s", ((1.0, blind),), 4)
+    moments = {"rl": Moments(run.model, blind.optimizer)}
+    log: list[Metrics] = []
+    run_stage(stage, run, moments, 0, 2, lambda _, m: log.append(m))
+    assert [m["rl/signal"] for m in log] == [0.0, 0.0] and log[0]["rl/gradient_norm"] == 0.0
+    state = moments["rl"].tensors()
+    assert all(float(v) == 2 for k, v in state.items() if k.startswith("step/"))
+
+
+class _NeverRight(Sums):
+    def verify(self, problem: Any, completion: str, extraction: Any = "strict") -> Any:
+        return replace(super().verify(problem, completion, extraction), score=0.0)
+
+
+def test_advantages() -> None:
+    rewards = np.array([[1.0, 0.0, 0.0, 0.0], [0.1] * 4, [1.1, 0.1, 1.1, 0.1]])
+    a = group_advantages(rewards, divide_by_std=False)
+    np.testing.assert_allclose(a[0], [0.75, -0.25, -0.25, -0.25])
+    assert (a[1] == 0).all()
+    b = group_advantages(rewards, divide_by_std=True)
+    np.testing.assert_allclose(b[0], a[0] / (0.5 + 1e-4))
+
+
+def test_golden_clipped_loss() -> None:
+    """By hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
+    ratio, advantage = torch.tensor([2.0, 0.5, 1.1]), torch.tensor([1.0, -1.0, 2.0])
+    new, ref = ratio.log(), torch.tensor([2.0, 0.5, 2.2]).log()
+    s = Scored(new, torch.zeros(3), advantage, torch.zeros(3), ref)
+    loss = PolicyGradient(clip_low=0.2, clip_high=0.3, kl=0.1)(s)
+    k3 = 2.0 - 1 - np.log(2.0)
+    torch.testing.assert_close(loss, torch.tensor([-1.3, 0.8, -2.2 + 0.1 * k3], dtype=torch.float32))
+
+
+@pytest.mark.parametrize("normalise", ["token", "sequence", "constant"])
+def test_normalisations(config: ModelConfig, tokenizer: TextTokenizer, normalise: Any) -> None:
+    source = replace(RL.source, normalise=normalise)
+    batch, _ = draw(source, replace(RL, source=source), 0, start(config, tokenizer))
+    scored = batch.weight != 0
+    lengths = scored.sum(1)
+    assert lengths.min() < lengths.max()
+    effective = batch.weight / batch.denominator  # what a token's loss counts for
+    if normalise == "token":
+        assert torch.allclose(effective[scored], 1 / lengths.sum())
+    if normalise == "sequence":
+        torch.testing.assert_close(effective.sum(1), torch.full((24,), 1 / 24))
+    if normalise == "constant":
+        assert torch.allclose(effective[scored], torch.tensor(1 / (24 * 8)))
+
+
+def test_kl_pulls_towards_the_reference(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    anchored = replace(RL, objective=PolicyGradient(kl=5.0))
+    ends = {}
+    for stream in (RL, anchored):
+        run = start(config, tokenizer)
+        run.reference = Transformer(config)
+        run.reference.load_state_dict(run.model.state_dict())
+        _, log = train(run, Stage("s", ((1.0, stream),), 12))
+        assert log[0]["rl/kl"] < 1e-6
+        ends[stream.objective.kl] = log[-1]["rl/kl"]
+    assert ends[5.0] < 0.7 * ends[0.0]
+
+
+def test_several_updates_per_draw_replay_one_draw(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    source = replace(RL.source, updates_per_draw=3)
+    stream = replace(RL, source=source)
+    run = start(config, tokenizer)
+    slices: list[Batch] = []
+    log: list[Metrics] = []
+    for step in range(4):
+        batch, _ = draw(source, stream, step, run)
+        slices.append(batch)
+    assert [s.rows for s in slices] == [8, 8, 8, 8]
+    first = run.replay  # of the second draw by now
+    assert first["rl"][0].rows == 24
+    _, log = train(start(config, tokenizer), Stage("s", ((1.0, stream),), 3))
+    assert log[0]["rl/reward"] == log[2]["rl/reward"]
+
+
+def test_one_solution_is_the_same_in_every_epoch_and_depends_on_the_seed(tokenizer: TextTokenizer) -> None:
+    one = Demonstrations(Sums(), 30)
+    a, again, b = (demonstrations(one, seed, tokenizer) for seed in (0, 0, 1))
+    assert a == again != b
+    gold = demonstrations(replace(one, solutions="all"), 0, tokenizer)
+    assert len(gold) == 2 * len(a) and all(pair in gold for pair in a)
+    assert all(target[-1] == tokenizer.end_id for _, target in gold)
+
+
+def test_sft_masks_the_prompt(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    batch, _ = draw(SFT.source, SFT, 0, run)
+    pairs = demonstrations(SFT.source, 0, tokenizer)
+    for b in range(batch.rows):
+        scored = batch.targets[b][batch.weight[b] != 0].tolist()
+        assert any(scored == target for _, target in pairs)
+    assert batch.denominator == float((batch.weight != 0).sum())
+
+
+def test_a_non_finite_gradient_stops_before_the_weights_change(
+    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    class Broken(CrossEntropy):
+        def __call__(self, s: Scored) -> torch.Tensor:
+            return super().__call__(s) * float("nan")
+
+    run = start(config, tokenizer)
+    stage = Stage("s", ((0.5, SFT), (0.5, Stream("bad", SFT.source, Broken()))), 3)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
+    with pytest.raises(TrainingStopped, match="stream 'bad'"):
+        run_stage(stage, run, moments, 0, 3, lambda *_: None, tmp_path)
+    assert all(torch.equal(before[n], p) for n, p in run.model.state_dict().items())
+    assert (tmp_path / "stopped_batch.safetensors").exists()
+
+
+def test_non_finite_log_probabilities_stop_the_run(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    with torch.no_grad():
+        run.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(TrainingStopped, match="non-finite log-probability"):
+        run_stage(Stage("s", ((1.0, RL),), 2), run, {"rl": Moments(run.model, ADAM)}, 0, 2, lambda *_: None)

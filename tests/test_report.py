@@ -1,0 +1,369 @@
+"""The report: its numbers against closed forms, its files byte for byte, its page against hostile text."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from foray.report import NotDrawable, read_results, stats, write_report
+from foray.report import figures as figure_package
+from foray.report.stats import Graded, Interval
+from foray.report.table import COLUMNS
+
+PARAMETERS = 812_345
+TOKENS = (900_000, 2_300_000, 4_600_000, 9_200_000)
+RECIPES = {"base": 0, "rl": 50, "sft": 150, "sft_rl": 200, "parallel": 150}
+# Share of problems that can be solved at all, and how often those are, at the last checkpoint.
+SKILL = {"base": (0.65, 0.25), "rl": (0.7, 0.7), "sft": (0.85, 0.45), "sft_rl": (0.8, 0.8), "parallel": (0.9, 0.6)}
+PROBES = {"arc_challenge": 0.25, "arc_easy": 0.25, "hellaswag": 0.25, "lambada": 0.0, "openbookqa": 0.25, "piqa": 0.5}
+HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}'
+
+
+class Study:
+    """Writes a manifest and the folders that it names, with random results of a plausible shape."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.random = np.random.default_rng(0)
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, kind: str, files: dict[str, Any], **where: Any) -> Path:
+        folder = self.root / "nodes" / f"{kind}-{len(self.entries):03d}"
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            lines = map(json.dumps, content) if name.endswith("l") else [json.dumps(content)]
+            (folder / name).write_text("\n".join(lines) + "\n")
+        entry = {"kind": kind, "folder": str(folder.relative_to(self.root)), "seed": 0, "final": True, **where}
+        self.entries.append(entry)
+        return folder
+
+    def passk(self, recipe: str, maturity: float, problems: int = 200, completions: bool = False, **where: Any) -> Path:
+        reach, rate = SKILL.get(recipe, (0.5, 0.5))
+        able = self.random.random(problems) < reach * maturity
+        correct = self.random.binomial(
+            32, np.where(able, self.random.beta(2, 2 / rate - 2 + 0.1, problems) * maturity, 0.0)
+        )
+        rows = [
+            {
+                "id": f"test-{i}", "tags": ["steps-2"], "samples": 32, "formatted": 30, "truncated": 1, "tokens": 1234,
+                "correct": {"strict": int(c), "lenient": min(32, int(c) + 1)},
+            }
+            for i, c in enumerate(correct)
+        ]  # fmt: skip
+        samples = [{"text": f"{HOSTILE} #### {i}", "correct": i == 3} for i in range(32)]
+        texts = [{"id": f"test-{i}", "question": HOSTILE, "answer": "3", "samples": samples} for i in range(3)]
+        files = {"problems.jsonl": rows} | ({"completions.jsonl": texts} if completions else {})
+        return self.add("passk", files, recipe=recipe, **where)
+
+    def probes(self, maturity: float, **where: Any) -> None:
+        found = {}
+        for name, chance in PROBES.items():
+            right = (self.random.random(200) < chance + (0.9 - chance) * 0.6 * maturity).astype(int)
+            found[f"world_{name}"] = {
+                "metric": "acc", "value": float(right.mean()), "stderr": 0.03, "n": 200, "chance": chance,
+                "per_doc": right.tolist(),
+            }  # fmt: skip
+        self.add("probes", {"probes.json": found}, **where)
+
+    def training(self, steps: int, rise: float, stage: str, **where: Any) -> None:
+        reward = 0.1 + rise * (1 - np.exp(-np.arange(steps) / 15)) + 0.03 * self.random.standard_normal(steps)
+        rows = [
+            {
+                "step": i + 1,
+                "rl/reward": r,
+                "rl/format": 0.9,
+                "rl/entropy": 1.0 - 0.01 * i,
+                "seconds": 1.0,
+                "rl/signal": 0.6,
+            }
+            for i, r in enumerate(reward)
+        ]
+        self.add("train", {"metrics.jsonl": rows}, stage=stage, **where)
+
+    def write(self, **changes: Any) -> Path:
+        manifest = {
+            "study": "tiny", "model_parameters": PARAMETERS, "k": [1, 8, 32],
+            "notes": [f"sft_gold was left out: {HOSTILE}"],
+            "provenance": {"commit": "abc", "versions": {"numpy": HOSTILE}}, "entries": self.entries, **changes,
+        }  # fmt: skip
+        path = self.root / "manifest.json"
+        path.write_text(json.dumps(manifest))
+        return path
+
+
+def build(root: Path, seeds: int = 1) -> Study:
+    study = Study(root)
+    for (i, tokens), (recipe, step), seed in itertools.product(enumerate(TOKENS), RECIPES.items(), range(seeds)):
+        if recipe == "base" and seed:
+            continue
+        maturity = (i + 1) / len(TOKENS)
+        where = {"tokens": tokens, "recipe": recipe, "stage_step": step, "seed": seed}
+        shots = 8 if recipe == "base" else 0
+        study.passk(maturity=maturity, task="world_easy", shots=shots, completions=i == 3, **where)
+        study.probes(maturity=maturity - 0.1 * recipe.startswith("sft"), **where)
+        sources = {s: {"nats_per_token": 4.0 / (i + 1), "tokens": 12345} for s in ("web", "math")}
+        study.add("perplexity", {"perplexity.json": sources}, **where)
+        if recipe in ("rl", "sft_rl", "parallel"):
+            study.training(50, 0.5 * maturity, "rl", **where)
+    inside = [("rl", 10), ("rl", 25), ("sft", 50), ("sft", 100), ("sft_rl", 165), ("sft_rl", 180)]
+    for recipe, step in inside:
+        study.passk(
+            recipe, 0.5 + step / 400, tokens=TOKENS[2], stage_step=step, final=False, task="world_easy", shots=0
+        )
+    return study
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The manifest of a complete study and the folder of its report."""
+    root = tmp_path_factory.mktemp("study")
+    manifest = build(root).write()
+    return manifest, write_report(manifest, root / "report").parent
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with open(out / "results.csv", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def graded(correct: Any, samples: int = 32) -> Graded:
+    counts = np.asarray(correct)
+    return Graded(tuple(f"p{i}" for i in range(len(counts))), counts, np.full(len(counts), samples))
+
+
+def test_results_csv_has_the_schema_and_every_number(report: tuple[Path, Path]) -> None:
+    _, out = report
+    rows = rows_of(out)
+    assert tuple(rows[0]) == COLUMNS
+    metrics = {r["metric"] for r in rows}
+    assert metrics == {f"pass@{k}" for k in (1, 2, 4, 8, 16, 32)} | {
+        "format_rate",
+        "truncated_rate",
+        "acc",
+        "perplexity",
+    }
+    for row in rows:
+        passk = row["metric"].startswith("pass@")
+        assert (row["extraction"] in ("strict", "lenient")) == passk and (row["extraction"] == "") != passk
+        if row["metric"] == "perplexity":
+            assert row["lo"] == row["hi"] == row["shots"] == "" and row["n"] == "12345"
+        else:
+            assert float(row["lo"]) <= float(row["value"]) <= float(row["hi"]) and float(row["lo"]) < float(row["hi"])
+            assert row["n"] == ("1200" if row["task"] == "general_average" else "200")
+    probes = [
+        float(r["value"])
+        for r in rows
+        if r["metric"] == "acc" and r["tokens"] == str(TOKENS[0]) and r["recipe"] == "rl"
+    ]
+    average = [
+        r for r in rows if r["task"] == "general_average" and r["tokens"] == str(TOKENS[0]) and r["recipe"] == "rl"
+    ]
+    assert len(probes) == 7 and float(average[0]["value"]) == pytest.approx(
+        (sum(probes) - float(average[0]["value"])) / 6, abs=1e-6
+    )
+
+
+def test_passk_agrees_with_counting_every_subset(report: tuple[Path, Path], tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    rows = [
+        {"id": str(i), "tags": [], "samples": 6, "correct": {"strict": c}, "formatted": 6, "truncated": 0, "tokens": 1}
+        for i, c in enumerate((0, 1, 3, 6))
+    ]
+    study.add("passk", {"problems.jsonl": rows}, recipe="rl", tokens=10, stage_step=5, task="t", shots=0)
+    table = read_results(study.write(k=[1, 3])).table.set_index("metric")
+    for k in (1, 2, 3, 4):
+        subsets = list(itertools.combinations(range(6), k))
+        expected = np.mean([np.mean([any(i < c for i in s) for s in subsets]) for c in (0, 1, 3, 6)])
+        assert table.loc[f"pass@{k}", "value"] == pytest.approx(expected)
+    assert set(table.index) == {"pass@1", "pass@2", "pass@3", "pass@4", "format_rate", "truncated_rate"}
+
+
+def test_two_reports_of_one_study_are_equal_byte_for_byte(report: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest, out = report
+    content = json.loads(manifest.read_text())
+    # Another order of entries, as another schedule of the same nodes would give, within one task.
+    content["entries"].reverse()
+    shuffled = manifest.with_name("shuffled.json")
+    shuffled.write_text(json.dumps(content))
+    again = write_report(shuffled, tmp_path / "again").parent
+    names = sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file()) and len(names) == 2 + 6 * 3
+    for name in names:
+        assert (out / name).read_bytes() == (again / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("problems", [1, 50, 200])
+@pytest.mark.parametrize("correct", [0, 32, 7])
+def test_no_interval_has_zero_width(problems: int, correct: int) -> None:
+    for interval in stats.passk_intervals(graded([correct] * problems), [1, 8, 32]):
+        assert 0.0 <= interval.lo <= interval.value <= interval.hi <= 1.0 and interval.lo < interval.hi
+    if problems == 200 and correct == 0:
+        # Clopper and Pearson's bound for 0 of 200.
+        assert interval.hi == pytest.approx(0.01828, abs=1e-5)
+    same = stats.paired_difference(graded([correct] * problems), graded([correct] * problems), 1)
+    assert same.value == 0.0 and same.lo < 0.0 < same.hi
+
+
+def test_bootstrap_covers_what_it_says() -> None:
+    random = np.random.default_rng(1)
+    skill = random.beta(0.5, 1.5, (400, 150))
+    outcome = [stats.passk_intervals(graded(random.binomial(32, s)), [1])[0] for s in skill]
+    covered = np.mean([i.lo <= 0.25 <= i.hi for i in outcome])
+    assert 0.92 <= covered <= 0.975  # 0.95 within two standard errors, and the percentile bootstrap's small bias
+
+
+def test_paired_difference_follows_the_normal_approximation() -> None:
+    random = np.random.default_rng(2)
+    skill = random.beta(1, 2, 400)
+    a, b = random.binomial(32, np.clip(skill + 0.05, 0, 1)), random.binomial(32, skill)
+    found = stats.paired_difference(graded(a), graded(b), 1)
+    difference = (a - b) / 32
+    half = 1.96 * difference.std(ddof=1) / np.sqrt(400)
+    assert found.value == pytest.approx(difference.mean())
+    assert found.lo == pytest.approx(difference.mean() - half, abs=half * 0.1)
+    assert found.hi == pytest.approx(difference.mean() + half, abs=half * 0.1)
+    alone = stats.passk_intervals(graded(a), [1])[0]
+    assert found.hi - found.lo < 0.5 * (alone.hi - alone.lo)
+
+
+def test_paired_difference_matches_problems_by_their_id() -> None:
+    a = Graded(("x", "y", "z"), np.array([4, 0, 2]), np.full(3, 4))
+    b = Graded(("z", "x", "w"), np.array([1, 4, 0]), np.full(3, 4))
+    assert stats.paired_difference(a, b, 1)[0] == pytest.approx(0.125)
+    assert stats.paired_difference(a, b, 1).n == 2
+    with pytest.raises(ValueError, match="share no problem"):
+        stats.paired_difference(a, Graded(("q",), np.array([1]), np.array([4])), 1)
+
+
+def test_seeds_widen_by_students_t() -> None:
+    runs = [Interval(v, v - 0.01, v + 0.02, 100) for v in (0.40, 0.50, 0.45)]
+    mean = stats.over_seeds(runs, 0.0, 1.0)
+    assert mean.value == pytest.approx(0.45)
+    assert mean.value - mean.lo == pytest.approx(np.hypot(4.3027 * 0.05 / np.sqrt(3), 0.01))
+    assert mean.hi - mean.value == pytest.approx(np.hypot(4.3027 * 0.05 / np.sqrt(3), 0.02))
+    assert stats.over_seeds(runs[:1], 0.0, 1.0) == runs[0]
+    assert stats.t_quantile(20) == pytest.approx(2.0860, abs=1e-3)
+    assert stats.t_quantile(11) == pytest.approx(2.2010, abs=1e-3)
+
+
+def test_wilson_and_trend() -> None:
+    assert stats.wilson(0.0, 50)[:3] == pytest.approx((0.0, 0.0, 0.07135), abs=1e-5)
+    assert stats.wilson(0.41, 200)[:3] == pytest.approx((0.41, 0.34413, 0.47925), abs=1e-4)
+    noise = np.random.default_rng(3).normal(0, 0.01, 40)
+    assert stats.trend(np.linspace(0.1, 0.6, 40) + noise).verdict == "rose"
+    assert stats.trend(np.linspace(0.6, 0.1, 40) + noise).verdict == "fell"
+    assert stats.trend(noise).verdict == "unclear"
+    assert stats.trend(np.array([0.3])).verdict == "unclear"
+
+
+def test_gains_are_paired_and_several_seeds_are_averaged(tmp_path: Path) -> None:
+    results = read_results(build(tmp_path, seeds=3).write())
+    gains = results.gains("rl", "base", "world_easy", 1)
+    curve = results.curve(["pass@1"], ["world_easy"]).set_index(["recipe", "tokens"])
+    assert (
+        list(gains["tokens"]) == list(TOKENS) and set(gains["seeds"]) == {3} and set(curve.loc["base", "seeds"]) == {1}
+    )
+    for row in gains.itertuples():
+        expected = curve.loc[("rl", row.tokens), "value"] - curve.loc[("base", row.tokens), "value"]
+        assert row.value == pytest.approx(expected)
+        assert row.lo < row.value < row.hi
+
+
+def test_crossed_shots_leave_the_headline_alone(tmp_path: Path) -> None:
+    study = build(tmp_path)
+    before = read_results(study.write()).curve(["pass@1"], ["world_easy"])
+    study.passk("base", 0.1, tokens=TOKENS[0], stage_step=0, task="world_easy", shots=0)
+    study.passk("rl", 0.1, tokens=TOKENS[0], stage_step=50, task="world_easy", shots=8)
+    pd.testing.assert_frame_equal(read_results(study.write()).curve(["pass@1"], ["world_easy"]), before)
+
+
+def test_what_is_missing_is_listed_and_the_rest_is_reported(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    place = {"tokens": TOKENS[0], "stage_step": 0, "task": "world_easy", "shots": 8}
+    study.passk("base", 0.5, **place)
+    place |= {"stage_step": 50, "shots": 0}
+    (study.passk("rl", 0.5, **place) / "problems.jsonl").unlink()
+    (study.passk("sft", 0.5, **place) / "problems.jsonl").write_text('{"id": "test-0", "samp')
+    (study.passk("parallel", 0.5, **place) / "problems.jsonl").write_text('{"id": "test-0"}\n')
+    study.entries.append(study.entries[0] | {"folder": "nodes/elsewhere"})
+    out = tmp_path / "report"
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "f6_parallel.png").write_bytes(b"from an earlier run")
+    page = write_report(study.write(), out).read_text()
+    assert {r["recipe"] for r in rows_of(out)} == {"base"}
+    reasons = [reason for _, reason in read_results(tmp_path / "manifest.json").missing]
+    assert len(reasons) == 4
+    for word in ("problems.jsonl is not there (yet)", "not JSON", "lacks the field", "repeats a measurement"):
+        assert any(word in reason for reason in reasons) and word in page
+    assert "parallel averaging has not been evaluated" in page
+    assert not (out / "figures" / "f6_parallel.png").exists() and (out / "figures" / "f2_passk.png").exists()
+
+
+def test_an_empty_study_is_reported_and_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    assert "No pass@k evaluation has finished yet" in write_report(study.write(), tmp_path / "report").read_text()
+    (tmp_path / "manifest.json").write_text('{"study": "x"}')
+    with pytest.raises(ValueError, match="not a study's manifest"):
+        write_report(tmp_path / "manifest.json", tmp_path / "report")
+
+
+def test_hostile_text_is_escaped(report: tuple[Path, Path], tmp_path: Path) -> None:
+    page = (report[1] / "index.html").read_text()
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 2 + len(RECIPES) * 2 * 3
+    study = Study(tmp_path)
+    for recipe, tokens in itertools.product((HOSTILE, "base", "rl"), TOKENS[:2]):
+        study.passk(recipe, 1.0, 20, tokens=tokens, stage_step=0, task=HOSTILE, shots=0)
+        study.training(6, 0.1, HOSTILE, tokens=tokens, recipe=recipe, stage_step=0)
+        study.add(
+            "perplexity",
+            {"perplexity.json": {HOSTILE: {"nats_per_token": 1.0, "tokens": 3}}},
+            tokens=tokens,
+            recipe=recipe,
+            stage_step=0,
+        )
+    page = write_report(study.write(study=HOSTILE), tmp_path / "report").read_text()
+    assert "<script" not in page and "script&gt;" in page
+
+
+def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
+    _, out = report
+    page = (out / "index.html").read_text()
+    for path in (out / "figures").iterdir():
+        assert f'"figures/{path.name}"' in page
+    assert "http" not in page.replace("http-equiv", "") and "rose" in page and "SFT→RL" in page
+
+
+@pytest.mark.parametrize("figure", figure_package.discover(), ids=lambda m: m.NAME)
+def test_figure_contract(figure: figure_package.FigureModule, report: tuple[Path, Path], tmp_path: Path) -> None:
+    results = read_results(report[0])
+    assert figure.NAME.replace("_", "").isalnum() and figure.TITLE and figure.__doc__
+    assert [m.NAME for m in figure_package.discover()].count(figure.NAME) == 1
+    frame = figure.data(results)
+    assert len(frame) and {"tokens", "tokens_per_parameter", "recipe"} <= set(frame.columns)
+    assert len(figure.caption(frame)) > 40
+    # The picture comes from the CSV's numbers alone.
+    drawn = figure.draw(frame.copy())
+    assert isinstance(drawn, Figure) and any(axes.lines or axes.collections for axes in drawn.axes)
+    with pytest.raises(NotDrawable) as reason:
+        figure.data(read_results(Study(tmp_path).write()))
+    assert str(reason.value) and "\n" not in str(reason.value)
+
+
+def test_the_report_imports_core_alone() -> None:
+    code = (
+        "import sys, foray.report; from foray.report.figures import discover; discover();"
+        "own = {m.split('.')[1] for m in sys.modules if m.startswith('foray.')} - {'core', 'report'};"
+        "print(sorted(own | {'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
