@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
 def run(args: argparse.Namespace) -> None:
     study, store = _open(args)
     console = Console()
-    index = run_study(study, store, console)
+    index = run_study(study, store, console, args.jobs or min(4, os.cpu_count() or 1))
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
 

@@ -76,6 +76,24 @@ def override(spec: S, assignment: str) -> S:
     return typing.cast(S, _set(spec, path.strip().split("."), text.strip(), path.strip()))
 
 
+def override_all(spec: S, assignments: Iterable[str]) -> S:
+    """All settings applied, in whatever order keeps the spec possible (lower ``checkpoints`` before lower ``tokens``)."""
+    pending = list(assignments)
+    while pending:
+        refused: list[str] = []
+        error: ValueError | None = None
+        for assignment in pending:
+            try:
+                spec = override(spec, assignment)
+            except ValueError as e:
+                refused.append(assignment)
+                error = error or e
+        if error is not None and len(refused) == len(pending):
+            raise error
+        pending = refused
+    return spec
+
+
 def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
     head, rest = parts[0], parts[1:]
     children = _children(node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,15 @@ def evaluate(
     with open(path, "a", encoding="utf-8") as out:
         for start in range(done, problems, chunk):
             part = chosen[start : start + chunk]
+            begun = time.monotonic()
             prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
             seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
             groups = engine.generate(prompts, samples, sampling, seeds)
             out.writelines(json.dumps(_graded(task, p, g)) + "\n" for p, g in zip(part, groups))
             out.flush()
             os.fsync(out.fileno())
-            report(done=start + len(part), total=problems, tokens=sum(len(c.tokens) for g in groups for c in g))
+            tokens = sum(len(c.tokens) for g in groups for c in g)
+            report(done=start + len(part), total=problems, start=done, tokens=tokens, seconds=time.monotonic() - begun)
     with open(path, encoding="utf-8") as rows:
         counts = [_counts(json.loads(line)) for line in rows]
     write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))

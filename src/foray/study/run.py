@@ -1,37 +1,40 @@
-"""The local executor: runs what is missing, shows how it goes, writes the manifest and the report."""
+"""The local executor: workers on one store run what is missing, parents before children; then the report is written."""
 
 from __future__ import annotations
 
 import json
-import time
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from foray.core.files import seal, write_atomic
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
-from foray.study.nodes import Node, PassKNode, PerplexityNode, ProbesNode, TrainNode
+from foray.study.nodes import Node, PassKNode, TrainNode
+from foray.study.progress import Show, shown
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
 
 
-def run_study(study: Study, store: Store, console: Console) -> Path:
-    """Computes every missing node and writes the report; returns the path of its ``index.html``."""
+def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Path:
+    """Computes every missing node with ``jobs`` worker processes and writes the report; returns its ``index.html``.
+
+    Raises ValueError with the node's own message when one fails; what is done stays done.
+    """
     with store.lock():
         graph = expand(study)
         missing = [n for n in graph.nodes if not n.done(store)]
-        _say_plan(graph, missing, console)
-        weights = [max(node_cost(n, study.data.vocab_size).flops, 1e8) for n in missing]
-        with _progress(console) as show:
-            for number, node in enumerate(missing):
-                show.begin(number, node, weights)
-                run_node(node, store, show.report)
-                show.end()
+        console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        if missing:
+            _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
         return report_study(study, store, graph)
 
 
@@ -55,9 +58,10 @@ def report_study(study: Study, store: Store, graph: Graph | None = None) -> Path
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
     """What the report needs to know of a study: each result's folder and the study's name for it."""
+    size = study.model.vocab_size or study.data.vocab_size
     return {
         "study": study.name,
-        "model_parameters": next((_parameters(n, study) for n in graph.nodes if isinstance(n, TrainNode)), 0),
+        "model_parameters": replace(study.model, vocab_size=size).parameters,
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
         "provenance": provenance(),
@@ -65,16 +69,9 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _parameters(node: TrainNode, study: Study) -> int:
-    from dataclasses import replace
-
-    size = node.model.vocab_size or study.data.vocab_size
-    return replace(node.model, vocab_size=size).parameters
-
-
 def _entry(entry: Entry) -> dict[str, Any]:
     node = entry.node
-    out = {
+    out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
         "tokens": entry.tokens,
@@ -87,76 +84,111 @@ def _entry(entry: Entry) -> dict[str, Any]:
         out |= {"task": node.task.name, "shots": node.shots}
     if isinstance(node, TrainNode):
         out |= {"stage": entry.stage}
-    assert isinstance(node, PassKNode | TrainNode | ProbesNode | PerplexityNode)
     return out
 
 
-def _say_plan(graph: Graph, missing: list[Node], console: Console) -> None:
-    console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+class _Worker(Protocol):
+    """Somebody who runs one node at a time and tells how it goes on ``channel``."""
+
+    channel: Connection
+    node: Node | None
 
 
-class _Show:
-    """A bar for the study, weighted by FLOPs, and one for the node at work; plain lines where there is no terminal."""
+def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
+    cost = {n.key: max(node_cost(n, vocab_size).flops, 1e8) for n in missing}
+    waiting = _by_urgency(missing, cost)
+    with _workers(missing, store, jobs) as workers, shown(console, cost) as show:
+        finished: set[str] = set()
+        while waiting or any(w.node for w in workers):
+            for worker in workers:
+                if worker.node is None:
+                    _hand_out(worker, waiting, {n.key for n in missing} - finished, show)
+            for channel in wait([w.channel for w in workers if w.node]):
+                worker = next(w for w in workers if w.channel is channel)
+                assert worker.node is not None
+                try:
+                    kind, value = worker.channel.recv()
+                except (EOFError, ConnectionResetError):
+                    raise ValueError(
+                        f"{worker.node.label()}: the worker died; the same command goes on from here"
+                    ) from None
+                if kind == "progress":
+                    show.progress(worker.node, value)
+                elif kind == "failed":
+                    raise ValueError(f"{worker.node.label()}: {value}")
+                elif kind == "interrupted":
+                    raise KeyboardInterrupt
+                else:
+                    show.end(worker.node)
+                    finished.add(worker.node.key)
+                    worker.node = None
 
-    def __init__(self, progress: Progress, console: Console) -> None:
-        self.progress, self.console = progress, console
-        self.overall: TaskID | None = None
-        self.current: TaskID | None = None
-        self.begun = self.node_begun = time.monotonic()
-        self.done_weight = self.weight = self.total_weight = 0.0
-        self.number = self.count = 0
-        self.label = ""
 
-    def begin(self, number: int, node: Node, weights: list[float]) -> None:
-        self.number, self.count, self.label = number + 1, len(weights), node.label()
-        self.done_weight, self.weight, self.total_weight = sum(weights[:number]), weights[number], sum(weights)
-        self.node_begun = time.monotonic()
-        if self.overall is None:
-            self.overall = self.progress.add_task("study", total=self.total_weight, detail="")
-        self.current = self.progress.add_task(self.label, total=None, detail="")
-        self._update_overall(0.0)
+def _hand_out(worker: _Worker, waiting: list[Node], unfinished: set[str], show: Show) -> None:
+    """Gives the worker the most urgent node whose parents are done, if there is one."""
+    for node in waiting:
+        if not any(p.key in unfinished for p in node.parents()):
+            waiting.remove(node)
+            worker.node = node
+            worker.channel.send(node.key)
+            show.begin(node)
+            return
 
-    def report(self, *, done: float = 0, total: float | None = None, start: float = 0, **values: float) -> None:
-        assert self.current is not None
-        shown = []
-        tokens = sum(v for k, v in values.items() if k.endswith("tokens"))
-        if tokens and (seconds := values.get("seconds", 0.0)):
-            shown.append(f"{tokens / seconds:,.0f} tokens/s")
-        for name in ("reward", "score", "loss"):
-            shown += [f"{k} {v:.3f}" for k, v in values.items() if k == name or k.endswith(f"/{name}")]
-        self.progress.update(self.current, completed=done, total=total, detail="  ".join(shown))
-        if total:
-            self._update_overall(max(0.0, done - start) / max(1e-9, total - start))
 
-    def end(self) -> None:
-        assert self.current is not None
-        self.progress.remove_task(self.current)
-        self._update_overall(1.0)
-        seconds = time.monotonic() - self.node_begun
-        if not self.console.is_terminal or seconds > 1:
-            self.console.print(
-                f"[{self.number}/{self.count}] {self.label}: {seconds:.1f} s", markup=False, highlight=False
-            )
+def _by_urgency(missing: list[Node], cost: dict[str, float]) -> list[Node]:
+    """Nodes on the costliest path to an end first: what others wait for must not wait."""
+    urgency = {n.key: cost[n.key] for n in missing}
+    for node in reversed(missing):  # children come after their parents
+        for parent in node.parents():
+            if parent.key in urgency:
+                urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
+    return sorted(missing, key=lambda n: -urgency[n.key])
 
-    def _update_overall(self, share: float) -> None:
-        assert self.overall is not None
-        done = self.done_weight + share * self.weight
-        elapsed = time.monotonic() - self.begun
-        left = elapsed / done * (self.total_weight - done) if done > 0 else 0.0
-        detail = f"about {left / 60:.0f} min left" if elapsed > 10 and done > 0 else ""
-        self.progress.update(
-            self.overall, completed=done, detail=detail, description=f"node {self.number}/{self.count}"
-        )
+
+class _Process:
+    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
+        # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
+        # those that a user's study file defines. Nothing has started a thread by now.
+        context = multiprocessing.get_context("fork")
+        self.channel, theirs = context.Pipe()
+        self.node: Node | None = None
+        self.process = context.Process(target=_work, args=(theirs, nodes, store, threads), daemon=True)
+        self.process.start()
+        theirs.close()
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[_Show]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    detail = TextColumn("{task.fields[detail]}")
-    with Progress(*columns, detail, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Show(progress, console)
+def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    workers = [_Process(nodes, store, threads) for _ in range(jobs)]
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield workers
+    finally:
+        for w in workers:
+            w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
+            w.process.join()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _work(channel: Connection, nodes: list[Node], store: Store, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    by_key = {n.key: n for n in nodes}
+    try:
+        while True:
+            node = by_key[channel.recv()]
+            try:
+                run_node(node, store, lambda **values: channel.send(("progress", values)))
+                channel.send(("done", None))
+            except (ValueError, OSError) as e:
+                channel.send(("failed", str(e)))
+    except KeyboardInterrupt:
+        channel.send(("interrupted", None))
+    except (EOFError, BrokenPipeError):
+        return  # the driver is gone

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from foray.core.spec import nearest, override, require
+from foray.core.spec import nearest, override_all, require
 from foray.core.stage import PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.model.config import ModelConfig
@@ -184,8 +184,7 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made = make() if callable(make) else None
     if not isinstance(made, Study):
         raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
-    for assignment in settings or []:
-        made = override(made, assignment)
+    made = override_all(made, settings or [])
     for recipe in made.recipes:
         resolve_recipe(recipe)
     return made

@@ -1,0 +1,81 @@
+"""What a person sees while a study runs: a bar for the whole, one for each node at work, a line for each end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from foray.study.nodes import Node
+
+
+@dataclass
+class _Bar:
+    task: TaskID
+    begun: float
+    share: float = 0.0
+
+
+class Show:
+    """``cost`` weighs nodes in the overall bar and the time left; without a terminal only finished nodes are told."""
+
+    def __init__(self, progress: Progress, console: Console, cost: Mapping[str, float]) -> None:
+        self.bars, self.console, self.cost = progress, console, cost
+        self.begun = time.monotonic()
+        self.finished = 0
+        self.done_cost = 0.0
+        self.active: dict[str, _Bar] = {}
+        self.overall = progress.add_task("study", total=sum(cost.values()), detail="")
+
+    def begin(self, node: Node) -> None:
+        task = self.bars.add_task(node.label(), total=None, detail="")
+        self.active[node.key] = _Bar(task, time.monotonic())
+
+    def progress(self, node: Node, values: dict[str, Any]) -> None:
+        bar = self.active[node.key]
+        done, total, start = values.pop("done", 0), values.pop("total", None), values.pop("start", 0)
+        self.bars.update(bar.task, completed=done, total=total, detail=_detail(values))
+        if total:
+            bar.share = max(0.0, done - start) / max(1e-9, total - start)
+        self._update()
+
+    def end(self, node: Node) -> None:
+        bar = self.active.pop(node.key)
+        self.bars.remove_task(bar.task)
+        self.finished += 1
+        self.done_cost += self.cost[node.key]
+        line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._update()
+
+    def _update(self) -> None:
+        done = self.done_cost + sum(b.share * self.cost[key] for key, b in self.active.items())
+        elapsed = time.monotonic() - self.begun
+        left = elapsed / done * (sum(self.cost.values()) - done) if done > 0 else 0.0
+        detail = f"about {left / 60:.0f} min left" if elapsed > 10 and done > 0 else ""
+        name = f"node {self.finished + 1} of {len(self.cost)}"
+        self.bars.update(self.overall, completed=done, detail=detail, description=name)
+
+
+def _detail(values: dict[str, Any]) -> str:
+    """Tokens a second, then rewards and losses."""
+    parts = []
+    tokens, seconds = sum(v for k, v in values.items() if k.endswith("tokens")), values.get("seconds")
+    if tokens and seconds:
+        parts.append(f"{tokens / seconds:,.0f} tokens/s")
+    for name in ("reward", "score", "loss"):
+        parts += [f"{k} {v:.3f}" for k, v in values.items() if k.endswith(f"/{name}")]
+    return "  ".join(parts)
+
+
+@contextmanager
+def shown(console: Console, cost: Mapping[str, float]) -> Iterator[Show]:
+    share, detail = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[detail]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), detail)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Show(progress, console, cost)
