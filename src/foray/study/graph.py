@@ -66,7 +66,8 @@ class _Builder:
     def __init__(self, study: Study) -> None:
         self.study = study
         mixture = study.pretrain.stream.source.mixture
-        self.tokenizer = TokenizerNode(mixture, study.data.vocab_size, study.data.tokenizer_characters)
+        data = study.data
+        self.tokenizer = TokenizerNode(mixture, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
         total = sum(w for w, _ in mixture)
         # A little more than a source's share, so that chance in the draw of rows does not repeat text.
         self.shards = tuple(

@@ -69,12 +69,17 @@ class Node:
 
 @dataclass(frozen=True)
 class TokenizerNode(Node):
-    """A BPE tokenizer trained on a sample of every source, shared out by the mixture's weights."""
+    """A BPE tokenizer trained on a sample of every source, shared out by the mixture's weights.
+
+    Numbers from 0 to ``whole_numbers`` become single tokens however rare they are: pieces of some numbers among whole
+    ones would make arithmetic needlessly irregular for a small model.
+    """
 
     kind: ClassVar[str] = "tokenizer"
     sources: tuple[tuple[float, TextSource], ...]
     vocab_size: int
     characters: int
+    whole_numbers: int = 0
 
     def label(self) -> str:
         return f"tokenizer ({self.vocab_size} entries)"
@@ -89,6 +94,8 @@ class TokenizerNode(Node):
                     break
                 texts.append(text)
                 budget -= len(text)
+        if self.whole_numbers:
+            texts += [f" {number}" * (self.characters // 1000) for number in range(self.whole_numbers + 1)]
         train_tokenizer(texts, self.vocab_size).save(folder, 1 << 20)
 
 

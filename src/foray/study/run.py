@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
-from foray.core.files import seal, write_atomic
+from foray.core.files import read_json, seal, write_atomic
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
 from foray.study.nodes import Node, PassKNode, TrainNode
@@ -35,7 +35,7 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Pa
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         if missing:
             _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
-        return report_study(study, store, graph)
+        return report_study(study, store, graph, redraw=bool(missing))
 
 
 def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
@@ -46,14 +46,21 @@ def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
     return folder
 
 
-def report_study(study: Study, store: Store, graph: Graph | None = None) -> Path:
-    """Writes the manifest and the report of what is there."""
+def report_study(study: Study, store: Store, graph: Graph | None = None, redraw: bool = True) -> Path:
+    """Writes the manifest and the report of what is there; without ``redraw`` only if it would differ."""
     from foray.report import write_report
 
     graph = graph or expand(study)
-    manifest = store.root / "manifest.json"
-    write_atomic(manifest, json.dumps(manifest_of(study, graph), indent=1) + "\n")
-    return write_report(manifest, store.root / "report")
+    text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
+    present = sorted(n.key for n in graph.nodes if n.done(store))
+    drawn_from, state = store.root / "report" / "drawn_from.json", {"manifest": text, "present": present}
+    if not redraw and drawn_from.exists() and read_json(drawn_from) == state:
+        return store.root / "report" / "index.html"
+    write_atomic(store.root / "manifest.json", text)
+    drawn_from.unlink(missing_ok=True)
+    index = write_report(store.root / "manifest.json", store.root / "report")
+    write_atomic(drawn_from, json.dumps(state) + "\n")
+    return index
 
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
@@ -87,13 +94,6 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return out
 
 
-class _Worker(Protocol):
-    """Somebody who runs one node at a time and tells how it goes on ``channel``."""
-
-    channel: Connection
-    node: Node | None
-
-
 def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
     cost = {n.key: max(node_cost(n, vocab_size).flops, 1e8) for n in missing}
     waiting = _by_urgency(missing, cost)
@@ -124,7 +124,7 @@ def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size
                     worker.node = None
 
 
-def _hand_out(worker: _Worker, waiting: list[Node], unfinished: set[str], show: Show) -> None:
+def _hand_out(worker: _Process, waiting: list[Node], unfinished: set[str], show: Show) -> None:
     """Gives the worker the most urgent node whose parents are done, if there is one."""
     for node in waiting:
         if not any(p.key in unfinished for p in node.parents()):

@@ -23,6 +23,7 @@ class Data:
 
     vocab_size: int = 1536
     tokenizer_characters: int = 2_000_000
+    whole_numbers: int = 0  # numbers up to this one are single tokens
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from foray.core.files import verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.model.transformer import Transformer, initialise
@@ -100,6 +98,3 @@ def _rewind(metrics: Path, step: int) -> None:
         except (json.JSONDecodeError, KeyError, TypeError):
             break
     write_atomic(metrics, "".join(kept))
-
-
-torch.set_float32_matmul_precision("highest")

@@ -26,7 +26,7 @@ HARD_STEPS = {4: 0.34, 5: 0.28, 6: 0.20, 7: 0.12, 8: 0.04, 9: 0.02}
 #: Share of problems with a sentence that the answer does not need.
 DISTRACTORS = 0.2
 #: No quantity of a story, given or computed, is larger.
-LARGEST = {False: 300, True: 500}
+LARGEST = {False: 200, True: 300}
 
 Kind = Callable[[Draft, int], Story]
 

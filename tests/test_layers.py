@@ -1,0 +1,113 @@
+"""Imports point one way (DESIGN.md, "Layers"), and spec code runs without torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import foray
+
+ROOT = Path(foray.__file__).parent
+
+# A package imports itself and lower levels. Within a level only what ALONGSIDE names.
+LEVELS = {
+    "core": 0,
+    "report": 1,  # further held to core below
+    "model": 1,
+    "data": 1,
+    "tasks": 1,
+    "rollout": 2,
+    "train": 3,
+    "evals": 3,
+    "study": 4,
+    "studies": 5,
+    "commands": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+ALONGSIDE = {("tasks", "data"), ("evals", "train")}  # names of splits; the trainer's log-probabilities
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, package of foray) of every import, also inside functions; those for type checkers alone do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for child in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}, line {node.lineno}: a relative import"
+            module = node.module or ""
+            names = [f"foray.{a.name}" for a in node.names] if module == "foray" else [module]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "foray" and len(parts) > 1 and parts[1] != "__version__":
+                yield node.lineno, parts[1]
+
+
+def edges() -> list[tuple[str, str, str]]:
+    """(place, importing package, imported package) over the whole source."""
+    out = []
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT)
+        package = place.parts[0].removesuffix(".py")
+        out += [(f"{place}:{line}", package, target) for line, target in imports(path) if package != "__init__"]
+    return out
+
+
+def test_every_package_has_a_level() -> None:
+    packages = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    modules = {p.stem for p in ROOT.glob("*.py")} - {"__init__"}
+    assert packages | modules == set(LEVELS)
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{place}: {package} imports {target}"
+        for place, package, target in edges()
+        if package != target and LEVELS[target] >= LEVELS[package] and (package, target) not in ALONGSIDE
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_allowed_alongside_is_needed_and_goes_one_way() -> None:
+    assert {(package, target) for _, package, target in edges()} >= ALONGSIDE
+    assert not any((b, a) in ALONGSIDE for a, b in ALONGSIDE)
+
+
+def test_report_reads_only_core() -> None:
+    wrong = [place for place, package, target in edges() if package == "report" and target not in ("report", "core")]
+    assert not wrong
+
+
+def test_nothing_imports_the_command_line() -> None:
+    wrong = [place for place, package, target in edges() if target == "cli" and package not in ("__main__", "cli")]
+    assert not wrong
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_spec_code_imports_no_torch() -> None:
+    modules = ["spec", "stage", "task", "rng", "objectives", "passk", "files"]
+    lines = "; ".join(f"import foray.core.{m}" for m in modules)
+    heavy = "{'torch', 'transformers', 'lm_eval', 'tokenizers', 'pandas', 'matplotlib'}"
+    assert run_python(f"import sys; {lines}; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_tasks_and_model_configuration_import_no_torch() -> None:
+    lines = "import foray.tasks.world, foray.tasks.gsm8k, foray.model.config, foray.train.recipes"
+    assert run_python(f"import sys; {lines}; print('torch' in sys.modules)") == "False"

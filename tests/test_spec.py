@@ -1,0 +1,272 @@
+"""Specs: canonical JSON, content hash, and overrides typed by a user."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pytest
+
+from foray.core.spec import canonical, content_hash, nearest, override, override_all, to_json
+from foray.study.spec import Study, load_study
+
+
+@dataclass(frozen=True)
+class Inner:
+    lr: float = 1e-3
+    steps: int = 10
+    kind: Literal["cosine", "linear"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.95)
+    names: tuple[str, ...] = ("a", "b")
+    limit: int | None = None
+    verbose: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.lr < 0:
+            raise ValueError(f"lr must be >= 0, not {self.lr}")
+
+
+@dataclass(frozen=True)
+class Middle:
+    inner: Inner = field(default_factory=Inner)
+    width: int = 8
+
+
+@dataclass(frozen=True)
+class Outer:
+    one: Middle = field(default_factory=Middle)
+    streams: tuple[tuple[float, Inner], ...] = ((1.0, Inner()), (2.0, Inner()))
+    table: dict[str, int] = field(default_factory=lambda: {"x": 1, "y": 2})
+    where: str = field(default="here", metadata={"hash": False})
+
+
+@dataclass(frozen=True)
+class Range:
+    low: int = 5
+    high: int = 10
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
+
+
+def test_canonical_json_is_the_same_for_equal_specs() -> None:
+    assert canonical(Outer(table={"x": 1, "y": 2})) == canonical(Outer(table={"y": 2, "x": 1}))
+    assert json.loads(canonical(Inner()))["type"] == "Inner"
+    assert canonical((1, 2)) == canonical([1, 2]) == "[1,2]"
+    assert to_json(math.sqrt) == "math:sqrt"
+
+
+def test_hash_is_golden() -> None:
+    """A changed hash would silently abandon every store: change this line only on purpose."""
+    assert content_hash({"a": (1, 2.5, None, True), "b": "é"}) == "c66fca9242300f12"
+    assert re.fullmatch(r"[0-9a-f]{16}", content_hash(Outer()))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Outer(one=Middle(Inner(lr=1.1e-3))),
+        Outer(one=Middle(Inner(limit=0))),
+        Outer(streams=((1.0, Inner()), (2.0, Inner(names=("ab",))))),
+        Outer(streams=((2.0, Inner()), (1.0, Inner()))),
+        Outer(table={"x": 1, "y": 3}),
+    ],
+)
+def test_every_field_is_in_the_hash(changed: Outer) -> None:
+    assert content_hash(changed) != content_hash(Outer())
+
+
+def test_only_fields_that_say_where_are_left_out_of_the_hash() -> None:
+    assert content_hash(Outer(where="there")) == content_hash(Outer())
+
+
+def test_class_names_are_in_the_hash() -> None:
+    @dataclass(frozen=True)
+    class Other:
+        low: int = 5
+        high: int = 10
+
+    assert content_hash(Other()) != content_hash(Range())
+
+
+def test_a_fingerprint_is_in_the_hash() -> None:
+    @dataclass(frozen=True)
+    class File:
+        content: str = field(default="", metadata={"hash": False})
+
+        def fingerprint(self) -> str:
+            return self.content
+
+    assert content_hash(File("a")) != content_hash(File("b"))
+    assert content_hash(File("a")) == content_hash(File("a"))
+
+
+@pytest.mark.parametrize("bad", [{1, 2}, b"bytes", 1j])
+def test_values_without_a_json_form_are_refused(bad: Any) -> None:
+    with pytest.raises(ValueError, match="a spec cannot hold"):
+        content_hash({"a": bad})
+
+
+def test_non_finite_numbers_have_no_hash() -> None:
+    with pytest.raises(ValueError):
+        content_hash(Inner(lr=math.inf))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("one.inner.lr=0.5", "one.inner.lr", 0.5),
+        ("one.lr=0.5", "one.inner.lr", 0.5),  # a level left out
+        ("one.inner.lr=1e-4", "one.inner.lr", 1e-4),
+        ("one.inner.lr=3", "one.inner.lr", 3.0),
+        ("one.steps=2e3", "one.inner.steps", 2000),
+        ("width=16", "one.width", 16),
+        ("one.kind=linear", "one.inner.kind", "linear"),
+        ("one.betas=0.8,0.9", "one.inner.betas", (0.8, 0.9)),
+        ("one.betas=[0.8, 0.9]", "one.inner.betas", (0.8, 0.9)),
+        ("one.names=c", "one.inner.names", ("c",)),
+        ("one.names=", "one.inner.names", ()),
+        ("one.limit=4", "one.inner.limit", 4),
+        ("one.limit=null", "one.inner.limit", None),
+        ("one.verbose=true", "one.inner.verbose", True),
+        ("one.note=123", "one.inner.note", "123"),
+        ("one.note=a=b", "one.inner.note", "a=b"),
+        (" where = there ", "where", "there"),
+    ],
+)
+def test_overrides(text: str, path: str, expected: Any) -> None:
+    value: Any = override(Outer(), text)
+    for name in path.split("."):
+        value = getattr(value, name)
+    assert value == expected and type(value) is type(expected)
+
+
+def test_an_override_of_an_integer_setting_keeps_its_hash_type() -> None:
+    """``lr=1`` and ``lr=1.0`` are one setting, so they are one key."""
+    assert content_hash(override(Outer(), "one.lr=1")) == content_hash(override(Outer(), "one.lr=1.0"))
+
+
+def test_overrides_reach_into_tuples_and_dicts() -> None:
+    out = override(Outer(), "streams.1.1.lr=0.25")
+    assert [s.lr for _, s in out.streams] == [1e-3, 0.25]
+    assert override(Outer(), "streams.0.0=3").streams[0][0] == 3.0
+    assert override(Outer(), "table.x=7").table == {"x": 7, "y": 2}
+    assert Outer().table == {"x": 1, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one.inner.lrr=1", "did you mean 'lr'"),
+        ("wdth=1", "did you mean 'width'"),
+        ("one.iner.lr=1", "did you mean 'inner'"),
+        ("one.betta=1,2", "did you mean 'betas'"),
+        ("table.z=1", "no setting 'z'"),
+        ("streams.5.1.lr=1", "no setting '5'"),
+        ("lr", "key=value"),
+        ("=3", "key=value"),
+        ("streams.lr=1", "ambiguous"),
+        ("one.width.more=1", "no setting 'more'"),
+        ("one.steps=1.5", "expected int"),
+        ("one.steps=many", "expected int"),
+        ("one.steps=true", "expected int"),
+        ("one.lr=fast", "expected float"),
+        ("one.lr=", "expected float"),
+        ("one.verbose=1", "expected bool"),
+        ("one.kind=square", "cosine"),
+        ("one.betas=0.9", "betas"),
+        ("one.betas=a,b", "betas"),
+        ("one.inner=3", "Inner"),
+        ("one.lr=-1", r"--set one.lr=-1: lr must be >= 0"),
+    ],
+)
+def test_bad_overrides_say_what_to_change(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        override(Outer(), text)
+    said = str(error.value)
+    assert said.startswith("--set") and "\n" not in said
+
+
+def test_overrides_do_not_depend_on_their_order() -> None:
+    """Lowering both ends passes through an impossible spec in one order; both orders work and agree."""
+    for settings in itertools.permutations(["low=1", "high=3"]):
+        assert override_all(Range(), settings) == Range(1, 3)
+    for settings in itertools.permutations(["low=20", "high=30"]):
+        assert override_all(Range(), settings) == Range(20, 30)
+
+
+def test_an_impossible_pair_of_overrides_names_the_trouble() -> None:
+    with pytest.raises(ValueError, match="must lie below"):
+        override_all(Range(), ["low=30", "high=20"])
+    with pytest.raises(ValueError, match="no setting 'hihg' here; did you mean 'high'"):
+        override_all(Range(), ["low=1", "hihg=20"])
+
+
+def test_the_later_of_two_overrides_of_one_setting_counts() -> None:
+    assert override_all(Range(), ["high=20", "high=30"]).high == 30
+
+
+def test_nearest() -> None:
+    assert "'sft_gold'" in nearest("sftgold", ["rl", "sft_gold", "sft"]).split("(")[0]
+    assert nearest("zzz", ["rl", "sft"]) == " (valid: rl, sft)"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Study:
+    return load_study("tiny")
+
+
+def test_overrides_of_a_real_study(tiny: Study) -> None:
+    assert override(tiny, "pretrain.lr=1e-3").pretrain.stream.optimizer.lr == 1e-3
+    assert override(tiny, "post.rl.lr=1e-5").post.rl.optimizer.lr == 1e-5
+    assert override(tiny, "seeds=0,1").seeds == (0, 1)
+    assert override(tiny, "seeds=3").seeds == (3,)
+    assert override(tiny, "recipes=rl,sft_gold").recipes == ("rl", "sft_gold")
+    assert override(tiny, "evaluation.dynamics=null").evaluation.dynamics is None
+    assert override(tiny, "model.width=48").model.width == 48
+    small = ["pretrain.tokens=100000", "pretrain.checkpoints=50000,100000"]
+    for settings in itertools.permutations(small):
+        assert override_all(tiny, settings).pretrain.checkpoints == (50_000, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("pretrain.lr=-1", "lr must be"),
+        ("pretrain.lr=NaN", "lr must be"),
+        ("pretrain.lrr=1", "did you mean 'lr'"),
+        ("evaluation.k=1,64", "needs at least 64 samples"),
+        ("evaluation.samples=4", "needs at least 32 samples"),
+        ("data.vocab_size=100", "at least 257"),
+        ("model.width=97", "multiple of heads"),
+        ("model.context=100", "longer than the model's context"),
+        ("post.rl.group_size=1", "group_size must be at least 2"),
+        ("post.rl.updates_per_draw=3", "multiple of updates_per_draw"),
+        ("post.rl.questions=5", "same questions"),
+        ("pretrain.checkpoints=7000000", "checkpoints must lie"),
+        ("pretrain.checkpoints=2000000,1000000", "rising order"),
+        ("seeds=0,0", "distinct"),
+        ("post.rl_steps=0", "positive"),
+        ("post.weights=-1,0.5", "finite number >= 0"),
+        ("post.weights=NaN,0.5", "finite number >= 0"),
+        ("post.weights=0.5", "weights"),
+        ("evaluation.temperature=Infinity", "temperature"),
+        ("pretrain.weight_decay=NaN", "weight_decay"),
+        ("post.rl.format_reward=NaN", "format_reward"),
+        ("evaluation.probes=none", "probes"),
+    ],
+)
+def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
+    """In one line that names the setting, before anything runs: not by a crash in the middle of a study."""
+    with pytest.raises(ValueError, match=message) as error:
+        study = override_all(tiny, [setting])
+        for recipe in study.recipes:
+            study.stages(recipe)
+        content_hash(replace(study, notes=()))
+    assert "\n" not in str(error.value)
