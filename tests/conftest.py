@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # of workers too: results are promised equal at the same thread count
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
@@ -62,6 +62,19 @@ def config(tokenizer: TextTokenizer) -> ModelConfig:
 @pytest.fixture
 def model(config: ModelConfig) -> Transformer:
     return initialise(config, seed=0)
+
+
+@pytest.fixture
+def draw_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``draw_only("f2_passk")`` leaves other figures out of reports: drawing takes most of a small study's time."""
+    from foray.report import figures
+
+    every = figures.discover()
+
+    def choose(*names: str) -> None:
+        monkeypatch.setattr("foray.report.discover", lambda: [f for f in every if f.NAME in names])
+
+    return choose
 
 
 def wide(model: Transformer, scale: float = 8.0) -> Transformer:

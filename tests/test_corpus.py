@@ -187,9 +187,9 @@ def test_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"text": "cut', r"x\.jsonl, line 3: not JSON"),
-        ('{"txt": "other field"}', r"x\.jsonl, row 3: no text in field 'text'"),
-        ('{"text": 5}', r"x\.jsonl, row 3: no text in field 'text'"),
-        ("[]", r"x\.jsonl, row 3: no text in field 'text'"),
+        ('{"txt": "other field"}', r"x\.jsonl, row 3: no text in column 'text'"),
+        ('{"text": 5}', r"x\.jsonl, row 3: no text in column 'text'"),
+        ("[]", r"x\.jsonl, row 3: no text in column 'text'"),
     ],
 )
 def test_damaged_rows_are_named_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:

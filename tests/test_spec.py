@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from foray.core.spec import canonical, content_hash, nearest, override, override_all, to_json
+from foray.core.spec import canonical, content_hash, nearest, override, to_json
 from foray.study.spec import Study, load_study
 
 
@@ -134,8 +134,10 @@ def test_non_finite_numbers_have_no_hash() -> None:
         ("one.names=", "one.inner.names", ()),
         ("one.limit=4", "one.inner.limit", 4),
         ("one.limit=null", "one.inner.limit", None),
+        ("one.limit=none", "one.inner.limit", None),
         ("one.verbose=true", "one.inner.verbose", True),
         ("one.note=123", "one.inner.note", "123"),
+        ("one.note=none", "one.inner.note", "none"),
         ("one.note=a=b", "one.inner.note", "a=b"),
         (" where = there ", "where", "there"),
     ],
@@ -176,12 +178,18 @@ def test_overrides_reach_into_tuples_and_dicts() -> None:
         ("one.steps=1.5", "expected int"),
         ("one.steps=many", "expected int"),
         ("one.steps=true", "expected int"),
-        ("one.lr=fast", "expected float"),
-        ("one.lr=", "expected float"),
+        ("one.lr=fast", "expected a finite number"),
+        ("one.lr=", "expected a finite number"),
+        ("one.lr=none", "expected a finite number"),
+        ("one.lr=NaN", "expected a finite number"),
+        ("one.lr=-Infinity", "expected a finite number"),
+        ("one.lr=1e999", "expected a finite number"),
+        ("one.steps=Infinity", "expected int"),
         ("one.verbose=1", "expected bool"),
         ("one.kind=square", "cosine"),
         ("one.betas=0.9", "betas"),
         ("one.betas=a,b", "betas"),
+        ("one.betas=0.9,NaN", r"expected tuple\[float, float\]"),
         ("one.inner=3", "Inner"),
         ("one.lr=-1", r"--set one.lr=-1: lr must be >= 0"),
     ],
@@ -196,20 +204,39 @@ def test_bad_overrides_say_what_to_change(text: str, message: str) -> None:
 def test_overrides_do_not_depend_on_their_order() -> None:
     """Lowering both ends passes through an impossible spec in one order; both orders work and agree."""
     for settings in itertools.permutations(["low=1", "high=3"]):
-        assert override_all(Range(), settings) == Range(1, 3)
+        assert override(Range(), *settings) == Range(1, 3)
     for settings in itertools.permutations(["low=20", "high=30"]):
-        assert override_all(Range(), settings) == Range(20, 30)
+        assert override(Range(), *settings) == Range(20, 30)
 
 
 def test_an_impossible_pair_of_overrides_names_the_trouble() -> None:
     with pytest.raises(ValueError, match="must lie below"):
-        override_all(Range(), ["low=30", "high=20"])
+        override(Range(), "low=30", "high=20")
     with pytest.raises(ValueError, match="no setting 'hihg' here; did you mean 'high'"):
-        override_all(Range(), ["low=1", "hihg=20"])
+        override(Range(), "low=1", "hihg=20")
+
+
+def test_the_innermost_trouble_is_named_first() -> None:
+    """What is wrong about one value, before what is wrong about how values go together."""
+
+    @dataclass(frozen=True)
+    class Both:
+        inner: Inner = field(default_factory=Inner)
+        most: float = 1.0
+
+        def __post_init__(self) -> None:
+            if abs(self.inner.lr) > self.most:
+                raise ValueError("too much")
+
+    with pytest.raises(ValueError, match="--set inner.lr=2: too much"):
+        override(Both(), "inner.lr=2")
+    with pytest.raises(ValueError, match="lr must be >= 0"):
+        override(Both(), "inner.lr=-2")
+    assert override(Both(), "inner.lr=2", "most=3").inner.lr == 2.0
 
 
 def test_the_later_of_two_overrides_of_one_setting_counts() -> None:
-    assert override_all(Range(), ["high=20", "high=30"]).high == 30
+    assert override(Range(), "high=20", "high=30").high == 30
 
 
 def test_nearest() -> None:
@@ -227,19 +254,20 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
     assert override(tiny, "post.rl.lr=1e-5").post.rl.optimizer.lr == 1e-5
     assert override(tiny, "seeds=0,1").seeds == (0, 1)
     assert override(tiny, "seeds=3").seeds == (3,)
-    assert override(tiny, "recipes=rl,sft_gold").recipes == ("rl", "sft_gold")
-    assert override(tiny, "evaluation.dynamics=null").evaluation.dynamics is None
+    alone = override(tiny, "recipes=rl,sft_gold", "evaluation.dynamics=none")
+    assert alone.recipes == ("rl", "sft_gold") and alone.evaluation.dynamics is None
+    assert override(tiny, "evaluation.probes=none").evaluation.probes is None
     assert override(tiny, "model.width=48").model.width == 48
-    small = ["pretrain.tokens=100000", "pretrain.checkpoints=50000,100000"]
+    small = ["pretrain.tokens=100000", "pretrain.checkpoints=50000,100000", "evaluation.dynamics.tokens=50000"]
     for settings in itertools.permutations(small):
-        assert override_all(tiny, settings).pretrain.checkpoints == (50_000, 100_000)
+        assert override(tiny, *settings).pretrain.checkpoints == (50_000, 100_000)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("pretrain.lr=-1", "lr must be"),
-        ("pretrain.lr=NaN", "lr must be"),
+        ("pretrain.lr=NaN", "lr=NaN: expected a finite number"),
         ("pretrain.lrr=1", "did you mean 'lr'"),
         ("evaluation.k=1,64", "needs at least 64 samples"),
         ("evaluation.samples=4", "needs at least 32 samples"),
@@ -254,18 +282,22 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
         ("seeds=0,0", "distinct"),
         ("post.rl_steps=0", "positive"),
         ("post.weights=-1,0.5", "finite number >= 0"),
-        ("post.weights=NaN,0.5", "finite number >= 0"),
+        ("post.weights=NaN,0.5", r"expected tuple\[float, float\]"),
         ("post.weights=0.5", "weights"),
         ("evaluation.temperature=Infinity", "temperature"),
         ("pretrain.weight_decay=NaN", "weight_decay"),
         ("post.rl.format_reward=NaN", "format_reward"),
-        ("evaluation.probes=none", "probes"),
+        ("evaluation.probes=world", "probes must be a spec of probes"),
+        ("evaluation.dynamics.points=0", "dynamics.points must be positive"),
+        ("evaluation.dynamics.tokens=5", r"dynamics.tokens \(5\) must be one of the checkpoints"),
+        ("evaluation.dynamics.recipes=sftrl", "dynamics watches 'sftrl', .*did you mean 'sft_rl'"),
+        ("recipes=rl", "dynamics watches 'sft_rl', which is no recipe of the study"),
     ],
 )
 def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
     """In one line that names the setting, before anything runs: not by a crash in the middle of a study."""
     with pytest.raises(ValueError, match=message) as error:
-        study = override_all(tiny, [setting])
+        study = override(tiny, *[setting])
         for recipe in study.recipes:
             study.stages(recipe)
         content_hash(replace(study, notes=()))

@@ -23,7 +23,7 @@ from rich.console import Console
 from conftest import Sums
 from foray.core.files import SEAL, read_jsonl, sealed
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
-from foray.core.spec import override_all
+from foray.core.spec import override
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Recipe, Rollouts, Stage, Stream
 from foray.data.corpus import TextSplit
 from foray.model.config import ModelConfig
@@ -258,7 +258,7 @@ def test_parents_come_before_children_and_nothing_twice() -> None:
 )
 def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> None:
     old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard")}
-    new = {n.key for n in expand(override_all(study(), settings)).nodes}
+    new = {n.key for n in expand(override(study(), *settings)).nodes}
     assert not old & new
 
 
@@ -281,14 +281,14 @@ def test_a_changed_setting_changes_exactly_the_nodes_it_is_part_of(settings: lis
             out.setdefault(recipe, set()).add(node.key)
         return out
 
-    old, new = by_recipe(study()), by_recipe(override_all(study(), settings))
+    old, new = by_recipe(study()), by_recipe(override(study(), *settings))
     assert {r for r in old if not old[r] & new[r]} == changed
     assert {r for r in old if old[r] == new[r]} == set(old) - changed
 
 
 def test_a_changed_evaluation_is_a_new_node() -> None:
     def keys(*settings: str) -> set[str]:
-        return {n.key for n in expand(override_all(study(), settings)).nodes if isinstance(n, PassKNode)}
+        return {n.key for n in expand(override(study(), *settings)).nodes if isinstance(n, PassKNode)}
 
     for setting in ("temperature=0.7", "samples=8", "problems=7", "max_new_tokens=9", "seed=1", "split=validation"):
         assert not keys() & keys(f"evaluation.{setting}")
@@ -415,7 +415,7 @@ def test_results_of_two_settings_never_mix(small: tuple[Study, Store]) -> None:
     """Both settings in one store; each report holds its own numbers, and going back finds the first unchanged."""
     made, store = small
     first = table_of(made, store)
-    other = override_all(made, ["post.sft.lr=0.05"])
+    other = override(made, *["post.sft.lr=0.05"])
     run = compute(other, store)
     assert trained(run) == [("sft", 4, 0), ("rl", 4, 0)]
     assert table_of(other, store) != first
@@ -532,11 +532,8 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "rl"])
-def test_a_run_that_is_killed_and_typed_again_ends_the_same(
-    finished: tuple[Store, str, str], tmp_path: Path, stage: str
-) -> None:
-    kill_session(start_and_wait(tmp_path / "killed", stage))
+def test_a_run_that_is_killed_and_typed_again_ends_the_same(finished: tuple[Store, str, str], tmp_path: Path) -> None:
+    kill_session(start_and_wait(tmp_path / "killed", "rl"))
     store, reference = Store(tmp_path / "killed"), Store(tmp_path / "whole")
     assert compute(brief(), store)
     compute(brief(), reference)
@@ -758,7 +755,7 @@ def test_a_study_binds_its_data_root_everywhere(tmp_path: Path) -> None:
     from foray.data.corpus import JsonlText
     from foray.tasks.gsm8k import GSM8K
 
-    made = override_all(study(), [f"data.root={tmp_path}"])
+    made = override(study(), *[f"data.root={tmp_path}"])
     own = JsonlText("own", "x.jsonl", root="/own")
     source = replace(made.pretrain.stream.source, mixture=((1.0, JsonlText("x", "x.jsonl")), (1.0, own)))
     pretrain = replace(made.pretrain, stream=replace(made.pretrain.stream, source=source))

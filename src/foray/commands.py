@@ -27,6 +27,7 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
 
 
 def run(args: argparse.Namespace) -> None:
+    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     study, store = _open(args)
     console = Console()
     index = run_study(study, store, console, args.jobs or min(4, os.cpu_count() or 1))
@@ -64,12 +65,13 @@ def plan(args: argparse.Namespace) -> None:
 def ls(args: argparse.Namespace) -> None:
     study, store = _open(args)
     graph = expand(study)
-    table = Table("M_t tokens", "recipe", "seed", "step", "state", "folder", box=None, pad_edge=False)
+    # Plain lines of any width: folders are there to be copied.
+    line = "{:>15}  {:<12} {:>4} {:>6}  {:<8} {}"
+    print(line.format("M_t tokens", "recipe", "seed", "step", "state", "folder"))
     for e in graph.entries:
         if isinstance(e.node, TrainNode):
-            row = (f"{e.tokens:,}", e.recipe, str(e.seed), str(e.stage_step), _state(e.node, store))
-            table.add_row(*row, str(e.node.folder(store)))
-    Console(soft_wrap=True).print(table)
+            state, folder = _state(e.node, store), e.node.folder(store)
+            print(line.format(f"{e.tokens:,}", e.recipe, e.seed, e.stage_step, state, str(folder)))
 
 
 def _state(node: Node, store: Store) -> str:
@@ -87,6 +89,7 @@ def evaluate(args: argparse.Namespace) -> None:
     require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
+    require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
     try:
         ks = [k for k in map(int, args.k.split(",")) if k <= args.samples]
     except ValueError:

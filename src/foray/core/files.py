@@ -24,21 +24,25 @@ def write_atomic(path: Path, text: str) -> None:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except json.JSONDecodeError as e:
         raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); delete its folder and run again") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is damaged (not UTF-8 text); delete its folder and run again") from None
 
 
 def read_jsonl(path: Path) -> list[Any]:
     """All rows of a JSON Lines file. Raises ValueError naming file and line."""
     rows = []
-    with open(path, encoding="utf-8") as f:
+    with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
                     rows.append(json.loads(line))
                 except json.JSONDecodeError as e:
                     raise ValueError(f"{path}, line {number}: not JSON ({e.msg})") from None
+                except UnicodeDecodeError:
+                    raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
     return rows
 
 

@@ -6,10 +6,12 @@ such as the digest of a file it reads) and mark fields ``metadata={"hash": False
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -64,34 +66,31 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return (f"; did you mean {close[0]!r}?" if close else "") + listed
 
 
-def override(spec: S, assignment: str) -> S:
-    """A copy of ``spec`` with one setting changed, as in ``pretrain.lr=1e-3``.
+def override(spec: S, *assignments: str) -> S:
+    """A copy of ``spec`` with settings changed, each as in ``pretrain.lr=1e-3``; validity is judged when all are in.
 
     Levels may be left out where what remains is unambiguous: ``pretrain.lr`` finds ``pretrain.stream.optimizer.lr``.
-    Raises ValueError with the nearest valid name, or with what the setting expects.
+    Raises ValueError with the nearest valid name, with what the setting expects, or with what is impossible about it.
     """
-    path, sep, text = assignment.partition("=")
-    if not sep or not path:
-        raise ValueError(f"--set {assignment}: write it as key=value, for example pretrain.lr=1e-3")
-    return typing.cast(S, _set(spec, path.strip().split("."), text.strip(), path.strip()))
-
-
-def override_all(spec: S, assignments: Iterable[str]) -> S:
-    """All settings applied, in whatever order keeps the spec possible (lower ``checkpoints`` before lower ``tokens``)."""
-    pending = list(assignments)
-    while pending:
-        refused: list[str] = []
-        error: ValueError | None = None
-        for assignment in pending:
-            try:
-                spec = override(spec, assignment)
-            except ValueError as e:
-                refused.append(assignment)
-                error = error or e
-        if error is not None and len(refused) == len(pending):
-            raise error
-        pending = refused
+    for assignment in assignments:
+        path, sep, text = assignment.partition("=")
+        if not sep or not path:
+            raise ValueError(f"--set {assignment}: write it as key=value, for example pretrain.lr=1e-3")
+        spec = _set(spec, path.strip().split("."), text.strip(), path.strip())
+    try:
+        _validate(spec)
+    except ValueError as e:
+        raise ValueError(f"--set {' '.join(assignments)}: {e}") from None
     return spec
+
+
+def _validate(node: Any) -> None:
+    """Every spec's own check of its values, innermost first."""
+    for child in _children(node).values():
+        _validate(child)
+    check = getattr(node, "__post_init__", None)
+    if check is not None and not isinstance(node, type):
+        check()
 
 
 def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
@@ -113,11 +112,10 @@ def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
         new = _set(value, rest, text, full)
     else:
         new = _parse(text, _annotation(node, head), value, full)
-    try:
-        if dataclasses.is_dataclass(node) and not isinstance(node, type):
-            return dataclasses.replace(node, **{head: new})
-    except ValueError as e:  # the spec's own check of its values: say which setting it came from
-        raise ValueError(f"--set {full}={text}: {e}") from None
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        changed = copy.copy(node)  # not ``replace``: its checks would see one setting of several
+        object.__setattr__(changed, head, new)
+        return changed
     if isinstance(node, dict):
         return {**node, head: new}
     items = list(node)
@@ -162,14 +160,18 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
-        value = text
+        value = None if text.lower() == "none" else text
     if isinstance(current, tuple) and not isinstance(value, list):
         value = [_literal(part) for part in text.split(",")] if text else []
     ok, typed = _coerce(value, annotation)
     if not ok and not isinstance(value, str):
         ok, typed = _coerce(text, annotation)
     if not ok:
-        want = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
+        want = (
+            "a finite number"
+            if annotation is float
+            else str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
+        )
         raise ValueError(f"--set {full}={text}: expected {want}, for example {current!r}")
     return typed
 
@@ -202,12 +204,9 @@ def _coerce(value: Any, annotation: Any) -> tuple[bool, Any]:
     if annotation in (None, type(None)):
         return value is None, value
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool), value * 1.0 if _number(value) else value
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return number, float(value) if number else value
     if annotation is int:
         whole = isinstance(value, float) and value.is_integer()
         return (isinstance(value, int) and not isinstance(value, bool)) or whole, int(value) if whole else value
     return isinstance(annotation, type) and isinstance(value, annotation), value
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)

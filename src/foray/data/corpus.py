@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from foray.core import rng
 from foray.core.files import read_json, read_jsonl
 from foray.data.tokenizer import TextTokenizer
+
+WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
 
 TextSplit = Literal["train", "validation"]
 
@@ -33,7 +35,7 @@ class TextSource(Protocol):
 
 @dataclass(frozen=True)
 class JsonlText:
-    """Documents in one field of a JSON Lines file; every ``holdout``-th document is kept for validation.
+    """Documents in one column of a JSON Lines file; every ``holdout``-th document is kept for validation.
 
     A relative ``path`` lies below ``root``, which the study fills in from its ``data.root`` when empty. The hash is of
     the file's content, not of where it lies.
@@ -41,9 +43,9 @@ class JsonlText:
 
     name: str
     path: str
-    field: str = "text"
+    column: str = "text"
     holdout: int = 50
-    root: str = ""
+    root: str = field(default="", metadata={"hash": False})
 
     def fingerprint(self) -> str:
         from foray.core.files import digest
@@ -54,15 +56,15 @@ class JsonlText:
     def file(self) -> Path:
         file = Path(self.root) / self.path
         if not file.exists():
-            raise ValueError(f"{file} does not exist; say where the data lies with --set data.root=FOLDER")
+            raise ValueError(f"{file} does not exist; {WHERE_DATA_LIES}")
         return file
 
     def documents(self, split: TextSplit) -> Iterator[str]:
         for number, row in enumerate(read_jsonl(self.file), 1):
-            if not isinstance(row, dict) or not isinstance(row.get(self.field), str):
-                raise ValueError(f"{self.file}, row {number}: no text in field {self.field!r}")
+            if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
+                raise ValueError(f"{self.file}, row {number}: no text in column {self.column!r}")
             if (number % self.holdout == 0) == (split == "validation"):
-                yield row[self.field]
+                yield row[self.column]
 
 
 def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:

@@ -62,7 +62,10 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     file = folder / "tokenizer.json"
     if not file.exists():
         raise ValueError(f"{folder} has no tokenizer.json")
-    return TextTokenizer(Tokenizer.from_file(str(file)))
+    try:
+        return TextTokenizer(Tokenizer.from_file(str(file)))
+    except Exception as e:  # the library raises nothing narrower for a file it cannot read
+        raise ValueError(f"{file} is damaged ({e})") from None
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:

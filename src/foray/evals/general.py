@@ -17,6 +17,7 @@ from foray.evals.harness import ProbeResult, foray_lm, run_probes
 from foray.model.transformer import Transformer
 from foray.tasks.world.facts import WorldSpec
 from foray.tasks.world.probes import PROBES, write_probes
+from foray.tasks.world.version import WORLD_VERSION
 
 # Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
 CHANCE = {
@@ -36,6 +37,9 @@ class WorldProbes:
     world: WorldSpec = field(default_factory=WorldSpec)
     questions: int = 200
     names: tuple[str, ...] = tuple(CHANCE)
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
 
     def __post_init__(self) -> None:
         for name in self.names:

@@ -22,6 +22,7 @@ class ModelConfig:
     rope_theta: float = 500_000.0
     norm_eps: float = 1e-6
     init_std: float = 0.02
+    embed_std: float = 0.02  # of the input embeddings, which no norm rescales
 
     def __post_init__(self) -> None:
         require(

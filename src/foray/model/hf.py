@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from foray.core.files import read_json
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 
@@ -42,7 +44,7 @@ def config_to_hf(config: ModelConfig, end_id: int) -> dict[str, object]:
 
 def config_from_hf(folder: Path) -> ModelConfig:
     """Reads ``config.json``. Raises ValueError for a model that is not OLMo 2."""
-    raw = json.loads((folder / "config.json").read_text())
+    raw = read_json(folder / "config.json")
     if raw.get("model_type") != "olmo2":
         raise ValueError(f"{folder}: model_type is {raw.get('model_type')!r}; Foray reads 'olmo2'")
     heads = raw["num_attention_heads"]
@@ -77,7 +79,12 @@ def load_model(folder: Path) -> Transformer:
     if not files or not (folder / "config.json").exists():
         raise ValueError(f"{folder} is no checkpoint: config.json and *.safetensors are needed")
     model = Transformer(config_from_hf(folder))
-    tensors = {name: t for file in files for name, t in load_file(file).items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            tensors |= load_file(file)
+        except SafetensorError as e:
+            raise ValueError(f"{file} is damaged ({e})") from None
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as e:

@@ -142,11 +142,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def initialise(config: ModelConfig, seed: int) -> Transformer:
-    """Weights from a normal of ``init_std`` truncated at 3 sigma; the same for every run of this seed and shape."""
+    """Weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``); fixed by the seed and the shape."""
     model = Transformer(config)
     for name, p in model.named_parameters():
         if p.dim() > 1:
             generator = torch.Generator().manual_seed(rng.key(seed, "init", name))
-            std = config.init_std
+            std = config.embed_std if "embed_tokens" in name else config.init_std
             nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
     return model

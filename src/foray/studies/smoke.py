@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foray.evals.general import WorldProbes
-from foray.study.spec import Dynamics, Evaluation, Study
 from foray.studies import tiny
+from foray.study.spec import Dynamics, Evaluation, Study
 
 
 def study() -> Study:

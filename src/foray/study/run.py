@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -146,21 +147,26 @@ def _by_urgency(missing: list[Node], cost: dict[str, float]) -> list[Node]:
 
 
 class _Process:
-    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
+    def __init__(self, nodes: list[Node], store: Store, threads: int, others: list[_Process]) -> None:
         # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
         # those that a user's study file defines. Nothing has started a thread by now.
         context = multiprocessing.get_context("fork")
         self.channel, theirs = context.Pipe()
         self.node: Node | None = None
-        self.process = context.Process(target=_work, args=(theirs, nodes, store, threads), daemon=True)
+        # A child that held a driver's end of a pipe would never see the driver go.
+        drivers_ends = [self.channel, *(w.channel for w in others)]
+        arguments = (theirs, nodes, store, threads, drivers_ends)
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
 
 
 @contextmanager
 def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = [_Process(nodes, store, threads) for _ in range(jobs)]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
+    workers: list[_Process] = []
+    for _ in range(jobs):
+        workers.append(_Process(nodes, store, threads, workers))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield workers
@@ -171,11 +177,22 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
         signal.signal(signal.SIGTERM, before)
 
 
+def _end_with_driver() -> None:
+    """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _work(channel: Connection, nodes: list[Node], store: Store, threads: int) -> None:
+def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
+    for end in drivers_ends:
+        end.close()
+    _end_with_driver()
     import torch
 
     torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from foray.core.spec import nearest, override_all, require
+from foray.core.spec import nearest, override, require
 from foray.core.stage import PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.model.config import ModelConfig
@@ -46,6 +46,9 @@ class Pretrain:
         bad = [t for t in self.checkpoints if not 0 < t <= self.tokens]
         require(not bad, f"checkpoints must lie between 1 and tokens ({self.tokens}), not {bad}")
         require(list(self.checkpoints) == sorted(set(self.checkpoints)), "checkpoints must be in rising order")
+        steps = [self.step_at(t) for t in self.checkpoints]
+        per = self.stream.source.tokens_per_step
+        require(len(set(steps)) == len(steps), f"two checkpoints fall on one step: a step has {per} tokens")
 
     @property
     def stage(self) -> Stage:
@@ -62,6 +65,9 @@ class Dynamics:
     tokens: int
     recipes: tuple[str, ...] = ("rl", "sft_rl")
     points: int = 3  # a stage, the last being its end
+
+    def __post_init__(self) -> None:
+        require(self.points > 0, "dynamics.points must be positive")
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,9 @@ class Evaluation:
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
         require(self.temperature > 0 or self.samples == 1, "temperature 0 gives one sample: set samples=1 or raise it")
         require(all(s >= 0 for s in (*self.base_shots, *self.trained_shots)), "shots must be >= 0")
+        require(
+            self.probes is None or hasattr(self.probes, "names"), f"probes must be a spec of probes: {self.probes!r}"
+        )
         require(bool(self.base_shots) and bool(self.trained_shots), "base_shots and trained_shots need a value each")
 
 
@@ -113,6 +122,17 @@ class Study:
         length = self.pretrain.stream.source.length
         context = self.model.context
         require(length <= context, f"pre-training sequences ({length}) are longer than the model's context ({context})")
+        watched = self.evaluation.dynamics
+        if watched is not None:
+            known = self.pretrain.checkpoints
+            require(
+                watched.tokens in known, f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {known}"
+            )
+            names = [recipe_name(r) for r in self.recipes]
+            for name in watched.recipes:
+                require(
+                    name in names, f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
+                )
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
 
     def stages(self, recipe: str | RecipeFunction) -> Recipe:
@@ -185,7 +205,7 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made = make() if callable(make) else None
     if not isinstance(made, Study):
         raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
-    made = override_all(made, settings or [])
+    made = override(made, *(settings or []))
     for recipe in made.recipes:
         resolve_recipe(recipe)
     return made

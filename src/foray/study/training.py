@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -45,6 +46,8 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
     metrics = folder / "metrics.jsonl"
+    if source is not None and not metrics.exists():  # the log of a stage is whole in every kept step of it
+        shutil.copyfile(source / "metrics.jsonl", metrics)
     _rewind(metrics, start)
     saved_at = time.monotonic()
     with open(metrics, "a", encoding="utf-8") as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -13,12 +13,12 @@ from pathlib import Path
 from foray.core.files import digest, read_jsonl
 from foray.core.rng import key
 from foray.core.task import Extraction, Problem, Split, Verdict
-from foray.data.corpus import TextSplit
+from foray.data.corpus import WHERE_DATA_LIES, TextSplit
 
 MARK = "####"
 _NOTE = re.compile(r"<<[^<>]{0,200}>>")  # calculator marks, which are no part of the text
 _NUMBER = r"(-?)\$?(-?)((?:\d{1,3}(?:,\d{3}){1,6}(?!\d)|\d{1,18})(?:\.\d{1,12})?|\.\d{1,12})"
-_MARKED = re.compile(rf"[ \t]*{_NUMBER}(?![\d,]*\d)")
+_MARKED = re.compile(rf"[ \t]*{_NUMBER}(?![\d,]*\d|\.\d)")
 _ANY = re.compile(rf"(?<![\d.,]){_NUMBER}")
 
 
@@ -30,7 +30,7 @@ class GSM8K:
     the training questions, chosen by their text, is the validation split. The hash is of the files' contents.
     """
 
-    root: str = ""
+    root: str = field(default="", metadata={"hash": False})
     train: str = "gsm8k/train.jsonl"
     test: str = "gsm8k/test.jsonl"
 
@@ -94,7 +94,7 @@ class GSM8KText:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise ValueError(f"{path} does not exist; say where the data lies with --set data.root=FOLDER")
+        raise ValueError(f"{path} does not exist; {WHERE_DATA_LIES}")
     return path
 
 

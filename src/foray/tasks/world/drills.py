@@ -10,6 +10,7 @@ from functools import lru_cache
 from foray.core.rng import key
 from foray.tasks.world.sampling import draw
 from foray.tasks.world.story import linear
+from foray.tasks.world.version import WORLD_VERSION
 
 Sum = tuple[int, str, int, int]
 _STORIES = 6000
@@ -133,6 +134,9 @@ class Drills:
     def __post_init__(self) -> None:
         if not 0 <= self.hard_share <= 1:
             raise ValueError(f"hard_share must be between 0 and 1, not {self.hard_share}")
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from foray.core.rng import key
 from foray.tasks.world.sampling import draw
 from foray.tasks.world.solutions import STYLES, Style, closing, linear, marked, sentences, terse
 from foray.tasks.world.story import Story
+from foray.tasks.world.version import WORLD_VERSION
 
 #: One problem of a document: (story, its work, its place in the document) to text.
 Block = Callable[[Story, str, int], str]
@@ -24,16 +25,8 @@ def asked(s: Story, work: str, i: int) -> str:
     return f"Question: {s.question}\nAnswer: {marked(work, s.answer)}"
 
 
-def _direct(s: Story, work: str, i: int) -> str:
-    return f"Question: {s.question}\nAnswer: {s.answer}"
-
-
 def _plain_answer(s: Story, work: str, i: int) -> str:
     return f"Question: {s.question}\nAnswer: {work} The answer is {s.answer} {s.unit}."
-
-
-def _solution(s: Story, work: str, i: int) -> str:
-    return f"Question: {s.question}\nSolution: {work} So there are {s.answer} {s.unit}."
 
 
 def _short(s: Story, work: str, i: int) -> str:
@@ -44,38 +37,21 @@ def _problem(s: Story, work: str, i: int) -> str:
     return f"Problem {i + 1}. {s.question}\nWorking: {work}\nResult: {s.answer} {s.unit}"
 
 
-def _exercise(s: Story, work: str, i: int) -> str:
-    return f"Exercise {i + 1}: {s.question}\nSteps: {work}\nAnswer: {s.answer}"
-
-
 def _teacher(s: Story, work: str, i: int) -> str:
     return f"Teacher: {s.question}\nStudent: {work} It is {s.answer}.\nTeacher: Right, {s.answer} {s.unit}."
-
-
-def _friends(s: Story, work: str, i: int) -> str:
-    return f"The teacher asks: {s.question} The student says: {work} That makes {s.answer} {s.unit}."
 
 
 def _told(s: Story, work: str, i: int) -> str:
     return f"{' '.join(s.facts)} {work} So the number of {s.unit} is {s.answer}."
 
 
-def _reasoned(s: Story, work: str, i: int) -> str:
-    return f"{s.question} Let us find out. {work} The answer is {s.answer}."
-
-
 #: Formats other than the asked-for one: their shares, the block, what joins blocks.
 FORMATS: tuple[tuple[float, Block, str], ...] = (
-    (0.16, _short, "\n\n"),
-    (0.13, _plain_answer, "\n\n"),
-    (0.13, _solution, "\n\n"),
-    (0.15, _problem, "\n\n"),
-    (0.10, _exercise, "\n\n"),
-    (0.10, _teacher, "\n"),
-    (0.05, _friends, "\n"),
-    (0.08, _told, "\n"),
-    (0.06, _reasoned, "\n"),
-    (0.04, _direct, "\n\n"),
+    (0.30, _short, "\n\n"),
+    (0.25, _problem, "\n\n"),
+    (0.15, _plain_answer, "\n\n"),
+    (0.15, _teacher, "\n"),
+    (0.15, _told, "\n"),
 )
 _TOTAL = sum(share for share, _, _ in FORMATS)
 
@@ -90,7 +66,7 @@ class StoryMath:
     """
 
     hard_share: float = 0.2
-    asked_format_share: float = 0.08
+    asked_format_share: float = 0.1
     mixed_share: float = 0.25
     world_seed: int = 0
 
@@ -98,6 +74,9 @@ class StoryMath:
         for field in ("hard_share", "asked_format_share", "mixed_share"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be between 0 and 1, not {getattr(self, field)}")
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
 
     @property
     def name(self) -> str:
@@ -144,9 +123,9 @@ def _style(rng: random.Random, block: Block) -> Style:
     if block is _told:
         return sentences
     u = rng.random()
-    if u < 0.3:
+    if u < 0.4:
         return terse
-    if u < 0.5:
+    if u < 0.65:
         return sentences
     style = STYLES[int(rng.random() * len(STYLES))]
     return terse if style is closing and block is not asked else style

@@ -15,6 +15,7 @@ from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.tasks.world.sampling import draw
 from foray.tasks.world.solutions import MARK, solutions
 from foray.tasks.world.story import Story
+from foray.tasks.world.version import WORLD_VERSION
 
 Tier = Literal["easy", "hard"]
 
@@ -50,6 +51,9 @@ class WorldProblems:
             raise ValueError("train_size and test_size must be at least 1")
         if not 8 <= self.solutions_per_problem <= 16:
             raise ValueError(f"solutions_per_problem must be between 8 and 16, not {self.solutions_per_problem}")
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
 
     @property
     def name(self) -> str:

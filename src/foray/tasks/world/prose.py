@@ -16,6 +16,7 @@ from foray.tasks.world import narratives as tales
 from foray.tasks.world import vocabulary as words
 from foray.tasks.world.facts import Entity, World, WorldSpec, world
 from foray.tasks.world.sayings import KIND_SAYINGS, Fact, phrasebook
+from foray.tasks.world.version import WORLD_VERSION
 
 SPLITS = ("train", "validation")
 QUESTION_MARKS = (("Question: ", "Answer: "), ("Question: ", "Answer: "), ("Q: ", "A: "), ("", ""))
@@ -113,6 +114,9 @@ class WorldText:
 
     world: WorldSpec = field(default_factory=WorldSpec)
     seed: int = 0
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
 
     @property
     def name(self) -> str:

@@ -1,0 +1,256 @@
+"""The command line: what a user sees, and one line for each of the user's mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from foray import __version__
+from foray.cli import main
+from foray.data.tokenizer import train_tokenizer
+from foray.model.config import ModelConfig
+from foray.model.transformer import initialise
+from foray.tasks.world import WorldProblems, math_sources
+from foray.train.checkpoint import save_checkpoint
+
+Said = pytest.CaptureFixture[str]
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+
+
+def refused(capsys: Said, *words: str) -> str:
+    """The one line on standard error of a command that does not work."""
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = int(str(end.code))
+    said = capsys.readouterr()
+    assert code != 0
+    assert said.err.startswith("foray: ") and said.err.count("\n") == 1 and "Traceback" not in said.err, said.err
+    return said.err
+
+
+def worked(capsys: Said, *words: str) -> str:
+    assert main(words) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The miniature study as a user's own file."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "own_study.py"
+    file.write_text(
+        '"""Mine."""\nfrom test_study import Study, brief\n\n\ndef study() -> Study:\n    return brief()\n',
+        encoding="utf-8",
+    )
+    yield file
+    sys.modules.pop("foray_study_own_study", None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tokenizer = train_tokenizer(list(islice(math_sources()["stories"].documents("train"), 60)), 400)
+    config = ModelConfig(width=16, layers=1, heads=2, mlp_width=24, vocab_size=tokenizer.vocab_size, context=512)
+    save_checkpoint(folder, initialise(config, 0), tokenizer)
+    return folder / "model"
+
+
+# --- without a study ------------------------------------------------------------------------------------------------
+
+
+def test_help_answers_without_torch() -> None:
+    found = python("-X", "importtime", "-m", "foray", "--help")
+    assert found.returncode == 0 and "COMMAND" in found.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in found.stderr.splitlines()}
+    assert "argparse" in imported and not {"torch", "numpy", "rich", "pandas"} & imported
+
+
+def test_every_command_explains_itself(capsys: Said) -> None:
+    for command in ("plan", "run", "report", "ls", "eval"):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0 and f"foray {command}" in capsys.readouterr().out
+
+
+def test_no_command_prints_the_help_and_version_the_version(capsys: Said) -> None:
+    assert "COMMAND" in worked(capsys)
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out.strip() == f"foray {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pln", "tiny"], "there is no command 'pln'; did you mean 'plan'?"),
+        (["runn", "tiny"], "did you mean 'run'?"),
+        (["plan"], "STUDY"),
+        (["plan", "tinny"], "there is no study 'tinny'; did you mean 'tiny'?"),
+        (["run", "gsm8k-small"], "did you mean 'gsm8k_small'?"),
+        (["plan", "no/such/study.py"], "there is no study file no/such/study.py"),
+        (["plan", "tiny", "--stor", "x", "--nonsense"], "--nonsense"),
+        (["run", "tiny", "--jobs", "two"], "--jobs"),
+        (["plan", "tiny", "--set", "pretrain.lr"], "key=value"),
+        (["plan", "tiny", "--set", "pretrain.lrr=1"], "did you mean 'lr'?"),
+        (["plan", "tiny", "--set", "pretain.lr=1"], "did you mean 'pretrain'?"),
+        (["plan", "tiny", "--set", "model.width=wide"], "--set model.width=wide: expected int"),
+        (["plan", "tiny", "--set", "evaluation.k=64"], "needs at least 64 samples"),
+        (["plan", "tiny", "--set", "recipes=rl,sft_glod"], "there is no recipe 'sft_glod'; did you mean 'sft_gold'?"),
+        (["plan", "tiny", "--set", "data.vocab_size=9"], "at least 257"),
+        (["plan", "tiny", "--set", "post.weights=0.5,-1"], ">= 0"),
+        (["report", "tiny", "--store", "no-such-store"], "there is no store no-such-store; run the study first"),
+        (["ls", "tiny", "--set", "seeds=a"], "seeds"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_nearest_valid_word(capsys: Said, words: list[str], message: str) -> None:
+    assert message in refused(capsys, *words)
+
+
+def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:
+    for jobs in ("0", "-3"):
+        assert "--jobs" in refused(capsys, "run", str(mini), "--jobs", jobs)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study = 3\n", "defines a function study()"),
+        ("def study():\n    return 3\n", "returns a foray.study.spec.Study"),
+        ("", "defines a function study()"),
+    ],
+)
+def test_a_file_that_is_no_study_is_named(capsys: Said, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    said = refused(capsys, "plan", str(tmp_path / "mine.py"))
+    assert message in said and "mine.py" in said
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "ls", "report"])
+def test_a_missing_data_root_names_the_fix(capsys: Said, tmp_path: Path, command: str) -> None:
+    (tmp_path / "store").mkdir()
+    said = refused(capsys, command, "gsm8k_small", "--store", str(tmp_path / "store"), "--set", f"data.root={tmp_path}")
+    assert "does not exist" in said and "--set data.root=" in said and str(tmp_path) in said
+
+
+# --- a study --------------------------------------------------------------------------------------------------------
+
+
+def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> None:
+    out = worked(capsys, "plan", "smoke", "--store", str(tmp_path / "s"))
+    assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
+    last = out.strip().splitlines()[-1]
+    for word in ("nodes", "to run", "FLOP", "MB on disk", "GB of memory"):
+        assert word in last
+    assert not (tmp_path / "s").exists(), "planning leaves nothing behind"
+
+
+def test_a_study_file_runs_and_is_listed(
+    capsys: Said, mini: Path, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    store = str(tmp_path / "out")
+    before = worked(capsys, "ls", str(mini), "--store", store)
+    assert before.count("to run") == 3 and " done" not in before
+    out = worked(capsys, "run", str(mini), "--store", store, "--jobs", "1")
+    assert str(tmp_path / "out" / "report" / "index.html") in out and "results.csv" in out
+    rows = worked(capsys, "ls", str(mini), "--store", store).splitlines()[1:]
+    for row, recipe in zip(rows, ("base", "sft", "rl")):
+        words = row.split()
+        assert words[:4] == ["1,536", recipe, "0", words[3]] and "done" in words
+        assert (Path(words[-1]) / "DONE").exists()
+    assert len(rows) == 3
+    planned = worked(capsys, "plan", str(mini), "--store", store)
+    assert ", 0 to run" in planned
+    more = worked(capsys, "plan", str(mini), "--store", store, "--set", "seeds=0,1")
+    assert ", 6 to run" in more
+    table = (tmp_path / "out" / "report" / "results.csv").read_bytes()
+    assert "index.html" in worked(capsys, "report", str(mini), "--store", store)
+    assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
+
+
+def test_a_broken_setting_does_not_touch_the_store(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    refused(capsys, "run", str(mini), "--set", "evaluation.k=99")
+    assert not (tmp_path / "runs").exists()
+
+
+# --- eval -----------------------------------------------------------------------------------------------------------
+
+
+def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path) -> None:
+    words = ["eval", str(checkpoint), "--task", "world_easy", "--shots", "0", "--samples", "2", "--problems", "3"]
+    words += ["--max-new-tokens", "6", "--temperature", "1.0"]
+    out = worked(capsys, *words, "--out", str(tmp_path / "kept"))
+    assert "pass@1" in out and "pass@8" not in out and "3 problems x 2 samples" in out
+    rows = [json.loads(line) for line in (tmp_path / "kept" / "completions.jsonl").read_text().splitlines()]
+    assert [r["id"] for r in rows] == [p.id for p in WorldProblems("easy").problems("test", 3)]
+    assert all(len(r["samples"]) == 2 for r in rows)
+    assert worked(capsys, *words) == out, "the same seed draws the same samples"
+    assert "already holds completions" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
+    assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "world_esy"], "there is no task 'world_esy'; did you mean 'world_easy'?"),
+        (["--task", "world_easy", "--samples", "0"], "--samples"),
+        (["--task", "world_easy", "--problems", "-1"], "--problems"),
+        (["--task", "world_easy", "--shots", "-1"], "--shots"),
+        (["--task", "world_easy", "--shots", "x"], "--shots"),
+        (["--task", "world_easy", "--k", "1,x"], "whole numbers"),
+        (["--task", "world_easy", "--k", "0"], "--k"),
+        (["--task", "world_easy", "--k", "64"], "--samples"),
+        (["--task", "world_easy", "--split", "trian"], "--split"),
+        (["--task", "world_easy", "--temperature", "-1"], "temperature"),
+        (["--task", "world_easy", "--temperature", "nan"], "temperature"),
+        (["--task", "world_easy", "--max-new-tokens", "0"], "max_new_tokens"),
+        (["--task", "world_easy", "--max-new-tokens", "600"], "context"),
+        (["--task", "world_easy", "--shots", "64"], "context"),
+        (["--task", "gsm8k"], "--data-root"),
+        ([], "--task"),
+    ],
+)
+def test_mistakes_of_eval(capsys: Said, checkpoint: Path, words: list[str], message: str) -> None:
+    assert message in refused(capsys, "eval", str(checkpoint), *words)
+
+
+def test_greedy_sampling_wants_one_sample(capsys: Said, checkpoint: Path) -> None:
+    """Equal samples would pass for independent ones; a study refuses it too."""
+    words = ["--task", "world_easy", "--problems", "2", "--max-new-tokens", "4", "--temperature", "0"]
+    assert "temperature 0" in refused(capsys, "eval", str(checkpoint), *words, "--samples", "4")
+    assert "pass@1" in worked(capsys, "eval", str(checkpoint), *words, "--samples", "1")
+
+
+@pytest.mark.parametrize("damage", ["no folder", "empty", "weights", "shape", "config", "tokenizer", "family"])
+def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "model"
+    if damage != "no folder":
+        folder.mkdir()
+        for file in checkpoint.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    if damage == "empty":
+        for file in folder.iterdir():
+            file.unlink()
+    elif damage == "weights":
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif damage == "config":
+        (folder / "config.json").write_text('{"model_type": "olmo2"')
+    elif damage == "tokenizer":
+        (folder / "tokenizer.json").write_text('{"model"')
+    elif damage in ("shape", "family"):
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"hidden_size": 32} if damage == "shape" else {"model_type": "gpt2"}
+        (folder / "config.json").write_text(json.dumps(config))
+    assert str(folder) in refused(capsys, "eval", str(folder), "--task", "world_easy", "--problems", "1")

@@ -1,0 +1,242 @@
+"""Evaluation: sampling that survives a crash, counting, perplexity, and the general probes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Sums, wide
+from foray.data.corpus import Shard
+from foray.data.tokenizer import TextTokenizer
+from foray.evals import passk
+from foray.evals.general import CHANCE, WorldProbes, evaluate_probes, scorer
+from foray.evals.passk import evaluate
+from foray.evals.perplexity import perplexity
+from foray.model.config import ModelConfig
+from foray.model.transformer import Transformer, initialise
+from foray.rollout.engine import Completion, Sampling
+from foray.rollout.torch_engine import TorchEngine
+
+SETTINGS: dict[str, Any] = {
+    "split": "test", "problems": 10, "shots": 1, "samples": 4, "temperature": 1.0, "max_new_tokens": 6, "seed": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def engine(config: ModelConfig, tokenizer: TextTokenizer) -> TorchEngine:
+    return TorchEngine(config, tokenizer, model=wide(initialise(config, 0)))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passk, "CHUNK_ROWS", 12)  # three problems between two writes
+
+
+def files(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "completions.jsonl").read_bytes(), (folder / "problems.jsonl").read_bytes()
+
+
+def sampled(folder: Path, engine: Any, tokenizer: TextTokenizer, **changes: Any) -> tuple[bytes, bytes]:
+    folder.mkdir(exist_ok=True)
+    evaluate(engine, tokenizer, Sums(), folder, **(SETTINGS | changes))
+    return files(folder)
+
+
+class Crash(Exception):
+    pass
+
+
+class Fixed:
+    """An engine that says what it is told to."""
+
+    def __init__(self, *completions: tuple[str, str]) -> None:
+        self.completions = completions
+
+    def sync(self, weights: Any, version: int) -> None:
+        raise AssertionError("an evaluation does not change weights")
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        one = [Completion([1, 2], [0.0, 0.0], text, stop) for text, stop in self.completions]  # type: ignore[arg-type]
+        return [one[:n] for _ in prompts]
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_files(engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    a, b = (sampled(tmp_path / name, engine, tokenizer) for name in "ab")
+    assert a == b
+    assert a[0] != sampled(tmp_path / "c", engine, tokenizer, seed=1)[0]
+
+
+@pytest.mark.parametrize("crash_after", [1, 2, 3])
+def test_a_crash_between_chunks_loses_nothing(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path, crash_after: int
+) -> None:
+    whole = sampled(tmp_path / "whole", engine, tokenizer)
+    seen: list[int] = []
+
+    def crash(**values: Any) -> None:
+        seen.append(values["done"])
+        if len(seen) == crash_after:
+            raise Crash
+
+    with pytest.raises(Crash):
+        sampled(tmp_path / "cut", engine, tokenizer, report=crash)
+    assert not (tmp_path / "cut" / "problems.jsonl").exists(), "no result of half the problems"
+    again: list[int] = []
+    assert sampled(tmp_path / "cut", engine, tokenizer, report=lambda **v: again.append(v["done"])) == whole
+    assert seen + again == [3, 6, 9, 10], "each chunk was sampled once"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.37, 0.5, 0.83, 0.999, 1.0])
+def test_a_file_cut_anywhere_is_continued(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path, share: float
+) -> None:
+    """Also in the middle of a row, and of a chunk: batches are split as they were, so that rounding is the same."""
+    whole = sampled(tmp_path, engine, tokenizer)
+    (tmp_path / "problems.jsonl").unlink()
+    (tmp_path / "completions.jsonl").write_bytes(whole[0][: int(share * len(whole[0]))])
+    assert sampled(tmp_path, engine, tokenizer) == whole
+
+
+def test_a_finished_file_is_not_sampled_again(engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    whole = sampled(tmp_path, engine, tokenizer)
+    engine.generate = None  # type: ignore[method-assign, assignment]
+    assert sampled(tmp_path, engine, tokenizer) == whole
+
+
+def test_problems_are_evaluated_in_order_with_their_completions(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in sampled(tmp_path, engine, tokenizer)[0].splitlines()]
+    problems = Sums().problems("test", 10)
+    assert [(r["id"], r["question"], r["answer"]) for r in rows] == [(p.id, p.question, p.answer) for p in problems]
+    for row, problem in zip(rows, problems):
+        assert len(row["samples"]) == 4
+        for s in row["samples"]:
+            right = Sums().verify(problem, s["text"]).score > 0
+            assert s["correct"] == (right and s["stop"] != "length")
+
+
+def test_too_few_problems_are_named(engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sums has 33 test problems; 500 were asked for"):
+        sampled(tmp_path, engine, tokenizer, problems=500)
+
+
+def test_a_prompt_longer_than_the_context_says_what_to_change(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="fewer shots, a smaller max_new_tokens or a longer context"):
+        sampled(tmp_path, engine, tokenizer, shots=20)
+
+
+# --- grading --------------------------------------------------------------------------------------------------------
+
+
+def test_truncated_completions_score_zero_and_are_counted(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    answer = Sums().problems("test", 1)[0].answer
+    says = Fixed((answer, "end"), (answer, "length"), (answer, "stop"), ("no number", "end"))
+    folder = tmp_path
+    evaluate(says, tokenizer, Sums(), folder, **(SETTINGS | {"problems": 1}))
+    (row,) = (json.loads(line) for line in files(folder)[1].splitlines())
+    assert row["correct"] == {"strict": 2, "lenient": 2}
+    assert (row["formatted"], row["truncated"], row["samples"], row["tokens"]) == (2, 1, 4, 8)
+    (kept,) = (json.loads(line) for line in files(folder)[0].splitlines())
+    assert [s["correct"] for s in kept["samples"]] == [True, False, True, False]
+
+
+def test_text_of_any_kind_is_kept(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    hostile = 'line\u2028sep \x85 \ud800 \x00 \n\r\n\t "quotes" \\ 🙂'
+    says = Fixed(*[(hostile, "end")] * 4)
+    for _ in range(2):  # a second time: every row is one line
+        evaluate(says, tokenizer, Sums(), tmp_path, **SETTINGS)
+    rows = (tmp_path / "completions.jsonl").read_text(encoding="utf-8").split("\n")
+    assert len(rows) == 11 and json.loads(rows[0])["samples"][0]["text"] == hostile
+
+
+# --- perplexity -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shard(tokenizer: TextTokenizer, tmp_path: Path) -> Shard:
+    ids = tokenizer.encode("\n".join(f"Q: {a} + {b} ?\nA: {a + b}" for a in range(10) for b in range(7)))
+    np.array(ids, dtype=np.uint16).tofile(tmp_path / "tokens.bin")
+    (tmp_path / "meta.json").write_text(json.dumps({"source": "x", "dtype": "uint16"}))
+    return Shard(tmp_path)
+
+
+def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: ModelConfig) -> None:
+    model = wide(initialise(config, 1))
+    nats, tokens = perplexity(model, shard, 15)
+    count = (len(shard.tokens) - 1) // 15
+    assert count > 16 and count % 8, "several batches, the last one smaller"
+    losses = []
+    for i in range(count):
+        row = torch.from_numpy(shard.tokens[15 * i : 15 * i + 16].astype(np.int64))
+        with torch.no_grad():
+            losses.append(torch.nn.functional.cross_entropy(model.logits(row[None, :-1])[0], row[1:]).item())
+    assert tokens == 15 * count
+    assert nats == pytest.approx(sum(losses) / count, rel=1e-6)
+
+
+def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity(shard: Shard, config: ModelConfig) -> None:
+    model = initialise(config, 0)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    assert math.exp(perplexity(model, shard, 16)[0]) == pytest.approx(config.vocab_size, rel=1e-5)
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reader(tokenizer: TextTokenizer) -> Transformer:
+    return wide(initialise(ModelConfig(16, 1, 2, 24, tokenizer.vocab_size, 1024), 0))
+
+
+def test_scorer_gives_log_probabilities_of_every_next_token(reader: Transformer) -> None:
+    rows = [[1, 5, 9, 2], [7, 3], [4, 4, 4, 4, 4, 4, 8]]
+    for row, (logprobs, greedy) in zip(rows, scorer(reader)(rows)):
+        with torch.no_grad():
+            direct = reader.logits(torch.tensor([row]))[0].log_softmax(-1)
+        expected = [float(direct[i, t]) for i, t in enumerate(row[1:])]
+        np.testing.assert_allclose(logprobs, expected, rtol=0, atol=1e-5)
+        assert greedy.tolist() == [int(direct[i].argmax()) == t for i, t in enumerate(row[1:])]
+
+
+def test_the_six_probes_run_through_lm_eval(reader: Transformer, tokenizer: TextTokenizer) -> None:
+    results = evaluate_probes(WorldProbes(questions=6), reader, tokenizer)
+    assert list(results) == list(CHANCE) and len(CHANCE) == 6
+    for name, r in results.items():
+        assert r["n"] == 6 == len(r["per_doc"]) and set(r["per_doc"]) <= {0, 1}
+        assert r["value"] == pytest.approx(sum(r["per_doc"]) / 6)
+        assert r["chance"] == CHANCE[name] and r["metric"] == "acc" and r["stderr"] >= 0
+    assert evaluate_probes(WorldProbes(questions=6), reader, tokenizer) == results
+    json.dumps(results)
+
+
+def test_an_untrained_model_is_at_chance(reader: Transformer, tokenizer: TextTokenizer) -> None:
+    """Chance is what guessing gives, so answers must not stand out by place or by length."""
+    names = ("world_hellaswag", "world_arc_easy", "world_piqa")
+    results = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
+    for name in names:
+        error = math.sqrt(CHANCE[name] * (1 - CHANCE[name]) / 80)
+        assert abs(results[name]["value"] - CHANCE[name]) < 4 * error
+
+
+def test_unknown_probes_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no probe 'world_arc_eesy'; did you mean 'world_arc_easy'"):
+        WorldProbes(names=("world_arc_eesy",))
+    with pytest.raises(ValueError, match="questions must be positive"):
+        replace(WorldProbes(), questions=0)

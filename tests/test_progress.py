@@ -1,0 +1,96 @@
+"""What is shown while a study runs."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from rich.console import Console
+
+from foray.study import progress
+from foray.study.nodes import Node
+from foray.study.progress import Show, shown
+from foray.study.store import Store
+
+
+@dataclass(frozen=True)
+class Work(Node):
+    kind: ClassVar[str] = "work"
+    name: str
+
+    def label(self) -> str:
+        return self.name
+
+    def run(self, folder: Path, store: Store, report: Any) -> None:
+        raise AssertionError("nothing is run here")
+
+
+A, B = Work("rl to step 8 of 8 (seed 0)"), Work("pass@k [strict] after sft")
+COST = {A.key: 3.0, B.key: 1.0}
+VALUES = {"done": 4, "total": 8, "start": 0, "rl/tokens": 500.0, "seconds": 0.25, "rl/reward": 0.125, "rl/kl": 1.0}
+
+
+def screen(width: int = 200) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=width, force_terminal=True, color_system=None), file
+
+
+def test_without_a_terminal_each_finished_node_is_one_line() -> None:
+    file = io.StringIO()
+    with shown(Console(file=file, width=20), COST) as show:
+        for node in (A, B):
+            show.begin(node)
+            show.progress(node, dict(VALUES))
+            show.end(node)
+    lines = file.getvalue().splitlines()
+    assert [line.rsplit(":", 1)[0] for line in lines] == [f"[1/2] {A.name}", f"[2/2] {B.name}"]
+
+
+def test_a_terminal_shows_what_runs_its_speed_and_its_reward() -> None:
+    console, file = screen()
+    with shown(console, COST) as show:
+        show.begin(A)
+        show.progress(A, dict(VALUES))
+        show.bars.refresh()
+    text = file.getvalue()
+    for part in (A.name, "node 1 of 2", "2,000 tokens/s", "rl/reward 0.125", "50%"):
+        assert part in text
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A display whose clock is set by hand."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    console, _ = screen()
+    with shown(console, COST) as display:
+        yield display, clock
+
+
+def left(display: Show) -> str:
+    return str(display.bars.tasks[0].fields["detail"])
+
+
+def test_time_left_counts_work_and_not_nodes(show: Any) -> None:
+    display, clock = show
+    display.begin(A)
+    clock[0] = 9.0
+    display.progress(A, dict(VALUES))
+    assert left(display) == "", "too early to tell"
+    clock[0] = 120.0  # half of A's three quarters is done: 3/8 in 2 minutes leaves 5/8
+    display.progress(A, dict(VALUES))
+    assert left(display) == "about 3 min left"
+    clock[0] = 240.0  # three quarters in 4 minutes
+    display.end(A)
+    assert left(display) == "about 1 min left"
+
+
+def test_what_was_done_before_a_resumed_node_does_not_count(show: Any) -> None:
+    display, clock = show
+    display.begin(A)
+    clock[0] = 60.0
+    display.progress(A, {"done": 6, "total": 8, "start": 4})
+    assert display.bars.tasks[0].completed == pytest.approx(1.5)
