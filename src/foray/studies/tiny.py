@@ -31,8 +31,8 @@ def study() -> Study:
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=1e-2, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
-    # Each stream's learning rate is the best of three (RL 3e-4, 6e-4, 1.2e-3; SFT 5e-4, 1e-3, 2e-3) by the mean of pass@1,
-    # 8 and 32 on 100 validation problems after `rl` and after `sft` from one M_t; the other recipes take them as they are.
+    # Each stream's learning rate is the best of three (RL 3e-4, 6e-4, 1.2e-3; SFT 5e-4, 1e-3, 2e-3) by the mean of
+    # pass@1, 8 and 32 on 100 validation problems after `rl` and `sft` from one M_t; the other recipes inherit them.
     rl = Stream(
         "rl",
         Rollouts(task, questions=1000, prompts=32, group_size=8, max_new_tokens=80),
