@@ -210,7 +210,7 @@ def test_wrong_answers(completion: str) -> None:
         ("### 42", 1.0),
         ("version 3.42", 0.0),
         ("#### 42.3333333333333333", 0.0),
-        ("#### 42.0000000000000000", 0.0),
+        ("#### 42.0000000000000000", 1.0),
     ],
 )
 def test_strict_wants_the_format_and_lenient_takes_the_last_number(completion: str, lenient: float) -> None:

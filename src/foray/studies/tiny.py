@@ -7,27 +7,16 @@ from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollou
 from foray.evals.general import WorldProbes
 from foray.model.config import ModelConfig
 from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study
-from foray.tasks.world import WorldProblems, math_sources
-from foray.tasks.world.prose import general_sources
-
-
-def mixture() -> tuple[tuple[float, object], ...]:
-    """Shaped like DOLMino (web 47%, FLAN 17%, math 21%, encyclopaedic and scientific 15%), with more math."""
-    general, math = general_sources(), math_sources(hard_share=0.1)
-    return (
-        (0.26, general["web"]),
-        (0.14, general["flan"]),
-        (0.13, general["wiki"]),
-        (0.35, math["stories"]),
-        (0.12, math["drills"]),
-    )
+from foray.tasks.world import WorldProblems
+from foray.tasks.world.mixture import world_mixture
 
 
 def study() -> Study:
     task = WorldProblems("easy")
+    # More math than DOLMino's 21%: four million tokens must hold enough of it to learn from.
     pretrain = Stream(
         "pretrain",
-        Corpus(mixture(), batch_size=4, length=576),
+        Corpus(world_mixture(math_share=0.47, hard_share=0.1), batch_size=4, length=576),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=1e-2, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )

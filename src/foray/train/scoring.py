@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
@@ -44,15 +45,17 @@ def token_logprobs(model: Transformer, batch: Batch) -> Tensor:
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = MICROBATCH_TOKENS) -> dict[str, float]:
     """Adds d(loss)/d(weights) of the whole batch to ``.grad``; the result does not depend on the microbatch size.
 
-    Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero.
+    Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero. Under
+    torch.distributed every rank holds the whole batch, computes its share of the rows, and gets the sum (law 3).
     """
     objective = stream.objective
     contributes = objective.contributes(batch.weight, batch.advantage)
-    loss_sum, clipped, scored_tokens = 0.0, 0.0, 0
+    loss_sum = clipped = scored_tokens = 0.0
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    for rows in microbatches(contributes, microbatch):
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    for rows in microbatches(contributes, microbatch, rank, ranks):
         part = batch.select(rows)
         where = contributes[rows, : part.tokens.shape[1]]
         logprobs, log_z = score(model, part, where)
@@ -66,17 +69,22 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         scored_tokens += len(logprobs)
         if isinstance(objective, PolicyGradient):
             clipped += float(clipped_fraction(scored, objective)) * len(logprobs)
+    if ranks > 1:
+        sums = torch.tensor([loss_sum, clipped, scored_tokens], dtype=torch.float64, device=model.device)
+        for tensor in (sums, *(p.grad for p in model.parameters() if p.grad is not None)):
+            dist.all_reduce(tensor)
+        loss_sum, clipped, scored_tokens = sums.tolist()
     metrics = {"loss": loss_sum}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
     return metrics
 
 
-def microbatches(contributes: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Row indices of rows with a scored position, longest first, cut so that rows x longest stays within ``tokens``."""
+def microbatches(contributes: Tensor, tokens: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
+    """This rank's rows with a scored position, longest first, cut so that rows x longest stays within ``tokens``."""
     last = (contributes * torch.arange(1, contributes.shape[1] + 1)).amax(1)  # positions a row needs
     order = last.argsort(descending=True, stable=True)
-    order = order[last[order] > 0]
+    order = order[last[order] > 0][rank::ranks]
     start = 0
     while start < len(order):
         size = max(1, tokens // int(last[order[start]]))
