@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of workers too: results are promised equal at the same thread count
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -64,17 +65,18 @@ def model(config: ModelConfig) -> Transformer:
     return initialise(config, seed=0)
 
 
+def figures(*names: str) -> Callable[[], list[Any]]:
+    """In place of the report's ``discover``: drawing takes most of a small study's time."""
+    from foray.report.figures import discover
+
+    chosen = [f for f in discover() if f.NAME in names]
+    return lambda: chosen
+
+
 @pytest.fixture
 def draw_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``draw_only("f2_passk")`` leaves other figures out of reports: drawing takes most of a small study's time."""
-    from foray.report import figures
-
-    every = figures.discover()
-
-    def choose(*names: str) -> None:
-        monkeypatch.setattr("foray.report.discover", lambda: [f for f in every if f.NAME in names])
-
-    return choose
+    """``draw_only("f2_passk")`` leaves all other figures out of reports."""
+    return lambda *names: monkeypatch.setattr("foray.report.discover", figures(*names))
 
 
 def wide(model: Transformer, scale: float = 8.0) -> Transformer:

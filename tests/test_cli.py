@@ -179,6 +179,13 @@ def test_a_study_file_runs_and_is_listed(
     assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
 
 
+def test_the_study_in_the_readme_is_a_study(capsys: Said, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my_study.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    out = worked(capsys, "plan", str(tmp_path / "my_study.py"), "--store", str(tmp_path / "store"))
+    assert "seed 1" in out
+
+
 def test_a_broken_setting_does_not_touch_the_store(capsys: Said, mini: Path, tmp_path: Path) -> None:
     refused(capsys, "run", str(mini), "--set", "evaluation.k=99")
     assert not (tmp_path / "runs").exists()
@@ -253,4 +260,6 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
         config = json.loads((folder / "config.json").read_text())
         config |= {"hidden_size": 32} if damage == "shape" else {"model_type": "gpt2"}
         (folder / "config.json").write_text(json.dumps(config))
-    assert str(folder) in refused(capsys, "eval", str(folder), "--task", "world_easy", "--problems", "1")
+    said = refused(capsys, "eval", str(folder), "--task", "world_easy", "--problems", "1")
+    file = {"weights": "model.safetensors", "config": "config.json", "tokenizer": "tokenizer.json"}.get(damage, "")
+    assert str(folder / file) in said

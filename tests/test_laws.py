@@ -164,7 +164,7 @@ def test_law_3_two_ranks_are_one(config: ModelConfig, tokenizer: TextTokenizer, 
     batch, _ = draw(RL.source, RL, 0, start(config, tokenizer))
     model = wide(initialise(config, 5))
     metrics = backward(model, RL, batch)
-    mp.spawn(_rank_gradient, (2, str(tmp_path), config, batch), nprocs=2)
+    mp.start_processes(_rank_gradient, (2, str(tmp_path), config, batch), nprocs=2, start_method="fork")
     for rank in range(2):
         tensors = load_file(tmp_path / f"{rank}.safetensors")
         assert float(tensors["loss"]) == pytest.approx(metrics["loss"], rel=1e-5, abs=1e-7)

@@ -228,7 +228,7 @@ def test_the_innermost_trouble_is_named_first() -> None:
             if abs(self.inner.lr) > self.most:
                 raise ValueError("too much")
 
-    with pytest.raises(ValueError, match="--set inner.lr=2: too much"):
+    with pytest.raises(ValueError, match=r"--set inner\.lr=2: too much"):
         override(Both(), "inner.lr=2")
     with pytest.raises(ValueError, match="lr must be >= 0"):
         override(Both(), "inner.lr=-2")

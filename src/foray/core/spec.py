@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Iterable
@@ -159,7 +158,7 @@ def _annotation(node: Any, name: str) -> Any:
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:  # not JSON, or a number of thousands of digits
         value = None if text.lower() == "none" else text
     if isinstance(current, tuple) and not isinstance(value, list):
         value = [_literal(part) for part in text.split(",")] if text else []
@@ -204,7 +203,7 @@ def _coerce(value: Any, annotation: Any) -> tuple[bool, Any]:
     if annotation in (None, type(None)):
         return value is None, value
     if annotation is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
         return number, float(value) if number else value
     if annotation is int:
         whole = isinstance(value, float) and value.is_integer()

@@ -14,6 +14,7 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model.config import ModelConfig
 from foray.study.nodes import Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
+from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
@@ -55,7 +56,9 @@ def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
     flops = sum(_update_flops(stream, model) for _, stream in node.stage.streams) * steps
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
-    activations = 8192 * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size) * 4.0
+    activations = (
+        MICROBATCH_TOKENS * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size) * 4.0
+    )
     memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
     return Cost(flops, kept, memory)
 

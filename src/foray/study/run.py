@@ -163,7 +163,8 @@ class _Process:
 
 @contextmanager
 def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
     workers: list[_Process] = []
     for _ in range(jobs):
         workers.append(_Process(nodes, store, threads, workers))
@@ -177,12 +178,17 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
         signal.signal(signal.SIGTERM, before)
 
 
-def _end_with_driver() -> None:
-    """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
-    if sys.platform == "linux":
-        import ctypes
+def _tune_process() -> None:
+    """A worker ends the moment its driver does, however that ended, and keeps the memory it has freed."""
+    import ctypes
 
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    libc = ctypes.CDLL(None)
+    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the worker holds the store's lock with the driver
+    if hasattr(libc, "mallopt"):
+        # glibc gives large blocks back at once and gets them anew, page by page, for every tensor: a fifth to a quarter
+        # of a small model's training step. Blocks up to 1 GiB now come from, and stay in, the heap.
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def _interrupt(*_: object) -> None:
@@ -192,7 +198,8 @@ def _interrupt(*_: object) -> None:
 def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
     for end in drivers_ends:
         end.close()
-    _end_with_driver()
+    if sys.platform == "linux":
+        _tune_process()
     import torch
 
     torch.set_num_threads(threads)

@@ -122,6 +122,8 @@ class Study:
         length = self.pretrain.stream.source.length
         context = self.model.context
         require(length <= context, f"pre-training sequences ({length}) are longer than the model's context ({context})")
+        for recipe in self.recipes:
+            resolve_recipe(recipe)
         watched = self.evaluation.dynamics
         if watched is not None:
             known = self.pretrain.checkpoints
@@ -205,7 +207,4 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made = make() if callable(make) else None
     if not isinstance(made, Study):
         raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
-    made = override(made, *(settings or []))
-    for recipe in made.recipes:
-        resolve_recipe(recipe)
-    return made
+    return override(made, *(settings or []))

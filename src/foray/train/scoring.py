@@ -16,7 +16,7 @@ from foray.core.objectives import PolicyGradient, Scored, clipped_fraction
 from foray.core.stage import Stream
 from foray.model.transformer import Transformer
 
-MICROBATCH_TOKENS = 8192  # padded tokens a forward pass; bounds memory, changes results by rounding only
+MICROBATCH_TOKENS = 4096  # padded tokens a forward pass; bounds memory, changes results by rounding only
 
 
 def score(model: Transformer, batch: Batch, where: Tensor) -> tuple[Tensor, Tensor]:

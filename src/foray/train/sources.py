@@ -60,7 +60,7 @@ def draw(source: Any, stream: Stream, step: int, run: Run) -> Drawn:
 @draw.register
 def _(source: Corpus, stream: Stream, step: int, run: Run) -> Drawn:
     mixture = [(w, s.name) for w, s in source.mixture]
-    key = rng.key(run.seed, "corpus", run.stage, stream.name)
+    key = rng.key(run.seed, "corpus", run.stage)
     rows = mixed_windows(run.shards, mixture, source.length, key, step * source.batch_size, source.batch_size)
     tokens = torch.from_numpy(rows)
     zeros = torch.zeros(tokens.shape[0], source.length)
