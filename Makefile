@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STORE ?= runs
 
 .PHONY: setup tiny smoke gsm8k_small test test-slow lint clean
 setup: $(VENV)/.done
@@ -17,10 +16,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	touch $@
 
 tiny smoke: setup
-	$(BIN)/foray run $@ --store $(STORE)
+	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@)
 
 gsm8k_small: setup
-	$(BIN)/foray run $@ --store $(STORE) --set data.root=$(or $(DATA),../shared/data)
+	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@) --set data.root=$(or $(DATA),../shared/data)
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
