@@ -533,6 +533,7 @@ def stuck_in(stage: str, step: int, root: Path) -> Iterator[tuple[Process, int]]
 
 def run_and_stick(stage: str, step: int, file: Path, tell: int) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
     sys.stdout = sys.stderr = open(file.with_name("said"), "w", buffering=1)  # noqa: SIM115
     sys.path.insert(0, str(Path(__file__).parent))
     training.SAVE_SECONDS = 0.0
