@@ -69,6 +69,12 @@ class Task(Protocol):
         ...
 
 
+def question_answer_prompt(task: Task, question: str, examples: Sequence[Problem]) -> str:
+    """``Question: ...\\nAnswer:``, after the examples, each with its first solution and a blank line."""
+    shown = "".join(f"Question: {e.question}\nAnswer:{task.target(e.solutions[0])}\n\n" for e in examples)
+    return f"{shown}Question: {question}\nAnswer:"
+
+
 def few_shot_examples(task: Task, count: int, seed: int) -> tuple[Problem, ...]:
     """``count`` training problems fixed by ``seed``, the same for every question and every checkpoint."""
     import random

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from foray.core.files import digest, read_jsonl
 from foray.core.rng import key
-from foray.core.task import Extraction, Problem, Split, Verdict
+from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.data.corpus import WHERE_DATA_LIES, TextSplit
 
 MARK = "####"
@@ -53,8 +53,7 @@ class GSM8K:
         return chosen[:count]
 
     def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        shown = "".join(f"Question: {e.question}\nAnswer:{self.target(e.solutions[0])}\n\n" for e in examples)
-        return f"{shown}Question: {question}\nAnswer:"
+        return question_answer_prompt(self, question, examples)
 
     def target(self, solution: str) -> str:
         return " " + solution

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foray.core.batch import Batch
-from foray.core.files import read_json, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.files import SEAL, read_json, replace_folder, seal, sealed, verify, write_atomic
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
@@ -82,7 +82,7 @@ class Resume:
             if sealed(slot):
                 try:
                     verify(slot)
-                    valid.append((read_json(slot / "DONE")["step"], slot))
+                    valid.append((read_json(slot / SEAL)["step"], slot))
                 except ValueError:
                     continue
         return max(valid)[1] if valid else None

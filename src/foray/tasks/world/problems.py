@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Literal
 
 from foray.core.rng import key
-from foray.core.task import Extraction, Problem, Split, Verdict
+from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.tasks.world.sampling import draw
 from foray.tasks.world.solutions import MARK, solutions
 from foray.tasks.world.story import Story
@@ -77,8 +77,7 @@ class WorldProblems:
 
     def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
         """``Question: ...\\nAnswer:``, after the examples, each with its first solution and a blank line."""
-        shown = "".join(f"Question: {e.question}\nAnswer:{self.target(e.solutions[0])}\n\n" for e in examples)
-        return f"{shown}Question: {question}\nAnswer:"
+        return question_answer_prompt(self, question, examples)
 
     def target(self, solution: str) -> str:
         """The solution after a space. What ends it, a blank line or the end token, is the caller's."""
