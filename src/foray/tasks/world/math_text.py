@@ -7,53 +7,30 @@ format of what came before: this is what a few-shot prompt relies on. The asked-
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from foray.core.rng import key
 from foray.tasks.world.sampling import draw
-from foray.tasks.world.solutions import STYLES, Style, closing, linear, marked, sentences, terse
-from foray.tasks.world.story import Story
+from foray.tasks.world.solutions import MARK, STYLES, Style, closing, linear, sentences, terse
 from foray.tasks.world.version import WORLD_VERSION
 
-#: One problem of a document: (story, its work, its place in the document) to text.
-Block = Callable[[Story, str, int], str]
-
-
-def asked(s: Story, work: str, i: int) -> str:
-    """What post-training asks for."""
-    return f"Question: {s.question}\nAnswer: {marked(work, s.answer)}"
-
-
-def _plain_answer(s: Story, work: str, i: int) -> str:
-    return f"Question: {s.question}\nAnswer: {work} The answer is {s.answer} {s.unit}."
-
-
-def _short(s: Story, work: str, i: int) -> str:
-    return f"Q: {s.question}\nA: {work} So the result is {s.answer}."
-
-
-def _problem(s: Story, work: str, i: int) -> str:
-    return f"Problem {i + 1}. {s.question}\nWorking: {work}\nResult: {s.answer} {s.unit}"
-
-
-def _teacher(s: Story, work: str, i: int) -> str:
-    return f"Teacher: {s.question}\nStudent: {work} It is {s.answer}.\nTeacher: Right, {s.answer} {s.unit}."
-
-
-def _told(s: Story, work: str, i: int) -> str:
-    return f"{' '.join(s.facts)} {work} So the number of {s.unit} is {s.answer}."
-
-
-#: Formats other than the asked-for one: their shares, the block, what joins blocks.
-FORMATS: tuple[tuple[float, Block, str], ...] = (
-    (0.30, _short, "\n\n"),
-    (0.25, _problem, "\n\n"),
-    (0.15, _plain_answer, "\n\n"),
-    (0.15, _teacher, "\n"),
-    (0.15, _told, "\n"),
+#: How a problem is set: share, text around question and answer, what joins the problems of a document.
+HEADINGS: tuple[tuple[float, str, str], ...] = (
+    (0.45, "Question: {question}\nAnswer: {answer}", "\n\n"),
+    (0.20, "Q: {question}\nA: {answer}", "\n\n"),
+    (0.20, "Problem {number}. {question}\nWorking: {answer}", "\n\n"),
+    (0.15, "{told} {answer}", "\n"),
 )
-_TOTAL = sum(share for share, _, _ in FORMATS)
+#: How an answer ends where it does not end as post-training asks for. It goes with any heading, so that only the
+#: problems before tell how the next one ends: continuing such a document well is following its examples.
+ENDINGS = (
+    "{work} The answer is {value} {unit}.",
+    "{work} So the result is {value}.",
+    "{work} It is {value} {unit}.",
+    "{work} Result: {value}",
+)
+ASKED = "{work} " + MARK + " {value}"
 
 
 @dataclass(frozen=True)
@@ -93,34 +70,39 @@ class StoryMath:
             i += 1
 
     def _document(self, rng: random.Random) -> str:
-        block, join = self._format(rng)
+        asked = rng.random() < self.asked_format_share
+        heading, join = _heading(rng, asked)
+        ending = ASKED if asked else ENDINGS[int(rng.random() * len(ENDINGS))]
         hard = rng.random() < self.hard_share
         size = 1 if rng.random() < 0.25 else 3 + int(rng.random() * (4 if hard else 6))
         mixed = rng.random() < self.mixed_share
-        style = _style(rng, block)
+        told = "{told}" in heading
+        style = _style(rng, told, asked)
         blocks = []
         for i in range(size):
             story = draw(rng, hard, "train")
             if mixed and i:
-                style = _style(rng, block)
-            order = None if style is terse else rng
-            blocks.append(block(story, style(linear(story.root, order), False), i))
+                style = _style(rng, told, asked)
+            work = style(linear(story.root, None if style is terse else rng), False)
+            answer = ending.format(work=work, value=story.answer, unit=story.unit)
+            facts = " ".join(story.facts)
+            blocks.append(heading.format(question=story.question, answer=answer, number=i + 1, told=facts))
         return join.join(blocks)
 
-    def _format(self, rng: random.Random) -> tuple[Block, str]:
-        if rng.random() < self.asked_format_share:
-            return asked, "\n\n"
-        u = rng.random() * _TOTAL
-        for share, block, join in FORMATS:
-            u -= share
-            if u < 0:
-                return block, join
-        return FORMATS[-1][1:]
+
+def _heading(rng: random.Random, asked: bool) -> tuple[str, str]:
+    """A heading and what joins its problems; the first is what post-training asks for."""
+    u = 0.0 if asked else rng.random() * sum(share for share, _, _ in HEADINGS)
+    for share, heading, join in HEADINGS:
+        u -= share
+        if u < 0:
+            return heading, join
+    return HEADINGS[-1][1:]
 
 
-def _style(rng: random.Random, block: Block) -> Style:
-    """A style; the commonest are the plain ones. Told stories are computed in sentences."""
-    if block is _told:
+def _style(rng: random.Random, told: bool, asked: bool) -> Style:
+    """A style of solution; the commonest are the plain ones. Told stories are computed in sentences."""
+    if told:
         return sentences
     u = rng.random()
     if u < 0.4:
@@ -128,4 +110,4 @@ def _style(rng: random.Random, block: Block) -> Style:
     if u < 0.65:
         return sentences
     style = STYLES[int(rng.random() * len(STYLES))]
-    return terse if style is closing and block is not asked else style
+    return terse if style is closing and not asked else style
