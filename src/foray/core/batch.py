@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,19 +24,17 @@ class Batch:
     denominator: float
     temperature: float = 1.0
     reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
+    group: Tensor | None = None  # (B,) int64; rows of a group start with the same ``shared`` tokens
+    shared: Tensor | None = None  # (B,) int64
 
     @property
     def rows(self) -> int:
         return int(self.tokens.shape[0])
 
     def select(self, rows: Tensor) -> Batch:
-        """The given rows, cut to their longest scored position; same denominator."""
-        used = (self.weight[rows] != 0).any(0).nonzero()
-        end = int(used[-1]) + 1 if len(used) else 1
-        names = ("tokens", "targets", "weight", "advantage", "behaviour")
-        cut = {name: getattr(self, name)[rows, :end] for name in names}
-        reference = None if self.reference is None else self.reference[rows, :end]
-        return Batch(**cut, denominator=self.denominator, temperature=self.temperature, reference=reference)
+        """The given rows; same denominator."""
+        tensors = {name: x[rows] for name, x in self.__dict__.items() if isinstance(x, Tensor)}
+        return replace(self, **tensors)
 
 
 def from_rows(
@@ -48,8 +46,12 @@ def from_rows(
     advantage: list[float] | None = None,
     behaviour: list[list[float]] | None = None,
     temperature: float = 1.0,
+    group_size: int = 1,
 ) -> Batch:
-    """A batch that scores each row's completion tokens, with one weight and one advantage a row."""
+    """A batch that scores each row's completion tokens, with one weight and one advantage a row.
+
+    ``group_size`` consecutive rows have the same prompt.
+    """
     B = len(prompts)
     T = max((len(p) + len(c) - 1 for p, c in zip(prompts, completions)), default=1)
     tokens, targets = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.long)
@@ -63,4 +65,7 @@ def from_rows(
             a[b, start:end] = advantage[b]
         if behaviour is not None:
             old[b, start:end] = torch.tensor(behaviour[b], dtype=torch.float32)
-    return Batch(tokens, targets, w, a, old, denominator, temperature)
+    batch = Batch(tokens, targets, w, a, old, denominator, temperature)
+    if group_size == 1:
+        return batch
+    return replace(batch, group=torch.arange(B) // group_size, shared=torch.tensor([len(p) for p in prompts]))

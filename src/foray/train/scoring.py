@@ -1,11 +1,9 @@
 """Log-probabilities of given tokens, and the gradient of an objective: the trainer's side of the model.
 
-Shapes: B rows, T positions, N scored positions, V vocabulary. Logits are made for scored positions only.
+Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. Logits are made for scored positions only.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -15,17 +13,18 @@ from foray.core.batch import Batch
 from foray.core.objectives import PolicyGradient, Scored, clipped_fraction
 from foray.core.stage import Stream
 from foray.model.transformer import Transformer
+from foray.train.packing import Packed, pack
 
-MICROBATCH_TOKENS = 4096  # padded tokens a forward pass; bounds memory, changes results by rounding only
+MICROBATCH_TOKENS = 4096  # tokens a forward pass; bounds memory, changes results by rounding only
 
 
-def score(model: Transformer, batch: Batch, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of the targets at ``where`` (B, T), and log-partitions of the untempered logits (N,)."""
-    device = model.device
-    hidden = model(batch.tokens.to(device))
-    logits = model.lm_head(hidden[where.to(device)]).float()  # (N, V)
+def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of the packed positions' targets, and log-partitions of the untempered logits (N,)."""
+    packed = packed.to(model.device)
+    hidden = model(packed.tokens, packed.positions, packed)[0]  # (M, D)
+    logits = model.lm_head(hidden.index_select(0, packed.place)).float()  # (N, V)
     log_z = torch.logsumexp(logits, -1)
-    targets = batch.targets[where].to(device)
+    targets = batch.targets[packed.row, packed.time].to(model.device)
     picked = logits.gather(1, targets[:, None])[:, 0]
     if batch.temperature == 1.0:
         return picked - log_z, log_z
@@ -36,9 +35,9 @@ def score(model: Transformer, batch: Batch, where: Tensor) -> tuple[Tensor, Tens
 @torch.no_grad()
 def token_logprobs(model: Transformer, batch: Batch) -> Tensor:
     """Log-probabilities (B, T) at the batch's temperature; 0 where the weight is 0."""
-    where = batch.weight != 0
     out = torch.zeros(batch.weight.shape)
-    out[where] = score(model, batch, where)[0].cpu()
+    for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
+        out[packed.row, packed.time] = score(model, batch, packed)[0].cpu()
     return out
 
 
@@ -55,15 +54,15 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    for rows in microbatches(contributes, microbatch, rank, ranks):
-        part = batch.select(rows)
-        where = contributes[rows, : part.tokens.shape[1]]
-        logprobs, log_z = score(model, part, where)
-        device = logprobs.device
-        reference = part.reference if part.reference is not None else part.behaviour
-        side = (part.advantage[where], part.behaviour[where], reference[where])
-        scored = Scored(logprobs, log_z, *(t.to(device) for t in side))
-        loss = (objective(scored) * part.weight[where].to(device)).sum() / part.denominator
+    for packed in pack(batch, contributes, microbatch, rank, ranks):
+        logprobs, log_z = score(model, batch, packed)
+        reference = batch.reference if batch.reference is not None else batch.behaviour
+        at = packed.row, packed.time
+        advantage, behaviour, of_reference, weight = (
+            x[at].to(model.device) for x in (batch.advantage, batch.behaviour, reference, batch.weight)
+        )
+        scored = Scored(logprobs, log_z, advantage, behaviour, of_reference)
+        loss = (objective(scored) * weight).sum() / batch.denominator
         loss.backward()
         loss_sum += float(loss.detach())
         scored_tokens += len(logprobs)
@@ -79,14 +78,3 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         metrics["clipped"] = clipped / max(1, scored_tokens)
     return metrics
 
-
-def microbatches(contributes: Tensor, tokens: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
-    """This rank's rows with a scored position, longest first, cut so that rows x longest stays within ``tokens``."""
-    last = (contributes * torch.arange(1, contributes.shape[1] + 1)).amax(1)  # positions a row needs
-    order = last.argsort(descending=True, stable=True)
-    order = order[last[order] > 0][rank::ranks]
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // int(last[order[start]]))
-        yield order[start : start + size]
-        start += size

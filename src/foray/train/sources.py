@@ -194,6 +194,7 @@ def _rollout_batch(
         advantage=advantages.flatten().tolist(),
         behaviour=[c.logprobs for c in flat],
         temperature=source.temperature,
+        group_size=source.group_size,
     )
 
 
@@ -216,12 +217,7 @@ def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
 def _against_reference(batch: Batch, rows: torch.Tensor, reference: Transformer) -> tuple[float, torch.Tensor]:
     """Mean k3 estimate of KL(behaviour || reference) a token over ``rows``, and reference log-probabilities (B, T)."""
     out = torch.zeros_like(batch.behaviour)
-    total = count = 0.0
-    for part in rows.split(64):
-        piece = batch.select(part)
-        lp = token_logprobs(reference, piece)
-        out[part, : lp.shape[1]] = lp
-        log_r = (lp - piece.behaviour)[piece.weight != 0].double()
-        total += float((log_r.exp() - 1 - log_r).sum())
-        count += len(log_r)
-    return total / max(1.0, count), out
+    piece = batch.select(rows)
+    out[rows] = token_logprobs(reference, piece)
+    log_r = (out[rows] - piece.behaviour)[piece.weight != 0].double()
+    return float((log_r.exp() - 1 - log_r).mean()), out
