@@ -1,9 +1,8 @@
 """Attention during decoding: rows share the keys and values of what they have in common.
 
 Memory is a chain of segments, each one (heads-first) key/value block that serves consecutive rows: the prefix common to
-all prompts once, each prompt once for its group, and each row's own new tokens. A query attends to its row's segments
-one by one and the partial results are merged by their log-partitions, which is exact (the trick of FlashDecoding and
-cascade inference, arXiv 2501.01005). Nothing shared is ever copied.
+all prompts once, each prompt once for its group, and each row's own new tokens. Scores against all segments pass through
+one softmax; keys and values that are shared are never copied.
 
 Shapes: R rows, S blocks of a segment (R/S rows share one), H heads, d head width, L segment length.
 """
@@ -31,20 +30,10 @@ class Segment:
         out.bias = None if self.bias is None else self.bias[blocks]
         return out
 
-    def attend(self, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
-        """What scaled queries (S, H, Q, d) get from this segment alone, (S, H, Q, d), and log-partitions (S, H, Q)."""
-        scores = q @ self.keys[layer].transpose(-1, -2)
-        if self.bias is not None:
-            scores = scores + self.bias[:, None, None, :]
-        return scores.softmax(-1) @ self.values[layer], scores.logsumexp(-1)
-
-
-def merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Attention over several segments from that over each: outputs (..., d) weighed by log-partitions (...)."""
-    if len(parts) == 1:
-        return parts[0][0]
-    weights = torch.stack([log_z for _, log_z in parts]).softmax(0)
-    return sum((w[..., None] * out for w, (out, _) in zip(weights[1:], parts[1:])), weights[0][..., None] * parts[0][0])
+    def scores(self, layer: int, q: Tensor) -> Tensor:
+        """Of scaled queries (S, H, Q, d) against this segment: (S, H, Q, L)."""
+        out = q @ self.keys[layer].transpose(-1, -2)
+        return out if self.bias is None else out.add_(self.bias[:, None, None, :])
 
 
 class Recorder:
@@ -63,11 +52,13 @@ class Recorder:
         B, H, T, d = q.shape
         q = q * d**-0.5
         as_one = q.transpose(0, 1).reshape(1, H, B * T, d)  # all rows are queries of the one prefix block
-        before, before_z = self.prefix.attend(layer, as_one)
-        causal = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
-        scores = (q @ k.transpose(-1, -2)).masked_fill(~causal, -torch.inf)
-        shared = before.view(H, B, T, d).transpose(0, 1), before_z.view(H, B, T).transpose(0, 1)
-        return merge([shared, (scores.softmax(-1) @ v, scores.logsumexp(-1))])
+        before = self.prefix.scores(layer, as_one).view(H, B, T, -1).transpose(0, 1)
+        later = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)
+        own = (q @ k.transpose(-1, -2)).masked_fill_(later, -torch.inf)
+        weights = torch.cat([before, own], -1).softmax(-1)
+        L = before.shape[-1]
+        mixed = weights[..., :L].transpose(0, 1).reshape(1, H, B * T, L) @ self.prefix.values[layer]
+        return mixed.view(H, B, T, d).transpose(0, 1) + weights[..., L:] @ v
 
 
 class Cascade:
@@ -85,21 +76,26 @@ class Cascade:
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
         q = q[:, :, 0] * d**-0.5  # (R, H, d)
-        parts = []
-        for segment in self.shared:
-            S = segment.blocks
-            out, log_z = segment.attend(layer, q.view(S, R // S, H, d).transpose(1, 2))  # (S, H, R/S, d)
-            parts.append((out.transpose(1, 2).reshape(R, H, d), log_z.transpose(1, 2).reshape(R, H)))
-        scores = torch.einsum("rhd,rhtd->rht", q, keys[:, :, : t + 1])
-        own = torch.einsum("rht,rhtd->rhd", scores.softmax(-1), values[:, :, : t + 1])
-        return merge([*parts, (own, scores.logsumexp(-1))]).unsqueeze(2)  # (R, H, 1, d)
+        scores = [s.scores(layer, _by_block(q, s.blocks)).transpose(1, 2).reshape(R, H, -1) for s in self.shared]
+        scores.append((keys[:, :, : t + 1] @ q[..., None])[..., 0])
+        *shared, own = torch.cat(scores, -1).softmax(-1).split([x.shape[-1] for x in scores], -1)
+        out = (own[:, :, None, :] @ values[:, :, : t + 1])[:, :, 0]  # (R, H, d)
+        for segment, weights in zip(self.shared, shared):
+            mixed = _by_block(weights, segment.blocks) @ segment.values[layer]  # (S, H, R/S, d)
+            out = out + mixed.transpose(1, 2).reshape(R, H, d)
+        return out.unsqueeze(2)
 
     def keep(self, rows: Tensor, blocks: list[Tensor | None]) -> None:
         """Drops all rows but ``rows``, and of each shared segment all blocks but the given ones (None: keeps all)."""
         t = self.length
         for cache in (self.keys, self.values):
             for i, old in enumerate(cache):
-                new = old.new_empty(len(rows), *old.shape[1:])
-                new[:, :, :t] = old[:, :, :t].index_select(0, rows)
-                cache[i] = new
+                cache[i] = old[: len(rows)]
+                cache[i][:, :, :t] = old[:, :, :t].index_select(0, rows)
         self.shared = [s if b is None else s.select(b) for s, b in zip(self.shared, blocks)]
+
+
+def _by_block(x: Tensor, blocks: int) -> Tensor:
+    """(R, H, n) as (S, H, R/S, n)."""
+    R, H, n = x.shape
+    return x.view(blocks, R // blocks, H, n).transpose(1, 2)

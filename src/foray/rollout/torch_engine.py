@@ -19,7 +19,7 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, StopReason
 
-_COMPACT_BELOW = 0.7  # share of live rows under which copying the caches costs less than dragging dead rows along
+_COMPACT_BELOW = 0.75  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
 
@@ -77,8 +77,8 @@ class TorchEngine:
             done = self._finished(rows, t, token, sampling.stop)
             if rows.finish(done) == 0 or t + 1 == steps:
                 break
-            if rows.live_share < _COMPACT_BELOW:
-                kept, blocks = rows.compact()
+            if (compacted := rows.compact(_COMPACT_BELOW)) is not None:
+                kept, blocks = compacted
                 # Only the last shared segment has a block a prompt; the common prefix serves whoever is left.
                 cascade.keep(kept, [None] * (len(cascade.shared) - 1) + [blocks])
                 token, position = token[kept], position[kept]
@@ -164,19 +164,20 @@ class _Rows:
         self.live &= ~done.cpu()
         return int(self.live.sum())
 
-    @property
-    def live_share(self) -> float:
-        return float(self.live.float().mean())
+    def compact(self, below: float) -> tuple[Tensor, Tensor] | None:
+        """Drops prompts without live rows and pads the others to the largest live group; (slots, prompts) kept.
 
-    def compact(self) -> tuple[Tensor, Tensor]:
-        """Drops prompts without live rows and pads the others to the largest live group; (slots, prompts) kept."""
+        None, and nothing happens, where more than ``below`` of the slots would stay.
+        """
         groups = self.live.view(self.prompts, -1)
-        kept_prompts = groups.any(1).nonzero()[:, 0]
-        groups = groups[kept_prompts]
-        width = int(groups.sum(1).max())
+        left = groups.sum(1)
+        kept_prompts = left.nonzero()[:, 0]
+        width = int(left.max())
+        if len(kept_prompts) * width > below * len(self.live):
+            return None
         # Live slots first within each prompt; the rest of the width is filled with finished ones, which stay dead.
-        order = (~groups).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-        slots = (kept_prompts[:, None] * (len(self.index) // self.prompts) + order).flatten()
+        order = (~groups[kept_prompts]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+        slots = (kept_prompts[:, None] * groups.shape[1] + order).flatten()
         self.index, self.live, self.prompts = self.index[slots], self.live[slots], len(kept_prompts)
         return slots, kept_prompts
 
@@ -187,13 +188,13 @@ def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tenso
         logprobs = torch.log_softmax(logits.float(), -1)
         token = logprobs.argmax(-1)
         return token, logprobs.gather(1, token[:, None])[:, 0]
-    scaled = logits.float() / temperature
-    cdf = torch.softmax(scaled, -1).cumsum(-1)
+    scaled = logits.float() if temperature == 1 else logits.float() / temperature
+    p = torch.softmax(scaled, -1)
+    cdf = p.cumsum(-1)
     # Relative to the last entry, so that rounding in the sum never leaves u beyond the end of the table.
     target = u.to(cdf.dtype).clamp(max=1 - 2.0**-24)[:, None] * cdf[:, -1:]
     token = torch.searchsorted(cdf, target, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
-    logprob = scaled.gather(1, token[:, None])[:, 0] - torch.logsumexp(scaled, -1)
-    return token, logprob
+    return token, p.gather(1, token[:, None])[:, 0].log()
 
 
 def _common_prefix(prompts: list[list[int]]) -> int:

@@ -16,7 +16,7 @@ def study() -> Study:
     # More math than DOLMino's 21%: four million tokens must hold enough of it to learn from.
     pretrain = Stream(
         "pretrain",
-        Corpus(world_mixture(math_share=0.47, hard_share=0.1), batch_size=4, length=576),
+        Corpus(world_mixture(math_share=0.47, hard_share=0.1), batch_size=4, length=608),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=1e-2, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
@@ -33,9 +33,9 @@ def study() -> Study:
     return Study(
         name="tiny",
         # Post-norm leaves the embeddings as they are, so at this width they start at 1, the scale of what is added to
-        # them; and rotary wavelengths fit 576 positions, not 4096.
+        # them; and rotary wavelengths fit 608 positions, not 4096.
         model=ModelConfig(
-            width=96, layers=3, heads=3, mlp_width=256, context=640, rope_theta=1e4, init_std=0.1, embed_std=1.0
+            width=96, layers=3, heads=3, mlp_width=256, context=704, rope_theta=1e4, init_std=0.1, embed_std=1.0
         ),
         data=Data(vocab_size=1792, whole_numbers=200),
         pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(700_000, 1_500_000, 3_000_000, 4_500_000)),

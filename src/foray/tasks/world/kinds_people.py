@@ -17,10 +17,10 @@ def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity)
         d.say(f"{who} has {'twice' if k == 2 else f'{k} times'} as many as {ref}.")
         return d.do(amount, "*", k, str(who), says)
     if u < 0.75 or v < 6:
-        c = d.between(2, 25)
+        c = d.between(2, 12)
         d.say(f"{who} has {c} more than {ref}.")
         return d.do(amount, "+", c, str(who), says)
-    c = d.between(2, min(v - 2, 25))
+    c = d.between(2, min(v - 2, 12))
     d.say(f"{who} has {c} fewer than {ref}.")
     return d.do(amount, "-", c, str(who), says)
 
@@ -71,7 +71,7 @@ def shopping(d: Draft, steps: int) -> Story:
     who, change = d.person(), steps in (2, 4, 6)
     lines: list[tuple[Thing, int, int]] = []
     for _ in range((steps + 1) // 2):
-        thing, price, amount = d.thing(GOODS), d.between(2, 12), d.between(2, 9)
+        thing, price, amount = d.thing(GOODS), d.between(2, 9), d.between(2, 9)
         lines.append((thing, price, amount))
         d.say(f"{thing.a} costs {price} dollars.")
     bought = [f"{amount} {thing.many}" for thing, _, amount in lines]
@@ -83,7 +83,7 @@ def shopping(d: Draft, steps: int) -> Story:
     assert isinstance(total, Step)
     if not change:
         return finish(d, "shopping", total, f"How many dollars does {who} spend?", "dollars", steps)
-    paid = total.value + d.between(2, 30)
+    paid = total.value + d.between(2, 12)
     paid = paid if d.chance(0.4) else -(-paid // 10) * 10
     if d.chance(0.5):
         d.say(f"{who.He} pays with {paid} dollars.")
@@ -124,7 +124,7 @@ def travel(d: Draft, steps: int) -> Story:
         way = d.do(way, "+", c, "in all", f"{who} goes {{}} miles in all")
     if not away:
         return finish(d, "travel", way, f"How many miles does {who} go in all?", "miles", steps)
-    far = value_of(way) + d.between(2, 60)
+    far = value_of(way) + d.between(2, 20)
     d.facts.insert(0, f"The lake is {far} miles away.")
     left = d.do(far, "-", way, "left", "{} miles are left")
     return finish(d, "travel", left, "How many miles are left to the lake?", "miles", steps)
@@ -132,7 +132,7 @@ def travel(d: Draft, steps: int) -> Story:
 
 def earning(d: Draft, steps: int) -> Story:
     """Hours worked, the pay of an hour, money had before and spent after."""
-    who, pay = d.person(), d.between(3, 15)
+    who, pay = d.person(), d.between(3, 10)
     days = 2 if steps >= 2 and (steps >= 4 or d.chance(0.6)) else 1
     rest = steps - days
     first, second = (d.between(2, 9) for _ in range(2))
@@ -150,12 +150,12 @@ def earning(d: Draft, steps: int) -> Story:
     before = d.chance(0.4) or rest == 3
     for i in range(rest):
         if i == 0 and before:
-            c = d.between(5, 60)
+            c = d.between(3, 20)
             d.facts.insert(0, f"{who} has {c} dollars.")
             d.facts[1] = d.facts[1].replace(str(who), who.He, 1)
             money = d.do(c, "+", money, "with the money before", f"{who} has {{}} dollars")
         else:
-            c = d.between(2, min(60, money.value - 2))
+            c = d.between(2, min(20, money.value - 2))
             d.say(f"{who.He} spends {c} dollars{d.pick((' on food', ' on books', ''))}.")
             money = d.do(money, "-", c, "left", f"{who} has {{}} dollars left")
     ask = f"How many dollars does {who} have {'now' if before else 'left'}?"
@@ -164,7 +164,7 @@ def earning(d: Draft, steps: int) -> Story:
 
 def reading(d: Draft, steps: int) -> Story:
     """A book is read day by day; what is left is perhaps read in equal parts."""
-    who, pages = d.person(), d.between(5, 40)
+    who, pages = d.person(), d.between(3, 20)
     parts = d.between(2, 6) if steps >= 3 and d.chance(0.5) else 1
     left = steps - 1 - (parts > 1)  # steps spent on what is read
     read: Quantity = pages
@@ -179,13 +179,13 @@ def reading(d: Draft, steps: int) -> Story:
             last = d.do(last, "*", k, f"on {name}", f"on {name} {who} reads {{}} pages")
             left -= 2
         else:
-            last, name = d.between(5, 40), DAYS[today + 1]
+            last, name = d.between(3, 20), DAYS[today + 1]
             d.say(f"On {name} {who.he} reads {last}.")
             left -= 1
         today += 1
         read = d.do(read, "+", last, "read", f"{who} has read {{}} pages")
     v = value_of(read)
-    book = v + parts * d.between(3, 12 if parts > 1 else 60)
+    book = v + parts * d.between(3, 12 if parts > 1 else 20)
     d.facts.insert(0, f"A book has {book} pages.")
     rest = d.do(book, "-", read, "left", "{} pages are left")
     if parts == 1:

@@ -18,12 +18,12 @@ def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, su
         d.say(f"Soon {who} has {'twice' if k == 2 else f'{k} times'} as many.")
         return d.do(have, "*", k, "soon", says)
     if u < 0.62 or v < 8:
-        c = to_gain(v, d.between(2, 40) if d.chance(0.4) else d.between(2, 15), parts)
+        c = to_gain(v, d.between(2, 20) if d.chance(0.3) else d.between(2, 9), parts)
         verb = d.pick(("buys", "finds", "gets", "gives"))
         whom = who.him if subject == who.He else who
         d.say(f"{other} gives {whom} {c} more." if verb == "gives" else f"{subject} {verb} {c} more.")
         return d.do(have, "+", c, "with more", says)
-    c = to_lose(v, d.between(2, min(v - 2, 40 if d.chance(0.4) else 15)), parts)
+    c = to_lose(v, d.between(2, min(v - 2, 20 if d.chance(0.3) else 9)), parts)
     verb = d.pick(("gives", "loses", "sells", "eats" if thing in FOOD else "loses"))
     d.say(f"{subject} gives {c} to {other}." if verb == "gives" else f"{subject} {verb} {c}.")
     return d.do(have, "-", c, "left", says)
@@ -47,11 +47,11 @@ def bus(d: Draft, steps: int) -> Story:
     for _ in range(steps):
         v = value_of(have)
         if v < 8 or d.chance(0.5):
-            c = d.between(2, 30)
+            c = d.between(2, 12)
             d.say(f"Then {c} get on.")
             have = d.do(have, "+", c, "after getting on", f"the {place} has {{}} people")
         else:
-            c = d.between(2, min(v - 2, 30))
+            c = d.between(2, min(v - 2, 12))
             d.say(f"Then {c} get off.")
             have = d.do(have, "-", c, "after getting off", f"the {place} has {{}} people")
     return finish(d, "bus", have, f"How many people are on the {place} now?", "people", steps)
@@ -80,7 +80,7 @@ def sharing(d: Draft, steps: int) -> Story:
     d.say(f"{who.He} shares them equally among {parts} {group.many}.")
     share = d.do(have, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
     if after:
-        c = d.between(2, 20)
+        c = d.between(2, 12)
         d.say(f"Each {group.one} already had {c}.")
         share = d.do(share, "+", c, "each now", f"each {group.one} has {{}} {thing.many}")
     verb = "have now" if after else "get"
@@ -106,11 +106,11 @@ def packing(d: Draft, steps: int) -> Story:
     if loose:
         v = value_of(total)
         if v < 10 or d.chance(0.5):
-            c = to_gain(v, d.between(2, 20), parts)
+            c = to_gain(v, d.between(2, 12), parts)
             d.say(f"{who.He} gets {c} more {thing.many}.")
             total = d.do(total, "+", c, "with more", f"{who} has {{}} {thing.many}")
         else:
-            c = to_lose(v, d.between(2, min(v - 2, 20)), parts)
+            c = to_lose(v, d.between(2, min(v - 2, 12)), parts)
             d.say(f"{c} {thing.many} get lost.")
             total = d.do(total, "-", c, "left", f"{who} has {{}} {thing.many} left")
     if repack:
@@ -126,21 +126,21 @@ def harvest(d: Draft, steps: int) -> Story:
     """So many picked each day; some eaten or lost; the rest sold."""
     both, sells = steps >= 4, steps in (3, 5)
     who, crop = d.person(), d.thing(CROPS)
-    k, m = d.between(2, 12), d.between(2, 7)
+    k, m = d.between(2, 9), d.between(2, 7)
     d.say(f"{who} picks {k} {crop.many} each day for {m} days.")
     have = d.do(k, "*", m, f"picked by {who}", f"{who} picks {{}} {crop.many}")
     if both:
         other = d.person()
-        k, m = d.between(2, 12), d.between(2, 7)
+        k, m = d.between(2, 9), d.between(2, 7)
         d.say(f"{other} picks {k} each day for {m} days.")
         more = d.do(k, "*", m, f"picked by {other}", f"{other} picks {{}} {crop.many}")
         have = d.do(have, "+", more, "together", f"together they have {{}} {crop.many}")
     if steps == 1:
         return finish(d, "harvest", have, f"How many {crop.many} does {who} pick?", crop.many, steps)
     if sells:  # few enough to sell that the product stays small
-        less = have.value - d.between(2, min(30, have.value - 2))
+        less = have.value - d.between(2, min(12, have.value - 2))
     else:
-        less = d.between(2, min(30, have.value - 2))
+        less = d.between(2, min(12, have.value - 2))
     verb = d.pick(("eat", "lose", "use"))
     d.say(f"They {verb} {less}." if both else f"{who.He} {verb}s {less}.")
     have = d.do(have, "-", less, "left", f"{{}} {crop.many} are left")

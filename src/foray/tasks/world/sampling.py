@@ -20,13 +20,13 @@ from foray.core.task import Split
 from foray.tasks.world import kinds_hard, kinds_people, kinds_things
 from foray.tasks.world.story import Draft, Story, Unfit, with_distractor
 
-#: Share of problems by number of steps. Easy: mean 2.3. Hard: mean 5.3.
-EASY_STEPS = {1: 0.28, 2: 0.36, 3: 0.21, 4: 0.10, 5: 0.035, 6: 0.015}
+#: Share of problems by number of steps. Easy: mean 2.8. Hard: mean 5.3.
+EASY_STEPS = {1: 0.15, 2: 0.30, 3: 0.27, 4: 0.17, 5: 0.07, 6: 0.04}
 HARD_STEPS = {4: 0.34, 5: 0.28, 6: 0.20, 7: 0.12, 8: 0.04, 9: 0.02}
 #: Share of problems with a sentence that the answer does not need.
 DISTRACTORS = 0.2
 #: No quantity of a story, given or computed, is larger.
-LARGEST = {False: 200, True: 300}
+LARGEST = {False: 100, True: 300}
 
 Kind = Callable[[Draft, int], Story]
 

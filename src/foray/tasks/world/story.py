@@ -123,11 +123,11 @@ class Draft:
         return low + int(self.random() * (high - low + 1))
 
     def count(self) -> int:
-        """How many things somebody has: mostly up to 20, sometimes up to 90."""
+        """How many things somebody has: mostly up to 12, sometimes up to 40."""
         u = self.random()
         if u < 0.6:
-            return self.between(3, 20)
-        return self.between(21, 50) if u < 0.9 else self.between(51, 90)
+            return self.between(3, 12)
+        return self.between(13, 25) if u < 0.9 else self.between(26, 40)
 
     def person(self) -> Person:
         """Somebody new, of the other gender than the last one, so that pronouns are never in doubt."""
