@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foray.core import rng
 from foray.model.config import ModelConfig
+from foray.model.fused import rms_norm, rotate
 
 
 class Attend(Protocol):
@@ -33,10 +34,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # In fp32 with the weight multiplied before the cast: this is what makes bf16 match transformers bit for bit.
-        h = x.float()
-        h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + self.eps)
-        return (self.weight * h).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -133,12 +131,6 @@ def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     angles = torch.arange(config.context).float()[:, None] * inverse[None, :]
     both = torch.cat([angles, angles], dim=-1)
     return both.cos(), both.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864). cos and sin stay fp32; the result has x's dtype."""
-    a, b = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-b, a], dim=-1) * sin).to(x.dtype)
 
 
 def initialise(config: ModelConfig, seed: int) -> Transformer:

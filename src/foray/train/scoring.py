@@ -12,6 +12,7 @@ from torch import Tensor
 from foray.core.batch import Batch
 from foray.core.objectives import PolicyGradient, Scored, clipped_fraction
 from foray.core.stage import Stream
+from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.train.packing import Packed, pack
 
@@ -23,13 +24,10 @@ def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Ten
     packed = packed.to(model.device)
     hidden = model(packed.tokens, packed.positions, packed)[0]  # (M, D)
     logits = model.lm_head(hidden.index_select(0, packed.place)).float()  # (N, V)
-    log_z = torch.logsumexp(logits, -1)
     targets = batch.targets[packed.row, packed.time].to(model.device)
-    picked = logits.gather(1, targets[:, None])[:, 0]
     if batch.temperature == 1.0:
-        return picked - log_z, log_z
-    tempered = torch.logsumexp(logits / batch.temperature, -1)
-    return picked / batch.temperature - tempered, log_z
+        return target_logprob(logits, targets)
+    return target_logprob(logits / batch.temperature, targets)[0], torch.logsumexp(logits, -1)
 
 
 @torch.no_grad()
@@ -77,4 +75,3 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
     return metrics
-

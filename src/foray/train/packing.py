@@ -1,0 +1,186 @@
+"""Rows of a batch as one flat sequence: the prompt that a group of rows shares is processed once, and little is padding.
+
+A packed sequence holds the prompts of some groups and, behind them, blocks of rows of about equal length. A row attends
+to its prompt and causally to itself. Shapes: M packed tokens, P prompts, H heads, d head width, N scored positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foray.core.batch import Batch
+
+_SAME_BLOCK = 0.8  # a row shorter than this share of a block's longest starts a block of its own
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """``rows`` rows, padded to ``length`` tokens each, in a packed sequence."""
+
+    rows: int
+    length: int
+    prompts: Tensor | None = None  # (rows,) index of the prompt that each row continues
+    mask: Tensor | None = None  # (rows, 1, length, longest prompt + length), True where a key counts
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed sequence; an ``Attend`` of its own. ``place`` says where in it the scored (row, time) of a batch lie."""
+
+    tokens: Tensor  # (1, M)
+    positions: Tensor  # (1, M)
+    blocks: tuple[Block, ...]  # in order; where rows continue prompts, the first block is the prompts
+    place: Tensor  # (N,)
+    row: Tensor  # (N,)
+    time: Tensor  # (N,)
+
+    def to(self, device: torch.device) -> Packed:
+        """The same with the tensors that the model needs on ``device``."""
+        if device.type == "cpu":
+            return self
+        blocks = tuple(
+            Block(b.rows, b.length, *(None if x is None else x.to(device) for x in (b.prompts, b.mask)))
+            for b in self.blocks
+        )
+        return Packed(
+            self.tokens.to(device), self.positions.to(device), blocks, self.place.to(device), self.row, self.time
+        )
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        _, H, M, d = q.shape
+        q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (M, H, d)
+        outs, start = [], 0
+        before: tuple[Tensor, Tensor] | None = None
+        for b in self.blocks:
+            part = slice(start, start + b.rows * b.length)
+            start = part.stop
+            shape = (b.rows, b.length, H, d)
+            bq, bk, bv = (x[part].reshape(shape).transpose(1, 2) for x in (q, k, v))  # (rows, H, length, d)
+            if b.prompts is None:
+                before = bk, bv
+                out = F.scaled_dot_product_attention(bq, bk, bv, is_causal=True)
+            else:
+                assert before is not None
+                pk, pv = (x.index_select(0, b.prompts) for x in before)
+                bk, bv = torch.cat([pk, bk], 2), torch.cat([pv, bv], 2)
+                out = F.scaled_dot_product_attention(bq, bk, bv, attn_mask=b.mask)
+            outs.append(out.transpose(1, 2).reshape(-1, H, d))
+        return torch.cat(outs).transpose(0, 1)[None]  # (1, H, M, d)
+
+
+def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1) -> Iterator[Packed]:
+    """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
+
+    Of several ranks each gets its share of the prompts.
+    """
+    scored = where.numpy()
+    ends = scored.shape[1] - scored[:, ::-1].argmax(1)  # (B,) one past the last scored position
+    alone = np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
+    group, shared = (
+        alone if batch.group is None or batch.shared is None else (batch.group.numpy(), batch.shared.numpy())
+    )
+    units = _units(np.flatnonzero(scored.any(1)), group, shared, ends, limit)
+    units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
+    taken: list[list[int]] = []
+    size = 0
+    for rows in units[rank::ranks]:
+        more = int(shared[rows[0]] + sum(ends[r] - shared[r] for r in rows))
+        if taken and size + more > limit:
+            yield _packed(batch, scored, taken, shared, ends)
+            taken, size = [], 0
+        taken.append(rows)
+        size += more
+    if taken:
+        yield _packed(batch, scored, taken, shared, ends)
+
+
+def _units(rows: Ints, group: Ints, shared: Ints, ends: Ints, limit: int) -> list[list[int]]:
+    """Rows that are processed behind one prompt: a group, or parts of it where all of it exceeds ``limit`` tokens."""
+    groups: dict[int, list[int]] = {}
+    for r in rows.tolist():
+        groups.setdefault(int(group[r]), []).append(r)
+    units = []
+    for members in groups.values():
+        members.sort(key=lambda r: ends[r], reverse=True)
+        part: list[int] = []
+        size = int(shared[members[0]])
+        for r in members:
+            own = int(ends[r] - shared[r])
+            if part and size + own > limit:
+                units.append(part)
+                part, size = [], int(shared[members[0]])
+            part.append(r)
+            size += own
+        units.append(part)
+    return units
+
+
+def _packed(batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], shared: Ints, ends: Ints) -> Packed:
+    text = batch.tokens.numpy()
+    blocks: list[Block] = []
+    tokens: list[Ints] = []
+    positions: list[Ints] = []
+    prompt_of = {r: i for i, rows in enumerate(units) for r in rows}
+    T = max(int(shared[rows[0]]) for rows in units)  # longest prompt
+    if T:
+        prompts = np.zeros((len(units), T), dtype=np.int64)
+        for i, rows in enumerate(units):
+            prompts[i, : shared[rows[0]]] = text[rows[0], : shared[rows[0]]]
+        tokens.append(prompts.ravel())
+        positions.append(np.tile(np.arange(T), len(units)))
+        blocks.append(Block(len(units), T))
+    start = len(units) * T
+    begins: dict[int, int] = {}  # row -> where its own tokens begin
+    for members in _alike(sorted(prompt_of, key=lambda r: ends[r] - shared[r], reverse=True), ends - shared):
+        L = int(ends[members[0]] - shared[members[0]])
+        own = np.zeros((len(members), L), dtype=np.int64)
+        for i, r in enumerate(members):
+            own[i, : ends[r] - shared[r]] = text[r, shared[r] : ends[r]]
+            begins[r] = start + i * L
+        tokens.append(own.ravel())
+        positions.append((shared[members][:, None] + np.arange(L)).ravel())
+        which = torch.tensor([prompt_of[r] for r in members]) if T else None
+        mask = _mask(torch.from_numpy(shared[members]), T, L) if T else None
+        blocks.append(Block(len(members), L, which, mask))
+        start += own.size
+    row, time = np.nonzero(scored[list(prompt_of)])
+    row = np.array(list(prompt_of))[row]
+    own_start = np.array([begins.get(r, 0) for r in range(len(shared))])
+    prompt_start = np.array([prompt_of.get(r, 0) * T for r in range(len(shared))])
+    place = np.where(time < shared[row], prompt_start[row] + time, own_start[row] + time - shared[row])
+    # Padding may stand beyond the context; it is never read, so any position does.
+    at = np.minimum(np.concatenate(positions), max(int(ends.max()) - 1, 0))
+    return Packed(
+        torch.from_numpy(np.concatenate(tokens))[None], torch.from_numpy(at)[None], tuple(blocks),
+        *(torch.from_numpy(x) for x in (place, row, time)),
+    )  # fmt: skip
+
+
+def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
+    """Rows with tokens of their own, longest first, cut where they become much shorter."""
+    block: list[int] = []
+    for r in rows:
+        if length[r] <= 0:
+            break
+        if block and length[r] < _SAME_BLOCK * length[block[0]]:
+            yield block
+            block = []
+        block.append(r)
+    if block:
+        yield block
+
+
+def _mask(shared: Tensor, longest: int, length: int) -> Tensor:
+    """Which of [prompt, own] keys the rows of a block may see. shared (rows,) -> (rows, 1, length, longest + length)"""
+    before = (torch.arange(longest) < shared[:, None])[:, None, :].expand(-1, length, -1)
+    own = torch.ones(length, length, dtype=torch.bool).tril().expand(len(shared), -1, -1)
+    return torch.cat([before, own], 2)[:, None]
