@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Batch:
 
     def select(self, rows: Tensor) -> Batch:
         """The given rows; same denominator."""
-        tensors = {name: x[rows] for name, x in self.__dict__.items() if isinstance(x, Tensor)}
+        tensors: dict[str, Any] = {name: x[rows] for name, x in self.__dict__.items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 
 

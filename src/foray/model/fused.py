@@ -40,7 +40,8 @@ class _Rotate(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        return _rotated(g, *ctx.saved_tensors, -1), None, None
+        cos, sin = ctx.saved_tensors
+        return _rotated(g, cos, sin, -1), None, None
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
@@ -80,5 +81,5 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of ``targets`` (N,) under fp32 ``logits`` (N, V), and log-partitions of the logits: both (N,)."""
+    """Log-probabilities (N,) of ``targets`` (N,) under fp32 ``logits`` (N, V), and the logits' log-partitions (N,)."""
     return _TargetLogprob.apply(logits, targets)

@@ -1,8 +1,8 @@
 """Attention during decoding: rows share the keys and values of what they have in common.
 
-Memory is a chain of segments, each one (heads-first) key/value block that serves consecutive rows: the prefix common to
-all prompts once, each prompt once for its group, and each row's own new tokens. Scores against all segments pass through
-one softmax; keys and values that are shared are never copied.
+Memory is a chain of segments, each one (heads-first) key/value block that serves consecutive rows: the prefix common
+to all prompts once, each prompt once for its group, and each row's own new tokens. Scores against all segments pass
+through one softmax; keys and values that are shared are never copied.
 
 Shapes: R rows, S blocks of a segment (R/S rows share one), H heads, d head width, L segment length.
 """

@@ -1,4 +1,4 @@
-"""Rows of a batch as one flat sequence: the prompt that a group of rows shares is processed once, and little is padding.
+"""Rows of a batch as one flat sequence: a prompt that rows share is processed once, and little is padding.
 
 A packed sequence holds the prompts of some groups and, behind them, blocks of rows of about equal length. A row attends
 to its prompt and causally to itself. Shapes: M packed tokens, P prompts, H heads, d head width, N scored positions.
@@ -56,7 +56,7 @@ class Packed:
         )
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        _, H, M, d = q.shape
+        H, d = q.shape[1], q.shape[3]
         q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (M, H, d)
         outs, start = [], 0
         before: tuple[Tensor, Tensor] | None = None
@@ -84,10 +84,9 @@ def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1)
     """
     scored = where.numpy()
     ends = scored.shape[1] - scored[:, ::-1].argmax(1)  # (B,) one past the last scored position
-    alone = np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
-    group, shared = (
-        alone if batch.group is None or batch.shared is None else (batch.group.numpy(), batch.shared.numpy())
-    )
+    group, shared = np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
+    if batch.group is not None and batch.shared is not None:
+        group, shared = batch.group.numpy(), batch.shared.numpy()
     units = _units(np.flatnonzero(scored.any(1)), group, shared, ends, limit)
     units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
     taken: list[list[int]] = []

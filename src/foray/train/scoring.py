@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens, and the gradient of an objective: the trainer's side of the model.
 
-Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. Logits are made for scored positions only.
+Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. Only scored positions get logits.
 """
 
 from __future__ import annotations
