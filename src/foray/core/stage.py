@@ -127,12 +127,16 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Stream:
-    """One way of proposing a change of weights. ``name`` labels its moments and its metrics."""
+    """One way of proposing a change of weights. ``name`` labels its moments and its metrics.
+
+    ``precision``: of the matrix products of its training pass; weights, moments, norms and losses are always fp32.
+    """
 
     name: str
     source: Any
     objective: CrossEntropy | PolicyGradient | Any
     optimizer: AdamW = field(default_factory=AdamW)
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True)

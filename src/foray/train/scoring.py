@@ -53,7 +53,8 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
             p.grad = torch.zeros_like(p)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     for packed in pack(batch, contributes, microbatch, rank, ranks):
-        logprobs, log_z = score(model, batch, packed)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=stream.precision == "bf16"):
+            logprobs, log_z = score(model, batch, packed)
         reference = batch.reference if batch.reference is not None else batch.behaviour
         at = packed.row, packed.time
         advantage, behaviour, of_reference, weight = (

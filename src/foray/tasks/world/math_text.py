@@ -101,13 +101,13 @@ def _heading(rng: random.Random, asked: bool) -> tuple[str, str]:
 
 
 def _style(rng: random.Random, told: bool, asked: bool) -> Style:
-    """A style of solution; the commonest are the plain ones. Told stories are computed in sentences."""
+    """A style of solution; the plain ones are somewhat commoner. Told stories are computed in sentences."""
     if told:
         return sentences
     u = rng.random()
-    if u < 0.4:
+    if u < 0.15:
         return terse
-    if u < 0.65:
+    if u < 0.3:
         return sentences
     style = STYLES[int(rng.random() * len(STYLES))]
     return terse if style is closing and not asked else style
