@@ -1,0 +1,109 @@
+"""Foray: its training step, its embedded engine, its GRPO step. Variants: ``fp32`` and ``bf16`` (training only)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import Case, reward
+
+from foray.core.batch import Batch
+from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.stage import AdamW, Rollouts, Stage, Stream
+from foray.core.task import Problem, Verdict
+from foray.data.tokenizer import load_tokenizer
+from foray.model.hf import load_model
+from foray.rollout.engine import Completion, Sampling
+from foray.rollout.torch_engine import TorchEngine
+from foray.train.loop import Moments, run_stage
+from foray.train.scoring import backward
+from foray.train.sources import Run
+
+
+def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    return {"pretrain": _pretrain, "sample": _sample, "grpo": _grpo}[case.kind](case, folder, variant)
+
+
+def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    model = load_model(folder)
+    rows = torch.randint(1, model.config.vocab_size, (case.rows, case.length + 1))
+    one = torch.ones(case.rows, case.length)
+    batch = Batch(rows[:, :-1], rows[:, 1:], one, one, one, float(one.numel()))
+    stream = Stream("bench", None, CrossEntropy(), AdamW(lr=1e-4), precision=variant)
+    moments = Moments(model, stream.optimizer)
+
+    def run() -> int:
+        model.zero_grad()
+        backward(model, stream, batch)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        moments.step({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, 1e-4)
+        return one.numel()
+
+    return run
+
+
+def _sample(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    engine = TorchEngine(model.config, tokenizer, model=model)
+    tokenizer.end_id = -1  # nobody may stop early
+    prompts = case.token_prompts()
+
+    def run() -> int:
+        groups = engine.generate(prompts, case.samples, Sampling(1.0, case.new_tokens), list(range(len(prompts))))
+        return sum(len(c.tokens) for g in groups for c in g)
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The case's prompts as a task; a completion's reward is a function of its tokens."""
+
+    case: Case
+    name: str = "words"
+    stop: tuple[str, ...] = ()
+
+    def problems(self, split: str, count: int | None = None) -> list[Problem]:
+        return [Problem(str(i), " ".join(f"t{t}" for t in p), "") for i, p in enumerate(self.case.token_prompts())]
+
+    def prompt(self, question: str, examples: Any = ()) -> str:
+        return question
+
+    def target(self, solution: str) -> str:
+        return solution
+
+    def verify(self, problem: Problem, completion: str, extraction: str = "strict") -> Verdict:
+        return Verdict(reward([int(w[1:]) for w in completion.split()]), True, "")
+
+
+class _Whole(TorchEngine):
+    """Completions of full length count as finished: here everybody's have it."""
+
+    def generate(self, *args: Any) -> list[list[Completion]]:
+        return [[replace(c, stop_reason="end") for c in group] for group in super().generate(*args)]
+
+
+def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    engine = _Whole(model.config, tokenizer, model=model)
+    tokenizer.end_id = -1
+    source = Rollouts(
+        _Words(case), questions=case.prompts, prompts=case.prompts, group_size=case.samples,
+        max_new_tokens=case.new_tokens, format_reward=0.0,
+    )  # fmt: skip
+    stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6))
+    stage = Stage("rl", ((1.0, stream),), 1_000_000)
+    run_state = Run(0, "rl", tokenizer, model, engine)
+    moments = {"rl": Moments(model, stream.optimizer)}
+    step = 0
+
+    def run() -> int:
+        nonlocal step
+        run_stage(stage, run_state, moments, step, step + 1, lambda *_: None)
+        step += 1
+        return case.prompts * case.samples * case.new_tokens
+
+    return run

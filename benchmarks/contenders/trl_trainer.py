@@ -1,0 +1,61 @@
+"""TRL's ``GRPOTrainer``, one optimizer step a generation, as its users run it on a CPU."""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import Case, reward
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+
+class _Turns(TrainerCallback):
+    """Lets the trainer take one step for every call of ``run``."""
+
+    def __init__(self) -> None:
+        self.go: queue.Queue[None] = queue.Queue()
+        self.done: queue.Queue[None] = queue.Queue()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.done.put(None)
+        self.go.get()
+
+
+def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    data = Dataset.from_list([{"prompt": " ".join(f"t{t}" for t in p)} for p in case.token_prompts()] * 1000)
+    rows = case.prompts * case.samples
+    config = GRPOConfig(
+        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+        per_device_train_batch_size=rows, num_generations=case.samples, steps_per_generation=1, num_iterations=1,
+        max_completion_length=case.new_tokens, temperature=1.0, beta=0.0, learning_rate=1e-6, max_steps=100_000,
+        logging_steps=1_000_000, save_strategy="no", dataloader_num_workers=0, shuffle_dataset=False,
+        generation_kwargs={"min_new_tokens": case.new_tokens}, disable_tqdm=True,
+    )  # fmt: skip
+
+    def score(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        assert all(len(ids) == case.new_tokens for ids in completion_ids)
+        return [reward(ids) for ids in completion_ids]
+
+    turns = _Turns()
+    trainer = GRPOTrainer(model, score, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[turns])
+    threading.Thread(target=trainer.train, daemon=True).start()
+    first = True
+
+    def run() -> int:
+        nonlocal first
+        if not first:
+            turns.go.put(None)
+        first = False
+        turns.done.get()
+        return rows * case.new_tokens
+
+    return run
