@@ -26,7 +26,7 @@ def study() -> Study:
         "rl",
         Rollouts(task, questions=3000, prompts=32, group_size=8, max_new_tokens=80),
         PolicyGradient(),
-        AdamW(lr=4e-4, warmup=0.1),
+        AdamW(lr=2e-4, warmup=0.1),
     )
     sft_source = Demonstrations(task, questions=3000, batch_size=32)
     sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=2e-3, warmup=0.1))
