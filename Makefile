@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow lint clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -30,6 +30,16 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# TRL, in an environment of its own; vLLM only where VLLM names a python that has it.
+.venv-bench/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	.venv-bench/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]" trl==1.16.0 datasets
+	touch $@
+
+bench: setup .venv-bench/.done
+	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python $(if $(VLLM),--vllm $(VLLM)) $(CASES)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

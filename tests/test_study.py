@@ -266,7 +266,7 @@ def test_parents_come_before_children_and_nothing_twice() -> None:
     ],
 )
 def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> None:
-    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard")}
+    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts")}
     new = {n.key for n in expand(override(study(), *settings)).nodes}
     assert not old & new
 
@@ -657,6 +657,26 @@ def test_damaged_data_is_named(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match="damaged") as error:
         run_node(target, store)
     assert str(file) in str(error.value)
+
+
+def test_a_damaged_result_is_named_and_not_reported(small: tuple[Study, Store]) -> None:
+    made, store = small
+    entry = next(e for e in expand(made).entries if isinstance(e.node, PassKNode) and e.recipe == "base")
+    before = table_of(made, store)
+    flip(entry.node.folder(store) / "problems.jsonl")
+    table_of(made, store)
+    results = read_results(store.root / "manifest.json")
+    assert any("problems.jsonl is damaged" in reason for _, reason in results.missing)
+    assert len(results.table) < before.count("\n") - 1
+
+
+def test_prompts_that_do_not_fit_stop_a_study_before_it_trains(tmp_path: Path) -> None:
+    made, store = study(), Store(tmp_path)
+    made = replace(made, evaluation=replace(made.evaluation, base_shots=(12,)))
+    with pytest.raises(ValueError, match="context of 96: use fewer shots") as error:
+        run_study(made, store, quiet())
+    assert "\n" not in str(error.value)
+    assert not list((store.root / "nodes").glob("train-*"))
 
 
 def test_the_command_names_a_damaged_checkpoint(small: tuple[Study, Store]) -> None:

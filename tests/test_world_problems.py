@@ -177,17 +177,17 @@ def test_shares_of_steps_kinds_and_distractors() -> None:
         assert {tag(p, "kind") for p in problems} == set(kinds)
         assert abs(sum(tag(p, "distractor") == "1" for p in problems) / 1500 - 0.2) < 0.04
         assert {tag(p, "tier") for p in problems} == {task.tier}
-    assert abs(sum(s * share for s, share in EASY_STEPS.items()) - 2.3) < 0.01
+    assert abs(sum(s * share for s, share in EASY_STEPS.items()) - 2.83) < 0.01
     assert len(EASY_KINDS) >= 6 and len(HARD_KINDS) >= 6
 
 
 def test_lengths_fit_the_token_budget() -> None:
     problems = EASY.problems("train", 600)
-    assert 24 < sum(words(p.question) for p in problems) / 600 < 30
+    assert 26 < sum(words(p.question) for p in problems) / 600 < 34
     lengths = [words(s) for p in problems for s in p.solutions]
-    assert 17 < sum(lengths) / len(lengths) < 24
+    assert 19 < sum(lengths) / len(lengths) < 28
     prompts = [words(EASY.prompt(problems[0].question, few_shot_examples(EASY, 8, s))) for s in range(20)]
-    assert sum(prompts) / 20 < 460 and max(prompts) < 512
+    assert sum(prompts) / 20 < 540 and max(prompts) < 600
     hard = HARD.problems("train", 300)
     assert sum(words(p.question) for p in hard) / 300 < 60
     vocabulary = {w for p in (*problems, *hard) for t in (p.question, *p.solutions) for w in re.findall("[A-Za-z]+", t)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foray.core.files import read_json, read_jsonl
+from foray.core.files import read_json, read_jsonl, sealed, verify
 from foray.report import stats
 from foray.report.results import AVERAGE, Entry, Evaluation, Results, TrainingRun, metric_rank, recipe_rank
 from foray.report.stats import Graded, Interval
@@ -45,6 +45,8 @@ def read_results(manifest: Path) -> Results:
     evaluations, training = [], []
     for entry in chosen:
         try:
+            if sealed(entry.folder):
+                verify(entry.folder, "metrics" if entry.kind == "train" else "")
             if entry.kind == "train":
                 training.append(_read_training(entry))
             elif entry.kind == "passk":

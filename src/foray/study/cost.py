@@ -74,7 +74,8 @@ def _update_flops(stream: Stream, model: ModelConfig) -> float:
         prompt, target = lengths(source.task, 0)
         rows = source.prompts * source.group_size / source.updates_per_draw
         decode = model.forward_flops(round(rows * target), prompt + target / 2)
-        train = 3 * model.forward_flops(round(rows * (prompt + target)), (prompt + target) / 2)
+        prompts = source.prompts / source.updates_per_draw * prompt  # each is processed once for its group
+        train = 3 * model.forward_flops(round(prompts + rows * target), prompt + target / 2)
         return decode + train
     return 0.0
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from foray.core.stage import Recipe, Stage
+from foray.core.stage import Recipe, Rollouts, Stage
+from foray.core.task import Split, Task
 from foray.study.nodes import (
     Node,
     PassKNode,
     PerplexityNode,
     ProbesNode,
+    PromptsNode,
     ShardNode,
     TokenizerNode,
     TrainNode,
@@ -78,12 +80,26 @@ class _Builder:
         heldout = study.evaluation.heldout_tokens
         self.heldout = tuple(ShardNode(s, "validation", self.tokenizer, heldout) for w, s in mixture if w > 0)
 
+    def checks(self) -> tuple[PromptsNode, ...]:
+        """Every kind of prompt that the study will sample from."""
+        e, source = self.study.evaluation, self.study.post.rl.source
+        sampled: list[tuple[Task, Split, int, int, int]] = [
+            (e.task, e.split, e.problems, s, e.max_new_tokens) for s in (*e.base_shots, *e.trained_shots)
+        ]
+        if isinstance(source, Rollouts):
+            sampled.append((source.task, "train", source.questions, 0, source.max_new_tokens))
+        return tuple(
+            PromptsNode(self.tokenizer, task, split, problems, shots, e.seed, new, self.study.model.context)
+            for task, split, problems, shots, new in sampled
+        )
+
     def pretraining(self) -> Iterator[tuple[int, TrainNode]]:
         pretrain, node = self.study.pretrain, None
+        checks = self.checks()
         for tokens in pretrain.checkpoints:
             step = pretrain.step_at(tokens)
             node = TrainNode(
-                self.study.model, self.tokenizer, pretrain.stage, step, pretrain.seed, None, self.shards, node
+                self.study.model, self.tokenizer, pretrain.stage, step, pretrain.seed, None, self.shards, node, checks
             )
             yield tokens, node
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from foray.core.files import sealed, verify, write_atomic
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
-from foray.core.task import Split, Task
+from foray.core.task import Split, Task, few_shot_examples
 from foray.data.corpus import Shard, TextSource, TextSplit, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
@@ -117,11 +117,44 @@ class ShardNode(Node):
 
 
 @dataclass(frozen=True)
+class PromptsNode(Node):
+    """Nothing but the knowledge that a task's prompts and completions fit the model's context.
+
+    Pre-training waits for it, so that a study that cannot be evaluated fails in its first seconds.
+    """
+
+    kind: ClassVar[str] = "prompts"
+    tokenizer: TokenizerNode
+    task: Task
+    split: Split
+    problems: int
+    shots: int
+    seed: int
+    max_new_tokens: int
+    context: int
+
+    def label(self) -> str:
+        return f"length of {self.shots}-shot {self.split} prompts of {self.task.name}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        tokenizer = open_tokenizer(self.tokenizer, store)
+        examples = few_shot_examples(self.task, self.shots, self.seed)
+        prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
+        longest = 1 + max((len(ids) for ids in tokenizer.encode_batch(prompts)), default=0)
+        if longest + self.max_new_tokens > self.context:
+            raise ValueError(
+                f"the longest prompt has {longest} tokens, which with {self.max_new_tokens} new ones do not fit the "
+                f"model's context of {self.context}: use fewer shots, a smaller max_new_tokens or a longer context"
+            )
+        write_atomic(folder / "prompts.json", json.dumps({"longest": longest}) + "\n")
+
+
+@dataclass(frozen=True)
 class TrainNode(Node):
     """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialisation).
 
     Which other steps of the stage are kept is not part of the key: by law 4 the state is a function of the rest, and
-    ``after``, the nearest earlier kept step, only saves repeating its work.
+    ``after``, the nearest earlier kept step, only saves repeating its work; ``checks`` only come before it.
     """
 
     kind: ClassVar[str] = "train"
@@ -133,6 +166,7 @@ class TrainNode(Node):
     parent: TrainNode | None = None
     shards: tuple[ShardNode, ...] = ()
     after: TrainNode | None = field(default=None, metadata={"hash": False})
+    checks: tuple[PromptsNode, ...] = field(default=(), metadata={"hash": False})
 
     def label(self) -> str:
         return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
