@@ -88,8 +88,9 @@ class _Whole(TorchEngine):
 
 def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    engine = _Whole(model.config, tokenizer, model=model)
-    tokenizer.end_id = -1
+    endless = load_tokenizer(folder)
+    endless.end_id = -1  # nobody may stop early
+    engine = _Whole(model.config, endless, model=model)
     source = Rollouts(
         _Words(case), questions=case.prompts, prompts=case.prompts, group_size=case.samples,
         max_new_tokens=case.new_tokens, format_reward=0.0,

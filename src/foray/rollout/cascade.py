@@ -12,6 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Fewer own positions than this are filled up and masked: torch's small matrix products are slower than those of MKL,
+# which it hands over to from 400 multiply-adds on (32 a position at the usual head width).
+_SHORTEST = 16
+
 
 class Segment:
     """Keys and values (layers, S, H, L, d) with an optional mask (S, L) that is True where a position counts."""
@@ -64,22 +68,29 @@ class Recorder:
 class Cascade:
     """Attention of one new position a row over shared segments and the row's own growing cache."""
 
-    def __init__(self, shared: list[Segment], rows: int, capacity: int, layers: int, like: Tensor) -> None:
+    def __init__(self, shared: list[Segment], rows: int, layers: int, like: Tensor) -> None:
         H, d = like.shape[1], like.shape[3]
         self.shared, self.length = shared, 0
-        self.keys = [like.new_empty(rows, H, capacity, d) for _ in range(layers)]
-        self.values = [like.new_empty(rows, H, capacity, d) for _ in range(layers)]
+        self.keys = [like.new_zeros(rows, H, _SHORTEST, d) for _ in range(layers)]
+        self.values = [like.new_zeros(rows, H, _SHORTEST, d) for _ in range(layers)]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         R, H, _, d = q.shape  # one new position a row
         t = self.length
+        if t == self.keys[layer].shape[2]:
+            # Twice the room, when it is needed: rows that lie close together are read faster.
+            for cache in (self.keys, self.values):
+                cache[layer] = torch.cat([cache[layer], torch.zeros_like(cache[layer])], 2)
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
         q = q[:, :, 0] * d**-0.5  # (R, H, d)
         scores = [s.scores(layer, _by_block(q, s.blocks)).transpose(1, 2).reshape(R, H, -1) for s in self.shared]
-        scores.append((keys[:, :, : t + 1] @ q[..., None])[..., 0])
+        L = max(t + 1, _SHORTEST)
+        # The query as the left operand: as the right one it makes the product more than twice as slow.
+        scores.append((q[:, :, None] @ keys[:, :, :L].transpose(-1, -2))[:, :, 0])
+        scores[-1][..., t + 1 :] = -torch.inf
         *shared, own = torch.cat(scores, -1).softmax(-1).split([x.shape[-1] for x in scores], -1)
-        out = (own[:, :, None, :] @ values[:, :, : t + 1])[:, :, 0]  # (R, H, d)
+        out = (own[:, :, None, :] @ values[:, :, :L])[:, :, 0]  # (R, H, d)
         for segment, weights in zip(self.shared, shared):
             mixed = _by_block(weights, segment.blocks) @ segment.values[layer]  # (S, H, R/S, d)
             out = out + mixed.transpose(1, 2).reshape(R, H, d)

@@ -69,7 +69,7 @@ class TorchEngine:
         keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
         u = torch.from_numpy(rng.uniform(keys[:, None], np.arange(steps, dtype=np.uint64)[None, :])).to(device)
         position = torch.tensor([len(p) for p in prompts], device=device).repeat_interleave(n)  # of the next token
-        cascade = Cascade(segments, P * n, steps, self.config.layers, segments[-1].keys[0])
+        cascade = Cascade(segments, P * n, self.config.layers, segments[-1].keys[0])
         logits = self.model.lm_head(hidden).repeat_interleave(n, 0)  # (R, V)
         for t in range(steps):
             token, logprob = sample(logits, u[rows.index, t], sampling.temperature)
