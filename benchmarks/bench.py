@@ -135,7 +135,8 @@ def main() -> None:
             # Pair by pair within a round: what slows the machine down slows both.
             ratio = statistics.median(r[i]["seconds"] / r[best]["seconds"] for r in runs)
             rate = runs[0][i]["tokens"] / medians[i]
-            print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {'' if i in ours else f'{ratio:.2f}×'} |", flush=True)
+            gain = "" if i in ours else f"{ratio:.2f}×"
+            print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {gain} |", flush=True)
         if case.kind == "pretrain":
             for dtype in (torch.float32, torch.bfloat16):
                 least = matmul_seconds(SHAPES[case.shape], case.rows * case.length, dtype)

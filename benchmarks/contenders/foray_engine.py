@@ -11,6 +11,7 @@ import torch
 from cases import Case, reward
 
 from foray.core.batch import Batch
+from foray.core.memory import keep_freed_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Rollouts, Stage, Stream
 from foray.core.task import Problem, Verdict
@@ -24,6 +25,7 @@ from foray.train.sources import Run
 
 
 def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    keep_freed_memory()  # as every worker of a study does
     return {"pretrain": _pretrain, "sample": _sample, "grpo": _grpo}[case.kind](case, folder, variant)
 
 
@@ -76,7 +78,7 @@ class _Words:
         return solution
 
     def verify(self, problem: Problem, completion: str, extraction: str = "strict") -> Verdict:
-        return Verdict(reward([int(w[1:]) for w in completion.split()]), True, "")
+        return Verdict(reward([int(w[1:]) for w in completion.split() if w[0] == "t"]), True, "")
 
 
 class _Whole(TorchEngine):

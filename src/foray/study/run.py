@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.files import read_json, seal, write_atomic
+from foray.core.memory import keep_freed_memory
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
 from foray.study.nodes import Node, PassKNode, TrainNode
@@ -178,17 +179,12 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
         signal.signal(signal.SIGTERM, before)
 
 
-def _tune_process() -> None:
-    """A worker ends the moment its driver does, however that ended, and keeps the memory it has freed."""
+def _die_with_driver() -> None:
+    """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
     import ctypes
 
-    libc = ctypes.CDLL(None)
-    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the worker holds the store's lock with the driver
-    if hasattr(libc, "mallopt"):
-        # glibc gives large blocks back at once and gets them anew, page by page, for every tensor: a fifth to a quarter
-        # of a small model's training step. Blocks up to 1 GiB now come from, and stay in, the heap.
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _interrupt(*_: object) -> None:
@@ -198,8 +194,8 @@ def _interrupt(*_: object) -> None:
 def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
     for end in drivers_ends:
         end.close()
-    if sys.platform == "linux":
-        _tune_process()
+    _die_with_driver()
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)
