@@ -39,7 +39,7 @@ lint: setup
 	touch $@
 
 bench: setup .venv-bench/.done
-	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python $(if $(VLLM),--vllm $(VLLM)) $(CASES)
+	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python $(if $(VLLM),--vllm $(VLLM)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -31,6 +31,7 @@ CONTENDERS = {  # kind -> contender:variant, its python
     "pretrain": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16"],
     "sample": ["foray_engine:fp32", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
     "grpo": ["foray_engine:fp32", "trl_trainer:fp32"],
+    "study": ["foray_engine:fp32", "trl_trainer:fp32"],
 }
 
 
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trl", default=sys.executable, help="python of an environment with TRL")
     parser.add_argument("--vllm", help="python of an environment with vLLM's CPU build; left out where not given")
+    parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)
@@ -119,12 +121,17 @@ def main() -> None:
     for name in args.cases:
         case = CASES[name]
         with tempfile.TemporaryDirectory() as temporary:
-            write_model(SHAPES[case.shape], Path(temporary))
+            folder = args.checkpoint if case.kind == "study" else Path(temporary)
+            if case.kind == "study" and not folder:
+                print(f"| {name} | left out: give --checkpoint | | | |")
+                continue
+            if case.kind != "study":
+                write_model(SHAPES[case.shape], folder)
             workers = []
             for contender in CONTENDERS[case.kind]:
                 python = {"trl_trainer": args.trl, "vllm_cpu": args.vllm}.get(contender.split(":")[0], sys.executable)
                 if python:
-                    workers.append(Worker(contender, python, name, Path(temporary), args.threads))
+                    workers.append(Worker(contender, python, name, folder, args.threads))
             runs = [[w.run() for w in workers] for _ in range(args.rounds)]
             for w in workers:
                 w.stop()

@@ -28,7 +28,7 @@ class Case:
     A prompt has ``prompt_tokens`` tokens of its own behind ``shared_tokens`` that all prompts begin with.
     """
 
-    kind: str  # pretrain, sample or grpo
+    kind: str  # pretrain, sample, grpo or study
     shape: str
     rows: int = 0
     length: int = 0
@@ -58,6 +58,9 @@ CASES = {
         "grpo 16x8": Case("grpo", shape, prompts=16, samples=8, prompt_tokens=64, new_tokens=64),
     }.items()
 }
+
+# GRPO as the tiny study does it, 32 prompts x 8 with the real rewards, from the checkpoint given with --checkpoint.
+CASES["grpo of the study"] = Case("study", "tiny", prompts=32, samples=8, new_tokens=80)
 
 
 def reward(completion: list[int]) -> float:

@@ -19,6 +19,7 @@ from foray.data.tokenizer import load_tokenizer
 from foray.model.hf import load_model
 from foray.rollout.engine import Completion, Sampling
 from foray.rollout.torch_engine import TorchEngine
+from foray.studies import tiny
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward
 from foray.train.sources import Run
@@ -26,7 +27,7 @@ from foray.train.sources import Run
 
 def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     keep_freed_memory()  # as every worker of a study does
-    return {"pretrain": _pretrain, "sample": _sample, "grpo": _grpo}[case.kind](case, folder, variant)
+    return {"pretrain": _pretrain, "sample": _sample, "grpo": _grpo, "study": _study}[case.kind](case, folder, variant)
 
 
 def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
@@ -98,15 +99,31 @@ def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         max_new_tokens=case.new_tokens, format_reward=0.0,
     )  # fmt: skip
     stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6))
-    stage = Stage("rl", ((1.0, stream),), 1_000_000)
-    run_state = Run(0, "rl", tokenizer, model, engine)
-    moments = {"rl": Moments(model, stream.optimizer)}
-    step = 0
+    step = _steps(Run(0, "rl", tokenizer, model, engine), stream)
 
     def run() -> int:
-        nonlocal step
-        run_stage(stage, run_state, moments, step, step + 1, lambda *_: None)
-        step += 1
+        step()
         return case.prompts * case.samples * case.new_tokens
 
     return run
+
+
+def _study(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    stream = tiny.study().post.rl
+    assert (stream.source.prompts, stream.source.group_size) == (case.prompts, case.samples)
+    step = _steps(Run(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
+    return lambda: round(step()["rl/tokens"])
+
+
+def _steps(run: Run, stream: Stream) -> Callable[[], dict[str, float]]:
+    """One update for every call; returns what it logged."""
+    stage = Stage("rl", ((1.0, stream),), 1_000_000)
+    moments = {"rl": Moments(run.model, stream.optimizer)}
+    logged: list[dict[str, float]] = []
+
+    def step() -> dict[str, float]:
+        run_stage(stage, run, moments, len(logged), len(logged) + 1, lambda _, values: logged.append(values))
+        return logged[-1]
+
+    return step

@@ -15,10 +15,7 @@ from torch.autograd import Function
 class _RMSNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        # In fp32 with the weight multiplied before the cast: this is what makes bf16 match transformers bit for bit.
-        h = x.float()
-        r = torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
-        h = h * r
+        h, r = _normed(x, eps)
         ctx.save_for_backward(h, r, weight)
         return (weight * h).to(x.dtype)
 
@@ -30,6 +27,13 @@ class _RMSNorm(Function):
         g = g * weight
         along = torch.linalg.vecdot(g, h).unsqueeze(-1) / h.shape[-1]
         return torch.addcmul(g, h, along, value=-1).mul_(r).to(dtype), to_weight, None
+
+
+def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    # In fp32 with the weight multiplied before the cast: this is what makes bf16 match transformers bit for bit.
+    h = x.float()
+    r = torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
+    return h * r, r
 
 
 class _Rotate(Function):
@@ -72,12 +76,14 @@ class _TargetLogprob(Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
+    if not torch.is_grad_enabled():  # decoding is made of small steps, in which the bookkeeping would show
+        return (weight * _normed(x, eps)[0]).to(x.dtype)
     return _RMSNorm.apply(x, weight, eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin stay fp32; the result has x's dtype."""
-    return _Rotate.apply(x, cos, sin)
+    return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() else _rotated(x, cos, sin, 1)
 
 
 def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
