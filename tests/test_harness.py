@@ -62,15 +62,15 @@ def pair() -> tuple[Any, Codec]:
 def scorer(model: Any) -> harness.Score:
     """Next-token log-probabilities, one row at a time: as plain as can be."""
 
-    def score(rows: list[list[int]]) -> list[tuple[Any, Any]]:
+    def score(rows: list[list[int]], last: list[int]) -> list[tuple[Any, Any]]:
         scored = []
-        for row in rows:
+        for row, asked in zip(rows, last):
             assert 2 <= len(row) <= CONTEXT + 1
             with torch.no_grad():
                 logprobs = model(torch.tensor([row[:-1]])).logits[0].log_softmax(-1)
             targets = torch.tensor(row[1:])
             chosen = logprobs.gather(1, targets[:, None])[:, 0]
-            scored.append((chosen.numpy(), (logprobs.argmax(-1) == targets).numpy()))
+            scored.append((chosen.numpy()[-asked:], (logprobs.argmax(-1) == targets).numpy()[-asked:]))
         return scored
 
     return score
@@ -152,7 +152,8 @@ def test_rolling_likelihood_agrees(pair: tuple[Any, Codec]) -> None:
 def test_batches_hold_equal_rows_once_and_the_longest_first() -> None:
     seen: list[list[int]] = []
 
-    def score(rows: list[list[int]]) -> list[tuple[Any, Any]]:
+    def score(rows: list[list[int]], last: list[int]) -> list[tuple[Any, Any]]:
+        assert all(0 < n < len(row) for row, n in zip(rows, last))
         seen.append([len(row) for row in rows])
         return [(np.array(row[1:], dtype=np.float64), np.ones(len(row) - 1, dtype=bool)) for row in rows]
 

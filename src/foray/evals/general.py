@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 
 from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
-from foray.evals.harness import ProbeResult, foray_lm, run_probes
+from foray.evals.harness import ProbeResult, Score, foray_lm, run_probes
+from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.tasks.world.facts import WorldSpec
 from foray.tasks.world.probes import PROBES, write_probes
@@ -56,23 +57,31 @@ def evaluate_probes(probes: WorldProbes, model: Transformer, tokenizer: TextToke
     return {name: _row(name, r) for name, r in results.items()}
 
 
-def scorer(model: Transformer) -> Callable[[list[list[int]]], list[tuple[np.ndarray, np.ndarray]]]:
-    """Token rows to, for each, the log-probability of every next token and whether it is the likeliest."""
+def scorer(model: Transformer) -> Score:
+    """Scores token rows with a Foray model; logits are made for the asked-for positions only."""
 
     @torch.no_grad()
-    def score(rows: list[list[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def score(rows: list[list[int]], last: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         out = []
         longest = max(len(r) for r in rows)
         per_pass = max(1, 8192 // longest)
         for start in range(0, len(rows), per_pass):
-            part = rows[start : start + per_pass]
+            part, counts = rows[start : start + per_pass], last[start : start + per_pass]
             width = max(len(r) for r in part)
             tokens = torch.tensor([r + [0] * (width - len(r)) for r in part], device=model.device)
-            logprobs = model.logits(tokens[:, :-1]).float().log_softmax(-1)  # (B, T-1, V)
-            targets = tokens[:, 1:]
-            picked = logprobs.gather(2, targets[..., None])[..., 0].cpu().numpy()
-            greedy = (logprobs.argmax(-1) == targets).cpu().numpy()
-            out += [(picked[i, : len(r) - 1], greedy[i, : len(r) - 1]) for i, r in enumerate(part)]
+            at = [
+                i * (width - 1) + t
+                for i, (r, n) in enumerate(zip(part, counts))
+                for t in range(len(r) - 1 - n, len(r) - 1)
+            ]
+            where = torch.tensor(at, device=model.device)
+            hidden = model(tokens[:, :-1]).flatten(0, 1).index_select(0, where)
+            logits = model.lm_head(hidden).float()  # (N, V), N the tokens asked for
+            targets = tokens[:, 1:].flatten()[where]
+            picked = target_logprob(logits, targets)[0].cpu().numpy()
+            greedy = (logits.argmax(-1) == targets).cpu().numpy()
+            cuts = np.cumsum(counts)[:-1]
+            out += list(zip(np.split(picked, cuts), np.split(greedy, cuts)))
         return out
 
     return score

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 TASK_FOLDER = Path(__file__).parent / "probes"
 
-Score = Callable[[list[list[int]]], list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]]]
-"""Rows of at least two tokens -> for each, of tokens[1:], the log-probability and whether it is the likeliest token."""
+Score = Callable[[list[list[int]], list[int]], list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]]]
+"""(token rows, how many last tokens of each) -> those tokens' log-probabilities and whether each is the likeliest."""
 
 Generate = Callable[[list[str], list[str], int, float], list[str]]
 """(prompts, stop strings, most new tokens, temperature) -> one completion for each prompt."""
@@ -100,7 +100,8 @@ def score_pairs(
     ``batch_tokens`` tokens, equal rows once.
     """
     rows: dict[tuple[int, ...], int] = {}
-    places = []
+    places: list[int] = []
+    last: list[int] = []  # tokens of a row that somebody asks for
     for context, continuation in pairs:
         if not context or not continuation:
             raise ValueError("a likelihood request needs at least one token of context and one of continuation")
@@ -108,6 +109,9 @@ def score_pairs(
             raise ValueError(f"a continuation of {len(continuation)} tokens does not fit the context of {max_length}")
         row = tuple((context + continuation)[-(max_length + 1) :])
         places.append(rows.setdefault(row, len(rows)))
+        if places[-1] == len(last):
+            last.append(0)
+        last[places[-1]] = max(last[places[-1]], len(continuation))
     texts = list(rows)
     order = sorted(range(len(texts)), key=lambda at: (-len(texts[at]), at))
     scored: dict[int, tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]] = {}
@@ -115,7 +119,7 @@ def score_pairs(
     while at < len(order):
         size = max(1, batch_tokens // len(texts[order[at]]))
         batch = order[at : at + size]
-        scored.update(zip(batch, score([list(texts[index]) for index in batch]), strict=True))
+        scored.update(zip(batch, score([list(texts[i]) for i in batch], [last[i] for i in batch]), strict=True))
         at += size
     answers = []
     for (_, continuation), place in zip(pairs, places):
