@@ -149,6 +149,22 @@ def test_law_3_accumulation_does_not_matter(config: ModelConfig, tokenizer: Text
     torch.testing.assert_close(whole, rows, rtol=1e-4, atol=1e-6)
 
 
+def test_a_bf16_training_pass_has_nearly_the_gradient_of_fp32(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    batch, _ = draw(SFT.source, SFT, 0, run)
+    gradients = []
+    for stream in (SFT, replace(SFT, precision="bf16")):
+        run.model.zero_grad()
+        backward(run.model, stream, batch)
+        assert all(p.dtype == torch.float32 == p.grad.dtype for p in run.model.parameters() if p.grad is not None)
+        gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None]))
+    fp32, bf16 = gradients
+    assert not torch.equal(fp32, bf16)
+    assert torch.nn.functional.cosine_similarity(fp32, bf16, dim=0) > 0.999
+    with pytest.raises(ValueError, match="precision must be 'fp32'"):
+        replace(RL, precision="bf16")
+
+
 def _rank_gradient(rank: int, ranks: int, folder: str, config: ModelConfig, batch: Batch) -> None:
     """One process of a data-parallel group: saves the gradient it ends with."""
     torch.set_num_threads(1)

@@ -69,12 +69,8 @@ def scorer(model: Transformer) -> Score:
             part, counts = rows[start : start + per_pass], last[start : start + per_pass]
             width = max(len(r) for r in part)
             tokens = torch.tensor([r + [0] * (width - len(r)) for r in part], device=model.device)
-            at = [
-                i * (width - 1) + t
-                for i, (r, n) in enumerate(zip(part, counts))
-                for t in range(len(r) - 1 - n, len(r) - 1)
-            ]
-            where = torch.tensor(at, device=model.device)
+            ends = [i * (width - 1) + len(r) - 1 for i, r in enumerate(part)]
+            where = torch.tensor([t for e, n in zip(ends, counts) for t in range(e - n, e)], device=model.device)
             hidden = model(tokens[:, :-1]).flatten(0, 1).index_select(0, where)
             logits = model.lm_head(hidden).float()  # (N, V), N the tokens asked for
             targets = tokens[:, 1:].flatten()[where]

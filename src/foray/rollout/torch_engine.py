@@ -17,7 +17,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
-from foray.rollout.engine import Completion, Sampling, StopReason
+from foray.rollout.engine import Completion, Sampling, StopReason, check_context
 
 _COMPACT_BELOW = 0.75  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
@@ -45,12 +45,7 @@ class TorchEngine:
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        longest = max((len(p) for p in prompts), default=0)
-        if longest + sampling.max_new_tokens > self.config.context:
-            raise ValueError(
-                f"a prompt of {longest} tokens and {sampling.max_new_tokens} new ones do not fit the model's context "
-                f"of {self.config.context}: use fewer shots, a smaller max_new_tokens or a longer context"
-            )
+        check_context(max((len(p) for p in prompts), default=0), sampling, self.config.context)
         if any(not p for p in prompts):
             raise ValueError("a prompt must hold at least one token")
         out: list[list[Completion]] = []

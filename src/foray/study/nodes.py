@@ -19,6 +19,7 @@ from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
+from foray.rollout.engine import Sampling, check_context
 from foray.study.store import Store
 
 Report = Callable[..., None]  # report(done=, total=, **what to show)
@@ -140,12 +141,8 @@ class PromptsNode(Node):
         tokenizer = open_tokenizer(self.tokenizer, store)
         examples = few_shot_examples(self.task, self.shots, self.seed)
         prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
-        longest = 1 + max((len(ids) for ids in tokenizer.encode_batch(prompts)), default=0)
-        if longest + self.max_new_tokens > self.context:
-            raise ValueError(
-                f"the longest prompt has {longest} tokens, which with {self.max_new_tokens} new ones do not fit the "
-                f"model's context of {self.context}: use fewer shots, a smaller max_new_tokens or a longer context"
-            )
+        longest = max((len(tokenizer.encode_prompt(p)) for p in prompts), default=0)
+        check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
         write_atomic(folder / "prompts.json", json.dumps({"longest": longest}) + "\n")
 
 
