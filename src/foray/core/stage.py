@@ -139,7 +139,7 @@ class Stream:
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
-        # The engine samples in fp32: against its log-probabilities a bf16 pass would have ratios that are not 1 on-policy.
+        # The engine samples in fp32: against its log-probabilities, ratios of a bf16 pass would not be 1 on-policy.
         mixed = self.precision == "bf16" and isinstance(self.source, Rollouts)
         require(not mixed, f"stream {self.name}: rollouts are sampled in fp32, so precision must be 'fp32' there")
 

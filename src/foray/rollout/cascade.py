@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 # Fewer own positions than this are filled up and masked: torch's small matrix products are slower than those of MKL,
-# which it hands over to from 400 multiply-adds on (32 a position at the usual head width). Filled up with zeros, because
-# a weight of 0 times what memory happens to hold could be NaN.
+# which it hands over to from 400 multiply-adds on (32 a position at the usual head width). Filled up with zeros,
+# because a weight of 0 times what memory happens to hold could be NaN.
 _SHORTEST = 16
 
 

@@ -30,8 +30,8 @@ def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None
     """Raises ValueError where the longest prompt and what is to follow it exceed the model's context, all in tokens."""
     if longest_prompt + sampling.max_new_tokens > context:
         raise ValueError(
-            f"a prompt of {longest_prompt} tokens and {sampling.max_new_tokens} new ones do not fit the model's context "
-            f"of {context}: use fewer shots, a smaller max_new_tokens or a longer context"
+            f"a prompt of {longest_prompt} tokens and {sampling.max_new_tokens} new ones do not fit the model's "
+            f"context of {context}: use fewer shots, a smaller max_new_tokens or a longer context"
         )
 
 
