@@ -1,6 +1,6 @@
-"""Three operations with backward passes of their own: fewer trips through memory than autograd's, the same numbers.
+"""Operations with backward passes of their own: fewer trips through memory than autograd's, the same numbers.
 
-Shapes: D width, d head width, N positions, V vocabulary.
+Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, T queries, S keys.
 """
 
 from __future__ import annotations
@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+
+_QUERIES = 128  # a block of queries in causal attention
+_LONGEST = 1024  # beyond it, keeping the attention weights would take more memory than it saves time
 
 
 class _RMSNorm(Function):
@@ -49,43 +53,99 @@ class _Rotate(Function):
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    """Both halves of ``sin`` are equal, so turning back is turning by -sin."""
-    out = x * cos
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    out[..., :half].addcmul_(b, sin[..., :half], value=-sign)
-    out[..., half:].addcmul_(a, sin[..., half:], value=sign)
-    return out.to(x.dtype)
+    """Turning back is turning by -sin."""
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin, value=sign).to(x.dtype)
 
 
 class _TargetLogprob(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = torch.log_softmax(logits, -1)
-        at = targets[:, None]
-        picked = logprobs.gather(1, at)[:, 0]
-        ctx.save_for_backward(logprobs, at)
-        return picked, logits.gather(1, at)[:, 0] - picked
+        p = torch.softmax(logits, -1)
+        at, top = targets[:, None], logits.amax(-1)
+        log_most = p.amax(-1).log()  # the likeliest entry's: minus the log-partition of logits - top
+        ctx.save_for_backward(p, at)
+        return logits.gather(1, at)[:, 0] - top + log_most, top - log_most
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None]:
-        logprobs, at = ctx.saved_tensors
-        out = logprobs.exp().mul_((g_z - g)[:, None])
-        return out.scatter_add_(1, at, g[:, None]), None
+        p, at = ctx.saved_tensors
+        # In place: a second backward pass through the same graph is refused by autograd.
+        return p.mul_((g_z - g)[:, None]).scatter_add_(1, at, g[:, None]), None
+
+
+class _Attention(Function):
+    """Keeps the attention weights, in blocks of queries so that nothing is computed behind the causal diagonal."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        B, H, T, d = q.shape
+        q, k, v = (x.reshape(B * H, -1, d) for x in (q * d**-0.5, k, v))
+        out = torch.empty_like(q)
+        later = torch.full((_QUERIES, _QUERIES), -torch.inf).triu(1)
+        kept = []
+        for first, last, keys in _query_blocks(T, k.shape[1], bias is None):
+            scores = torch.bmm(q[:, first:last], k[:, :keys].transpose(1, 2))
+            if bias is None:
+                scores[:, :, first:] += later[: last - first, : last - first]
+            else:
+                scores.view(B, H, T, keys).add_(bias)
+            kept.append(torch.softmax(scores, -1))
+            out[:, first:last] = torch.bmm(kept[-1], v[:, :keys])
+        ctx.save_for_backward(q, k, v, out, *kept)
+        ctx.causal = bias is None
+        return out.view(B, H, T, d)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, out, *kept = ctx.saved_tensors
+        (B, H, T, d), g = g.shape, g.reshape(q.shape)
+        to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        along = torch.linalg.vecdot(g, out).unsqueeze(-1)  # (B H, T, 1): the sum over keys of weight x its gradient
+        for p, (first, last, keys) in zip(kept, _query_blocks(T, k.shape[1], ctx.causal)):
+            part = g[:, first:last]
+            to_v[:, :keys].baddbmm_(p.transpose(1, 2), part)
+            to_scores = torch.baddbmm(along[:, first:last], part, v[:, :keys].transpose(1, 2), beta=-1).mul_(p)
+            to_q[:, first:last] = torch.bmm(to_scores, k[:, :keys])
+            to_k[:, :keys].baddbmm_(to_scores.transpose(1, 2), q[:, first:last])
+        to_q *= d**-0.5
+        return to_q.view(B, H, T, d), to_k.view(B, H, -1, d), to_v.view(B, H, -1, d), None
+
+
+def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
+    """(first query, one past the last, keys that they can see) of each block."""
+    if not causal:
+        return [(0, T, S)]
+    return [(i, min(i + _QUERIES, T), min(i + _QUERIES, T)) for i in range(0, T, _QUERIES)]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
-    if not torch.is_grad_enabled():  # decoding is made of small steps, in which the bookkeeping would show
-        return (weight * _normed(x, eps)[0]).to(x.dtype)
+    if not torch.is_grad_enabled() and x.dtype == torch.float32:
+        # Decoding is made of small steps, in which every operation and autograd's bookkeeping show.
+        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
+        return (x / rms.hypot_(rms.new_full((), eps**0.5))).mul_(weight)
     return _RMSNorm.apply(x, weight, eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin stay fp32; the result has x's dtype."""
+    """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin stay fp32; the result has x's dtype.
+
+    ``sin`` is negative in its first half: the halves of x change places and take their signs from it.
+    """
     return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() else _rotated(x, cos, sin, 1)
 
 
 def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of ``targets`` (N,) under fp32 ``logits`` (N, V), and the logits' log-partitions (N,)."""
     return _TargetLogprob.apply(logits, targets)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, H, S, d) x 2
+
+    Short sequences in fp32 on a CPU keep their attention weights for the backward pass, which there beats computing
+    them twice; else it is torch's own.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
+        return _Attention.apply(q, k, v, bias)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foray.core import rng
 from foray.model.config import ModelConfig
-from foray.model.fused import rms_norm, rotate
+from foray.model.fused import attention, rms_norm, rotate
 
 
 class Attend(Protocol):
@@ -24,7 +24,7 @@ class Attend(Protocol):
 
 def causal_attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Every position attends to itself and to what came before it."""
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return attention(q, k, v)
 
 
 class RMSNorm(nn.Module):
@@ -125,12 +125,12 @@ class Transformer(nn.Module):
 
 
 def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin (context, d) in fp32, rotate-half layout; computed as transformers does, to the last bit."""
+    """cos and sin (context, d) in fp32 as ``rotate`` wants them; computed as transformers does, to the last bit."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
     inverse = 1.0 / (config.rope_theta**exponent)
     angles = torch.arange(config.context).float()[:, None] * inverse[None, :]
-    both = torch.cat([angles, angles], dim=-1)
-    return both.cos(), both.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def initialise(config: ModelConfig, seed: int) -> Transformer:

@@ -19,7 +19,9 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, StopReason, check_context
 
-_COMPACT_BELOW = 0.75  # rows left after dropping finished ones, as a share, at which copying the caches pays
+_COMPACT_BELOW = 0.8  # rows left after dropping finished ones, as a share, at which copying the caches pays
+_ROW_IN_POSITIONS = 128  # what else a row costs a step, in positions attended to; more for larger models
+_BLOCK = 64  # tokens of the vocabulary whose probabilities are summed first
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
 
@@ -34,6 +36,7 @@ class TorchEngine:
         self.version = 0
         pieces = tokenizer.tokenizer.decode_batch([[i] for i in range(tokenizer.vocab_size)], skip_special_tokens=False)
         self._pieces: list[str] = pieces
+        self._closings: dict[tuple[str, ...], Tensor] = {}
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
         own = self.model.state_dict()
@@ -57,26 +60,24 @@ class TorchEngine:
 
     def _batch(self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
         segments, hidden = self._prefill(prompts)
-        P, device = len(prompts), self.model.device
-        steps = sampling.max_new_tokens
-        rows = _Rows(P, n, steps)
+        P, device, steps = len(prompts), self.model.device, sampling.max_new_tokens
+        rows = _Rows(P, n, steps, device)
         # u[r, t] decides token t of row r whoever shares its batch.
         keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
         u = torch.from_numpy(rng.uniform(keys[:, None], np.arange(steps, dtype=np.uint64)[None, :])).to(device)
         position = torch.tensor([len(p) for p in prompts], device=device).repeat_interleave(n)  # of the next token
-        cascade = Cascade(segments, P * n, self.config.layers, segments[-1].keys[0])
+        cascade = Cascade(segments, P * n)
         logits = self.model.lm_head(hidden).repeat_interleave(n, 0)  # (R, V)
         for t in range(steps):
-            token, logprob = sample(logits, u[rows.index, t], sampling.temperature)
+            token, logprob = sample(logits, u[:, t], sampling.temperature)
             rows.record(t, token, logprob)
-            done = self._finished(rows, t, token, sampling.stop)
-            if rows.finish(done) == 0 or t + 1 == steps:
+            left = rows.finish(t, self._finished(rows, t, token, sampling.stop))
+            if left == 0 or t + 1 == steps:
                 break
-            if (compacted := rows.compact(_COMPACT_BELOW)) is not None:
+            if (compacted := rows.compact(left, cascade.shared[-1].length)) is not None:
                 kept, blocks = compacted
-                # Only the last shared segment has a block a prompt; the common prefix serves whoever is left.
-                cascade.keep(kept, [None] * (len(cascade.shared) - 1) + [blocks])
-                token, position = token[kept], position[kept]
+                cascade.keep(kept, blocks)
+                token, position, u = token[kept], position[kept], u[kept]
             h = self.model(token[:, None], position[:, None], cascade)
             cascade.length += 1
             position = position + 1
@@ -107,89 +108,115 @@ class TorchEngine:
         return ([prefix, segment] if prefix else [segment]), last
 
     def _finished(self, rows: _Rows, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
+        """Which slots (R,) end with their token number ``t``."""
         done = token == self.tokenizer.end_id
         if stop:
-            tail = max(len(s) for s in stop)
-            ids = token.tolist()
-            for i, row in enumerate(rows.index.tolist()):
-                text = rows.tails[row] + self._pieces[ids[i]]
-                rows.tails[row] = text[-tail:]
-                if any(s in text for s in stop):
-                    done[i] = True
+            # Only a token that holds the last character of a stop string can complete it.
+            for slot in (rows.live & self._closing(stop)[token]).nonzero()[:, 0].tolist():
+                text = "".join(self._pieces[i] for i in rows.tokens[rows.index[slot], : t + 1].tolist())
+                done[slot] |= any(s in text for s in stop)
         return done
 
+    def _closing(self, stop: tuple[str, ...]) -> Tensor:
+        """Whether each token (V,) holds the last character of a stop string."""
+        if stop not in self._closings:
+            ends = {s[-1] for s in stop}
+            holds = [not ends.isdisjoint(piece) for piece in self._pieces]
+            holds += [False] * (self.config.vocab_size - len(holds))  # a padded vocabulary
+            self._closings[stop] = torch.tensor(holds, device=self.model.device)
+        return self._closings[stop]
+
     def _completions(self, rows: _Rows, P: int, n: int, stop: tuple[str, ...]) -> list[list[Completion]]:
-        tokens, logprobs = rows.tokens.tolist(), rows.logprobs.tolist()
-        texts, flat = [], []
-        for row in range(P * n):
-            length = rows.lengths[row]
-            ids = tokens[row][:length]
-            ended = bool(ids) and ids[-1] == self.tokenizer.end_id
-            flat.append((ids, logprobs[row][:length], ended))
-            texts.append(ids[:-1] if ended else ids)
+        flat = [
+            (ids[:length], logprobs[:length])
+            for ids, logprobs, length in zip(rows.tokens.tolist(), rows.logprobs.tolist(), rows.lengths.tolist())
+        ]
+        ended = [ids[-1] == self.tokenizer.end_id for ids, _ in flat]
+        texts = [ids[:-1] if end else ids for (ids, _), end in zip(flat, ended)]
         decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
         out: list[Completion] = []
-        for (ids, lp, ended), text in zip(flat, decoded):
+        for (ids, logprobs), end, text in zip(flat, ended, decoded):
             cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-            reason: StopReason = "stop" if cut is not None else "end" if ended else "length"
-            out.append(Completion(ids, lp, text[:cut], reason, self.version))
+            reason: StopReason = "stop" if cut is not None else "end" if end else "length"
+            out.append(Completion(ids, logprobs, text[:cut], reason, self.version))
         return [out[p * n : (p + 1) * n] for p in range(P)]
 
 
 class _Rows:
-    """Which rows are still sampled and what they have got so far. Rows sit in prompt order, G' slots a prompt."""
+    """Which rows are still sampled and what they have got so far. Slots sit in prompt order, equally many a prompt."""
 
-    def __init__(self, P: int, n: int, steps: int) -> None:
-        self.index = torch.arange(P * n)  # slot -> row
-        self.live = torch.ones(P * n, dtype=torch.bool)
+    def __init__(self, P: int, n: int, steps: int, device: torch.device) -> None:
+        self.index = torch.arange(P * n, device=device)  # slot -> row
+        self.live = torch.ones(P * n, dtype=torch.bool, device=device)  # (slots,)
         self.prompts = P
-        self.tokens = torch.zeros(P * n, steps, dtype=torch.long)
-        self.logprobs = torch.zeros(P * n, steps, dtype=torch.float32)
-        self.lengths = [0] * (P * n)
-        self.tails = [""] * (P * n)
+        self.tokens = torch.zeros(P * n, steps, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(P * n, steps, device=device)
+        self.lengths = torch.full((P * n,), steps, device=device)
 
     def record(self, t: int, token: Tensor, logprob: Tensor) -> None:
-        rows = self.index[self.live]
-        self.tokens[rows, t] = token[self.live].cpu()
-        self.logprobs[rows, t] = logprob[self.live].float().cpu()
-        for row in rows.tolist():
-            self.lengths[row] = t + 1
+        """Of all slots: what a finished row gets lies behind its end."""
+        self.tokens[self.index, t] = token
+        self.logprobs[self.index, t] = logprob
 
-    def finish(self, done: Tensor) -> int:
-        self.live &= ~done.cpu()
+    def finish(self, t: int, done: Tensor) -> int:
+        """Ends the slots that are done with token ``t``; returns how many are left."""
+        self.lengths[self.index[done & self.live]] = t + 1
+        self.live &= ~done
         return int(self.live.sum())
 
-    def compact(self, below: float) -> tuple[Tensor, Tensor] | None:
-        """Drops prompts without live rows and pads the others to the largest live group; (slots, prompts) kept.
+    def compact(self, left: int, prompt_length: int) -> tuple[Tensor, Tensor] | None:
+        """Drops finished slots; returns the slots kept and, for equally many of them each, the prompts they continue.
 
-        None, and nothing happens, where more than ``below`` of the slots would stay.
+        Groups stay together, padded to the largest with slots that stay dead, unless computing those would cost more
+        than a copy of its prompt's keys and values for every row. None, and nothing happens, where too little would go.
         """
-        groups = self.live.view(self.prompts, -1)
-        left = groups.sum(1)
-        kept_prompts = left.nonzero()[:, 0]
-        width = int(left.max())
-        if len(kept_prompts) * width > below * len(self.live):
+        if left > _COMPACT_BELOW * len(self.live):
             return None
-        # Live slots first within each prompt; the rest of the width is filled with finished ones, which stay dead.
-        order = (~groups[kept_prompts]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-        slots = (kept_prompts[:, None] * groups.shape[1] + order).flatten()
-        self.index, self.live, self.prompts = self.index[slots], self.live[slots], len(kept_prompts)
-        return slots, kept_prompts
+        groups = self.live.view(self.prompts, -1)
+        counts = groups.sum(1)
+        prompts = counts.nonzero()[:, 0]
+        width = int(counts.max())
+        dead = len(prompts) * width - left
+        if left * prompt_length > _ROW_IN_POSITIONS * dead:
+            if left + dead > _COMPACT_BELOW * len(self.live):
+                return None
+            # Live slots first within each prompt.
+            order = (~groups[prompts]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+            slots = (prompts[:, None] * groups.shape[1] + order).flatten()
+        else:
+            slots = self.live.nonzero()[:, 0]
+            prompts = slots // groups.shape[1]
+        self.index, self.live, self.prompts = self.index[slots], self.live[slots], len(prompts)
+        return slots, prompts
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens (R,) by inverse CDF at ``u`` (R,) and their log-probabilities under logits / temperature. logits (R, V)"""
+    """Tokens (R,) by inverse CDF at ``u`` (R,) and their log-probabilities under logits / temperature. logits (R, V)
+
+    In two steps, a block of the vocabulary and a token within it: running sums over all of V would take longer than
+    the softmax.
+    """
     if temperature == 0:
         logprobs = torch.log_softmax(logits.float(), -1)
         token = logprobs.argmax(-1)
         return token, logprobs.gather(1, token[:, None])[:, 0]
-    scaled = logits.float() if temperature == 1 else logits.float() / temperature
-    p = torch.softmax(scaled, -1)
-    cdf = p.cumsum(-1)
-    # Relative to the last entry, so that rounding in the sum never leaves u beyond the end of the table.
-    target = u.to(cdf.dtype).clamp(max=1 - 2.0**-24)[:, None] * cdf[:, -1:]
-    token = torch.searchsorted(cdf, target, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
-    return token, p.gather(1, token[:, None])[:, 0].log()
+    p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
+    if p.shape[1] % _BLOCK:
+        p = torch.nn.functional.pad(p, (0, -p.shape[1] % _BLOCK))
+    blocks = p.view(len(p), -1, _BLOCK)
+    sums = blocks.sum(-1)
+    cdf = sums.cumsum(-1)
+    # Relative to the last entry and below it, so that rounding in the sums never leads beyond the end of a table; a
+    # table's first entry above a target rises there, so what it stands for is not impossible.
+    below_one = 1 - 2.0**-24
+    target = u.to(cdf.dtype).clamp(max=below_one)[:, None] * cdf[:, -1:]
+    block = torch.searchsorted(cdf, target, right=True).clamp_(max=cdf.shape[1] - 1)  # (R, 1); beyond it for NaN
+    rest = (target - (cdf - sums).gather(1, block)).clamp_(min=0)
+    within = blocks.gather(1, block[:, :, None].expand(-1, -1, _BLOCK))[:, 0].cumsum(-1)  # (R, block)
+    rest = rest.minimum(within[:, -1:] * below_one)
+    token = block * _BLOCK + torch.searchsorted(within, rest, right=True)
+    token.clamp_(max=logits.shape[1] - 1)
+    return token[:, 0], p.gather(1, token)[:, 0].log()
 
 
 def _common_prefix(prompts: list[list[int]]) -> int:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foray.core.batch import Batch
+from foray.model.fused import attention
 
 _SAME_BLOCK = 0.8  # a row shorter than this share of a block's longest starts a block of its own
 
@@ -29,7 +29,7 @@ class Block:
     rows: int
     length: int
     prompts: Tensor | None = None  # (rows,) index of the prompt that each row continues
-    mask: Tensor | None = None  # (rows, 1, length, longest prompt + length), True where a key counts
+    bias: Tensor | None = None  # (rows, 1, length, longest prompt + length), -inf where a key does not count
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Packed:
         if device.type == "cpu":
             return self
         blocks = tuple(
-            Block(b.rows, b.length, *(None if x is None else x.to(device) for x in (b.prompts, b.mask)))
+            Block(b.rows, b.length, *(None if x is None else x.to(device) for x in (b.prompts, b.bias)))
             for b in self.blocks
         )
         return Packed(
@@ -57,22 +57,19 @@ class Packed:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         H, d = q.shape[1], q.shape[3]
-        q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (M, H, d)
-        outs, start = [], 0
+        sizes = [b.rows * b.length for b in self.blocks]
+        outs = []
         before: tuple[Tensor, Tensor] | None = None
-        for b in self.blocks:
-            part = slice(start, start + b.rows * b.length)
-            start = part.stop
-            shape = (b.rows, b.length, H, d)
-            bq, bk, bv = (x[part].reshape(shape).transpose(1, 2) for x in (q, k, v))  # (rows, H, length, d)
+        for b, *parts in zip(self.blocks, *(x[0].transpose(0, 1).split(sizes) for x in (q, k, v))):
+            # (rows x length, H, d) -> (rows, H, length, d)
+            bq, bk, bv = (x.reshape(b.rows, b.length, H, d).transpose(1, 2) for x in parts)
             if b.prompts is None:
                 before = bk, bv
-                out = F.scaled_dot_product_attention(bq, bk, bv, is_causal=True)
+                out = attention(bq, bk, bv)
             else:
                 assert before is not None
                 pk, pv = (x.index_select(0, b.prompts) for x in before)
-                bk, bv = torch.cat([pk, bk], 2), torch.cat([pv, bv], 2)
-                out = F.scaled_dot_product_attention(bq, bk, bv, attn_mask=b.mask)
+                out = attention(bq, torch.cat([pk, bk], 2), torch.cat([pv, bv], 2), b.bias)
             outs.append(out.transpose(1, 2).reshape(-1, H, d))
         return torch.cat(outs).transpose(0, 1)[None]  # (1, H, M, d)
 
@@ -148,8 +145,8 @@ def _packed(batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], sha
         tokens.append(own.ravel())
         positions.append((shared[members][:, None] + np.arange(L)).ravel())
         which = torch.tensor([prompt_of[r] for r in members]) if T else None
-        mask = _mask(torch.from_numpy(shared[members]), T, L) if T else None
-        blocks.append(Block(len(members), L, which, mask))
+        bias = _bias(torch.from_numpy(shared[members]), T, L) if T else None
+        blocks.append(Block(len(members), L, which, bias))
         start += own.size
     row, time = np.nonzero(scored[list(prompt_of)])
     row = np.array(list(prompt_of))[row]
@@ -178,8 +175,9 @@ def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
         yield block
 
 
-def _mask(shared: Tensor, longest: int, length: int) -> Tensor:
-    """Which of [prompt, own] keys the rows of a block may see. shared (rows,) -> (rows, 1, length, longest + length)"""
+def _bias(shared: Tensor, longest: int, length: int) -> Tensor:
+    """0 for what of [prompt, own] keys the rows of a block may see. shared (rows,) -> (rows, 1, length, both)"""
     before = (torch.arange(longest) < shared[:, None])[:, None, :].expand(-1, length, -1)
     own = torch.ones(length, length, dtype=torch.bool).tril().expand(len(shared), -1, -1)
-    return torch.cat([before, own], 2)[:, None]
+    seen = torch.cat([before, own], 2)[:, None]
+    return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
