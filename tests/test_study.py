@@ -200,6 +200,53 @@ def test_two_workers_give_what_one_gives(
     assert (index.parent / "results.csv").read_text() == table_of(made, finished[0])
 
 
+def acting_at(stage: str, step: int, act: Callable[[], None]) -> Callable[..., None]:
+    """The training loop, which calls ``act`` after the given step of a stage."""
+    whole = training.run_stage
+
+    def run_stage(running: Stage, run: Any, moments: Any, start: int, until: int, after: Any, folder: Path) -> None:
+        def after_step(done: int, values: Any) -> None:
+            after(done, values)
+            if (running.name, done) == (stage, step):
+                act()
+
+        whole(running, run, moments, start, until, after_step, folder)
+
+    return run_stage
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_node_of_a_worker_that_dies_is_taken_over(
+    finished: tuple[Store, str, str], tmp_path: Path, draw_only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only()
+
+    def die_once() -> None:
+        if not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            die()
+
+    monkeypatch.setattr(training, "run_stage", acting_at("rl", 3, die_once))
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    store, console = Store(tmp_path / "store"), quiet()
+    index = run_study(brief(), store, console, jobs=2)
+    assert isinstance(console.file, io.StringIO)
+    assert (tmp_path / "died").exists() and "its worker died (killed" in console.file.getvalue()
+    assert all(weights(finished[0])[name] == data for name, data in weights(store).items())
+    assert (index.parent / "results.csv").read_text() == table_of(brief(), finished[0])
+    rows = [json.loads(row)["step"] for row in (ends(brief())[1536, "rl", 0].folder(store) / "metrics.jsonl").open()]
+    assert rows == [1, 2, 3, 4], "no step is logged twice"
+
+
+def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, die))
+    with pytest.raises(ValueError, match=r"pretrain to step .*: 3 workers died of it \(killed.*goes on from here"):
+        run_study(brief(), Store(tmp_path), quiet(), jobs=2)
+
+
 def test_a_store_can_be_moved(finished: tuple[Store, str, str], tmp_path: Path) -> None:
     """Nothing in it depends on where it lies."""
     moved = Store(tmp_path / "elsewhere")
@@ -537,18 +584,12 @@ def run_and_stick(stage: str, step: int, file: Path, tell: int) -> None:
     sys.stdout = sys.stderr = open(file.with_name("said"), "w", buffering=1)  # noqa: SIM115
     sys.path.insert(0, str(Path(__file__).parent))
     training.SAVE_SECONDS = 0.0
-    whole = training.run_stage
 
-    def run_stage(running: Stage, run: Any, moments: Any, start: int, until: int, after: Any, folder: Path) -> None:
-        def after_step(done: int, values: Any) -> None:
-            after(done, values)
-            if (running.name, done) == (stage, step):
-                os.write(tell, b".")
-                time.sleep(3600)
+    def stick() -> None:
+        os.write(tell, b".")
+        time.sleep(3600)
 
-        whole(running, run, moments, start, until, after_step, folder)
-
-    training.run_stage = run_stage
+    training.run_stage = acting_at(stage, step, stick)
     sys.exit(main(["run", str(file), "--store", str(file.parent / "store"), "--jobs", "2"]))
 
 

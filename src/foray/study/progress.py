@@ -53,6 +53,17 @@ class Show:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._update()
 
+    @contextmanager
+    def lost(self, node: Node, how: str) -> Iterator[None]:
+        """Says that a node's worker died; inside, nothing is drawn and no thread of the display runs."""
+        self.bars.remove_task(self.active.pop(node.key).task)
+        line = f"{node.label()}: its worker died ({how}); another takes over"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.bars.stop()
+        yield
+        if not self.bars.disable:
+            self.bars.start()
+
     def _update(self) -> None:
         done = self.done_cost + sum(b.share * self.cost[key] for key, b in self.active.items())
         elapsed = time.monotonic() - self.begun

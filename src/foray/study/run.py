@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from foray.study.nodes import Node, PassKNode, TrainNode
 from foray.study.progress import Show, shown
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
+
+_DEATHS = 2  # of workers that one node may cost before the run gives up
 
 
 def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Path:
@@ -99,6 +103,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
     cost = {n.key: max(node_cost(n, vocab_size).flops, 1e8) for n in missing}
     waiting = _by_urgency(missing, cost)
+    deaths: Counter[str] = Counter()
     with _workers(missing, store, jobs) as workers, shown(console, cost) as show:
         finished: set[str] = set()
         while waiting or any(w.node for w in workers):
@@ -107,22 +112,31 @@ def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size
                     _hand_out(worker, waiting, {n.key for n in missing} - finished, show)
             for channel in wait([w.channel for w in workers if w.node]):
                 worker = next(w for w in workers if w.channel is channel)
-                assert worker.node is not None
+                node = worker.node
+                assert node is not None
                 try:
                     kind, value = worker.channel.recv()
                 except (EOFError, ConnectionResetError):
-                    raise ValueError(
-                        f"{worker.node.label()}: the worker died; the same command goes on from here"
-                    ) from None
+                    deaths[node.key] += 1
+                    how = worker.how_it_ended()
+                    if deaths[node.key] > _DEATHS:
+                        raise ValueError(
+                            f"{node.label()}: {deaths[node.key]} workers died of it ({how}); "
+                            "the same command goes on from here"
+                        ) from None
+                    with show.lost(node, how):
+                        worker.start(workers)
+                    waiting.insert(0, node)  # goes on from its last rolling checkpoint
+                    continue
                 if kind == "progress":
-                    show.progress(worker.node, value)
+                    show.progress(node, value)
                 elif kind == "failed":
-                    raise ValueError(f"{worker.node.label()}: {value}")
+                    raise ValueError(f"{node.label()}: {value}")
                 elif kind == "interrupted":
                     raise KeyboardInterrupt
                 else:
-                    show.end(worker.node)
-                    finished.add(worker.node.key)
+                    show.end(node)
+                    finished.add(node.key)
                     worker.node = None
 
 
@@ -148,18 +162,35 @@ def _by_urgency(missing: list[Node], cost: dict[str, float]) -> list[Node]:
 
 
 class _Process:
-    def __init__(self, nodes: list[Node], store: Store, threads: int, others: list[_Process]) -> None:
-        # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
-        # those that a user's study file defines. Nothing has started a thread by now.
-        context = multiprocessing.get_context("fork")
-        self.channel, theirs = context.Pipe()
+    """A worker process and the driver's end of the pipe to it."""
+
+    channel: Connection
+    process: ForkProcess
+
+    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
+        self.work = (nodes, store, threads)
         self.node: Node | None = None
+
+    def start(self, workers: Iterable[_Process]) -> None:
+        """Starts the process, anew where one has died; ``workers`` are all that run, this one or not."""
+        # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
+        # those that a user's study file defines. No thread runs now.
+        context = multiprocessing.get_context("fork")
+        self.node = None
+        self.channel, theirs = context.Pipe()
         # A child that held a driver's end of a pipe would never see the driver go.
-        drivers_ends = [self.channel, *(w.channel for w in others)]
-        arguments = (theirs, nodes, store, threads, drivers_ends)
-        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        drivers_ends = [self.channel, *(w.channel for w in workers if w is not self)]
+        self.process = context.Process(target=_work, args=(theirs, *self.work, drivers_ends), daemon=True)
         self.process.start()
         theirs.close()
+
+    def how_it_ended(self) -> str:
+        self.channel.close()
+        self.process.join()
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return "killed; if nobody did so by hand, memory ran out: try fewer --jobs"
+        return signal.strsignal(-code) or str(code) if code is not None and code < 0 else f"exit code {code}"
 
 
 @contextmanager
@@ -168,7 +199,8 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
     threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
     workers: list[_Process] = []
     for _ in range(jobs):
-        workers.append(_Process(nodes, store, threads, workers))
+        workers.append(_Process(nodes, store, threads))
+        workers[-1].start(workers)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield workers
