@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -80,28 +81,87 @@ class Worker:
         self.process.wait()
 
 
-def matmul_seconds(shape: Shape, tokens: int, dtype: torch.dtype) -> float:
-    """Seconds that the matrix products of one training step take on this machine when nothing else is done."""
-    D, M = shape.width, shape.mlp_width
-    products = [(D, D)] * 4 * shape.layers + [(D, M), (D, M), (M, D)] * shape.layers + [(D, shape.vocab_size)]
-    total = 0.0
-    for inner, outer in set(products):
-        x, w, g = (torch.randn(s, dtype=dtype) for s in ((tokens, inner), (inner, outer), (tokens, outer)))
-        times = []
-        for _ in range(5):
-            begun = time.perf_counter()
-            x @ w, g @ w.T, x.T @ g
-            times.append(time.perf_counter() - begun)
-        total += statistics.median(times) * products.count((inner, outer))
-    return total
+def seconds_per_flop(shape: Shape, tokens: int, scored: int, dtype: torch.dtype, backward: bool) -> float:
+    """Seconds a FLOP of the matrix products of a pass on this machine when nothing else is done.
 
-
-def training_flops(shape: Shape, case: Case) -> float:
-    """Of one step: 6 a matrix parameter a token (embeddings are looked up, the head is counted), and attention."""
+    ``scored`` of the ``tokens`` go through the output head. The attention's products, which depend on how they are
+    cut, are counted at the rate of the others.
+    """
     D, M, L = shape.width, shape.mlp_width, shape.layers
-    matrices = L * (4 * D * D + 3 * D * M) + D * shape.vocab_size
-    attention = 6 * L * case.length * D  # 12 L T D for scores and mixing, forward and backward, halved by causality
-    return case.rows * case.length * (6 * matrices + attention)
+    products = [(tokens, D, D, 4 * L), (tokens, D, M, 2 * L), (tokens, M, D, L), (scored, D, shape.vocab_size, 1)]
+    total = done = 0.0
+    for rows, inner, outer, count in products:
+        x, w, g = (torch.randn(s, dtype=dtype) for s in ((rows, inner), (inner, outer), (rows, outer)))
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            x @ w
+            if backward:
+                g @ w.T, x.T @ g
+            times.append(time.perf_counter() - begun)
+        total += statistics.median(times) * count
+        done += 2.0 * rows * inner * outer * count * (3 if backward else 1)
+    return total / done
+
+
+def flops(shape: Shape, tokens: float, scored: float, attended: float) -> float:
+    """Of a forward pass, 2 a multiply-add: layer matrices and attention for every token, the head for scored ones.
+
+    Embeddings are looked up. ``attended``: positions that a token attends to, on average. A backward pass costs twice
+    as much.
+    """
+    D, M, L = shape.width, shape.mlp_width, shape.layers
+    matrices = L * (4 * D * D + 3 * D * M)
+    return 2.0 * (tokens * (matrices + 2 * L * D * attended) + scored * D * shape.vocab_size)
+
+
+def memory_rate() -> float:
+    """Bytes a second that this machine reads from a block much larger than its caches."""
+    block = torch.ones(1 << 27)
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        block.sum()
+        times.append(time.perf_counter() - begun)
+    return 4 * block.numel() / statistics.median(times)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least a case can take: its FLOPs at the rate of its own matrix products, or its bytes at the memory's."""
+
+    flops: float
+    flop_seconds: float
+    byte_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.flop_seconds, self.byte_seconds)
+
+
+def limit(case: Case, dtype: torch.dtype) -> Limit:
+    """For pretrain, sample and grpo: what is shared is computed and read once for all that share it."""
+    shape, size = SHAPES[case.shape], dtype.itemsize
+    if case.kind == "pretrain":
+        tokens = case.rows * case.length
+        count = 3 * flops(shape, tokens, tokens, case.length / 2)
+        return Limit(count, count * seconds_per_flop(shape, tokens, tokens, dtype, True), 0.0)
+    rows, new, own, shared = case.prompts * case.samples, case.new_tokens, case.prompt_tokens, case.shared_tokens
+    before = shared + case.prompts * own
+    prefill = flops(shape, before, case.prompts, own)
+    decode = flops(shape, rows * new, rows * new, shared + own + new / 2)
+    seconds = decode * seconds_per_flop(shape, rows, rows, dtype, False)
+    seconds += prefill * seconds_per_flop(shape, before, case.prompts, dtype, False)
+    count = prefill + decode
+    if case.kind == "grpo":
+        tokens = case.prompts * own + rows * new
+        train = 3 * flops(shape, tokens, rows * new, own)
+        count, seconds = count + train, seconds + train * seconds_per_flop(shape, tokens, rows * new, dtype, True)
+    # Every step reads all weights but the embeddings, and all keys and values; those of a prompt once for its group.
+    D, L = shape.width, shape.layers
+    weights = L * (4 * D * D + 3 * D * shape.mlp_width) + D * shape.vocab_size
+    kv = 2 * L * D * (before + rows * new / 2)
+    return Limit(count, seconds, size * new * (weights + kv) / memory_rate())
 
 
 def main() -> None:
@@ -144,15 +204,15 @@ def main() -> None:
             rate = runs[0][i]["tokens"] / medians[i]
             gain = "" if i in ours else f"{ratio:.2f}×"
             print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {gain} |", flush=True)
-        if case.kind == "pretrain":
-            for dtype in (torch.float32, torch.bfloat16):
-                least = matmul_seconds(SHAPES[case.shape], case.rows * case.length, dtype)
-                flops = training_flops(SHAPES[case.shape], case)
-                label = str(dtype).removeprefix("torch.")
-                i = ours[dtype == torch.bfloat16]
+        if case.kind != "study":
+            for i in ours:
+                dtype = torch.bfloat16 if workers[i].name.endswith("bf16") else torch.float32
+                least = limit(case, dtype)
                 print(
-                    f"| {name} | {label} matrix products alone | {least:.3f} | | "
-                    f"{100 * least / medians[i]:.0f}% of our step; {flops / medians[i] / 1e9:.0f} GFLOP/s |"
+                    f"| {name} | limit, {str(dtype).removeprefix('torch.')}: {least.flops / 1e9:.1f} GFLOP in "
+                    f"{least.flop_seconds:.3f} s, bytes in {least.byte_seconds:.3f} s | {least.seconds:.3f} | "
+                    f"| ours reaches {100 * least.seconds / medians[i]:.0f}% |",
+                    flush=True,
                 )
 
 

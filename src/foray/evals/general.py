@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from foray.core.batch import from_rows
 from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.harness import ProbeResult, Score, foray_lm, run_probes
@@ -19,6 +20,8 @@ from foray.model.transformer import Transformer
 from foray.tasks.world.facts import WorldSpec
 from foray.tasks.world.probes import PROBES, write_probes
 from foray.tasks.world.version import WORLD_VERSION
+from foray.train.packing import pack
+from foray.train.scoring import MICROBATCH_TOKENS, packed_logits
 
 # Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
 CHANCE = {
@@ -58,27 +61,26 @@ def evaluate_probes(probes: WorldProbes, model: Transformer, tokenizer: TextToke
 
 
 def scorer(model: Transformer) -> Score:
-    """Scores token rows with a Foray model; logits are made for the asked-for positions only."""
+    """Scores token rows with a Foray model. What the choices of a question have in common is computed once."""
 
     @torch.no_grad()
     def score(rows: list[list[int]], last: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        out = []
-        longest = max(len(r) for r in rows)
-        per_pass = max(1, 8192 // longest)
-        for start in range(0, len(rows), per_pass):
-            part, counts = rows[start : start + per_pass], last[start : start + per_pass]
-            width = max(len(r) for r in part)
-            tokens = torch.tensor([r + [0] * (width - len(r)) for r in part], device=model.device)
-            ends = [i * (width - 1) + len(r) - 1 for i, r in enumerate(part)]
-            where = torch.tensor([t for e, n in zip(ends, counts) for t in range(e - n, e)], device=model.device)
-            hidden = model(tokens[:, :-1]).flatten(0, 1).index_select(0, where)
-            logits = model.lm_head(hidden).float()  # (N, V), N the tokens asked for
-            targets = tokens[:, 1:].flatten()[where]
-            picked = target_logprob(logits, targets)[0].cpu().numpy()
-            greedy = (logits.argmax(-1) == targets).cpu().numpy()
-            cuts = np.cumsum(counts)[:-1]
-            out += list(zip(np.split(picked, cuts), np.split(greedy, cuts)))
-        return out
+        contexts = [row[: len(row) - n] for row, n in zip(rows, last)]
+        asked = [row[len(row) - n :] for row, n in zip(rows, last)]
+        groups: dict[tuple[int, ...], int] = {}
+        batch = replace(
+            from_rows(contexts, asked, [1.0] * len(rows), 1.0),
+            group=torch.tensor([groups.setdefault(tuple(c), len(groups)) for c in contexts]),
+            shared=torch.tensor([len(c) for c in contexts]),
+        )
+        logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
+        for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
+            logits, targets = packed_logits(model, batch, packed)
+            at = packed.row, packed.time
+            logprobs[at], greedy[at] = target_logprob(logits, targets)[0].cpu(), (logits.argmax(-1) == targets).cpu()
+        # Of a row and its targets, one token later, the last ``n`` are asked for.
+        spans = [slice(len(row) - 1 - n, len(row) - 1) for row, n in zip(rows, last)]
+        return [(logprobs[i, span].numpy(), greedy[i, span].numpy()) for i, span in enumerate(spans)]
 
     return score
 

@@ -27,10 +27,9 @@ class _RMSNorm(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
         h, r, weight = ctx.saved_tensors
         dtype, g = g.dtype, g.float()
-        to_weight = (g * h).flatten(0, -2).sum(0).to(weight.dtype)
-        g = g * weight
-        along = torch.linalg.vecdot(g, h).unsqueeze(-1) / h.shape[-1]
-        return torch.addcmul(g, h, along, value=-1).mul_(r).to(dtype), to_weight, None
+        gh = g * h
+        along = (gh @ weight).unsqueeze(-1) / h.shape[-1]
+        return (g * weight).addcmul_(h, along, value=-1).mul_(r).to(dtype), gh.flatten(0, -2).sum(0), None
 
 
 def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

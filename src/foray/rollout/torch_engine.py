@@ -112,9 +112,10 @@ class TorchEngine:
         done = token == self.tokenizer.end_id
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
-            for slot in (rows.live & self._closing(stop)[token]).nonzero()[:, 0].tolist():
-                text = "".join(self._pieces[i] for i in rows.tokens[rows.index[slot], : t + 1].tolist())
-                done[slot] |= any(s in text for s in stop)
+            slots = (rows.live & self._closing(stop)[token]).nonzero()[:, 0]
+            texts = ("".join(self._pieces[i] for i in ids) for ids in rows.tokens[rows.index[slots], : t + 1].tolist())
+            ends = [any(s in text for s in stop) for text in texts]
+            done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
 
     def _closing(self, stop: tuple[str, ...]) -> Tensor:

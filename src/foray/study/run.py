@@ -40,7 +40,8 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Pa
         missing = [n for n in graph.nodes if not n.done(store)]
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         if missing:
-            _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
+            workers = max(1, min(jobs, len(missing)))
+            _run_missing(missing, store, console, study.data.vocab_size, workers, _threads(graph.nodes, jobs))
         return report_study(study, store, graph, redraw=bool(missing))
 
 
@@ -100,11 +101,13 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return out
 
 
-def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
+def _run_missing(
+    missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int, threads: dict[str, int]
+) -> None:
     cost = {n.key: max(node_cost(n, vocab_size).flops, 1e8) for n in missing}
     waiting = _by_urgency(missing, cost)
     deaths: Counter[str] = Counter()
-    with _workers(missing, store, jobs) as workers, shown(console, cost) as show:
+    with _workers(missing, store, jobs, threads) as workers, shown(console, cost) as show:
         finished: set[str] = set()
         while waiting or any(w.node for w in workers):
             for worker in workers:
@@ -167,7 +170,7 @@ class _Process:
     channel: Connection
     process: ForkProcess
 
-    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
+    def __init__(self, nodes: list[Node], store: Store, threads: dict[str, int]) -> None:
         self.work = (nodes, store, threads)
         self.node: Node | None = None
 
@@ -194,9 +197,7 @@ class _Process:
 
 
 @contextmanager
-def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
+def _workers(nodes: list[Node], store: Store, jobs: int, threads: dict[str, int]) -> Iterator[list[_Process]]:
     workers: list[_Process] = []
     for _ in range(jobs):
         workers.append(_Process(nodes, store, threads))
@@ -211,6 +212,20 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
         signal.signal(signal.SIGTERM, before)
 
 
+def _threads(nodes: Iterable[Node], jobs: int) -> dict[str, int]:
+    """Threads for every node: as many as OMP_NUM_THREADS says, else a worker's share of the cores.
+
+    What everything waits for, the start of the only pre-training, has nothing beside it and gets them all. Which node
+    that is depends on the study alone, so that a run resumed has the same rounding.
+    """
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), os.cpu_count() or 1
+    share = int(asked) if asked.isdecimal() else max(1, cores // jobs)
+    nodes = list(nodes)
+    starts = [n for n in nodes if isinstance(n, TrainNode) and n.parent is None and n.after is None]
+    alone = starts[0].key if len(starts) == 1 and not asked.isdecimal() else ""
+    return {n.key: cores if n.key == alone else share for n in nodes}
+
+
 def _die_with_driver() -> None:
     """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
     import ctypes
@@ -223,18 +238,20 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
+def _work(
+    channel: Connection, nodes: list[Node], store: Store, threads: dict[str, int], drivers_ends: list[Connection]
+) -> None:
     for end in drivers_ends:
         end.close()
     _die_with_driver()
     keep_freed_memory()
     import torch
 
-    torch.set_num_threads(threads)
     by_key = {n.key: n for n in nodes}
     try:
         while True:
             node = by_key[channel.recv()]
+            torch.set_num_threads(threads[node.key])
             try:
                 run_node(node, store, lambda **values: channel.send(("progress", values)))
                 channel.send(("done", None))

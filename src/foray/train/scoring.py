@@ -19,12 +19,17 @@ from foray.train.packing import Packed, pack
 MICROBATCH_TOKENS = 4096  # tokens a forward pass; bounds memory, changes results by rounding only
 
 
-def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of the packed positions' targets, and log-partitions of the untempered logits (N,)."""
+def packed_logits(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Logits (N, V) at the packed scored positions, in fp32, and their targets (N,)."""
     packed = packed.to(model.device)
     hidden = model(packed.tokens, packed.positions, packed)[0]  # (M, D)
-    logits = model.lm_head(hidden.index_select(0, packed.place)).float()  # (N, V)
-    targets = batch.targets[packed.row, packed.time].to(model.device)
+    logits = model.lm_head(hidden.index_select(0, packed.place)).float()
+    return logits, batch.targets[packed.row, packed.time].to(model.device)
+
+
+def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of the packed positions' targets, and log-partitions of the untempered logits (N,)."""
+    logits, targets = packed_logits(model, batch, packed)
     if batch.temperature == 1.0:
         return target_logprob(logits, targets)
     return target_logprob(logits / batch.temperature, targets)[0], torch.logsumexp(logits, -1)
