@@ -178,7 +178,7 @@ def shard(tokenizer: TextTokenizer, tmp_path: Path) -> Shard:
 
 def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: ModelConfig) -> None:
     model = wide(initialise(config, 1))
-    nats, tokens = perplexity(model, shard, 15)
+    nats, tokens, _ = perplexity(model, shard, 15)
     count = (len(shard.tokens) - 1) // 15
     assert count > 16 and count % 8, "several batches, the last one smaller"
     losses = []
@@ -216,20 +216,21 @@ def test_scorer_gives_log_probabilities_of_the_last_tokens(reader: Transformer) 
 
 
 def test_the_six_probes_run_through_lm_eval(reader: Transformer, tokenizer: TextTokenizer) -> None:
-    results = evaluate_probes(WorldProbes(questions=6), reader, tokenizer)
+    results, work = evaluate_probes(WorldProbes(questions=6), reader, tokenizer)
+    assert work > 0
     assert list(results) == list(CHANCE) and len(CHANCE) == 6
     for name, r in results.items():
         assert r["n"] == 6 == len(r["per_doc"]) and set(r["per_doc"]) <= {0, 1}
         assert r["value"] == pytest.approx(sum(r["per_doc"]) / 6)
         assert r["chance"] == CHANCE[name] and r["metric"] == "acc" and r["stderr"] >= 0
-    assert evaluate_probes(WorldProbes(questions=6), reader, tokenizer) == results
+    assert evaluate_probes(WorldProbes(questions=6), reader, tokenizer) == (results, work)
     json.dumps(results)
 
 
 def test_an_untrained_model_is_at_chance(reader: Transformer, tokenizer: TextTokenizer) -> None:
     """Chance is what guessing gives, so answers must not stand out by place or by length."""
     names = ("world_hellaswag", "world_arc_easy", "world_piqa")
-    results = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
+    results, _ = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
     for name in names:
         error = math.sqrt(CHANCE[name] * (1 - CHANCE[name]) / 80)
         assert abs(results[name]["value"] - CHANCE[name]) < 4 * error

@@ -20,7 +20,7 @@ from foray.model.transformer import Transformer
 from foray.tasks.world.facts import WorldSpec
 from foray.tasks.world.probes import PROBES, write_probes
 from foray.tasks.world.version import WORLD_VERSION
-from foray.train.packing import pack
+from foray.train.packing import forward_flops, pack
 from foray.train.scoring import MICROBATCH_TOKENS, packed_logits
 
 # Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
@@ -51,17 +51,23 @@ class WorldProbes:
         require(self.questions > 0, "questions must be positive")
 
 
-def evaluate_probes(probes: WorldProbes, model: Transformer, tokenizer: TextTokenizer) -> dict[str, dict[str, Any]]:
-    """Accuracy, standard error and outcome by question of every probe."""
-    lm = foray_lm(tokenizer, scorer(model), model.config.context, start=True)
+def evaluate_probes(
+    probes: WorldProbes, model: Transformer, tokenizer: TextTokenizer
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
+    work: list[float] = []
+    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=True)
     with tempfile.TemporaryDirectory() as scratch:
         files: Mapping[str, Path] = write_probes(Path(scratch), probes.world, probes.questions)
         results = run_probes(lm, probes.names, files)
-    return {name: _row(name, r) for name, r in results.items()}
+    return {name: _row(name, r) for name, r in results.items()}, sum(work)
 
 
-def scorer(model: Transformer) -> Score:
-    """Scores token rows with a Foray model. What the choices of a question have in common is computed once."""
+def scorer(model: Transformer, work: list[float] | None = None) -> Score:
+    """Scores token rows with a Foray model. What the choices of a question have in common is computed once.
+
+    FLOPs are appended to ``work``.
+    """
 
     @torch.no_grad()
     def score(rows: list[list[int]], last: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -73,6 +79,8 @@ def scorer(model: Transformer) -> Score:
             group=torch.tensor([groups.setdefault(tuple(c), len(groups)) for c in contexts]),
             shared=torch.tensor([len(c) for c in contexts]),
         )
+        if work is not None:
+            work.append(forward_flops(model.config, batch, batch.weight != 0))
         logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
         for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
             logits, targets = packed_logits(model, batch, packed)

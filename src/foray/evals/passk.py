@@ -13,7 +13,7 @@ from foray.core import rng
 from foray.core.files import write_atomic
 from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
-from foray.rollout.engine import Completion, Engine, Sampling
+from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 
 CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
@@ -33,7 +33,7 @@ def evaluate(
     seed: int,
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
-    """Writes ``completions.jsonl`` (every sample) and ``problems.jsonl`` (counts a problem, strict and lenient)."""
+    """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
     chosen = list(task.problems(split, problems))
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
@@ -56,8 +56,13 @@ def evaluate(
             os.fsync(out.fileno())
             tokens = sum(len(c.tokens) for g in groups for c in g)
             report(done=start + len(part), total=problems, start=done, tokens=tokens, seconds=time.monotonic() - begun)
+    counts, lengths = [], []
     with open(path, encoding="utf-8") as rows:
-        counts = [_counts(json.loads(line)) for line in rows]
+        for row in map(json.loads, rows):
+            counts.append(_counts(row))
+            lengths.append([s["tokens"] for s in row["samples"]])
+    prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
+    write_atomic(folder / "ledger.json", json.dumps(sampling_flops(engine.config, prompts, lengths)) + "\n")
     write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))
 
 

@@ -7,12 +7,13 @@ import torch
 from foray.core.batch import Batch
 from foray.data.corpus import Shard
 from foray.model.transformer import Transformer
+from foray.train.packing import forward_flops
 from foray.train.scoring import token_logprobs
 
 
-def perplexity(model: Transformer, shard: Shard, length: int) -> tuple[float, int]:
-    """Mean nats a token over all windows of the shard, and the tokens scored; perplexity is exp of the mean."""
-    total, tokens = 0.0, 0
+def perplexity(model: Transformer, shard: Shard, length: int) -> tuple[float, int, float]:
+    """Mean nats a token over all windows of the shard, the tokens scored, and FLOPs; perplexity is exp of the mean."""
+    total, tokens, work = 0.0, 0, 0.0
     windows = shard.windows(length)
     for start in range(0, windows, 8):
         rows = torch.stack([torch.from_numpy(shard.window(i, length)) for i in range(start, min(start + 8, windows))])
@@ -20,4 +21,5 @@ def perplexity(model: Transformer, shard: Shard, length: int) -> tuple[float, in
         batch = Batch(rows[:, :-1], rows[:, 1:], ones, ones, torch.zeros_like(ones), 1.0)
         total -= float(token_logprobs(model, batch).double().sum())
         tokens += ones.numel()
-    return total / tokens, tokens
+        work += forward_flops(model.config, batch, ones != 0)
+    return total / tokens, tokens, work

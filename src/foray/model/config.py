@@ -38,17 +38,5 @@ class ModelConfig:
     @property
     def parameters(self) -> int:
         """All parameters, both embeddings included."""
-        return self.layers * (self._layer_matrices + 4 * self.width) + self.width + 2 * self.vocab_size * self.width
-
-    @property
-    def _layer_matrices(self) -> int:
-        return 4 * self.width**2 + 3 * self.width * self.mlp_width
-
-    def forward_flops(self, tokens: int, attended: float) -> float:
-        """FLOPs of a forward pass over ``tokens``, each attending to ``attended`` positions on average.
-
-        2 a multiply-add: layer matrices and the output head, plus the two attention products; embedding look-ups,
-        norms and activations are left out. A backward pass costs twice as much.
-        """
-        matrices = self.layers * self._layer_matrices + self.vocab_size * self.width
-        return 2.0 * tokens * (matrices + 2 * self.layers * self.width * attended)
+        matrices = 4 * self.width**2 + 3 * self.width * self.mlp_width
+        return self.layers * (matrices + 4 * self.width) + self.width + 2 * self.vocab_size * self.width

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from foray.core.spec import require
+from foray.model import flops
+from foray.model.config import ModelConfig
 
 StopReason = Literal["end", "stop", "length"]
 
@@ -53,6 +55,8 @@ class Completion:
 class Engine(Protocol):
     """The embedded engine and vLLM's speak this. The same seed draws the same samples at the same batch split."""
 
+    config: ModelConfig
+
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over weights (names as in a checkpoint); completions carry ``version`` from now on."""
         ...
@@ -62,3 +66,21 @@ class Engine(Protocol):
     ) -> list[list[Completion]]:
         """``n`` completions of every prompt. ``seeds``: one key a prompt; sample j of it is a function of (key, j)."""
         ...
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts start with, leaving each at least one of its own."""
+    low, high = min(prompts), max(prompts)
+    most = min(len(p) for p in prompts) - 1
+    shared = 0
+    while shared < most and low[shared] == high[shared]:
+        shared += 1
+    return shared
+
+
+def sampling_flops(
+    config: ModelConfig, prompts: Sequence[Sequence[int]], lengths: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """The ledger's entries for completions of ``lengths`` tokens of every prompt."""
+    prefill, decode = flops.sampling(config, [len(p) for p in prompts], lengths, common_prefix(prompts))
+    return {"flops/prefill": prefill, "flops/decode": decode}

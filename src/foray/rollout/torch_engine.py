@@ -17,7 +17,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
-from foray.rollout.engine import Completion, Sampling, StopReason, check_context
+from foray.rollout.engine import Completion, Sampling, StopReason, check_context, common_prefix
 
 _COMPACT_BELOW = 0.8  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _ROW_IN_POSITIONS = 128  # what else a row costs a step, in positions attended to; more for larger models
@@ -87,7 +87,7 @@ class TorchEngine:
     def _prefill(self, prompts: list[list[int]]) -> tuple[list[Segment], Tensor]:
         """Segments of the shared prefix (if worth one) and of the prompts' rests, and the last hidden states (P, D)."""
         device = self.model.device
-        shared = _common_prefix(prompts) if len(prompts) > 1 else 0
+        shared = common_prefix(prompts) if len(prompts) > 1 else 0
         prefix: Segment | None = None
         if shared >= _MIN_PREFIX:
             recorder = Recorder()
@@ -218,13 +218,3 @@ def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tenso
     token = block * _BLOCK + torch.searchsorted(within, rest, right=True)
     token.clamp_(max=logits.shape[1] - 1)
     return token[:, 0], p.gather(1, token)[:, 0].log()
-
-
-def _common_prefix(prompts: list[list[int]]) -> int:
-    """Tokens that all prompts start with, leaving each at least one of its own."""
-    low, high = min(prompts), max(prompts)
-    most = min(len(p) for p in prompts) - 1
-    shared = 0
-    while shared < most and low[shared] == high[shared]:
-        shared += 1
-    return shared

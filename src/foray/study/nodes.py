@@ -220,7 +220,8 @@ class ProbesNode(Node):
         from foray.evals.general import evaluate_probes
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
-        results = evaluate_probes(self.probes, model, tokenizer)
+        results, work = evaluate_probes(self.probes, model, tokenizer)
+        _write_ledger(folder, work)
         write_atomic(folder / "probes.json", json.dumps(results, indent=1) + "\n")
 
 
@@ -240,11 +241,17 @@ class PerplexityNode(Node):
         from foray.evals.perplexity import perplexity
 
         model, _ = open_checkpoint(self.checkpoint.folder(store))
-        out = {}
+        out, total = {}, 0.0
         for node in self.shards:
-            nats, tokens = perplexity(model, open_shard(node, store), self.length)
+            nats, tokens, work = perplexity(model, open_shard(node, store), self.length)
+            total += work
             out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
+        _write_ledger(folder, total)
         write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
+
+
+def _write_ledger(folder: Path, scoring: float) -> None:
+    write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}) + "\n")
 
 
 def open_tokenizer(node: TokenizerNode, store: Store) -> TextTokenizer:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foray.core.batch import Batch
+from foray.model import flops
+from foray.model.config import ModelConfig
 from foray.model.fused import attention
 
 _SAME_BLOCK = 0.8  # a row shorter than this share of a block's longest starts a block of its own
@@ -80,10 +82,7 @@ def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1)
     Of several ranks each gets its share of the prompts.
     """
     scored = where.numpy()
-    ends = scored.shape[1] - scored[:, ::-1].argmax(1)  # (B,) one past the last scored position
-    group, shared = np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
-    if batch.group is not None and batch.shared is not None:
-        group, shared = batch.group.numpy(), batch.shared.numpy()
+    ends, group, shared = _layout(batch, scored)
     units = _units(np.flatnonzero(scored.any(1)), group, shared, ends, limit)
     units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
     taken: list[list[int]] = []
@@ -97,6 +96,26 @@ def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1)
         size += more
     if taken:
         yield _packed(batch, scored, taken, shared, ends)
+
+
+def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
+    """The ledger's count for a forward pass that scores ``where`` (B, T): a group's prompt once, no padding."""
+    scored = where.numpy()
+    ends, group, shared = _layout(batch, scored)
+    rows = np.flatnonzero(scored.any(1))
+    _, first = np.unique(group[rows], return_index=True)  # a row of each group
+    prompts = shared[rows[first]]
+    tokens = prompts.sum() + np.maximum(ends - shared, 0)[rows].sum()
+    seen = flops.pairs(0, prompts).sum() + flops.pairs(shared, np.maximum(ends, shared))[rows].sum()
+    return flops.forward(config, float(tokens), float(seen), float(scored.sum()))
+
+
+def _layout(batch: Batch, scored: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+    """Of every row: one past its last scored position, its group, and the tokens it shares with that. (B,) each"""
+    ends = scored.shape[1] - scored[:, ::-1].argmax(1)
+    if batch.group is not None and batch.shared is not None:
+        return ends, batch.group.numpy(), batch.shared.numpy()
+    return ends, np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
 
 
 def _units(rows: Ints, group: Ints, shared: Ints, ends: Ints, limit: int) -> list[list[int]]:

@@ -12,9 +12,10 @@ from torch import Tensor
 from foray.core.batch import Batch
 from foray.core.objectives import PolicyGradient, Scored, clipped_fraction
 from foray.core.stage import Stream
+from foray.model import flops
 from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
-from foray.train.packing import Packed, pack
+from foray.train.packing import Packed, forward_flops, pack
 
 MICROBATCH_TOKENS = 4096  # tokens a forward pass; bounds memory, changes results by rounding only
 
@@ -77,7 +78,8 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         for tensor in (sums, *(p.grad for p in model.parameters() if p.grad is not None)):
             dist.all_reduce(tensor)
         loss_sum, clipped, scored_tokens = sums.tolist()
-    metrics = {"loss": loss_sum}
+    work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
+    metrics = {"loss": loss_sum, "flops/update": work}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
     return metrics

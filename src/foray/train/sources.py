@@ -21,7 +21,8 @@ from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
-from foray.rollout.engine import Completion, Engine, Sampling
+from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
+from foray.train.packing import forward_flops
 from foray.train.scoring import token_logprobs
 
 V = TypeVar("V")
@@ -65,7 +66,7 @@ def _(source: Corpus, stream: Stream, step: int, run: Run) -> Drawn:
     tokens = torch.from_numpy(rows)
     zeros = torch.zeros(tokens.shape[0], source.length)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.ones_like(zeros), zeros, zeros, float(zeros.numel()))
-    return batch, {"tokens": float(zeros.numel())}
+    return batch, {"tokens": float(zeros.numel()), "samples": float(source.batch_size)}
 
 
 @draw.register
@@ -76,7 +77,8 @@ def _(source: Demonstrations, stream: Stream, step: int, run: Run) -> Drawn:
     count = sum(len(t) for t in targets)
     batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
     _check_length(batch, run, stream)
-    return batch, {"tokens": float(count), "epoch": (step + 1) * source.batch_size / len(pairs)}
+    epoch = (step + 1) * source.batch_size / len(pairs)
+    return batch, {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
 
 
 @draw.register
@@ -87,6 +89,8 @@ def _(source: Rollouts, stream: Stream, step: int, run: Run) -> Drawn:
     if part == 0:
         run.replay[stream.name] = _rollout_draw(source, stream, number, step, run)
     batch, metrics = run.replay[stream.name]
+    if part:  # the draw's costs are logged with its first update
+        metrics = {k: 0.0 if k in ("tokens", "samples") or k.startswith("flops/") else v for k, v in metrics.items()}
     return _slice(batch, part, source), metrics
 
 
@@ -134,6 +138,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     run.engine.sync(run.model.state_dict(), version)
     groups = run.engine.generate(prompts, source.group_size, sampling, seeds)
     rewards, metrics = grade(source, chosen, groups)
+    metrics |= sampling_flops(run.model.config, prompts, [[len(c.tokens) for c in g] for g in groups])
     for group in groups:
         for c in group:
             assert c.policy_version == version, f"rollouts of version {c.policy_version} at update {version}"
@@ -147,6 +152,8 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
         rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)
         metrics["kl"], reference = _against_reference(batch, rows, run.reference)
+        piece = batch.select(rows)
+        metrics["flops/reference"] = forward_flops(run.model.config, piece, piece.weight != 0)
         if kl > 0:
             batch = replace(batch, reference=reference)
     return batch, metrics
@@ -179,6 +186,7 @@ def grade(
         "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
         "signal": float((rewards.max(1) != rewards.min(1)).mean()),
         "tokens": float(lengths.sum()),
+        "samples": float(n),
     }
 
 
