@@ -147,10 +147,10 @@ def test_a_missing_data_root_names_the_fix(capsys: Said, tmp_path: Path, command
 
 
 def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> None:
-    out = worked(capsys, "plan", "smoke", "--store", str(tmp_path / "s"))
+    out = worked(capsys, "plan", "smoke", "--jobs", "2", "--store", str(tmp_path / "s"))
     assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
-    last = out.strip().splitlines()[-1]
-    for word in ("nodes", "to run", "FLOP", "MB on disk", "GB of memory"):
+    last = " ".join(out.strip().splitlines()[-2:])
+    for word in ("nodes", "to run", "FLOP", "decode", "MB on disk", "GB of memory", "minutes with 2 workers"):
         assert word in last
     assert not (tmp_path / "s").exists(), "planning leaves nothing behind"
 

@@ -59,6 +59,7 @@ class Fixed:
 
     def __init__(self, *completions: tuple[str, str]) -> None:
         self.completions = completions
+        self.config = ModelConfig(vocab_size=8)
 
     def sync(self, weights: Any, version: int) -> None:
         raise AssertionError("an evaluation does not change weights")

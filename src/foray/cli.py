@@ -40,9 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         return p
 
-    study_command("plan", "Print the graph of a study, what is done, and what the rest will cost.")
-    p = study_command("run", "Run what is missing of a study and write its report.")
-    p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
+    for name, text in (
+        ("plan", "Print the graph of a study, what is done, and what the rest will cost."),
+        ("run", "Run what is missing of a study and write its report."),
+    ):
+        p = study_command(name, text)
+        p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
     study_command("report", "Write the report of what is there.")
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.table import Table
 from foray.core.files import read_jsonl
 from foray.core.passk import pass_at_k
 from foray.core.spec import nearest, require
-from foray.study.cost import Cost, node_cost
+from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode, open_checkpoint
 from foray.study.run import report_study, run_study
@@ -26,11 +27,15 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(args.store or Path("runs") / study.name)
 
 
+def default_jobs() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
 def run(args: argparse.Namespace) -> None:
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     study, store = _open(args)
     console = Console()
-    index = run_study(study, store, console, args.jobs or min(4, os.cpu_count() or 1))
+    index = run_study(study, store, console, args.jobs or default_jobs())
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
 
@@ -44,19 +49,28 @@ def report(args: argparse.Namespace) -> None:
 def plan(args: argparse.Namespace) -> None:
     study, store = _open(args)
     graph = expand(study)
-    table = Table("", "node", "PFLOP", "disk MB", box=None, pad_edge=False)
-    left = Cost(memory=0.0)
+    jobs = args.jobs or default_jobs()
+    rate = machine_rate(study.model, study.data.vocab_size, max(1, (os.cpu_count() or 1) // jobs))
+    table = Table("", "node", "PFLOP", "seconds", "disk MB", box=None, pad_edge=False)
+    costs = {node.key: node_cost(node, study.data.vocab_size) for node in graph.nodes}
+    left = [node for node in graph.nodes if not node.done(store)]
     for node in graph.nodes:
-        cost, done = node_cost(node, study.data.vocab_size), node.done(store)
-        table.add_row("done" if done else "to run", node.label(), f"{cost.flops / 1e15:.4f}", f"{cost.disk / 1e6:.1f}")
-        if not done:
-            left = Cost(left.flops + cost.flops, left.disk + cost.disk, max(left.memory, cost.memory))
+        cost, state = costs[node.key], "to run" if node in left else "done"
+        numbers = f"{cost.flops / 1e15:.4f}", f"{cost.seconds(rate):.0f}", f"{cost.disk / 1e6:.1f}"
+        table.add_row(state, node.label(), *numbers)
     console = Console()
     console.print(table)
-    missing = sum(not n.done(store) for n in graph.nodes)
+    work: Counter[str] = Counter()
+    for node in left:
+        work.update(costs[node.key].work)
+    parts = ", ".join(f"{phase} {n / 1e15:.3f}" for phase, n in work.most_common())
+    wall = wall_seconds(left, {n.key: costs[n.key].seconds(rate) for n in left}, jobs)
+    memory = max((costs[n.key].memory for n in left), default=0.0)
     console.print(
-        f"{len(graph.nodes)} nodes, {missing} to run: {left.flops / 1e15:.3f} PFLOP, {left.disk / 1e6:.0f} MB on disk, "
-        f"about {left.memory / 1e9:.1f} GB of memory at the peak",
+        f"{len(graph.nodes)} nodes, {len(left)} to run: {sum(work.values()) / 1e15:.3f} PFLOP ({parts}), "
+        f"{sum(costs[n.key].disk for n in left) / 1e6:.0f} MB on disk, about {memory / 1e9:.1f} GB of memory a worker\n"
+        f"about {wall / 60:.1f} minutes with {jobs} workers on this machine, which multiplies the model's matrices at "
+        f"{rate / 1e9:.0f} GFLOP/s a worker",
         highlight=False,
         soft_wrap=True,
     )

@@ -98,7 +98,8 @@ class Rollouts:
     Reward = verifier's score + ``format_reward`` if the answer stood in the asked-for format. ``normalise`` chooses the
     weights and the denominator: ``token`` (DAPO: all completion tokens of the draw), ``sequence`` (GRPO: mean over
     sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
-    ``updates_per_draw`` slices of whole groups, one for each update.
+    ``updates_per_draw`` slices of whole groups, one for each update. Every ``validate_every`` draws, ``validation``
+    problems of that split are answered greedily and the score is logged; nothing is trained on them.
     """
 
     task: Task
@@ -111,8 +112,11 @@ class Rollouts:
     advantage_std: bool = True
     normalise: Literal["token", "sequence", "constant"] = "token"
     updates_per_draw: int = 1
+    validation: int = 64
+    validate_every: int = 16
 
     def __post_init__(self) -> None:
+        require(self.validation >= 0 and self.validate_every > 0, "validation must be >= 0 and validate_every positive")
         require(self.questions > 0 and self.prompts > 0, "questions and prompts must be positive")
         require(
             self.group_size >= 2, f"group_size must be at least 2: advantages are within a group ({self.group_size})"

@@ -70,7 +70,7 @@ class Engine(Protocol):
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that all prompts start with, leaving each at least one of its own."""
-    low, high = min(prompts), max(prompts)
+    low, high = min(map(list, prompts)), max(map(list, prompts))  # what these two share, all between them do
     most = min(len(p) for p in prompts) - 1
     shared = 0
     while shared < most and low[shared] == high[shared]:

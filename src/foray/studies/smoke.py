@@ -13,7 +13,8 @@ def study() -> Study:
     full = tiny.study()
     corpus = replace(full.pretrain.stream.source, batch_size=8, length=256)
     rl = replace(
-        full.post.rl, source=replace(full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24)
+        full.post.rl,
+        source=replace(full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24, validation=8),
     )
     sft = replace(full.post.sft, source=replace(full.post.sft.source, questions=32, batch_size=8))
     return Study(

@@ -1,50 +1,107 @@
-"""What a node costs before it runs: FLOPs, disk and peak memory, by stated formulas.
+"""What a node costs before it runs: FLOPs by phase, disk, peak memory and time, by stated formulas.
 
-FLOPs are 2 a multiply-add over layer matrices, the output head and attention (``ModelConfig.forward_flops``); a
-backward pass counts twice its forward. Lengths not known beforehand are taken from the task's own solutions.
+FLOPs are the ledger's (``foray.model.flops``), with lengths that are not known beforehand taken from the task's own
+solutions, and every group of rollouts taken to carry a signal. Time is FLOPs over the rate at which this machine
+multiplies matrices, times the share of that rate which a phase reaches, plus a node's start.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
+from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.study.nodes import Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
 from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
+# Shares of the rate of plain matrix products that the phases of `tiny` reach on two x86 cores, one thread each. Larger
+# models reach more.
+EFFICIENCY = {"update": 0.55, "prefill": 0.5, "decode": 0.25, "reference": 0.5, "score": 0.55}
+START_SECONDS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "perplexity": 0.1, "shard": 1.0, "tokenizer": 1.0}
+
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs, bytes that stay on disk, bytes of memory at the peak."""
+    """FLOPs by phase, bytes that stay on disk, bytes of memory at the peak, seconds that are no FLOPs."""
 
-    flops: float = 0.0
+    work: Mapping[str, float] = field(default_factory=dict)
     disk: float = 0.0
     memory: float = _PROCESS_BYTES
+    start: float = 0.1
+
+    @property
+    def flops(self) -> float:
+        return sum(self.work.values())
+
+    def seconds(self, rate: float) -> float:
+        """On a machine whose matrix products make ``rate`` FLOPs a second."""
+        return self.start + sum(n / (rate * EFFICIENCY[phase]) for phase, n in self.work.items())
 
 
 def node_cost(node: Node, vocab_size: int) -> Cost:
     """The cost of running the node alone, with everything before it there."""
+    return replace(_node_cost(node, vocab_size), start=START_SECONDS.get(node.kind, 0.1))
+
+
+def _node_cost(node: Node, vocab_size: int) -> Cost:
     if isinstance(node, TrainNode):
         return _train_cost(node, _sized(node.model, vocab_size))
     if isinstance(node, PassKNode):
         return _passk_cost(node, _sized(node.checkpoint.model, vocab_size))
     if isinstance(node, PerplexityNode):
         model = _sized(node.checkpoint.model, vocab_size)
-        tokens = sum(s.max_tokens for s in node.shards)
-        return Cost(model.forward_flops(tokens, node.length / 2), 1e3, _PROCESS_BYTES + 4 * model.parameters)
+        windows = sum(s.max_tokens for s in node.shards) / node.length
+        work = windows * flops.forward(model, node.length, flops.pairs(0, node.length), node.length)
+        return Cost({"score": work}, 1e3, _PROCESS_BYTES + 4 * model.parameters)
     if isinstance(node, ProbesNode):
         model = _sized(node.checkpoint.model, vocab_size)
-        tokens = len(node.probes.names) * node.probes.questions * 4 * 40  # about four choices of some forty tokens
-        return Cost(model.forward_flops(tokens, 20), 2e4, _PROCESS_BYTES + 3e8)
+        questions = len(node.probes.names) * node.probes.questions
+        # About four choices of some ten tokens each behind a context of thirty.
+        work = questions * flops.forward(model, 70, flops.pairs(0, 30) + 4 * flops.pairs(30, 40), 40)
+        return Cost({"score": work}, 2e4, _PROCESS_BYTES + 3e8)
     if isinstance(node, ShardNode):
-        return Cost(0.0, 2.0 * node.max_tokens)
-    return Cost(0.0, 1e5)
+        return Cost(disk=2.0 * node.max_tokens)
+    return Cost(disk=1e5)
+
+
+def machine_rate(model: ModelConfig, vocab_size: int, threads: int = 1) -> float:
+    """FLOPs a second of this machine's matrix products at the model's shapes, measured in about a second."""
+    import torch
+
+    model, rows = _sized(model, vocab_size), 1024
+    shapes = {(model.width, model.width), (model.width, model.mlp_width), (model.width, model.vocab_size)}
+    pairs = [(torch.randn(rows, a), torch.randn(a, b)) for a, b in shapes]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        seconds = []
+        for _ in range(9):
+            begun = time.perf_counter()
+            for x, w in pairs:
+                x @ w
+            seconds.append(time.perf_counter() - begun)
+    finally:
+        torch.set_num_threads(before)
+    return 2.0 * rows * sum(a * b for a, b in shapes) / sorted(seconds)[len(seconds) // 2]
+
+
+def wall_seconds(nodes: Sequence[Node], seconds: Mapping[str, float], jobs: int) -> float:
+    """How long ``jobs`` workers take for nodes of the given seconds (by key), each behind its parents.
+
+    At least the sum shared out evenly, at least the longest path; the plan takes the larger.
+    """
+    path: dict[str, float] = {}
+    for node in nodes:  # parents come before children
+        path[node.key] = seconds[node.key] + max((path.get(p.key, 0.0) for p in node.parents()), default=0.0)
+    return max(sum(seconds[n.key] for n in nodes) / jobs, max(path.values(), default=0.0))
 
 
 def _sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
@@ -53,39 +110,48 @@ def _sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
 
 def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
     steps = node.step - (node.after.step if node.after is not None else 0)
-    flops = sum(_update_flops(stream, model) for _, stream in node.stage.streams) * steps
+    work: dict[str, float] = {}
+    for _, stream in node.stage.streams:
+        for phase, n in _update_work(stream, model).items():
+            work[phase] = work.get(phase, 0.0) + n * steps
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
     activations = (
         MICROBATCH_TOKENS * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size) * 4.0
     )
     memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
-    return Cost(flops, kept, memory)
+    return Cost(work, kept, memory)
 
 
-def _update_flops(stream: Stream, model: ModelConfig) -> float:
+def _update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
     source = stream.source
+    both = 1 + flops.BACKWARD
     if isinstance(source, Corpus):
-        return 3 * model.forward_flops(source.tokens_per_step, source.length / 2)
+        row = flops.forward(model, source.length, flops.pairs(0, source.length), source.length)
+        return {"update": both * source.batch_size * row}
     if isinstance(source, Demonstrations):
         prompt, target = lengths(source.task, 0)
-        return 3 * model.forward_flops(round(source.batch_size * (prompt + target)), (prompt + target) / 2)
+        row = flops.forward(model, prompt + target, flops.pairs(0, prompt + target), target)
+        return {"update": both * source.batch_size * row}
     if isinstance(source, Rollouts):
         prompt, target = lengths(source.task, 0)
-        rows = source.prompts * source.group_size / source.updates_per_draw
-        decode = model.forward_flops(round(rows * target), prompt + target / 2)
-        prompts = source.prompts / source.updates_per_draw * prompt  # each is processed once for its group
-        train = 3 * model.forward_flops(round(prompts + rows * target), prompt + target / 2)
-        return decode + train
-    return 0.0
+        groups, size = source.prompts / source.updates_per_draw, source.group_size
+        prefill, decode = flops.sampling(model, [round(prompt)], [[round(target)] * size], 0)
+        rows = flops.forward(model, target, flops.pairs(prompt, prompt + target), target)
+        update = flops.forward(model, prompt, flops.pairs(0, prompt), 0) + size * rows
+        return {"prefill": groups * prefill, "decode": groups * decode, "update": both * groups * update}
+    return {}
 
 
 def _passk_cost(node: PassKNode, model: ModelConfig) -> Cost:
     prompt, target = lengths(node.task, node.shots)
-    rows = node.problems * node.samples
-    flops = model.forward_flops(round(rows * target), prompt + target / 2)
+    shared = prompt - lengths(node.task, 0)[0]
+    groups = [[round(target)] * node.samples] * node.problems
+    prefill, decode = flops.sampling(model, [round(prompt)] * node.problems, groups, round(shared))
     kv = 2 * 4.0 * model.layers * model.width * 512 * node.max_new_tokens
-    return Cost(flops, rows * (4 * target + 90), _PROCESS_BYTES + 4 * model.parameters + 2 * kv)
+    rows = node.problems * node.samples
+    memory = _PROCESS_BYTES + 4 * model.parameters + 2 * kv
+    return Cost({"prefill": prefill, "decode": decode}, rows * (4 * target + 90), memory)
 
 
 def lengths(task: Task, shots: int) -> tuple[float, float]:

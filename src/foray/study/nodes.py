@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foray.core.files import sealed, verify, write_atomic
+from foray.core.files import read_jsonl, sealed, verify, write_atomic
+from foray.core.health import sampling_flags, training_flags
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
 from foray.core.task import Split, Task, few_shot_examples
@@ -66,6 +67,10 @@ class Node:
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         raise NotImplementedError
+
+    def flags(self, folder: Path) -> list[str]:
+        """What looks wrong in the finished node's folder, a line each."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,9 @@ class TrainNode(Node):
 
         run_training(self, folder, store, report)
 
+    def flags(self, folder: Path) -> list[str]:
+        return training_flags(read_jsonl(folder / "metrics.jsonl"))
+
 
 @dataclass(frozen=True)
 class PassKNode(Node):
@@ -203,6 +211,10 @@ class PassKNode(Node):
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
             temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, report=report,
         )  # fmt: skip
+
+    def flags(self, folder: Path) -> list[str]:
+        rows = read_jsonl(folder / "problems.jsonl")
+        return sampling_flags(sum(r["samples"] for r in rows), sum(r["truncated"] for r in rows))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,13 +44,15 @@ class Show:
             bar.share = max(0.0, done - start) / max(1e-9, total - start)
         self._update()
 
-    def end(self, node: Node) -> None:
+    def end(self, node: Node, flags: Sequence[str] = ()) -> None:
+        """``flags``: what looks wrong in the result, a line each."""
         bar = self.active.pop(node.key)
         self.bars.remove_task(bar.task)
         self.finished += 1
         self.done_cost += self.cost[node.key]
         line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for text in (line, *(f"    ! {flag}" for flag in flags)):
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._update()
 
     @contextmanager

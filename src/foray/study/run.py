@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from foray.study.progress import Show, shown
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
 
+_NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
 _DEATHS = 2  # of workers that one node may cost before the run gives up
 
 
@@ -48,8 +50,10 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Pa
 def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
     """Runs one node whose parents are done, and seals its folder."""
     folder = store.open(node.kind, node.key, node.spec)
+    begun = time.monotonic()
     node.run(folder, store, report)
-    seal(folder, label=node.label())
+    write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
+    seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
     return folder
 
 
@@ -104,7 +108,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _run_missing(
     missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int, threads: dict[str, int]
 ) -> None:
-    cost = {n.key: max(node_cost(n, vocab_size).flops, 1e8) for n in missing}
+    cost = {n.key: node_cost(n, vocab_size).seconds(_NOMINAL_RATE) for n in missing}
     waiting = _by_urgency(missing, cost)
     deaths: Counter[str] = Counter()
     with _workers(missing, store, jobs, threads) as workers, shown(console, cost) as show:
@@ -138,7 +142,7 @@ def _run_missing(
                 elif kind == "interrupted":
                     raise KeyboardInterrupt
                 else:
-                    show.end(node)
+                    show.end(node, read_json(node.folder(store) / "health.json"))
                     finished.add(node.key)
                     worker.node = None
 

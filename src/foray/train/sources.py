@@ -144,6 +144,8 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
             assert c.policy_version == version, f"rollouts of version {c.policy_version} at update {version}"
             if not np.isfinite(c.logprobs).all():
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
+    if source.validation and number % source.validate_every == 0:
+        metrics |= _validate(source, run)
     objective = stream.objective
     kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
@@ -157,6 +159,20 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         if kl > 0:
             batch = replace(batch, reference=reference)
     return batch, metrics
+
+
+def _validate(source: Rollouts, run: Run) -> dict[str, float]:
+    """Score of greedy answers to validation problems, where the task has any."""
+    task = source.task
+    problems = run.cached((source, "validation"), lambda: list(task.problems("validation", source.validation)))
+    if not problems:
+        return {}
+    prompts = [run.tokenizer.encode_prompt(task.prompt(p.question)) for p in problems]
+    sampling = Sampling(0.0, source.max_new_tokens, task.stop)
+    answers = [group[0] for group in run.engine.generate(prompts, 1, sampling, [0] * len(prompts))]
+    correct = [c.stop_reason != "length" and task.verify(p, c.text).score > 0 for p, c in zip(problems, answers)]
+    work = sampling_flops(run.model.config, prompts, [[len(c.tokens)] for c in answers])
+    return {"validation": sum(correct) / len(correct), "flops/validation": sum(work.values())}
 
 
 def grade(
