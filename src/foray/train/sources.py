@@ -89,8 +89,9 @@ def _(source: Rollouts, stream: Stream, step: int, run: Run) -> Drawn:
     if part == 0:
         run.replay[stream.name] = _rollout_draw(source, stream, number, step, run)
     batch, metrics = run.replay[stream.name]
-    if part:  # the draw's costs are logged with its first update
-        metrics = {k: 0.0 if k in ("tokens", "samples") or k.startswith("flops/") else v for k, v in metrics.items()}
+    if part:  # what the draw cost is logged once, with its first update
+        once = ("tokens", "samples", "validation")
+        metrics = {k: v for k, v in metrics.items() if k not in once and not k.startswith("flops/")}
     return _slice(batch, part, source), metrics
 
 
