@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import resource
 import select
 import shutil
 import signal
@@ -551,6 +552,39 @@ def test_a_damaged_rolling_checkpoint_is_passed_over(
     assert weights(store)[target.folder(store).name] == weights(finished[0])[target.folder(store).name]
 
 
+def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
+    finished: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files larger than a limit cannot be written from step 3 on, as if the disk were full then."""
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    store, target = Store(tmp_path), ends(brief())[1536, "base", 0]
+    for parent in target.parents():
+        if not parent.done(store):
+            for node in _before(parent, store):
+                run_node(node, store)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+
+        def fill(**values: Any) -> None:
+            if values["done"] == 3:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+        with pytest.raises(OSError, match=r"checkpoint of step 3 cannot be saved.*that of step 2 is intact"):
+            run_node(target, store, fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    starts: list[int] = []
+    run_node(target, store, lambda **v: starts.append(v["start"]))
+    assert set(starts) == {2}
+    assert weights(store)[target.folder(store).name] == weights(finished[0])[target.folder(store).name]
+
+
+def _before(node: Node, store: Store) -> list[Node]:
+    """The node and what it needs, in order, where not done."""
+    needed = [n for parent in node.parents() for n in _before(parent, store)]
+    return [*dict.fromkeys(needed), *([] if node.done(store) else [node])]
+
+
 def brief() -> Study:
     return study(recipes=("sft", "rl"), pretrain=pretrained_to(1536))
 
@@ -614,10 +648,14 @@ def test_workers_end_with_their_driver(tmp_path: Path) -> None:
             pass
 
 
-def test_an_interrupted_run_stops_at_once_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_at_once_and_says_so(tmp_path: Path, how: signal.Signals) -> None:
     with stuck_in("pretrain", 2, tmp_path) as (driver, _):
-        os.killpg(driver.pid, signal.SIGINT)  # what Ctrl-C does
-        driver.join(60)
+        if how == signal.SIGINT:
+            os.killpg(driver.pid, how)  # what Ctrl-C does
+        else:
+            os.kill(driver.pid, how)
+        driver.join(5)
         assert driver.exitcode == 130
         with Store(tmp_path / "store").lock():
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from foray import commands
 
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         commands.COMMANDS[args.command](args)
     except (ValueError, OSError) as e:
@@ -85,4 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("foray: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM is Ctrl-C from a machine."""
+    raise KeyboardInterrupt

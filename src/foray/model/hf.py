@@ -70,7 +70,15 @@ def save_model(model: Transformer, folder: Path, end_id: int) -> None:
     generation = {"bos_token_id": end_id, "eos_token_id": end_id, "do_sample": True}
     (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
     tensors = {name: p.detach().cpu().contiguous() for name, p in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file. Raises OSError where it cannot be written, as on a full disk."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as e:  # the library's own kind, which also stands for errors of the file system
+        raise OSError(f"{path} cannot be written ({e})") from None
 
 
 def load_model(folder: Path) -> Transformer:

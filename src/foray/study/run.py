@@ -206,14 +206,12 @@ def _workers(nodes: list[Node], store: Store, jobs: int, threads: dict[str, int]
     for _ in range(jobs):
         workers.append(_Process(nodes, store, threads))
         workers[-1].start(workers)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield workers
     finally:
         for w in workers:
             w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
             w.process.join()
-        signal.signal(signal.SIGTERM, before)
 
 
 def _threads(nodes: Iterable[Node], jobs: int) -> dict[str, int]:
@@ -236,10 +234,6 @@ def _die_with_driver() -> None:
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _work(

@@ -62,9 +62,12 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
                 saved_at = time.monotonic()
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)
-    save_checkpoint(folder, model, tokenizer)
-    if node.step < stage.steps:
-        save_state(folder, run, moments, node.step)
+    try:
+        save_checkpoint(folder, model, tokenizer)
+        if node.step < stage.steps:
+            save_state(folder, run, moments, node.step)
+    except OSError as e:
+        raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
     resume.clear()
 
 

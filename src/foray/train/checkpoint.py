@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from foray.core.batch import Batch
 from foray.core.files import SEAL, read_json, replace_folder, seal, sealed, verify, write_atomic
@@ -35,12 +35,12 @@ def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -
     """Writes ``folder/state``."""
     target = replace_folder(folder / "state")
     for name, m in moments.items():
-        save_file(m.tensors(), target / f"moments-{name}.safetensors")
+        hf.save_tensors(m.tensors(), target / f"moments-{name}.safetensors")
     replay = {}
     for name, (batch, metrics) in run.replay.items():
         values = {f.name: getattr(batch, f.name) for f in fields(Batch)}
         tensors = {k: v.contiguous() for k, v in values.items() if torch.is_tensor(v)}
-        save_file(tensors, target / f"replay-{name}.safetensors")
+        hf.save_tensors(tensors, target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
     write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}) + "\n")
 
@@ -68,12 +68,25 @@ class Resume:
         self.slots = (node / "resume-a", node / "resume-b")
 
     def save(self, run: Run, moments: dict[str, Moments], step: int) -> None:
+        """Raises OSError where the disk is full; the slot that was the newer one is then as it was."""
         newest = self.newest()
         target = self.slots[1] if newest == self.slots[0] else self.slots[0]
-        replace_folder(target)
-        save_checkpoint(target, run.model, run.tokenizer)
-        save_state(target, run, moments, step)
-        seal(target, step=step)
+        try:
+            replace_folder(target)
+            save_checkpoint(target, run.model, run.tokenizer)
+            save_state(target, run, moments, step)
+            seal(target, step=step)
+        except OSError as e:
+            shutil.rmtree(target, ignore_errors=True)
+            raise OSError(f"the checkpoint of step {step} cannot be saved: {e}; {self.what_is_kept()}") from None
+
+    def what_is_kept(self) -> str:
+        """For a user whose disk is full."""
+        newest = self.newest()
+        if newest is None:
+            return "free some space and run again"
+        step = read_json(newest / SEAL)["step"]
+        return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
         """The slot with the most updates that is whole; a slot cut short by a kill is passed over."""

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.stage import AdamW, Stage
+from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
 from foray.train.scoring import backward
 from foray.train.sources import Run, draw
@@ -157,7 +157,7 @@ def _check_finite(
     where = ""
     if crash_folder is not None:
         tensors = {k: v.contiguous() for k, v in batch.__dict__.items() if isinstance(v, Tensor)}
-        save_file(tensors, crash_folder / "stopped_batch.safetensors")
+        save_tensors(tensors, crash_folder / "stopped_batch.safetensors")
         where = f"; the batch is in {crash_folder / 'stopped_batch.safetensors'}"
     raise TrainingStopped(
         f"stage {stage.name}, step {step}: the {' and the '.join(bad)} of stream {stream!r} is not finite; the weights "
