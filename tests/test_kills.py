@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -48,32 +49,42 @@ def results(store: Path) -> dict[str, str]:
     return {str(f.relative_to(store)): digest(f) for f in files}
 
 
+def killed_in(phase: str, store: Path, rng: random.Random) -> bool:
+    """Runs the study and kills it in the phase; False where it ended before, for a phase that had no work left."""
+    run = start(store)
+    try:
+        while phase != "start" and not (reporting(store) if phase == "report" else phase in at_work(store)):
+            if run.poll() is not None:
+                assert run.returncode == 0
+                return False
+            time.sleep(0.002)
+        time.sleep(rng.random() * (1.5 if phase == "start" else 0.2))
+        return run.poll() is None
+    finally:
+        if rng.random() < 0.5:
+            run.kill()  # the driver alone: its workers die with it
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+        run.communicate(timeout=60)
+
+
 @pytest.mark.slow
 def test_killed_at_thirty_moments_the_smoke_study_ends_the_same(tmp_path: Path) -> None:
-    undisturbed, store = tmp_path / "undisturbed", tmp_path / "killed"
-    whole = start(undisturbed)
-    said, _ = whole.communicate(timeout=600)
-    assert whole.returncode == 0, said.decode()
-    rng = random.Random(0)
-    assert len(PHASES) == 30
-    for phase in PHASES:
+    def finish(store: Path) -> dict[str, str]:
         run = start(store)
-        try:
-            begun = time.monotonic()
-            while phase != "start" and not (reporting(store) if phase == "report" else phase in at_work(store)):
-                assert run.poll() is None, f"{phase} never came: {run.stdout.read().decode()[-2000:]}"  # type: ignore[union-attr]
-                assert time.monotonic() - begun < 120
-                time.sleep(0.002)
-            time.sleep(rng.random() * (3.0 if phase == "start" else 0.4))
-            assert run.poll() is None, f"the run ended before it was killed in {phase}"
-        finally:
-            if rng.random() < 0.5:
-                run.kill()  # the driver alone: its workers die with it
-            else:
-                os.killpg(run.pid, signal.SIGKILL)
-            run.communicate(timeout=60)
-    last = start(store)
-    said, _ = last.communicate(timeout=600)
-    assert last.returncode == 0, said.decode()
-    assert results(store) == results(undisturbed)
-    assert len(results(store)) > 10
+        said, _ = run.communicate(timeout=600)
+        assert run.returncode == 0, said.decode()
+        return results(store)
+
+    expected = finish(tmp_path / "undisturbed")
+    assert len(expected) > 10
+    rng, stores, kills = random.Random(0), [tmp_path / "killed"], 0
+    for phase in PHASES:
+        while not killed_in(phase, stores[-1], rng):
+            assert results(stores[-1]) == expected
+            stores.append(tmp_path / f"killed {len(stores)}")  # it had got to its end: once more from nothing
+            assert len(stores) < 10
+        kills += 1
+    assert kills == 30
+    assert finish(stores[-1]) == expected
