@@ -1,5 +1,6 @@
-"""How often the report's intervals hold the truth, by simulation: ``python tests/simulate_coverage.py`` prints the tables
-of docs/statistics.md (about two minutes on one core).
+"""How often the report's intervals hold the truth, by simulation.
+
+``python tests/simulate_coverage.py`` prints the tables of docs/statistics.md (a minute on one core).
 
 A data set is P problems drawn from a population of solving probabilities, N samples of each. The truth is the
 population's pass@k. For pairs, two models share the problems' difficulty. Shapes: P problems, D data sets, S seeds.
@@ -26,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 class Population(NamedTuple):
-    """Logits of solving probability: mean of each of two models, sd of the shared and of each model's own difficulty."""
+    """Logits of solving probability: each model's mean, sd of difficulty that models share and of each one's own."""
 
     a: float
     b: float

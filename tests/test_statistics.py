@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from simulate_coverage import POPULATIONS, problem_rows, seed_rows
 
 from foray.report import stats
 from foray.report.stats import Interval
+from simulate_coverage import POPULATIONS, problem_rows, seed_rows
 
 
 @pytest.mark.parametrize("name", ["low", "high", "equal models"])

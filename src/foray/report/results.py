@@ -240,7 +240,7 @@ class Results:
 def _paired(
     runs: Mapping[tuple[int, int], _T], partners: Mapping[tuple[int, int], _T]
 ) -> dict[int, list[tuple[_T, _T]]]:
-    """Pairs by (tokens, seed). Seeds may share one reference (the base has no post-training seed): the lowest serves."""
+    """Pairs by (tokens, seed). Seeds may share one reference, as all do the base: then its lowest seed serves."""
     found: dict[int, list[tuple[_T, _T]]] = {}
     for (tokens, seed), run in sorted(runs.items(), key=lambda item: item[0]):
         seeds = sorted(s for t, s in partners if t == tokens)

@@ -83,11 +83,13 @@ def mean_intervals(values: Floats) -> list[Interval]:
     if problems == 0:
         raise ValueError("an interval needs at least one problem")
     mean, error, pivots = _studentised(values)
-    low, high = np.quantile(pivots, [TAIL, 1.0 - TAIL], axis=0)  # (K,) each
+    quantiles = np.quantile(pivots, [TAIL, 1.0 - TAIL], axis=0)  # (2, K)
     widest = [wilson(min(max(float(m), 0.0), 1.0), problems) for m in mean]
     return [
-        outer if _yes_or_no(column) else _within(Interval(m, m - h * e, m - l * e, problems), outer)
-        for column, m, e, l, h, outer in zip(values.T, mean.tolist(), error, low, high, widest)
+        outer if _yes_or_no(column) else _within(Interval(m, m - upper * e, m - lower * e, problems), outer)
+        for column, m, e, lower, upper, outer in zip(
+            values.T, mean.tolist(), error.tolist(), *quantiles.tolist(), widest
+        )
     ]
 
 
@@ -159,7 +161,7 @@ def wilson(value: float, n: int) -> Interval:
 
 
 def bonett_price(gained: float, lost: float, n: int) -> Interval:
-    """The difference of two shares of the same ``n`` yes-or-no answers, of which ``gained`` turned to yes, ``lost`` to no.
+    """The difference of two shares of the same ``n`` yes-or-no answers: ``gained`` turned to yes, ``lost`` to no.
 
     Bonett and Price (2012), adjusted Wald: one answer more of each kind. Never of zero width.
     """
@@ -240,7 +242,7 @@ def student(t: float, degrees: int) -> float:
 
 
 def holm(p_values: Sequence[float], level: float = 2 * TAIL) -> list[bool]:
-    """Which of several hypotheses are rejected with at most ``level`` chance of a single false rejection (Holm 1979)."""
+    """Which of several hypotheses are rejected, with at most ``level`` chance of any false rejection (Holm 1979)."""
     rejected = [False] * len(p_values)
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         if p_values[i] > level / (len(p_values) - rank):
