@@ -95,7 +95,10 @@ def test_k_is_32_or_else_the_largest(tmp_path: Path) -> None:
     study = Study(tmp_path)
     for recipe, place in (("base", 8), ("rl", 0)):
         rows = [
-            {"id": str(i), "tags": [], "samples": 12, "correct": {"strict": i % 5}, "formatted": 9, "truncated": 0, "tokens": 1}
+            {
+                "id": str(i), "tags": [], "samples": 12, "correct": {"strict": i % 5},
+                "formatted": 9, "truncated": 0, "tokens": 1,
+            }
             for i in range(30)
         ]  # fmt: skip
         study.add("passk", {"problems.jsonl": rows}, recipe=recipe, tokens=10, stage_step=place, task="t", shots=place)
