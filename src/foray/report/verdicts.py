@@ -53,6 +53,12 @@ def _down(interval: Interval) -> bool:
     return interval.hi < 0.0
 
 
+def top_k(results: Results, task: str) -> int:
+    """The K of pass@K: 32, or the largest that every final evaluation of the task has samples for."""
+    graded = [g for e in results.evaluations if e.entry.final and e.entry.task == task for g in e.graded.values()]
+    return min([TOP, *(int(g.samples.min()) for g in graded)])
+
+
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
@@ -118,8 +124,10 @@ def _transition(
 ) -> Transition:  # fmt: skip
     runs = [stats.paired(a.graded[extraction], b.graded[extraction]) for a, b in pairs]
     most = min(int(g.samples.min()) for run in runs for g in run)
-    ks = sorted({k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {most})
-    k = TOP if TOP in ks else ks[-1] if most < TOP else max(i for i in ks if i <= TOP)
+    ks = sorted(
+        {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(TOP, most), most}
+    )
+    k = min(TOP, most)
     each = [
         stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
         for after, before in runs
