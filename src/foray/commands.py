@@ -50,13 +50,17 @@ def _print_claims(folder: Path, console: Console) -> None:
     """The claims table of a report, in short. A claim's number is the comparison that decided, in points."""
     if not (folder / "claims.csv").exists():
         return  # a report of an earlier version, whose numbers are the same
-    table = Table("", "claim", "answer", Column("points", justify="right"), "decided by", box=None, pad_edge=False)
+    from foray.report.claims import CLAIMS
+
+    names = {claim.name: claim.short for claim in CLAIMS}
+    narrow = Column("answer", no_wrap=True), Column("points", justify="right", no_wrap=True)
+    table = Table("", "claim", *narrow, "decided by", box=None, pad_edge=False)
     with open(folder / "claims.csv", encoding="utf-8", newline="") as f:
         for row in csv.DictReader(f):
             value, lo, hi = (100 * float(row[name] or "nan") for name in ("value", "lo", "hi"))
             number = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]" if row["value"] else ""
             # Names of tasks and recipes are any text, not markup.
-            words = (row[name] for name in ("claim", "statement", "answer"))
+            words = (row["claim"], names[row["claim"]], row["answer"])
             table.add_row(*words, escape(number), escape(row["effect"] or row["note"]))
     console.print(table, highlight=False)
 

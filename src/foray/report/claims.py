@@ -28,6 +28,7 @@ HARD = ("hard", "math")  # a task whose name holds one of these is a hard one
 
 class Claim(NamedTuple):
     name: str
+    short: str
     statement: str
     paper: str
     rule: Callable[[Results], Finding]
@@ -60,8 +61,8 @@ def c2(results: Results) -> Finding:
     end = last(needs)
     found, ratio = every(end, results), end[0].tokens / results.model_parameters
     if found.answer == "contradicted" and ratio < FROM:
-        note = f"{found.note}; the last M_t ({ratio:.2g} tokens/parameter) comes before the claim's {FROM:g}"
-        return found._replace(answer="cannot tell", note=note)
+        effect = f"{found.effect} (the last M_t; the claim speaks of {FROM:g} and later)"
+        return found._replace(answer="cannot tell", effect=effect)
     return found
 
 
@@ -99,7 +100,7 @@ def c4(results: Results) -> Finding:
                     f"{small:,} parameters on {rich} − {large:,} on {plain or 'the main mix'}, {label(recipe)}, pass@1"
                 )
                 return every([Need(what, a.entry.tokens, Difference(difference, 1))], results)
-    raise Absent("needs two models that differ in size and mix on a hard task (entries with `mix`, `model_parameters`)")
+    raise Absent("needs a hard task and entries with `mix` and `model_parameters`")
 
 
 def c5(results: Results) -> Finding:
@@ -176,7 +177,7 @@ def c9(results: Results) -> Finding:
                 what = f"RL seed {a} − seed {b}, pass@1"
                 needs.append(Need(what, tokens, Difference(found, 1), sign, beyond=MARGIN, against=MARGIN))
     if not needs:
-        raise Absent(f"needs 3 seeds of RL, equal in reward, from an M_t of at most {FROM:g} tokens per parameter")
+        raise Absent(f"needs 3 seeds of RL, equal in reward, at {FROM:g} tokens/parameter or fewer")
     return some(needs, results)
 
 
@@ -192,7 +193,7 @@ def c10(results: Results) -> Finding:
         if x.recipe == "rl" and x.rollouts and x.examples and not x.mix and x.model_parameters is None:
             points.setdefault(x.rollouts, {})[x.examples] = e
     if len(points) < 2:
-        raise Absent("needs RL with two numbers of rollouts a prompt (entries with `rollouts` and `examples`)")
+        raise Absent("needs entries with `rollouts` and `examples`, of two numbers of rollouts")
     m, n = min(points), max(points)
     few, many = points[m], points[n]
     examples = sorted(set(few) & set(many))
@@ -227,7 +228,7 @@ def _hard(results: Results) -> str:
     for task in results.tasks:
         if any(word in task.lower() for word in HARD):
             return task
-    raise Absent("needs a hard task, with “hard” or “math” in its name")
+    raise Absent("needs a task with “hard” or “math” in its name")
 
 
 def _reward(run: TrainingRun) -> float:
@@ -243,30 +244,40 @@ def _rows() -> tuple[Claim, ...]:
     n5, n64 = "rl_hard_n5", "rl_hard_n64"
     return (
         Claim("C1", "RL works from a very early M_t",
+              "RL works from a very early M_t",
               f"pass@1 base / RL: {p('pass@1', 'base', 'rl', at=2)} at 2B, "
               f"{p('pass@1', 'base', 'rl', at=4)} at 4B", c1),
-        Claim("C2", "From some M_t on, RL beats SFT and equals SFT→RL on pass@1",
+        Claim("C2", "Later, RL beats SFT and equals SFT→RL",
+              "From some M_t on, RL beats SFT and equals SFT→RL on pass@1",
               f"pass@1 RL / SFT / SFT→RL: {p('pass@1', 'rl', 'sft', 'sft_rl', at=10)} at 10B, "
               f"{p('pass@1', 'rl', 'sft', 'sft_rl', at=44)} at 44B", c2),
-        Claim("C3", "On harder problems RL helps but does not reach SFT→RL",
+        Claim("C3", "Harder problems: RL helps, short of SFT→RL",
+              "On harder problems RL helps but does not reach SFT→RL",
               f"MATH pass@1 base / RL / SFT→RL: {p('pass@1', 'base', 'rl', 'sft_rl', at=44, task='math')} at 44B", c3),
-        Claim("C4", "There, the pre-training mix counts more than model size",
+        Claim("C4", "There, data mix counts more than size",
+              "There, the pre-training mix counts more than model size",
               "a 1B model on 60B math-heavy tokens is ahead of a 4B model (figure not digitised)", c4),
-        Claim("C5", "With many solutions: SFT-Gold leads RL on pass@8 and pass@K, SFT-Gold→RL leads on pass@1",
+        Claim("C5", "SFT-Gold leads pass@8, pass@K; then RL, pass@1",
+              "With many solutions: SFT-Gold leads RL on pass@8 and pass@K, SFT-Gold→RL leads on pass@1",
               f"SFT-Gold / SFT-Gold→RL / RL at 44B: pass@1 {p('pass@1', *gold, at=44)}, "
               f"pass@8 {p('pass@8', *gold, at=44)}, pass@32 {p('pass@32', *gold, at=44)}", c5),
-        Claim("C6", "RL on the base expands; RL after SFT sharpens",
+        Claim("C6", "RL expands the base, sharpens after SFT",
+              "RL on the base expands; RL after SFT sharpens",
               f"pass@32 at 44B: base → RL {p('pass@32', 'base', 'rl', at=44)}, "
               f"SFT → SFT→RL {p('pass@32', 'sft', 'sft_rl', at=44)}", c6),
         Claim("C7", "SFT costs general abilities, RL does not",
+              "SFT costs general abilities, RL does not",
               f"six-task average base / SFT / RL: {p('acc', 'base', 'sft', 'rl', at=44, task=general)} at 44B", c7),
-        Claim("C8", "Parallel averaging: best pass@K of the one-solution recipes, lower pass@1 than RL, abilities kept",
+        Claim("C8", "Parallel: best pass@K, abilities kept",
+              "Parallel averaging: best pass@K of the one-solution recipes, lower pass@1 than RL, abilities kept",
               f"parallel / RL / SFT / SFT→RL at 44B: pass@32 {p('pass@32', *four, at=44)}, "
               f"pass@1 {p('pass@1', *four, at=44)}; "
               f"five-task average base / parallel {p('acc', 'base', 'parallel', at=44, task=five)}", c8),
-        Claim("C9", "Early RL is brittle: seeds of equal reward differ in test accuracy",
+        Claim("C9", "Early RL: seeds of equal reward differ",
+              "Early RL is brittle: seeds of equal reward differ in test accuracy",
               f"pass@1 of two seeds at 4B: {p('pass@1', 'rl_seed_favorable', 'rl_seed_unfavorable', at=4)}", c9),
-        Claim("C10", "More rollouts a prompt: more learned per example, less per rollout, the same end",
+        Claim("C10", "More rollouts: more learned per example",
+              "More rollouts a prompt: more learned per example, less per rollout, the same end",
               f"Hard, n=64 / n=5: {paper('pass@1', n64, 38400, x_name='examples')} / "
               f"{paper('pass@1', n5, 38400, x_name='examples')} after 38k examples, "
               f"{paper('pass@1', n64, 327680, x_name='rollouts')} / {paper('pass@1', n5, 320000, x_name='rollouts')} "

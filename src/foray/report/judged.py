@@ -37,21 +37,24 @@ def _dim(text: str) -> str:
     return f'<p class="dim">{escape(text)}</p>'
 
 
+def _files(*stems: str) -> str:
+    return '<p class="dim">' + " · ".join(f'<a href="{s}.csv">{s}.csv</a>' for s in stems) + "</p>"
+
+
 def _claims(results: Results, answers: pd.DataFrame) -> str:
     rows = []
     for row in records(answers):
         effect = "–" if pd.isna(row.value) else points(row)
         why = Markup(f'{cell(row.effect)}<span class="range">{cell(row.note)}</span>') if row.effect else row.note
-        rows.append((row.claim, row.statement, _badge(row.answer, _ANSWERS), why, row.paper, effect))
+        rows.append((row.claim, row.statement, _badge(row.answer, _ANSWERS), effect, why, row.paper))
     text = (
-        "Each answer follows from a fixed rule (docs/claims.md). Beside it stands the comparison that decided, in points "
-        "with its 95% interval: the weakest of those a claim needs, or the one against it, or the first for which it "
-        "holds. A claim about every M_t needs each to hold; a search for some M_t is corrected by Holm's method. The "
-        "paper's numbers are percent, of a 1B model on GSM8K and MATH: compare directions, not sizes."
+        "Each answer follows from a fixed rule (docs/claims.md). Beside it stands the comparison that decided, in "
+        "points with its 95% interval: the weakest of those a claim needs, or the one against it, or the first for "
+        "which it holds. A claim about every M_t needs each to hold; a search for some M_t is corrected by Holm's "
+        "method. The paper's numbers are percent, of a 1B model on GSM8K and MATH: compare directions, not sizes."
     )
-    headers = ["", "claim", "answer", "decided by", "in the paper", "points"]
-    shown = table(headers, rows, text_columns=5)
-    return f'<div class="note">{escape(scope(results))}</div>{_dim(text)}{shown}{_dim("Table: claims.csv.")}'
+    shown = table(["", "claim", "answer", "points", "decided by", "in the paper"], rows, text_columns=6)
+    return f'<div class="note">{escape(scope(results))}</div>{_dim(text)}{shown}{_files("claims")}'
 
 
 def _transitions(results: Results, transitions: Sequence[Transition]) -> str:
@@ -85,7 +88,7 @@ def _transitions(results: Results, transitions: Sequence[Transition]) -> str:
         heading = f"<h3>{escape(task)}</h3>" if len(results.tasks) > 1 else ""
         parts.append(heading + table([*headers, "detectable", "seeds"], rows, text_columns=3, rules=True))
         parts.append(_curves(results, found))
-    return "\n".join(parts) + _dim("Tables: transitions.csv, transition_curves.csv.")
+    return "\n".join(parts) + _files("transitions", "transition_curves")
 
 
 def _curves(results: Results, found: Sequence[Transition]) -> str:
