@@ -108,8 +108,8 @@ def c5(results: Results) -> Finding:
 
     Contradicted if any is below 0 (Holm over all).
     """
-    task = results.main_task
-    needs = [n for k in sorted({8, top_k(results, task)}) for n in compare(results, "sft_gold", "rl", k, task)]
+    task, top = results.main_task, top_k(results, results.main_task)
+    needs = [n for k in sorted({min(8, top), top}) for n in compare(results, "sft_gold", "rl", k, task)]
     for other in ("rl", "sft_gold"):
         needs += compare(results, "sft_gold_rl", other, 1, task)
     return every(needs, results)
