@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from foray.report import Results, claims, read_results
+from foray.report import Results, claims, read_results, write_report
 from foray.report.claims import CLAIMS, judge
 from foray.report.evidence import Need, every, paper, some
 from foray.report.results import Difference
@@ -150,6 +151,24 @@ def test_mix_against_size_and_rollout_budgets(tmp_path: Path) -> None:
     assert len(results.variants) == 8 and set(results.table["tokens"]) == {8 * PARAMETERS, 12 * PARAMETERS}
 
 
+def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    text = write_report(build(tmp_path, seeds=3).write(), tmp_path / "report").read_text()
+    order = [text.index(f'id="{name}"') for name in ("claims", "transitions", "seeds", "results")]
+    assert order == sorted(order)
+    assert "3 post-training seeds" in text and "one post-training seed" not in text
+    results = read_results(tmp_path / "manifest.json")
+    values = [
+        100 * e.graded["strict"].pass_at(1).mean()
+        for (tokens, _), e in sorted(results.finals("rl", "world_easy").items())
+        if tokens == TOKENS[-1]
+    ]
+    assert ", ".join(f"{v:.1f}" for v in values) in text
+    assert f"{np.std(values, ddof=1):.1f}" in text
+    for name in ("claims.csv", "transitions.csv", "transition_curves.csv"):
+        assert f'href="{name}"' in text and (tmp_path / "report" / name).exists()
+
+
 def test_the_papers_numbers_are_those_of_its_figures() -> None:
     """As in the table of numbers to compare with, read from the June figures."""
     assert [paper("pass@1", r, 44) for r in ("base", "sft", "sft_rl", "rl", "parallel")] == [
@@ -166,4 +185,3 @@ def test_the_rules_are_documented() -> None:
     for claim in CLAIMS:
         assert f"**{claim.name}**" in text and claim.statement in text
         assert claim.rule.__doc__
-    assert len(TOKENS) == 4

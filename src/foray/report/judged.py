@@ -68,7 +68,8 @@ def _transitions(results: Results, transitions: Sequence[Transition]) -> str:
         f"one or both down, neither up, surely not by more than {margin}. Lenient: both models graded by their last "
         "number where the asked-for form is missing, so that learning the form alone does not count. Solved and lost: "
         "problems that only the later, or only the earlier, model solves in K samples. Detectable: the true difference "
-        "(in pass@1, in pass@K) that this evaluation would have found four times in five."
+        "(in pass@1, in pass@K) that this evaluation would have found four times in five. Each verdict is at 95% by "
+        "itself: of forty, one or two will be wrong by chance."
     )
     parts = [_dim(text)]
     for task in results.tasks:
