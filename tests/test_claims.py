@@ -114,6 +114,13 @@ def test_claims_are_contradicted_where_the_opposite_is_measured(tmp_path: Path) 
     assert found["C1"] == found["C2"] == found["C5"] == found["C6"] == "contradicted"
 
 
+def test_the_last_m_t_is_one_that_has_every_part(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.9)})
+    for recipe, chance in (("rl", 0.9), ("sft", 0.3)):  # a later M_t, whose SFT→RL is still to come
+        add(made, 0.6, chance, tokens=30 * PARAMETERS, recipe=recipe, stage_step=9, task="t", shots=0)
+    assert answers(made)["C2"] == "contradicted"
+
+
 def test_hard_tasks_are_known_by_name(tmp_path: Path) -> None:
     skills = {"base": (0.3, 0.1), "rl": (0.4, 0.3), "sft_rl": (0.5, 0.5)}
     assert answers(study(tmp_path / "a", skills, "my_hard"))["C3"] == "shown"

@@ -56,9 +56,8 @@ def c2(results: Results) -> Finding:
     the two differences is below its bound, and the last M_t is at 10 tokens per parameter or later.
     """
     task = results.main_task
-    needs = compare(results, "rl", "sft", 1, task)
-    needs += compare(results, "rl", "sft_rl", 1, task, beyond=-MARGIN, against=-MARGIN)
-    end = last(needs)
+    level = compare(results, "rl", "sft_rl", 1, task, beyond=-MARGIN, against=-MARGIN)
+    end = last(compare(results, "rl", "sft", 1, task), level)
     found, ratio = every(end, results), end[0].tokens / results.model_parameters
     if found.answer == "contradicted" and ratio < FROM:
         effect = f"{found.effect} (the last M_t; the claim speaks of {FROM:g} and later)"
@@ -72,8 +71,7 @@ def c3(results: Results) -> Finding:
     Contradicted if one is below 0. A hard task has "hard" or "math" in its name.
     """
     task = _hard(results)
-    needs = compare(results, "rl", "base", 1, task) + compare(results, "sft_rl", "rl", 1, task)
-    return every(last(needs), results)
+    return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)
 
 
 def c4(results: Results) -> Finding:
@@ -318,14 +316,16 @@ def scope(results: Results) -> str:
         if e.entry.final and e.entry.recipe != "base":
             runs.setdefault((e.entry.recipe, e.entry.tokens, e.entry.task), set()).add(e.entry.seed)
     fewest, most = (f((len(s) for s in runs.values()), default=0) for f in (min, max))
+    missing = len(results.missing)
+    partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
     pretrained = f"{max(1, len(base))} pre-training run{'s'[: len(base) > 1]}"
     if most <= 1:
         return (
             f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
-            "other seeds or pre-trainings: a recipe trained again may differ by more."
+            f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
         )
     seeds = f"{fewest} to {most}" if fewest < most else str(most)
     return (
         f"Scope: {pretrained}, {seeds} post-training seeds. Intervals of means over seeds speak of other problems of "
-        "the same kind and of other post-training seeds, not of other pre-trainings."
+        f"the same kind and of other post-training seeds, not of other pre-trainings.{partial}"
     )

@@ -118,10 +118,12 @@ def compare_general(
     return [Need(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]
 
 
-def last(needs: Sequence[Need]) -> list[Need]:
-    """Those at the last M_t."""
-    end = max(n.tokens for n in needs)
-    return [n for n in needs if n.tokens == end]
+def last(*parts: Sequence[Need]) -> list[Need]:
+    """The comparisons of every part at the last M_t that all parts have. Raises Absent where there is none."""
+    common = set.intersection(*({n.tokens for n in part} for part in parts))
+    if not common:
+        raise Absent("needs one M_t that has all of " + ", ".join(part[0].what for part in parts))
+    return [n for part in parts for n in part if n.tokens == max(common)]
 
 
 @lru_cache(maxsize=1)
