@@ -175,7 +175,9 @@ def test_a_study_file_runs_and_is_listed(
     more = worked(capsys, "plan", str(mini), "--store", store, "--set", "seeds=0,1")
     assert ", 6 to run" in more
     table = (tmp_path / "out" / "report" / "results.csv").read_bytes()
-    assert "index.html" in worked(capsys, "report", str(mini), "--store", store)
+    printed = worked(capsys, "report", str(mini), "--store", store)
+    assert "index.html" in printed.splitlines()[-1] and "not run" in printed
+    assert all(f"C{i}" in printed for i in range(1, 11))
     assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
 
 

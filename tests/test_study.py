@@ -23,6 +23,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import recompute
 from conftest import Sums, figures
 from foray.cli import main
 from foray.core.files import SEAL, read_jsonl
@@ -159,6 +160,13 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     assert {r["shots"] for r in rows if r["recipe"] == "base" and r["metric"] == "pass@1"} == {"2"}
     assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"sums", "other"}
     assert "0 done" in printed and "report" not in printed
+
+
+def test_the_report_can_be_recomputed_from_the_raw_results(
+    finished: tuple[Store, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recompute.main([str(finished[0].root)]) == 0
+    assert "agree" in capsys.readouterr().out
 
 
 def test_every_node_says_what_it_is_and_where_it_came_from(finished: tuple[Store, str, str]) -> None:

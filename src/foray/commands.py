@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
 from foray.core.passk import pass_at_k
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     study, store = _open(args)
     console = Console()
     index = run_study(study, store, console, args.jobs or default_jobs())
+    _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
 
@@ -43,7 +46,28 @@ def run(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     study, store = _open(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    print(report_study(study, store))
+    index = report_study(study, store)
+    _print_claims(index.parent, Console())
+    print(index)
+
+
+def _print_claims(folder: Path, console: Console) -> None:
+    """The claims table of a report, in short. A claim's number is the comparison that decided, in points."""
+    if not (folder / "claims.csv").exists():
+        return  # a report of an earlier version, whose numbers are the same
+    from foray.report.claims import CLAIMS
+
+    names = {claim.name: claim.short for claim in CLAIMS}
+    narrow = Column("answer", no_wrap=True), Column("points", justify="right", no_wrap=True)
+    table = Table("", "claim", *narrow, "decided by", box=None, pad_edge=False)
+    with open(folder / "claims.csv", encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f):
+            value, lo, hi = (100 * float(row[name] or "nan") for name in ("value", "lo", "hi"))
+            number = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]" if row["value"] else ""
+            # Names of tasks and recipes are any text, not markup.
+            words = (row["claim"], names[row["claim"]], row["answer"])
+            table.add_row(*words, escape(number), escape(row["effect"] or row["note"]))
+    console.print(table, highlight=False)
 
 
 def plan(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The report of a study: ``results.csv``, figures with the numbers each was drawn from, and one HTML page.
+"""The report of a study: what it says of the claims, all numbers as CSV, figures, and one HTML page.
 
 Reads the store's results and ``foray.core`` only. An unfinished study can be reported; what is missing is said.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 
 from foray.core.files import write_atomic
-from foray.report import style
+from foray.report import claims, judged, style, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
 from foray.report.results import NotDrawable, Results
@@ -20,7 +20,9 @@ __all__ = ["NotDrawable", "Results", "read_results", "write_report"]
 
 
 def write_report(manifest: Path, out: Path) -> Path:
-    """Writes ``index.html``, ``results.csv`` and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
+    """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
+
+    The CSV files: ``results``, ``claims``, ``transitions`` and ``transition_curves``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -29,8 +31,12 @@ def write_report(manifest: Path, out: Path) -> Path:
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
+    transitions, answers = verdicts.transitions(results), claims.table(results)
+    write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
+    write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
+    write_atomic(out / "claims.csv", csv_text(answers))
     shown = [_draw(figure, results, folder) for figure in discover()]
-    write_atomic(out / "index.html", page(results, shown))
+    write_atomic(out / "index.html", page(results, shown, judged.sections(results, answers, transitions)))
     return out / "index.html"
 
 

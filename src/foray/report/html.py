@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import islice
 from typing import Any, NamedTuple
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from foray.report import stats
-from foray.report.results import AVERAGE, LABELS, Evaluation, Results, recipe_rank, records
+from foray.report.markup import in_tokens, label, percent, table
+from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
 PROBLEMS_SHOWN = 2
 SAMPLES_SHOWN = 2
@@ -38,6 +39,11 @@ td { border-bottom: 1px solid #eee; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td .range { display: block; color: #777; font-size: .8em; }
 tr.rule td { border-top: 2px solid #bbb; }
+.answer { display: inline-block; padding: 0 .5rem; border-radius: .6rem; white-space: nowrap; background: #eee; }
+.for { background: #d3efe4; }
+.against { background: #fbdcc8; }
+details { margin: .4rem 0; }
+summary { cursor: pointer; color: #0b62a4; }
 figure { margin: .5rem 0 1rem; }
 figure img { max-width: 100%; height: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f7f8; border: 1px solid #e4e4e4;
@@ -45,10 +51,6 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f7f8; borde
 .right { border-left: 4px solid #009e73; }
 .wrong { border-left: 4px solid #d55e00; }
 """
-
-
-class Markup(str):
-    """Text that is HTML already; everything else is escaped on its way into the page."""
 
 
 class Shown(NamedTuple):
@@ -60,9 +62,9 @@ class Shown(NamedTuple):
     absent: bool
 
 
-def page(results: Results, figures: Sequence[Shown]) -> str:
-    """The whole page, with links relative to its own folder."""
-    sections = [("results", "Results", _main_tables(results))]
+def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The whole page, with links relative to its own folder; ``judged``: sections (name, heading, HTML) put first."""
+    sections = [*judged, ("results", "Results", _main_tables(results))]
     sections += [(f.name, f.title, _figure(f)) for f in figures if not f.absent]
     sections += [
         ("training", "RL training", _training(results)),
@@ -86,48 +88,9 @@ def page(results: Results, figures: Sequence[Shown]) -> str:
     )
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, rules: bool = False) -> Markup:
-    """A table; the first ``text_columns`` are text. With ``rules``, a line wherever the first cell changes."""
-    kind = [' class="number"' if i >= text_columns else "" for i in range(len(headers))]
-    head = "".join(f"<th{k}>{_html(h)}</th>" for k, h in zip(kind, headers))
-    lines, before = [], None
-    for row in rows:
-        rule = ' class="rule"' if rules and before not in (None, row[0]) else ""
-        lines.append(f"<tr{rule}>" + "".join(f"<td{k}>{_html(c)}</td>" for k, c in zip(kind, row)) + "</tr>")
-        before = row[0]
-    return Markup(
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody></table></div>"
-    )
-
-
-def _html(cell: Any) -> str:
-    return cell if isinstance(cell, Markup) else escape(str(cell))
-
-
-def _percent(row: Any, interval: bool = True) -> Markup | str:
-    """``52.1`` with its interval below it, or a dash where nothing was measured."""
-    if row is None:
-        return "–"
-    bounds = f'<span class="range">{100 * row.lo:.1f} to {100 * row.hi:.1f}</span>' if interval else ""
-    return Markup(f"{100 * row.value:.1f}{bounds}")
-
-
-def _tokens(tokens: int) -> str:
-    return (
-        f"{tokens / 1e9:.3g}B" if tokens >= 1e9 else f"{tokens / 1e6:.3g}M" if tokens >= 1e5 else f"{tokens / 1e3:.3g}k"
-    )
-
-
-def _label(recipe: str, shots: Any = None) -> str:
-    known = shots is not None and not pd.isna(shots)
-    return LABELS.get(recipe, recipe) + (f" ({shots}-shot)" if known and (recipe == "base" or shots > 0) else "")
-
-
 def _summary(results: Results) -> str:
-    table = results.table
-    checkpoints, seeds = table["tokens"].nunique(), table["seed"].nunique()
+    measured = results.table
+    checkpoints, seeds = measured["tokens"].nunique(), measured["seed"].nunique()
     return (
         f'<p class="dim">{results.model_parameters:,} parameters; {checkpoints} checkpoints M_t; '
         f"{seeds} seed{'s'[: seeds != 1]}; "
@@ -158,9 +121,11 @@ def _main_table(results: Results, task: str) -> str:
         first = next((found[m] for m in metrics if m in found), None)
         if first is not None:
             problems.add(int(first.n))
-            cells = [_percent(found.get(f"pass@{k}")) for k in results.ks] + [_percent(found.get("average"))]
-            cells += [_percent(found.get(m), interval=False) for m in metrics[-2:]]
-            rows.append((f"{_tokens(tokens)} ({ratio:.2g})", _label(recipe, first.shots), *cells, first.n, first.seeds))
+            cells = [percent(found.get(f"pass@{k}")) for k in results.ks] + [percent(found.get("average"))]
+            cells += [percent(found.get(m), interval=False) for m in metrics[-2:]]
+            rows.append(
+                (f"{in_tokens(tokens)} ({ratio:.2g})", label(recipe, first.shots), *cells, first.n, first.seeds)
+            )
     headers = ["tokens (per parameter)", "recipe", *(f"pass@{k}" for k in results.ks), "general average"]
     samples = sorted(
         {int(e.graded[results.extraction].samples.min()) for e in results.evaluations if e.entry.task == task}
@@ -169,8 +134,8 @@ def _main_table(results: Results, task: str) -> str:
         f"Percent on {task}, {results.extraction} extraction, from {' or '.join(map(str, samples))} samples a problem. "
         "n counts problems; the general average is the plain mean of the probes."
     )
-    table = _table([*headers, "formatted", "truncated", "n", "seeds"], rows, text_columns=2, rules=True)
-    return f'<p class="dim">{escape(text)}</p>{table}'
+    shown = table([*headers, "formatted", "truncated", "n", "seeds"], rows, text_columns=2, rules=True)
+    return f'<p class="dim">{escape(text)}</p>{shown}'
 
 
 def _figure(figure: Shown) -> str:
@@ -189,7 +154,7 @@ def _training(results: Results) -> str:
         reward = stats.trend(log["rl/reward"].dropna().to_numpy(float))
         ends = [_ends(log[c]) if c in log else "–" for c in ("rl/format", "rl/entropy", "rl/truncated", "rl/signal")]
         change = f"{reward.last - reward.first:+.3f}"
-        place = (_label(entry.recipe), _tokens(entry.tokens), reward.verdict)
+        place = (label(entry.recipe), in_tokens(entry.tokens), reward.verdict)
         rows.append((*place, f"{reward.first:.3f}", f"{reward.last:.3f}", change, *ends, len(log), entry.seed))
     if not rows:
         return ""
@@ -199,7 +164,7 @@ def _training(results: Results) -> str:
         "t-interval with steps taken as independent. The other columns: first five → last five steps; "
         "signal is the share of groups whose rewards differ."
     )
-    return f'<p class="dim">{text}</p>{_table([*headers, "steps", "seed"], rows, text_columns=3, rules=True)}'
+    return f'<p class="dim">{text}</p>{table([*headers, "steps", "seed"], rows, text_columns=3, rules=True)}'
 
 
 def _ends(column: pd.Series[Any]) -> str:
@@ -216,8 +181,8 @@ def _perplexity(results: Results) -> str:
         text = f"{row.value:.2f}" if row.value < 1e4 else f"{row.value:.2g}"
         found.setdefault((row.recipe, row.tokens), {})[row.task] = text
     order = sorted(found, key=lambda place: (place[1], recipe_rank(place[0])))
-    rows = [(_tokens(t), _label(r), *(found[r, t].get(s, "–") for s in sources)) for r, t in order]
-    return '<p class="dim">Per token, by source.</p>' + _table(
+    rows = [(in_tokens(t), label(r), *(found[r, t].get(s, "–") for s in sources)) for r, t in order]
+    return '<p class="dim">Per token, by source.</p>' + table(
         ["tokens", "recipe", *sources], rows, text_columns=2, rules=True
     )
 
@@ -232,18 +197,18 @@ def _samples(results: Results) -> str:
         for (tokens, _), evaluation in sorted(results.finals(recipe, task).items(), reverse=True):
             rows = _completions(evaluation)
             if rows:
-                label = _label(recipe, evaluation.entry.shots)
+                name = label(recipe, evaluation.entry.shots)
                 at = [heading for heading, _ in kept.setdefault(tokens, [])]
-                if label not in at:
-                    kept[tokens].append((label, rows))
+                if name not in at:
+                    kept[tokens].append((name, rows))
     if not kept:
         return ""
     tokens = max(kept)
     parts = [
-        f'<p class="dim">{escape(task)}, M_t of {_tokens(tokens)} tokens; one right, one wrong where both exist.</p>'
+        f'<p class="dim">{escape(task)}, M_t of {in_tokens(tokens)} tokens; one right, one wrong where both exist.</p>'
     ]
-    for label, rows in kept[tokens]:
-        parts.append(f"<h3>{escape(label)}</h3>" + "".join(_problem(row) for row in rows))
+    for name, rows in kept[tokens]:
+        parts.append(f"<h3>{escape(name)}</h3>" + "".join(_problem(row) for row in rows))
     return "\n".join(parts)
 
 
@@ -282,9 +247,9 @@ def _absent(results: Results, figures: Sequence[Shown]) -> str:
     parts = []
     absent = [(f.title, f.caption) for f in figures if f.absent]
     if absent:
-        parts.append(_table(["figure", "why it is not drawn"], absent, text_columns=2))
+        parts.append(table(["figure", "why it is not drawn"], absent, text_columns=2))
     if results.missing:
-        parts.append(_table(["measurement", "why it is missing"], results.missing, text_columns=2))
+        parts.append(table(["measurement", "why it is missing"], results.missing, text_columns=2))
     return "\n".join(parts)
 
 
@@ -293,4 +258,4 @@ def _provenance(results: Results) -> str:
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
         for key, value in results.provenance.items()
     ]
-    return _table(["what", "value"], rows, text_columns=2) if rows else ""
+    return table(["what", "value"], rows, text_columns=2) if rows else ""

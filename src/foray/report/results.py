@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ LABELS = {
     "parallel": "Parallel",
 }
 AVERAGE = "general_average"
+_T = TypeVar("_T")
 _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
 
@@ -34,7 +35,11 @@ class NotDrawable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the manifest: what was measured, and the folder that holds it."""
+    """One line of the manifest: what was measured, and the folder that holds it.
+
+    The last four are optional axes beside the main grid: another pre-training ``mix``, another model's
+    ``model_parameters``, another number of ``rollouts`` a prompt, with the ``examples`` (prompts) seen so far.
+    """
 
     kind: str
     folder: Path
@@ -46,6 +51,15 @@ class Entry:
     seed: int
     task: str
     shots: int | None
+    mix: str = ""
+    model_parameters: int | None = None
+    rollouts: int | None = None
+    examples: int | None = None
+
+    @property
+    def variant(self) -> bool:
+        """Off the main grid: read by the claims that ask for it (C4, C10), kept out of figures and tables."""
+        return bool(self.mix) or (self.model_parameters, self.rollouts, self.examples) != (None, None, None)
 
     @property
     def words(self) -> str:
@@ -69,6 +83,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Probes:
+    """The general-ability probes of one model: for each, the value of every document, in [0, 1]."""
+
+    entry: Entry
+    answers: Mapping[str, NDArray[np.float64]]
+
+
+class Difference(NamedTuple):
+    """A paired difference of two recipes at one M_t, and the number of training seeds averaged in it."""
+
+    interval: Interval
+    seeds: int
+
+
+@dataclass(frozen=True)
 class TrainingRun:
     """The log of one stage: a row a step, columns as in ``metrics.jsonl``."""
 
@@ -89,6 +118,8 @@ class Results:
     evaluations: tuple[Evaluation, ...]
     training: tuple[TrainingRun, ...]
     missing: tuple[tuple[str, str], ...]
+    probed: tuple[Probes, ...] = ()
+    variants: tuple[Evaluation, ...] = ()
 
     @property
     def tasks(self) -> list[str]:
@@ -166,27 +197,66 @@ class Results:
         columns += ["value", "lo", "hi", "n", "seeds", "chance"]
         return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
 
+    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, list[tuple[Evaluation, Evaluation]]]:
+        """The two recipes' final evaluations at each M_t that has both, one pair a seed of ``recipe``."""
+        return _paired(self.finals(recipe, task), self.finals(reference, task))
+
+    def differences(
+        self, recipe: str, reference: str, task: str, k: int, extraction: str | None = None
+    ) -> dict[int, Difference]:
+        """pass@k of ``recipe`` minus that of ``reference`` at each M_t, paired by problem, seeds averaged."""
+        rule = extraction or self.extraction
+        found = {}
+        for tokens, pairs in self.pairs(recipe, reference, task).items():
+            runs = [stats.paired_difference(a.graded[rule], b.graded[rule], k) for a, b in pairs]
+            found[tokens] = Difference(stats.over_seeds(runs, -1.0, 1.0), len(runs))
+        return found
+
+    def general_differences(self, recipe: str, reference: str) -> dict[int, Difference]:
+        """The same for the plain mean of the general probes, paired by document."""
+        ends = [
+            {(p.entry.tokens, p.entry.seed): p for p in self.probed if p.entry.final and p.entry.recipe == name}
+            for name in (recipe, reference)
+        ]
+        found = {}
+        for tokens, pairs in _paired(*ends).items():
+            runs = [_general_difference(a, b) for a, b in pairs if set(a.answers) & set(b.answers)]
+            if runs:
+                found[tokens] = Difference(stats.over_seeds(runs, -1.0, 1.0), len(runs))
+        return found
+
     def gains(self, recipe: str, reference: str, task: str, k: int) -> pd.DataFrame:
-        """Gain in pass@k of ``recipe`` over ``reference`` at each M_t, paired by problem, seeds averaged."""
-        partners = self.finals(reference, task)
-        by_tokens: dict[int, list[Interval]] = {}
-        shots: dict[int, int | None] = {}
-        for (tokens, seed), evaluation in sorted(self.finals(recipe, task).items()):
-            # A recipe's seeds may share one reference (the base has no post-training seed): then the lowest serves.
-            seeds = sorted(s for t, s in partners if t == tokens)
-            if seeds:
-                partner = partners[tokens, seed if seed in seeds else seeds[0]]
-                pair = (evaluation.graded[self.extraction], partner.graded[self.extraction])
-                shots[tokens] = partner.entry.shots
-                by_tokens.setdefault(tokens, []).append(stats.paired_difference(*pair, k))
+        """``differences`` as a frame, one row an M_t, with the reference's number of shots."""
+        pairs = self.pairs(recipe, reference, task)
         found = []
-        for tokens, runs in by_tokens.items():
-            mean = stats.over_seeds(runs, -1.0, 1.0)
-            ratio = tokens / self.model_parameters
-            found.append((tokens, ratio, recipe, reference, shots[tokens], f"pass@{k}", *mean, len(runs)))
+        for tokens, (mean, seeds) in self.differences(recipe, reference, task, k).items():
+            ratio, shots = tokens / self.model_parameters, pairs[tokens][-1][1].entry.shots
+            found.append((tokens, ratio, recipe, reference, shots, f"pass@{k}", *mean, seeds))
         columns = ["tokens", "tokens_per_parameter", "recipe", "reference", "reference_shots", "metric"]
         frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "seeds"])
         return frame.astype({"reference_shots": "Int64"})
+
+
+def _paired(
+    runs: Mapping[tuple[int, int], _T], partners: Mapping[tuple[int, int], _T]
+) -> dict[int, list[tuple[_T, _T]]]:
+    """Pairs by (tokens, seed). Seeds may share one reference, as all do the base: then its lowest seed serves."""
+    found: dict[int, list[tuple[_T, _T]]] = {}
+    for (tokens, seed), run in sorted(runs.items(), key=lambda item: item[0]):
+        seeds = sorted(s for t, s in partners if t == tokens)
+        if seeds:
+            found.setdefault(tokens, []).append((run, partners[tokens, seed if seed in seeds else seeds[0]]))
+    return found
+
+
+def _general_difference(a: Probes, b: Probes) -> Interval:
+    """Mean over probes of the paired differences; documents are paired by their place in the probe."""
+    parts = []
+    for name in sorted(set(a.answers) & set(b.answers)):
+        if len(a.answers[name]) != len(b.answers[name]):
+            raise ValueError(f"the probe {name} has other documents in {a.entry.words} than in {b.entry.words}")
+        parts.append(stats.difference_intervals((a.answers[name] - b.answers[name])[:, None])[0])
+    return stats.mean_of_independent(parts)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

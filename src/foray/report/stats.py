@@ -1,4 +1,4 @@
-"""Intervals for the report: bootstrap over problems, paired differences, several seeds. All at 95%, all seeded.
+"""Intervals and tests for the report. All at 95%, all seeded; every formula is in ``docs/statistics.md``.
 
 Shapes: P problems, K values measured on each, R bootstrap resamples.
 """
@@ -19,7 +19,10 @@ from foray.core.rng import key
 
 RESAMPLES = 2000
 TAIL = 0.025
-Z = 1.959963984540054
+Z = 1.959963984540054  # the normal distribution's 97.5% quantile
+Z_POWER = 0.8416212335729143  # and its 80% quantile
+MARGIN = 0.02  # differences smaller than two points count as none
+_LEAST_ERROR = 1e-3  # of the sample's standard error: the least that a resample's own may be
 # 97.5% quantiles of Student's t for 1 to 10 degrees of freedom; the series below is good to 1e-3 from there on.
 _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
@@ -57,36 +60,75 @@ def _resample_counts(problems: int) -> Floats:
     return np.bincount(flat, minlength=RESAMPLES * problems).reshape(RESAMPLES, problems).astype(np.float64)
 
 
-def bootstrap_means(values: Floats, low: float, high: float) -> list[Interval]:
-    """Percentile intervals for the mean over problems of each column. (P, K) -> K intervals
+def _studentised(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean and standard error of each column, and t* = (mean* - mean) / error* of its resamples. (K,), (K,), (R, K)"""
+    problems = values.shape[0]
+    mean, error = values.mean(axis=0), values.std(axis=0) / math.sqrt(max(1, problems - 1))
+    counts = _resample_counts(problems)
+    means = counts @ values / problems
+    variances = np.maximum(counts @ (values * values) / problems - means * means, 0.0)
+    # A resample of problems that all agree has no error of its own: it says that the bound lies far off.
+    errors = np.maximum(np.sqrt(variances / max(1, problems - 1)), _LEAST_ERROR * error)
+    return mean, error, np.divide(means - mean, errors, out=np.zeros_like(means), where=errors > 0)
 
-    ``low`` and ``high`` bound what one problem can give. A column in which all problems agree resamples to itself;
-    its interval comes from what P agreeing draws exclude instead: with u = 1 - 0.025^(1/P) (Clopper and Pearson's
-    bound for 0 of P), at most a share u of all problems is unlike them, and those may lie anywhere in [low, high].
-    Raises ValueError when there are no problems.
+
+def mean_intervals(values: Floats) -> list[Interval]:
+    """Intervals for the mean over problems of each column of values in [0, 1]. (P, K) -> K intervals
+
+    Bootstrap-t over problems, equal tails (Efron and Tibshirani 1993, 12.5), never wider than Wilson's interval of
+    yes-or-no answers with that mean, which vary most. Where all answers are yes or no, or all problems agree, it is
+    Wilson's. Never of zero width. Raises ValueError when there are no problems.
     """
     problems = values.shape[0]
     if problems == 0:
         raise ValueError("an interval needs at least one problem")
-    means = _resample_counts(problems) @ values / problems  # (R, K)
-    lows, highs = np.quantile(means, [TAIL, 1.0 - TAIL], axis=0)  # (K,) each
-    unlike = 1.0 - TAIL ** (1.0 / problems)
-    intervals = []
-    for column, value, lo, hi in zip(values.T, values.mean(axis=0), lows, highs):
-        if np.ptp(column) < 1e-12:
-            lo, hi = value + unlike * (low - value), value + unlike * (high - value)
-        # A lone lucky problem can be missing from the resampled tail; the interval still holds its own estimate.
-        intervals.append(Interval(float(value), float(min(lo, value)), float(max(hi, value)), problems))
-    return intervals
+    mean, error, pivots = _studentised(values)
+    quantiles = np.quantile(pivots, [TAIL, 1.0 - TAIL], axis=0)  # (2, K)
+    widest = [wilson(min(max(float(m), 0.0), 1.0), problems) for m in mean]
+    return [
+        outer if _yes_or_no(column) else _within(Interval(m, m - upper * e, m - lower * e, problems), outer)
+        for column, m, e, lower, upper, outer in zip(
+            values.T, mean.tolist(), error.tolist(), *quantiles.tolist(), widest
+        )
+    ]
+
+
+def difference_intervals(values: Floats) -> list[Interval]:
+    """Intervals for the mean of paired differences in [-1, 1], one a problem. (P, K) -> K intervals
+
+    Bootstrap-t over problems, symmetric (Hall 1988), never wider than Bonett and Price's interval of yes-or-no
+    answers with the same gains and losses, and equal to it where the answers are such or all problems agree. Never
+    of zero width. Raises ValueError when there are no problems.
+    """
+    problems = values.shape[0]
+    if problems == 0:
+        raise ValueError("an interval needs at least one problem")
+    mean, error, pivots = _studentised(values)
+    half = error * np.quantile(np.abs(pivots), 1.0 - 2 * TAIL, axis=0)  # (K,)
+    found = []
+    for column, m, h in zip(values.T, mean.tolist(), half.tolist()):
+        outer = bonett_price(float(column.clip(0, 1).sum()), float((-column).clip(0, 1).sum()), problems)
+        found.append(outer if _yes_or_no(column) else _within(Interval(m, m - h, m + h, problems), outer))
+    return found
+
+
+def _yes_or_no(column: Floats) -> bool:
+    return bool(np.isin(np.abs(column), (0.0, 1.0)).all() or np.ptp(column) < 1e-12)
+
+
+def _within(inner: Interval, outer: Interval) -> Interval:
+    """The part of an interval that lies in another; it always holds its own estimate."""
+    value = inner.value
+    return Interval(value, min(value, max(inner.lo, outer.lo)), max(value, min(inner.hi, outer.hi)), inner.n)
 
 
 def passk_intervals(graded: Graded, ks: Sequence[int]) -> list[Interval]:
     """pass@k with its interval for every k. Raises ValueError when a k exceeds a problem's samples."""
-    return bootstrap_means(np.stack([graded.pass_at(k) for k in ks], axis=1), 0.0, 1.0)
+    return mean_intervals(np.stack([graded.pass_at(k) for k in ks], axis=1))
 
 
-def paired_difference(a: Graded, b: Graded, k: int) -> Interval:
-    """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
+def paired(a: Graded, b: Graded) -> tuple[Graded, Graded]:
+    """Both evaluations on the problems that both have, in order of their ids.
 
     Raises ValueError when the two share no problem.
     """
@@ -94,9 +136,18 @@ def paired_difference(a: Graded, b: Graded, k: int) -> Interval:
     common = sorted((identity, i, place[identity]) for i, identity in enumerate(a.ids) if identity in place)
     if not common:
         raise ValueError("the two evaluations share no problem, so they cannot be compared in pairs")
+    ids = tuple(row[0] for row in common)
     rows_a, rows_b = (np.array([row[side] for row in common]) for side in (1, 2))
-    difference = a.pass_at(k)[rows_a] - b.pass_at(k)[rows_b]  # (P,)
-    return bootstrap_means(difference[:, None], -1.0, 1.0)[0]
+    return Graded(ids, a.correct[rows_a], a.samples[rows_a]), Graded(ids, b.correct[rows_b], b.samples[rows_b])
+
+
+def paired_difference(a: Graded, b: Graded, k: int) -> Interval:
+    """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
+
+    Raises ValueError when the two share no problem.
+    """
+    a, b = paired(a, b)
+    return difference_intervals((a.pass_at(k) - b.pass_at(k))[:, None])[0]
 
 
 def wilson(value: float, n: int) -> Interval:
@@ -107,6 +158,17 @@ def wilson(value: float, n: int) -> Interval:
     half = Z / (1 + Z * Z / n) * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
     # Rounding must not push the estimate outside its interval at 0 and 1.
     return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)), n)
+
+
+def bonett_price(gained: float, lost: float, n: int) -> Interval:
+    """The difference of two shares of the same ``n`` yes-or-no answers: ``gained`` turned to yes, ``lost`` to no.
+
+    Bonett and Price (2012), adjusted Wald: one answer more of each kind. Never of zero width.
+    """
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    value = (gained - lost) / n
+    return Interval(value, max(-1.0, min(up - down - half, value)), min(1.0, max(up - down + half, value)), n)
 
 
 def mean_of_independent(parts: Sequence[Interval]) -> Interval:
@@ -145,6 +207,48 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float) -> Interval:
     above = math.hypot(sum(r.hi - r.value for r in runs) / len(runs), spread)
     lo, hi = np.clip([value - below, value + above], low, high)  # keeps the NaN of runs without an interval
     return Interval(value, float(lo), float(hi), min(r.n for r in runs))
+
+
+def detectable(interval: Interval) -> float:
+    """The smallest true difference that an interval of this width excludes from zero four times in five."""
+    return (Z + Z_POWER) / Z * (interval.hi - interval.lo) / 2
+
+
+def p_value(interval: Interval, bound: float, seeds: int = 1) -> float:
+    """Two-sided p-value of "the true value is ``bound``", read off the interval, so that p < 0.05 where it excludes it.
+
+    The half-width towards the bound counts as that of Student's t with seeds - 1 degrees of freedom (one seed: normal).
+    """
+    quantile = t_quantile(seeds - 1) if seeds > 1 else Z
+    half = interval.value - interval.lo if interval.value > bound else interval.hi - interval.value
+    if half <= 0.0:
+        return 1.0
+    t = quantile * abs(interval.value - bound) / half
+    return 2.0 * (1.0 - student(t, seeds - 1)) if seeds > 1 else math.erfc(t / math.sqrt(2.0))
+
+
+def student(t: float, degrees: int) -> float:
+    """P(T <= t) of Student's t for whole degrees of freedom and t >= 0 (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan2(t, math.sqrt(degrees))
+    cosine2 = math.cos(angle) ** 2
+    term, total = 1.0, 0.0
+    for j in range(degrees // 2):
+        if j:
+            term *= cosine2 * (2 * j / (2 * j + 1) if degrees % 2 else (2 * j - 1) / (2 * j))
+        total += term
+    if degrees % 2 == 0:
+        return 0.5 + 0.5 * math.sin(angle) * total
+    return 0.5 + (angle + math.sin(angle) * math.cos(angle) * total) / math.pi
+
+
+def holm(p_values: Sequence[float], level: float = 2 * TAIL) -> list[bool]:
+    """Which of several hypotheses are rejected, with at most ``level`` chance of any false rejection (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[i] > level / (len(p_values) - rank):
+            break
+        rejected[i] = True
+    return rejected
 
 
 class Trend(NamedTuple):

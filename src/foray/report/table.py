@@ -15,7 +15,7 @@ import pandas as pd
 
 from foray.core.files import read_json, read_jsonl, sealed, verify
 from foray.report import stats
-from foray.report.results import AVERAGE, Entry, Evaluation, Results, TrainingRun, metric_rank, recipe_rank
+from foray.report.results import AVERAGE, Entry, Evaluation, Probes, Results, TrainingRun, metric_rank, recipe_rank
 from foray.report.stats import Graded, Interval
 
 COLUMNS = (
@@ -42,18 +42,22 @@ def read_results(manifest: Path) -> Results:
         raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
     chosen, missing = _distinct(entries)
     rows: list[Row] = []
-    evaluations, training = [], []
+    evaluations, training, probed, variants = [], [], [], []
     for entry in chosen:
         try:
             if sealed(entry.folder):
                 verify(entry.folder, "metrics" if entry.kind == "train" else "")
-            if entry.kind == "train":
+            if entry.variant:
+                if entry.kind == "passk":
+                    variants.append(_read_evaluation(entry))
+            elif entry.kind == "train":
                 training.append(_read_training(entry))
             elif entry.kind == "passk":
                 evaluations.append(_read_evaluation(entry))
                 rows += _passk_rows(study, evaluations[-1], ks)
             elif entry.kind == "probes":
                 rows += _probe_rows(study, entry)
+                probed.append(_read_probes(entry))
             elif entry.kind == "perplexity":
                 rows += _perplexity_rows(study, entry)
             else:
@@ -67,7 +71,7 @@ def read_results(manifest: Path) -> Results:
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
         study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows),
-        tuple(evaluations), tuple(training), tuple(missing),
+        tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
     )  # fmt: skip
 
 
@@ -76,7 +80,8 @@ def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, st
     chosen: dict[tuple[Any, ...], Entry] = {}
     clashes = []
     for e in entries:
-        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.seed, e.task, e.shots)
+        axes = (e.mix, e.model_parameters, e.rollouts, e.examples)
+        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.seed, e.task, e.shots, *axes)
         first = chosen.setdefault(place, e)
         if first.folder != e.folder:
             clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
@@ -86,7 +91,8 @@ def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, st
 
 
 def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
-    shots = e.get("shots")
+    numbers = {name: e.get(name) for name in ("shots", "model_parameters", "rollouts", "examples")}
+    known = {name: None if value is None else int(value) for name, value in numbers.items()}
     return Entry(
         kind=str(e["kind"]),
         folder=root / str(e["folder"]),
@@ -97,7 +103,8 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         final=bool(e["final"]),
         seed=int(e["seed"]),
         task=str(e.get("task", "")),
-        shots=None if shots is None else int(shots),
+        mix=str(e.get("mix", "")),
+        **known,
     )
 
 
@@ -139,7 +146,7 @@ def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[R
         curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
         for k, interval in zip(curve, stats.passk_intervals(graded, curve)):
             rows.append(_row(study, entry, entry.task, extraction, f"pass@{k}", interval))
-    intervals = stats.bootstrap_means(np.stack(list(evaluation.rates.values()), axis=1), 0.0, 1.0)
+    intervals = stats.mean_intervals(np.stack(list(evaluation.rates.values()), axis=1))
     for metric, interval in zip(evaluation.rates, intervals):
         rows.append(_row(study, entry, entry.task, "", metric, interval))
     return rows
@@ -156,6 +163,12 @@ def _probe_rows(study: str, entry: Entry) -> list[Row]:
         raise ValueError("probes.json holds no probe")
     average = stats.mean_of_independent(parts)
     return [*rows, _row(study, entry, AVERAGE, "", "acc", average, sum(chances) / len(chances))]
+
+
+def _read_probes(entry: Entry) -> Probes:
+    probes = read_json(entry.folder / "probes.json")
+    answers = {str(name): p["per_doc"] for name, p in sorted(probes.items()) if "per_doc" in p}
+    return Probes(entry, {name: np.array(values, dtype=np.float64) for name, values in answers.items()})
 
 
 def _perplexity_rows(study: str, entry: Entry) -> list[Row]:

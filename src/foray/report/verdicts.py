@@ -1,0 +1,174 @@
+"""What a transition from one model to another did to the distribution: expansion, sharpening, broadening, degradation.
+
+The verdict follows from the 95% intervals of two paired differences, that of pass@1 and that of pass@K.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from foray.report import stats
+from foray.report.results import LABELS, Evaluation, Results, recipe_rank
+from foray.report.stats import MARGIN, Interval
+
+Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
+
+TOP = 32  # the K of pass@K
+# Beside base -> every recipe: where a second stage or a second stream joins the first.
+PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
+
+
+def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
+    """The verdict from the intervals of Δpass@1 (``one``) and Δpass@K (``top``); the first rule that holds:
+
+    - no change: both intervals lie inside [-margin, margin];
+    - expansion: both lie above 0;
+    - sharpening: that of pass@1 lies above 0, that of pass@K does not and ends at or below the margin;
+    - broadening: that of pass@K lies above 0, that of pass@1 does not and ends at or below the margin;
+    - degradation: one or both lie below 0, and both end at or below the margin;
+    - cannot tell: all else.
+    """
+    up, down, bounded = ([test(i) for i in (one, top)] for test in (_up, _down, lambda i: i.hi <= margin))
+    if all(bounded) and all(i.lo >= -margin for i in (one, top)):
+        return "no change"
+    if all(up):
+        return "expansion"
+    if up[0] and bounded[1]:
+        return "sharpening"
+    if up[1] and bounded[0]:
+        return "broadening"
+    if any(down) and all(bounded) and not any(up):
+        return "degradation"
+    return "cannot tell"
+
+
+def _up(interval: Interval) -> bool:
+    return interval.lo > 0.0
+
+
+def _down(interval: Interval) -> bool:
+    return interval.hi < 0.0
+
+
+def top_k(results: Results, task: str) -> int:
+    """The K of pass@K: 32, or the largest that every final evaluation of the task has samples for."""
+    graded = [g for e in results.evaluations if e.entry.final and e.entry.task == task for g in e.graded.values()]
+    return min([TOP, *(int(g.samples.min()) for g in graded)])
+
+
+class Transition(NamedTuple):
+    """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
+
+    ``gained`` and ``lost`` count problems that only the target, or only the source, solves at K (pass@K of at least one
+    half), as means over seeds. ``curve`` has every k from 1 to the number of samples.
+    """
+
+    tokens: int
+    task: str
+    source: str
+    target: str
+    extraction: str
+    shots: tuple[int | None, int | None]
+    k: int
+    curve: dict[int, Interval]
+    gained: float
+    lost: float
+    seeds: int
+
+    @property
+    def one(self) -> Interval:
+        return self.curve[1]
+
+    @property
+    def top(self) -> Interval:
+        return self.curve[self.k]
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+
+    @property
+    def label(self) -> str:
+        graded = ", lenient" if self.extraction == "lenient" else ""
+        return f"{LABELS.get(self.source, self.source)} → {LABELS.get(self.target, self.target)}{graded}"
+
+
+def transitions(results: Results) -> list[Transition]:
+    """Every transition that was measured: base → each recipe, strict and lenient, and ``PAIRS``, at every M_t.
+
+    Lenient grading (of both) accepts the last number where the asked-for form is missing: an expansion that it does
+    not show is that of the format. Sorted by task, M_t, source and target.
+    """
+    rule, found = results.extraction, []
+    lenient = any("lenient" in e.graded for e in results.evaluations) and rule != "lenient"
+    for task in results.tasks:
+        trained = [r for r in results.recipes(task) if r != "base"]
+        asked = [("base", r, rule) for r in trained] + [("base", r, "lenient") for r in trained if lenient]
+        asked += [(a, b, rule) for a, b in PAIRS]
+        for source, target, extraction in asked:
+            for tokens, pairs in results.pairs(target, source, task).items():
+                found.append(_transition(results, tokens, task, source, target, extraction, pairs))
+    order = {task: i for i, task in enumerate(results.tasks)}
+    return sorted(
+        found,
+        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.extraction != rule),
+    )
+
+
+def _transition(
+    results: Results, tokens: int, task: str, source: str, target: str, extraction: str,
+    pairs: list[tuple[Evaluation, Evaluation]],
+) -> Transition:  # fmt: skip
+    runs = [stats.paired(a.graded[extraction], b.graded[extraction]) for a, b in pairs]
+    most = min(int(g.samples.min()) for run in runs for g in run)
+    ks = sorted(
+        {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(TOP, most), most}
+    )
+    k = min(TOP, most)
+    each = [
+        stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
+        for after, before in runs
+    ]
+    curve = {i: stats.over_seeds([e[place] for e in each], -1.0, 1.0) for place, i in enumerate(ks)}
+    solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
+    gained, lost = (float(np.mean([f(a, b).sum() for a, b in solved])) for f in (_only_first, _only_second))
+    shots = (pairs[0][1].entry.shots, pairs[0][0].entry.shots)
+    return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs))
+
+
+def _only_first(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a & ~b
+
+
+def _only_second(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return b & ~a
+
+
+def table(results: Results, found: list[Transition]) -> pd.DataFrame:
+    """``transitions.csv``: one row a transition. Shares, not percent; ``detectable`` as in ``stats.detectable``."""
+    rows = [
+        (
+            results.study, t.task, t.tokens, t.tokens / results.model_parameters, t.source, t.target, t.extraction,
+            *t.shots, t.k, *t.one[:3], *t.top[:3], t.verdict, t.gained, t.lost,
+            stats.detectable(t.one), stats.detectable(t.top), t.one.n, t.seeds,
+        )
+        for t in found
+    ]  # fmt: skip
+    columns = ["study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots"]
+    columns += ["k", "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved"]
+    columns += ["newly_lost", "detectable_pass1", "detectable_passk", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns).astype({"from_shots": "Int64", "to_shots": "Int64"})
+
+
+def curves(found: list[Transition]) -> pd.DataFrame:
+    """``transition_curves.csv``: the difference in pass@k of every transition at every k."""
+    rows = [
+        (t.task, t.tokens, t.source, t.target, t.extraction, k, *interval, t.seeds)
+        for t in found
+        for k, interval in t.curve.items()
+    ]
+    columns = ["task", "tokens", "from", "to", "extraction", "k", "value", "lo", "hi", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,294 @@
+"""Recomputes the numbers of a finished report from the raw results, by other code: ``python tests/recompute.py STORE``.
+
+Reads ``manifest.json``, every ``completions.jsonl``, ``probes.json`` and ``perplexity.json`` below STORE, and compares
+each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv`` to
+the six digits that they are written with. Exits 1 and names the first row that differs. Nothing of Foray is imported:
+the formulas are those of docs/statistics.md, written out plainly.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Z, Z80 = 1.959963984540054, 0.8416212335729143
+T975 = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622, 10: 2.2281}
+RESAMPLES, MARGIN = 2000, 0.02
+Triple = tuple[float, float, float]  # value, lo, hi
+
+
+class Differs(Exception):
+    """A row of the report that the raw results do not give."""
+
+
+def pass_at(correct: int, samples: int, k: int) -> float:
+    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+@cache
+def drawn(problems: int) -> Any:
+    """The problems of each resample, (R, P): the key is BLAKE2b of the words, its low 63 bits kept."""
+    words = f"report\x1fbootstrap\x1f{problems}".encode()
+    key = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little") >> 1
+    return np.random.Generator(np.random.Philox(key=key)).integers(0, problems, (RESAMPLES, problems))
+
+
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def pivots(values: list[float]) -> tuple[float, float, list[float]]:
+    """Mean, standard error, and (mean* - mean) / error* of every resample."""
+    n, v = len(values), np.array(values)
+    mean = sum(values) / n
+    error = math.sqrt(sum((x - mean) ** 2 for x in values) / (n - 1) / n)
+    again = v[drawn(n)]  # (R, P): the resampled data sets, one a row
+    errors = np.maximum(again.std(axis=1, ddof=1) / math.sqrt(n), 1e-3 * error)
+    return mean, error, ((again.mean(axis=1) - mean) / errors).tolist()
+
+
+def wilson(mean: float, n: int) -> Triple:
+    """Roots p of n (mean - p)² = Z² p (1 - p)."""
+    a, b, c = n + Z * Z, -(2 * n * mean + Z * Z), n * mean * mean
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return mean, max(0.0, min(mean, (-b - root) / (2 * a))), min(1.0, max(mean, (-b + root) / (2 * a)))
+
+
+def bonett_price(values: list[float]) -> Triple:
+    n, mean = len(values), sum(values) / len(values)
+    up = (sum(x for x in values if x > 0) + 1) / (n + 2)
+    down = (sum(-x for x in values if x < 0) + 1) / (n + 2)
+    half = Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return mean, max(-1.0, min(mean, up - down - half)), min(1.0, max(mean, up - down + half))
+
+
+def plain(values: list[float]) -> bool:
+    return all(abs(x) in (0.0, 1.0) for x in values) or max(values) - min(values) < 1e-12
+
+
+def mean_interval(values: list[float]) -> Triple:
+    mean = sum(values) / len(values)
+    outer = wilson(mean, len(values))
+    if plain(values):
+        return outer
+    mean, error, t = pivots(values)
+    lo, hi = mean - quantile(t, 0.975) * error, mean - quantile(t, 0.025) * error
+    return mean, min(mean, max(lo, outer[1])), max(mean, min(hi, outer[2]))
+
+
+def difference_interval(values: list[float]) -> Triple:
+    outer = bonett_price(values)
+    if plain(values):
+        return outer
+    mean, error, t = pivots(values)
+    half = quantile([abs(x) for x in t], 0.95) * error
+    return mean, min(mean, max(mean - half, outer[1])), max(mean, min(mean + half, outer[2]))
+
+
+def over_seeds(runs: list[Triple]) -> Triple:
+    if len(runs) == 1:
+        return runs[0]
+    n, mean = len(runs), sum(r[0] for r in runs) / len(runs)
+    spread = T975[n - 1] * math.sqrt(sum((r[0] - mean) ** 2 for r in runs) / (n - 1) / n)
+    below, above = sum(r[0] - r[1] for r in runs) / n, sum(r[2] - r[0] for r in runs) / n
+    return mean, max(-1.0, mean - math.hypot(below, spread)), min(1.0, mean + math.hypot(above, spread))
+
+
+def verdict(one: Triple, top: Triple) -> str:
+    (_, lo1, hi1), (_, lok, hik) = one, top
+    if max(hi1, hik) <= MARGIN and min(lo1, lok) >= -MARGIN:
+        return "no change"
+    if lo1 > 0 and lok > 0:
+        return "expansion"
+    if lo1 > 0 and hik <= MARGIN:
+        return "sharpening"
+    if lok > 0 and hi1 <= MARGIN:
+        return "broadening"
+    if lo1 <= 0 and lok <= 0 and max(hi1, hik) <= MARGIN and min(hi1, hik) < 0:
+        return "degradation"
+    return "cannot tell"
+
+
+class Raw:
+    """One evaluation: for each problem, its samples; from them the counts that everything else follows from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.problems: dict[str, dict[str, int]] = {}
+        with open(folder / "completions.jsonl", encoding="utf-8") as f:
+            for line in f:
+                row = json.loads(line)
+                samples = row["samples"]
+                self.problems[str(row["id"])] = {
+                    "samples": len(samples),
+                    "strict": sum(s["correct"] for s in samples),
+                    "lenient": sum(s["lenient"] for s in samples),
+                    "format_rate": sum(s["formatted"] for s in samples),
+                    "truncated_rate": sum(s["stop"] == "length" for s in samples),
+                }
+
+    def values(self, extraction: str, metric: str) -> list[float]:
+        rows = [self.problems[i] for i in sorted(self.problems)]
+        if metric.startswith("pass@"):
+            return [pass_at(r[extraction], r["samples"], int(metric[5:])) for r in rows]
+        return [r[metric] / r["samples"] for r in rows]
+
+
+class Store:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        axes = ("mix", "model_parameters", "rollouts", "examples")
+        self.entries = [e for e in self.manifest["entries"] if not any(e.get(a) for a in axes)]
+        self.raw = cache(lambda folder: Raw(root / folder))
+
+    def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:
+        return [e for e in self.entries if e["kind"] == kind and all(e.get(k) == v for k, v in where.items())]
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        with open(self.root / "report" / name, encoding="utf-8", newline="") as f:
+            return list(csv.DictReader(f))
+
+    def finals(self, row: dict[str, str], side: str) -> dict[int, dict[str, Any]]:
+        """The final evaluations of one side of a transition, by seed, with the shots of most weight for that recipe."""
+        found: dict[int, dict[str, Any]] = {}
+        for e in self.find("passk", tokens=int(row["tokens"]), recipe=row[side], task=row["task"], final=True):
+            if (self.root / e["folder"] / "completions.jsonl").exists():
+                held = found.get(e["seed"])
+                rank = e["shots"] if row[side] == "base" else -e["shots"]
+                if held is None or rank > (held["shots"] if row[side] == "base" else -held["shots"]):
+                    found[e["seed"]] = e
+        return found
+
+
+def same(text: str, number: float) -> bool:
+    if text == "":
+        return math.isnan(number)
+    return abs(float(text) - number) <= 1e-5 * abs(number) * 0.51 + 1e-11
+
+
+def check(place: str, row: dict[str, str], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        agrees = same(row[name], value) if isinstance(value, float) else row[name] == str(value)
+        if not agrees:
+            raise Differs(f"{place}: {name} is {row[name]}, recomputed {value}\n  {dict(row)}")
+
+
+def triple(names: tuple[str, str, str], numbers: Triple) -> dict[str, float]:
+    return {name: float(x) for name, x in zip(names, numbers)}
+
+
+def check_results(store: Store) -> int:
+    rows = store.rows("results.csv")
+    for line, row in enumerate(rows, 2):
+        where = {"tokens": int(row["tokens"]), "recipe": row["recipe"], "stage_step": int(row["stage_step"])}
+        where["seed"] = int(row["seed"])
+        if row["metric"] == "perplexity":
+            (entry,) = store.find("perplexity", **where)
+            found = json.loads((store.root / entry["folder"] / "perplexity.json").read_text())[row["task"]]
+            numbers, n = (math.exp(found["nats_per_token"]), math.nan, math.nan), found["tokens"]
+        elif row["metric"] == "acc":
+            (entry,) = store.find("probes", **where)
+            probes = json.loads((store.root / entry["folder"] / "probes.json").read_text())
+            numbers, n = probe(probes, row["task"])
+        else:
+            entries = store.find("passk", **where, task=row["task"], shots=int(row["shots"]))
+            if len({e["folder"] for e in entries}) != 1:
+                raise Differs(f"results.csv, line {line}: {len(entries)} entries of the manifest: {dict(row)}")
+            values = store.raw(entries[0]["folder"]).values(row["extraction"], row["metric"])
+            numbers, n = mean_interval(values), len(values)
+        check(f"results.csv, line {line}", row, {**triple(("value", "lo", "hi"), numbers), "n": n})
+    return len(rows)
+
+
+def probe(probes: dict[str, Any], task: str) -> tuple[Triple, int]:
+    each = {name: (wilson(sum(p["per_doc"]) / len(p["per_doc"]), len(p["per_doc"]))) for name, p in probes.items()}
+    if task in each:
+        return each[task], len(probes[task]["per_doc"])
+    mean = sum(t[0] for t in each.values()) / len(each)
+    below = math.sqrt(sum((t[0] - t[1]) ** 2 for t in each.values())) / len(each)
+    above = math.sqrt(sum((t[2] - t[0]) ** 2 for t in each.values())) / len(each)
+    return (mean, mean - below, mean + above), sum(len(p["per_doc"]) for p in probes.values())
+
+
+def pairs(store: Store, row: dict[str, str]) -> list[tuple[Raw, Raw]]:
+    """(after, before) of every seed; a seed that ``before`` lacks is compared with its lowest."""
+    after, before = store.finals(row, "to"), store.finals(row, "from")
+    return [
+        (store.raw(e["folder"]), store.raw((before.get(seed) or before[min(before)])["folder"]))
+        for seed, e in sorted(after.items())
+    ]
+
+
+def difference(runs: list[tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
+    return over_seeds([difference_interval(differences(a, b, extraction, k)) for a, b in runs])
+
+
+def differences(a: Raw, b: Raw, extraction: str, k: int) -> list[float]:
+    common = sorted(set(a.problems) & set(b.problems))
+    return [solves(a, i, extraction, k) - solves(b, i, extraction, k) for i in common]
+
+
+def solves(raw: Raw, identity: str, extraction: str, k: int) -> float:
+    row = raw.problems[identity]
+    return pass_at(row[extraction], row["samples"], k)
+
+
+def check_transitions(store: Store) -> int:
+    rows = store.rows("transitions.csv")
+    for line, row in enumerate(rows, 2):
+        runs, rule, k = pairs(store, row), row["extraction"], int(row["k"])
+        one, top = difference(runs, rule, 1), difference(runs, rule, k)
+        changes = [[(solves(a, i, rule, k) >= 0.5, solves(b, i, rule, k) >= 0.5) for i in b.problems if i in a.problems]
+                   for a, b in runs]  # fmt: skip
+        expected = {
+            **triple(("pass1", "pass1_lo", "pass1_hi"), one),
+            **triple(("passk", "passk_lo", "passk_hi"), top),
+            "verdict": verdict(one, top) if k > 1 else "cannot tell",
+            "newly_solved": sum(c.count((True, False)) for c in changes) / len(runs),
+            "newly_lost": sum(c.count((False, True)) for c in changes) / len(runs),
+            "detectable_pass1": (Z + Z80) / Z * (one[2] - one[1]) / 2,
+            "detectable_passk": (Z + Z80) / Z * (top[2] - top[1]) / 2,
+            "n": min(len(c) for c in changes),
+            "seeds": len(runs),
+        }
+        check(f"transitions.csv, line {line}", row, expected)
+    return len(rows)
+
+
+def check_curves(store: Store) -> int:
+    rows = store.rows("transition_curves.csv")
+    for line, row in enumerate(rows, 2):
+        runs = pairs(store, row)
+        numbers = difference(runs, row["extraction"], int(row["k"]))
+        check(f"transition_curves.csv, line {line}", row, triple(("value", "lo", "hi"), numbers))
+    return len(rows)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or not (Path(arguments[0]) / "manifest.json").exists():
+        print("usage: python tests/recompute.py STORE    (a folder with manifest.json and report/)", file=sys.stderr)
+        return 2
+    store = Store(Path(arguments[0]))
+    try:
+        counts = [check_results(store), check_transitions(store), check_curves(store)]
+    except Differs as e:
+        print(e, file=sys.stderr)
+        return 1
+    print("agree: {} rows of results.csv, {} of transitions.csv, {} of transition_curves.csv".format(*counts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

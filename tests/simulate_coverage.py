@@ -1,0 +1,155 @@
+"""How often the report's intervals hold the truth, by simulation.
+
+``python tests/simulate_coverage.py`` prints the tables of docs/statistics.md (a minute on one core).
+
+A data set is P problems drawn from a population of solving probabilities, N samples of each. The truth is the
+population's pass@k. For pairs, two models share the problems' difficulty. Shapes: P problems, D data sets, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foray.core.passk import pass_at_k
+from foray.report import stats
+from foray.report.stats import Interval
+
+SAMPLES = 32
+TRUTH = 1_000_000  # problems in the population that gives the truth
+KS = (1, 8, 32)
+SPARSE = 2.0  # expected problems' worth of successes (or failures, or differences) below which nothing is promised
+
+Floats = NDArray[np.float64]
+
+
+class Population(NamedTuple):
+    """Logits of solving probability: each model's mean, sd of difficulty that models share and of each one's own."""
+
+    a: float
+    b: float
+    shared: float
+    own: float
+    impossible: float = 0.0  # share of problems that the model never solves
+
+
+POPULATIONS = {
+    "very low": Population(-4.0, -4.0, 1.0, 0.3, impossible=0.7),
+    "low": Population(-4.2, -5.0, 1.5, 0.5),
+    "middle": Population(-1.0, -1.5, 2.0, 0.7),
+    "high": Population(2.2, 1.5, 1.5, 0.5),
+    "very high": Population(4.2, 4.0, 1.5, 0.5),
+    "equal models": Population(-2.0, -2.0, 2.0, 0.0),
+}
+
+
+def draw(p: Population, shape: tuple[int, ...], random: np.random.Generator) -> tuple[Floats, Floats]:
+    """Solving probabilities of both models for problems of the given shape."""
+    shared = p.shared * random.standard_normal(shape)
+
+    def model(mean: float) -> Floats:
+        chance = logistic(mean + shared + p.own * random.standard_normal(shape))
+        return np.where(random.random(shape) < p.impossible, 0.0, chance)
+
+    return model(p.a), model(p.b)
+
+
+def coverage(found: list[Interval], truth: float) -> tuple[float, float]:
+    """Share of intervals that hold the truth, and their mean width."""
+    return (
+        float(np.mean([i.lo <= truth <= i.hi for i in found])),
+        float(np.mean([i.hi - i.lo for i in found])),
+    )
+
+
+class Row(NamedTuple):
+    population: str
+    problems: int
+    kind: str  # "one" or "paired"
+    k: int
+    truth: float
+    sparse: bool
+    coverage: float
+    width: float
+
+
+def problem_rows(names: list[str], problems: tuple[int, ...], datasets: int, seed: int = 0) -> Iterator[Row]:
+    """Coverage of the interval of one pass@k and of a paired difference, at every k."""
+    for name in names:
+        random = np.random.default_rng([seed, list(POPULATIONS).index(name)])
+        true_a, true_b = draw(POPULATIONS[name], (TRUTH,), random)
+        for count in problems:
+            chances = draw(POPULATIONS[name], (count, datasets), random)
+            a, b = (random.binomial(SAMPLES, c) for c in chances)
+            for k in KS:
+                whole_a, whole_b = 1 - (1 - true_a) ** k, 1 - (1 - true_b) ** k
+                value_a, value_b = pass_at_k(a, SAMPLES, k), pass_at_k(b, SAMPLES, k)  # (P, D)
+                truth = float(whole_a.mean())
+                sparse = count * min(truth, 1 - truth) < SPARSE
+                yield Row(name, count, "one", k, truth, sparse, *coverage(stats.mean_intervals(value_a), truth))
+                truth = float((whole_a - whole_b).mean())
+                sparse = count * float(np.abs(value_a - value_b).mean()) < SPARSE
+                found = stats.difference_intervals(value_a - value_b)
+                yield Row(name, count, "paired", k, truth, sparse, *coverage(found, truth))
+
+
+class SeedRow(NamedTuple):
+    seeds: int
+    spread: float  # sd of seeds' effects on the logit
+    kind: str
+    truth: float
+    coverage: float
+    width: float
+
+
+def seed_rows(seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0) -> Iterator[SeedRow]:
+    """Coverage of means over training seeds on the same problems, the truth being that of all seeds: pass@1, pass@N,
+    and the paired difference in pass@1 to a reference that has one seed."""
+    for count in seeds:
+        for spread in (0.0, 0.1, 0.3, 1.0):
+            random = np.random.default_rng([seed, count, round(100 * spread)])
+            difficulty = 2.0 * random.standard_normal((TRUTH,))
+            chance = logistic(difficulty - 1.0 + spread * random.standard_normal((TRUTH,)))
+            truths = chance.mean(), (1 - (1 - chance) ** SAMPLES).mean(), (chance - logistic(difficulty - 2.0)).mean()
+            difficulty = 2.0 * random.standard_normal((problems, datasets))
+            effect = spread * random.standard_normal((count, 1, datasets))
+            correct = random.binomial(SAMPLES, logistic(difficulty - 1.0 + effect))  # (S, P, D)
+            reference = random.binomial(SAMPLES, logistic(difficulty - 2.0)) / SAMPLES  # (P, D)
+            each = {
+                "pass@1": [stats.mean_intervals(c / SAMPLES) for c in correct],
+                f"pass@{SAMPLES}": [stats.mean_intervals((c > 0).astype(float)) for c in correct],
+                "Δ pass@1": [stats.difference_intervals(c / SAMPLES - reference) for c in correct],
+            }
+            for truth, (kind, runs) in zip(truths, each.items()):
+                found = [stats.over_seeds(list(r), -1.0, 1.0) for r in zip(*runs)]
+                yield SeedRow(count, spread, kind, float(truth), *coverage(found, float(truth)))
+
+
+def logistic(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def main() -> None:
+    datasets = 2000
+    rows = list(problem_rows(list(POPULATIONS), (100, 200, 500), datasets))
+    for sparse in (False, True):
+        print(f"\n{'Sparse' if sparse else 'Not sparse'}, {datasets} data sets a row, N = {SAMPLES}:\n")
+        print("| population | P | interval | k | truth, % | coverage, % | mean width, points |")
+        print("|---|---:|---|---:|---:|---:|---:|")
+        for r in rows:
+            if r.sparse == sparse:
+                numbers = f"{100 * r.truth:.2f} | {100 * r.coverage:.1f} | {100 * r.width:.1f}"
+                print(f"| {r.population} | {r.problems} | {r.kind} | {r.k} | {numbers} |")
+    print(f"\nSeveral seeds, 200 problems, {datasets} data sets a row:\n")
+    print("| seeds | sd of seeds on the logit | interval | truth, % | coverage, % | mean width, points |")
+    print("|---:|---:|---|---:|---:|---:|")
+    for s in seed_rows((3, 5), datasets):
+        numbers = f"{100 * s.truth:.1f} | {100 * s.coverage:.1f} | {100 * s.width:.1f}"
+        print(f"| {s.seeds} | {s.spread} | {s.kind} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The ten claims: their rules on made-up differences and on made-up studies, and the paper's numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foray.report import Results, claims, read_results, write_report
+from foray.report.claims import CLAIMS, judge
+from foray.report.evidence import Need, every, paper, some
+from foray.report.results import Difference
+from foray.report.stats import Interval
+from test_report import RECIPES, TOKENS, Study, build
+
+PARAMETERS = 1000
+
+
+def need(value: float, half: float, tokens: int = 1000, **bounds: Any) -> Need:
+    return Need("x − y", tokens, Difference(Interval(value, value - half, value + half, 100), 1), **bounds)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return read_results(build(tmp_path_factory.mktemp("claims")).write())
+
+
+def test_every_needs_each_and_some_is_corrected(results: Results) -> None:
+    sure, weak, open_, wrong = need(0.1, 0.02), need(0.05, 0.0495), need(0.01, 0.05), need(-0.1, 0.02)
+    assert every([sure, weak], results).answer == "shown"
+    assert every([sure, open_], results).answer == "cannot tell"
+    assert every([sure, open_, wrong], results).answer == "contradicted"
+    # A lone interval just below zero among many is not enough to contradict: Holm.
+    assert every([sure] * 9 + [need(-0.05, 0.0495)], results).answer == "cannot tell"
+    assert some([sure, open_, wrong], results).answer == "shown"
+    assert some([weak], results).answer == "shown"
+    assert some([weak, open_, open_, wrong], results).answer == "cannot tell"
+    assert some([wrong, wrong], results).answer == "contradicted"
+    assert some([wrong, open_], results).answer == "cannot tell"
+    # The deciding comparison: the weakest, the worst, the first.
+    assert every([sure, weak], results).interval == weak.difference.interval
+    worst = every([sure, wrong, need(-0.2, 0.02)], results).interval
+    assert worst is not None and worst.value == -0.2
+    found = some([need(0.3, 0.02, tokens=2000), need(0.1, 0.02, tokens=1000)], results)
+    assert found.interval is not None and found.interval.value == 0.1
+
+
+def test_a_need_points_either_way(results: Results) -> None:
+    low = need(-0.05, 0.01, sign=-1)
+    assert low.supports and not low.opposes and low.signed.lo == pytest.approx(0.04)
+    level = need(0.0, 0.015, beyond=-0.02, against=-0.02)
+    assert level.supports and not need(-0.01, 0.015, beyond=-0.02, against=-0.02).supports
+    assert need(-0.05, 0.02, beyond=-0.02, against=-0.02).opposes
+    assert need(0.0, 0.01, sign=-1, against=0.02).opposes  # "it costs": shown to cost less than the margin
+    assert not need(-0.015, 0.01, sign=-1, against=0.02).opposes  # it costs, if little
+
+
+def test_the_answers_of_a_study(results: Results) -> None:
+    table = claims.table(results).set_index("claim")
+    assert list(table.index) == [f"C{i}" for i in range(1, 11)]
+    assert set(table["answer"]) <= {"shown", "contradicted", "cannot tell", "not run"}
+    for name in ("C3", "C4", "C5", "C9", "C10"):
+        assert table.loc[name, "answer"] == "not run" and "needs" in table.loc[name, "note"]
+    for name in ("C1", "C2", "C6", "C7", "C8"):
+        assert table.loc[name, "answer"] != "not run" and table.loc[name, "lo"] < table.loc[name, "hi"]
+    assert table.loc["C1", "answer"] == "shown" and table.loc["C6", "answer"] != "shown"
+    assert "15.6" in table.loc["C1", "paper"]
+    assert "one post-training seed" in claims.scope(results)
+
+
+def study(root: Path, skills: dict[str, tuple[float, float]], task: str = "t", seeds: int = 1) -> Study:
+    """Two M_t, 8 and 12 tokens per parameter; each recipe solves a share of the problems, each with a chance."""
+    made = Study(root)
+    for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+        for recipe, (share, chance) in skills.items():
+            for seed in range(1 if recipe == "base" else seeds):
+                place = {"tokens": tokens, "recipe": recipe, "stage_step": RECIPES.get(recipe, 9), "seed": seed}
+                add(made, share, chance + 0.1 * seed, task=task, shots=8 if recipe == "base" else 0, **place)
+                if recipe == "rl":
+                    made.training(20, 0.3, "rl", **place)
+    return made
+
+
+def add(made: Study, share: float, chance: float, problems: int = 300, **where: Any) -> None:
+    right = np.where(np.arange(problems) < share * problems, made.random.binomial(32, chance, problems), 0)
+    rows = [
+        {"id": f"p{i}", "tags": [], "samples": 32, "correct": {"strict": int(c), "lenient": int(c)},
+         "formatted": 32, "truncated": 0, "tokens": 9} for i, c in enumerate(right)
+    ]  # fmt: skip
+    made.add("passk", {"problems.jsonl": rows}, **where)
+
+
+def answers(made: Study) -> dict[str, str]:
+    found = read_results(made.write(model_parameters=PARAMETERS))
+    assert not found.missing
+    return {c.name: judge(c, found).answer for c in CLAIMS}
+
+
+def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
+    skills = {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505), "parallel": (0.9, 0.3)}
+    skills |= {"sft_gold": (0.9, 0.5), "sft_gold_rl": (0.8, 0.8)}
+    found = answers(study(tmp_path, skills))
+    assert found["C1"] == found["C2"] == found["C5"] == found["C6"] == "shown"
+    assert found["C7"] == found["C8"] == "not run"  # no probes
+
+
+def test_claims_are_contradicted_where_the_opposite_is_measured(tmp_path: Path) -> None:
+    skills = {"base": (0.6, 0.4), "rl": (0.5, 0.4), "sft": (0.7, 0.6), "sft_rl": (0.8, 0.9)}
+    skills |= {"sft_gold": (0.3, 0.3), "sft_gold_rl": (0.3, 0.3)}
+    found = answers(study(tmp_path, skills))
+    assert found["C1"] == found["C2"] == found["C5"] == found["C6"] == "contradicted"
+
+
+def test_the_last_m_t_is_one_that_has_every_part(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.9)})
+    for recipe, chance in (("rl", 0.9), ("sft", 0.3)):  # a later M_t, whose SFT→RL is still to come
+        add(made, 0.6, chance, tokens=30 * PARAMETERS, recipe=recipe, stage_step=9, task="t", shots=0)
+    assert answers(made)["C2"] == "contradicted"
+
+
+def test_hard_tasks_are_known_by_name(tmp_path: Path) -> None:
+    skills = {"base": (0.3, 0.1), "rl": (0.4, 0.3), "sft_rl": (0.5, 0.5)}
+    assert answers(study(tmp_path / "a", skills, "my_hard"))["C3"] == "shown"
+    assert answers(study(tmp_path / "b", skills | {"sft_rl": (0.3, 0.1)}, "MATH"))["C3"] == "contradicted"
+    assert answers(study(tmp_path / "c", skills, "easy"))["C3"] == "not run"
+
+
+def test_seeds_of_equal_reward(tmp_path: Path) -> None:
+    skills = {"base": (0.3, 0.1), "rl": (0.6, 0.3)}
+    assert answers(study(tmp_path / "a", skills, seeds=2))["C9"] == "not run"
+    assert answers(study(tmp_path / "b", skills, seeds=3))["C9"] == "shown"
+    same = study(tmp_path / "c", skills)
+    for seed in (1, 2):
+        for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+            place = {"tokens": tokens, "recipe": "rl", "stage_step": 50, "seed": seed}
+            add(same, 0.6, 0.3, task="t", shots=0, **place)
+            same.training(20, 0.3, "rl", **place)
+    assert answers(same)["C9"] == "contradicted"
+
+
+def test_mix_against_size_and_rollout_budgets(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)}, "hard")
+    end = {"tokens": 60 * PARAMETERS, "recipe": "rl", "stage_step": 50, "task": "hard", "shots": 0}
+    add(made, 0.7, 0.5, **end, mix="math-heavy")
+    add(made, 0.5, 0.4, **end, model_parameters=4 * PARAMETERS)
+    end["tokens"] = 8 * PARAMETERS
+    for rollouts, examples, share in ((5, 64, 0.3), (5, 2000, 0.8), (64, 64, 0.6), (64, 1000, 0.8)):
+        add(made, share, 0.5, **end, rollouts=rollouts, examples=examples)
+    before = answers(made)
+    assert before["C4"] == "shown" and before["C10"] == "not run"  # no equal number of rollouts yet
+    add(made, 0.8, 0.5, **end, rollouts=5, examples=1280)  # 6,400 rollouts, as 100 examples of 64
+    add(made, 0.6, 0.5, **end, rollouts=64, examples=100)
+    assert answers(made)["C10"] == "shown"
+    results = read_results(tmp_path / "manifest.json")
+    assert len(results.variants) == 8 and set(results.table["tokens"]) == {8 * PARAMETERS, 12 * PARAMETERS}
+
+
+def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    text = write_report(build(tmp_path, seeds=3).write(), tmp_path / "report").read_text()
+    order = [text.index(f'id="{name}"') for name in ("claims", "transitions", "seeds", "results")]
+    assert order == sorted(order)
+    assert "3 post-training seeds" in text and "one post-training seed" not in text
+    results = read_results(tmp_path / "manifest.json")
+    values = [
+        100 * e.graded["strict"].pass_at(1).mean()
+        for (tokens, _), e in sorted(results.finals("rl", "world_easy").items())
+        if tokens == TOKENS[-1]
+    ]
+    assert ", ".join(f"{v:.1f}" for v in values) in text
+    assert f"{np.std(values, ddof=1):.1f}" in text
+    for name in ("claims.csv", "transitions.csv", "transition_curves.csv"):
+        assert f'href="{name}"' in text and (tmp_path / "report" / name).exists()
+
+
+def test_the_papers_numbers_are_those_of_its_figures() -> None:
+    """As in the table of numbers to compare with, read from the June figures."""
+    assert [paper("pass@1", r, 44) for r in ("base", "sft", "sft_rl", "rl", "parallel")] == [
+        "14.8", "37.8", "53.6", "54.8", "47.9"
+    ]  # fmt: skip
+    assert paper("pass@32", "parallel", 10) == "71.0" and paper("pass@1", "rl", 4) == "15.6"
+    assert paper("acc", "sft", 28, task="general_average_of_5") == "42.4"
+    with pytest.raises(KeyError):
+        paper("pass@1", "rl", 3)
+
+
+def test_the_rules_are_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "claims.md").read_text(encoding="utf-8")
+    for claim in CLAIMS:
+        assert f"**{claim.name}**" in text and claim.statement in text
+        assert claim.rule.__doc__

@@ -1,0 +1,91 @@
+"""The independent check of a report: it agrees with what is right, and names what is not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recompute
+from foray.report import write_report
+from test_report import Study
+
+
+def store(root: Path) -> Path:
+    """A study with two tasks, three RL seeds, 40 samples a problem, and its report without figures."""
+    study, random = Study(root), np.random.default_rng(5)
+    places = [("base", 0, 0, 8), ("base", 0, 0, 0), *(("rl", 50, s, 0) for s in range(3)), ("sft", 150, 0, 0)]
+    for tokens, task, (recipe, step, seed, shots) in itertools.product((10**6, 4 * 10**6), ("easy", "hard"), places):
+        rate = random.beta(1, 4, 30) * (1 if recipe == "base" else 1.5)
+        texts, counts = [], []
+        for i, chance in enumerate(rate.clip(0, 1)):
+            right, form, cut = (random.random(40) < p for p in (chance, 0.8, 0.05))
+            samples = [
+                {
+                    "text": "",
+                    "correct": bool(c and f),
+                    "lenient": bool(c),
+                    "formatted": bool(f),
+                    "stop": "length" if t else "end",
+                }
+                for c, f, t in zip(right, form, cut)
+            ]
+            texts.append({"id": f"p{i}", "question": "", "answer": "", "samples": samples})
+            both = {"strict": int((right & form).sum()), "lenient": int(right.sum())}
+            counts.append({"id": f"p{i}", "tags": [], "samples": 40, "correct": both,
+                           "formatted": int(form.sum()), "truncated": int(cut.sum()), "tokens": 99})  # fmt: skip
+        files: dict[str, Any] = {"completions.jsonl": texts, "problems.jsonl": counts}
+        final = shots == (8 if recipe == "base" else 0)
+        study.add(
+            "passk",
+            files,
+            tokens=tokens,
+            recipe=recipe,
+            stage_step=step,
+            seed=seed,
+            shots=shots,
+            task=task,
+            final=final,
+        )
+    study.probes(0.5, tokens=10**6, recipe="rl", stage_step=50)
+    sources = {"web": {"nats_per_token": 3.2, "tokens": 77}}
+    study.add("perplexity", {"perplexity.json": sources}, tokens=10**6, recipe="rl", stage_step=50)
+    write_report(study.write(), root / "report")
+    return root
+
+
+def test_a_report_agrees_and_each_falsified_number_is_named(
+    tmp_path: Path, draw_only: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_only()
+    root = store(tmp_path)
+    assert recompute.main([str(root)]) == 0
+    assert "transition_curves.csv" in capsys.readouterr().out
+    for name, column in (("results.csv", "hi"), ("transitions.csv", "passk_lo"), ("transition_curves.csv", "value")):
+        path = root / "report" / name
+        whole = path.read_text()
+        lines = whole.splitlines()
+        place = lines[0].split(",").index(column)
+        cells = lines[3].split(",")
+        cells[place] = f"{float(cells[place]) * 1.0001 + 1e-4:.6g}"
+        path.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
+        assert recompute.main([str(root)]) == 1
+        assert f"{name}, line 4: {column} is {cells[place]}" in capsys.readouterr().err
+        path.write_text(whole)
+    assert recompute.main([str(root)]) == 0
+
+
+def test_an_altered_completion_is_found(
+    tmp_path: Path, draw_only: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_only()
+    root = store(tmp_path)
+    path = sorted(root.glob("nodes/passk-*/completions.jsonl"))[0]
+    path.write_text(path.read_text().replace('"lenient": false', '"lenient": true', 1))
+    assert recompute.main([str(root)]) == 1
+    assert "results.csv, line" in capsys.readouterr().err
+    assert recompute.main([]) == recompute.main([str(root / "elsewhere")]) == 2
