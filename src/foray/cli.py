@@ -47,7 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         p = study_command(name, text)
         p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
-    study_command("report", "Write the report of what is there.")
+    p = study_command("report", "Write the report of what is there.")
+    p.add_argument(
+        "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
+        help="what the figures are drawn against (default: tokens)",
+    )  # fmt: skip
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint folder")

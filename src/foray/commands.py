@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     study, store = _open(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    index = report_study(study, store)
+    index = report_study(study, store, axis=args.x)
     _print_claims(index.parent, Console())
     print(index)
 
@@ -54,7 +54,7 @@ def report(args: argparse.Namespace) -> None:
 def _print_claims(folder: Path, console: Console) -> None:
     """The claims table of a report, in short. A claim's number is the comparison that decided, in points."""
     if not (folder / "claims.csv").exists():
-        return  # a report of an earlier version, whose numbers are the same
+        return
     from foray.report.claims import CLAIMS
 
     names = {claim.name: claim.short for claim in CLAIMS}

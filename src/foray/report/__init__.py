@@ -10,24 +10,25 @@ from pathlib import Path
 import matplotlib
 
 from foray.core.files import write_atomic
-from foray.report import claims, judged, style, verdicts
+from foray.report import claims, judged, ledger, style, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
-from foray.report.results import NotDrawable, Results
+from foray.report.results import AXES, NotDrawable, Results
 from foray.report.table import COLUMNS, csv_text, read_results
 
-__all__ = ["NotDrawable", "Results", "read_results", "write_report"]
+__all__ = ["AXES", "NotDrawable", "Results", "read_results", "write_report"]
 
 
-def write_report(manifest: Path, out: Path) -> Path:
+def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
-    The CSV files: ``results``, ``claims``, ``transitions`` and ``transition_curves``.
+    The CSV files: ``results``, ``claims``, ``transitions``, ``transition_curves`` and ``ledger``. Figures over
+    pre-training are drawn against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
     """
-    results = read_results(manifest)
+    results = read_results(manifest, axis)
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
@@ -35,6 +36,7 @@ def write_report(manifest: Path, out: Path) -> Path:
     write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
     write_atomic(out / "claims.csv", csv_text(answers))
+    write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
     shown = [_draw(figure, results, folder) for figure in discover()]
     write_atomic(out / "index.html", page(results, shown, judged.sections(results, answers, transitions)))
     return out / "index.html"
@@ -44,7 +46,7 @@ def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
     """Draws one figure into the folder, or removes an earlier drawing of it when its data is not there."""
     paths = {kind: folder / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
     try:
-        frame = figure.data(results)
+        frame = ledger.add_axis(results, figure.data(results))
     except NotDrawable as e:
         for path in paths.values():
             path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import stats
+from foray.report import ledger, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
@@ -64,10 +64,15 @@ class Shown(NamedTuple):
 
 def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = ()) -> str:
     """The whole page, with links relative to its own folder; ``judged``: sections (name, heading, HTML) put first."""
-    sections = [*judged, ("results", "Results", _main_tables(results))]
+    sections = [
+        *judged,
+        ("health", "What looks wrong", _health(results)),
+        ("results", "Results", _main_tables(results)),
+    ]
     sections += [(f.name, f.title, _figure(f)) for f in figures if not f.absent]
     sections += [
         ("training", "RL training", _training(results)),
+        ("ledger", "What it cost", _ledger(results)),
         ("perplexity", "Held-out perplexity", _perplexity(results)),
         ("samples", "Sample completions", _samples(results)),
         ("left-out", "What is not here", _absent(results, figures)),
@@ -170,6 +175,39 @@ def _training(results: Results) -> str:
 def _ends(column: pd.Series[Any]) -> str:
     values = column.dropna().to_numpy(float)
     return f"{np.mean(values[:5]):.2f} → {np.mean(values[-5:]):.2f}" if values.size else "–"
+
+
+def _ledger(results: Results) -> str:
+    frame = ledger.table(results)
+    rows = []
+    for row in records(frame):
+        parts = [_giga(getattr(row, f"flops_{phase}")) for phase in ledger.PHASES]
+        seconds = "–" if pd.isna(row.seconds) else f"{row.seconds:.0f}"
+        place = (in_tokens(row.tokens), label(row.recipe), row.stage_step)
+        rows.append((*place, f"{row.samples:,.0f}", *parts, _giga(row.total_flops), seconds))
+    if not rows:
+        return ""
+    text = (
+        "Since M_t, in GFLOP by phase (formulas: docs/statistics.md); the total includes pre-training up to M_t. "
+        "Samples are rollouts and demonstrations; seconds are those of the training steps, as logged. "
+    )
+    if results.evaluation_flops:
+        spent = ", ".join(f"{kind} {_giga(n)}" for kind, n in sorted(results.evaluation_flops.items()))
+        text += f"All evaluations together: {spent} GFLOP. "
+    headers = ["tokens", "recipe", "updates", "samples", *ledger.PHASES, "total", "seconds"]
+    files = '<p class="dim"><a href="ledger.csv">ledger.csv</a></p>'
+    return f'<p class="dim">{text}</p>{table(headers, rows, text_columns=2, rules=True)}{files}'
+
+
+def _giga(flops: float) -> str:
+    return "–" if pd.isna(flops) or not flops else f"{flops / 1e9:,.0f}"
+
+
+def _health(results: Results) -> str:
+    if not results.flags:
+        return ""
+    text = "Flags by fixed rules (docs/statistics.md): a reason to look, not a verdict."
+    return f'<p class="dim">{text}</p>' + table(["where", "what"], results.flags, text_columns=2)
 
 
 def _perplexity(results: Results) -> str:

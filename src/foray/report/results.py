@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ LABELS = {
     "parallel": "Parallel",
 }
 AVERAGE = "general_average"
+AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
 _T = TypeVar("_T")
 _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
@@ -120,6 +121,9 @@ class Results:
     missing: tuple[tuple[str, str], ...]
     probed: tuple[Probes, ...] = ()
     variants: tuple[Evaluation, ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()  # (what, what looks wrong in it)
+    evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
+    axis: str = AXES[0]
 
     @property
     def tasks(self) -> list[str]:

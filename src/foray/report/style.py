@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from foray.core.rng import key
-from foray.report.results import LABELS
+from foray.report.results import AXES, LABELS
 
 # For rc_context around drawing and saving: nothing global is changed.
 RC: Any = {
@@ -41,6 +41,9 @@ RC: Any = {
     "pdf.fonttype": 42,
     "text.parse_math": False,  # names of tasks and recipes are plain text
 }
+
+
+WORDS = {"samples": "sequences", "flops": "FLOPs", "seconds": "seconds of training"}
 
 
 class Look(NamedTuple):
@@ -100,8 +103,23 @@ def unit(largest: int) -> tuple[float, str]:
     return (1e9, "B") if largest >= 2e9 else (1e6, "M") if largest >= 5e5 else (1e3, "k")
 
 
-def token_axis(axes: Axes, frame: pd.DataFrame, xlabel: bool = True, ratio: bool = False) -> None:
-    """Pre-training tokens on a logarithmic axis, ticks at the checkpoints; ``ratio`` adds tokens/parameter above."""
+def axis_of(frame: pd.DataFrame) -> str:
+    """What the frame is drawn against: the axis it has a column of, else tokens."""
+    return next((axis for axis in AXES[1:] if axis in frame), AXES[0])
+
+
+def x_axis(axes: Axes, frame: pd.DataFrame, ratio: bool = False) -> None:
+    """The axis of a figure over pre-training, logarithmic."""
+    axis = axis_of(frame)
+    if axis == AXES[0]:
+        _token_axis(axes, frame, ratio)
+    else:
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{WORDS[axis]}, from the first token on")
+
+
+def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
+    """Pre-training tokens, ticks at the checkpoints; ``ratio`` adds tokens/parameter above."""
     marks = frame[["tokens", "tokens_per_parameter"]].drop_duplicates().sort_values("tokens")
     tokens = marks["tokens"].tolist()
     axes.set_xscale("log")
@@ -113,8 +131,7 @@ def token_axis(axes: Axes, frame: pd.DataFrame, xlabel: bool = True, ratio: bool
         if not shown or np.log(shown[-1] / t) > np.log(span) / 12:
             shown.append(t)
     _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
-    if xlabel:
-        axes.set_xlabel(f"pre-training tokens ({unit(tokens[-1])[1]})")
+    axes.set_xlabel(f"pre-training tokens ({unit(tokens[-1])[1]})")
     if ratio:
         above = axes.twiny()
         above.set_xscale("log")
@@ -152,11 +169,12 @@ def band(
 def recipe_curves(axes: Axes, frame: pd.DataFrame) -> None:
     """A curve over pre-training for every recipe in the frame, in its order; bands only while few enough to tell."""
     recipes = list(frame["recipe"].unique())
-    crowded = len(recipes) > 4
+    x = axis_of(frame)
+    crowded = len(recipes) > 4 and x == AXES[0]
     span = max(frame["tokens"].max() / frame["tokens"].min(), 1.5)
     for i, recipe in enumerate(recipes):
         shift = span ** (0.011 * (i - (len(recipes) - 1) / 2)) if crowded else 1.0
-        band(axes, frame[frame["recipe"] == recipe], "tokens", *look(recipe), fill=not crowded, shift=shift)
+        band(axes, frame[frame["recipe"] == recipe], x, *look(recipe), fill=not crowded, shift=shift)
 
 
 def recipe_legend(
@@ -187,7 +205,7 @@ def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -
         percent_axis(place)
         if metric.startswith("pass@"):
             place.set_ylim(bottom=0.0)
-        token_axis(place, frame)
+        x_axis(place, frame)
     recipe_legend(figure, frame)
     return figure
 

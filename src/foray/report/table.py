@@ -15,7 +15,17 @@ import pandas as pd
 
 from foray.core.files import read_json, read_jsonl, sealed, verify
 from foray.report import stats
-from foray.report.results import AVERAGE, Entry, Evaluation, Probes, Results, TrainingRun, metric_rank, recipe_rank
+from foray.report.results import (
+    AVERAGE,
+    AXES,
+    Entry,
+    Evaluation,
+    Probes,
+    Results,
+    TrainingRun,
+    metric_rank,
+    recipe_rank,
+)
 from foray.report.stats import Graded, Interval
 
 COLUMNS = (
@@ -24,10 +34,11 @@ COLUMNS = (
 Row = tuple[Any, ...]  # COLUMNS, then final and chance
 
 
-def read_results(manifest: Path) -> Results:
+def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     """Reads a study's manifest and everything it names that can be read; the rest is listed in ``missing``.
 
-    Raises ValueError when the manifest itself cannot be understood.
+    ``axis``: one of ``AXES``, what figures are drawn against. Raises ValueError when the manifest itself cannot be
+    understood.
     """
     content = read_json(manifest)
     try:
@@ -43,6 +54,8 @@ def read_results(manifest: Path) -> Results:
     chosen, missing = _distinct(entries)
     rows: list[Row] = []
     evaluations, training, probed, variants = [], [], [], []
+    flags: list[tuple[str, str]] = []
+    work: dict[str, float] = {}
     for entry in chosen:
         try:
             if sealed(entry.folder):
@@ -62,6 +75,9 @@ def read_results(manifest: Path) -> Results:
                 rows += _perplexity_rows(study, entry)
             else:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
+            flags += [(entry.words, str(flag)) for flag in _beside(entry, "health.json", [])]
+            for flops in _beside(entry, "ledger.json", {}).values():
+                work[entry.kind] = work.get(entry.kind, 0.0) + float(flops)
         except FileNotFoundError as e:
             missing.append((entry.words, f"{Path(e.filename).name} is not there (yet)"))
         except KeyError as e:
@@ -72,7 +88,13 @@ def read_results(manifest: Path) -> Results:
     return Results(
         study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows),
         tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
+        tuple(flags), work, axis,
     )  # fmt: skip
+
+
+def _beside(entry: Entry, name: str, absent: Any) -> Any:
+    """A file that results of earlier versions do not have."""
+    return read_json(entry.folder / name) if (entry.folder / name).exists() else absent
 
 
 def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:

@@ -39,7 +39,7 @@ def study() -> Study:
         ),
         data=Data(vocab_size=1792, whole_numbers=200),
         pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(700_000, 1_500_000, 3_000_000, 4_000_000)),
-        post=PostTraining(rl, sft, rl_steps=64, sft_steps=320),
+        post=PostTraining(rl, sft, rl_steps=48, sft_steps=240),
         recipes=("rl", "sft", "sft_rl", "parallel"),
         evaluation=Evaluation(
             task, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, dynamics=Dynamics(3_000_000, points=2)

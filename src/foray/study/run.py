@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from foray import __version__
 from foray.core.files import read_json, seal, write_atomic
 from foray.core.memory import keep_freed_memory
 from foray.study.cost import node_cost
@@ -42,8 +43,7 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Pa
         missing = [n for n in graph.nodes if not n.done(store)]
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         if missing:
-            workers = max(1, min(jobs, len(missing)))
-            _run_missing(missing, store, console, study.data.vocab_size, workers, _threads(graph.nodes, jobs))
+            _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
         return report_study(study, store, graph, redraw=bool(missing))
 
 
@@ -57,19 +57,25 @@ def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
     return folder
 
 
-def report_study(study: Study, store: Store, graph: Graph | None = None, redraw: bool = True) -> Path:
-    """Writes the manifest and the report of what is there; without ``redraw`` only if it would differ."""
+def report_study(
+    study: Study, store: Store, graph: Graph | None = None, redraw: bool = True, axis: str = "tokens"
+) -> Path:
+    """Writes the manifest and the report of what is there; without ``redraw`` only if it would differ.
+
+    Drawn against another ``axis`` (of ``foray.report.AXES``) it has a folder of its own.
+    """
     from foray.report import write_report
 
     graph = graph or expand(study)
     text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
     present = sorted(n.key for n in graph.nodes if n.done(store))
-    drawn_from, state = store.root / "report" / "drawn_from.json", {"manifest": text, "present": present}
+    out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
+    drawn_from, state = out / "drawn_from.json", {"manifest": text, "present": present, "version": __version__}
     if not redraw and drawn_from.exists() and read_json(drawn_from) == state:
-        return store.root / "report" / "index.html"
+        return out / "index.html"
     write_atomic(store.root / "manifest.json", text)
     drawn_from.unlink(missing_ok=True)
-    index = write_report(store.root / "manifest.json", store.root / "report")
+    index = write_report(store.root / "manifest.json", out, axis)
     write_atomic(drawn_from, json.dumps(state) + "\n")
     return index
 
@@ -105,13 +111,11 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return out
 
 
-def _run_missing(
-    missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int, threads: dict[str, int]
-) -> None:
+def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
     cost = {n.key: node_cost(n, vocab_size).seconds(_NOMINAL_RATE) for n in missing}
     waiting = _by_urgency(missing, cost)
     deaths: Counter[str] = Counter()
-    with _workers(missing, store, jobs, threads) as workers, shown(console, cost) as show:
+    with _workers(missing, store, jobs) as workers, shown(console, cost) as show:
         finished: set[str] = set()
         while waiting or any(w.node for w in workers):
             for worker in workers:
@@ -174,7 +178,7 @@ class _Process:
     channel: Connection
     process: ForkProcess
 
-    def __init__(self, nodes: list[Node], store: Store, threads: dict[str, int]) -> None:
+    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
         self.work = (nodes, store, threads)
         self.node: Node | None = None
 
@@ -201,7 +205,9 @@ class _Process:
 
 
 @contextmanager
-def _workers(nodes: list[Node], store: Store, jobs: int, threads: dict[str, int]) -> Iterator[list[_Process]]:
+def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
     workers: list[_Process] = []
     for _ in range(jobs):
         workers.append(_Process(nodes, store, threads))
@@ -214,20 +220,6 @@ def _workers(nodes: list[Node], store: Store, jobs: int, threads: dict[str, int]
             w.process.join()
 
 
-def _threads(nodes: Iterable[Node], jobs: int) -> dict[str, int]:
-    """Threads for every node: as many as OMP_NUM_THREADS says, else a worker's share of the cores.
-
-    What everything waits for, the start of the only pre-training, has nothing beside it and gets them all. Which node
-    that is depends on the study alone, so that a run resumed has the same rounding.
-    """
-    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), os.cpu_count() or 1
-    share = int(asked) if asked.isdecimal() else max(1, cores // jobs)
-    nodes = list(nodes)
-    starts = [n for n in nodes if isinstance(n, TrainNode) and n.parent is None and n.after is None]
-    alone = starts[0].key if len(starts) == 1 and not asked.isdecimal() else ""
-    return {n.key: cores if n.key == alone else share for n in nodes}
-
-
 def _die_with_driver() -> None:
     """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
     import ctypes
@@ -236,20 +228,18 @@ def _die_with_driver() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _work(
-    channel: Connection, nodes: list[Node], store: Store, threads: dict[str, int], drivers_ends: list[Connection]
-) -> None:
+def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
     for end in drivers_ends:
         end.close()
     _die_with_driver()
     keep_freed_memory()
     import torch
 
+    torch.set_num_threads(threads)
     by_key = {n.key: n for n in nodes}
     try:
         while True:
             node = by_key[channel.recv()]
-            torch.set_num_threads(threads[node.key])
             try:
                 run_node(node, store, lambda **values: channel.send(("progress", values)))
                 channel.send(("done", None))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
+from foray.report.ledger import along
 from foray.report.results import NotDrawable, Results, recipe_rank
 
 NAME = "a2_rewards"
@@ -28,6 +29,7 @@ def data(results: Results) -> pd.DataFrame:
                 "step": np.arange(1, len(run.metrics) + 1),
                 "reward": run.metrics["rl/reward"],
             }
+            | ({} if results.axis == "tokens" else {results.axis: along(run.metrics, results.axis)})
         ).dropna(subset=["reward"])
         for run in results.rl_runs()
     ]
@@ -47,6 +49,8 @@ def caption(frame: pd.DataFrame) -> str:
 
 def draw(frame: pd.DataFrame) -> Figure:
     recipes = list(frame["recipe"].unique())
+    axis = style.axis_of(frame)
+    x = "step" if axis == "tokens" else axis
     figure, axes = style.panels(1, len(recipes), sharey=True)
     tokens = sorted(frame["tokens"].unique())
     shades = style.colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))
@@ -54,10 +58,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     for place, recipe in zip(axes, recipes):
         for (at, _), run in frame[frame["recipe"] == recipe].groupby(["tokens", "seed"]):
             smooth = run["reward"].rolling(_WINDOW, center=True, min_periods=1).mean()
-            place.plot(run["step"], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
-            place.plot(run["step"], smooth, color=color[at], linewidth=1.6)
+            place.plot(run[x], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
+            place.plot(run[x], smooth, color=color[at], linewidth=1.6)
         place.set_title(style.label(recipe))
-        place.set_xlabel("RL step")
+        place.set_xlabel(f"{style.WORDS.get(axis, 'steps')} of the RL stage")
     axes[0].set_ylabel("mean reward")
     scale, name = style.unit(tokens[-1])
     handles = [Line2D([], [], color=color[t], label=f"{t / scale:.3g}{name}") for t in tokens]

@@ -37,12 +37,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     for recipe, reference in frame[["recipe", "reference"]].drop_duplicates().itertuples(index=False, name=None):
         rows = frame[frame["recipe"] == recipe]
         look = style.look(recipe)
-        style.band(axes, rows, "tokens", *look)
+        style.band(axes, rows, style.axis_of(frame), *look)
         name = f"{style.label(recipe)} over {style.label(reference, rows['reference_shots'].max())}"
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markeredgecolor="white", label=name))
     axes.axhline(0.0, color="#444444", linewidth=0.9)
     style.percent_axis(axes, points=True)
-    style.token_axis(axes, frame, ratio=True)
+    style.x_axis(axes, frame, ratio=True)
     axes.set_ylabel("gain in pass@1 (points)")
     axes.legend(handles=handles, loc="best")
     return figure

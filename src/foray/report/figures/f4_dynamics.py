@@ -64,6 +64,8 @@ def caption(frame: pd.DataFrame) -> str:
 
 def draw(frame: pd.DataFrame) -> Figure:
     recipes = list(frame["recipe"].unique())
+    axis = style.axis_of(frame)
+    frame = frame.assign(x=frame["stage_step"] if axis == "tokens" else frame[axis] - frame[axis].min())
     figure, axes = style.panels(1, len(recipes), width=4.0, height=3.1, sharey=True)
     metrics = list(frame["metric"].unique())
     dashes = dict(zip(metrics, ("-", (0, (4, 2)))))
@@ -71,7 +73,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for metric in metrics:
             _draw_path(place, frame[(frame["recipe"] == recipe) & (frame["metric"] == metric)], dashes[metric])
         place.set_title(style.label(recipe))
-        place.set_xlabel("updates since Mₜ")
+        place.set_xlabel(f"{style.WORDS.get(axis, 'updates')} since Mₜ")
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)
     stages = [s for s in ("sft", "rl") if (frame["stage"] == s).any()]
@@ -95,9 +97,9 @@ def _draw_path(axes: Axes, rows: pd.DataFrame, dash: object) -> None:
         if before is not None:
             joint = pd.concat([before, part.iloc[:1]])
             fresh = before["stage"].iloc[0] == "base"
-            axes.plot(joint["stage_step"], joint["value"], color=color, linestyle=":" if fresh else dash, zorder=1)
+            axes.plot(joint["x"], joint["value"], color=color, linestyle=":" if fresh else dash, zorder=1)
         if before is not None and before["stage"].iloc[0] == "sft":
-            axes.axvline(before["stage_step"].iloc[0], color="#aaaaaa", linewidth=0.9, zorder=0)
+            axes.axvline(before["x"].iloc[0], color="#aaaaaa", linewidth=0.9, zorder=0)
         hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": color} if stage == "base" else {}
-        style.band(axes, part, "stage_step", color, marker, linestyle=dash, **hollow)
+        style.band(axes, part, "x", color, marker, linestyle=dash, **hollow)
         before = part.iloc[-1:]

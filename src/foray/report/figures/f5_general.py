@@ -42,7 +42,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         place.axhline(shown["chance"].iloc[0], color="#444444", linestyle=":", linewidth=1.1)
         place.set_title("average" if task == AVERAGE else task.removeprefix(prefix).replace("_", " "))
         style.percent_axis(place)
-        style.token_axis(place, frame)
+        style.x_axis(place, frame)
     for place in axes[len(tasks) :]:
         place.set_axis_off()
     handle = Line2D([], [], color="#444444", linestyle=":", label="chance")
