@@ -22,17 +22,21 @@ import torch
 from cases import CASES, SHAPES, Case, Shape
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from foray.data.tokenizer import END, TextTokenizer
+from foray.data.tokenizer import END, TextTokenizer, load_tokenizer
 from foray.model.config import ModelConfig
-from foray.model.hf import save_model
+from foray.model.hf import load_model, save_model
 from foray.model.transformer import initialise
+from foray.rollout.torch_engine import TorchEngine
+from foray.studies import tiny
+from foray.train.scoring import token_logprobs
+from foray.train.sources import Run, draw
 
 HERE = Path(__file__).parent
 CONTENDERS = {  # kind -> contender:variant, its python
     "pretrain": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16"],
     "sample": ["foray_engine:fp32", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
-    "grpo": ["foray_engine:fp32", "trl_trainer:fp32"],
-    "study": ["foray_engine:fp32", "trl_trainer:fp32"],
+    "grpo": ["foray_engine:fp32", "trl_trainer:fp32", "trl_trainer:bf16"],
+    "study": ["foray_engine:fp32", "trl_trainer:fp32", "trl_trainer:bf16"],
 }
 
 
@@ -164,6 +168,15 @@ def limit(case: Case, dtype: torch.dtype) -> Limit:
     return Limit(count, seconds, size * new * (weights + kv) / memory_rate())
 
 
+def logprob_gap(folder: Path) -> float:
+    """Largest difference between the engine's log-probabilities and the trainer's, over a draw of the study's RL."""
+    model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)
+    stream = tiny.study().post.rl
+    run = Run(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model))
+    batch, _ = draw(stream.source, stream, 0, run)
+    return float((token_logprobs(model, batch) - batch.behaviour).abs().max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", default=list(CASES))
@@ -204,7 +217,11 @@ def main() -> None:
             rate = runs[0][i]["tokens"] / medians[i]
             gain = "" if i in ours else f"{ratio:.2f}×"
             print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {gain} |", flush=True)
-        if case.kind != "study":
+        if case.kind == "study":
+            print(
+                f"| {name} | engine against trainer: log-probabilities differ by at most {logprob_gap(folder):.1e} | | | |"
+            )
+        else:
             for i in ours:
                 dtype = torch.bfloat16 if workers[i].name.endswith("bf16") else torch.float32
                 least = limit(case, dtype)

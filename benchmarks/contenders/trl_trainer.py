@@ -1,4 +1,4 @@
-"""TRL's ``GRPOTrainer``, one optimizer step a generation, as its users run it on a CPU."""
+"""TRL's ``GRPOTrainer``, one optimizer step a generation, as its users run it on a CPU. Variants: ``fp32``, ``bf16`` (autocast)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     size = case.prompts * case.samples
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=variant == "bf16", gradient_checkpointing=False, report_to=[],
         per_device_train_batch_size=size, num_generations=case.samples, steps_per_generation=1, num_iterations=1,
         max_completion_length=case.new_tokens, temperature=1.0, beta=0.0, max_steps=100_000,
         learning_rate=2e-4 if case.kind == "study" else 1e-6, lr_scheduler_type="constant",

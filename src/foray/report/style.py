@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 
 from foray.core.rng import key
 from foray.report.results import AXES, LABELS
@@ -115,7 +123,15 @@ def x_axis(axes: Axes, frame: pd.DataFrame, ratio: bool = False) -> None:
         _token_axis(axes, frame, ratio)
     else:
         axes.set_xscale("log")
-        axes.set_xlabel(f"{WORDS[axis]}, from the first token on")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        spent_axis(axes, axis, "from the first token on")
+
+
+def spent_axis(axes: Axes, axis: str, since: str) -> None:
+    """Labels of an axis of samples, FLOPs or seconds: 20M, 5T."""
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(f"{WORDS[axis]} {since}")
 
 
 def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:

@@ -61,7 +61,10 @@ def draw(frame: pd.DataFrame) -> Figure:
             place.plot(run[x], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
             place.plot(run[x], smooth, color=color[at], linewidth=1.6)
         place.set_title(style.label(recipe))
-        place.set_xlabel(f"{style.WORDS.get(axis, 'steps')} of the RL stage")
+        if axis == "tokens":
+            place.set_xlabel("RL step")
+        else:
+            style.spent_axis(place, axis, "of the RL stage")
     axes[0].set_ylabel("mean reward")
     scale, name = style.unit(tokens[-1])
     handles = [Line2D([], [], color=color[t], label=f"{t / scale:.3g}{name}") for t in tokens]

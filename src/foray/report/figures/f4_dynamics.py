@@ -73,7 +73,10 @@ def draw(frame: pd.DataFrame) -> Figure:
         for metric in metrics:
             _draw_path(place, frame[(frame["recipe"] == recipe) & (frame["metric"] == metric)], dashes[metric])
         place.set_title(style.label(recipe))
-        place.set_xlabel(f"{style.WORDS.get(axis, 'updates')} since Mₜ")
+        if axis == "tokens":
+            place.set_xlabel("updates since Mₜ")
+        else:
+            style.spent_axis(place, axis, "since Mₜ")
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)
     stages = [s for s in ("sft", "rl") if (frame["stage"] == s).any()]
