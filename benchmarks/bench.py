@@ -218,8 +218,9 @@ def main() -> None:
             gain = "" if i in ours else f"{ratio:.2f}×"
             print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {gain} |", flush=True)
         if case.kind == "study":
+            gap = logprob_gap(folder)
             print(
-                f"| {name} | engine against trainer: log-probabilities differ by at most {logprob_gap(folder):.1e} | | | |"
+                f"| {name} | engine against trainer: log-probabilities differ by at most {gap:.1e} | | | |", flush=True
             )
         else:
             for i in ours:
