@@ -22,6 +22,7 @@ import torch
 from cases import CASES, SHAPES, Case, Shape
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from foray.core.memory import keep_freed_memory
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model, save_model
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--vllm", help="python of an environment with vLLM's CPU build; left out where not given")
     parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
+    keep_freed_memory()  # or fresh pages, not products, would be timed for the limit
     torch.set_num_threads(args.threads)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)
     print(f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {args.threads} threads, {_cpu()}")

@@ -1,4 +1,4 @@
-"""TRL's ``GRPOTrainer``, one optimizer step a generation, as its users run it. Variants: ``fp32``, ``bf16`` (autocast)."""
+"""TRL's ``GRPOTrainer``, one optimizer step a generation, as users run it. Variants: ``fp32``, ``bf16`` (autocast)."""
 
 from __future__ import annotations
 
