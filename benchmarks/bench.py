@@ -35,9 +35,9 @@ from foray.train.sources import Run, draw
 HERE = Path(__file__).parent
 CONTENDERS = {  # kind -> contender:variant, its python
     "pretrain": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16"],
-    "sample": ["foray_engine:fp32", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
-    "grpo": ["foray_engine:fp32", "trl_trainer:fp32", "trl_trainer:bf16"],
-    "study": ["foray_engine:fp32", "trl_trainer:fp32", "trl_trainer:bf16"],
+    "sample": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
+    "grpo": ["foray_engine:fp32", "foray_engine:bf16", "trl_trainer:fp32", "trl_trainer:bf16"],
+    "study": ["foray_engine:fp32", "foray_engine:bf16", "trl_trainer:fp32", "trl_trainer:bf16"],
 }
 
 

@@ -136,3 +136,14 @@ def test_sampling_at_the_ends_of_the_table() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).repeat(2, 1)
     token, _ = sample(logits, torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64), 1.0)
     assert token.tolist() == [1, 2]
+
+
+def test_bf16_samples_nearly_the_same_distribution(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+    ids = prompts(tokenizer, SHARED)
+    groups = engine.generate(ids, 6, Sampling(1.0, 24, precision="bf16"), range(5))
+    all_ = flat(groups)
+    batch = from_rows([p for p in ids for _ in range(6)], [c.tokens for c in all_], [1.0] * 30, 1.0,
+                      behaviour=[c.logprobs for c in all_])  # fmt: skip
+    gap = (token_logprobs(engine.model, batch) - batch.behaviour)[batch.weight != 0].abs()
+    assert gap.max() > 1e-5 and gap.mean() < 0.1
+    assert sum(np.exp(c.logprobs).max() <= 1 for c in all_) == 30

@@ -1,4 +1,4 @@
-"""Foray: its training step, its embedded engine, its GRPO step. Variants: ``fp32`` and ``bf16`` (training only)."""
+"""Foray: its training step, its embedded engine, its GRPO step. Variants: ``fp32`` and ``bf16``."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def _sample(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     engine = TorchEngine(model.config, tokenizer, model=model)
     tokenizer.end_id = -1  # nobody may stop early
     prompts = case.token_prompts()
+    sampling = Sampling(1.0, case.new_tokens, precision=variant)
 
     def run() -> int:
-        groups = engine.generate(prompts, case.samples, Sampling(1.0, case.new_tokens), list(range(len(prompts))))
+        groups = engine.generate(prompts, case.samples, sampling, list(range(len(prompts))))
         return sum(len(c.tokens) for g in groups for c in g)
 
     return run
@@ -98,7 +99,7 @@ def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         _Words(case), questions=case.prompts, prompts=case.prompts, group_size=case.samples,
         max_new_tokens=case.new_tokens, format_reward=0.0,
     )  # fmt: skip
-    stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6))
+    stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6), precision=variant)
     step = _steps(Run(0, "rl", tokenizer, model, engine), stream)
 
     def run() -> int:
@@ -110,7 +111,7 @@ def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
 
 def _study(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    stream = tiny.study().post.rl
+    stream = replace(tiny.study().post.rl, precision=variant)
     assert (stream.source.prompts, stream.source.group_size) == (case.prompts, case.samples)
     step = _steps(Run(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
     return lambda: round(step()["rl/tokens"])

@@ -25,6 +25,7 @@ class Batch:
     behaviour: Tensor  # (B, T) float32, log-probabilities at sampling
     denominator: float
     temperature: float = 1.0
+    on_policy: bool = False  # ratios are 1: the loss takes the pass itself for the behaviour
     reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
     group: Tensor | None = None  # (B,) int64; rows of a group start with the same ``shared`` tokens
     shared: Tensor | None = None  # (B,) int64

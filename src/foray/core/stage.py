@@ -133,7 +133,9 @@ class Rollouts:
 class Stream:
     """One way of proposing a change of weights. ``name`` labels its moments and its metrics.
 
-    ``precision``: of the matrix products of its training pass; weights, moments, norms and losses are always fp32.
+    ``precision``: of the matrix products of its passes, sampling included; weights, moments, norms, probabilities and
+    losses are always fp32. In bf16 a pass over the same tokens in other company gives other log-probabilities, so there
+    the trainer takes the behaviour's from passes of its own: ratios compare like with like.
     """
 
     name: str
@@ -141,11 +143,6 @@ class Stream:
     objective: CrossEntropy | PolicyGradient | Any
     optimizer: AdamW = field(default_factory=AdamW)
     precision: Literal["fp32", "bf16"] = "fp32"
-
-    def __post_init__(self) -> None:
-        # The engine samples in fp32: against its log-probabilities, ratios of a bf16 pass would not be 1 on-policy.
-        mixed = self.precision == "bf16" and isinstance(self.source, Rollouts)
-        require(not mixed, f"stream {self.name}: rollouts are sampled in fp32, so precision must be 'fp32' there")
 
 
 @dataclass(frozen=True)

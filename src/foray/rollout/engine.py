@@ -17,11 +17,15 @@ StopReason = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded."""
+    """How completions are drawn. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded.
+
+    ``precision``: of the matrix products; probabilities and what is drawn from them are always fp32.
+    """
 
     temperature: float = 1.0
     max_new_tokens: int = 96
     stop: tuple[str, ...] = ()
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be >= 0, not {self.temperature}")

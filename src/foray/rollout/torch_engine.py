@@ -53,9 +53,10 @@ class TorchEngine:
             raise ValueError("a prompt must hold at least one token")
         out: list[list[Completion]] = []
         per_batch = max(1, self.max_rows // n)
-        for start in range(0, len(prompts), per_batch):
-            part = slice(start, start + per_batch)
-            out += self._batch([list(p) for p in prompts[part]], n, sampling, list(seeds[part]))
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=sampling.precision == "bf16"):
+            for start in range(0, len(prompts), per_batch):
+                part = slice(start, start + per_batch)
+                out += self._batch([list(p) for p in prompts[part]], n, sampling, list(seeds[part]))
         return out
 
     def _batch(self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:

@@ -37,12 +37,17 @@ def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def token_logprobs(model: Transformer, batch: Batch) -> Tensor:
+def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") -> Tensor:
     """Log-probabilities (B, T) at the batch's temperature; 0 where the weight is 0."""
     out = torch.zeros(batch.weight.shape)
     for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
-        out[packed.row, packed.time] = score(model, batch, packed)[0].cpu()
+        with _products_in(precision, model):
+            out[packed.row, packed.time] = score(model, batch, packed)[0].cpu()
     return out
+
+
+def _products_in(precision: str, model: Transformer) -> torch.autocast:
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = MICROBATCH_TOKENS) -> dict[str, float]:
@@ -53,19 +58,22 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     """
     objective = stream.objective
     contributes = objective.contributes(batch.weight, batch.advantage)
-    loss_sum = clipped = scored_tokens = 0.0
+    loss_sum = clipped = mismatch = scored_tokens = 0.0
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     for packed in pack(batch, contributes, microbatch, rank, ranks):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=stream.precision == "bf16"):
+        with _products_in(stream.precision, model):
             logprobs, log_z = score(model, batch, packed)
         reference = batch.reference if batch.reference is not None else batch.behaviour
         at = packed.row, packed.time
         advantage, behaviour, of_reference, weight = (
             x[at].to(model.device) for x in (batch.advantage, batch.behaviour, reference, batch.weight)
         )
+        if batch.on_policy:
+            mismatch += float((logprobs.detach() - behaviour).abs().sum())
+            behaviour = logprobs.detach()
         scored = Scored(logprobs, log_z, advantage, behaviour, of_reference)
         loss = (objective(scored) * weight).sum() / batch.denominator
         loss.backward()
@@ -74,12 +82,14 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         if isinstance(objective, PolicyGradient):
             clipped += float(clipped_fraction(scored, objective)) * len(logprobs)
     if ranks > 1:
-        sums = torch.tensor([loss_sum, clipped, scored_tokens], dtype=torch.float64, device=model.device)
+        sums = torch.tensor([loss_sum, clipped, mismatch, scored_tokens], dtype=torch.float64, device=model.device)
         for tensor in (sums, *(p.grad for p in model.parameters() if p.grad is not None)):
             dist.all_reduce(tensor)
-        loss_sum, clipped, scored_tokens = sums.tolist()
+        loss_sum, clipped, mismatch, scored_tokens = sums.tolist()
     work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
     metrics = {"loss": loss_sum, "flops/update": work}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
+    if batch.on_policy:  # mean |log-probability of this pass - of the engine|
+        metrics["mismatch"] = mismatch / max(1, scored_tokens)
     return metrics

@@ -135,7 +135,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     chosen = [problems[i] for i in order]
     prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
     seeds = [rng.key(run.seed, "rollouts", run.stage, number, row) for row in range(source.prompts)]
-    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop)
+    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
     run.engine.sync(run.model.state_dict(), version)
     groups = run.engine.generate(prompts, source.group_size, sampling, seeds)
     rewards, metrics = grade(source, chosen, groups)
@@ -146,11 +146,15 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
             if not np.isfinite(c.logprobs).all():
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
     if source.validation and number % source.validate_every == 0:
-        metrics |= _validate(source, run)
+        metrics |= _validate(source, run, sampling)
     objective = stream.objective
     kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
+    if stream.precision != "fp32" and source.updates_per_draw == 1:
+        batch = replace(batch, on_policy=True)
+    elif stream.precision != "fp32":
+        batch = replace(batch, behaviour=token_logprobs(run.model, batch, stream.precision))
     if run.reference is not None:
         # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
         rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)
@@ -162,15 +166,15 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     return batch, metrics
 
 
-def _validate(source: Rollouts, run: Run) -> dict[str, float]:
+def _validate(source: Rollouts, run: Run, sampling: Sampling) -> dict[str, float]:
     """Score of greedy answers to validation problems, where the task has any."""
     task = source.task
     problems = run.cached((source, "validation"), lambda: list(task.problems("validation", source.validation)))
     if not problems:
         return {}
     prompts = [run.tokenizer.encode_prompt(task.prompt(p.question)) for p in problems]
-    sampling = Sampling(0.0, source.max_new_tokens, task.stop)
-    answers = [group[0] for group in run.engine.generate(prompts, 1, sampling, [0] * len(prompts))]
+    greedy = replace(sampling, temperature=0.0)
+    answers = [group[0] for group in run.engine.generate(prompts, 1, greedy, [0] * len(prompts))]
     correct = [c.stop_reason != "length" and task.verify(p, c.text).score > 0 for p, c in zip(problems, answers)]
     work = sampling_flops(run.model.config, prompts, [[len(c.tokens)] for c in answers])
     return {"validation": sum(correct) / len(correct), "flops/validation": sum(work.values())}
