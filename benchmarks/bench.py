@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from foray.core.memory import keep_freed_memory
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer
+from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model, save_model
 from foray.model.transformer import initialise
@@ -41,17 +42,17 @@ CONTENDERS = {  # kind -> contender:variant, its python
 }
 
 
+def config_of(shape: Shape) -> ModelConfig:
+    return ModelConfig(**asdict(shape))
+
+
 def write_model(shape: Shape, folder: Path) -> None:
     """Random weights and a tokenizer of one token a word (``t17``), in Hugging Face's format."""
-    config = ModelConfig(
-        width=shape.width, layers=shape.layers, heads=shape.heads, mlp_width=shape.mlp_width,
-        vocab_size=shape.vocab_size, context=shape.context,
-    )  # fmt: skip
     words = {END: 0} | {f"t{i}": i for i in range(1, shape.vocab_size)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="t1"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([END])
-    save_model(initialise(config, 0), folder, 0)
+    save_model(initialise(config_of(shape), 0), folder, 0)
     TextTokenizer(tokenizer).save(folder, shape.context)
 
 
@@ -109,17 +110,6 @@ def seconds_per_flop(shape: Shape, tokens: int, scored: int, dtype: torch.dtype,
     return total / done
 
 
-def flops(shape: Shape, tokens: float, scored: float, attended: float) -> float:
-    """Of a forward pass, 2 a multiply-add: layer matrices and attention for every token, the head for scored ones.
-
-    Embeddings are looked up. ``attended``: positions that a token attends to, on average. A backward pass costs twice
-    as much.
-    """
-    D, M, L = shape.width, shape.mlp_width, shape.layers
-    matrices = L * (4 * D * D + 3 * D * M)
-    return 2.0 * (tokens * (matrices + 2 * L * D * attended) + scored * D * shape.vocab_size)
-
-
 def memory_rate() -> float:
     """Bytes a second that this machine reads from a block much larger than its caches."""
     block = torch.ones(1 << 27)
@@ -145,27 +135,26 @@ class Limit:
 
 
 def limit(case: Case, dtype: torch.dtype) -> Limit:
-    """For pretrain, sample and grpo: what is shared is computed and read once for all that share it."""
-    shape, size = SHAPES[case.shape], dtype.itemsize
+    """For pretrain, sample and grpo, by the ledger's formulas: what is shared is computed and read once."""
+    shape, config, size = SHAPES[case.shape], config_of(SHAPES[case.shape]), dtype.itemsize
     if case.kind == "pretrain":
         tokens = case.rows * case.length
-        count = 3 * flops(shape, tokens, tokens, case.length / 2)
+        count = 3 * flops.forward(config, tokens, case.rows * flops.pairs(0, case.length), tokens)
         return Limit(count, count * seconds_per_flop(shape, tokens, tokens, dtype, True), 0.0)
     rows, new, own, shared = case.prompts * case.samples, case.new_tokens, case.prompt_tokens, case.shared_tokens
+    prompts, lengths = [shared + own] * case.prompts, [[new] * case.samples] * case.prompts
+    prefill, decode = flops.sampling(config, prompts, lengths, shared)
     before = shared + case.prompts * own
-    prefill = flops(shape, before, case.prompts, own)
-    decode = flops(shape, rows * new, rows * new, shared + own + new / 2)
     seconds = decode * seconds_per_flop(shape, rows, rows, dtype, False)
     seconds += prefill * seconds_per_flop(shape, before, case.prompts, dtype, False)
     count = prefill + decode
     if case.kind == "grpo":
-        tokens = case.prompts * own + rows * new
-        train = 3 * flops(shape, tokens, rows * new, own)
+        tokens, seen = case.prompts * own + rows * new, case.prompts * flops.pairs(0, own)
+        train = 3 * flops.forward(config, tokens, seen + rows * flops.pairs(own, own + new), rows * new)
         count, seconds = count + train, seconds + train * seconds_per_flop(shape, tokens, rows * new, dtype, True)
     # Every step reads all weights but the embeddings, and all keys and values; those of a prompt once for its group.
-    D, L = shape.width, shape.layers
-    weights = L * (4 * D * D + 3 * D * shape.mlp_width) + D * shape.vocab_size
-    kv = 2 * L * D * (before + rows * new / 2)
+    weights = config.parameters - config.vocab_size * config.width
+    kv = 2 * config.layers * config.width * (before + rows * new / 2)
     return Limit(count, seconds, size * new * (weights + kv) / memory_rate())
 
 

@@ -250,6 +250,20 @@ def test_the_node_of_a_worker_that_dies_is_taken_over(
     assert rows == [1, 2, 3, 4], "no step is logged twice"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds its siblings in /proc")
+def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_siblings() -> None:
+        driver = os.getppid()
+        for pid in Path(f"/proc/{driver}/task/{driver}/children").read_text().split():
+            if int(pid) != os.getpid():
+                os.kill(int(pid), signal.SIGKILL)
+
+    monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, kill_siblings))
+    store = Store(tmp_path)
+    run_study(brief(), store, quiet(), jobs=2)
+    assert all(node.done(store) for node in expand(brief()).nodes)
+
+
 def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, die))
     with pytest.raises(ValueError, match=r"pretrain to step .*: 3 workers died of it \(killed.*goes on from here"):

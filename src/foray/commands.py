@@ -29,15 +29,16 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(args.store or Path("runs") / study.name)
 
 
-def default_jobs() -> int:
-    return min(4, os.cpu_count() or 1)
+def _jobs(args: argparse.Namespace) -> int:
+    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
+    return args.jobs or min(4, os.cpu_count() or 1)
 
 
 def run(args: argparse.Namespace) -> None:
-    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
+    jobs = _jobs(args)
     study, store = _open(args)
     console = Console()
-    index = run_study(study, store, console, args.jobs or default_jobs())
+    index = run_study(study, store, console, jobs)
     _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
@@ -71,9 +72,9 @@ def _print_claims(folder: Path, console: Console) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
+    jobs = _jobs(args)
     study, store = _open(args)
     graph = expand(study)
-    jobs = args.jobs or default_jobs()
     rate = machine_rate(study.model, study.data.vocab_size, max(1, (os.cpu_count() or 1) // jobs))
     table = Table("", "node", "PFLOP", "seconds", "disk MB", box=None, pad_edge=False)
     costs = {node.key: node_cost(node, study.data.vocab_size) for node in graph.nodes}

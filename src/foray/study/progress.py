@@ -55,12 +55,15 @@ class Show:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._update()
 
-    @contextmanager
-    def lost(self, node: Node, how: str) -> Iterator[None]:
-        """Says that a node's worker died; inside, nothing is drawn and no thread of the display runs."""
+    def lost(self, node: Node, how: str) -> None:
+        """A node's worker died: said in a line, and the node's bar goes."""
         self.bars.remove_task(self.active.pop(node.key).task)
         line = f"{node.label()}: its worker died ({how}); another takes over"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, nothing is drawn and no thread of the display runs: a process may be forked."""
         self.bars.stop()
         yield
         if not self.bars.disable:

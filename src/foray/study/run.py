@@ -120,6 +120,10 @@ def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size
         while waiting or any(w.node for w in workers):
             for worker in workers:
                 if worker.node is None:
+                    if waiting and not worker.process.is_alive():  # killed while it had nothing to do
+                        worker.how_it_ended()
+                        with show.paused():
+                            worker.start(workers)
                     _hand_out(worker, waiting, {n.key for n in missing} - finished, show)
             for channel in wait([w.channel for w in workers if w.node]):
                 worker = next(w for w in workers if w.channel is channel)
@@ -135,7 +139,8 @@ def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size
                             f"{node.label()}: {deaths[node.key]} workers died of it ({how}); "
                             "the same command goes on from here"
                         ) from None
-                    with show.lost(node, how):
+                    show.lost(node, how)
+                    with show.paused():
                         worker.start(workers)
                     waiting.insert(0, node)  # goes on from its last rolling checkpoint
                     continue

@@ -158,7 +158,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     if run.reference is not None:
         # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
         rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)
-        metrics["kl"], reference = _against_reference(batch, rows, run.reference)
+        metrics["kl"], reference = _against_reference(batch, rows, run.reference, stream.precision)
         piece = batch.select(rows)
         metrics["flops/reference"] = forward_flops(run.model.config, piece, piece.weight != 0)
         if kl > 0:
@@ -243,10 +243,12 @@ def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
     return replace(rows, denominator=_denominator(source, (rows.weight != 0).sum(1).float()))
 
 
-def _against_reference(batch: Batch, rows: torch.Tensor, reference: Transformer) -> tuple[float, torch.Tensor]:
+def _against_reference(
+    batch: Batch, rows: torch.Tensor, reference: Transformer, precision: str
+) -> tuple[float, torch.Tensor]:
     """Mean k3 estimate of KL(behaviour || reference) a token over ``rows``, and reference log-probabilities (B, T)."""
     out = torch.zeros_like(batch.behaviour)
     piece = batch.select(rows)
-    out[rows] = token_logprobs(reference, piece)
+    out[rows] = token_logprobs(reference, piece, precision)
     log_r = (out[rows] - piece.behaviour)[piece.weight != 0].double()
     return float((log_r.exp() - 1 - log_r).mean()), out
