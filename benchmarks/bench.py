@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import select
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from foray.train.scoring import token_logprobs
 from foray.train.sources import Run, draw
 
 HERE = Path(__file__).parent
+PATIENCE = 300.0  # seconds for a contender's start, warm-up included; and for all its rounds but the one that passes it
 CONTENDERS = {  # kind -> contender:variant, its python
     "pretrain": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16"],
     "sample": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
@@ -73,13 +75,22 @@ class Worker:
         )
         assert self.process.stdin and self.process.stdout
         self.into, self.out = self.process.stdin, self.process.stdout
-        if self.out.readline().strip() != "ready":
+        self.rounds: dict[int, dict[str, float]] = {}
+        self.slow = not select.select([self.out], [], [], PATIENCE)[0]
+        if not self.slow and self.out.readline().strip() != "ready":
             self.log.seek(0)
             raise SystemExit(f"{contender} failed on {case}:\n{self.log.read()[-3000:]}")
 
-    def run(self) -> dict[str, float]:
-        print(file=self.into, flush=True)
-        return json.loads(self.out.readline())
+    def run(self, number: int) -> None:
+        """One timed round, unless the contender has used up the others' patience."""
+        if not self.slow:
+            print(file=self.into, flush=True)
+            self.rounds[number] = json.loads(self.out.readline())
+            self.slow = sum(r["seconds"] for r in self.rounds.values()) > PATIENCE
+
+    @property
+    def median(self) -> float:
+        return statistics.median(r["seconds"] for r in self.rounds.values()) if self.rounds else float("inf")
 
     def stop(self) -> None:
         self.into.close()
@@ -196,31 +207,35 @@ def main() -> None:
                 python = {"trl_trainer": args.trl, "vllm_cpu": args.vllm}.get(contender.split(":")[0], sys.executable)
                 if python:
                     workers.append(Worker(contender, python, name, folder, args.threads))
-            runs = [[w.run() for w in workers] for _ in range(args.rounds)]
+            for number in range(args.rounds):
+                for w in workers:
+                    w.run(number)
             for w in workers:
                 w.stop()
-        medians = [statistics.median(r[i]["seconds"] for r in runs) for i in range(len(workers))]
-        ours = [i for i, w in enumerate(workers) if w.name.startswith("foray")]
-        best = min(ours, key=lambda i: medians[i])
-        for i, w in enumerate(workers):
+        ours = [w for w in workers if w.name.startswith("foray")]
+        best = min(ours, key=lambda w: w.median)
+        for w in workers:
+            if not w.rounds:
+                print(f"| {name} | {w.name} | not ready after {PATIENCE:.0f} s | | |", flush=True)
+                continue
             # Pair by pair within a round: what slows the machine down slows both.
-            ratio = statistics.median(r[i]["seconds"] / r[best]["seconds"] for r in runs)
-            rate = runs[0][i]["tokens"] / medians[i]
-            gain = "" if i in ours else f"{ratio:.2f}×"
-            print(f"| {name} | {w.name} | {medians[i]:.3f} | {rate:,.0f} | {gain} |", flush=True)
+            ratio = statistics.median(r["seconds"] / best.rounds[i]["seconds"] for i, r in w.rounds.items())
+            rate = w.rounds[0]["tokens"] / w.median
+            gain = "" if w in ours else f"{ratio:.2f}×"
+            print(f"| {name} | {w.name} | {w.median:.3f} | {rate:,.0f} | {gain} |", flush=True)
         if case.kind == "study":
             gap = logprob_gap(folder)
             print(
                 f"| {name} | engine against trainer: log-probabilities differ by at most {gap:.1e} | | | |", flush=True
             )
         else:
-            for i in ours:
-                dtype = torch.bfloat16 if workers[i].name.endswith("bf16") else torch.float32
+            for w in ours:
+                dtype = torch.bfloat16 if w.name.endswith("bf16") else torch.float32
                 least = limit(case, dtype)
                 print(
                     f"| {name} | limit, {str(dtype).removeprefix('torch.')}: {least.flops / 1e9:.1f} GFLOP in "
                     f"{least.flop_seconds:.3f} s, bytes in {least.byte_seconds:.3f} s | {least.seconds:.3f} | "
-                    f"| ours reaches {100 * least.seconds / medians[i]:.0f}% |",
+                    f"| ours reaches {100 * least.seconds / w.median:.0f}% |",
                     flush=True,
                 )
 
