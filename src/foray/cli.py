@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("run", "Run what is missing of a study and write its report."),
     ):
         p = study_command(name, text)
+        p.add_argument("--part", metavar="NAME", help="one part of a study that has several")
         p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
     p = study_command("report", "Write the report of what is there.")
     p.add_argument(

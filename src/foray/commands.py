@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     jobs = _jobs(args)
     study, store = _open(args)
     console = Console()
-    index = run_study(study, store, console, jobs)
+    index = run_study(study, store, console, jobs, args.part)
     _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ Recipe = (Stage, Stage, ...)                stages one after another
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,6 +92,22 @@ class Demonstrations:
 
 
 @dataclass(frozen=True)
+class Screen:
+    """A choice of training questions by how many of the base model's own ``samples`` were correct: ``low`` to ``high``.
+
+    The base answers ``shots``-shot at temperature 1.
+    """
+
+    low: int
+    high: int
+    samples: int = 64
+    shots: int = 8
+
+    def __post_init__(self) -> None:
+        require(0 <= self.low <= self.high <= self.samples, f"a screen needs 0 <= low <= high <= samples: {self}")
+
+
+@dataclass(frozen=True)
 class Rollouts:
     """Completions sampled from the policy as it stands, graded by the task (GRPO, arXiv 2402.03300).
 
@@ -99,7 +115,8 @@ class Rollouts:
     weights and the denominator: ``token`` (DAPO: all completion tokens of the draw), ``sequence`` (GRPO: mean over
     sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
     ``updates_per_draw`` slices of whole groups, one for each update. Every ``validate_every`` draws, ``validation``
-    problems of that split are answered greedily and the score is logged; nothing is trained on them.
+    problems of that split are answered greedily and the score is logged; nothing is trained on them. A ``screen`` keeps
+    those of the ``questions`` that the model the recipe starts from answers neither too well nor too badly.
     """
 
     task: Task
@@ -114,6 +131,7 @@ class Rollouts:
     updates_per_draw: int = 1
     validation: int = 64
     validate_every: int = 16
+    screen: Screen | None = None
 
     def __post_init__(self) -> None:
         require(self.validation >= 0 and self.validate_every > 0, "validation must be >= 0 and validate_every positive")
@@ -144,37 +162,131 @@ class Stream:
     optimizer: AdamW = field(default_factory=AdamW)
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @property
+    def members(self) -> tuple[tuple[float, Stream], ...]:
+        """What the gradient is the weighted sum of: a stream is its own only member."""
+        return ((1.0, self),)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Streams whose gradients are summed, at their weights, before one optimizer sees them; their own are not used."""
+
+    name: str
+    members: tuple[tuple[float, Stream], ...]
+    optimizer: AdamW = field(default_factory=AdamW)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that goes linearly from ``start``, at the stage's first update, to ``end``, at its last."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.start < math.inf and 0 <= self.end < math.inf, f"weights must be finite and >= 0: {self}")
+
+    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        return self.start + (self.end - self.start) * step / max(1, steps - 1)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """``weight`` at every ``period``-th update from update ``first`` on; at the others the stream rests."""
+
+    period: int
+    first: int = 0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.first < self.period, f"first must lie in [0, period): {self}")
+        require(0 <= self.weight < math.inf, f"weight must be finite and >= 0: {self}")
+
+    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        return self.weight if step % self.period == self.first else 0.0
+
+
+@dataclass(frozen=True)
+class Follow:
+    """A weight that is this very update's value of a metric in [0, 1], or what is left to 1: it follows the draw."""
+
+    metric: str
+    rest: bool = False
+
+    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        value = min(1.0, max(0.0, metrics[self.metric]))
+        return 1.0 - value if self.rest else value
+
+
+Weight = float | Ramp | Turns | Follow
+
 
 @dataclass(frozen=True)
 class Stage:
-    """Streams side by side for ``steps`` updates: weights += sum of weight x proposal, all from the same weights."""
+    """Streams side by side for ``steps`` updates: weights += sum of weight x proposal, all from the same weights.
+
+    A stream whose weight is known to be 0 at an update rests: nothing is drawn for it and its moments stay.
+    """
 
     name: str
-    streams: tuple[tuple[float, Stream], ...]
+    streams: tuple[tuple[Weight, Stream | Joint], ...]
     steps: int
 
     def __post_init__(self) -> None:
         require(bool(self.streams), f"stage {self.name} has no stream")
         require(self.steps > 0, f"stage {self.name}: steps must be positive, not {self.steps}")
         for weight, stream in self.streams:
-            ok = math.isfinite(weight) and weight >= 0
-            require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
+            if isinstance(weight, float | int):
+                ok = math.isfinite(weight) and weight >= 0
+                require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
         names = [s.name for _, s in self.streams]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
 
+    def weight_at(self, weight: Weight, step: int, metrics: Mapping[str, float]) -> float:
+        """The weight at update ``step``, given what the draws of that update logged."""
+        return float(weight) if isinstance(weight, float | int) else weight.at(step, self.steps, metrics)
 
-Recipe = tuple[Stage, ...]
+    def working(self, step: int) -> list[tuple[Weight, Stream | Joint]]:
+        """The streams that do not rest at update ``step``."""
+        return [(w, s) for w, s in self.streams if isinstance(w, Follow) or self.weight_at(w, step, {}) > 0]
+
+    def members(self) -> Iterator[Stream]:
+        """Every stream, those of joint ones too."""
+        for _, stream in self.streams:
+            for _, member in stream.members:
+                yield member
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The weighted mean of the weights at which several recipes end, all from the same start."""
+
+    name: str
+    branches: tuple[tuple[float, Recipe], ...]
+
+    def __post_init__(self) -> None:
+        total = sum(w for w, _ in self.branches)
+        require(abs(total - 1) < 1e-9, f"merge {self.name}: the weights must sum to 1, not {total}")
+
+
+Recipe = tuple["Stage | Merge", ...]
 
 
 @dataclass(frozen=True)
 class PostTraining:
-    """What the recipes are made of: the same questions for SFT and RL, one stream of each, and how long they run."""
+    """What the recipes are made of: the same questions for SFT and RL, one stream of each, and how long they run.
+
+    ``text`` is a stream of pre-training text, for recipes that anneal M_t or keep pre-training beside RL.
+    """
 
     rl: Stream
     sft: Stream
     rl_steps: int
     sft_steps: int
     weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
+    text: Stream | None = None
+    anneal_steps: int = 100
 
     def __post_init__(self) -> None:
         require(self.rl.source.task == self.sft.source.task, "rl and sft must use the same task")

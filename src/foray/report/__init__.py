@@ -14,7 +14,7 @@ from foray.report import claims, judged, ledger, style, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
 from foray.report.results import AXES, NotDrawable, Results
-from foray.report.table import COLUMNS, csv_text, read_results
+from foray.report.table import AXES_BESIDE, COLUMNS, csv_text, read_results
 
 __all__ = ["AXES", "NotDrawable", "Results", "read_results", "write_report"]
 
@@ -22,8 +22,8 @@ __all__ = ["AXES", "NotDrawable", "Results", "read_results", "write_report"]
 def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
-    The CSV files: ``results``, ``claims``, ``transitions``, ``transition_curves`` and ``ledger``. Figures over
-    pre-training are drawn against ``axis``, one of ``AXES``.
+    The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
+    ``transition_curves`` and ``ledger``. Figures over pre-training are drawn against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -32,6 +32,7 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
+    write_atomic(out / "beside.csv", csv_text(results.beside, [*COLUMNS, *AXES_BESIDE]))
     transitions, answers = verdicts.transitions(results), claims.table(results)
     write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))

@@ -6,7 +6,7 @@ smaller than MARGIN (two points) count as none. "Above", "below": the whole 95% 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ import pandas as pd
 from foray.report import stats
 from foray.report.evidence import Absent, Finding, Need, compare, compare_general, every, last, paper, some
 from foray.report.markup import label
-from foray.report.results import Difference, Evaluation, Results, TrainingRun
-from foray.report.stats import MARGIN
+from foray.report.results import Evaluation, Results, Run, TrainingRun, difference
+from foray.report.stats import MARGIN, Interval
 from foray.report.verdicts import top_k
 
 CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
@@ -81,23 +81,18 @@ def c4(results: Results) -> Finding:
     Contradicted if below 0. Reads manifest entries with ``mix`` and ``model_parameters``; the models after
     RL where both have it, else the bases.
     """
-    ends: dict[tuple[str, int, str], Evaluation] = {}
-    for e in (*results.evaluations, *results.variants):
-        x = e.entry
-        if x.final and x.rollouts is None and any(word in x.task.lower() for word in HARD):
-            place = (x.mix, x.model_parameters or results.model_parameters, x.recipe)
-            if place not in ends or (x.tokens, -x.seed) > (ends[place].entry.tokens, -ends[place].entry.seed):
-                ends[place] = e
     for recipe in ("rl", "base"):
-        models = sorted((size, mix) for mix, size, r in ends if r == recipe)
-        for (small, rich), (large, plain) in combinations(models, 2):
+        ends = _ends_by_model(results, recipe)
+        for (small, rich), (large, plain) in combinations(sorted(ends), 2):
             if small < large and "math" in rich.lower() and "math" not in plain.lower():
-                a, b = ends[rich, small, recipe], ends[plain, large, recipe]
-                difference = stats.paired_difference(a.graded[results.extraction], b.graded[results.extraction], 1)
+                ours, theirs = ends[small, rich], ends[large, plain]
+                tokens = max(e.entry.tokens for e in ours.values())
+                runs = {run: _pass1(results, e, theirs[run]) for run, e in ours.items() if run in theirs}
                 what = (
                     f"{small:,} parameters on {rich} − {large:,} on {plain or 'the main mix'}, {label(recipe)}, pass@1"
                 )
-                return every([Need(what, a.entry.tokens, Difference(difference, 1))], results)
+                if runs:
+                    return every([Need(what, tokens, difference(runs))], results)
     raise Absent("needs a hard task and entries with `mix` and `model_parameters`")
 
 
@@ -160,20 +155,19 @@ def c9(results: Results) -> Finding:
     Contradicted if every such pair differs by less than the margin.
     """
     task = results.main_task
-    rewards = {(r.entry.tokens, r.entry.seed): _reward(r) for r in results.rl_runs() if r.entry.recipe == "rl"}
-    seeds: dict[int, dict[int, Evaluation]] = {}
-    for (tokens, seed), evaluation in results.finals("rl", task).items():
-        if (tokens, seed) in rewards and tokens <= FROM * results.model_parameters:
-            seeds.setdefault(tokens, {})[seed] = evaluation
+    rewards = {(r.entry.tokens, r.entry.run): _reward(r) for r in results.rl_runs() if r.entry.recipe == "rl"}
+    starts: dict[tuple[int, int], dict[Run, Evaluation]] = {}  # by M_t: tokens, pre-training
+    for (tokens, run), evaluation in results.finals("rl", task).items():
+        if (tokens, run) in rewards and tokens <= FROM * results.model_parameters:
+            starts.setdefault((tokens, run.pretrain_seed), {})[run] = evaluation
     needs = []
-    for tokens, runs in seeds.items():
+    for (tokens, _), runs in starts.items():
         for a, b in combinations(sorted(runs), 2) if len(runs) >= 3 else ():
             if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME_REWARD:
-                first, second = (runs[s].graded[results.extraction] for s in (a, b))
-                found = stats.paired_difference(first, second, 1)
-                sign = 1 if found.value >= 0 else -1
-                what = f"RL seed {a} − seed {b}, pass@1"
-                needs.append(Need(what, tokens, Difference(found, 1), sign, beyond=MARGIN, against=MARGIN))
+                found = difference({a: _pass1(results, runs[a], runs[b])})
+                sign = 1 if found.interval.value >= 0 else -1
+                what = f"RL seed {a.seed} − seed {b.seed} (pre-training {a.pretrain_seed}), pass@1"
+                needs.append(Need(what, tokens, found, sign, beyond=MARGIN, against=MARGIN))
     if not needs:
         raise Absent(f"needs 3 seeds of RL, equal in reward, at {FROM:g} tokens/parameter or fewer")
     return some(needs, results)
@@ -185,34 +179,68 @@ def c10(results: Results) -> Finding:
 
     Contradicted (Holm over all) if any is on the other side. Reads entries with ``rollouts`` and ``examples``.
     """
-    points: dict[int, dict[int, Evaluation]] = {}
-    for e in sorted(results.variants, key=lambda e: (-e.entry.tokens, -e.entry.seed)):  # of several, the first counts
+    grids: dict[tuple[int, tuple[int, int] | None], dict[int, dict[int, dict[Run, Evaluation]]]] = {}
+    for e in results.variants:
         x = e.entry
-        if x.recipe == "rl" and x.rollouts and x.examples and not x.mix and x.model_parameters is None:
-            points.setdefault(x.rollouts, {})[x.examples] = e
+        other = x.split == "validation" or x.mix or x.model_parameters
+        if x.recipe == "rl" and x.rollouts and x.examples and not other:
+            grid = grids.setdefault((x.tokens, x.screen), {})
+            grid.setdefault(x.rollouts, {}).setdefault(x.examples, {})[x.run] = e
+    needs = [n for (tokens, screen), points in grids.items() for n in _budget_needs(results, tokens, screen, points)]
+    if not needs:
+        raise Absent(
+            "needs RL variants with two numbers of rollouts, evaluated at an equal number of examples and of rollouts"
+        )
+    return every(needs, results)
+
+
+def _budget_needs(
+    results: Results,
+    tokens: int,
+    screen: tuple[int, int] | None,
+    points: Mapping[int, Mapping[int, Mapping[Run, Evaluation]]],
+) -> list[Need]:
+    """C10's comparisons within one M_t and choice of questions; none where the points do not meet."""
     if len(points) < 2:
-        raise Absent("needs entries with `rollouts` and `examples`, of two numbers of rollouts")
+        return []
     m, n = min(points), max(points)
     few, many = points[m], points[n]
     examples = sorted(set(few) & set(many))
     rollouts = sorted({x * m for x in few} & {x * n for x in many})
-    if not examples or not rollouts:
-        raise Absent("needs points at an equal number of examples and at an equal number of rollouts")
+    shared = [set(many[x]) & set(few[x]) for x in examples]
+    shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
+    if not examples or not rollouts or not all(shared):
+        return []
+    asked = f" (questions answered {screen[0]} to {screen[1]} times)" if screen else ""
 
     def need(at_many: int, at_few: int, what: str, **bounds: float) -> Need:
-        a, b = many[at_many], few[at_few]
-        found = stats.paired_difference(a.graded[results.extraction], b.graded[results.extraction], 1)
+        theirs = few[at_few]
+        runs = {run: _pass1(results, a, theirs[run]) for run, a in many[at_many].items() if run in theirs}
         sign = int(bounds.pop("sign", 1))
-        return Need(f"n={n} − n={m}, pass@1 {what}", a.entry.tokens, Difference(found, 1), sign, **bounds)
+        return Need(f"n={n} − n={m}{asked}, pass@1 {what}", tokens, difference(runs), sign, **bounds)
 
     ends = (max(many), max(few))
-    needs = [
+    return [
         need(examples[0], examples[0], f"after {examples[0]:,} examples"),
         need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", sign=-1),
         need(*ends, "at the end", beyond=-MARGIN, against=-MARGIN),
         need(*ends, "at the end", sign=-1, beyond=-MARGIN, against=-MARGIN),
     ]
-    return every(needs, results)
+
+
+def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Run, Evaluation]]:
+    """The runs of a recipe on a hard task at the last M_t of every (parameters, mix)."""
+    found: dict[tuple[int, str], dict[int, dict[Run, Evaluation]]] = {}
+    for e in (*results.evaluations, *results.variants):
+        x = e.entry
+        if x.final and not x.variant and x.recipe == recipe and any(word in x.task.lower() for word in HARD):
+            place = (x.model_parameters or results.model_parameters, x.mix)
+            found.setdefault(place, {}).setdefault(x.tokens, {})[x.run] = e
+    return {place: by_tokens[max(by_tokens)] for place, by_tokens in found.items()}
+
+
+def _pass1(results: Results, a: Evaluation, b: Evaluation) -> Interval:
+    return stats.paired_difference(a.graded[results.extraction], b.graded[results.extraction], 1)
 
 
 def _lenient(results: Results, k: int) -> list[Need]:
@@ -310,22 +338,24 @@ def table(results: Results) -> pd.DataFrame:
 
 def scope(results: Results) -> str:
     """What the numbers of this study can speak of, given its seeds."""
-    base = {e.entry.seed for e in results.evaluations if e.entry.recipe == "base"}
-    runs: dict[tuple[str, int, str], set[int]] = {}
-    for e in results.evaluations:
-        if e.entry.final and e.entry.recipe != "base":
-            runs.setdefault((e.entry.recipe, e.entry.tokens, e.entry.task), set()).add(e.entry.seed)
+    starts = {e.entry.pretrain_seed for e in results.evaluations if e.entry.recipe == "base"}
+    runs: dict[tuple[str, int, str, int], set[int]] = {}
+    for x in (e.entry for e in results.evaluations):
+        if x.final and x.recipe != "base":
+            runs.setdefault((x.recipe, x.tokens, x.task, x.pretrain_seed), set()).add(x.seed)
     fewest, most = (f((len(s) for s in runs.values()), default=0) for f in (min, max))
     missing = len(results.missing)
     partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
-    pretrained = f"{max(1, len(base))} pre-training run{'s'[: len(base) > 1]}"
+    pretrained = f"{max(1, len(starts))} pre-training run{'s'[: len(starts) > 1]}"
     if most <= 1:
         return (
             f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
             f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
         )
     seeds = f"{fewest} to {most}" if fewest < most else str(most)
+    each = " each" if len(starts) > 1 else ""
     return (
-        f"Scope: {pretrained}, {seeds} post-training seeds. Intervals of means over seeds speak of other problems of "
-        f"the same kind and of other post-training seeds, not of other pre-trainings.{partial}"
+        f"Scope: {pretrained}, {seeds} post-training seeds{each}. Intervals of means over seeds speak of other "
+        "problems of the same kind and of other post-training seeds from these pre-trainings, not of other "
+        f"pre-trainings, sizes or worlds.{partial}"
     )

@@ -63,7 +63,7 @@ class Need:
         if not (self.supports if supporting else self.opposes):
             return 1.0
         bound = self.beyond if supporting else self.against
-        return stats.p_value(self.signed, bound, self.difference.seeds)
+        return stats.p_value(self.signed, bound, self.difference.degrees)
 
 
 def every(needs: Sequence[Need], results: Results) -> Finding:
@@ -91,6 +91,10 @@ def _finding(answer: Answer, chosen: Need, needs: Sequence[Need], results: Resul
     supports, opposes = sum(n.supports for n in needs), sum(n.opposes for n in needs)
     ratio = chosen.tokens / results.model_parameters
     note = f"of {len(needs)} comparison{'s'[: len(needs) != 1]}, {supports} for, {opposes} against"
+    starts = chosen.difference.by_pretraining()
+    if len(starts) > 1:
+        each = ", ".join(f"{100 * v:+.1f}" for v in starts.values())
+        note += f"; by pre-training {each}"
     return Finding(answer, f"{chosen.what}, {ratio:.2g} tokens/parameter", chosen.difference.interval, note)
 
 

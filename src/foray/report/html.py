@@ -160,14 +160,15 @@ def _training(results: Results) -> str:
         ends = [_ends(log[c]) if c in log else "–" for c in ("rl/format", "rl/entropy", "rl/truncated", "rl/signal")]
         change = f"{reward.last - reward.first:+.3f}"
         place = (label(entry.recipe), in_tokens(entry.tokens), reward.verdict)
-        rows.append((*place, f"{reward.first:.3f}", f"{reward.last:.3f}", change, *ends, len(log), entry.seed))
+        seeds = f"{entry.pretrain_seed}/{entry.seed}"
+        rows.append((*place, f"{reward.first:.3f}", f"{reward.last:.3f}", change, *ends, len(log), seeds))
     if not rows:
         return ""
     headers = ["recipe", "tokens", "reward", "first 5", "last 5", "change", "format", "entropy", "truncated", "signal"]
     text = (
         "Mean reward of the first and the last five steps; it “rose” or “fell” where the difference exceeds its 95% "
         "t-interval with steps taken as independent. The other columns: first five → last five steps; "
-        "signal is the share of groups whose rewards differ."
+        "signal is the share of groups whose rewards differ; seeds are of pre-training and of RL."
     )
     return f'<p class="dim">{text}</p>{table([*headers, "steps", "seed"], rows, text_columns=3, rules=True)}'
 
@@ -183,7 +184,8 @@ def _ledger(results: Results) -> str:
     for row in records(frame):
         parts = [_giga(getattr(row, f"flops_{phase}")) for phase in ledger.PHASES]
         seconds = "–" if pd.isna(row.seconds) else f"{row.seconds:.0f}"
-        place = (in_tokens(row.tokens), label(row.recipe), row.stage_step)
+        name = label(row.recipe) + (f" ({row.trained_on})" if row.trained_on != results.trained_on() else "")
+        place = (in_tokens(row.tokens), label(row.recipe) if row.recipe == "base" else name, row.stage_step)
         rows.append((*place, f"{row.samples:,.0f}", *parts, _giga(row.total_flops), seconds))
     if not rows:
         return ""

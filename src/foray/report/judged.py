@@ -116,7 +116,7 @@ def _seeds(results: Results) -> str:
             place = (row.tokens, recipe_rank(row.recipe), row.recipe, metric_rank(row.metric), row.metric, row.shots)
             groups.setdefault(place, []).append(row)
         for (tokens, _, recipe, _, metric, shots), runs in sorted(groups.items(), key=lambda item: item[0][:4]):
-            values = [100 * r.value for r in sorted(runs, key=lambda r: r.seed)]
+            values = [100 * r.value for r in sorted(runs, key=lambda r: (r.pretrain_seed, r.seed))]
             if len(values) > 1:
                 each = ", ".join(f"{v:.1f}" for v in values)
                 spread = f"{pd.Series(values).std(ddof=1):.1f}"
@@ -127,6 +127,7 @@ def _seeds(results: Results) -> str:
     if not rows:
         return ""
     text = (
-        "Percent, one value a seed in order of the seeds, all on the same problems; sd and range over seeds in points."
+        "Percent, one value a run in order of pre-training seed and seed, all on the same problems; sd and range over "
+        "all of them in points."
     )
     return _dim(text) + table(["tokens", "recipe", "metric", "seeds", "sd", "range"], rows, text_columns=4, rules=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from foray.report.results import AXES, Results, TrainingRun, recipe_rank
+from foray.report.results import AXES, Entry, Results, Run, TrainingRun, recipe_rank
 
 PHASES = ("prefill", "decode", "reference", "update", "validation")
 
@@ -34,7 +34,16 @@ class Cost(NamedTuple):
 
 
 FREE = Cost(0.0, 0.0, (0.0,) * len(PHASES))
-Place = tuple[int, str, int, int]  # tokens of M_t, recipe, updates since M_t, seed
+
+
+class Place(NamedTuple):
+    """A point that was evaluated or ends a stage; ``step`` counts updates since M_t."""
+
+    tokens: int
+    recipe: str
+    trained_on: str
+    step: int
+    run: Run
 
 
 def of_steps(metrics: pd.DataFrame) -> Cost:
@@ -51,52 +60,55 @@ def _total(metrics: pd.DataFrame, ending: str) -> float:
 
 
 def since_start(results: Results) -> dict[Place, tuple[Cost, Cost]]:
-    """(since M_t, from the first token on) of every point that was evaluated or ends a stage."""
-    bases = {run.entry.tokens: of_steps(run.metrics) for run in results.training if run.entry.recipe == "base"}
-    found: dict[Place, tuple[Cost, Cost]] = {(t, "base", 0, _seed(results, t)): (FREE, c) for t, c in bases.items()}
-    for (tokens, recipe, seed), runs in _recipes(results).items():
+    """(since M_t, from the first token on) of every point of the main grid that was evaluated or ends a stage."""
+    bases = {
+        (run.entry.tokens, run.entry.pretrain_seed): of_steps(run.metrics)
+        for run in results.training
+        if run.entry.recipe == "base"
+    }
+    found = {Place(tokens, "base", "", 0, Run(start, start)): (FREE, cost) for (tokens, start), cost in bases.items()}
+    for (tokens, recipe, trained_on, run), stages in _recipes(results).items():
+        base = bases.get((tokens, run.pretrain_seed), FREE)
         before, done = FREE, 0  # cost and updates of the stages before
-        for run in sorted(runs, key=lambda r: r.entry.stage_step):
-            first = run.entry.stage_step - len(run.metrics)
+        for stage in sorted(stages, key=lambda r: r.entry.stage_step):
+            first = stage.entry.stage_step - len(stage.metrics)
             if first != done:
                 break  # the stage before has not finished: its cost is not known
-            for step in sorted({run.entry.stage_step, *_evaluated(results, tokens, recipe, seed)}):
-                if done < step <= run.entry.stage_step:
-                    own = before.plus(of_steps(run.metrics[run.metrics["step"] <= step - first]))
-                    found[tokens, recipe, step, seed] = own, own.plus(bases.get(tokens, FREE))
-            before, done = before.plus(of_steps(run.metrics)), run.entry.stage_step
-        if tokens in bases:
-            found[tokens, recipe, 0, seed] = FREE, bases[tokens]
+            for step in sorted({stage.entry.stage_step, *_evaluated(results, stage.entry)}):
+                if done < step <= stage.entry.stage_step:
+                    own = before.plus(of_steps(stage.metrics[stage.metrics["step"] <= step - first]))
+                    found[Place(tokens, recipe, trained_on, step, run)] = own, own.plus(base)
+            before, done = before.plus(of_steps(stage.metrics)), stage.entry.stage_step
+        if (tokens, run.pretrain_seed) in bases:
+            found[Place(tokens, recipe, trained_on, 0, run)] = FREE, base
     return found
 
 
-def _seed(results: Results, tokens: int) -> int:
-    return min(r.entry.seed for r in results.training if r.entry.recipe == "base" and r.entry.tokens == tokens)
-
-
-def _recipes(results: Results) -> dict[tuple[int, str, int], list[TrainingRun]]:
-    found: dict[tuple[int, str, int], list[TrainingRun]] = {}
+def _recipes(results: Results) -> dict[tuple[int, str, str, Run], list[TrainingRun]]:
+    found: dict[tuple[int, str, str, Run], list[TrainingRun]] = {}
     for run in results.training:
-        if run.entry.recipe != "base":
-            found.setdefault((run.entry.tokens, run.entry.recipe, run.entry.seed), []).append(run)
+        e = run.entry
+        if e.recipe != "base":
+            found.setdefault((e.tokens, e.recipe, e.trained_on, e.run), []).append(run)
     return found
 
 
-def _evaluated(results: Results, tokens: int, recipe: str, seed: int) -> Iterable[int]:
-    for e in results.evaluations:
-        if (e.entry.tokens, e.entry.recipe, e.entry.seed) == (tokens, recipe, seed):
-            yield e.entry.stage_step
+def _evaluated(results: Results, stage: Entry) -> Iterable[int]:
+    for e in (evaluation.entry for evaluation in results.evaluations):
+        if (e.tokens, e.recipe, e.trained_on, e.run) == (stage.tokens, stage.recipe, stage.trained_on, stage.run):
+            yield e.stage_step
 
 
 def table(results: Results) -> pd.DataFrame:
     """``ledger.csv``: a row a point, with its cost since M_t by phase and its total from the first token on."""
     rows: list[Any] = []
-    for (tokens, recipe, step, seed), (own, total) in since_start(results).items():
+    for (tokens, recipe, trained_on, step, run), (own, total) in since_start(results).items():
         if recipe != "base" and step == 0:
             continue
-        rows.append((tokens, recipe, step, seed, own.samples, own.seconds, *own.work, own.flops, *_axes(total)))
-    rows.sort(key=lambda r: (r[0], recipe_rank(r[1]), r[2], r[3]))
-    columns = ["tokens", "recipe", "stage_step", "seed", "samples", "seconds"]
+        place = (run.pretrain_seed, tokens, recipe, trained_on, step, run.seed)
+        rows.append((*place, own.samples, own.seconds, *own.work, own.flops, *_axes(total)))
+    rows.sort(key=lambda r: (r[1], recipe_rank(r[2]), r[3], r[4], r[0], r[5]))
+    columns = ["pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed", "samples", "seconds"]
     columns += [*(f"flops_{p}" for p in PHASES), "flops", *(f"total_{axis}" for axis in AXES[1:])]
     return pd.DataFrame(rows, columns=columns)
 
@@ -108,13 +120,18 @@ def _axes(cost: Cost) -> tuple[float, ...]:
 def add_axis(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     """A figure's frame with a column for ``results.axis``: from the first token on, averaged over seeds.
 
-    Raises ValueError where the logs do not hold it.
+    A frame of another task than the main one has a column ``task`` that says so. Raises ValueError where the logs do
+    not hold the axis.
     """
     if results.axis == "tokens" or results.axis in frame:
         return frame
+    asked = next((t for t in frame.get("task", []) if t in results.tasks), None)
+    trained_on = results.trained_on(asked)
     costs: dict[tuple[int, str, int], list[float]] = {}
-    for (tokens, recipe, step, _), (_, total) in since_start(results).items():
-        costs.setdefault((tokens, recipe, step), []).append(float(getattr(total, results.axis)))
+    for place, (_, total) in since_start(results).items():
+        if place.trained_on in ("", trained_on):
+            spent = float(getattr(total, results.axis))
+            costs.setdefault((place.tokens, place.recipe, place.step), []).append(spent)
     ends: dict[tuple[int, str], int] = {}
     for tokens, recipe, step in costs:
         ends[tokens, recipe] = max(step, ends.get((tokens, recipe), 0))

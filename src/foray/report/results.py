@@ -34,12 +34,22 @@ class NotDrawable(Exception):
     """The results lack what a figure shows; the message is the one-line reason that the report prints."""
 
 
+class Run(NamedTuple):
+    """Which training run a result is of: the seed of its pre-training and that of what came after."""
+
+    pretrain_seed: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of the manifest: what was measured, and the folder that holds it.
 
-    The last four are optional axes beside the main grid: another pre-training ``mix``, another model's
-    ``model_parameters``, another number of ``rollouts`` a prompt, with the ``examples`` (prompts) seen so far.
+    ``trained_on`` is the task of post-training (none for a base model). The fields from ``variant`` on are axes beside
+    the main grid: a recipe with settings of its own (``own``: those are the settings that it has in the main grid),
+    another pre-training ``mix``, another model's ``model_parameters``. A model inside or after one stage of RL has its
+    ``rollouts`` a prompt and the ``examples`` (prompts) seen; ``screen`` bounds how often, of its 64 samples, the base
+    answered those correctly.
     """
 
     kind: str
@@ -52,15 +62,26 @@ class Entry:
     seed: int
     task: str
     shots: int | None
-    mix: str = ""
-    model_parameters: int | None = None
+    part: str = ""
+    pretrain_seed: int = 0
+    trained_on: str = ""
+    split: str = ""
     rollouts: int | None = None
     examples: int | None = None
+    screen: tuple[int, int] | None = None
+    variant: str = ""
+    own: bool = True
+    mix: str = ""
+    model_parameters: int | None = None
 
     @property
-    def variant(self) -> bool:
-        """Off the main grid: read by the claims that ask for it (C4, C10), kept out of figures and tables."""
-        return bool(self.mix) or (self.model_parameters, self.rollouts, self.examples) != (None, None, None)
+    def run(self) -> Run:
+        return Run(self.pretrain_seed, self.seed)
+
+    @property
+    def off_grid(self) -> bool:
+        """Beside the main grid: for the figures, tables and claims that ask for it, kept out of all others."""
+        return bool(self.variant or self.mix) or self.model_parameters is not None
 
     @property
     def words(self) -> str:
@@ -71,7 +92,11 @@ class Entry:
             if self.stage
             else ""
         )
-        return f"{self.kind} of {self.recipe} at {self.tokens} tokens, step {self.stage_step}, seed {self.seed}{task}"
+        named = [self.recipe, *(x for x in (self.variant, self.mix) if x)]
+        return (
+            f"{self.kind} of {', '.join(named)} at {self.tokens} tokens, step {self.stage_step}, "
+            f"seed {self.pretrain_seed}/{self.seed}{task}"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,10 +117,31 @@ class Probes:
 
 
 class Difference(NamedTuple):
-    """A paired difference of two recipes at one M_t, and the number of training seeds averaged in it."""
+    """A paired difference of two recipes at one M_t, the mean of ``each`` run's."""
 
     interval: Interval
-    seeds: int
+    runs: tuple[Run, ...]
+    each: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.runs)
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the spread between seeds of one pre-training."""
+        return stats.degrees_of_freedom([r.pretrain_seed for r in self.runs])
+
+    def by_pretraining(self) -> dict[int, float]:
+        """The mean difference from each pre-training."""
+        starts = sorted({r.pretrain_seed for r in self.runs})
+        return {s: float(np.mean([v for r, v in zip(self.runs, self.each) if r.pretrain_seed == s])) for s in starts}
+
+
+def difference(runs: Mapping[Run, Interval]) -> Difference:
+    """The mean of every run's paired difference."""
+    mean = stats.over_seeds(list(runs.values()), -1.0, 1.0, [r.pretrain_seed for r in runs])
+    return Difference(mean, tuple(runs), tuple(i.value for i in runs.values()))
 
 
 @dataclass(frozen=True)
@@ -108,7 +154,10 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Results:
-    """All that was found. ``table`` has the columns of ``results.csv``, ``final`` and ``chance``; shares, not %."""
+    """All that was found. Shares, not percent.
+
+    ``table`` has the columns of ``results.csv``, ``final``, ``chance``, ``own`` and ``foray.report.table.AXES_BESIDE``.
+    """
 
     study: str
     model_parameters: int
@@ -116,11 +165,14 @@ class Results:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
     table: pd.DataFrame
+    beside: pd.DataFrame  # the same of what is beside the main grid
     evaluations: tuple[Evaluation, ...]
     training: tuple[TrainingRun, ...]
     missing: tuple[tuple[str, str], ...]
     probed: tuple[Probes, ...] = ()
-    variants: tuple[Evaluation, ...] = ()
+    variants: tuple[Evaluation, ...] = ()  # what is beside the main grid
+    variant_training: tuple[TrainingRun, ...] = ()
+    variant_probed: tuple[Probes, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()  # (what, what looks wrong in it)
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
@@ -135,6 +187,14 @@ class Results:
         if not self.evaluations:
             raise NotDrawable("no pass@k evaluation has finished")
         return self.tasks[0]
+
+    def trained_on(self, task: str | None = None) -> str:
+        """The post-training task of the models that were evaluated on ``task`` (on the main one)."""
+        task = task or (self.tasks[0] if self.evaluations else "")
+        return next((e.entry.trained_on for e in self.evaluations if e.entry.task == task and e.entry.trained_on), "")
+
+    def _trained_on_main(self, entry: Entry) -> bool:
+        return entry.trained_on in ("", self.trained_on())
 
     @property
     def extraction(self) -> str:
@@ -152,22 +212,23 @@ class Results:
         found = {e.entry.recipe for e in self.evaluations if e.entry.final and task in (None, e.entry.task)}
         return sorted(found, key=recipe_rank)
 
-    def finals(self, recipe: str, task: str) -> dict[tuple[int, int], Evaluation]:
-        """The final evaluation for every (tokens, seed), at the recipe's own number of shots."""
-        chosen: dict[tuple[int, int], Evaluation] = {}
+    def finals(self, recipe: str, task: str) -> dict[tuple[int, Run], Evaluation]:
+        """The final evaluation for every (tokens, run), at the recipe's own number of shots."""
+        chosen: dict[tuple[int, Run], Evaluation] = {}
         for e in self.evaluations:
             if e.entry.final and e.entry.recipe == recipe and e.entry.task == task:
-                place = (e.entry.tokens, e.entry.seed)
+                place = (e.entry.tokens, e.entry.run)
                 rank = shots_rank(recipe, e.entry.shots)
                 if place not in chosen or rank > shots_rank(recipe, chosen[place].entry.shots):
                     chosen[place] = e
         return chosen
 
     def rl_runs(self) -> list[TrainingRun]:
-        """Stages that logged a reward, by recipe (paper's order), tokens, seed."""
-        runs = [r for r in self.training if "rl/reward" in r.metrics and r.metrics["rl/reward"].notna().any()]
+        """Stages on the main task that logged a reward, by recipe (paper's order), tokens, run."""
+        runs = [r for r in self.training if self._trained_on_main(r.entry) and "rl/reward" in r.metrics]
         return sorted(
-            runs, key=lambda r: (recipe_rank(r.entry.recipe), r.entry.tokens, r.entry.seed, r.entry.stage_step)
+            (r for r in runs if r.metrics["rl/reward"].notna().any()),
+            key=lambda r: (recipe_rank(r.entry.recipe), r.entry.tokens, r.entry.run, r.entry.stage_step),
         )
 
     def curve(
@@ -176,84 +237,104 @@ class Results:
         """Means over seeds with intervals, one row per (tokens, recipe, stage_step, task, metric).
 
         Final checkpoints only, unless ``inside`` asks for those inside a recipe too. Base models are shown at their
-        largest number of shots, trained ones at their smallest. Sorted by recipe (paper's order), tokens, step.
+        largest number of shots, trained ones at their smallest. Of models post-trained on several tasks, those trained
+        on what ``tasks`` asks of, or on the main one. Sorted by recipe (paper's order), tokens, step.
         """
         rows = self.table[self.table["metric"].isin(metrics) & self.table["task"].isin(tasks)]
+        asked = next((t for t in tasks if t in self.tasks), None)
+        rows = rows[rows["trained_on"].isin(["", self.trained_on(asked)])]
         rows = rows[rows["extraction"].isin([self.extraction, ""])]
         if not inside:
             rows = rows[rows["final"]]
         if recipes is not None:
             rows = rows[rows["recipe"].isin(recipes)]
-        groups: dict[tuple[Any, ...], list[Any]] = {}
-        for row in records(rows):
-            place = (recipe_rank(row.recipe), row.tokens, row.stage_step, row.task, metric_rank(row.metric))
-            groups.setdefault(place, []).append(row)
-        found = []
-        for (_, tokens, step, task, _), group in sorted(groups.items()):
-            metric = group[0].metric
-            rank = max(shots_rank(r.recipe, r.shots) for r in group)
-            runs = [r for r in group if shots_rank(r.recipe, r.shots) == rank]
-            mean = stats.over_seeds([Interval(r.value, r.lo, r.hi, r.n) for r in runs], 0.0, _CEILING.get(metric, 1.0))
-            ratio = tokens / self.model_parameters
-            where = (tokens, ratio, runs[0].recipe, step, task, metric, runs[0].shots)
-            found.append((*where, *mean, len(runs), runs[0].chance))
-        columns = ["tokens", "tokens_per_parameter", "recipe", "stage_step", "task", "metric", "shots"]
-        columns += ["value", "lo", "hi", "n", "seeds", "chance"]
-        return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
+        return averaged(rows, self.model_parameters, [])
 
-    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, list[tuple[Evaluation, Evaluation]]]:
-        """The two recipes' final evaluations at each M_t that has both, one pair a seed of ``recipe``."""
+    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, dict[Run, tuple[Evaluation, Evaluation]]]:
+        """The two recipes' final evaluations at each M_t that has both, one pair a run of ``recipe``."""
         return _paired(self.finals(recipe, task), self.finals(reference, task))
 
     def differences(
         self, recipe: str, reference: str, task: str, k: int, extraction: str | None = None
     ) -> dict[int, Difference]:
-        """pass@k of ``recipe`` minus that of ``reference`` at each M_t, paired by problem, seeds averaged."""
+        """pass@k of ``recipe`` minus that of ``reference`` at each M_t, paired by problem, runs averaged."""
         rule = extraction or self.extraction
-        found = {}
-        for tokens, pairs in self.pairs(recipe, reference, task).items():
-            runs = [stats.paired_difference(a.graded[rule], b.graded[rule], k) for a, b in pairs]
-            found[tokens] = Difference(stats.over_seeds(runs, -1.0, 1.0), len(runs))
-        return found
+        return {
+            tokens: difference(
+                {run: stats.paired_difference(a.graded[rule], b.graded[rule], k) for run, (a, b) in pairs.items()}
+            )
+            for tokens, pairs in self.pairs(recipe, reference, task).items()
+        }
 
     def general_differences(self, recipe: str, reference: str) -> dict[int, Difference]:
         """The same for the plain mean of the general probes, paired by document."""
         ends = [
-            {(p.entry.tokens, p.entry.seed): p for p in self.probed if p.entry.final and p.entry.recipe == name}
+            {
+                (p.entry.tokens, p.entry.run): p
+                for p in self.probed
+                if p.entry.final and p.entry.recipe == name and self._trained_on_main(p.entry)
+            }
             for name in (recipe, reference)
         ]
         found = {}
         for tokens, pairs in _paired(*ends).items():
-            runs = [_general_difference(a, b) for a, b in pairs if set(a.answers) & set(b.answers)]
+            runs = {r: general_difference(a, b) for r, (a, b) in pairs.items() if set(a.answers) & set(b.answers)}
             if runs:
-                found[tokens] = Difference(stats.over_seeds(runs, -1.0, 1.0), len(runs))
+                found[tokens] = difference(runs)
         return found
 
     def gains(self, recipe: str, reference: str, task: str, k: int) -> pd.DataFrame:
         """``differences`` as a frame, one row an M_t, with the reference's number of shots."""
         pairs = self.pairs(recipe, reference, task)
         found = []
-        for tokens, (mean, seeds) in self.differences(recipe, reference, task, k).items():
-            ratio, shots = tokens / self.model_parameters, pairs[tokens][-1][1].entry.shots
-            found.append((tokens, ratio, recipe, reference, shots, f"pass@{k}", *mean, seeds))
+        for tokens, gain in self.differences(recipe, reference, task, k).items():
+            ratio, (_, last) = tokens / self.model_parameters, list(pairs[tokens].values())[-1]
+            metric = f"pass@{k}"
+            found.append((tokens, ratio, recipe, reference, last.entry.shots, metric, *gain.interval, gain.seeds))
         columns = ["tokens", "tokens_per_parameter", "recipe", "reference", "reference_shots", "metric"]
         frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "seeds"])
         return frame.astype({"reference_shots": "Int64"})
 
 
+def averaged(rows: pd.DataFrame, parameters: int, by: Sequence[str]) -> pd.DataFrame:
+    """Means over runs with intervals, one row per (``by``, tokens, recipe, stage_step, task, metric), sorted so.
+
+    Base models at their largest number of shots, trained ones at their smallest. ``parameters``: of the model, where
+    the rows do not say it.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in records(rows):
+        first = tuple(0 if pd.isna(v) else v for v in (getattr(row, name) for name in by))
+        place = (recipe_rank(row.recipe), row.tokens, row.stage_step, row.task, metric_rank(row.metric))
+        groups.setdefault((*first, *place), []).append(row)
+    found = []
+    for _, group in sorted(groups.items()):
+        rank = max(shots_rank(r.recipe, r.shots) for r in group)
+        runs = [r for r in group if shots_rank(r.recipe, r.shots) == rank]
+        one = runs[0]
+        intervals = [Interval(r.value, r.lo, r.hi, r.n) for r in runs]
+        mean = stats.over_seeds(intervals, 0.0, _CEILING.get(one.metric, 1.0), [r.pretrain_seed for r in runs])
+        ratio = one.tokens / (parameters if pd.isna(one.model_parameters) else one.model_parameters)
+        where = (one.tokens, ratio, one.recipe, one.stage_step, one.task, one.metric, one.shots)
+        found.append((*(getattr(one, name) for name in by), *where, *mean, len(runs), one.chance))
+    columns = [*by, "tokens", "tokens_per_parameter", "recipe", "stage_step", "task", "metric", "shots"]
+    columns += ["value", "lo", "hi", "n", "seeds", "chance"]
+    return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
+
+
 def _paired(
-    runs: Mapping[tuple[int, int], _T], partners: Mapping[tuple[int, int], _T]
-) -> dict[int, list[tuple[_T, _T]]]:
-    """Pairs by (tokens, seed). Seeds may share one reference, as all do the base: then its lowest seed serves."""
-    found: dict[int, list[tuple[_T, _T]]] = {}
-    for (tokens, seed), run in sorted(runs.items(), key=lambda item: item[0]):
-        seeds = sorted(s for t, s in partners if t == tokens)
-        if seeds:
-            found.setdefault(tokens, []).append((run, partners[tokens, seed if seed in seeds else seeds[0]]))
+    runs: Mapping[tuple[int, Run], _T], partners: Mapping[tuple[int, Run], _T]
+) -> dict[int, dict[Run, tuple[_T, _T]]]:
+    """Pairs by tokens and run. Seeds may share one reference, as all from one pre-training do its base."""
+    found: dict[int, dict[Run, tuple[_T, _T]]] = {}
+    for (tokens, run), made in sorted(runs.items(), key=lambda item: item[0]):
+        same = sorted(r for t, r in partners if t == tokens and r.pretrain_seed == run.pretrain_seed)
+        if same:
+            found.setdefault(tokens, {})[run] = made, partners[tokens, run if run in same else same[0]]
     return found
 
 
-def _general_difference(a: Probes, b: Probes) -> Interval:
+def general_difference(a: Probes, b: Probes) -> Interval:
     """Mean over probes of the paired differences; documents are paired by their place in the probe."""
     parts = []
     for name in sorted(set(a.answers) & set(b.answers)):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,22 +191,39 @@ def t_quantile(degrees: int) -> float:
     return Z + first / degrees + second / degrees**2 + third / degrees**3
 
 
-def over_seeds(runs: Sequence[Interval], low: float, high: float) -> Interval:
+def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequence[Any] | None = None) -> Interval:
     """The mean over training seeds that were measured on the same problems, within [low, high].
 
     Seeds share their problems, so the error from the choice of problems does not average out: each side keeps the
-    seeds' mean distance, and the t-interval of the seed means is added in squares. One seed: its own interval, which
-    then says nothing about other seeds.
+    seeds' mean distance, and the t-interval of the seed means is added in squares. ``starts`` names the pre-training
+    that each run began with: those are taken as given, so only the spread within one counts. Where none has a second
+    seed, the interval says nothing about other seeds.
     """
-    if len(runs) == 1:
-        return runs[0]
     values = np.array([r.value for r in runs])
     value = float(values.mean())
-    spread = t_quantile(len(runs) - 1) * float(values.std(ddof=1)) / math.sqrt(len(runs))
+    groups = _groups(values, starts)
+    degrees = sum(len(g) - 1 for g in groups)
+    spread = 0.0
+    if degrees:
+        within = math.sqrt(sum(((g - g.mean()) ** 2).sum() for g in groups) / degrees)
+        spread = t_quantile(degrees) * within / math.sqrt(len(runs))
+    elif len(runs) == 1:
+        return runs[0]
     below = math.hypot(sum(r.value - r.lo for r in runs) / len(runs), spread)
     above = math.hypot(sum(r.hi - r.value for r in runs) / len(runs), spread)
     lo, hi = np.clip([value - below, value + above], low, high)  # keeps the NaN of runs without an interval
     return Interval(value, float(lo), float(hi), min(r.n for r in runs))
+
+
+def degrees_of_freedom(starts: Sequence[Any]) -> int:
+    """Of the spread between seeds, given the pre-training that each run began with."""
+    return len(starts) - len(set(starts))
+
+
+def _groups(values: Floats, starts: Sequence[Any] | None) -> list[Floats]:
+    if starts is None:
+        return [values]
+    return [values[[s == start for s in starts]] for start in dict.fromkeys(starts)]
 
 
 def detectable(interval: Interval) -> float:
@@ -214,17 +231,17 @@ def detectable(interval: Interval) -> float:
     return (Z + Z_POWER) / Z * (interval.hi - interval.lo) / 2
 
 
-def p_value(interval: Interval, bound: float, seeds: int = 1) -> float:
+def p_value(interval: Interval, bound: float, degrees: int = 0) -> float:
     """Two-sided p-value of "the true value is ``bound``", read off the interval, so that p < 0.05 where it excludes it.
 
-    The half-width towards the bound counts as that of Student's t with seeds - 1 degrees of freedom (one seed: normal).
+    The half-width towards the bound counts as that of Student's t with so many ``degrees`` of freedom (0: normal).
     """
-    quantile = t_quantile(seeds - 1) if seeds > 1 else Z
+    quantile = t_quantile(degrees) if degrees else Z
     half = interval.value - interval.lo if interval.value > bound else interval.hi - interval.value
     if half <= 0.0:
         return 1.0
     t = quantile * abs(interval.value - bound) / half
-    return 2.0 * (1.0 - student(t, seeds - 1)) if seeds > 1 else math.erfc(t / math.sqrt(2.0))
+    return 2.0 * (1.0 - student(t, degrees)) if degrees else math.erfc(t / math.sqrt(2.0))
 
 
 def student(t: float, degrees: int) -> float:

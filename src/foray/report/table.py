@@ -29,9 +29,11 @@ from foray.report.results import (
 from foray.report.stats import Graded, Interval
 
 COLUMNS = (
-    "study", "tokens", "recipe", "stage_step", "seed", "task", "shots", "extraction", "metric", "value", "lo", "hi", "n"
+    "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
+    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n"
 )  # fmt: skip
-Row = tuple[Any, ...]  # COLUMNS, then final and chance
+AXES_BESIDE = ("variant", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
+Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
 
 
 def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
@@ -52,27 +54,29 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     if parameters < 1 or not ks or ks[0] < 1:
         raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
     chosen, missing = _distinct(entries)
-    rows: list[Row] = []
-    evaluations, training, probed, variants = [], [], [], []
+    rows, rows_beside = list[Row](), list[Row]()
+    evaluations, variants = list[Evaluation](), list[Evaluation]()
+    training, variant_training = list[TrainingRun](), list[TrainingRun]()
+    probed, variant_probed = list[Probes](), list[Probes]()
     flags: list[tuple[str, str]] = []
     work: dict[str, float] = {}
     for entry in chosen:
         try:
             if sealed(entry.folder):
                 verify(entry.folder, "metrics" if entry.kind == "train" else "")
-            if entry.variant:
-                if entry.kind == "passk":
-                    variants.append(_read_evaluation(entry))
-            elif entry.kind == "train":
-                training.append(_read_training(entry))
+            off = entry.off_grid
+            to = rows_beside if off else rows
+            if entry.kind == "train":
+                (variant_training if off else training).append(_read_training(entry))
             elif entry.kind == "passk":
-                evaluations.append(_read_evaluation(entry))
-                rows += _passk_rows(study, evaluations[-1], ks)
+                evaluation = _read_evaluation(entry)
+                (variants if off else evaluations).append(evaluation)
+                to += _passk_rows(study, evaluation, ks)
             elif entry.kind == "probes":
-                rows += _probe_rows(study, entry)
-                probed.append(_read_probes(entry))
+                (variant_probed if off else probed).append(_read_probes(entry))
+                to += _probe_rows(study, entry)
             elif entry.kind == "perplexity":
-                rows += _perplexity_rows(study, entry)
+                to += _perplexity_rows(study, entry)
             else:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
             flags += [(entry.words, str(flag)) for flag in _beside(entry, "health.json", [])]
@@ -86,9 +90,9 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
             missing.append((entry.words, str(e)))
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
-        study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows),
+        study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
         tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
-        tuple(flags), work, axis,
+        tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
     )  # fmt: skip
 
 
@@ -102,8 +106,8 @@ def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, st
     chosen: dict[tuple[Any, ...], Entry] = {}
     clashes = []
     for e in entries:
-        axes = (e.mix, e.model_parameters, e.rollouts, e.examples)
-        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.seed, e.task, e.shots, *axes)
+        axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
+        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
         first = chosen.setdefault(place, e)
         if first.folder != e.folder:
             clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
@@ -125,6 +129,13 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         final=bool(e["final"]),
         seed=int(e["seed"]),
         task=str(e.get("task", "")),
+        part=str(e.get("part", "")),
+        pretrain_seed=int(e.get("pretrain_seed", 0)),
+        trained_on=str(e.get("trained_on", "")),
+        split=str(e.get("split", "")),
+        screen=None if e.get("screen") is None else (int(e["screen"][0]), int(e["screen"][1])),
+        variant=str(e.get("variant", "")),
+        own=bool(e.get("own", True)),
         mix=str(e.get("mix", "")),
         **known,
     )
@@ -157,7 +168,10 @@ def _read_evaluation(entry: Entry) -> Evaluation:
 
 
 def _row(study: str, e: Entry, task: str, extraction: str, metric: str, i: Interval, chance: float = math.nan) -> Row:
-    return (study, e.tokens, e.recipe, e.stage_step, e.seed, task, e.shots, extraction, metric, *i, e.final, chance)
+    where = (study, e.pretrain_seed, e.tokens, e.recipe, e.trained_on, e.stage_step, e.seed)
+    screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]}"
+    beside = (e.variant, e.mix, e.model_parameters, e.split, screen, e.rollouts, e.examples)
+    return (*where, task, e.shots, extraction, metric, *i, e.final, chance, e.own, *beside)
 
 
 def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[Row]:
@@ -204,11 +218,16 @@ def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
     def order(row: Any) -> tuple[Any, ...]:
-        shots = -1 if row[6] is None else row[6]
-        return (row[1], recipe_rank(row[2]), row[3], row[4], row[5], shots, row[7], metric_rank(row[8]))
+        _, pretrain_seed, tokens, recipe, trained_on, step, seed, task, shots, extraction, metric, *_ = row
+        variant, mix, parameters, split = row[len(COLUMNS) + 3 :][:4]
+        beside = (mix, parameters or 0, variant, split)
+        place = (tokens, recipe_rank(recipe), trained_on, step, pretrain_seed, seed, task)
+        return (*beside, *place, -1 if shots is None else shots, extraction, metric_rank(metric))
 
-    frame = pd.DataFrame(sorted(rows, key=order), columns=[*COLUMNS, "final", "chance"])
-    return frame.astype({"shots": "Int64", "final": bool, "value": float, "lo": float, "hi": float, "chance": float})
+    columns = [*COLUMNS, "final", "chance", "own", *AXES_BESIDE]
+    kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64")
+    kinds |= dict.fromkeys(("value", "lo", "hi", "chance"), "float") | dict.fromkeys(("final", "own"), "bool")
+    return pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
 
 
 def csv_text(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> str:

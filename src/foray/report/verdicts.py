@@ -5,13 +5,14 @@ The verdict follows from the 95% intervals of two paired differences, that of pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from foray.report import stats
-from foray.report.results import LABELS, Evaluation, Results, recipe_rank
+from foray.report.results import LABELS, Evaluation, Results, Run, recipe_rank
 from foray.report.stats import MARGIN, Interval
 
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
@@ -120,9 +121,10 @@ def transitions(results: Results) -> list[Transition]:
 
 def _transition(
     results: Results, tokens: int, task: str, source: str, target: str, extraction: str,
-    pairs: list[tuple[Evaluation, Evaluation]],
+    pairs: Mapping[Run, tuple[Evaluation, Evaluation]],
 ) -> Transition:  # fmt: skip
-    runs = [stats.paired(a.graded[extraction], b.graded[extraction]) for a, b in pairs]
+    runs = [stats.paired(a.graded[extraction], b.graded[extraction]) for a, b in pairs.values()]
+    starts = [run.pretrain_seed for run in pairs]
     most = min(int(g.samples.min()) for run in runs for g in run)
     ks = sorted(
         {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(TOP, most), most}
@@ -132,10 +134,11 @@ def _transition(
         stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
         for after, before in runs
     ]
-    curve = {i: stats.over_seeds([e[place] for e in each], -1.0, 1.0) for place, i in enumerate(ks)}
+    curve = {i: stats.over_seeds([e[place] for e in each], -1.0, 1.0, starts) for place, i in enumerate(ks)}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
     gained, lost = (float(np.mean([f(a, b).sum() for a, b in solved])) for f in (_only_first, _only_second))
-    shots = (pairs[0][1].entry.shots, pairs[0][0].entry.shots)
+    target_first, source_first = next(iter(pairs.values()))
+    shots = (source_first.entry.shots, target_first.entry.shots)
     return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs))
 
 

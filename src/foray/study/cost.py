@@ -17,7 +17,7 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.nodes import Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
+from foray.study.nodes import MergeNode, Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
 from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
@@ -67,6 +67,9 @@ def _node_cost(node: Node, vocab_size: int) -> Cost:
         # About four choices of some ten tokens each behind a context of thirty.
         work = questions * flops.forward(model, 70, flops.pairs(0, 30) + 4 * flops.pairs(30, 40), 40)
         return Cost({"score": work}, 2e4, _PROCESS_BYTES + 3e8)
+    if isinstance(node, MergeNode):
+        size = 4.0 * _sized(node.model, vocab_size).parameters
+        return Cost(disk=size, memory=_PROCESS_BYTES + (1 + len(node.branches)) * size)
     if isinstance(node, ShardNode):
         return Cost(disk=2.0 * node.max_tokens)
     return Cost(disk=1e5)
@@ -111,7 +114,7 @@ def _sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
 def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
     steps = node.step - (node.after.step if node.after is not None else 0)
     work: dict[str, float] = {}
-    for _, stream in node.stage.streams:
+    for stream in node.stage.members():
         for phase, n in _update_work(stream, model).items():
             work[phase] = work.get(phase, 0.0) + n * steps
     streams = len(node.stage.streams)

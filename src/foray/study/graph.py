@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from foray.core.stage import Recipe, Rollouts, Stage
+from foray.core.stage import Corpus, Merge, Rollouts, Stage
 from foray.core.task import Split, Task
 from foray.study.nodes import (
+    Checkpoint,
+    MergeNode,
     Node,
     PassKNode,
     PerplexityNode,
@@ -18,7 +20,7 @@ from foray.study.nodes import (
     TokenizerNode,
     TrainNode,
 )
-from foray.study.spec import Study, recipe_name
+from foray.study.spec import AnyRecipe, Study, Variant, recipe_name
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,22 @@ class Entry:
     """A node whose result the report reads, and the study's name for it.
 
     ``stage_step`` counts updates over the whole recipe. ``final`` entries belong in the main figures; the others are
-    points inside a recipe or crossed settings.
+    points inside a recipe or crossed settings. A ``variant`` is a recipe with settings of its own; ``own`` says whether
+    those are the settings that the study's version of the recipe has.
     """
 
     node: Node
+    part: str
+    grid: Study
+    pretrain_seed: int
     tokens: int
     recipe: str
     stage_step: int
     seed: int
     final: bool
     stage: str = ""
+    variant: str = ""
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,41 +54,69 @@ class Graph:
     entries: tuple[Entry, ...]
 
 
-def expand(study: Study) -> Graph:
-    """Every node of a study. Equal work appears once, whoever asks for it."""
-    study = study.bound()
-    builder = _Builder(study)
+def expand(study: Study, part: str | None = None) -> Graph:
+    """Every node of a study, or of one of its parts. Equal work appears once, whoever asks for it."""
     entries: list[Entry] = []
-    for tokens, base in builder.pretraining():
-        entries.append(Entry(base, tokens, "base", 0, study.pretrain.seed, True, "pretrain"))
-        entries += builder.evaluations(base, tokens, "base", 0, study.pretrain.seed, study.evaluation.base_shots, True)
-        for recipe in study.recipes:
-            for seed in study.seeds:
-                entries += builder.excursion(base, tokens, recipe_name(recipe), study.stages(recipe), seed)
     unique: dict[str, Node] = {}
+    for name, grid in study.bound().grids(part):
+        entries += _Builder(name, grid).entries()
     for entry in entries:
         for node in _with_parents(entry.node):
             unique.setdefault(node.key, node)
     return Graph(tuple(unique.values()), tuple(entries))
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where in a grid an excursion is."""
+
+    base: TrainNode
+    pretrain_seed: int
+    tokens: int
+    recipe: str
+    variant: str
+    own: bool
+    seed: int
+
+
 class _Builder:
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        mixture = study.pretrain.stream.source.mixture
-        data = study.data
-        self.tokenizer = TokenizerNode(mixture, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
-        total = sum(w for w, _ in mixture)
+    def __init__(self, part: str, study: Study) -> None:
+        self.part, self.study = part, study
+        corpus, data = study.pretrain.stream.source, study.data
+        text = data.mixture or corpus.mixture
+        self.tokenizer = TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
+        self.shards = self._shards(corpus, study.pretrain.tokens)
+        heldout = study.evaluation.heldout_tokens
+        self.heldout = tuple(ShardNode(s, "validation", self.tokenizer, heldout) for w, s in corpus.mixture if w > 0)
+
+    def entries(self) -> Iterator[Entry]:
+        study = self.study
+        for pretrain_seed in study.pretrain.seeds:
+            for tokens, base in self._pretraining(pretrain_seed):
+                if tokens not in study.starts:
+                    continue
+                place = _Place(base, pretrain_seed, tokens, "base", "", True, pretrain_seed)
+                yield self._entry(place, base, 0, True, "pretrain")
+                yield from self._evaluations(place, base, 0, study.evaluation.base_shots, True)
+                for recipe in study.recipes:
+                    for seed in study.seeds:
+                        yield from self._excursion(self._place(base, pretrain_seed, tokens, recipe, seed), recipe)
+
+    def _shards(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
+        total = sum(w for w, _ in corpus.mixture)
         # A little more than a source's share, so that chance in the draw of rows does not repeat text.
-        self.shards = tuple(
-            ShardNode(s, "train", self.tokenizer, math.ceil(1.03 * w / total * study.pretrain.tokens) + 65_536)
-            for w, s in mixture
+        return tuple(
+            ShardNode(s, "train", self.tokenizer, math.ceil(1.03 * w / total * tokens) + 65_536)
+            for w, s in corpus.mixture
             if w > 0
         )
-        heldout = study.evaluation.heldout_tokens
-        self.heldout = tuple(ShardNode(s, "validation", self.tokenizer, heldout) for w, s in mixture if w > 0)
 
-    def checks(self) -> tuple[PromptsNode, ...]:
+    def _text(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
+        """Text for a stage after pre-training: pre-training's own where the mixture is the same."""
+        same = corpus.mixture == self.study.pretrain.stream.source.mixture
+        return self.shards if same else self._shards(corpus, tokens)
+
+    def _checks(self) -> tuple[PromptsNode, ...]:
         """Every kind of prompt that the study will sample from."""
         e, source = self.study.evaluation, self.study.post.rl.source
         sampled: list[tuple[Task, Split, int, int, int]] = [
@@ -93,50 +129,109 @@ class _Builder:
             for task, split, problems, shots, new in sampled
         )
 
-    def pretraining(self) -> Iterator[tuple[int, TrainNode]]:
+    def _pretraining(self, seed: int) -> Iterator[tuple[int, TrainNode]]:
         pretrain, node = self.study.pretrain, None
-        checks = self.checks()
+        checks = self._checks()
         for tokens in pretrain.checkpoints:
-            step = pretrain.step_at(tokens)
             node = TrainNode(
-                self.study.model, self.tokenizer, pretrain.stage, step, pretrain.seed, None, self.shards, node, checks
-            )
+                self.study.model, self.tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
+                shards=self.shards, after=node, checks=checks,
+            )  # fmt: skip
             yield tokens, node
 
-    def excursion(self, base: TrainNode, tokens: int, recipe: str, stages: Recipe, seed: int) -> Iterator[Entry]:
-        dynamics, parent, before = self.study.evaluation.dynamics, base, 0
-        shots = self.study.evaluation.trained_shots
+    def _place(self, base: TrainNode, pretrain_seed: int, tokens: int, recipe: AnyRecipe, seed: int) -> _Place:
+        name, variant, own = recipe_name(recipe), "", True
+        if isinstance(recipe, Variant):
+            variant = recipe.words
+            mains = [r for r in self.study.recipes if recipe_name(r) == name and not _words(r)]
+            own = not variant or any(self.study.stages(r) == self.study.stages(recipe) for r in mains)
+        return _Place(base, pretrain_seed, tokens, name, variant, own, seed)
+
+    def _excursion(self, place: _Place, recipe: AnyRecipe) -> Iterator[Entry]:
+        e = self.study.evaluation
+        stages = self.study.stages(recipe)
+        watched = e.dynamics is not None and e.dynamics.tokens == place.tokens and place.recipe in e.dynamics.recipes
+        # What never saw the 0-shot form is asked as a base model is.
+        shots = e.base_shots if all(_only_text(stage) for stage in stages) else e.trained_shots
+        parent: Checkpoint = place.base
+        before = 0
         for number, stage in enumerate(stages):
             last = number == len(stages) - 1
-            watched = dynamics is not None and dynamics.tokens == tokens and recipe in dynamics.recipes
-            points = dynamics.points if dynamics is not None and watched else 1
+            if isinstance(stage, Merge):
+                parent, steps = self._merge(stage, place, parent)
+                before += steps
+                if last:
+                    yield from self._evaluations(place, parent, before, shots, True)
+                continue
             node: TrainNode | None = None
-            for step in sorted({round(stage.steps * (i + 1) / points) for i in range(points)}):
-                node = self._train(stage, step, seed, parent, node)
+            for step in e.dynamics.steps_of(stage.steps) if e.dynamics is not None and watched else [stage.steps]:
+                node = self._train(stage, step, place, parent, node)
                 end = last and step == stage.steps
                 if step == stage.steps:
-                    yield Entry(node, tokens, recipe, before + step, seed, end, stage.name)
+                    yield self._entry(place, node, before + step, end, stage.name)
                 if end or watched:
-                    yield from self.evaluations(node, tokens, recipe, before + step, seed, shots, end)
+                    yield from self._evaluations(place, node, before + step, shots, end)
             assert node is not None
             parent, before = node, before + stage.steps
 
-    def _train(self, stage: Stage, step: int, seed: int, parent: TrainNode, after: TrainNode | None) -> TrainNode:
-        return TrainNode(self.study.model, self.tokenizer, stage, step, seed, parent, (), after)
+    def _merge(self, merge: Merge, place: _Place, start: Checkpoint) -> tuple[MergeNode, int]:
+        """The merged checkpoint, and the updates that its branches take together."""
+        ends: list[Checkpoint] = []
+        steps = 0
+        for _, recipe in merge.branches:
+            node = start
+            for stage in recipe:
+                if isinstance(stage, Merge):
+                    node, more = self._merge(stage, place, node)
+                else:
+                    node, more = self._train(stage, stage.steps, place, node, None), stage.steps
+                steps += more
+            ends.append(node)
+        return MergeNode(tuple(ends), tuple(w for w, _ in merge.branches)), steps
 
-    def evaluations(
-        self, node: TrainNode, tokens: int, recipe: str, step: int, seed: int, shots: Iterable[int], final: bool
+    def _train(self, stage: Stage, step: int, place: _Place, parent: Checkpoint, after: TrainNode | None) -> TrainNode:
+        sources = [s.source for s in stage.members()]
+        text = [self._text(s, stage.steps * s.tokens_per_step) for s in sources if isinstance(s, Corpus)]
+        screens = [self._screen(s, place.base) for s in sources if isinstance(s, Rollouts) and s.screen is not None]
+        return TrainNode(
+            self.study.model, self.tokenizer, stage, step, place.seed, parent,
+            shards=text[0] if text else (), screen=screens[0] if screens else None, after=after,
+        )  # fmt: skip
+
+    def _screen(self, source: Rollouts, base: TrainNode) -> PassKNode:
+        screen, seed = source.screen, self.study.evaluation.seed
+        assert screen is not None
+        new = source.max_new_tokens
+        return PassKNode(base, source.task, "train", source.questions, screen.shots, screen.samples, 1.0, new, seed)
+
+    def _evaluations(
+        self, place: _Place, node: Checkpoint, step: int, shots: Iterable[int], final: bool
     ) -> Iterator[Entry]:
         e = self.study.evaluation
         for i, s in enumerate(shots):
             passk = PassKNode(node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed)
-            yield Entry(passk, tokens, recipe, step, seed, final and i == 0)
+            yield self._entry(place, passk, step, final and i == 0)
             if not final:
                 return  # points inside a recipe: the main setting and nothing else
         if e.probes is not None:
-            yield Entry(ProbesNode(node, e.probes), tokens, recipe, step, seed, final)
-        heldout = PerplexityNode(node, self.heldout, self.study.pretrain.stream.source.length)
-        yield Entry(heldout, tokens, recipe, step, seed, final)
+            yield self._entry(place, ProbesNode(node, e.probes), step, final)
+        if e.heldout_tokens:
+            heldout = PerplexityNode(node, self.heldout, self.study.pretrain.stream.source.length)
+            yield self._entry(place, heldout, step, final)
+
+    def _entry(self, place: _Place, node: Node, step: int, final: bool, stage: str = "") -> Entry:
+        return Entry(
+            node, self.part, self.study, place.pretrain_seed, place.tokens, place.recipe, step, place.seed, final,
+            stage, place.variant, place.own,
+        )  # fmt: skip
+
+
+def _words(recipe: AnyRecipe) -> str:
+    return recipe.words if isinstance(recipe, Variant) else ""
+
+
+def _only_text(stage: Stage | Merge) -> bool:
+    return isinstance(stage, Stage) and all(isinstance(s.source, Corpus) for s in stage.members())
 
 
 def _with_parents(node: Node) -> Iterator[Node]:

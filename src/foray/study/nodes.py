@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from foray.core.files import read_jsonl, sealed, verify, write_atomic
 from foray.core.health import sampling_flags, training_flags
 from foray.core.spec import content_hash, to_json
@@ -165,8 +167,9 @@ class TrainNode(Node):
     stage: Stage
     step: int
     seed: int
-    parent: TrainNode | None = None
+    parent: Checkpoint | None = None
     shards: tuple[ShardNode, ...] = ()
+    screen: PassKNode | None = None  # the base's own answers to the training questions, where RL chooses among them
     after: TrainNode | None = field(default=None, metadata={"hash": False})
     checks: tuple[PromptsNode, ...] = field(default=(), metadata={"hash": False})
 
@@ -183,11 +186,41 @@ class TrainNode(Node):
 
 
 @dataclass(frozen=True)
+class MergeNode(Node):
+    """The weighted mean of several checkpoints' weights."""
+
+    kind: ClassVar[str] = "merge"
+    branches: tuple[Checkpoint, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.branches[0].model
+
+    @property
+    def tokenizer(self) -> TokenizerNode:
+        return self.branches[0].tokenizer
+
+    def label(self) -> str:
+        return "mean of " + " and ".join(f"{w:g} × {b.label()}" for w, b in zip(self.weights, self.branches))
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.train.checkpoint import save_checkpoint
+
+        opened = [open_checkpoint(b.folder(store)) for b in self.branches]
+        model, tokenizer = opened[0]
+        with torch.no_grad():
+            for same in zip(*(m.parameters() for m, _ in opened)):
+                same[0].copy_(torch.stack([w * p for w, p in zip(self.weights, same)]).sum(0))
+        save_checkpoint(folder, model, tokenizer)
+
+
+@dataclass(frozen=True)
 class PassKNode(Node):
     """Samples of a checkpoint on a task, graded."""
 
     kind: ClassVar[str] = "passk"
-    checkpoint: TrainNode
+    checkpoint: Checkpoint
     task: Task
     split: Split
     problems: int
@@ -222,7 +255,7 @@ class ProbesNode(Node):
     """The general-ability probes of a checkpoint, through lm-eval."""
 
     kind: ClassVar[str] = "probes"
-    checkpoint: TrainNode
+    checkpoint: Checkpoint
     probes: Any
 
     def label(self) -> str:
@@ -242,7 +275,7 @@ class PerplexityNode(Node):
     """Held-out perplexity of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
-    checkpoint: TrainNode
+    checkpoint: Checkpoint
     shards: tuple[ShardNode, ...]
     length: int
 
@@ -260,6 +293,9 @@ class PerplexityNode(Node):
             out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
         _write_ledger(folder, total)
         write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
+
+
+Checkpoint = TrainNode | MergeNode
 
 
 def _write_ledger(folder: Path, scoring: float) -> None:

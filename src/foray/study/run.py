@@ -22,6 +22,7 @@ from rich.console import Console
 from foray import __version__
 from foray.core.files import read_json, seal, write_atomic
 from foray.core.memory import keep_freed_memory
+from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
 from foray.study.nodes import Node, PassKNode, TrainNode
@@ -33,18 +34,20 @@ _NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
 _DEATHS = 2  # of workers that one node may cost before the run gives up
 
 
-def run_study(study: Study, store: Store, console: Console, jobs: int = 1) -> Path:
+def run_study(study: Study, store: Store, console: Console, jobs: int = 1, part: str | None = None) -> Path:
     """Computes every missing node with ``jobs`` worker processes and writes the report; returns its ``index.html``.
+
+    Only the nodes of one ``part`` where it is named; the report is of all that is there.
 
     Raises ValueError with the node's own message when one fails; what is done stays done.
     """
     with store.lock():
-        graph = expand(study)
+        graph = expand(study, part)
         missing = [n for n in graph.nodes if not n.done(store)]
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         if missing:
             _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
-        return report_study(study, store, graph, redraw=bool(missing))
+        return report_study(study, store, redraw=bool(missing))
 
 
 def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
@@ -57,16 +60,14 @@ def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
     return folder
 
 
-def report_study(
-    study: Study, store: Store, graph: Graph | None = None, redraw: bool = True, axis: str = "tokens"
-) -> Path:
+def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens") -> Path:
     """Writes the manifest and the report of what is there; without ``redraw`` only if it would differ.
 
     Drawn against another ``axis`` (of ``foray.report.AXES``) it has a folder of its own.
     """
     from foray.report import write_report
 
-    graph = graph or expand(study)
+    graph = expand(study)
     text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
     present = sorted(n.key for n in graph.nodes if n.done(store))
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
@@ -82,33 +83,59 @@ def report_study(
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
     """What the report needs to know of a study: each result's folder and the study's name for it."""
-    size = study.model.vocab_size or study.data.vocab_size
     return {
         "study": study.name,
-        "model_parameters": replace(study.model, vocab_size=size).parameters,
+        "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
         "provenance": provenance(),
-        "entries": [_entry(e) for e in graph.entries],
+        "entries": [_entry(e, study) for e in graph.entries],
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    node = entry.node
+def _parameters(grid: Study) -> int:
+    return replace(grid.model, vocab_size=grid.model.vocab_size or grid.data.vocab_size).parameters
+
+
+def _entry(entry: Entry, study: Study) -> dict[str, Any]:
+    node, grid = entry.node, entry.grid
     out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
+        "part": entry.part,
+        "pretrain_seed": entry.pretrain_seed,
         "tokens": entry.tokens,
         "recipe": entry.recipe,
         "stage_step": entry.stage_step,
         "final": entry.final,
         "seed": entry.seed,
     }
+    if grid.pretrain.mix:
+        out["mix"] = grid.pretrain.mix
+    if _parameters(grid) != _parameters(study):
+        out["model_parameters"] = _parameters(grid)
+    if entry.recipe != "base":
+        out["trained_on"] = grid.post.rl.source.task.name
+    if entry.variant:
+        out |= {"variant": entry.variant, "own": entry.own}
     if isinstance(node, PassKNode):
-        out |= {"task": node.task.name, "shots": node.shots}
+        out |= {"task": node.task.name, "shots": node.shots, "split": node.split} | _rollouts(node)
     if isinstance(node, TrainNode):
         out |= {"stage": entry.stage}
     return out
+
+
+def _rollouts(node: PassKNode) -> dict[str, Any]:
+    """Of a model inside or at the end of one stage of RL alone: rollouts a prompt and prompts so far."""
+    made = node.checkpoint
+    if not isinstance(made, TrainNode) or len(made.stage.streams) > 1:
+        return {}
+    source = getattr(made.stage.streams[0][1], "source", None)
+    if not isinstance(source, Rollouts):
+        return {}
+    draws = -(-made.step // source.updates_per_draw)
+    screen = {"screen": [source.screen.low, source.screen.high]} if source.screen else {}
+    return {"rollouts": source.group_size, "examples": draws * source.prompts} | screen
 
 
 def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:

@@ -19,9 +19,13 @@ from foray.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Data:
-    """The tokenizer's size, and where local files lie: ``root`` fills every empty ``root`` of a task or text source."""
+    """The tokenizer's size, and where local files lie: ``root`` fills every empty ``root`` of a task or text source.
+
+    ``mixture`` is what the tokenizer is trained on; when empty, what the model is.
+    """
 
     vocab_size: int = 1536
+    mixture: tuple[tuple[float, Any], ...] = ()
     tokenizer_characters: int = 2_000_000
     whole_numbers: int = 0  # numbers up to this one are single tokens
     root: str = field(default="", metadata={"hash": False})
@@ -34,14 +38,19 @@ class Data:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """One run over ``tokens``, kept at every token count of ``checkpoints`` (each becomes an M_t)."""
+    """A run over ``tokens`` for each of ``seeds``, kept at every token count of ``checkpoints`` (each becomes an M_t).
+
+    ``mix`` is what the report calls the mixture where a study has several; the main one has no name.
+    """
 
     stream: Stream
     tokens: int
     checkpoints: tuple[int, ...]
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
+    mix: str = ""
 
     def __post_init__(self) -> None:
+        require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "pretrain.seeds must be distinct")
         require(bool(self.checkpoints), "at least one checkpoint is needed")
         bad = [t for t in self.checkpoints if not 0 < t <= self.tokens]
         require(not bad, f"checkpoints must lie between 1 and tokens ({self.tokens}), not {bad}")
@@ -60,14 +69,26 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Checkpoints inside the stages of some recipes from one M_t, evaluated on the way (figure F4)."""
+    """Checkpoints inside the stages of some recipes from one M_t, evaluated on the way (figures F4, A3, R1).
+
+    ``points`` a stage, evenly, the last being its end; or, where given, after each of ``steps`` that a stage has.
+    """
 
     tokens: int
     recipes: tuple[str, ...] = ("rl", "sft_rl")
-    points: int = 3  # a stage, the last being its end
+    points: int = 3
+    steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.points > 0, "dynamics.points must be positive")
+        require(all(s > 0 for s in self.steps), "dynamics.steps must be positive")
+
+    def steps_of(self, stage_steps: int) -> list[int]:
+        """Updates of a stage after which its model is evaluated."""
+        inside = [s for s in self.steps if s < stage_steps] or [
+            round(stage_steps * i / self.points) for i in range(1, self.points)
+        ]
+        return sorted({*inside, stage_steps})
 
 
 @dataclass(frozen=True)
@@ -105,40 +126,93 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A recipe with post-training settings of its own, each as one would type it: ``rl.lr=4e-4``.
+
+    The report shows it beside the main results as ``label`` (when None, the settings). With an empty label it *is* the
+    study's version of the recipe, as when every recipe has hyperparameters of its own.
+    """
+
+    recipe: str | RecipeFunction
+    settings: tuple[str, ...]
+    label: str | None = None
+
+    @property
+    def words(self) -> str:
+        return ", ".join(self.settings) if self.label is None else self.label
+
+
+AnyRecipe = str | RecipeFunction | Variant
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part of a study: grids that are run together and share the study's store."""
+
+    name: str
+    grids: tuple[Study, ...]
+
+
+@dataclass(frozen=True)
 class Study:
-    """Everything an experiment is. ``recipes`` are functions, or names of functions of ``foray.train.recipes``."""
+    """Everything an experiment is: one grid, and further ``parts`` of other grids.
+
+    ``recipes`` are functions, names of functions of ``foray.train.recipes`` and ``controls``, or variants of those.
+    Excursions start from ``excursions``, token counts of ``pretrain.checkpoints`` (when empty, from all).
+    """
 
     name: str
     model: ModelConfig
     data: Data
     pretrain: Pretrain
     post: PostTraining
-    recipes: tuple[str | RecipeFunction, ...]
+    recipes: tuple[AnyRecipe, ...]
     evaluation: Evaluation
     seeds: tuple[int, ...] = (0,)
+    excursions: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         length = self.pretrain.stream.source.length
         context = self.model.context
         require(length <= context, f"pre-training sequences ({length}) are longer than the model's context ({context})")
         for recipe in self.recipes:
-            resolve_recipe(recipe)
+            self.stages(recipe)
+        known = self.pretrain.checkpoints
+        for tokens in self.excursions:
+            require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
         watched = self.evaluation.dynamics
         if watched is not None:
-            known = self.pretrain.checkpoints
-            require(
-                watched.tokens in known, f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {known}"
-            )
+            require(watched.tokens in self.starts, f"dynamics.tokens ({watched.tokens}) must be one of {self.starts}")
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
                 require(
                     name in names, f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
                 )
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
+        names = ["main", *(p.name for p in self.parts)]
+        require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
 
-    def stages(self, recipe: str | RecipeFunction) -> Recipe:
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Token counts of the M_t that excursions start from."""
+        return self.excursions or self.pretrain.checkpoints
+
+    def stages(self, recipe: AnyRecipe) -> Recipe:
+        if isinstance(recipe, Variant):
+            return resolve_recipe(recipe.recipe)(override(self.post, *recipe.settings))
         return resolve_recipe(recipe)(self.post)
+
+    def grids(self, part: str | None = None) -> list[tuple[str, Study]]:
+        """(part, grid) of the whole study, or of one part; the study's own grid is its part ``main``."""
+        own = replace(self, parts=())
+        every = [("main", own), *((p.name, grid) for p in self.parts for grid in p.grids)]
+        if part is None:
+            return every
+        names = [name for name, _ in every]
+        require(part in names, f"study {self.name} has no part {part!r}{nearest(part, dict.fromkeys(names))}")
+        return [(name, grid) for name, grid in every if name == part]
 
     def bound(self) -> Study:
         """The study with ``data.root`` filled into every task and text source whose own ``root`` is empty."""
@@ -147,7 +221,9 @@ class Study:
         return bound
 
 
-def recipe_name(recipe: str | RecipeFunction) -> str:
+def recipe_name(recipe: AnyRecipe) -> str:
+    if isinstance(recipe, Variant):
+        return recipe_name(recipe.recipe)
     return recipe if isinstance(recipe, str) else recipe.__name__
 
 
@@ -155,11 +231,11 @@ def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
     """The function behind a recipe's name. Raises ValueError with the nearest valid name."""
     if not isinstance(recipe, str):
         return recipe
-    from foray.train import recipes
+    from foray.train import controls, recipes
 
     functions: dict[str, Callable[..., Any]] = {
         name: f
-        for name, f in vars(recipes).items()
+        for name, f in {**vars(controls), **vars(recipes)}.items()
         if callable(f) and getattr(f, "__annotations__", {}).get("return") == "Recipe"
     }
     if recipe not in functions:
@@ -207,4 +283,12 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made = make() if callable(make) else None
     if not isinstance(made, Study):
         raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
-    return override(made, *(settings or []))
+    return _set_everywhere(made, settings or [])
+
+
+def _set_everywhere(study: Study, settings: list[str]) -> Study:
+    """Settings of a study hold in all its parts; what a part alone has is named as ``parts.0.grids.0...``."""
+    own = [s for s in settings if not s.startswith("parts.")]
+    changed = override(replace(study, parts=()), *own)
+    parts = tuple(replace(p, grids=tuple(override(g, *own) for g in p.grids)) for p in study.parts)
+    return override(replace(changed, parts=parts), *(s for s in settings if s.startswith("parts.")))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foray.core.files import verify, write_atomic
+from foray.core.files import read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
@@ -40,8 +40,9 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
         tokenizer=tokenizer,
         model=model,
         engine=TorchEngine(model.config, tokenizer, model=model),
-        reference=first.eval() if any(isinstance(s.source, Rollouts) for _, s in stage.streams) else None,
+        reference=first.eval() if any(isinstance(s.source, Rollouts) for s in stage.members()) else None,
         shards={s.source.name: open_shard(s, store) for s in node.shards},
+        screened=_screened(node, store),
     )
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
@@ -79,6 +80,15 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     if size < tokenizer.vocab_size:
         raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.vocab_size})")
     return initialise(replace(node.model, vocab_size=size), node.seed)
+
+
+def _screened(node: TrainNode, store: Store) -> dict[str, int]:
+    """Correct answers of the base to each training question that was screened, by the question's id."""
+    if node.screen is None:
+        return {}
+    folder = node.screen.folder(store)
+    verify(folder)
+    return {row["id"]: row["correct"]["strict"] for row in read_jsonl(folder / "problems.jsonl")}
 
 
 def _earlier_step(node: TrainNode, store: Store) -> Path | None:

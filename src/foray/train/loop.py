@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.stage import AdamW, Stage
+from foray.core.stage import AdamW, Joint, Stage, Stream, Weight
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
 from foray.train.scoring import backward
 from foray.train.sources import Run, draw
 
 Metrics = dict[str, float]
+Gradients = dict[str, Tensor]
 
 
 class TrainingStopped(ValueError):
@@ -90,41 +91,65 @@ def run_stage(
     for step in range(start, until):
         begun = time.perf_counter()
         metrics: Metrics = {}
-        gradients: list[dict[str, Tensor]] = []
-        for _, stream in stage.streams:
-            prefix = f"{stream.name}/"
-            try:
-                batch, drawn = draw(stream.source, stream, step, run)
-            except FloatingPointError as e:
-                raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
-            model.zero_grad(set_to_none=True)
-            fresh = backward(model, stream, batch)
-            norm = float(clip_gradients(model, stream.optimizer.clip))
-            _check_finite({"loss": fresh["loss"], "gradient norm": norm}, stage, stream.name, step, batch, crash_folder)
-            gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
-            metrics |= {prefix + k: v for k, v in (drawn | fresh).items()}
-            metrics |= {prefix + "gradient_norm": norm, prefix + "lr": stream.optimizer.lr_at(step, stage.steps)}
-        apply_proposals(stage, model, moments, gradients, step)
-        metrics |= _cosines(stage, moments)
+        proposals: list[tuple[Weight, Stream | Joint, Gradients]] = []
+        for weight, stream in stage.working(step):
+            gradient, logged = _gradient(stage, stream, step, run, crash_folder)
+            proposals.append((weight, stream, gradient))
+            metrics |= logged
+        weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
+        apply_proposals(stage, model, moments, weighted, step)
+        metrics |= _cosines([s.name for _, s, _ in weighted], moments)
         metrics["seconds"] = time.perf_counter() - begun
         after_step(step + 1, metrics)
 
 
+def _gradient(
+    stage: Stage, stream: Stream | Joint, step: int, run: Run, crash_folder: Path | None
+) -> tuple[Gradients, Metrics]:
+    """The clipped gradient of a stream, the weighted sum of its members', and what is logged of it."""
+    model, metrics = run.model, dict[str, float]()
+    total: Gradients = {}
+    for weight, member in stream.members:
+        try:
+            batch, drawn = draw(member.source, member, step, run)
+        except FloatingPointError as e:
+            raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
+        model.zero_grad(set_to_none=True)
+        fresh = backward(model, member, batch)
+        _check_finite({"loss": fresh["loss"]}, stage, member.name, step, batch, crash_folder)
+        for name, p in model.named_parameters():
+            if p.grad is not None:
+                part = p.grad if weight == 1.0 else p.grad * weight
+                total[name] = total[name] + part if name in total else part
+        metrics |= {f"{member.name}/{k}": v for k, v in (drawn | fresh).items()}
+    for name, p in model.named_parameters():
+        p.grad = total.get(name)
+    norm = float(clip_gradients(model, stream.optimizer.clip))
+    _check_finite({"gradient norm": norm}, stage, stream.name, step, batch, crash_folder)
+    lr = stream.optimizer.lr_at(step, stage.steps)
+    return total, metrics | {f"{stream.name}/gradient_norm": norm, f"{stream.name}/lr": lr}
+
+
 def apply_proposals(
-    stage: Stage, model: Transformer, moments: dict[str, Moments], gradients: list[dict[str, Tensor]], step: int
+    stage: Stage,
+    model: Transformer,
+    moments: dict[str, Moments],
+    proposals: Sequence[tuple[float, Stream | Joint, Gradients]],
+    step: int,
 ) -> None:
     """weights += sum of weight x proposal. All gradients were taken at the weights as they are on entry."""
+    rates = [weight * stream.optimizer.lr_at(step, stage.steps) for weight, stream, _ in proposals]
     with torch.no_grad():
         for name, p in model.named_parameters():
             decay = sum(
-                weight * stream.optimizer.lr_at(step, stage.steps) * stream.optimizer.weight_decay
-                for weight, stream in stage.streams
+                rate * stream.optimizer.weight_decay
+                for rate, (_, stream, _) in zip(rates, proposals)
                 if not any(part in name for part in stream.optimizer.no_decay)
             )
             if decay:
                 p.mul_(1 - decay)
-    for (weight, stream), gradient in zip(stage.streams, gradients):
-        moments[stream.name].step(gradient, weight * stream.optimizer.lr_at(step, stage.steps))
+    for rate, (_, stream, gradient) in zip(rates, proposals):
+        moments[stream.name].step(gradient, rate)
 
 
 def clip_gradients(model: Transformer, limit: float) -> Tensor:
@@ -132,9 +157,8 @@ def clip_gradients(model: Transformer, limit: float) -> Tensor:
     return torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
 
 
-def _cosines(stage: Stage, moments: dict[str, Moments]) -> Metrics:
+def _cosines(names: list[str], moments: dict[str, Moments]) -> Metrics:
     """Cosine between the updates of each pair of streams: do they pull the weights the same way?"""
-    names = [stream.name for _, stream in stage.streams]
     if len(names) < 2:
         return {}
     directions = {name: moments[name].direction() for name in names}

@@ -39,6 +39,7 @@ class Run:
     engine: Engine
     reference: Transformer | None = None  # the stage's first weights
     shards: Mapping[str, Shard] = field(default_factory=dict)
+    screened: Mapping[str, int] = field(default_factory=dict)  # the base's correct answers by question
     replay: dict[str, tuple[Batch, dict[str, float]]] = field(default_factory=dict)
     _cache: dict[object, Any] = field(default_factory=dict)
 
@@ -130,7 +131,7 @@ def _check_length(batch: Batch, run: Run, stream: Stream) -> None:
 
 
 def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, run: Run) -> Drawn:
-    problems = run.cached((source.task, source.questions), lambda: training_questions(source.task, source.questions))
+    problems = run.cached((source.task, source.questions, source.screen), lambda: _rl_questions(source, run))
     order = _epoch_order(len(problems), rng.key(run.seed, "rollouts"), number * source.prompts, source.prompts)
     chosen = [problems[i] for i in order]
     prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
@@ -164,6 +165,20 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         if kl > 0:
             batch = replace(batch, reference=reference)
     return batch, metrics
+
+
+def _rl_questions(source: Rollouts, run: Run) -> list[Problem]:
+    """The training questions, or those of them that pass the source's screen."""
+    problems, screen = training_questions(source.task, source.questions), source.screen
+    if screen is None:
+        return problems
+    kept = [p for p in problems if screen.low <= run.screened[p.id] <= screen.high]
+    if len(kept) < source.prompts:
+        raise ValueError(
+            f"{source.task.name}: of {len(problems)} questions the base answers {len(kept)} between {screen.low} and "
+            f"{screen.high} times in {screen.samples}; {source.prompts} are wanted for one draw"
+        )
+    return kept
 
 
 def _validate(source: Rollouts, run: Run, sampling: Sampling) -> dict[str, float]:

@@ -25,6 +25,7 @@ def data(results: Results) -> pd.DataFrame:
                 "tokens": run.entry.tokens,
                 "tokens_per_parameter": run.entry.tokens / results.model_parameters,
                 "recipe": run.entry.recipe,
+                "pretrain_seed": run.entry.pretrain_seed,
                 "seed": run.entry.seed,
                 "step": np.arange(1, len(run.metrics) + 1),
                 "reward": run.metrics["rl/reward"],
@@ -37,7 +38,7 @@ def data(results: Results) -> pd.DataFrame:
         raise NotDrawable("no RL run has logged a reward")
     frame = pd.concat(frames, ignore_index=True)
     order = frame["recipe"].map(recipe_rank)
-    return frame.assign(_o=order).sort_values(["_o", "tokens", "seed", "step"]).drop(columns="_o")
+    return frame.assign(_o=order).sort_values(["_o", "tokens", "pretrain_seed", "seed", "step"]).drop(columns="_o")
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -56,7 +57,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     shades = style.colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))
     color = dict(zip(tokens, shades))
     for place, recipe in zip(axes, recipes):
-        for (at, _), run in frame[frame["recipe"] == recipe].groupby(["tokens", "seed"]):
+        for (at, *_), run in frame[frame["recipe"] == recipe].groupby(["tokens", "pretrain_seed", "seed"]):
             smooth = run["reward"].rolling(_WINDOW, center=True, min_periods=1).mean()
             place.plot(run[x], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
             place.plot(run[x], smooth, color=color[at], linewidth=1.6)
