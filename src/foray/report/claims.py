@@ -182,7 +182,7 @@ def c10(results: Results) -> Finding:
     grids: dict[tuple[int, tuple[int, int] | None], dict[int, dict[int, dict[Run, Evaluation]]]] = {}
     for e in results.variants:
         x = e.entry
-        other = x.split == "validation" or x.mix or x.model_parameters
+        other = x.split or x.mix or x.model_parameters
         if x.recipe == "rl" and x.rollouts and x.examples and not other:
             grid = grids.setdefault((x.tokens, x.screen), {})
             grid.setdefault(x.rollouts, {}).setdefault(x.examples, {})[x.run] = e

@@ -46,8 +46,9 @@ class Entry:
     """One line of the manifest: what was measured, and the folder that holds it.
 
     ``trained_on`` is the task of post-training (none for a base model). The fields from ``variant`` on are axes beside
-    the main grid: a recipe with settings of its own (``own``: those are the settings that it has in the main grid),
-    another pre-training ``mix``, another model's ``model_parameters``. A model inside or after one stage of RL has its
+    the main grid: a recipe with settings of its own (``own``: those are the settings that it has in the main grid;
+    ``against``: the recipe there to compare it with), another ``split`` of the task, another pre-training ``mix``,
+    another model's ``model_parameters``. A model inside or after one stage of RL has its
     ``rollouts`` a prompt and the ``examples`` (prompts) seen; ``screen`` bounds how often, of its 64 samples, the base
     answered those correctly.
     """
@@ -65,12 +66,13 @@ class Entry:
     part: str = ""
     pretrain_seed: int = 0
     trained_on: str = ""
-    split: str = ""
     rollouts: int | None = None
     examples: int | None = None
     screen: tuple[int, int] | None = None
     variant: str = ""
     own: bool = True
+    against: str = ""
+    split: str = ""
     mix: str = ""
     model_parameters: int | None = None
 
@@ -81,7 +83,7 @@ class Entry:
     @property
     def off_grid(self) -> bool:
         """Beside the main grid: for the figures, tables and claims that ask for it, kept out of all others."""
-        return bool(self.variant or self.mix) or self.model_parameters is not None
+        return bool(self.variant or self.split or self.mix) or self.model_parameters is not None
 
     @property
     def words(self) -> str:

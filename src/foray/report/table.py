@@ -32,7 +32,7 @@ COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n"
 )  # fmt: skip
-AXES_BESIDE = ("variant", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
+AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
 
 
@@ -136,6 +136,7 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         screen=None if e.get("screen") is None else (int(e["screen"][0]), int(e["screen"][1])),
         variant=str(e.get("variant", "")),
         own=bool(e.get("own", True)),
+        against=str(e.get("against", "")),
         mix=str(e.get("mix", "")),
         **known,
     )
@@ -170,7 +171,7 @@ def _read_evaluation(entry: Entry) -> Evaluation:
 def _row(study: str, e: Entry, task: str, extraction: str, metric: str, i: Interval, chance: float = math.nan) -> Row:
     where = (study, e.pretrain_seed, e.tokens, e.recipe, e.trained_on, e.stage_step, e.seed)
     screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]}"
-    beside = (e.variant, e.mix, e.model_parameters, e.split, screen, e.rollouts, e.examples)
+    beside = (e.variant, e.against, e.mix, e.model_parameters, e.split, screen, e.rollouts, e.examples)
     return (*where, task, e.shots, extraction, metric, *i, e.final, chance, e.own, *beside)
 
 
@@ -219,7 +220,7 @@ def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
 def _frame(rows: list[Row]) -> pd.DataFrame:
     def order(row: Any) -> tuple[Any, ...]:
         _, pretrain_seed, tokens, recipe, trained_on, step, seed, task, shots, extraction, metric, *_ = row
-        variant, mix, parameters, split = row[len(COLUMNS) + 3 :][:4]
+        variant, _, mix, parameters, split = row[len(COLUMNS) + 3 :][:5]
         beside = (mix, parameters or 0, variant, split)
         place = (tokens, recipe_rank(recipe), trained_on, step, pretrain_seed, seed, task)
         return (*beside, *place, -1 if shots is None else shots, extraction, metric_rank(metric))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
-from foray.core.stage import Corpus, Merge, Rollouts, Stage
+from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
 from foray.core.task import Split, Task
 from foray.study.nodes import (
     Checkpoint,
@@ -44,6 +44,7 @@ class Entry:
     stage: str = ""
     variant: str = ""
     own: bool = True
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ def expand(study: Study, part: str | None = None) -> Graph:
     """Every node of a study, or of one of its parts. Equal work appears once, whoever asks for it."""
     entries: list[Entry] = []
     unique: dict[str, Node] = {}
-    for name, grid in study.bound().grids(part):
-        entries += _Builder(name, grid).entries()
+    study = study.bound()
+    # What each recipe is in the main results, wherever in the study that stands.
+    own = {(recipe_name(r), grid.stages(r)) for _, grid in study.grids() for r in grid.recipes if not _words(r)}
+    for name, grid in study.grids(part):
+        entries += _Builder(name, grid, own).entries()
     for entry in entries:
         for node in _with_parents(entry.node):
             unique.setdefault(node.key, node)
@@ -74,14 +78,15 @@ class _Place:
     pretrain_seed: int
     tokens: int
     recipe: str
-    variant: str
-    own: bool
     seed: int
+    variant: str = ""
+    own: bool = True
+    against: str = ""
 
 
 class _Builder:
-    def __init__(self, part: str, study: Study) -> None:
-        self.part, self.study = part, study
+    def __init__(self, part: str, study: Study, own: Set[tuple[str, Recipe]]) -> None:
+        self.part, self.study, self.own = part, study, own
         corpus, data = study.pretrain.stream.source, study.data
         text = data.mixture or corpus.mixture
         self.tokenizer = TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
@@ -95,7 +100,7 @@ class _Builder:
             for tokens, base in self._pretraining(pretrain_seed):
                 if tokens not in study.starts:
                     continue
-                place = _Place(base, pretrain_seed, tokens, "base", "", True, pretrain_seed)
+                place = _Place(base, pretrain_seed, tokens, "base", pretrain_seed)
                 yield self._entry(place, base, 0, True, "pretrain")
                 yield from self._evaluations(place, base, 0, study.evaluation.base_shots, True)
                 for recipe in study.recipes:
@@ -140,12 +145,10 @@ class _Builder:
             yield tokens, node
 
     def _place(self, base: TrainNode, pretrain_seed: int, tokens: int, recipe: AnyRecipe, seed: int) -> _Place:
-        name, variant, own = recipe_name(recipe), "", True
-        if isinstance(recipe, Variant):
-            variant = recipe.words
-            mains = [r for r in self.study.recipes if recipe_name(r) == name and not _words(r)]
-            own = not variant or any(self.study.stages(r) == self.study.stages(recipe) for r in mains)
-        return _Place(base, pretrain_seed, tokens, name, variant, own, seed)
+        name, variant = recipe_name(recipe), _words(recipe)
+        own = (name, self.study.stages(recipe)) in self.own
+        against = (recipe.against or name) if isinstance(recipe, Variant) else name
+        return _Place(base, pretrain_seed, tokens, name, seed, variant, own, against)
 
     def _excursion(self, place: _Place, recipe: AnyRecipe) -> Iterator[Entry]:
         e = self.study.evaluation
@@ -222,7 +225,7 @@ class _Builder:
     def _entry(self, place: _Place, node: Node, step: int, final: bool, stage: str = "") -> Entry:
         return Entry(
             node, self.part, self.study, place.pretrain_seed, place.tokens, place.recipe, step, place.seed, final,
-            stage, place.variant, place.own,
+            stage, place.variant, place.own, place.against,
         )  # fmt: skip
 
 

@@ -116,10 +116,12 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
         out["model_parameters"] = _parameters(grid)
     if entry.recipe != "base":
         out["trained_on"] = grid.post.rl.source.task.name
+    if grid.evaluation.split != study.evaluation.split:
+        out["split"] = grid.evaluation.split
     if entry.variant:
-        out |= {"variant": entry.variant, "own": entry.own}
+        out |= {"variant": entry.variant, "own": entry.own, "against": entry.against}
     if isinstance(node, PassKNode):
-        out |= {"task": node.task.name, "shots": node.shots, "split": node.split} | _rollouts(node)
+        out |= {"task": node.task.name, "shots": node.shots} | _rollouts(node)
     if isinstance(node, TrainNode):
         out |= {"stage": entry.stage}
     return out

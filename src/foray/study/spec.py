@@ -130,12 +130,14 @@ class Variant:
     """A recipe with post-training settings of its own, each as one would type it: ``rl.lr=4e-4``.
 
     The report shows it beside the main results as ``label`` (when None, the settings). With an empty label it *is* the
-    study's version of the recipe, as when every recipe has hyperparameters of its own.
+    study's version of the recipe, as when every recipe has hyperparameters of its own. ``against`` names the recipe of
+    the main results to compare it with; when empty, the one of its own name.
     """
 
     recipe: str | RecipeFunction
     settings: tuple[str, ...]
     label: str | None = None
+    against: str = ""
 
     @property
     def words(self) -> str:

@@ -1,0 +1,227 @@
+"""Every experiment of the paper, with controls, on the embedded world: hours on two CPU cores, in parts.
+
+    foray run desk --part tuning        each part by itself, in any order; what parts share is computed once
+    foray run desk                      all of them
+
+Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. Learning
+rates are those that ``tuning`` chooses by a rule fixed beforehand (``foray.report.tuning``); the report says where not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.core.objectives import CrossEntropy
+from foray.core.stage import AdamW, Screen, Stream
+from foray.evals.general import WorldProbes
+from foray.studies import tiny
+from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
+from foray.tasks.world import WorldProblems
+from foray.tasks.world.mixture import world_mixture
+
+EARLY, MIDDLE, LATE = 1_000_000, 2_500_000, 7_200_000  # M_t, in tokens
+EPOCH = 3000 / 32  # updates of SFT that see every question once
+
+# Learning rates that every recipe tries: of RL, of SFT, of both in parallel averaging (whose steps are halved).
+RL_RATES, SFT_RATES = (1e-4, 2e-4, 4e-4, 8e-4), (5e-4, 1e-3, 2e-3, 4e-3)
+PARALLEL_RATES = ((2e-4, 1e-3), (4e-4, 2e-3), (8e-4, 4e-3), (1.6e-3, 8e-3))
+
+# What the tuning chose; a recipe of two stages has its first stage's choice from the recipe that is that stage.
+CHOSEN: dict[str, tuple[float | None, float | None]] = {
+    "rl": (2e-4, None),
+    "sft": (None, 2e-3),
+    "sft_gold": (None, 2e-3),
+    "sft_rl": (2e-4, 2e-3),
+    "sft_gold_rl": (2e-4, 2e-3),
+    "parallel": (4e-4, 2e-3),
+}
+
+
+def rates(rl: float | None, sft: float | None) -> tuple[str, ...]:
+    """The settings that set learning rates."""
+    named = (("rl.optimizer.lr", rl), ("sft.optimizer.lr", sft))
+    return tuple(f"{name}={value:g}" for name, value in named if value is not None)
+
+
+def own(recipe: str, *settings: str, label: str = "", like: str = "") -> Variant:
+    """A recipe with the learning rates chosen for it (or for ``like``, with which it is then compared).
+
+    Without a label it is the study's version of the recipe.
+    """
+    return Variant(recipe, (*rates(*CHOSEN[like or recipe]), *settings), label, like)
+
+
+def trials() -> tuple[AnyRecipe, ...]:
+    """Four of every recipe, and the study's own version, by which the report knows the choice."""
+    sft, gold = CHOSEN["sft"][1], CHOSEN["sft_gold"][1]
+    asked = [
+        *(("rl", (r, None)) for r in RL_RATES),
+        *(("sft", (None, r)) for r in SFT_RATES),
+        *(("sft_gold", (None, r)) for r in SFT_RATES),
+        *(("sft_rl", (r, sft)) for r in RL_RATES),
+        *(("sft_gold_rl", (r, gold)) for r in RL_RATES),
+        *(("parallel", pair) for pair in PARALLEL_RATES),
+    ]
+    return tuple(Variant(recipe, rates(*pair)) for recipe, pair in asked)
+
+
+def study() -> Study:
+    """The main grid and its parts."""
+    base = tiny.study()
+    task, hard = WorldProblems("easy"), WorldProblems("hard")
+    pretrain = replace(base.pretrain, tokens=8_000_000, checkpoints=(EARLY, MIDDLE, LATE), seeds=(0, 1))
+    text = Stream(
+        "text",
+        replace(pretrain.stream.source, batch_size=2),
+        CrossEntropy(z_loss=1e-5),
+        AdamW(lr=2e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.1),
+    )
+    evaluation = Evaluation(
+        task, problems=200, samples=64, max_new_tokens=80, probes=WorldProbes(), heldout_tokens=12_000,
+    )  # fmt: skip
+    main = Study(
+        name="desk",
+        model=base.model,
+        data=replace(base.data, mixture=pretrain.stream.source.mixture),
+        pretrain=pretrain,
+        post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
+        recipes=(own("rl"), own("sft"), own("sft_rl")),
+        evaluation=replace(evaluation, dynamics=Dynamics(MIDDLE, points=4)),
+        seeds=(0, 1, 2),
+        notes=(
+            "Pre-training seeds share their text and differ in initialisation and order; post-training seeds share "
+            "their questions and differ in order, chosen solutions and rollouts.",
+        ),
+    )
+    plain = replace(main, evaluation=evaluation)
+    one_start = replace(plain, excursions=(MIDDLE,), seeds=(0, 1))
+    return replace(
+        main,
+        parts=(
+            Part("tuning", (_tuning(plain),)),
+            Part("parallel", (replace(plain, recipes=(own("parallel"),)),)),
+            Part("gold", (replace(plain, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
+            Part("gold_epochs", (_gold_by_epochs(one_start),)),
+            Part("hard", (_on(plain, hard, (MIDDLE, LATE), ("rl", "sft", "sft_rl")),)),
+            Part("mix_and_size", _mixes_and_sizes(plain, (task, hard))),
+            Part("controls", (_parallel_controls(one_start),)),
+            Part("with_text", (_text_controls(one_start),)),
+            Part("rollout_budget", _rollout_budget(plain)),
+            Part("formats", _formats(plain)),
+        ),
+    )
+
+
+def _tuning(plain: Study) -> Study:
+    """At the middle M_t of the first pre-training, on validation problems."""
+    evaluation = replace(plain.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
+    pretrain = replace(plain.pretrain, seeds=(0,))
+    return replace(plain, pretrain=pretrain, excursions=(MIDDLE,), seeds=(0,), recipes=trials(), evaluation=evaluation)
+
+
+def _gold_by_epochs(one_start: Study) -> Study:
+    """SFT-Gold for as many epochs over all its solutions as SFT has over one a question."""
+    solutions = WorldProblems("easy").solutions_per_problem
+    steps = f"sft_steps={one_start.post.sft_steps * solutions}"
+    recipes = tuple(own(r, steps, label="as many epochs as SFT") for r in ("sft_gold", "sft_gold_rl"))
+    return replace(one_start, seeds=(0,), recipes=recipes)
+
+
+def _on(plain: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
+    """The grid with another task for post-training and evaluation."""
+    post = plain.post
+    rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=120))
+    sft = replace(post.sft, source=replace(post.sft.source, task=task))
+    return replace(
+        plain,
+        excursions=excursions,
+        post=replace(post, rl=rl, sft=sft),
+        recipes=tuple(own(r) for r in recipes),
+        evaluation=replace(plain.evaluation, task=task, max_new_tokens=120),
+    )
+
+
+def _mixes_and_sizes(plain: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
+    """A math-heavy mix at the main size, and a larger model on the main mix; RL on both tiers from the last M_t."""
+    pretrain = plain.pretrain
+    source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
+    rich = replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy")
+    models = (
+        replace(plain, seeds=(0,), pretrain=rich),
+        replace(plain, seeds=(0,), model=replace(plain.model, width=160, layers=4, heads=5, mlp_width=427)),
+    )
+    return tuple(_on(model, tier, (LATE,), ("rl",)) for model in models for tier in tiers)
+
+
+def _parallel_controls(one_start: Study) -> Study:
+    """What in parallel averaging does the work: the halved steps, the weights, the schedule, the two optimizers?"""
+
+    def weighted(rl: float, sft: float, label: str) -> Variant:
+        return own("parallel", f"weights={rl:g},{sft:g}", label=label)
+
+    recipes = (
+        weighted(0.5, 0, "RL half (½, 0)"),
+        weighted(0, 0.5, "SFT half (0, ½)"),
+        weighted(1, 1, "sum (1, 1)"),
+        weighted(0.25, 0.75, "(¼, ¾)"),
+        weighted(0.75, 0.25, "(¾, ¼)"),
+        own("parallel_ramp", label="from SFT to RL", like="parallel"),
+        own("parallel_adaptive", label="by the share of groups with signal", like="parallel"),
+        own("summed", label="one optimizer", like="parallel"),
+        own("alternating", label="in turn", like="parallel"),
+        own("interpolated", label="after the fact", like="parallel"),
+    )
+    return replace(one_start, recipes=recipes)
+
+
+def _text_controls(one_start: Study) -> Study:
+    """Pre-training beside RL, and RL from an annealed M_t."""
+    recipes = {
+        "anneal": "annealed Mₜ",
+        "anneal_rl": "annealed Mₜ, then RL",
+        "anchored": "RL with pre-training text",
+        "interleaved": "RL and pre-training in turn",
+    }
+    return replace(one_start, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
+
+
+def _rollout_budget(plain: Study) -> tuple[Study, ...]:
+    """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
+
+    Evaluated after equal numbers of examples and after equal numbers of rollouts.
+    """
+    many = (15, 30, 45)  # updates; with n = 5, 64 / 5 times as many see as many rollouts
+    few = tuple(round(s * 64 / 5) for s in many)
+    post = plain.post
+    sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
+    grids = []
+    for name, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
+        rl = replace(post.rl, source=replace(post.rl.source, questions=1000, screen=screen))
+        recipes = tuple(
+            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}")
+            for n, steps in ((5, few), (64, many))
+        )
+        watched = Dynamics(LATE, recipes=("rl",), steps=(*many, *few))
+        evaluation = replace(plain.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
+        grids.append(
+            replace(
+                plain, excursions=(LATE,), seeds=(0,), post=replace(post, rl=rl, sft=sft), recipes=recipes,
+                evaluation=evaluation,
+            )
+        )  # fmt: skip
+    return tuple(grids)
+
+
+def _formats(plain: Study) -> tuple[Study, ...]:
+    """Other shots than the main ones (is it the format that was learned?), and SFT for up to ten epochs."""
+    one_seed = replace(plain, seeds=(0,))
+    crossed = replace(plain.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
+    shots = replace(plain.evaluation, base_shots=(8, 0, 1, 2, 4))
+    longer = own("sft", f"sft_steps={round(10 * EPOCH)}", label="10 epochs")
+    steps = tuple(round(n * EPOCH) for n in (1, 2.5, 5))
+    epochs = replace(plain.evaluation, dynamics=Dynamics(MIDDLE, recipes=("sft",), steps=steps))
+    return (
+        replace(one_seed, recipes=tuple(own(r) for r in ("rl", "sft", "sft_rl", "parallel")), evaluation=crossed),
+        replace(one_seed, recipes=(), evaluation=shots),
+        replace(one_seed, excursions=(MIDDLE,), recipes=(longer,), evaluation=epochs),
+    )
