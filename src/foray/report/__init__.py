@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 
 from foray.core.files import write_atomic
-from foray.report import claims, judged, ledger, style, verdicts
+from foray.report import claims, controls, crossed, judged, ledger, style, tuning, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
 from foray.report.results import AXES, NotDrawable, Results
@@ -23,7 +24,7 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``. Figures over pre-training are drawn against ``axis``, one of ``AXES``.
+    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed`` and ``tuning``. Figures over pre-training are drawn against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -38,9 +39,19 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
     write_atomic(out / "claims.csv", csv_text(answers))
     write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
+    for name, module in (("controls", controls), ("crossed", crossed), ("tuning", tuning)):
+        _write_if_any(out / f"{name}.csv", module.frame(results))
     shown = [_draw(figure, results, folder) for figure in discover()]
     write_atomic(out / "index.html", page(results, shown, judged.sections(results, answers, transitions)))
     return out / "index.html"
+
+
+def _write_if_any(path: Path, frame: pd.DataFrame) -> None:
+    """A table that most studies have no use for."""
+    if frame.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomic(path, csv_text(frame))
 
 
 def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:

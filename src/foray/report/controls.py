@@ -100,8 +100,8 @@ def section(results: Results) -> str:
     if not rows:
         return ""
     text = (
-        "Percent, and differences in points from the recipe that is varied: same M_t, same seeds, paired by problem (by "
-        "question for the general average), with 95% intervals. The verdict is of the change against that recipe."
+        "Percent, and differences in points from the recipe that is varied: same M_t, same seeds, paired by problem "
+        "(by question for the general average), with 95% intervals. The verdict is of the change against that recipe."
     )
     headers = [
         "tokens",

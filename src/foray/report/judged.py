@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from foray.report import stats
+from foray.report import controls, crossed, stats, tuning
 from foray.report.claims import scope
 from foray.report.markup import Markup, cell, in_tokens, label, points, table
 from foray.report.results import Results, metric_rank, recipe_rank, records
@@ -25,6 +25,9 @@ def sections(results: Results, answers: pd.DataFrame, transitions: Sequence[Tran
         ("claims", "What this study says of the paper's claims", _claims(results, answers)),
         ("transitions", "What each step did to the distribution", _transitions(results, transitions)),
         ("seeds", "Spread between seeds", _seeds(results)),
+        ("controls", "Controls: recipes varied", controls.section(results)),
+        ("crossed", "Is it the format? Crossed evaluation", crossed.section(results)),
+        ("tuning", "How learning rates were chosen", tuning.section(results)),
     ]
     return [section for section in found if section[2]]
 

@@ -7,11 +7,13 @@ model taken after its last step; of equals the first, which is the smallest.
 from __future__ import annotations
 
 from html import escape
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from foray.report.markup import label, table
-from foray.report.results import Results, recipe_rank
+from foray.report.results import Evaluation, Results, recipe_rank
 
 
 class Trial(NamedTuple):
