@@ -23,6 +23,7 @@ Z, Z80 = 1.959963984540054, 0.8416212335729143
 T975 = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622, 10: 2.2281}
 RESAMPLES, MARGIN = 2000, 0.02
 Triple = tuple[float, float, float]  # value, lo, hi
+Run = tuple[int, int]  # seeds of pre-training and of what came after
 
 
 class Differs(Exception):
@@ -97,12 +98,18 @@ def difference_interval(values: list[float]) -> Triple:
     return mean, min(mean, max(mean - half, outer[1])), max(mean, min(mean + half, outer[2]))
 
 
-def over_seeds(runs: list[Triple]) -> Triple:
-    if len(runs) == 1:
-        return runs[0]
-    n, mean = len(runs), sum(r[0] for r in runs) / len(runs)
-    spread = T975[n - 1] * math.sqrt(sum((r[0] - mean) ** 2 for r in runs) / (n - 1) / n)
-    below, above = sum(r[0] - r[1] for r in runs) / n, sum(r[2] - r[0] for r in runs) / n
+def over_seeds(runs: dict[Run, Triple]) -> Triple:
+    """The mean over runs; the spread is that of the seeds of one pre-training, pooled."""
+    n, mean = len(runs), sum(r[0] for r in runs.values()) / len(runs)
+    starts: dict[int, list[float]] = {}
+    for (start, _), triple_ in runs.items():
+        starts.setdefault(start, []).append(triple_[0])
+    degrees = n - len(starts)
+    if n == 1:
+        return next(iter(runs.values()))
+    squares = sum((v - sum(group) / len(group)) ** 2 for group in starts.values() for v in group)
+    spread = T975[degrees] * math.sqrt(squares / degrees / n) if degrees else 0.0
+    below, above = sum(r[0] - r[1] for r in runs.values()) / n, sum(r[2] - r[0] for r in runs.values()) / n
     return mean, max(-1.0, mean - math.hypot(below, spread)), min(1.0, mean + math.hypot(above, spread))
 
 
@@ -149,8 +156,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        axes = ("mix", "model_parameters", "rollouts", "examples")
-        self.entries = [e for e in self.manifest["entries"] if not any(e.get(a) for a in axes)]
+        axes = ("mix", "model_parameters", "variant", "split")
+        self.entries = [{"pretrain_seed": 0} | e for e in self.manifest["entries"] if not any(e.get(a) for a in axes)]
         self.raw = cache(lambda folder: Raw(root / folder))
 
     def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:
@@ -160,15 +167,16 @@ class Store:
         with open(self.root / "report" / name, encoding="utf-8", newline="") as f:
             return list(csv.DictReader(f))
 
-    def finals(self, row: dict[str, str], side: str) -> dict[int, dict[str, Any]]:
-        """The final evaluations of one side of a transition, by seed, with the shots of most weight for that recipe."""
-        found: dict[int, dict[str, Any]] = {}
+    def finals(self, row: dict[str, str], side: str) -> dict[Run, dict[str, Any]]:
+        """The final evaluations of one side of a transition, by run, with the shots of most weight for that recipe."""
+        found: dict[Run, dict[str, Any]] = {}
         for e in self.find("passk", tokens=int(row["tokens"]), recipe=row[side], task=row["task"], final=True):
             if (self.root / e["folder"] / "completions.jsonl").exists():
-                held = found.get(e["seed"])
+                run = e["pretrain_seed"], e["seed"]
+                held = found.get(run)
                 rank = e["shots"] if row[side] == "base" else -e["shots"]
                 if held is None or rank > (held["shots"] if row[side] == "base" else -held["shots"]):
-                    found[e["seed"]] = e
+                    found[run] = e
         return found
 
 
@@ -193,13 +201,15 @@ def check_results(store: Store) -> int:
     rows = store.rows("results.csv")
     for line, row in enumerate(rows, 2):
         where = {"tokens": int(row["tokens"]), "recipe": row["recipe"], "stage_step": int(row["stage_step"])}
-        where["seed"] = int(row["seed"])
+        where |= {"seed": int(row["seed"]), "pretrain_seed": int(row["pretrain_seed"])}
+        if row["trained_on"]:
+            where["trained_on"] = row["trained_on"]
         if row["metric"] == "perplexity":
-            (entry,) = store.find("perplexity", **where)
+            entry = store.find("perplexity", **where)[0]
             found = json.loads((store.root / entry["folder"] / "perplexity.json").read_text())[row["task"]]
             numbers, n = (math.exp(found["nats_per_token"]), math.nan, math.nan), found["tokens"]
         elif row["metric"] == "acc":
-            (entry,) = store.find("probes", **where)
+            entry = store.find("probes", **where)[0]
             probes = json.loads((store.root / entry["folder"] / "probes.json").read_text())
             numbers, n = probe(probes, row["task"])
         else:
@@ -222,17 +232,20 @@ def probe(probes: dict[str, Any], task: str) -> tuple[Triple, int]:
     return (mean, mean - below, mean + above), sum(len(p["per_doc"]) for p in probes.values())
 
 
-def pairs(store: Store, row: dict[str, str]) -> list[tuple[Raw, Raw]]:
-    """(after, before) of every seed; a seed that ``before`` lacks is compared with its lowest."""
+def pairs(store: Store, row: dict[str, str]) -> dict[Run, tuple[Raw, Raw]]:
+    """(after, before) of every run; one that ``before`` lacks is compared with the lowest of its pre-training."""
     after, before = store.finals(row, "to"), store.finals(row, "from")
-    return [
-        (store.raw(e["folder"]), store.raw((before.get(seed) or before[min(before)])["folder"]))
-        for seed, e in sorted(after.items())
-    ]
+    found = {}
+    for run, e in sorted(after.items()):
+        same_start = sorted(r for r in before if r[0] == run[0])
+        if same_start:
+            other = before[run if run in before else same_start[0]]
+            found[run] = store.raw(e["folder"]), store.raw(other["folder"])
+    return found
 
 
-def difference(runs: list[tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
-    return over_seeds([difference_interval(differences(a, b, extraction, k)) for a, b in runs])
+def difference(runs: dict[Run, tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
+    return over_seeds({r: difference_interval(differences(a, b, extraction, k)) for r, (a, b) in runs.items()})
 
 
 def differences(a: Raw, b: Raw, extraction: str, k: int) -> list[float]:
@@ -251,7 +264,7 @@ def check_transitions(store: Store) -> int:
         runs, rule, k = pairs(store, row), row["extraction"], int(row["k"])
         one, top = difference(runs, rule, 1), difference(runs, rule, k)
         changes = [[(solves(a, i, rule, k) >= 0.5, solves(b, i, rule, k) >= 0.5) for i in b.problems if i in a.problems]
-                   for a, b in runs]  # fmt: skip
+                   for a, b in runs.values()]  # fmt: skip
         expected = {
             **triple(("pass1", "pass1_lo", "pass1_hi"), one),
             **triple(("passk", "passk_lo", "passk_hi"), top),

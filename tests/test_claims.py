@@ -12,7 +12,7 @@ import pytest
 from foray.report import Results, claims, read_results, write_report
 from foray.report.claims import CLAIMS, judge
 from foray.report.evidence import Need, every, paper, some
-from foray.report.results import Difference
+from foray.report.results import Difference, Run
 from foray.report.stats import Interval
 from test_report import RECIPES, TOKENS, Study, build
 
@@ -20,7 +20,9 @@ PARAMETERS = 1000
 
 
 def need(value: float, half: float, tokens: int = 1000, **bounds: Any) -> Need:
-    return Need("x − y", tokens, Difference(Interval(value, value - half, value + half, 100), 1), **bounds)
+    return Need(
+        "x − y", tokens, Difference(Interval(value, value - half, value + half, 100), (Run(0, 0),), (value,)), **bounds
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +150,12 @@ def test_mix_against_size_and_rollout_budgets(tmp_path: Path) -> None:
     add(made, 0.5, 0.4, **end, model_parameters=4 * PARAMETERS)
     end["tokens"] = 8 * PARAMETERS
     for rollouts, examples, share in ((5, 64, 0.3), (5, 2000, 0.8), (64, 64, 0.6), (64, 1000, 0.8)):
-        add(made, share, 0.5, **end, rollouts=rollouts, examples=examples)
+        add(made, share, 0.5, **end, rollouts=rollouts, examples=examples, variant=f"n={rollouts}, {examples}")
     before = answers(made)
     assert before["C4"] == "shown" and before["C10"] == "not run"  # no equal number of rollouts yet
-    add(made, 0.8, 0.5, **end, rollouts=5, examples=1280)  # 6,400 rollouts, as 100 examples of 64
-    add(made, 0.6, 0.5, **end, rollouts=64, examples=100)
+    # 6,400 rollouts, as 100 examples of 64.
+    add(made, 0.8, 0.5, **end, rollouts=5, examples=1280, variant="n=5")
+    add(made, 0.6, 0.5, **end, rollouts=64, examples=100, variant="n=64")
     assert answers(made)["C10"] == "shown"
     results = read_results(tmp_path / "manifest.json")
     assert len(results.variants) == 8 and set(results.table["tokens"]) == {8 * PARAMETERS, 12 * PARAMETERS}

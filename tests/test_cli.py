@@ -167,7 +167,7 @@ def test_a_study_file_runs_and_is_listed(
     rows = worked(capsys, "ls", str(mini), "--store", store).splitlines()[1:]
     for row, recipe in zip(rows, ("base", "sft", "rl")):
         words = row.split()
-        assert words[:4] == ["1,536", recipe, "0", words[3]] and "done" in words
+        assert words[:4] == ["1,536", recipe, "0/0", words[3]] and "done" in words
         assert (Path(words[-1]) / "DONE").exists()
     assert len(rows) == 3
     planned = worked(capsys, "plan", str(mini), "--store", store)

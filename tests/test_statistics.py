@@ -75,10 +75,10 @@ def test_student_and_p_values() -> None:
     interval = Interval(0.05, 0.01, 0.08, 100)
     assert stats.p_value(interval, 0.01) == pytest.approx(0.05) and stats.p_value(interval, 0.08) == pytest.approx(0.05)
     assert stats.p_value(interval, 0.0) < 0.05 < stats.p_value(interval, 0.02)
-    assert stats.p_value(interval, 0.01, seeds=3) == pytest.approx(0.05, abs=1e-5)
+    assert stats.p_value(interval, 0.01, degrees=2) == pytest.approx(0.05, abs=1e-5)
     assert stats.p_value(interval, 0.05) == 1.0
     # Fewer seeds have heavier tails: the same distance in half-widths says less.
-    assert stats.p_value(interval, -0.03, seeds=3) > stats.p_value(interval, -0.03)
+    assert stats.p_value(interval, -0.03, degrees=2) > stats.p_value(interval, -0.03)
 
 
 def test_holm_by_hand() -> None:

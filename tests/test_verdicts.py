@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from foray.report import read_results, verdicts
+from foray.report.results import Run
 from foray.report.stats import Interval
 from foray.report.verdicts import verdict
 from test_report import TOKENS, Study, build
@@ -77,7 +78,9 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
     }  # fmt: skip
     assert len(found) == len(kinds) * len(TOKENS)
     evaluations = {
-        (r, t): results.finals(r, "world_easy")[t, 0].graded["strict"] for r in results.recipes() for t in TOKENS
+        (r, t): results.finals(r, "world_easy")[t, Run(0, 0)].graded["strict"]
+        for r in results.recipes()
+        for t in TOKENS
     }
     for t in found:
         assert list(t.curve) == [1, 2, 4, 8, 16, 32] and t.k == 32 and t.seeds == 1

@@ -74,25 +74,37 @@ def _print_claims(folder: Path, console: Console) -> None:
 def plan(args: argparse.Namespace) -> None:
     jobs = _jobs(args)
     study, store = _open(args)
-    graph = expand(study)
+    graph = expand(study, args.part)
     rate = machine_rate(study.model, study.data.vocab_size, max(1, (os.cpu_count() or 1) // jobs))
-    table = Table("", "node", "PFLOP", "seconds", "disk MB", box=None, pad_edge=False)
     costs = {node.key: node_cost(node, study.data.vocab_size) for node in graph.nodes}
-    left = [node for node in graph.nodes if not node.done(store)]
-    for node in graph.nodes:
-        cost, state = costs[node.key], "to run" if node in left else "done"
-        numbers = f"{cost.flops / 1e15:.4f}", f"{cost.seconds(rate):.0f}", f"{cost.disk / 1e6:.1f}"
-        table.add_row(state, node.label(), *numbers)
     console = Console()
-    console.print(table)
-    work: Counter[str] = Counter()
+    if study.parts and args.part is None:
+        table = Table("part", *(Column(name, justify="right") for name in ("nodes", "to run", "PFLOP", "minutes")))
+        table.box, table.pad_edge = None, False
+        for part in dict.fromkeys(name for name, _ in study.grids()):
+            nodes = expand(study, part).nodes
+            left = [n for n in nodes if not n.done(store)]
+            wall = wall_seconds(left, {n.key: costs[n.key].seconds(rate) for n in left}, jobs)
+            work = sum(costs[n.key].flops for n in left) / 1e15
+            table.add_row(part, str(len(nodes)), str(len(left)), f"{work:.3f}", f"{wall / 60:.0f}")
+        console.print(table)
+        console.print("Each part as if it were run first: what parts share is run once.", highlight=False)
+    else:
+        table = Table("", "node", "PFLOP", "seconds", "disk MB", box=None, pad_edge=False)
+        for node in graph.nodes:
+            cost, state = costs[node.key], "done" if node.done(store) else "to run"
+            numbers = f"{cost.flops / 1e15:.4f}", f"{cost.seconds(rate):.0f}", f"{cost.disk / 1e6:.1f}"
+            table.add_row(state, node.label(), *numbers)
+        console.print(table)
+    left = [node for node in graph.nodes if not node.done(store)]
+    phases: Counter[str] = Counter()
     for node in left:
-        work.update(costs[node.key].work)
-    parts = ", ".join(f"{phase} {n / 1e15:.3f}" for phase, n in work.most_common())
+        phases.update(costs[node.key].work)
+    parts = ", ".join(f"{phase} {n / 1e15:.3f}" for phase, n in phases.most_common())
     wall = wall_seconds(left, {n.key: costs[n.key].seconds(rate) for n in left}, jobs)
     memory = max((costs[n.key].memory for n in left), default=0.0)
     console.print(
-        f"{len(graph.nodes)} nodes, {len(left)} to run: {sum(work.values()) / 1e15:.3f} PFLOP ({parts}), "
+        f"{len(graph.nodes)} nodes, {len(left)} to run: {sum(phases.values()) / 1e15:.3f} PFLOP ({parts}), "
         f"{sum(costs[n.key].disk for n in left) / 1e6:.0f} MB on disk, about {memory / 1e9:.1f} GB of memory a worker\n"
         f"about {wall / 60:.1f} minutes with {jobs} workers on this machine, which multiplies the model's matrices at "
         f"{rate / 1e9:.0f} GFLOP/s a worker",
@@ -104,13 +116,15 @@ def plan(args: argparse.Namespace) -> None:
 def ls(args: argparse.Namespace) -> None:
     study, store = _open(args)
     graph = expand(study)
-    # Plain lines of any width: folders are there to be copied.
-    line = "{:>15}  {:<12} {:>4} {:>6}  {:<8} {}"
-    print(line.format("M_t tokens", "recipe", "seed", "step", "state", "folder"))
+    # Plain lines of any width: folders are there to be copied. Seeds are of pre-training and of what came after.
+    line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
+    print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
     for e in graph.entries:
         if isinstance(e.node, TrainNode):
-            state, folder = _state(e.node, store), e.node.folder(store)
-            print(line.format(f"{e.tokens:,}", e.recipe, e.seed, e.stage_step, state, str(folder)))
+            state, folder = _state(e.node, store), str(e.node.folder(store))
+            words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
+            seeds = f"{e.pretrain_seed}/{e.seed}"
+            print(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
 
 
 def _state(node: Node, store: Store) -> str:

@@ -270,7 +270,7 @@ class Merge:
         require(abs(total - 1) < 1e-9, f"merge {self.name}: the weights must sum to 1, not {total}")
 
 
-Recipe = tuple["Stage | Merge", ...]
+Recipe = tuple[Stage | Merge, ...]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed`` and ``tuning``. Figures over pre-training are drawn against ``axis``, one of ``AXES``.
+    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed`` and ``tuning``. Figures over
+    pre-training are drawn against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -33,7 +34,7 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
-    write_atomic(out / "beside.csv", csv_text(results.beside, [*COLUMNS, *AXES_BESIDE]))
+    _write_if_any(out / "beside.csv", results.beside[[*COLUMNS, *AXES_BESIDE]])
     transitions, answers = verdicts.transitions(results), claims.table(results)
     write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))

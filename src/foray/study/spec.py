@@ -186,7 +186,10 @@ class Study:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
         watched = self.evaluation.dynamics
         if watched is not None:
-            require(watched.tokens in self.starts, f"dynamics.tokens ({watched.tokens}) must be one of {self.starts}")
+            require(
+                watched.tokens in self.starts,
+                f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}",
+            )
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
                 require(
