@@ -10,6 +10,7 @@ from foray.core.stage import Corpus, Merge, Rollouts, Stage
 from foray.core.task import Split, Task
 from foray.study.nodes import (
     Checkpoint,
+    ContaminationNode,
     MergeNode,
     Node,
     PassKNode,
@@ -91,6 +92,7 @@ class _Builder:
 
     def entries(self) -> Iterator[Entry]:
         study = self.study
+        yield from self._contamination()
         for pretrain_seed in study.pretrain.seeds:
             for tokens, base in self._pretraining(pretrain_seed):
                 if tokens not in study.starts:
@@ -101,6 +103,17 @@ class _Builder:
                 for recipe in study.recipes:
                     for seed in study.seeds:
                         yield from self._excursion(self._place(base, pretrain_seed, tokens, recipe, seed), recipe)
+
+    def _contamination(self) -> Iterator[Entry]:
+        """Of text and questions alone, so the same for every seed and size: stands once, as if of the base."""
+        e, source, pretrain = self.study.evaluation, self.study.post.rl.source, self.study.pretrain
+        if not e.contamination:
+            return
+        validation = source.validation if isinstance(source, Rollouts) else 0
+        node = ContaminationNode(
+            self.shards, source.task, source.questions, validation, e.task, e.split, e.problems, e.contamination
+        )
+        yield Entry(node, self.part, self.study, pretrain.seeds[0], pretrain.tokens, "base", 0, 0, True)
 
     def _shards(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
         total = sum(w for w, _ in corpus.mixture)
