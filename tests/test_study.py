@@ -336,7 +336,7 @@ def test_parents_come_before_children_and_nothing_twice() -> None:
     ],
 )
 def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> None:
-    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts")}
+    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts", "contamination")}
     new = {n.key for n in expand(override(study(), *settings)).nodes}
     assert not old & new
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import ledger, stats
+from foray.report import contamination, ledger, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
@@ -38,6 +38,7 @@ th, td { padding: .25rem .7rem; vertical-align: top; }
 td { border-bottom: 1px solid #eee; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td .range { display: block; color: #777; font-size: .8em; }
+td .example { display: block; white-space: normal; min-width: 14rem; text-align: left; color: #666; }
 tr.rule td { border-top: 2px solid #bbb; }
 .answer { display: inline-block; padding: 0 .5rem; border-radius: .6rem; white-space: nowrap; background: #eee; }
 .for { background: #d3efe4; }
@@ -68,6 +69,7 @@ def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str,
         *judged,
         ("health", "What looks wrong", _health(results)),
         ("results", "Results", _main_tables(results)),
+        ("contamination", "Overlap between training and evaluation text", contamination.section(results)),
     ]
     sections += [(f.name, f.title, _figure(f)) for f in figures if not f.absent]
     sections += [

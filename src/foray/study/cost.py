@@ -17,7 +17,16 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.nodes import ContaminationNode, MergeNode, Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
+from foray.study.nodes import (
+    ContaminationNode,
+    MergeNode,
+    Node,
+    PassKNode,
+    PerplexityNode,
+    ProbesNode,
+    ShardNode,
+    TrainNode,
+)
 from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded

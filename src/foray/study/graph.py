@@ -92,7 +92,6 @@ class _Builder:
 
     def entries(self) -> Iterator[Entry]:
         study = self.study
-        yield from self._contamination()
         for pretrain_seed in study.pretrain.seeds:
             for tokens, base in self._pretraining(pretrain_seed):
                 if tokens not in study.starts:
@@ -103,6 +102,7 @@ class _Builder:
                 for recipe in study.recipes:
                     for seed in study.seeds:
                         yield from self._excursion(self._place(base, pretrain_seed, tokens, recipe, seed), recipe)
+        yield from self._contamination()
 
     def _contamination(self) -> Iterator[Entry]:
         """Of text and questions alone, so the same for every seed and size: stands once, as if of the base."""
