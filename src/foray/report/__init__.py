@@ -23,8 +23,8 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves``, ``contamination`` and ``ledger``. Figures over pre-training are drawn against ``axis``, one of
-    ``AXES``.
+    ``transition_curves``, ``contamination`` and ``ledger``. Figures over pre-training are drawn against ``axis``, one
+    of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
