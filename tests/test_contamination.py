@@ -11,7 +11,7 @@ import pytest
 
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import train_tokenizer
-from foray.evals.contamination import Overlap, asked, numbers, overlaps, words
+from foray.evals.contamination import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
 from foray.report.contamination import section, table
 from foray.tasks.world import WorldProblems
@@ -25,7 +25,7 @@ OTHER = "Ann has 12 pears and finds 1,500 more in the garden on a Friday. How ma
 
 def found_in(text: str, n: int = 5, question: str = QUESTION) -> dict[str, float]:
     overlap = Overlap([question], n)
-    overlap.read([text])
+    overlap.read([parsed(text)])
     return overlap.result()
 
 
@@ -62,7 +62,7 @@ def test_shared_wording_counts_as_that() -> None:
 def test_nothing_runs_on_from_one_text_into_the_next() -> None:
     first, second = QUESTION.split(" at the ")
     overlap = Overlap([QUESTION], 13)
-    overlap.read([first, "at the " + second])
+    overlap.read([parsed(first), parsed("at the " + second)])
     assert overlap.result()["whole"] == overlap.result()["any_ngram"] == 0.0
 
 
@@ -71,8 +71,8 @@ def test_hashes_agree_with_comparing_every_run_of_words() -> None:
     make = lambda size: " ".join(random.choice(["a", "b", "c", "d"], size))  # noqa: E731
     questions, texts = [make(int(random.integers(1, 12))) for _ in range(40)], [make(60) for _ in range(30)]
     overlap = Overlap(questions, 4)
-    overlap.read(texts[:7])
-    overlap.read(texts[7:])
+    overlap.read(map(parsed, texts[:7]))
+    overlap.read(map(parsed, texts[7:]))
     text = [f" {t} " for t in texts]
     grams = [{" ".join(q.split()[i : i + 4]) for i in range(len(q.split()) - 3)} for q in questions]
     found = {g for g in set.union(*grams) if any(f" {g} " in t for t in text)}

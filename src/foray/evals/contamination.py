@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def overlaps(
     for name, documents in texts.items():
         pair = Overlap(asked, n), Overlap(trained, n)
         stream = iter(documents)
-        while part := list(itertools.islice(stream, 256)):
+        while part := [parsed(text) for text in itertools.islice(stream, 256)]:
             for overlap in pair:
                 overlap.read(part)
         row(name, evaluation, pair[0])
@@ -65,7 +65,7 @@ def overlaps(
     for seen, questions in ((training, trained), ("validation questions", checked)):
         if questions:
             overlap = Overlap(asked, n)
-            overlap.read(questions, lambda question: [question])
+            overlap.read(Parsed(words(q), [numbers(q)]) for q in questions)
             row(seen, evaluation, overlap)
     return rows
 
@@ -84,6 +84,17 @@ def asked(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if line.rstrip().endswith("?"):
             yield _LABEL.sub("", line, count=1) if _LABEL.match(line) else line
+
+
+class Parsed(NamedTuple):
+    """A text's words, and the numbers of every question in it."""
+
+    words: list[str]
+    numbers: list[tuple[str, ...]]
+
+
+def parsed(text: str) -> Parsed:
+    return Parsed(words(text), [numbers(question) for question in asked(text)])
 
 
 class Overlap:
@@ -119,14 +130,14 @@ class Overlap:
         self._heads = {size: np.array(sorted(at), dtype=np.uint64) for size, at in self._by_head.items()}
         self._example = self._example_gram = ""
 
-    def read(self, texts: Iterable[str], questions: Callable[[str], Iterable[str]] = asked) -> None:
-        """Looks the questions up in texts; ``questions`` gives those of a text itself."""
+    def read(self, texts: Iterable[Parsed]) -> None:
+        """Looks the questions up in texts."""
         batch: list[int] = []
         for text in texts:
-            for question in questions(text):
-                for q in self._by_numbers.get(numbers(question), ()):
+            for found in text.numbers:
+                for q in self._by_numbers.get(found, ()):
                     self._same[q] = True
-            batch += [self._ids.get(w, 0) for w in words(text)]
+            batch += [self._ids.get(w, 0) for w in text.words]
             batch.append(0)  # nothing runs on from one text into the next
             if len(batch) >= _BATCH:
                 self._look_up(np.array(batch))
