@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 
 from foray.core.files import write_atomic
-from foray.report import claims, contamination, judged, ledger, style, verdicts
+from foray.report import claims, contamination, judged, ledger, readiness, style, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
 from foray.report.results import AXES, NotDrawable, Results
@@ -23,8 +23,8 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves``, ``contamination`` and ``ledger``. Figures over pre-training are drawn against ``axis``, one
-    of ``AXES``.
+    ``transition_curves``, ``readiness``, ``readiness_errors``, ``contamination`` and ``ledger``. Figures over
+    pre-training are drawn against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -38,10 +38,14 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
     write_atomic(out / "claims.csv", csv_text(answers))
+    ready = readiness.rows(results)
+    write_atomic(out / "readiness.csv", csv_text(ready))
+    write_atomic(out / "readiness_errors.csv", csv_text(readiness.errors_table(readiness.errors(ready))))
     write_atomic(out / "contamination.csv", csv_text(contamination.table(results)))
     write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
     shown = [_draw(figure, results, folder) for figure in discover()]
-    write_atomic(out / "index.html", page(results, shown, judged.sections(results, answers, transitions)))
+    sections = judged.sections(results, answers, transitions, ready)
+    write_atomic(out / "index.html", page(results, shown, sections, readiness.too_little(ready)))
     return out / "index.html"
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import contamination, ledger, stats
+from foray.report import contamination, ledger, readiness, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
@@ -63,8 +63,13 @@ class Shown(NamedTuple):
     absent: bool
 
 
-def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = ()) -> str:
-    """The whole page, with links relative to its own folder; ``judged``: sections (name, heading, HTML) put first."""
+def page(
+    results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = (), not_ready: str = ""
+) -> str:
+    """The whole page, with links relative to its own folder.
+
+    ``judged``: sections (name, heading, HTML) put first; ``not_ready``: why that of readiness is not among them.
+    """
     sections = [
         *judged,
         ("health", "What looks wrong", _health(results)),
@@ -77,7 +82,7 @@ def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str,
         ("ledger", "What it cost", _ledger(results)),
         ("perplexity", "Held-out perplexity", _perplexity(results)),
         ("samples", "Sample completions", _samples(results)),
-        ("left-out", "What is not here", _absent(results, figures)),
+        ("left-out", "What is not here", _absent(results, figures, not_ready)),
         ("provenance", "Provenance", _provenance(results)),
     ]
     sections = [s for s in sections if s[2]]
@@ -285,8 +290,10 @@ def _short(text: Any) -> str:
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
 
 
-def _absent(results: Results, figures: Sequence[Shown]) -> str:
+def _absent(results: Results, figures: Sequence[Shown], not_ready: str) -> str:
     parts = []
+    if not_ready:
+        parts.append(table(["section", "why it is not there"], [(readiness.TITLE, not_ready)], text_columns=2))
     absent = [(f.title, f.caption) for f in figures if f.absent]
     if absent:
         parts.append(table(["figure", "why it is not drawn"], absent, text_columns=2))
