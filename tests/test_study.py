@@ -153,9 +153,6 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     lines = table.splitlines()
     first = "study,pretrain_seed,tokens,recipe,trained_on,stage_step,seed,task,shots,extraction,metric,value,lo,hi,n"
     assert lines[0] == first
-        lines[0]
-        == "study,pretrain_seed,tokens,recipe,trained_on,stage_step,seed,task,shots,extraction,metric,value,lo,hi,n"
-    )
     rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
     assert {r["recipe"] for r in rows} == {"base", *SIX}
     assert {(r["tokens"], r["recipe"]) for r in rows if r["metric"] == "pass@4" and r["extraction"] == "strict"} == {
@@ -187,7 +184,18 @@ def test_every_node_says_what_it_is_and_where_it_came_from(finished: tuple[Store
 def test_rl_logs_every_step(finished: tuple[Store, str, str]) -> None:
     rows = log(ends(study())[1536, "parallel", 0], finished[0])
     assert [r["step"] for r in rows] == [1, 2, 3, 4]
-    names = ["reward", "format", "entropy", "length", "truncated", "signal", "clipped", "kl", "gradient_norm"]
+    names = [
+        "reward",
+        "reward_variance",
+        "format",
+        "entropy",
+        "length",
+        "truncated",
+        "signal",
+        "clipped",
+        "kl",
+        "gradient_norm",
+    ]
     assert {f"rl/{n}" for n in names} | {"sft/loss", "cosine/rl-sft"} <= set(rows[0])
 
 
@@ -340,7 +348,7 @@ def test_parents_come_before_children_and_nothing_twice() -> None:
     ],
 )
 def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> None:
-    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts")}
+    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts", "contamination")}
     new = {n.key for n in expand(override(study(), *settings)).nodes}
     assert not old & new
 
@@ -435,6 +443,20 @@ def test_crossed_settings_are_evaluated_as_well() -> None:
     made = study(evaluation=replace(study().evaluation, base_shots=(2, 0), trained_shots=(0, 2)))
     shots = [(e.node.shots, e.final) for e in entries(made, "rl") if isinstance(e.node, PassKNode) and e.tokens == 768]
     assert shots == [(0, True), (2, False)]
+
+
+def test_overlap_with_training_text_is_measured_once_a_text(finished: tuple[Store, str, str]) -> None:
+    def keys(made: Study) -> set[str]:
+        return {n.key for n in expand(made).nodes if n.kind == "contamination"}
+
+    (key,) = keys(study())
+    assert keys(study(seeds=(0, 1))) == keys(override(study(), "pretrain.lr=1e-2", "pretrain.seeds=1,2")) == {key}
+    assert keys(override(study(), "evaluation.contamination=8")).isdisjoint({key})
+    assert keys(override(study(), "evaluation.contamination=0")) == set()
+    lines = (finished[0].root / "report" / "contamination.csv").read_text().splitlines()
+    pairs = {tuple(line.split(",")[4:6]) for line in lines[1:]}
+    assert pairs >= {(s, f"{q} questions") for s in ("sums", "other") for q in ("test", "training")}
+    assert ("training questions", "test questions") in pairs
 
 
 # --- adding to a study ----------------------------------------------------------------------------------------------

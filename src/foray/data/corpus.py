@@ -103,6 +103,15 @@ class Shard:
         """(length + 1,) tokens: inputs and, shifted by one, targets."""
         return self.tokens[index * length : index * length + length + 1].astype(np.int64)
 
+    def documents(self, end_id: int) -> Iterator[list[int]]:
+        """The tokens of every document in turn, without the end token before it; the last one may be cut short."""
+        rest = np.zeros(0, dtype=self.tokens.dtype)
+        for start in range(0, len(self.tokens), 1 << 20):
+            part = np.concatenate([rest, self.tokens[start : start + (1 << 20)]])
+            *whole, rest = np.split(part, np.flatnonzero(part == end_id))
+            yield from (d[d != end_id].tolist() for d in whole if len(d))
+        yield rest[rest != end_id].tolist()
+
 
 def mixed_windows(
     shards: Mapping[str, Shard],

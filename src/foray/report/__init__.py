@@ -11,7 +11,7 @@ import matplotlib
 import pandas as pd
 
 from foray.core.files import write_atomic
-from foray.report import claims, controls, crossed, judged, ledger, style, tuning, verdicts
+from foray.report import claims, contamination, controls, crossed, judged, ledger, readiness, style, tuning, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
 from foray.report.results import AXES, NotDrawable, Results
@@ -24,8 +24,9 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed`` and ``tuning``. Figures over
-    pre-training are drawn against ``axis``, one of ``AXES``.
+    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed``, ``tuning``,
+    ``contamination``, ``readiness`` and ``readiness_errors``. Figures over pre-training are drawn against ``axis``, one
+    of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -39,11 +40,16 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
     write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
     write_atomic(out / "claims.csv", csv_text(answers))
+    ready = readiness.rows(results)
+    _write_if_any(out / "readiness.csv", ready)
+    _write_if_any(out / "readiness_errors.csv", readiness.errors_table(readiness.errors(ready)))
+    _write_if_any(out / "contamination.csv", contamination.table(results))
     write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
     for name, module in (("controls", controls), ("crossed", crossed), ("tuning", tuning)):
         _write_if_any(out / f"{name}.csv", module.frame(results))
     shown = [_draw(figure, results, folder) for figure in discover()]
-    write_atomic(out / "index.html", page(results, shown, judged.sections(results, answers, transitions)))
+    sections = judged.sections(results, answers, transitions, ready)
+    write_atomic(out / "index.html", page(results, shown, sections, readiness.too_little(ready)))
     return out / "index.html"
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import ledger, stats
+from foray.report import contamination, ledger, readiness, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
@@ -38,6 +38,7 @@ th, td { padding: .25rem .7rem; vertical-align: top; }
 td { border-bottom: 1px solid #eee; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td .range { display: block; color: #777; font-size: .8em; }
+td .example { display: block; white-space: normal; min-width: 14rem; text-align: left; color: #666; }
 tr.rule td { border-top: 2px solid #bbb; }
 .answer { display: inline-block; padding: 0 .5rem; border-radius: .6rem; white-space: nowrap; background: #eee; }
 .for { background: #d3efe4; }
@@ -62,12 +63,18 @@ class Shown(NamedTuple):
     absent: bool
 
 
-def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = ()) -> str:
-    """The whole page, with links relative to its own folder; ``judged``: sections (name, heading, HTML) put first."""
+def page(
+    results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str, str, str]] = (), not_ready: str = ""
+) -> str:
+    """The whole page, with links relative to its own folder.
+
+    ``judged``: sections (name, heading, HTML) put first; ``not_ready``: why that of readiness is not among them.
+    """
     sections = [
         *judged,
         ("health", "What looks wrong", _health(results)),
         ("results", "Results", _main_tables(results)),
+        ("contamination", "Overlap between training and evaluation text", contamination.section(results)),
     ]
     sections += [(f.name, f.title, _figure(f)) for f in figures if not f.absent]
     sections += [
@@ -75,7 +82,7 @@ def page(results: Results, figures: Sequence[Shown], judged: Sequence[tuple[str,
         ("ledger", "What it cost", _ledger(results)),
         ("perplexity", "Held-out perplexity", _perplexity(results)),
         ("samples", "Sample completions", _samples(results)),
-        ("left-out", "What is not here", _absent(results, figures)),
+        ("left-out", "What is not here", _absent(results, figures, not_ready)),
         ("provenance", "Provenance", _provenance(results)),
     ]
     sections = [s for s in sections if s[2]]
@@ -283,8 +290,10 @@ def _short(text: Any) -> str:
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
 
 
-def _absent(results: Results, figures: Sequence[Shown]) -> str:
+def _absent(results: Results, figures: Sequence[Shown], not_ready: str) -> str:
     parts = []
+    if not_ready:
+        parts.append(table(["section", "why it is not there"], [(readiness.TITLE, not_ready)], text_columns=2))
     absent = [(f.title, f.caption) for f in figures if f.absent]
     if absent:
         parts.append(table(["figure", "why it is not drawn"], absent, text_columns=2))

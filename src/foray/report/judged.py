@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from foray.report import controls, crossed, stats, tuning
+from foray.report import controls, crossed, readiness, stats, tuning
 from foray.report.claims import scope
 from foray.report.markup import Markup, cell, in_tokens, label, points, table
 from foray.report.results import Results, metric_rank, recipe_rank, records
@@ -19,8 +19,10 @@ _ANSWERS = {"shown": "for", "contradicted": "against"}
 _VERDICTS = {"expansion": "for", "broadening": "for", "degradation": "against"}
 
 
-def sections(results: Results, answers: pd.DataFrame, transitions: Sequence[Transition]) -> list[tuple[str, str, str]]:
-    """(name, heading, HTML) of each section that has something to show."""
+def sections(
+    results: Results, answers: pd.DataFrame, transitions: Sequence[Transition], ready: pd.DataFrame
+) -> list[tuple[str, str, str]]:
+    """(name, heading, HTML) of each section that has something to show; ``ready``: the rows of readiness."""
     found = [
         ("claims", "What this study says of the paper's claims", _claims(results, answers)),
         ("transitions", "What each step did to the distribution", _transitions(results, transitions)),
@@ -28,6 +30,7 @@ def sections(results: Results, answers: pd.DataFrame, transitions: Sequence[Tran
         ("controls", "Controls: recipes varied", controls.section(results)),
         ("crossed", "Is it the format? Crossed evaluation", crossed.section(results)),
         ("tuning", "How learning rates were chosen", tuning.section(results)),
+        ("readiness", readiness.TITLE, readiness.section(ready)),
     ]
     return [section for section in found if section[2]]
 

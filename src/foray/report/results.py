@@ -155,6 +155,15 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class Overlaps:
+    """What evaluation questions share with training text, in runs of ``n`` words, with the same numbers, and whole."""
+
+    entry: Entry
+    n: int
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """All that was found. Shares, not percent.
 
@@ -178,6 +187,7 @@ class Results:
     flags: tuple[tuple[str, str], ...] = ()  # (what, what looks wrong in it)
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
+    contamination: tuple[Overlaps, ...] = ()
 
     @property
     def tasks(self) -> list[str]:

@@ -20,6 +20,7 @@ from foray.report.results import (
     AXES,
     Entry,
     Evaluation,
+    Overlaps,
     Probes,
     Results,
     TrainingRun,
@@ -58,6 +59,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     evaluations, variants = list[Evaluation](), list[Evaluation]()
     training, variant_training = list[TrainingRun](), list[TrainingRun]()
     probed, variant_probed = list[Probes](), list[Probes]()
+    contamination: list[Overlaps] = []
     flags: list[tuple[str, str]] = []
     work: dict[str, float] = {}
     for entry in chosen:
@@ -77,6 +79,8 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
                 to += _probe_rows(study, entry)
             elif entry.kind == "perplexity":
                 to += _perplexity_rows(study, entry)
+            elif entry.kind == "contamination":
+                contamination.append(_read_overlaps(entry))
             else:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
             flags += [(entry.words, str(flag)) for flag in _beside(entry, "health.json", [])]
@@ -93,6 +97,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
         tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
+        tuple(contamination),
     )  # fmt: skip
 
 
@@ -107,7 +112,9 @@ def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, st
     clashes = []
     for e in entries:
         axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
-        place = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
+        place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
+        if e.kind == "contamination":  # of grids that ask other questions, each has its own
+            place = (*place, e.folder)
         first = chosen.setdefault(place, e)
         if first.folder != e.folder:
             clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
@@ -206,6 +213,18 @@ def _read_probes(entry: Entry) -> Probes:
     probes = read_json(entry.folder / "probes.json")
     answers = {str(name): p["per_doc"] for name, p in sorted(probes.items()) if "per_doc" in p}
     return Probes(entry, {name: np.array(values, dtype=np.float64) for name, values in answers.items()})
+
+
+def _read_overlaps(entry: Entry) -> Overlaps:
+    content = read_json(entry.folder / "contamination.json")
+    shares = ("whole", "same_numbers", "any_ngram", "ngrams")
+    rows = [
+        {"text": str(r["text"]), "of": str(r["of"]), "questions": int(r["questions"])}
+        | {name: float(r[name]) for name in shares}
+        | {"example": str(r["example"])}
+        for r in content["rows"]
+    ]
+    return Overlaps(entry, int(content["n"]), tuple(rows))
 
 
 def _perplexity_rows(study: str, entry: Entry) -> list[Row]:

@@ -17,7 +17,16 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.nodes import MergeNode, Node, PassKNode, PerplexityNode, ProbesNode, ShardNode, TrainNode
+from foray.study.nodes import (
+    ContaminationNode,
+    MergeNode,
+    Node,
+    PassKNode,
+    PerplexityNode,
+    ProbesNode,
+    ShardNode,
+    TrainNode,
+)
 from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
@@ -26,6 +35,7 @@ _PROCESS_BYTES = 450e6  # Python with torch loaded
 # models reach more.
 EFFICIENCY = {"update": 0.55, "prefill": 0.5, "decode": 0.25, "reference": 0.5, "score": 0.55}
 START_SECONDS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "perplexity": 0.1, "shard": 1.0, "tokenizer": 1.0}
+_SECONDS_A_TOKEN = 1e-6  # to read text back and look questions up in it
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,10 @@ class Cost:
 
 def node_cost(node: Node, vocab_size: int) -> Cost:
     """The cost of running the node alone, with everything before it there."""
-    return replace(_node_cost(node, vocab_size), start=START_SECONDS.get(node.kind, 0.1))
+    start = START_SECONDS.get(node.kind, 0.1)
+    if isinstance(node, ContaminationNode):
+        start += _SECONDS_A_TOKEN * sum(s.max_tokens for s in node.shards)
+    return replace(_node_cost(node, vocab_size), start=start)
 
 
 def _node_cost(node: Node, vocab_size: int) -> Cost:
@@ -70,6 +83,8 @@ def _node_cost(node: Node, vocab_size: int) -> Cost:
     if isinstance(node, MergeNode):
         size = 4.0 * _sized(node.model, vocab_size).parameters
         return Cost(disk=size, memory=_PROCESS_BYTES + (1 + len(node.branches)) * size)
+    if isinstance(node, ContaminationNode):
+        return Cost(disk=1e4, memory=_PROCESS_BYTES + 2e8)
     if isinstance(node, ShardNode):
         return Cost(disk=2.0 * node.max_tokens)
     return Cost(disk=1e5)

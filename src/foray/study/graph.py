@@ -10,6 +10,7 @@ from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
 from foray.core.task import Split, Task
 from foray.study.nodes import (
     Checkpoint,
+    ContaminationNode,
     MergeNode,
     Node,
     PassKNode,
@@ -106,6 +107,18 @@ class _Builder:
                 for recipe in study.recipes:
                     for seed in study.seeds:
                         yield from self._excursion(self._place(base, pretrain_seed, tokens, recipe, seed), recipe)
+        yield from self._contamination()
+
+    def _contamination(self) -> Iterator[Entry]:
+        """Of text and questions alone, so the same for every seed and size: stands once, as if of the base."""
+        e, source, pretrain = self.study.evaluation, self.study.post.rl.source, self.study.pretrain
+        if not e.contamination:
+            return
+        validation = source.validation if isinstance(source, Rollouts) else 0
+        node = ContaminationNode(
+            self.shards, source.task, source.questions, validation, e.task, e.split, e.problems, e.contamination
+        )
+        yield Entry(node, self.part, self.study, pretrain.seeds[0], pretrain.tokens, "base", 0, 0, True)
 
     def _shards(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
         total = sum(w for w, _ in corpus.mixture)

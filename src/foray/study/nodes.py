@@ -295,7 +295,48 @@ class PerplexityNode(Node):
         write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
 
 
+@dataclass(frozen=True)
+class ContaminationNode(Node):
+    """What the evaluation's questions share with the text that was trained on, and with the other splits.
+
+    ``shards`` are pre-training's text, read back from its tokens; ``trained`` names the questions of post-training by
+    task and number, and ``validation`` is how many problems of that split RL looks at.
+    """
+
+    kind: ClassVar[str] = "contamination"
+    shards: tuple[ShardNode, ...]
+    trained: Task
+    questions: int
+    validation: int
+    task: Task
+    split: Split
+    problems: int
+    n: int
+
+    def label(self) -> str:
+        return f"overlap of text and questions with {self.split} questions of {self.task.name}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.contamination import overlaps
+
+        asked = [p.question for p in self.task.problems(self.split, self.problems)]
+        trained = [p.question for p in self.trained.problems("train", self.questions)]
+        checked = [p.question for p in self.trained.problems("validation", self.validation)] if self.validation else []
+        if (self.split, self.task) == ("validation", self.trained):
+            checked = []  # a split does not contaminate itself
+        texts = {s.source.name: _read_back(s, store) for s in self.shards}
+        rows = overlaps(texts, trained, checked, asked, self.split, self.n)
+        write_atomic(folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1) + "\n")
+
+
 Checkpoint = TrainNode | MergeNode
+
+
+def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
+    """The documents of a shard, from its tokens: exactly what was trained on. Memory: a million tokens."""
+    tokenizer, shard = open_tokenizer(node.tokenizer, store), open_shard(node, store)
+    for document in shard.documents(tokenizer.end_id):
+        yield tokenizer.decode(document)
 
 
 def _write_ledger(folder: Path, scoring: float) -> None:

@@ -25,7 +25,7 @@ from foray.core.memory import keep_freed_memory
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
-from foray.study.nodes import Node, PassKNode, TrainNode
+from foray.study.nodes import ContaminationNode, Node, PassKNode, TrainNode
 from foray.study.progress import Show, shown
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
@@ -122,6 +122,8 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
         out |= {"variant": entry.variant, "own": entry.own, "against": entry.against}
     if isinstance(node, PassKNode):
         out |= {"task": node.task.name, "shots": node.shots} | _rollouts(node)
+    if isinstance(node, ContaminationNode):
+        out |= {"task": node.task.name, "trained_on": node.trained.name}
     if isinstance(node, TrainNode):
         out |= {"stage": entry.stage}
     return out

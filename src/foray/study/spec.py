@@ -111,8 +111,10 @@ class Evaluation:
     probes: Any = None  # a spec of general-ability probes, such as foray.evals.general.WorldProbes
     heldout_tokens: int = 20_000
     dynamics: Dynamics | None = None
+    contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
 
     def __post_init__(self) -> None:
+        require(self.contamination >= 0, f"contamination must be >= 0 words, not {self.contamination}")
         require(self.problems > 0 and self.samples > 0, "problems and samples must be positive")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)

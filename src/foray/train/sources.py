@@ -221,6 +221,7 @@ def grade(
         "length": float(lengths.mean()),
         "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
         "signal": float((rewards.max(1) != rewards.min(1)).mean()),
+        "reward_variance": float(rewards.var(1).mean()),  # within groups: what advantages are made of
         "tokens": float(lengths.sum()),
         "samples": float(n),
     }

@@ -1,0 +1,219 @@
+"""What of M_t alone predicts what RL gains from it: each predictor by itself, judged on pre-trainings it has not seen.
+
+A row is an M_t of some pre-training (its seed, mix and model size). The predictors are how its base answers, and what
+RL logs at its first update, when the policy still is M_t. The target is RL's pass@1 minus that of the base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from foray.core.rng import key
+from foray.report import stats
+from foray.report.markup import Markup, table
+from foray.report.results import Evaluation, Results, TrainingRun, records, shots_rank
+from foray.report.verdicts import top_k
+
+TITLE = "What predicts that RL will work"
+LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
+FOR_AN_INTERVAL = 4  # pre-trainings
+PLAIN, MEAN = "pass@1", "mean alone"  # what every predictor is held against
+FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
+PLACE = ("model_parameters", "mix", "pretrain_seed", "tokens")
+
+Floats = NDArray[np.float64]
+
+
+class Mt(NamedTuple):
+    """Which M_t: the first three say which pre-training."""
+
+    model_parameters: int
+    mix: str
+    pretrain_seed: int
+    tokens: int
+
+
+class Errors(NamedTuple):
+    """A predictor on M_t of pre-trainings that were left out of its fit: root mean squared error, in points.
+
+    ``difference`` is its mean squared error minus that of base pass@1 (points²), below 0 where it is the better one;
+    the 95% interval resamples pre-trainings and is absent (NaN) where there are fewer than ``FOR_AN_INTERVAL``.
+    """
+
+    predictor: str
+    rmse: float
+    difference: float
+    lo: float
+    hi: float
+    pretrainings: int
+    rows: int
+
+
+def rows(results: Results) -> pd.DataFrame:
+    """``readiness.csv``: one row an M_t that has base and RL; shares, natural logarithms, and ``gain`` as a share.
+
+    The logarithm of a pass@k has a floor of half a count: half a right sample for pass@1, half a problem beyond.
+    """
+    bases, trained = _finals(results, "base"), _finals(results, "rl")
+    first = _first_steps(results)
+    found = sorted(m for m in bases if m in trained)
+    chosen = {m: max(bases[m], key=lambda e: shots_rank("base", e.entry.shots)) for m in found}
+    rule = results.extraction
+    samples = [int(e.graded[rule].samples.min()) for e in chosen.values()]
+    most = min([top_k(results, results.main_task), *samples]) if found else 1
+    ks = sorted({1, min(8, most), most})
+    out = []
+    for m in found:
+        base = chosen[m].graded[rule]
+        row: dict[str, object] = dict(m._asdict())
+        row |= {f"pass@{k}": float(base.pass_at(k).mean()) for k in ks}
+        for k in ks:
+            floor = 0.5 / (int(base.samples.sum()) if k == 1 else len(base.ids))
+            row[f"log pass@{k}"] = math.log(max(float(base.pass_at(k).mean()), floor))
+        row["log tokens"] = math.log(m.tokens)
+        for name in FIRST_STEP:
+            values = [float(s[name]) for s in first.get(m, []) if name in s and not pd.isna(s[name])]
+            row[name] = float(np.mean(values)) if values else math.nan
+        gains = [stats.paired_difference(e.graded[rule], base, 1).value for e in trained[m]]
+        out.append(row | {"gain": float(np.mean(gains)), "rl_seeds": len(gains)})
+    names = [f"pass@{k}" for k in ks] + [f"log pass@{k}" for k in ks] + ["log tokens", *FIRST_STEP, "gain", "rl_seeds"]
+    return pd.DataFrame(out, columns=[*PLACE, *names])
+
+
+def predictors(frame: pd.DataFrame) -> list[str]:
+    """Those that every M_t has: errors over other rows could not be compared."""
+    names = [c for c in frame.columns if c not in (*PLACE, "gain", "rl_seeds")]
+    return [n for n in names if len(frame) and frame[n].notna().all()]
+
+
+def too_little(frame: pd.DataFrame) -> str:
+    """Why nothing can be said, or nothing."""
+    starts = len(_pretrainings(frame)[1])
+    if starts < LEAST_PRETRAININGS or len(frame) < LEAST_ROWS:
+        have = f"{len(frame)} M_t of {starts} pre-training{'s'[: starts != 1]}"
+        return (
+            f"needs base and RL from at least {LEAST_ROWS} M_t of {LEAST_PRETRAININGS} pre-trainings; there are {have}"
+        )
+    return ""
+
+
+def errors(frame: pd.DataFrame) -> list[Errors]:
+    """The mean alone, base pass@1, then every other predictor, best first. Empty where there is too little."""
+    if too_little(frame):
+        return []
+    group, starts = _pretrainings(frame)
+    gain = 100 * frame["gain"].to_numpy(float)
+    squared = {MEAN: _left_out(np.zeros(len(frame)), gain, group)}
+    squared |= {name: _left_out(frame[name].to_numpy(float), gain, group) for name in predictors(frame)}
+    found = []
+    for name, own in squared.items():
+        difference = own - squared[PLAIN]
+        lo, hi = _interval(difference, group, len(starts)) if name != PLAIN else (math.nan, math.nan)
+        found.append(Errors(name, math.sqrt(own.mean()), float(difference.mean()), lo, hi, len(starts), len(frame)))
+    return [*found[:2], *sorted(found[2:], key=lambda e: (e.rmse, e.predictor))]
+
+
+def errors_table(found: Sequence[Errors]) -> pd.DataFrame:
+    """``readiness_errors.csv``: in points, and points² for differences of squared errors."""
+    return pd.DataFrame(found, columns=list(Errors._fields))
+
+
+def section(frame: pd.DataFrame) -> str:
+    found = errors(frame)
+    if not found:
+        return ""
+    enough = found[0].pretrainings >= FOR_AN_INTERVAL
+    text = (
+        f"{len(frame)} M_t of {found[0].pretrainings} pre-trainings. Each predictor alone, by a straight line fitted "
+        "on all pre-trainings but one and asked about that one: root mean squared error of the predicted gain (RL − "
+        "base in pass@1) in points, and the squared error less that of base pass@1, in points² (below 0: better). "
+        "pass@k is the base's, few-shot; rl/… is what RL logs at its first update, when the policy still is M_t. "
+    )
+    text += (
+        "Intervals resample pre-trainings, 95% each by itself: among so many predictors the best one looks better than "
+        "it is."
+        if enough
+        else f"Fewer than {FOR_AN_INTERVAL} pre-trainings are too few for intervals: which one leads may be chance."
+    )
+    left_out = [n for n in FIRST_STEP if n not in predictors(frame)]
+    if left_out:
+        text += f" Not logged at every M_t, so left out: {', '.join(left_out)}."
+    shown = [(e.predictor, f"{e.rmse:.2f}", _difference(e)) for e in found]
+    files = " · ".join(f'<a href="{stem}.csv">{stem}.csv</a>' for stem in ("readiness", "readiness_errors"))
+    body = table(["predictor", "error, points", "against base pass@1, points²"], shown)
+    return f'<p class="dim">{escape(text)}</p>{body}<p class="dim">{files}</p>'
+
+
+def _difference(e: Errors) -> Markup | str:
+    if e.predictor == PLAIN:
+        return "–"
+    bounds = "" if math.isnan(e.lo) else f'<span class="range">{e.lo:+.2f} to {e.hi:+.2f}</span>'
+    return Markup(f"{e.difference:+.2f}{bounds}")
+
+
+def _finals(results: Results, recipe: str) -> dict[Mt, list[Evaluation]]:
+    """Final evaluations on the main task of a recipe with the study's own settings, by M_t."""
+    found: dict[Mt, list[Evaluation]] = {}
+    for e in (*results.evaluations, *results.variants):
+        x = e.entry
+        asked = x.final and x.task in results.tasks[:1] and x.trained_on in ("", results.trained_on())
+        if asked and not x.variant and x.recipe == recipe and results.extraction in e.graded:
+            found.setdefault(_mt(results, e), []).append(e)
+    return found
+
+
+def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
+    """What every RL run logged at its first update."""
+    found: dict[Mt, list[pd.Series]] = {}
+    for run in (*results.training, *results.variant_training):
+        x = run.entry
+        asked = not x.variant and x.recipe == "rl" and x.trained_on in ("", results.trained_on())
+        if asked and "rl/reward" in run.metrics and int(run.metrics["step"].iloc[0]) == 1:
+            found.setdefault(_mt(results, run), []).append(run.metrics.iloc[0])
+    return found
+
+
+def _mt(results: Results, found: Evaluation | TrainingRun) -> Mt:
+    x = found.entry
+    return Mt(x.model_parameters or results.model_parameters, x.mix, x.pretrain_seed, x.tokens)
+
+
+def _pretrainings(frame: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[int, str, int]]]:
+    """The number of every row's pre-training, and the pre-trainings."""
+    named = [(r.model_parameters, r.mix, r.pretrain_seed) for r in records(frame)]
+    starts = list(dict.fromkeys(named))
+    return np.array([starts.index(n) for n in named], dtype=np.int64), starts
+
+
+def _left_out(x: Floats, y: Floats, group: NDArray[np.int64]) -> Floats:
+    """Squared error of every row by the least-squares line through the rows of all other pre-trainings. (rows,)
+
+    Where the others do not differ in x, the line is their mean.
+    """
+    out = np.zeros(len(y))
+    for held in np.unique(group):
+        fit, test = group != held, group == held
+        centre, level = x[fit].mean(), y[fit].mean()
+        spread = float(((x[fit] - centre) ** 2).sum())
+        slope = float(((x[fit] - centre) * (y[fit] - level)).sum()) / spread if spread > 1e-18 else 0.0
+        out[test] = (y[test] - level - slope * (x[test] - centre)) ** 2
+    return out
+
+
+def _interval(values: Floats, group: NDArray[np.int64], starts: int) -> tuple[float, float]:
+    """Percentile bootstrap of the mean over rows, whole pre-trainings resampled; NaN where those are too few."""
+    if starts < FOR_AN_INTERVAL:
+        return math.nan, math.nan
+    generator = np.random.Generator(np.random.Philox(key=key("report", "readiness", starts)))
+    drawn = generator.integers(0, starts, (stats.RESAMPLES, starts))
+    sums, counts = np.bincount(group, values, starts), np.bincount(group, minlength=starts)
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    lo, hi = np.quantile(means, [stats.TAIL, 1 - stats.TAIL])
+    return float(lo), float(hi)
