@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import beside, style
-from foray.report.results import NotDrawable, Results, averaged
+from foray.report.results import NotDrawable, Results, averaged, records
 
 NAME = "a1_seeds"
 TITLE = "A1. Seeds of RL"
@@ -52,8 +52,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     starts = sorted(frame["pretrain_seed"].unique())
     looks = {start: style.series(i) for i, start in enumerate(starts)}
     colors = style.token_colors(sorted(frame["tokens"].unique()))
-    for tokens, group in frame.groupby("tokens"):
-        for place, row in zip(_side_by_side(frame, group), group.itertuples()):
+    for tokens in colors:
+        group = frame[frame["tokens"] == tokens]
+        for place, row in zip(_side_by_side(frame, group), records(group)):
             color, marker = looks[row.pretrain_seed]
             _dot(left, place, row, color, marker)
             if row.recipe == "rl" and not np.isnan(row.reward):

@@ -50,10 +50,11 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
 def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     return (
-        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {ratio:.2g} tokens per parameter, against epochs: how "
-        "often the demonstrations had been gone through. SFT-Gold has several solutions a question, so an epoch of it "
-        "takes more updates. Points inside one run use the same schedule of the learning rate; they are not runs "
-        "of their own. " + style.shots_note(frame) + style.interval_note(frame, "problems")
+        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {ratio:.2g} tokens per parameter. An epoch is once "
+        "through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes more updates. "
+        "The points of a line are stops of the same runs under one learning-rate schedule, not runs of their own. "
+        + style.shots_note(frame)
+        + style.interval_note(frame, "problems")
     )
 
 

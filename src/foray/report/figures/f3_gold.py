@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ NAME = "f3_gold"
 TITLE = "F3. All solutions: SFT-Gold"
 
 _GOLD = ["sft_gold", "sft_gold_rl"]
-_DASHES: tuple[tuple[int, tuple[int, ...]], ...] = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # type: ignore[assignment]
+_DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -70,7 +71,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         style.recipe_curves(place, main[main["metric"] == metric])
         for (recipe, variant), rows in others[others["metric"] == metric].groupby(["recipe", "variant"], sort=False):
             color, marker = style.look(recipe)
-            look = {"linestyle": dashes[variant], "markerfacecolor": "white", "markeredgecolor": color}
+            look: dict[str, Any] = {"linestyle": dashes[variant], "markerfacecolor": "white", "markeredgecolor": color}
             style.band(place, rows, style.axis_of(frame), color, marker, fill=False, **look)
         place.set_title(metric)
         style.percent_axis(place)
