@@ -52,9 +52,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     starts = sorted(frame["pretrain_seed"].unique())
     looks = {start: style.series(i) for i, start in enumerate(starts)}
     colors = style.token_colors(sorted(frame["tokens"].unique()))
+    reach = []
     for tokens in colors:
         group = frame[frame["tokens"] == tokens]
-        for place, row in zip(_side_by_side(frame, group), records(group)):
+        places = _side_by_side(frame, group)
+        reach += [places.min(), places.max()]
+        for place, row in zip(places, records(group)):
             color, marker = looks[row.pretrain_seed]
             _dot(left, place, row, color, marker)
             if row.recipe == "rl" and not np.isnan(row.reward):
@@ -62,6 +65,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     style.percent_axis(left)
     left.set_ylim(bottom=0.0)
     style.x_axis(left, frame)
+    margin = max(max(reach) / min(reach), 1.5) ** 0.04
+    left.set_xlim(min(reach) / margin, max(reach) * margin)
     left.set_ylabel("pass@1")
     right.set_xlabel(f"mean training reward, last {_LAST} steps")
     right.margins(x=0.08)
@@ -90,9 +95,9 @@ def _dot(axes: Axes, x: float, row: object, color: object, marker: str) -> None:
 
 
 def _side_by_side(frame: pd.DataFrame, group: pd.DataFrame) -> np.ndarray:
-    """Places on the logarithmic axis around the group's own, within a third of the nearest neighbour's distance."""
+    """Each run's place on the logarithmic axis, moved to a side, within a third of the nearest neighbour's distance."""
     axis = style.axis_of(frame)
     centres = np.sort(np.log(frame.groupby("tokens")[axis].mean().to_numpy(float)))
     width = 0.35 * (np.diff(centres).min() if len(centres) > 1 else 0.5)
     offsets = np.linspace(-width, width, len(group)) if len(group) > 1 else np.zeros(1)
-    return np.exp(np.log(group[axis].astype(float).mean()) + offsets)
+    return group[axis].to_numpy(float) * np.exp(offsets)

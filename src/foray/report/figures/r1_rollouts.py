@@ -27,14 +27,16 @@ def data(results: Results) -> pd.DataFrame:
     rows = rows[(rows["recipe"] == "rl") & (rows["variant"] != "")].dropna(subset=["rollouts", "examples"])
     frames = []
     for screen, own in rows.groupby("screen"):
-        own = own[own["tokens"] == beside.busiest(own)]
-        if own["rollouts"].nunique() < 2:
+        own = own[own.groupby("tokens")["rollouts"].transform("nunique") >= 2]
+        if own.empty:
             continue
+        own = own[own["tokens"] == beside.busiest(own)]
         base = bases[bases["tokens"] == own["tokens"].iloc[0]].assign(screen=screen)
         frames += [_with_flops(own, results), averaged(base, results.model_parameters, ["screen"])]
     if not frames:
         raise NotDrawable("no RL variants with two numbers of rollouts have been evaluated from one M_t")
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
+    frame = frame.astype({"rollouts": "Int64", "examples": "Int64"})
     frame = frame.assign(total_rollouts=frame["examples"] * frame["rollouts"])
     low = frame["screen"].map(lambda s: -_bounds(s)[0])
     by = ["_low", "screen", "rollouts", "variant", "examples"]
@@ -76,11 +78,12 @@ def name_of(screen: str) -> str:
 def caption(frame: pd.DataFrame) -> str:
     ratios = sorted(frame["tokens_per_parameter"].unique())
     where = " and ".join(f"{r:.2g}" for r in ratios)
+    order = " and ".join(frame["metric"].unique())
     return (
         f"pass@k on {frame['task'].iloc[0]} (test problems) along RL with n rollouts a prompt, from M_t at {where} "
         "tokens per parameter: left against the prompts seen, right against the FLOPs spent since M_t. Rows: which "
-        f"training questions, by how many of the base's {_SCREEN_SAMPLES} samples answered them. Dotted: the base. "
-        + style.interval_note(frame, "problems")
+        f"training questions, by how many of the base's {_SCREEN_SAMPLES} samples answered them. Dotted: the base, "
+        f"{order} from below. " + style.interval_note(frame, "problems")
     )
 
 
@@ -95,8 +98,10 @@ def draw(frame: pd.DataFrame) -> Figure:
             place.axhline(base.value, color=style.look("base").color, linestyle=":", linewidth=1.3, zorder=1)
         points = own[own["recipe"] != "base"].dropna(subset=[x])
         for (metric, rollouts, _), rows in points.groupby(["metric", "rollouts", "variant"]):
-            look = style.series(counts.index(rollouts))
-            style.band(place, rows, x, *look, linestyle=dashes[metric])
+            number = counts.index(rollouts)
+            # Bands would cover one another; bars stand side by side where the points share their place.
+            shift = 1.02 ** (number - (len(counts) - 1) / 2)
+            style.band(place, rows, x, *style.series(number), fill=False, shift=shift, linestyle=dashes[metric])
         place.set_title(name_of(screen))
         place.set_xscale("log")
         place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
