@@ -16,7 +16,7 @@ from foray.report import NotDrawable, Results, read_results, write_report
 from foray.report import figures as figure_package
 from foray.report.figures import a1_seeds, a3_epochs, a4_shots, f3_gold, f7_hard, f8_mix_size, r1_rollouts
 from foray.report.table import csv_text
-from test_report import PARAMETERS, TOKENS, Study
+from test_report import HOSTILE, PARAMETERS, TOKENS, Study
 
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
 STEPS = 40
@@ -229,3 +229,25 @@ def test_they_are_drawn_on_every_axis(
         assert f'"figures/{figure.NAME}.png"' in text
         frame = pd.read_csv(tmp_path / axis / "figures" / f"{figure.NAME}.csv")
         assert len(frame)
+
+
+def test_one_start_hostile_names_and_logs_that_are_not_there(
+    tmp_path: Path, draw_only: Callable[..., None], recwarn: pytest.WarningsRecorder
+) -> None:
+    study, at = Study(tmp_path), {"tokens": TOKENS[0], **MAIN}
+    study.passk("base", 1.0, stage_step=0, shots=8, **at)
+    study.passk("base", 1.0, stage_step=0, shots=8, mix=HOSTILE, **at)
+    study.passk("sft_gold", 1.0, stage_step=STEPS, variant=f"{HOSTILE} epochs", **TRAINED, **at)
+    for seed, rollouts in itertools.product((0, 1), (5, 64)):
+        if rollouts == 5:
+            study.passk("rl", 1.0, stage_step=STEPS, seed=seed, **TRAINED, **at)
+        run = {"variant": HOSTILE + str(rollouts), "rollouts": rollouts, "examples": 320, "seed": seed}
+        study.passk("rl", 1.0, stage_step=STEPS, **run, **TRAINED, **at)
+    names = [f.NAME for f in (f3_gold, f8_mix_size, a1_seeds, r1_rollouts)]
+    draw_only(*names)
+    manifest = study.write()
+    text = write_report(manifest, tmp_path / "report").read_text()
+    assert "<script" not in text and all(f'"figures/{name}.png"' in text for name in names)
+    frame = r1_rollouts.data(read_results(manifest))
+    assert set(frame["screen"]) == {""} and frame["flops"].isna().all()
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning | FutureWarning)]

@@ -260,6 +260,12 @@ def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -
     return figure
 
 
+def say_empty(axes: Axes, words: str) -> None:
+    """In place of a panel's points and of an axis without meaning."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#777777", backgroundcolor="w")
+    axes.xaxis.set_major_locator(NullLocator())
+
+
 def colormap(name: str) -> Colormap:
     return matplotlib.colormaps[name]
 

@@ -70,6 +70,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     left.set_ylabel("pass@1")
     right.set_xlabel(f"mean training reward, last {_LAST} steps")
     right.margins(x=0.08)
+    if frame["reward"].isna().all():
+        style.say_empty(right, "not logged")
     shots = frame.loc[frame["recipe"] == "base", "shots"].max()
     handles = [
         Line2D([], [], color=c, marker=m, linestyle="", label=f"RL, pre-training seed {start}")

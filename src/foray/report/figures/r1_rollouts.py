@@ -108,6 +108,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         place.xaxis.set_major_formatter(EngFormatter(sep=""))
         place.xaxis.set_minor_locator(NullLocator())
         place.set_xlabel("examples (prompts) seen" if x == "examples" else "FLOPs since Mₜ")
+        if points.empty:
+            style.say_empty(place, "not logged")
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)
     handles = [
