@@ -21,7 +21,7 @@ from test_report import HOSTILE, PARAMETERS, TOKENS, Study
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
 STEPS = 40
 FLOPS = 1e9  # of every logged step, in each of two columns
-MAIN: dict[str, Any] = {"task": "world_easy", "split": "test"}
+MAIN: dict[str, Any] = {"task": "world_easy"}
 TRAINED: dict[str, Any] = {"trained_on": "world_easy", "shots": 0}
 GOLD = {"sft_gold": 40, "sft_gold_rl": 80}
 
@@ -49,17 +49,17 @@ def fill(study: Study) -> Study:
             base = {"recipe": "base", "stage_step": 0, "seed": start, "shots": shots, "final": shots == 8}
             study.passk(maturity=grown * skill, **MAIN, **base, **at)
         base = {"recipe": "base", "stage_step": 0, "seed": start, "shots": 8}
-        study.passk(maturity=0.4 * grown, task="world_hard", split="test", **base, **at)
+        study.passk(maturity=0.4 * grown, task="world_hard", **base, **at)
         for seed in (0, 1, 2):
             run = {"recipe": "rl", "stage_step": STEPS, "seed": seed, **at}
             study.passk(maturity=grown * (0.8 + 0.1 * seed), **MAIN, **TRAINED, **run)
             log(study, "rl", reward=0.2 + 0.5 * grown + 0.02 * seed + 0.03 * start, trained_on="world_easy", **run)
         for recipe in ("rl", "sft", "sft_rl", "parallel"):
             run = {"recipe": recipe, "stage_step": STEPS, **at}
-            study.passk(maturity=0.5 * grown, task="world_hard", trained_on="world_hard", shots=0, split="test", **run)
+            study.passk(maturity=0.5 * grown, task="world_hard", trained_on="world_hard", shots=0, **run)
             log(study, recipe, epochs=5.0, trained_on="world_hard", **run)
         for recipe, steps in GOLD.items():
-            for variant, factor in (("", 1), ("10 epochs", 3)):
+            for variant, factor in (("", 1), ("as many epochs as SFT", 3)):
                 run = {"recipe": recipe, "variant": variant, "trained_on": "world_easy", **at}
                 study.passk(
                     maturity=grown * (1.0 if variant else 0.8), stage_step=factor * steps, shots=0, **MAIN, **run
@@ -91,8 +91,8 @@ def models(study: Study) -> None:
         where = {"mix": mix, "tokens": tokens} | ({"model_parameters": size} if size != PARAMETERS else {})
         for task, skill in (("world_easy", 0.9), ("world_hard", 0.5)):
             grown = skill * tokens / TOKENS[-1]
-            study.passk("base", 0.8 * grown, task=task, split="test", shots=8, stage_step=0, **where)
-            study.passk("rl", grown, task=task, split="test", trained_on=task, shots=0, stage_step=STEPS, **where)
+            study.passk("base", 0.8 * grown, task=task, shots=8, stage_step=0, **where)
+            study.passk("rl", grown, task=task, trained_on=task, shots=0, stage_step=STEPS, **where)
 
 
 def budgets(study: Study) -> None:
@@ -144,7 +144,7 @@ def test_figures_come_in_the_papers_order() -> None:
 
 def test_gold_by_epochs_is_dashed_and_the_main_grid_is_not(results: Results) -> None:
     frame = f3_gold.data(results)
-    assert set(frame["variant"]) == {"", "10 epochs"}
+    assert set(frame["variant"]) == {"", "as many epochs as SFT"}
     assert set(frame.loc[frame["variant"] != "", "recipe"]) == set(GOLD)
     assert set(frame["metric"]) == {"pass@1", "pass@8", "pass@32"} and set(frame["tokens"]) == set(TOKENS)
     one = frame[(frame["recipe"] == "sft_gold") & (frame["metric"] == "pass@1") & (frame["variant"] != "")]
@@ -159,7 +159,7 @@ def test_gold_costs_what_its_own_variant_cost(manifest: Path) -> None:
         stage = STEPS * 2 * FLOPS
         assert own[("base", "", tokens)] == (i + 1) * stage
         assert own[("sft_gold", "", tokens)] == (i + 2) * stage
-        assert own[("sft_gold_rl", "10 epochs", tokens)] == (i + 1 + 2 * 3) * stage
+        assert own[("sft_gold_rl", "as many epochs as SFT", tokens)] == (i + 1 + 2 * 3) * stage
 
 
 def test_the_hard_task_is_the_second_one(results: Results) -> None:

@@ -19,6 +19,7 @@ def tests(results: Results) -> Results:
         beside=results.beside[results.beside["split"] != "validation"],
         evaluations=tuple(e for e in results.evaluations if e.entry.split != "validation"),
         variants=tuple(e for e in results.variants if e.entry.split != "validation"),
+        variant_training=tuple(r for r in results.variant_training if r.entry.split != "validation"),
     )
 
 
