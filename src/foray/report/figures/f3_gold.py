@@ -67,12 +67,17 @@ def draw(frame: pd.DataFrame) -> Figure:
     metrics = list(frame["metric"].unique())
     figure, axes = style.panels(1, len(metrics))
     others = frame[frame["variant"] != ""]
+    series = list(others[["recipe", "variant"]].drop_duplicates().itertuples(index=False, name=None))
+    # A little to the right: where only one M_t was run by epochs, its points would lie on the others'.
+    span = max(frame["tokens"].max() / frame["tokens"].min(), 1.5) if style.axis_of(frame) == "tokens" else 1.0
     for place, metric in zip(axes, metrics):
         style.recipe_curves(place, main[main["metric"] == metric])
-        for (recipe, variant), rows in others[others["metric"] == metric].groupby(["recipe", "variant"], sort=False):
+        for i, (recipe, variant) in enumerate(series):
+            at = (others["recipe"] == recipe) & (others["variant"] == variant) & (others["metric"] == metric)
             color, marker = style.look(recipe)
             look: dict[str, Any] = {"linestyle": dashes[variant], "markerfacecolor": "white", "markeredgecolor": color}
-            style.band(place, rows, style.axis_of(frame), color, marker, fill=False, **look)
+            shift = span ** (0.018 * (i + 1))
+            style.band(place, others[at], style.axis_of(frame), color, marker, fill=False, shift=shift, **look)
         place.set_title(metric)
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)
@@ -82,7 +87,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             [], [], color=style.look(r).color, marker=style.look(r).marker, linestyle=dashes[v],
             markerfacecolor="white", label=f"{style.label(r)} ({v})",
         )
-        for r, v in others[["recipe", "variant"]].drop_duplicates().itertuples(index=False, name=None)
+        for r, v in series
     ]  # fmt: skip
     style.recipe_legend(figure, main, handles)
     return figure
