@@ -28,6 +28,8 @@ RECIPES = {"base": 0, "rl": 50, "sft": 150, "sft_rl": 200, "parallel": 150}
 # Share of problems that can be solved at all, and how often those are, at the last checkpoint.
 SKILL = {"base": (0.65, 0.25), "rl": (0.7, 0.7), "sft": (0.85, 0.45), "sft_rl": (0.8, 0.8), "parallel": (0.9, 0.6)}
 PROBES = {"arc_challenge": 0.25, "arc_easy": 0.25, "hellaswag": 0.25, "lambada": 0.0, "openbookqa": 0.25, "piqa": 0.5}
+# What this study has measured; the other figures have tests of their own.
+DRAWN = ("f1_overview", "f2_passk", "f4_dynamics", "f5_general", "f6_parallel", "a2_rewards")
 HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}'
 
 
@@ -207,13 +209,14 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 6 + 3 and len(list((out / "figures").iterdir())) == 6 * 3
+    assert len(drawn) == 6 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
     assert page(results, []) == page(second, [])
     for figure in figure_package.discover():
-        assert csv_text(figure.data(results)) == csv_text(figure.data(second)), figure.NAME
+        if figure.NAME in DRAWN:
+            assert csv_text(figure.data(results)) == csv_text(figure.data(second)), figure.NAME
 
 
 @pytest.mark.parametrize("problems", [1, 50, 200])
@@ -357,7 +360,7 @@ def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
     assert "http" not in text.replace("http-equiv", "") and "rose" in text and "SFT→RL" in text
 
 
-@pytest.mark.parametrize("figure", figure_package.discover(), ids=lambda m: m.NAME)
+@pytest.mark.parametrize("figure", [m for m in figure_package.discover() if m.NAME in DRAWN], ids=lambda m: m.NAME)
 def test_figure_contract(figure: figure_package.FigureModule, results: Results, tmp_path: Path) -> None:
     assert figure.NAME.replace("_", "").isalnum() and figure.TITLE and figure.__doc__
     assert [m.NAME for m in figure_package.discover()].count(figure.NAME) == 1

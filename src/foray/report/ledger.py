@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from foray.report.results import AXES, Entry, Results, Run, TrainingRun, recipe_rank
+from foray.report.table import AXES_BESIDE
 
 PHASES = ("prefill", "decode", "reference", "update", "validation")
 
@@ -120,10 +121,11 @@ def _axes(cost: Cost) -> tuple[float, ...]:
 def add_axis(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     """A figure's frame with a column for ``results.axis``: from the first token on, averaged over seeds.
 
-    A frame of another task than the main one has a column ``task`` that says so. Raises ValueError where the logs do
-    not hold the axis.
+    A frame of another task than the main one has a column ``task`` that says so. One that can hold what is beside the
+    main grid (it has a column of ``AXES_BESIDE``) brings the axis itself, or is not drawn over pre-training. Raises
+    ValueError where the logs do not hold the axis.
     """
-    if results.axis == "tokens" or results.axis in frame:
+    if results.axis == "tokens" or results.axis in frame or set(AXES_BESIDE) & set(frame):
         return frame
     asked = next((t for t in frame.get("task", []) if t in results.tasks), None)
     trained_on = results.trained_on(asked)

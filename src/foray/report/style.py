@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -69,6 +69,15 @@ LOOKS = {
     "sft_gold_rl": Look("#D55E00", "P"),
     "parallel": Look("#CC79A7", "X"),
 }
+# For what is not a recipe: pre-training seeds, model sizes, numbers of rollouts.
+_SERIES = (
+    Look("#0072B2", "o"),
+    Look("#D55E00", "s"),
+    Look("#009E73", "^"),
+    Look("#CC79A7", "D"),
+    Look("#E69F00", "v"),
+    Look("#56B4E9", "P"),
+)
 _SPARE = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499")
 _SPARE_MARKERS = ("<", ">", "p", "h", "*")
 
@@ -79,6 +88,11 @@ def look(recipe: str) -> Look:
         return LOOKS[recipe]
     number = key("look", recipe)
     return Look(_SPARE[number % len(_SPARE)], _SPARE_MARKERS[number // len(_SPARE) % len(_SPARE_MARKERS)])
+
+
+def series(number: int) -> Look:
+    """The colour and marker of the n-th of several things that are not recipes."""
+    return _SERIES[number % len(_SERIES)]
 
 
 def label(recipe: str, shots: int | None = None) -> str:
@@ -206,9 +220,29 @@ def recipe_legend(
     ]
     handles += extra
     if inside is None:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        lower_legend(figure, handles)
     else:
         inside.legend(handles=handles, loc="center")
+
+
+def lower_legend(figure: Figure, handles: Sequence[Line2D], most: int = 5) -> None:
+    """A legend below the figure, of equal lines of at most so many names."""
+    lines = -(-len(handles) // most)
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=-(-len(handles) // max(1, lines)))
+
+
+def token_colors(tokens: Sequence[int]) -> dict[int, Any]:
+    """A shade for every M_t, darker for earlier ones."""
+    return dict(zip(tokens, colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))))
+
+
+def token_legend(figure: Figure, colors: Mapping[int, Any], marker: str = "") -> None:
+    scale, name = unit(max(colors))
+    handles = [
+        Line2D([], [], color=c, marker=marker, linestyle="" if marker else "-", label=f"{t / scale:.3g}{name}")
+        for t, c in colors.items()
+    ]
+    figure.legend(handles=handles, loc="outside right center", title="tokens of Mₜ", title_fontsize=8)
 
 
 def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -> Figure:
@@ -224,6 +258,12 @@ def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -
         x_axis(place, frame)
     recipe_legend(figure, frame)
     return figure
+
+
+def say_empty(axes: Axes, words: str) -> None:
+    """In place of a panel's points and of an axis without meaning."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#777777", backgroundcolor="w")
+    axes.xaxis.set_major_locator(NullLocator())
 
 
 def colormap(name: str) -> Colormap:

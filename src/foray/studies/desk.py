@@ -130,14 +130,17 @@ def _gold_by_epochs(one_start: Study) -> Study:
 def _on(plain: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
     """The grid with another task for post-training and evaluation."""
     post = plain.post
-    rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=120))
+    new = 80 if task.tier == "easy" else 120
+    rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=new))
     sft = replace(post.sft, source=replace(post.sft.source, task=task))
+    # Eight examples of hard problems would be longer than any text that the model has read at once.
+    shots = (8,) if task.tier == "easy" else (4,)
     return replace(
         plain,
         excursions=excursions,
         post=replace(post, rl=rl, sft=sft),
         recipes=tuple(own(r) for r in recipes),
-        evaluation=replace(plain.evaluation, task=task, max_new_tokens=120),
+        evaluation=replace(plain.evaluation, task=task, max_new_tokens=new, base_shots=shots),
     )
 
 

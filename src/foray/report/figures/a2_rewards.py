@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from foray.report import style
 from foray.report.ledger import along
@@ -54,8 +53,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     x = "step" if axis == "tokens" else axis
     figure, axes = style.panels(1, len(recipes), sharey=True)
     tokens = sorted(frame["tokens"].unique())
-    shades = style.colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))
-    color = dict(zip(tokens, shades))
+    color = style.token_colors(tokens)
     for place, recipe in zip(axes, recipes):
         for (at, *_), run in frame[frame["recipe"] == recipe].groupby(["tokens", "pretrain_seed", "seed"]):
             smooth = run["reward"].rolling(_WINDOW, center=True, min_periods=1).mean()
@@ -67,7 +65,5 @@ def draw(frame: pd.DataFrame) -> Figure:
         else:
             style.spent_axis(place, axis, "of the RL stage")
     axes[0].set_ylabel("mean reward")
-    scale, name = style.unit(tokens[-1])
-    handles = [Line2D([], [], color=color[t], label=f"{t / scale:.3g}{name}") for t in tokens]
-    figure.legend(handles=handles, loc="outside right center", title="tokens of Mₜ", title_fontsize=8)
+    style.token_legend(figure, color)
     return figure

@@ -1,0 +1,85 @@
+"""A3: pass@k along SFT, from one checkpoint, against epochs over its demonstrations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from foray.report import beside, style
+from foray.report.results import NotDrawable, Results, averaged
+
+NAME = "a3_epochs"
+TITLE = "A3. Epochs of SFT"
+
+_EPOCH = "sft/epoch"
+_RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
+
+
+def data(results: Results) -> pd.DataFrame:
+    """A point a row: ``epoch`` is how often the demonstrations had been gone through by then."""
+    results = beside.tests(results)
+    rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
+    rows = rows[rows["recipe"].isin(["sft", "sft_gold"])]
+    epochs = _epochs(results)
+    at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*_RUN, "stage_step"]))]
+    rows = rows.assign(epoch=np.array(at, dtype=float)).dropna(subset=["epoch"])
+    # Only what was watched: a lone end is no curve.
+    watched = rows.loc[~rows["final"], ["recipe", "variant", "tokens"]].drop_duplicates()
+    rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
+    if rows.empty:
+        raise NotDrawable("no checkpoint inside SFT has been evaluated, with its epochs in the training log")
+    rows = rows[rows["tokens"] == beside.busiest(rows)]
+    return averaged(rows, results.model_parameters, ["variant", "epoch"]).drop(columns="chance")
+
+
+def _epochs(results: Results) -> dict[tuple[object, ...], float]:
+    """Epochs done at every step of every run's SFT, counted as the log has it."""
+    found: dict[tuple[object, ...], float] = {}
+    for run in (*results.training, *results.variant_training):
+        e = run.entry
+        if _EPOCH in run.metrics and e.recipe in ("sft", "sft_gold") and not e.mix and e.model_parameters is None:
+            place = (e.recipe, e.variant, e.tokens, e.trained_on, e.pretrain_seed, e.seed)
+            first = e.stage_step - len(run.metrics)
+            logged = zip(run.metrics["step"], run.metrics[_EPOCH])
+            found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
+    return found
+
+
+def caption(frame: pd.DataFrame) -> str:
+    ratio = frame["tokens_per_parameter"].iloc[0]
+    return (
+        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {ratio:.2g} tokens per parameter. An epoch is once "
+        "through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes more updates. "
+        "The points of a line are stops of the same runs under one learning-rate schedule, not runs of their own. "
+        + style.shots_note(frame)
+        + style.interval_note(frame, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    metrics = list(frame["metric"].unique())
+    figure, axes = style.panels(1, len(metrics), width=4.0, height=3.1)
+    series = list(frame[["recipe", "variant"]].drop_duplicates().itertuples(index=False, name=None))
+    variants = sorted({v for _, v in series})
+    dash = dict(zip(variants, ["-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2))] * len(variants)))
+    handles = []
+    for recipe, variant in sorted(series, key=lambda s: (s[0], s[1])):
+        color, marker = style.look(recipe)
+        line = {"linestyle": dash[variant]} | (
+            {"markerfacecolor": "white", "markeredgecolor": color} if variant else {}
+        )
+        for place, metric in zip(axes, metrics):
+            rows = frame[(frame["recipe"] == recipe) & (frame["variant"] == variant) & (frame["metric"] == metric)]
+            style.band(place, rows.sort_values("epoch"), "epoch", color, marker, **line)
+        name = style.label(recipe) + (f" ({variant})" if variant else "")
+        handles.append(Line2D([], [], color=color, marker=marker, label=name, **line))
+    for place, metric in zip(axes, metrics):
+        place.set_title(metric)
+        place.set_xlabel("epochs of SFT")
+        place.set_xlim(left=0.0)
+        style.percent_axis(place)
+        place.set_ylim(bottom=0.0)
+    style.lower_legend(figure, handles, most=3)
+    return figure

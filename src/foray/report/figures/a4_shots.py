@@ -1,0 +1,61 @@
+"""A4: how much a base model's pass@k depends on the number of examples in its prompt."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from foray.report import beside, style
+from foray.report.results import NotDrawable, Results, averaged
+
+NAME = "a4_shots"
+TITLE = "A4. Shots for base models"
+
+
+def data(results: Results) -> pd.DataFrame:
+    results = beside.tests(results)
+    ks = sorted({results.ks[0], results.ks[-1]} | ({8} & set(results.ks)))
+    rows = beside.same_model(beside.passk(results, results.main_task, ks))
+    rows = rows[rows["recipe"] == "base"]
+    crossed = rows.groupby("tokens")["shots"].nunique()
+    rows = rows[rows["tokens"].isin(crossed[crossed >= 2].index)]
+    if rows.empty:
+        raise NotDrawable("no base model has been evaluated with two numbers of shots")
+    frames = [averaged(same, results.model_parameters, []) for _, same in rows.groupby("shots")]
+    frame = pd.concat(frames, ignore_index=True).sort_values(["tokens", "shots"], kind="stable", ignore_index=True)
+    return frame.drop(columns="chance")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    spread = " The bars do not hold the spread between pre-trainings." if frame["seeds"].max() > 1 else ""
+    return (
+        f"pass@k on {frame['task'].iloc[0]} of base models against the number of solved examples in the prompt "
+        "(evenly spaced, not to scale). One line per checkpoint M_t; darker is earlier in pre-training. "
+        + style.interval_note(frame, "problems")
+        + spread
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    metrics = list(frame["metric"].unique())
+    figure, axes = style.panels(1, len(metrics))
+    colors = style.token_colors(sorted(frame["tokens"].unique()))
+    shots = sorted(frame["shots"].unique())
+    # Side by side, so that one line's bars do not hide another's.
+    shift = {t: 0.06 * (i - (len(colors) - 1) / 2) for i, t in enumerate(colors)}
+    for place, metric in zip(axes, metrics):
+        for tokens, color in colors.items():
+            rows = frame[(frame["metric"] == metric) & (frame["tokens"] == tokens)]
+            rows = rows.assign(x=[shots.index(s) + shift[tokens] for s in rows["shots"]])
+            style.band(place, rows, "x", color, "o", fill=False)
+        place.set_title(metric)
+        place.set_xlabel("examples in the prompt")
+        place.xaxis.set_major_locator(FixedLocator(range(len(shots))))
+        place.xaxis.set_major_formatter(FixedFormatter([str(s) for s in shots]))
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_xlim(-0.4, len(shots) - 0.6)
+        style.percent_axis(place)
+        place.set_ylim(bottom=0.0)
+    style.token_legend(figure, colors)
+    return figure

@@ -1,0 +1,36 @@
+"""F7: pass@k against pre-training tokens on a hard task."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foray.report import beside, style
+from foray.report.results import NotDrawable, Results
+
+NAME = "f7_hard"
+TITLE = "F7. A harder task"
+
+
+def data(results: Results) -> pd.DataFrame:
+    results = beside.tests(results)
+    task = beside.hard_task(results)
+    if task is None:
+        raise NotDrawable("no second task with “hard” or “math” in its name has been evaluated")
+    metrics = [f"pass@{k}" for k in results.ks]
+    frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"])
+    if frame.empty:
+        raise NotDrawable(f"none of base, RL, SFT, SFT→RL and parallel has been evaluated on {task}")
+    return frame.drop(columns="chance")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"pass@k on {frame['task'].iloc[0]}, a harder task, against pre-training tokens; models post-trained on it. "
+        "The axis of each panel has its own range. " + style.shots_note(frame) + style.interval_note(frame, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    task = frame["task"].iloc[0]
+    return style.metric_panels(frame, [(task, metric, metric) for metric in frame["metric"].unique()])

@@ -1,0 +1,126 @@
+"""R1: RL with few and many rollouts a prompt, against examples seen and against compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+from foray.report import beside, style
+from foray.report.ledger import of_steps
+from foray.report.results import NotDrawable, Results, averaged
+
+NAME = "r1_rollouts"
+TITLE = "R1. Rollout budgets"
+
+_RUN = ["tokens", "variant", "trained_on", "pretrain_seed", "seed"]
+_SCREEN_SAMPLES = 64  # of the base, by which questions are chosen
+
+
+def data(results: Results) -> pd.DataFrame:
+    """A point a row, and the base of each screen; ``flops`` since M_t, ``total_rollouts`` = examples × rollouts."""
+    results = beside.tests(results)
+    rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
+    bases = rows[(rows["recipe"] == "base") & rows["final"]]
+    rows = rows[(rows["recipe"] == "rl") & (rows["variant"] != "")].dropna(subset=["rollouts", "examples"])
+    frames = []
+    for screen, own in rows.groupby("screen"):
+        own = own[own.groupby("tokens")["rollouts"].transform("nunique") >= 2]
+        if own.empty:
+            continue
+        own = own[own["tokens"] == beside.busiest(own)]
+        base = bases[bases["tokens"] == own["tokens"].iloc[0]].assign(screen=screen)
+        frames += [_with_flops(own, results), averaged(base, results.model_parameters, ["screen"])]
+    if not frames:
+        raise NotDrawable("no RL variants with two numbers of rollouts have been evaluated from one M_t")
+    frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
+    frame = frame.astype({"rollouts": "Int64", "examples": "Int64"})
+    frame = frame.assign(total_rollouts=frame["examples"] * frame["rollouts"])
+    low = frame["screen"].map(lambda s: -_bounds(s)[0])
+    by = ["_low", "screen", "rollouts", "variant", "examples"]
+    frame = frame.assign(_low=low).sort_values(by, kind="stable", na_position="first", ignore_index=True)
+    return frame.drop(columns=["_low", "chance"])
+
+
+def _with_flops(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+    logs = {
+        (e.tokens, e.variant, e.trained_on, e.pretrain_seed, e.seed): run.metrics
+        for run in results.variant_training
+        if (e := run.entry).recipe == "rl" and not e.mix and e.model_parameters is None
+    }
+
+    def spent(row: pd.Series) -> float:
+        log = logs.get(tuple(row[name] for name in _RUN))
+        return np.nan if log is None else of_steps(log[log["step"] <= row["stage_step"]]).flops
+
+    flops = rows.assign(flops=rows.apply(spent, axis=1)).groupby(["variant", "stage_step"])["flops"].mean()
+    frame = averaged(rows, results.model_parameters, ["screen", "rollouts", "examples", "variant"])
+    return frame.join(flops, on=["variant", "stage_step"])
+
+
+def _bounds(screen: str) -> tuple[int, int]:
+    low, _, high = screen.partition("-")
+    return (int(low), int(high)) if high else (-1, _SCREEN_SAMPLES)
+
+
+def name_of(screen: str) -> str:
+    """The group of questions that was trained on: by how many of the base's samples answered them."""
+    low, high = _bounds(screen)
+    if low < 0:
+        return "all questions"
+    word = "Easy" if low >= 16 else "Hard" if high <= 8 else ""
+    span = f"{screen} of {_SCREEN_SAMPLES}"
+    return f"{word} ({span})" if word else span
+
+
+def caption(frame: pd.DataFrame) -> str:
+    ratios = sorted(frame["tokens_per_parameter"].unique())
+    where = " and ".join(f"{r:.2g}" for r in ratios)
+    order = " and ".join(frame["metric"].unique())
+    return (
+        f"pass@k on {frame['task'].iloc[0]} (test problems) along RL with n rollouts a prompt, from M_t at {where} "
+        "tokens per parameter: left against the prompts seen, right against the FLOPs spent since M_t. Rows: which "
+        f"training questions, by how many of the base's {_SCREEN_SAMPLES} samples answered them. Dotted: the base, "
+        f"{order} from below. " + style.interval_note(frame, "problems")
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    screens, metrics = list(frame["screen"].unique()), list(frame["metric"].unique())
+    counts = sorted(frame["rollouts"].dropna().unique())
+    figure, axes = style.panels(len(screens), 2, width=4.0, height=2.9, sharey=True)
+    dashes = dict(zip(metrics, ("-", (0, (4, 2)))))
+    for i, (screen, x) in enumerate((s, x) for s in screens for x in ("examples", "flops")):
+        place, own = axes[i], frame[frame["screen"] == screen]
+        for base in own[own["recipe"] == "base"].itertuples():
+            place.axhline(base.value, color=style.look("base").color, linestyle=":", linewidth=1.3, zorder=1)
+        points = own[own["recipe"] != "base"].dropna(subset=[x])
+        for (metric, rollouts, _), rows in points.groupby(["metric", "rollouts", "variant"]):
+            number = counts.index(rollouts)
+            # Bands would cover one another; bars stand side by side where the points share their place.
+            shift = 1.02 ** (number - (len(counts) - 1) / 2)
+            style.band(place, rows, x, *style.series(number), fill=False, shift=shift, linestyle=dashes[metric])
+        place.set_title(name_of(screen))
+        place.set_xscale("log")
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter(EngFormatter(sep=""))
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_xlabel("examples (prompts) seen" if x == "examples" else "FLOPs since Mₜ")
+        if points.empty:
+            style.say_empty(place, "not logged")
+        style.percent_axis(place)
+        place.set_ylim(bottom=0.0)
+    handles = [
+        Line2D([], [], color=c, marker=m, label=f"n = {n}")
+        for n, (c, m) in ((n, style.series(i)) for i, n in enumerate(counts))
+    ]
+    handles += [Line2D([], [], color="#444444", linestyle=dashes[m], label=m) for m in metrics]
+    base = frame[frame["recipe"] == "base"]
+    if len(base):
+        grey = style.look("base").color
+        name = style.label("base", base["shots"].max())
+        handles.append(Line2D([], [], color=grey, linestyle=":", label=name))
+    style.lower_legend(figure, handles, most=6)
+    return figure

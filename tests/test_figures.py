@@ -1,0 +1,253 @@
+"""The figures that show parts of a study: seeds, variants, mixes, sizes, screens; on synthetic results."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from foray.report import NotDrawable, Results, read_results, write_report
+from foray.report import figures as figure_package
+from foray.report.figures import a1_seeds, a3_epochs, a4_shots, f3_gold, f7_hard, f8_mix_size, r1_rollouts
+from foray.report.table import csv_text
+from test_report import HOSTILE, PARAMETERS, TOKENS, Study
+
+NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
+STEPS = 40
+FLOPS = 1e9  # of every logged step, in each of two columns
+MAIN: dict[str, Any] = {"task": "world_easy"}
+TRAINED: dict[str, Any] = {"trained_on": "world_easy", "shots": 0}
+GOLD = {"sft_gold": 40, "sft_gold_rl": 80}
+
+
+def log(study: Study, stage: str, steps: int = STEPS, epochs: float = 0.0, reward: float = 0.0, **where: Any) -> None:
+    """The log of one stage: ``reward`` is that of its end, ``epochs`` go through the demonstrations by its end."""
+    rows = []
+    for i in range(steps):
+        part = (i + 1) / steps
+        name = "rl" if reward else "sft" if epochs else "pretrain"
+        row = {"step": i + 1, "seconds": 1.0, f"{name}/samples": 8.0}
+        row |= {f"{name}/flops/update": FLOPS, f"{name}/flops/decode": FLOPS}
+        row |= {"rl/reward": reward * part} if reward else {"sft/epoch": epochs * part} if epochs else {}
+        rows.append(row)
+    study.add("train", {"metrics.jsonl": rows}, stage=stage, **where)
+
+
+def fill(study: Study) -> Study:
+    """Every part that a figure here asks for, small."""
+    for (i, tokens), start in itertools.product(enumerate(TOKENS), (0, 1)):
+        at: dict[str, Any] = {"tokens": tokens, "pretrain_seed": start}
+        grown = (i + 1) / len(TOKENS)
+        log(study, "pretrain", (i + 1) * STEPS, recipe="base", stage_step=(i + 1) * STEPS, seed=start, **at)
+        for shots, skill in ((8, 1.0), (0, 0.4), (2, 0.8)):
+            base = {"recipe": "base", "stage_step": 0, "seed": start, "shots": shots, "final": shots == 8}
+            study.passk(maturity=grown * skill, **MAIN, **base, **at)
+        base = {"recipe": "base", "stage_step": 0, "seed": start, "shots": 8}
+        study.passk(maturity=0.4 * grown, task="world_hard", **base, **at)
+        for seed in (0, 1, 2):
+            run = {"recipe": "rl", "stage_step": STEPS, "seed": seed, **at}
+            study.passk(maturity=grown * (0.8 + 0.1 * seed), **MAIN, **TRAINED, **run)
+            log(study, "rl", reward=0.2 + 0.5 * grown + 0.02 * seed + 0.03 * start, trained_on="world_easy", **run)
+        for recipe in ("rl", "sft", "sft_rl", "parallel"):
+            run = {"recipe": recipe, "stage_step": STEPS, **at}
+            study.passk(maturity=0.5 * grown, task="world_hard", trained_on="world_hard", shots=0, **run)
+            log(study, recipe, epochs=5.0, trained_on="world_hard", **run)
+        for recipe, steps in GOLD.items():
+            for variant, factor in (("", 1), ("as many epochs as SFT", 3)):
+                run = {"recipe": recipe, "variant": variant, "trained_on": "world_easy", **at}
+                study.passk(
+                    maturity=grown * (1.0 if variant else 0.8), stage_step=factor * steps, shots=0, **MAIN, **run
+                )
+                log(study, "sft_gold", factor * STEPS, epochs=factor * 2.0, stage_step=factor * STEPS, **run)
+                if recipe == "sft_gold_rl":
+                    log(study, "rl", factor * STEPS, reward=0.5, stage_step=factor * steps, **run)
+    epochs(study)
+    models(study)
+    budgets(study)
+    return study
+
+
+def epochs(study: Study) -> None:
+    """SFT watched from one M_t, as the main grid has it and for twice as long."""
+    for variant, most in (("", 5.0), ("10 epochs", 10.0)):
+        run = {"tokens": TOKENS[2], "recipe": "sft", "variant": variant}
+        log(study, "sft", epochs=most, stage_step=STEPS, trained_on="world_easy", **run)
+        for step in (4, 10, 20, STEPS):
+            skill = 0.4 + 0.3 * (most * step / STEPS / 5) ** 0.5
+            study.passk(maturity=skill, stage_step=step, final=step == STEPS, **MAIN, **TRAINED, **run)
+
+
+def models(study: Study) -> None:
+    """Other mixes and another size, from two M_t of which the last counts."""
+    for mix, size, tokens in itertools.product(("", "math-rich"), (PARAMETERS, 4 * PARAMETERS), TOKENS[-2:]):
+        if mix == "" and size == PARAMETERS:
+            continue
+        where = {"mix": mix, "tokens": tokens} | ({"model_parameters": size} if size != PARAMETERS else {})
+        for task, skill in (("world_easy", 0.9), ("world_hard", 0.5)):
+            grown = skill * tokens / TOKENS[-1]
+            study.passk("base", 0.8 * grown, task=task, shots=8, stage_step=0, **where)
+            study.passk("rl", grown, task=task, trained_on=task, shots=0, stage_step=STEPS, **where)
+
+
+def budgets(study: Study) -> None:
+    """RL with 5 and 64 rollouts a prompt on Easy and on Hard questions, and a trial that no figure may show."""
+    for screen, rollouts, seed in itertools.product(([16, 64], [0, 8]), (5, 64), (0, 1)):
+        run = {"recipe": "rl", "tokens": TOKENS[2], "seed": seed, "variant": f"{screen[0]}-{screen[1]} n={rollouts}"}
+        log(study, "rl", reward=0.6, stage_step=STEPS, trained_on="world_easy", **run)
+        prompts = 320 // rollouts
+        for step in (5, 10, 20, STEPS):
+            skill = 0.3 + 0.4 * (step / STEPS) ** 0.5 * (1.0 if screen[0] else 0.8)
+            seen = {"rollouts": rollouts, "examples": step * prompts, "screen": screen}
+            place = {"stage_step": step, "final": step == STEPS}
+            study.passk(maturity=skill, **place, **MAIN, **TRAINED, **run, **seen)
+    trial = MAIN | {"split": "validation", "tokens": TOKENS[2], "stage_step": STEPS, "trained_on": "world_easy"}
+    for recipe, seen in (("rl", {"rollouts": 7, "examples": 3, "screen": [0, 8]}), ("sft_gold", {})):
+        study.passk(recipe, 1.0, shots=0, variant="trial of 3 epochs", **trial, **seen)
+    study.passk("base", 0.0, shots=16, **MAIN | {"split": "validation", "tokens": TOKENS[0], "stage_step": 0})
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(Study(tmp_path_factory.mktemp("parts"))).write()
+
+
+@pytest.fixture(scope="module")
+def results(manifest: Path) -> Results:
+    return read_results(manifest)
+
+
+@pytest.mark.parametrize("figure", NEW, ids=lambda m: m.NAME)
+def test_figure_contract(figure: figure_package.FigureModule, results: Results, tmp_path: Path) -> None:
+    assert figure in figure_package.discover() and figure.TITLE.startswith(figure.NAME[:2].upper())
+    frame = figure.data(results)
+    assert len(frame) and {"tokens", "tokens_per_parameter", "recipe"} <= set(frame.columns)
+    assert frame[["value", "lo", "hi"]].stack().between(0.0, 1.0).all()
+    assert not frame.duplicated().any() and "trial" not in csv_text(frame)
+    assert len(figure.caption(frame)) > 40 and "  " not in figure.caption(frame)
+    drawn = figure.draw(frame.copy())
+    assert isinstance(drawn, Figure) and any(axes.lines for axes in drawn.axes)
+    with pytest.raises(NotDrawable) as reason:
+        figure.data(read_results(Study(tmp_path).write()))
+    assert str(reason.value) and "\n" not in str(reason.value)
+
+
+def test_figures_come_in_the_papers_order() -> None:
+    names = [m.NAME.partition("_")[0] for m in figure_package.discover()]
+    assert names == [f"f{i}" for i in range(1, 9)] + ["r1"] + [f"a{i}" for i in range(1, 5)]
+
+
+def test_gold_by_epochs_is_dashed_and_the_main_grid_is_not(results: Results) -> None:
+    frame = f3_gold.data(results)
+    assert set(frame["variant"]) == {"", "as many epochs as SFT"}
+    assert set(frame.loc[frame["variant"] != "", "recipe"]) == set(GOLD)
+    assert set(frame["metric"]) == {"pass@1", "pass@8", "pass@32"} and set(frame["tokens"]) == set(TOKENS)
+    one = frame[(frame["recipe"] == "sft_gold") & (frame["metric"] == "pass@1") & (frame["variant"] != "")]
+    assert list(one["seeds"]) == [2] * len(TOKENS)
+    assert "Dashed" in f3_gold.caption(frame) and "Dashed" not in f3_gold.caption(frame[frame["variant"] == ""])
+
+
+def test_gold_costs_what_its_own_variant_cost(manifest: Path) -> None:
+    frame = f3_gold.data(read_results(manifest, "flops"))
+    own = frame[frame["metric"] == "pass@1"].set_index(["recipe", "variant", "tokens"])["flops"]
+    for i, tokens in enumerate(TOKENS):
+        stage = STEPS * 2 * FLOPS
+        assert own[("base", "", tokens)] == (i + 1) * stage
+        assert own[("sft_gold", "", tokens)] == (i + 2) * stage
+        assert own[("sft_gold_rl", "as many epochs as SFT", tokens)] == (i + 1 + 2 * 3) * stage
+
+
+def test_the_hard_task_is_the_second_one(results: Results) -> None:
+    frame = f7_hard.data(results)
+    assert set(frame["task"]) == {"world_hard"}
+    assert list(frame["recipe"].unique()) == ["base", "rl", "sft", "sft_rl", "parallel"]
+
+
+def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
+    frame = f8_mix_size.data(results)
+    assert set(frame["tokens"]) == {TOKENS[-1]} and set(frame["mix"]) == {"", "math-rich"}
+    assert set(frame["model_parameters"]) == {PARAMETERS, 4 * PARAMETERS}
+    # Two tasks, two metrics, base and RL, four models.
+    assert len(frame) == 2 * 2 * 2 * 4
+    large = frame[frame["model_parameters"] == 4 * PARAMETERS]
+    assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
+
+
+def test_every_run_is_a_dot_with_its_reward(results: Results) -> None:
+    frame = a1_seeds.data(results)
+    runs = frame[frame["recipe"] == "rl"]
+    assert len(runs) == len(TOKENS) * 2 * 3 and not runs.duplicated(["tokens", "pretrain_seed", "seed"]).any()
+    ends = runs[runs["tokens"] == TOKENS[-1]]
+    reached = 0.7 + 0.02 * ends["seed"] + 0.03 * ends["pretrain_seed"]
+    assert ends["reward"].to_numpy() == pytest.approx(
+        reached.to_numpy() * np.mean([(STEPS - i) / STEPS for i in range(5)])
+    )
+    bases = frame[frame["recipe"] == "base"]
+    assert bases["reward"].isna().all() and len(bases) == 2 * len(TOKENS) and set(bases["shots"]) == {8}
+
+
+def test_epochs_are_those_of_the_log(results: Results) -> None:
+    frame = a3_epochs.data(results)
+    for variant, most in (("", 5.0), ("10 epochs", 10.0)):
+        own = frame[(frame["variant"] == variant) & (frame["metric"] == "pass@32") & (frame["recipe"] == "sft")]
+        assert list(own["epoch"]) == pytest.approx([most * step / STEPS for step in (4, 10, 20, STEPS)])
+    assert set(frame["recipe"]) == {"sft"}  # SFT-Gold was not watched: its end alone is no curve
+
+
+def test_shots_of_bases_alone(results: Results) -> None:
+    frame = a4_shots.data(results)
+    assert set(frame["recipe"]) == {"base"} and list(frame["shots"].unique()) == [0, 2, 8]
+    assert set(frame["seeds"]) == {2} and len(frame) == 3 * 3 * len(TOKENS)
+
+
+def test_rollouts_have_examples_and_flops(results: Results) -> None:
+    frame = r1_rollouts.data(results)
+    assert list(frame["screen"].unique()) == ["16-64", "0-8"]
+    assert [r1_rollouts.name_of(s) for s in ("16-64", "0-8", "4-12", "")] == [
+        "Easy (16-64 of 64)", "Hard (0-8 of 64)", "4-12 of 64", "all questions",
+    ]  # fmt: skip
+    points = frame[frame["recipe"] == "rl"]
+    assert set(points["rollouts"]) == {5, 64} and set(points["seeds"]) == {2}
+    assert (points["total_rollouts"] == points["rollouts"] * points["examples"]).all()
+    assert (points["total_rollouts"] == points["stage_step"] * 320).all()
+    assert points["flops"].to_numpy() == pytest.approx(points["stage_step"].to_numpy() * 2 * FLOPS)
+    assert len(frame) - len(points) == 2 * 2  # the base, a screen and a metric
+
+
+@pytest.mark.parametrize("axis", ["tokens", "flops"])
+def test_they_are_drawn_on_every_axis(
+    axis: str, manifest: Path, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only(*(figure.NAME for figure in NEW))
+    text = write_report(manifest, tmp_path / axis, axis).read_text()
+    for figure in NEW:
+        assert f'"figures/{figure.NAME}.png"' in text
+        frame = pd.read_csv(tmp_path / axis / "figures" / f"{figure.NAME}.csv")
+        assert len(frame)
+
+
+def test_one_start_hostile_names_and_logs_that_are_not_there(
+    tmp_path: Path, draw_only: Callable[..., None], recwarn: pytest.WarningsRecorder
+) -> None:
+    study, at = Study(tmp_path), {"tokens": TOKENS[0], **MAIN}
+    study.passk("base", 1.0, stage_step=0, shots=8, **at)
+    study.passk("base", 1.0, stage_step=0, shots=8, mix=HOSTILE, **at)
+    study.passk("sft_gold", 1.0, stage_step=STEPS, variant=f"{HOSTILE} epochs", **TRAINED, **at)
+    for seed, rollouts in itertools.product((0, 1), (5, 64)):
+        if rollouts == 5:
+            study.passk("rl", 1.0, stage_step=STEPS, seed=seed, **TRAINED, **at)
+        run = {"variant": HOSTILE + str(rollouts), "rollouts": rollouts, "examples": 320, "seed": seed}
+        study.passk("rl", 1.0, stage_step=STEPS, **run, **TRAINED, **at)
+    names = [f.NAME for f in (f3_gold, f8_mix_size, a1_seeds, r1_rollouts)]
+    draw_only(*names)
+    manifest = study.write()
+    text = write_report(manifest, tmp_path / "report").read_text()
+    assert "<script" not in text and all(f'"figures/{name}.png"' in text for name in names)
+    frame = r1_rollouts.data(read_results(manifest))
+    assert set(frame["screen"]) == {""} and frame["flops"].isna().all()
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning | FutureWarning)]
