@@ -11,13 +11,16 @@ from foray.report.results import NotDrawable, Results
 
 
 def passk(results: Results, task: str, ks: Sequence[int]) -> pd.DataFrame:
-    """Every row of pass@k on the task, of the main grid and beside it, graded and trained as the figures show it."""
+    """Every row of pass@k on the task, of the main grid and beside it, graded and trained as the figures show it.
+
+    Not those of another split: trials of learning rates, which no figure shows.
+    """
     frames = [f for f in (results.table, results.beside) if len(f)]
     if not frames:
         raise NotDrawable("no pass@k evaluation has finished")
     rows = pd.concat(frames, ignore_index=True)
     rows = rows[(rows["task"] == task) & rows["metric"].isin([f"pass@{k}" for k in ks])]
-    rows = rows[rows["extraction"] == results.extraction]
+    rows = rows[(rows["extraction"] == results.extraction) & (rows["split"] == "")]
     trained_on = results.trained_on(task) or next((t for t in rows["trained_on"] if t), "")
     return rows[rows["trained_on"].isin(["", trained_on])]
 

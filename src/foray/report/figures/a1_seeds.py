@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import beside, style
+from foray.report import style
 from foray.report.results import NotDrawable, Results, averaged, records
 
 NAME = "a1_seeds"
@@ -19,7 +19,6 @@ _LAST = 5  # steps whose mean reward is a run's
 
 def data(results: Results) -> pd.DataFrame:
     """A run a row, bases among them; ``reward`` is the mean over the last steps of its training, where logged."""
-    results = beside.tests(results)
     rows = results.table[results.table["final"] & results.table["recipe"].isin(["base", "rl"])]
     rows = rows[(rows["task"] == results.main_task) & rows["trained_on"].isin(["", results.trained_on()])]
     rows = rows[(rows["metric"] == "pass@1") & (rows["extraction"] == results.extraction)]

@@ -19,7 +19,6 @@ _RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 
 def data(results: Results) -> pd.DataFrame:
     """A point a row: ``epoch`` is how often the demonstrations had been gone through by then."""
-    results = beside.tests(results)
     rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
     rows = rows[rows["recipe"].isin(["sft", "sft_gold"])]
     epochs = _epochs(results)

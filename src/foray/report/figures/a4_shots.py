@@ -14,7 +14,6 @@ TITLE = "A4. Shots for base models"
 
 
 def data(results: Results) -> pd.DataFrame:
-    results = beside.tests(results)
     ks = sorted({results.ks[0], results.ks[-1]} | ({8} & set(results.ks)))
     rows = beside.same_model(beside.passk(results, results.main_task, ks))
     rows = rows[rows["recipe"] == "base"]

@@ -22,7 +22,6 @@ _DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 def data(results: Results) -> pd.DataFrame:
     """As in F2; ``variant`` is empty for the main grid, else the label of SFT-Gold matched by epochs."""
-    results = beside.tests(results)
     task = results.main_task
     main = results.curve([f"pass@{k}" for k in results.ks], [task], ["base", "rl", *_GOLD])
     rows = beside.same_model(beside.passk(results, task, results.ks))

@@ -13,7 +13,6 @@ TITLE = "F7. A harder task"
 
 
 def data(results: Results) -> pd.DataFrame:
-    results = beside.tests(results)
     task = beside.hard_task(results)
     if task is None:
         raise NotDrawable("no second task with “hard” or “math” in its name has been evaluated")

@@ -16,7 +16,6 @@ TITLE = "F8. Data mix and model size"
 
 def data(results: Results) -> pd.DataFrame:
     """A row a task, mix, size, recipe and metric, at the last M_t that was evaluated of this mix and size."""
-    results = beside.tests(results)
     frames = []
     for task in [results.main_task, *([hard] if (hard := beside.hard_task(results)) else [])]:
         rows = beside.passk(results, task, beside.ends(results))

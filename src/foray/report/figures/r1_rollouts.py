@@ -21,7 +21,6 @@ _SCREEN_SAMPLES = 64  # of the base, by which questions are chosen
 
 def data(results: Results) -> pd.DataFrame:
     """A point a row, and the base of each screen; ``flops`` since M_t, ``total_rollouts`` = examples × rollouts."""
-    results = beside.tests(results)
     rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
     bases = rows[(rows["recipe"] == "base") & rows["final"]]
     rows = rows[(rows["recipe"] == "rl") & (rows["variant"] != "")].dropna(subset=["rollouts", "examples"])
