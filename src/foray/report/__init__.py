@@ -25,8 +25,8 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
     ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed``, ``tuning``,
-    ``contamination``, ``readiness`` and ``readiness_errors``. Figures over pre-training are drawn against ``axis``, one
-    of ``AXES``.
+    ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn
+    against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
@@ -47,6 +47,8 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
     for name, module in (("controls", controls), ("crossed", crossed), ("tuning", tuning)):
         _write_if_any(out / f"{name}.csv", module.frame(results))
+    for name, rows in results.settings.items():
+        _write_if_any(out / f"settings_{name}.csv", pd.DataFrame(rows))
     shown = [_draw(figure, results, folder) for figure in discover()]
     sections = judged.sections(results, answers, transitions, ready)
     write_atomic(out / "index.html", page(results, shown, sections, readiness.too_little(ready)))

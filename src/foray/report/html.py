@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import contamination, ledger, readiness, stats
+from foray.report import contamination, ledger, readiness, settings, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
 
@@ -83,6 +83,7 @@ def page(
         ("perplexity", "Held-out perplexity", _perplexity(results)),
         ("samples", "Sample completions", _samples(results)),
         ("left-out", "What is not here", _absent(results, figures, not_ready)),
+        ("settings", "Settings", settings.section(results)),
         ("provenance", "Provenance", _provenance(results)),
     ]
     sections = [s for s in sections if s[2]]

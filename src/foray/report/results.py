@@ -188,6 +188,7 @@ class Results:
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
     contamination: tuple[Overlaps, ...] = ()
+    settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
 
     @property
     def tasks(self) -> list[str]:

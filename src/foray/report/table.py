@@ -97,8 +97,14 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
         tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
-        tuple(contamination),
+        tuple(contamination), _settings(content),
     )  # fmt: skip
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Rows of words by table; a manifest of an earlier version has none."""
+    tables = content.get("settings", {})
+    return {str(name): [{str(k): str(v) for k, v in row.items()} for row in rows] for name, rows in tables.items()}
 
 
 def _beside(entry: Entry, name: str, absent: Any) -> Any:

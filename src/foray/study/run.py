@@ -27,6 +27,7 @@ from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
 from foray.study.nodes import ContaminationNode, Node, PassKNode, TrainNode
 from foray.study.progress import Show, shown
+from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
 
@@ -89,6 +90,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
         "provenance": provenance(),
+        "settings": {"recipes": recipe_rows(study), "seeds": seed_rows(study), "prompts": prompt_rows(study)},
         "entries": [_entry(e, study) for e in graph.entries],
     }
 
