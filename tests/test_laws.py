@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from conftest import Sums, wide
 from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages
-from foray.core.stage import AdamW, Demonstrations, Rollouts, Stage, Stream
+from foray.core.stage import AdamW, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
@@ -134,6 +134,77 @@ def test_the_sum_of_proposals_is_the_stated_formula(config: ModelConfig, tokeniz
     assert_close(new, expected, 1e-6)
 
 
+def test_one_member_at_one_is_the_stream_itself(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    alone, _ = train(start(config, tokenizer), Stage("s", ((1.0, SFT),), 3))
+    joint, log = train(start(config, tokenizer), Stage("s", ((1.0, Joint("j", ((1.0, SFT),), ADAM)),), 3))
+    assert all(torch.equal(alone[n], joint[n]) for n in alone)
+    assert {"sft/loss", "j/gradient_norm", "j/lr"} <= set(log[0])
+
+
+def test_a_joint_stream_steps_on_the_weighted_sum_of_gradients(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    total: dict[str, torch.Tensor] = {}
+    for weight, stream in ((0.25, RL), (2.0, SFT)):
+        batch, _ = draw(stream.source, stream, 0, run)
+        run.model.zero_grad()
+        backward(run.model, stream, batch)
+        for name, p in run.model.named_parameters():
+            assert p.grad is not None
+            total[name] = total.get(name, torch.zeros_like(p)) + weight * p.grad
+    norm = torch.stack([g.norm() for g in total.values()]).norm()
+    old = {k: v.clone() for k, v in run.model.state_dict().items()}
+    plain = replace(ADAM, weight_decay=0.0, warmup=0.0, schedule="constant")
+    stage = Stage("s", ((1.0, Joint("j", ((0.25, RL), (2.0, SFT)), plain)),), 5)
+    new, log = train(start(config, tokenizer), stage, until=1)
+    assert log[0]["j/gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+    scale = min(1.0, ADAM.clip / float(norm))
+    expected = {n: old[n] - plain.lr * (g := total[n] * scale) / (g.abs() + plain.eps) for n in old}
+    assert_close(new, expected, 2e-5)
+
+
+def test_weights_may_ramp_take_turns_or_follow_a_metric(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    def one_step(*streams: Any) -> dict[str, torch.Tensor]:
+        return train(start(config, tokenizer), Stage("s", streams, 5), until=1)[0]
+
+    def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(a[n], b[n]) for n in a)
+
+    both = one_step((0.25, RL), (0.75, SFT))
+    assert same(both, one_step((Ramp(0.25, 1.0), RL), (Ramp(0.75, 0.0), SFT)))
+    assert same(one_step((1.0, SFT)), one_step((Turns(2, 1), RL), (Turns(2, 0), SFT)))
+    _, log = train(start(config, tokenizer), Stage("s", ((1.0, RL),), 5), until=1)
+    signal = log[0]["rl/signal"]
+    assert 0 < signal < 1
+    followed = one_step((Follow("rl/signal"), RL), (Follow("rl/signal", rest=True), SFT))
+    assert same(followed, one_step((signal, RL), (1.0 - signal, SFT)))
+    stage = Stage("s", ((Ramp(0.0, 1.0), RL), (Ramp(1.0, 0.0), SFT)), 5)
+    assert [[(s.name, n) for _, s, n in stage.working(i)] for i in (0, 2, 4)] == [
+        [("sft", 0)], [("rl", 1), ("sft", 2)], [("rl", 3)]
+    ]  # fmt: skip
+
+
+def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run, stage = start(config, tokenizer), Stage("s", ((Turns(2, 0), RL), (Turns(2, 1), SFT)), 4)
+    moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
+    seen = []
+    run_stage(stage, run, moments, 0, 4, lambda *_: seen.append({n: _steps_of(m) for n, m in moments.items()}))
+    assert seen == [{"rl": 1, "sft": 0}, {"rl": 1, "sft": 1}, {"rl": 2, "sft": 1}, {"rl": 2, "sft": 2}]
+
+
+def test_streams_that_take_turns_see_what_they_would_have_seen(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    frozen = replace(ADAM, lr=0.0)  # so that only the draws matter
+    rl = replace(RL, optimizer=frozen, source=replace(RL.source, updates_per_draw=2))
+    sft = replace(SFT, optimizer=frozen)
+    _, side = train(start(config, tokenizer), Stage("s", ((1.0, rl), (1.0, sft)), 3))
+    _, turns = train(start(config, tokenizer), Stage("s", ((Turns(2, 0), rl), (Turns(2, 1), sft)), 6))
+    assert [m["rl/loss"] for m in turns[0::2]] == [m["rl/loss"] for m in side]
+    assert [m["sft/loss"] for m in turns[1::2]] == [m["sft/loss"] for m in side]
+
+
+def _steps_of(moments: Moments) -> int:
+    return next((int(v) for k, v in moments.tensors().items() if k.startswith("step/")), 0)
+
+
 @pytest.mark.parametrize("stream", [SFT, RL], ids=["sft", "rl"])
 def test_law_3_accumulation_does_not_matter(config: ModelConfig, tokenizer: TextTokenizer, stream: Stream) -> None:
     run = start(config, tokenizer)
@@ -203,7 +274,12 @@ def test_law_3_two_ranks_are_one(config: ModelConfig, tokenizer: TextTokenizer, 
 
 
 @pytest.mark.parametrize(
-    "weights", [((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),), ((0.5, RL), (0.5, SFT))]
+    "weights",
+    [
+        ((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),),
+        ((0.5, RL), (0.5, SFT)),
+        ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
+    ],
 )
 def test_law_4_killed_and_resumed_is_bit_equal(
     config: ModelConfig, tokenizer: TextTokenizer, weights: Any, tmp_path: Path

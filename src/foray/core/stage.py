@@ -226,7 +226,8 @@ Weight = float | Ramp | Turns | Follow
 class Stage:
     """Streams side by side for ``steps`` updates: weights += sum of weight x proposal, all from the same weights.
 
-    A stream whose weight is known to be 0 at an update rests: nothing is drawn for it and its moments stay.
+    A stream whose weight is known to be 0 at an update rests: nothing is drawn for it, its moments stay, and what it
+    would have drawn it draws when it works again.
     """
 
     name: str
@@ -247,9 +248,17 @@ class Stage:
         """The weight at update ``step``, given what the draws of that update logged."""
         return float(weight) if isinstance(weight, float | int) else weight.at(step, self.steps, metrics)
 
-    def working(self, step: int) -> list[tuple[Weight, Stream | Joint]]:
-        """The streams that do not rest at update ``step``."""
-        return [(w, s) for w, s in self.streams if isinstance(w, Follow) or self.weight_at(w, step, {}) > 0]
+    def working(self, step: int) -> list[tuple[Weight, Stream | Joint, int]]:
+        """The streams that do not rest at update ``step``, and how often each has worked before."""
+        return [(w, s, self._worked(w, step)) for w, s in self.streams if not self._rests(w, step)]
+
+    def _worked(self, weight: Weight, step: int) -> int:
+        if isinstance(weight, Ramp | Turns):
+            return sum(not self._rests(weight, earlier) for earlier in range(step))
+        return step
+
+    def _rests(self, weight: Weight, step: int) -> bool:
+        return not isinstance(weight, Follow) and self.weight_at(weight, step, {}) == 0
 
     def members(self) -> Iterator[Stream]:
         """Every stream, those of joint ones too."""

@@ -52,7 +52,8 @@ def _prompts(e: Evaluation) -> Iterator[Row]:
     for who, shots in (("base", e.base_shots), ("trained", e.trained_shots)):
         yield {
             "task": e.task.name, "split": e.split, "model": who, "shots": ", ".join(map(str, shots)),
-            "prompt": repr(form), "stop": ", ".join(map(repr, e.task.stop)), "problems x samples": f"{e.problems} x {e.samples}",
+            "prompt": repr(form), "stop": ", ".join(map(repr, e.task.stop)),
+            "problems x samples": f"{e.problems} x {e.samples}",
             "temperature": f"{e.temperature:g}", "new tokens": str(e.max_new_tokens), "seed": str(e.seed),
         }  # fmt: skip
 

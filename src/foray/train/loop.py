@@ -92,8 +92,8 @@ def run_stage(
         begun = time.perf_counter()
         metrics: Metrics = {}
         proposals: list[tuple[Weight, Stream | Joint, Gradients]] = []
-        for weight, stream in stage.working(step):
-            gradient, logged = _gradient(stage, stream, step, run, crash_folder)
+        for weight, stream, turn in stage.working(step):
+            gradient, logged = _gradient(stage, stream, step, turn, run, crash_folder)
             proposals.append((weight, stream, gradient))
             metrics |= logged
         weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
@@ -104,14 +104,14 @@ def run_stage(
 
 
 def _gradient(
-    stage: Stage, stream: Stream | Joint, step: int, run: Run, crash_folder: Path | None
+    stage: Stage, stream: Stream | Joint, step: int, turn: int, run: Run, crash_folder: Path | None
 ) -> tuple[Gradients, Metrics]:
-    """The clipped gradient of a stream, the weighted sum of its members', and what is logged of it."""
+    """The clipped gradient of a stream's draw number ``turn``, the weighted sum of its members', and what is logged."""
     model, metrics = run.model, dict[str, float]()
     total: Gradients = {}
     for weight, member in stream.members:
         try:
-            batch, drawn = draw(member.source, member, step, run)
+            batch, drawn = draw(member.source, member, turn, run)
         except FloatingPointError as e:
             raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
         model.zero_grad(set_to_none=True)

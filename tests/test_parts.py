@@ -1,0 +1,202 @@
+"""Studies of several parts: what they share, variants of recipes, merged weights, screened questions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foray.core.stage import Corpus, Screen, Stage
+from foray.model.hf import load_model
+from foray.report import read_results
+from foray.report.controls import comparisons
+from foray.report.tuning import chosen, trials
+from foray.study.graph import expand
+from foray.study.nodes import MergeNode, PassKNode, TrainNode
+from foray.study.run import manifest_of, report_study, run_node
+from foray.study.settings import prompt_rows, recipe_rows, seed_rows
+from foray.study.spec import Part, Study, Variant, _set_everywhere, bundled_studies, load_study
+from foray.study.store import Store
+from foray.train import controls
+from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
+
+
+def keys(made: Study, part: str | None = None) -> set[str]:
+    return {n.key for n in expand(made, part).nodes}
+
+
+def parted(**changes: Any) -> Study:
+    """RL in the main grid; SFT, rate trials and another mix in parts."""
+    main = study(recipes=("rl",), pretrain=replace(pretrained_to(1536), seeds=(0, 1)), **changes)
+    rates = tuple(Variant("rl", (f"rl.optimizer.lr={lr}",)) for lr in (0.002, 0.004))
+    asked = replace(main.evaluation, split="validation")
+    trial = replace(main, pretrain=pretrained_to(1536), recipes=rates, evaluation=asked)
+    corpus = replace(main.pretrain.stream.source, mixture=((1.0, SumsText("sums")),))
+    rich = replace(main.pretrain, stream=replace(main.pretrain.stream, source=corpus), mix="sums only")
+    return replace(
+        main,
+        parts=(
+            Part("more", (replace(main, recipes=("sft",)),)),
+            Part("tuning", (trial,)),
+            Part("mixes", (replace(main, pretrain=rich),)),
+        ),
+    )
+
+
+def test_parts_share_what_is_equal_and_run_by_themselves() -> None:
+    made = parted()
+    assert keys(made, "main") | keys(made, "more") | keys(made, "tuning") | keys(made, "mixes") == keys(made)
+    shared = keys(made, "main") & keys(made, "more")
+    assert shared and keys(made, "main") == keys(replace(made, parts=()))
+    with pytest.raises(ValueError, match="has no part 'tunning'; did you mean 'tuning'"):
+        expand(made, "tunning")
+    with pytest.raises(ValueError, match="two parts share a name: main, main"):
+        replace(made, parts=(Part("main", ()),))
+
+
+def test_settings_hold_in_every_part() -> None:
+    made = _set_everywhere(parted(), ["post.rl_steps=2", "parts.0.grids.0.post.sft_steps=3"])
+    assert {grid.post.rl_steps for _, grid in made.grids()} == {2}
+    assert [grid.post.sft_steps for _, grid in made.grids()] == [4, 3, 4, 4]
+
+
+def test_what_the_manifest_says_of_parts() -> None:
+    made = parted()
+    entries = manifest_of(made, expand(made))["entries"]
+    of = {part: [e for e in entries if e["part"] == part] for part in ("main", "more", "tuning", "mixes")}
+    assert {e["pretrain_seed"] for e in of["main"]} == {0, 1} and {e.get("trained_on", "") for e in of["main"]} == {
+        "",
+        "sums",
+    }
+    assert all("variant" not in e and "split" not in e for e in of["main"])
+    trained = [e for e in of["tuning"] if e["recipe"] == "rl"]
+    assert {(e["variant"], e["own"]) for e in trained} == {
+        ("rl.optimizer.lr=0.002", True),
+        ("rl.optimizer.lr=0.004", False),
+    }
+    assert {e["split"] for e in of["tuning"]} == {"validation"} and {e["mix"] for e in of["mixes"]} == {"sums only"}
+    asked = [e for e in of["main"] if e["kind"] == "passk" and e["recipe"] == "rl"]
+    assert {(e["rollouts"], e["examples"]) for e in asked} == {(4, 8)}  # two updates a draw of four prompts
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Store]:
+    made, store = parted(), Store(tmp_path_factory.mktemp("parts"))
+    compute(made, store)
+    return made, store
+
+
+def test_the_report_keeps_what_is_beside_the_main_grid_apart(finished: tuple[Study, Store]) -> None:
+    made, store = finished
+    table_of(made, store)
+    results = read_results(store.root / "manifest.json")
+    assert not results.missing and results.recipes() == ["base", "rl", "sft"]
+    assert {e.entry.mix for e in results.evaluations} == {""} and len(results.table["pretrain_seed"].unique()) == 2
+    found = trials(results)["rl"]
+    assert [t.settings for t in found] == ["rl.optimizer.lr=0.002", "rl.optimizer.lr=0.004"]
+    assert [t.used for t in found] == [True, False] and chosen(found).score == max(t.score for t in found)
+    assert set(found[0].passk) == {1, 4}
+
+
+def test_the_settings_are_tabulated() -> None:
+    made = parted()
+    assert {r["recipe"] for r in recipe_rows(made)} == {"pre-training", "rl", "sft"}
+    assert {r["mix"] for r in recipe_rows(made)} == {"", "sums only"}
+    assert [r["part"] for r in seed_rows(made)] == ["main", "more", "tuning", "mixes"]
+    assert {r["split"] for r in prompt_rows(made)} == {"test", "validation"}
+
+
+def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) -> None:
+    draw_only()
+    names = [
+        n
+        for n, f in vars(controls).items()
+        if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n != "rl"
+    ]
+    assert len(names) == 9
+    main = study(pretrain=pretrained_to(1536))
+    text = replace(main.pretrain.stream, name="text")
+    main = replace(main, post=replace(main.post, text=text, anneal_steps=2), recipes=("rl", "parallel"))
+    against = {n: "rl" if "text" in str(main.stages(n)) else "parallel" for n in names}
+    recipes = (*(Variant(n, (), f"{n}!", against[n]) for n in names), Variant("parallel", ("weights=1,1",), "sum"))
+    made, store = replace(main, parts=(Part("controls", (replace(main, recipes=recipes),)),)), Store(tmp_path)
+    compute(made, store)
+    table_of(made, store)
+    results = read_results(tmp_path / "manifest.json")
+    assert not results.missing and results.recipes() == ["base", "rl", "parallel"]
+    found = comparisons(results)
+    assert {(e.entry.variant, known["runs"]) for e, known in found} == {*((f"{n}!", 1) for n in names), ("sum", 1)}
+    assert all("one" in known and "top" in known for _, known in found)
+    page = report_study(made, store).read_text()
+    assert "Controls: recipes varied" in page and "parallel_ramp!" in page
+    shots = {e.entry.variant: e.entry.shots for e in results.variants}
+    assert shots["anneal!"] == 2 and shots["anneal_rl!"] == 0, "annealed, M_t is still a base model"
+
+
+def test_a_merge_is_the_mean_of_its_branches(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = study(recipes=("rl", "interpolated"), pretrain=pretrained_to(1536))
+    made = replace(made, post=replace(made.post, weights=(1.0, 3.0)))
+    compute(made, store)
+    (node,) = {n.key: n for n in expand(made).nodes if isinstance(n, MergeNode)}.values()
+    assert node.weights == (0.25, 0.75) and node.branches[0].key == ends(made)[1536, "rl", 0].key
+    rl, sft, mean = (load_model(n.folder(store) / "model") for n in (*node.branches, node))
+    for a, b, m in zip(rl.parameters(), sft.parameters(), mean.parameters()):
+        torch.testing.assert_close(m, 0.25 * a + 0.75 * b)
+
+
+def test_rl_asks_only_the_questions_that_pass_the_screen(tmp_path: Path) -> None:
+    made, store = study(recipes=("rl",), pretrain=pretrained_to(1536)), Store(tmp_path)
+    source = made.post.rl.source
+
+    def screened(low: int, high: int) -> Study:
+        screen = Screen(low, high, samples=8, shots=2)
+        rl = replace(made.post.rl, source=replace(source, screen=screen))
+        return replace(made, post=replace(made.post, rl=rl))
+
+    everything = screened(0, 8)
+    compute(everything, store)
+    node = ends(everything)[1536, "rl", 0]
+    assert isinstance(node.screen, PassKNode) and (node.screen.split, node.screen.temperature) == ("train", 1.0)
+    compute(made, store)
+    assert log(node, store) == log(ends(made)[1536, "rl", 0], store), "a screen that all pass changes nothing"
+    with pytest.raises(ValueError, match="of 12 questions the base answers 0 between 8 and 8 times in 8; 4 are wanted"):
+        compute(screened(8, 8), store)
+
+
+def test_text_after_pretraining_is_pretrainings_own() -> None:
+    main = study(pretrain=pretrained_to(1536))
+    text = replace(main.pretrain.stream, name="text")
+    main = replace(main, post=replace(main.post, text=text), recipes=("anchored",))
+    base, node = (n for n in expand(main).nodes if isinstance(n, TrainNode))
+    assert node.shards == base.shards
+    other = Corpus(((1.0, SumsText("third")),), batch_size=2, length=32)
+    changed = replace(main.post, text=replace(text, source=other))
+    (node,) = (n for n in expand(replace(main, post=changed)).nodes if isinstance(n, TrainNode) and n.parent)
+    assert [s.source.name for s in node.shards] == ["third"]
+    with pytest.raises(ValueError, match=r"set post\.text"):
+        study(recipes=("anchored",))
+
+
+def test_the_desk_study_is_what_the_issue_asks() -> None:
+    assert "desk" in bundled_studies()
+    desk = load_study("desk")
+    assert len(desk.pretrain.seeds) >= 2 and len(desk.seeds) >= 3 and len(desk.starts) >= 2
+    assert (desk.evaluation.problems, desk.evaluation.samples) == (200, 64)
+    tuning = next(grid for name, grid in desk.grids() if name == "tuning")
+    counts = {
+        r: sum(v.recipe == r for v in tuning.recipes if isinstance(v, Variant)) for r in ("rl", "sft", "parallel")
+    }
+    assert set(counts.values()) == {4}
+    own = [e for e in expand(desk, "tuning").entries if e.variant and e.own and isinstance(e.node, PassKNode)]
+    assert sorted(e.recipe for e in own) == sorted({e.recipe for e in own}) and len(own) == 6
+    assert all(isinstance(s, Stage) for r in desk.recipes for s in desk.stages(r))
+
+
+def test_one_run_of_a_node_is_enough(finished: tuple[Study, Store]) -> None:
+    made, store = finished
+    node = next(n for n in expand(made, "more").nodes if n.kind == "tokenizer")
+    assert node.done(store) and run_node(node, store) == node.folder(store)
