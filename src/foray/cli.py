@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     def study_command(name: str, text: str) -> argparse.ArgumentParser:
         p = commands.add_parser(name, help=text, description=text)
         p.add_argument(
-            "study", metavar="STUDY", help="a bundled study (smoke, tiny, gsm8k_small) or a path to a .py file"
+            "study", metavar="STUDY", help="a bundled study (smoke, tiny, desk, gsm8k_small) or a path to a .py file"
         )
         p.add_argument("--store", metavar="DIR", type=Path, help="where results live (default: runs/STUDY)")
         p.add_argument(
