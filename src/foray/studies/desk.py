@@ -28,12 +28,12 @@ PARALLEL_RATES = ((2e-4, 1e-3), (4e-4, 2e-3), (8e-4, 4e-3), (1.6e-3, 8e-3))
 
 # What the tuning chose; a recipe of two stages has its first stage's choice from the recipe that is that stage.
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
-    "rl": (2e-4, None),
-    "sft": (None, 2e-3),
-    "sft_gold": (None, 2e-3),
-    "sft_rl": (2e-4, 2e-3),
-    "sft_gold_rl": (2e-4, 2e-3),
-    "parallel": (4e-4, 2e-3),
+    "rl": (1e-4, None),
+    "sft": (None, 4e-3),
+    "sft_gold": (None, 4e-3),
+    "sft_rl": (4e-4, 4e-3),
+    "sft_gold_rl": (2e-4, 4e-3),
+    "parallel": (8e-4, 4e-3),
 }
 
 
