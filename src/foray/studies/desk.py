@@ -32,7 +32,7 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "sft": (None, 4e-3),
     "sft_gold": (None, 4e-3),
     "sft_rl": (4e-4, 4e-3),
-    "sft_gold_rl": (2e-4, 4e-3),
+    "sft_gold_rl": (4e-4, 4e-3),
     "parallel": (8e-4, 4e-3),
 }
 
