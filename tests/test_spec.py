@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from foray.core.spec import canonical, content_hash, nearest, override, to_json
+from foray.core.spec import added, canonical, content_hash, nearest, override, to_json
 from foray.study.spec import Study, load_study
 
 
@@ -247,6 +247,21 @@ def test_nearest() -> None:
 @pytest.fixture(scope="module")
 def tiny() -> Study:
     return load_study("tiny")
+
+
+def test_a_field_added_later_leaves_earlier_keys_alone() -> None:
+    @dataclass(frozen=True)
+    class Thing:
+        a: int = 1
+
+    before = content_hash(Thing())
+
+    @dataclass(frozen=True)
+    class Thing:  # type: ignore[no-redef]
+        a: int = 1
+        b: int = added(5)
+
+    assert content_hash(Thing()) == before != content_hash(Thing(b=6))  # type: ignore[call-arg]
 
 
 def test_overrides_of_a_real_study(tiny: Study) -> None:

@@ -1,7 +1,8 @@
 """Specs are frozen dataclasses: their canonical JSON, their content hash, and overrides typed by a user.
 
 A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
-such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are.
+such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are. A
+field that a spec gets when results are kept already is ``added(default)``.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def added(default: Any) -> Any:
+    """A field that a spec got later: left out of the JSON at its default, so that earlier results keep their keys."""
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 def to_json(value: Any) -> Any:
     """Plain JSON data for a spec; dataclasses carry their class name as ``type``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {"type": type(value).__name__}
         for f in dataclasses.fields(value):
-            if f.metadata.get("hash", True):
-                out[f.name] = to_json(getattr(value, f.name))
+            content = getattr(value, f.name)
+            if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
+                out[f.name] = to_json(content)
         fingerprint = getattr(value, "fingerprint", None)
         if callable(fingerprint):
             out["fingerprint"] = fingerprint()

@@ -43,8 +43,8 @@ class Node:
     def spec(self) -> dict[str, Any]:
         out: dict[str, Any] = {"kind": self.kind, "version": self.version}
         for f in fields(self):
-            if f.metadata.get("hash", True):
-                value = getattr(self, f.name)
+            value = getattr(self, f.name)
+            if f.metadata.get("hash", True) and not (f.metadata.get("added") and value == f.default):
                 if isinstance(value, tuple) and value and all(isinstance(v, Node) for v in value):
                     out[f.name] = [v.key for v in value]
                 else:
