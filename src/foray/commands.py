@@ -133,6 +133,15 @@ def _state(node: Node, store: Store) -> str:
     return "started" if node.folder(store).exists() else "to run"
 
 
+def prepare(args: argparse.Namespace) -> None:
+    from foray.data.prepare import load_mix
+    from foray.data.prepare import prepare as make
+
+    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
+    mix = load_mix(args.mix, args.settings)
+    print(make(mix, args.out, args.jobs or os.cpu_count() or 1))
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
     from foray.rollout.torch_engine import TorchEngine
@@ -171,4 +180,4 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
 
 
-COMMANDS = {"run": run, "plan": plan, "report": report, "ls": ls, "eval": evaluate}
+COMMANDS = {"run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "eval": evaluate}
