@@ -109,6 +109,7 @@ def study() -> Study:
             Part("controls", (_parallel_controls(one_start),)),
             Part("with_text", (_text_controls(one_start),)),
             Part("rollout_budget", _rollout_budget(main)),
+            Part("longer", (_longer(one_start),)),
             Part("formats", _formats(main)),
         ),
     )
@@ -188,6 +189,12 @@ def _text_controls(one_start: Study) -> Study:
         "interleaved": "RL and pre-training in turn",
     }
     return replace(one_start, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
+
+
+def _longer(one_start: Study) -> Study:
+    """Three times the updates of RL: are the recipes compared before they have converged?"""
+    steps = f"rl_steps={3 * one_start.post.rl_steps}"
+    return replace(one_start, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
 
 
 def _rollout_budget(plain: Study) -> tuple[Study, ...]:
