@@ -75,7 +75,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
     with open(folder / "tokens.bin", "wb") as f:
         while total < max_tokens and (texts := list(itertools.islice(documents, 256))):
             for ids in tokenizer.encode_batch(texts):
-                row = np.array([tokenizer.end_id, *ids], dtype=dtype)[: max_tokens - total]
+                row = np.array([*tokenizer.separator, *ids], dtype=dtype)[: max_tokens - total]
                 f.write(row.tobytes())
                 total += len(row)
     if total == 0:

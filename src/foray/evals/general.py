@@ -56,7 +56,7 @@ def evaluate_probes(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
     work: list[float] = []
-    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=True)
+    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=tokenizer.start)
     with tempfile.TemporaryDirectory() as scratch:
         files: Mapping[str, Path] = write_probes(Path(scratch), probes.world, probes.questions)
         results = run_probes(lm, probes.names, files)

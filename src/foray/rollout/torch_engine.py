@@ -34,8 +34,8 @@ class TorchEngine:
         self.config, self.tokenizer, self.max_rows = config, tokenizer, max_rows
         self.model = model if model is not None else Transformer(config)
         self.version = 0
-        pieces = tokenizer.tokenizer.decode_batch([[i] for i in range(tokenizer.vocab_size)], skip_special_tokens=False)
-        self._pieces: list[str] = pieces
+        pieces = tokenizer.pieces()
+        self._pieces = pieces + [""] * (config.vocab_size - len(pieces))  # a padded vocabulary
         self._closings: dict[tuple[str, ...], Tensor] = {}
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
@@ -124,7 +124,6 @@ class TorchEngine:
         if stop not in self._closings:
             ends = {s[-1] for s in stop}
             holds = [not ends.isdisjoint(piece) for piece in self._pieces]
-            holds += [False] * (self.config.vocab_size - len(holds))  # a padded vocabulary
             self._closings[stop] = torch.tensor(holds, device=self.model.device)
         return self._closings[stop]
 
