@@ -44,10 +44,8 @@ class TextTokenizer:
         self.tokenizer, self.files = tokenizer, files
         # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
-        settings = (
-            {} if files is None else _json(files, "special_tokens_map.json") | _json(files, "tokenizer_config.json")
-        )
-        name = END if files is None else _token(settings.get("eos_token"))
+        settings = _OWN if files is None else _settings(files)
+        name = _token(settings.get("eos_token"))
         end = tokenizer.token_to_id(name)
         if end is None:
             raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")

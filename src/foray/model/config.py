@@ -16,9 +16,9 @@ class ModelConfig:
     """RMSNorm, rotary positions and SwiGLU throughout; the defaults of what was added later are those of OLMo 2 (arXiv
     2501.00656): norms on the outputs of attention and MLP, QK-norm over the full width, no biases, untied embeddings.
 
-    ``vocab_size`` 0 means: as many as the tokenizer has. Llama: ``norm="pre"``, ``qk_norm="none"``; Qwen 2 and 2.5: that
-    and ``qkv_bias``; Qwen 3: ``norm="pre"``, ``qk_norm="head"``. Only combinations that one of these families has are
-    allowed, so that every checkpoint loads in transformers.
+    ``vocab_size`` 0 means: as many as the tokenizer has. Llama has ``norm="pre"`` and ``qk_norm="none"``, Qwen 2 and
+    2.5 ``qkv_bias`` besides, Qwen 3 ``norm="pre"`` and ``qk_norm="head"``. Only combinations that one of these families
+    has are allowed, so that every checkpoint loads in transformers.
     """
 
     width: int = 128

@@ -81,7 +81,7 @@ class Recorder:
         weights = torch.cat([before, own], -1).softmax(-1)  # (B, K, G T, L + T)
         L = before.shape[-1]
         mixed = self.prefix.mix(layer, weights[..., :L].transpose(0, 1).reshape(K, -1, L))
-        return (mixed.view(K, B, -1, d).transpose(0, 1) + weights[..., L:] @ v).view(B, H, T, d)
+        return (mixed.view(K, B, -1, d).transpose(0, 1) + weights[..., L:] @ v).reshape(B, H, T, d)
 
 
 class Cascade:
