@@ -18,7 +18,7 @@ from foray.core.passk import pass_at_k
 from foray.core.spec import nearest, require
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, open_checkpoint
+from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint
 from foray.study.run import report_study, run_study
 from foray.study.spec import Study, load_study
 from foray.study.store import Store
@@ -120,7 +120,7 @@ def ls(args: argparse.Namespace) -> None:
     line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
     print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
     for e in graph.entries:
-        if isinstance(e.node, TrainNode):
+        if isinstance(e.node, TrainNode | ImportNode):
             state, folder = _state(e.node, store), str(e.node.folder(store))
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"

@@ -27,7 +27,7 @@ _OWN = {
     "clean_up_tokenization_spaces": False,
 }
 # A published model's: all that its tokenizer may be made of.
-_FILES = (
+FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
@@ -137,7 +137,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _FILES if (folder / name).exists()}
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
 
 
 def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:

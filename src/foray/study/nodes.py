@@ -23,6 +23,7 @@ from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Sampling, check_context
+from foray.study.published import Release, import_checkpoint
 from foray.study.store import Store
 
 Report = Callable[..., None]  # report(done=, total=, **what to show)
@@ -108,13 +109,32 @@ class TokenizerNode(Node):
 
 
 @dataclass(frozen=True)
+class ImportNode(Node):
+    """A published checkpoint in the store's own format, with its own tokenizer: an M_t that somebody else trained."""
+
+    kind: ClassVar[str] = "import"
+    model: ModelConfig
+    release: Release
+
+    @property
+    def tokenizer(self) -> ImportNode:
+        return self
+
+    def label(self) -> str:
+        return f"import {self.release.name}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        import_checkpoint(self.release, self.model, folder)
+
+
+@dataclass(frozen=True)
 class ShardNode(Node):
     """One text source, tokenised."""
 
     kind: ClassVar[str] = "shard"
     source: TextSource
     split: TextSplit
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     max_tokens: int
 
     def label(self) -> str:
@@ -132,7 +152,7 @@ class PromptsNode(Node):
     """
 
     kind: ClassVar[str] = "prompts"
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     task: Task
     split: Split
     problems: int
@@ -163,7 +183,7 @@ class TrainNode(Node):
 
     kind: ClassVar[str] = "train"
     model: ModelConfig
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     stage: Stage
     step: int
     seed: int
@@ -198,7 +218,7 @@ class MergeNode(Node):
         return self.branches[0].model
 
     @property
-    def tokenizer(self) -> TokenizerNode:
+    def tokenizer(self) -> AnyTokenizer:
         return self.branches[0].tokenizer
 
     def label(self) -> str:
@@ -329,7 +349,8 @@ class ContaminationNode(Node):
         write_atomic(folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1) + "\n")
 
 
-Checkpoint = TrainNode | MergeNode
+AnyTokenizer = TokenizerNode | ImportNode
+Checkpoint = TrainNode | MergeNode | ImportNode
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
@@ -343,9 +364,13 @@ def _write_ledger(folder: Path, scoring: float) -> None:
     write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}) + "\n")
 
 
-def open_tokenizer(node: TokenizerNode, store: Store) -> TextTokenizer:
-    verify(node.folder(store))
-    return load_tokenizer(node.folder(store))
+def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:
+    folder = node.folder(store)
+    if isinstance(node, ImportNode):
+        verify(folder, "model/tokenizer")  # and not gigabytes of weights
+        return load_tokenizer(folder / "model")
+    verify(folder)
+    return load_tokenizer(folder)
 
 
 def open_shard(node: ShardNode, store: Store) -> Shard:
