@@ -95,6 +95,11 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    @property
+    def joins_in_pieces(self) -> bool:
+        """Whether a text is its tokens' own texts in a row."""
+        return not self._anchor
+
     def pieces(self) -> list[str]:
         """What each token adds to a text, special tokens spelled out. (vocab_size,)"""
         before = self.encode("a") if self._anchor else []

@@ -114,10 +114,17 @@ class TorchEngine:
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
             slots = (rows.live & self._closing(stop)[token]).nonzero()[:, 0]
-            texts = ("".join(self._pieces[i] for i in ids) for ids in rows.tokens[rows.index[slots], : t + 1].tolist())
-            ends = [any(s in text for s in stop) for text in texts]
+            ends = [
+                any(s in text for s in stop) for text in self._spelled(rows.tokens[rows.index[slots], : t + 1].tolist())
+            ]
             done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
+
+    def _spelled(self, rows: list[list[int]]) -> list[str]:
+        """Texts as completions will have them. Where pieces make a text, joining them is quicker than decoding."""
+        if self.tokenizer.joins_in_pieces:
+            return ["".join(self._pieces[i] for i in ids) for ids in rows]
+        return list(self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False))
 
     def _closing(self, stop: tuple[str, ...]) -> Tensor:
         """Whether each token (V,) holds the last character of a stop string."""

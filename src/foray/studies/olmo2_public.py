@@ -2,8 +2,8 @@
 
     foray run olmo2_public --set data.root=FOLDER
 
-FOLDER holds ``gsm8k/train.jsonl`` and ``gsm8k/test.jsonl``; the checkpoints come from the Hugging Face hub (6 GB each, in
-fp32). Post-training and evaluation as in the study that Foray re-creates, as far as GSM8K allows. Two differences to
+FOLDER holds ``gsm8k/train.jsonl`` and ``gsm8k/test.jsonl``; the checkpoints come from the Hugging Face hub (6 GB each,
+in fp32). Post-training and evaluation as in the study that Foray re-creates, as far as GSM8K allows. Two differences to
 mind: these models were trained for 4T tokens, so an early one is far from the end of its learning-rate schedule, and on
 OLMo-mix-1124, which holds less math than DOLMino.
 """
@@ -59,7 +59,7 @@ def study() -> Study:
         recipes=("rl", "sft", "sft_rl", "parallel"),
         evaluation=Evaluation(task, problems=1319, samples=32, k=(1, 8, 32), max_new_tokens=512, base_shots=(8,)),
         notes=(
-            "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1: 2 to 42 billion tokens and later ones of a run over "
+            "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1, from 2 billion tokens on: points of one run over "
             "4 trillion, whose learning rate had hardly fallen at the early ones.",
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
             "There is no held-out perplexity: the text that these models were trained on is not part of the study.",
