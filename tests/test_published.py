@@ -31,7 +31,7 @@ from foray.study.run import run_node, run_study
 from foray.study.spec import Published, Study, load_study
 from foray.study.store import Store
 from foray.train.sources import demonstrations
-from test_families import LLAMA, SMALL, published
+from test_families import CASES, LLAMA, SMALL, published
 from test_study import SumsText
 from test_study import study as pretrained_study
 
@@ -77,6 +77,15 @@ def llama2_tokenizer(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings(folder, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def qwen_tokenizer(folder: Path) -> None:
+    """As transformers saves one of Qwen's: nothing before a text, the end token is no beginning."""
+    from transformers import Qwen2Tokenizer
+
+    parts = json.loads(train_tokenizer(TEXTS, 310).tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in parts["merges"]]
+    Qwen2Tokenizer(vocab=parts["vocab"], merges=merges, eos_token=END, unk_token=None).save_pretrained(folder)
 
 
 def stand_in(folder: Path, shape: ModelConfig = SHAPE, seed: int = 0, **how: Any) -> Path:
@@ -226,6 +235,35 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
     assert "import late" in said and "import-" in said
 
 
+@pytest.mark.parametrize(
+    ("case", "make"), [("llama", llama3_tokenizer), ("qwen2", qwen_tokenizer), ("qwen3", llama2_tokenizer)]
+)
+def test_excursions_of_other_families(tmp_path: Path, case: str, make: Callable[[Path], None]) -> None:
+    """Tied embeddings, biases, grouped queries and other tokenizers, through RL, SFT and both at once."""
+    shape = replace(CASES[case], context=128)
+    published(shape, tmp_path / "theirs")
+    make(tmp_path / "theirs")
+    made = study(
+        tmp_path, ("theirs", "", 3000), model=Release(str(tmp_path / "theirs")).shape(), recipes=("sft_rl", "parallel")
+    )
+    made = override(made, "evaluation.base_shots=1")
+    store = Store(tmp_path / "store")
+    for node in expand(made).nodes:
+        run_node(node, store)
+    (node,) = [e.node for e in expand(made).entries if e.recipe == "parallel" and isinstance(e.node, TrainNode)]
+    model, tokenizer = open_checkpoint(node.folder(store))
+    theirs, info = AutoModelForCausalLM.from_pretrained(node.folder(store) / "model", output_loading_info=True)
+    assert theirs.config.model_type == shape.family and not info["missing_keys"] and not info["unexpected_keys"]
+    ids = AutoTokenizer.from_pretrained(node.folder(store) / "model")("Q: 3 + 4 ?\nA:")["input_ids"]
+    assert ids == tokenizer.encode_prompt("Q: 3 + 4 ?\nA:")
+    with torch.no_grad():
+        ours = model.logits(torch.tensor([ids]))
+        torch.testing.assert_close(ours, theirs(torch.tensor([ids])).logits, rtol=0, atol=2e-5)
+    before = open_checkpoint(imports(made)[0].folder(store))[0]
+    same = [n for (n, a), b in zip(model.named_parameters(), before.parameters()) if torch.equal(a, b)]
+    assert not same, "every parameter learns"
+
+
 # --- the bundled study ----------------------------------------------------------------------------------------------
 
 
@@ -287,7 +325,8 @@ def test_olmo2_public_is_what_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "start"), [(olmo_tokenizer, []), (llama3_tokenizer, ["<|begin|>"]), (llama2_tokenizer, ["<s>"])]
+    ("make", "start"),
+    [(olmo_tokenizer, []), (qwen_tokenizer, []), (llama3_tokenizer, ["<|begin|>"]), (llama2_tokenizer, ["<s>"])],
 )
 def test_prompts_are_what_the_models_own_tokenizer_makes(
     tmp_path: Path, make: Callable[[Path], None], start: list[str]

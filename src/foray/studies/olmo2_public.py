@@ -59,8 +59,8 @@ def study() -> Study:
         recipes=("rl", "sft", "sft_rl", "parallel"),
         evaluation=Evaluation(task, problems=1319, samples=32, k=(1, 8, 32), max_new_tokens=512, base_shots=(8,)),
         notes=(
-            "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1, from 2 billion tokens on: points of one run over "
-            "4 trillion, whose learning rate had hardly fallen at the early ones.",
+            "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1, from 2 billion tokens on: points of one run "
+            "over 4 trillion, whose learning rate had hardly fallen at the early ones.",
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
             "There is no held-out perplexity: the text that these models were trained on is not part of the study.",
         ),
