@@ -57,12 +57,12 @@ MIXTURE = [(2.0, "a"), (1.0, "b"), (1.0, "c")]
 def test_a_shard_holds_the_documents_each_after_an_end_token(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     made = shard(Counting("x", count=700), tokenizer, tmp_path / "x", 1_000_000)
     rows = [t for d in Counting("x", count=700).documents("train") for t in (tokenizer.end_id, *tokenizer.encode(d))]
-    assert made.tokens.tolist() == rows
+    assert made.read(0, made.size).tolist() == rows
     assert made.name == "x"
 
 
 def test_an_endless_source_is_cut_at_the_wanted_size(tokenizer: TextTokenizer, tmp_path: Path) -> None:
-    assert len(shard(Counting("x"), tokenizer, tmp_path / "x", 997).tokens) == 997
+    assert shard(Counting("x"), tokenizer, tmp_path / "x", 997).size == 997
 
 
 def test_a_source_without_documents_is_named(tokenizer: TextTokenizer, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_windows_cover_the_shard_once_and_targets_are_shifted_by_one(shards: dic
     a = shards["a"]
     assert a.windows(16) == 250
     windows = np.stack([a.window(i, 16) for i in range(250)])
-    assert (windows[:, :-1].flatten() == a.tokens[:4000]).all()
+    assert (windows[:, :-1].flatten() == a.read(0, 4000)).all()
     assert (windows[:, 1:].flatten() == a.tokens[1:4001]).all()
 
 

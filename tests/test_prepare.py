@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from foray.data import prepare as module
-from foray.data.prepare import Mix, Text, bundled_mixes, documents, load_mix, parts, prepare
+from foray.data.prepare import Mix, Text, bundled_mixes, documents, load_mix, mixture, parts, prepare
 from foray.data.tokenizer import TextTokenizer
+from foray.study.graph import expand
+from foray.study.nodes import ShardNode, open_shard
+from foray.study.store import Store
 
 
 @pytest.fixture
@@ -82,6 +85,35 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Path) -> None:
+    from test_study import compute, pretrained_to, study
+
+    prepare(corpus, tmp_path / "made", 1, lambda _: None)
+    pretrain = pretrained_to(1536)
+    text = replace(pretrain.stream.source, mixture=mixture(corpus, "made", str(tmp_path)))
+    pretrain = replace(pretrain, stream=replace(pretrain.stream, source=text))
+    evaluation = replace(study().evaluation, heldout_tokens=0, contamination=0)
+    made, store = study(pretrain=pretrain, recipes=("sft",), evaluation=evaluation), Store(tmp_path / "store")
+    compute(made, store)
+    node = next(n for n in expand(made).nodes if isinstance(n, ShardNode) and n.source.name == "sums")
+    shard, index = open_shard(node, store), json.loads((tmp_path / "made" / "index.json").read_text())
+    files = index["sources"][0]["files"]
+    whole = [np.fromfile(tmp_path / "made" / "sums" / f"{f['stem']}.bin", f["dtype"])[: f["used"]] for f in files]
+    assert shard.size == 200 and len(files) > 2
+    assert np.array_equal(shard.read(0, shard.size), np.concatenate(whole))
+    assert np.array_equal(shard.window(1, 32), np.concatenate(whole)[32:65])
+    assert not (node.folder(store) / "tokens.bin").exists()
+    moved = replace(pretrain.stream.source, mixture=mixture(corpus, "elsewhere", str(tmp_path)))
+    assert {n.key for n in expand(made).nodes} == {
+        n.key
+        for n in expand(replace(made, pretrain=replace(pretrain, stream=replace(pretrain.stream, source=moved)))).nodes
+    }
+    with pytest.raises(ValueError, match="elsewhere holds no prepared corpus; make it with foray prepare"):
+        mixture(corpus, "elsewhere", str(tmp_path))[0][1].index()
+    with pytest.raises(ValueError, match=r"was prepared from another mix \(test\)"):
+        mixture(replace(corpus, tokens=9), "made", str(tmp_path))[0][1].index()
 
 
 def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:

@@ -264,6 +264,16 @@ def test_a_field_added_later_leaves_earlier_keys_alone() -> None:
     assert content_hash(Thing()) == before != content_hash(Thing(b=6))  # type: ignore[call-arg]
 
 
+def test_results_that_are_kept_keep_their_keys() -> None:
+    """Golden: a store of `desk` is found again. Where the study's settings change on purpose, so may these."""
+    from foray.study.graph import expand
+
+    first: dict[str, str] = {}
+    for node in expand(load_study("desk")).nodes:
+        first.setdefault(node.kind, node.key)
+    assert (first["train"], first["passk"]) == ("53438445663353dd", "e0c8f4727926bff1")
+
+
 def test_overrides_of_a_real_study(tiny: Study) -> None:
     assert override(tiny, "pretrain.lr=1e-3").pretrain.stream.optimizer.lr == 1e-3
     assert override(tiny, "post.rl.lr=1e-5").post.rl.optimizer.lr == 1e-5

@@ -20,9 +20,9 @@ from foray.core.spec import nearest, require
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
-from foray.study.spec import Study, load_study
+from foray.study.spec import Pretrain, Study, load_study
 from foray.study.store import Store
 
 
@@ -122,7 +122,7 @@ def ls(args: argparse.Namespace) -> None:
     line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
     print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
     for e in graph.entries:
-        if isinstance(e.node, TrainNode):
+        if isinstance(e.node, TrainNode | ImportNode):
             state, folder = _state(e.node, store), str(e.node.folder(store))
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
@@ -146,7 +146,10 @@ def prepare(args: argparse.Namespace) -> None:
 
 def data(args: argparse.Namespace) -> None:
     study, store = _open(args)
-    pretrain, corpus = study.pretrain, study.pretrain.stream.source
+    pretrain = study.pretrain
+    if not isinstance(pretrain, Pretrain):
+        raise ValueError("the study's M_t are published checkpoints: what they have read is not here")
+    corpus = pretrain.stream.source
     seed = pretrain.seeds[0] if args.seed is None else args.seed
     require(0 < args.step <= pretrain.stage.steps, f"--step must lie between 1 and {pretrain.stage.steps}")
     node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)

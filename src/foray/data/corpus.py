@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,56 @@ class JsonlText:
                 yield row[self.column]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One source of a corpus that ``foray prepare`` made from ``mix`` (its hash) in ``folder``, below ``root``.
+
+    Its tokens are read where they lie; studies copy none of them.
+    """
+
+    name: str
+    mix: str
+    folder: str = field(metadata={"hash": False})
+    root: str = field(default="", metadata={"hash": False})
+
+    @property
+    def place(self) -> Path:
+        return Path(self.root) / self.folder
+
+    def documents(self, split: TextSplit) -> Iterator[str]:
+        raise ValueError(f"{self.name} is a prepared corpus: its text is there as tokens only")
+
+    def index(self) -> dict[str, Any]:
+        """What the corpus holds. Raises ValueError where it is not there, not whole, or of another mix."""
+        file = self.place / "index.json"
+        if not file.exists():
+            raise ValueError(
+                f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out {self.place}"
+            )
+        index = read_json(file)
+        if index["mix"] != self.mix:
+            raise ValueError(f"{self.place} was prepared from another mix ({index['name']})")
+        return index
+
+
+def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int) -> None:
+    """A shard that says where a prepared source's tokens lie: as many as are wanted, or all of them."""
+    found = next((s for s in source.index()["sources"] if s["name"] == source.name), None)
+    if found is None:
+        raise ValueError(f"{source.place} has no source {source.name}")
+    files, total = [], 0
+    for file in found["files"]:
+        count = min(file["used"] if split == "train" else file["validation"], max_tokens - total)
+        if count > 0:
+            stem = f"{source.name}/{file['stem']}" + ("" if split == "train" else ".validation")
+            files.append([f"{stem}.bin", count])
+            total += count
+    if total == 0:
+        raise ValueError(f"text source {source.name} has no {split} documents")
+    meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
+    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+
+
 def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:
     """Tokenises until ``max_tokens`` or the end of the source; returns the number of tokens. Memory: one batch."""
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
@@ -75,7 +125,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
     with open(folder / "tokens.bin", "wb") as f:
         while total < max_tokens and (texts := list(itertools.islice(documents, 256))):
             for ids in tokenizer.encode_batch(texts):
-                row = np.array([tokenizer.end_id, *ids], dtype=dtype)[: max_tokens - total]
+                row = np.array([*tokenizer.separator, *ids], dtype=dtype)[: max_tokens - total]
                 f.write(row.tobytes())
                 total += len(row)
     if total == 0:
@@ -86,28 +136,48 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
 
 
 class Shard:
-    """Windows of ``length`` inputs and their targets, without overlap of inputs."""
+    """Windows of ``length`` inputs and their targets, without overlap of inputs.
 
-    def __init__(self, folder: Path) -> None:
+    ``base``: where the files of a prepared source lie.
+    """
+
+    def __init__(self, folder: Path, base: Path | None = None) -> None:
         meta = read_json(folder / "meta.json")
         self.name: str = meta["source"]
-        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
+        self.size: int = meta["tokens"]
+        files = (
+            [(base / name, count) for name, count in meta["files"]] if base else [(folder / "tokens.bin", self.size)]
+        )
+        for path, count in files:
+            if not path.exists() or path.stat().st_size < count * np.dtype(meta["dtype"]).itemsize:
+                raise ValueError(f"{path} is missing or too short; make the corpus again")
+        self._parts = [np.memmap(path, dtype=meta["dtype"], mode="r", shape=(count,)) for path, count in files]
+        self._starts = np.cumsum([0, *(count for _, count in files)])
+
+    def read(self, start: int, stop: int) -> NDArray[np.integer[Any]]:
+        """Tokens ``start`` to ``stop`` (or the end), from however many files."""
+        stop = min(stop, self.size)
+        first, last = (int(np.searchsorted(self._starts, at, side="right")) - 1 for at in (start, max(start, stop - 1)))
+        pieces = [
+            self._parts[i][max(0, start - self._starts[i]) : stop - self._starts[i]] for i in range(first, last + 1)
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def windows(self, length: int) -> int:
-        count = (len(self.tokens) - 1) // length
+        count = (self.size - 1) // length
         if count < 1:
-            raise ValueError(f"text source {self.name} has {len(self.tokens)} tokens: too few for a window of {length}")
+            raise ValueError(f"text source {self.name} has {self.size} tokens: too few for a window of {length}")
         return count
 
     def window(self, index: int, length: int) -> NDArray[np.int64]:
         """(length + 1,) tokens: inputs and, shifted by one, targets."""
-        return self.tokens[index * length : index * length + length + 1].astype(np.int64)
+        return self.read(index * length, index * length + length + 1).astype(np.int64)
 
     def documents(self, end_id: int) -> Iterator[list[int]]:
         """The tokens of every document in turn, without the end token before it; the last one may be cut short."""
-        rest = np.zeros(0, dtype=self.tokens.dtype)
-        for start in range(0, len(self.tokens), 1 << 20):
-            part = np.concatenate([rest, self.tokens[start : start + (1 << 20)]])
+        rest = np.zeros(0, dtype=self._parts[0].dtype)
+        for start in range(0, self.size, 1 << 20):
+            part = np.concatenate([rest, self.read(start, start + (1 << 20))])
             *whole, rest = np.split(part, np.flatnonzero(part == end_id))
             yield from (d[d != end_id].tolist() for d in whole if len(d))
         yield rest[rest != end_id].tolist()

@@ -27,6 +27,7 @@ import numpy as np
 
 from foray.core.files import digest, read_json, write_atomic
 from foray.core.spec import content_hash, nearest, override, require
+from foray.data.corpus import Prepared
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 
 PART_BYTES = 64 << 20  # of text a part, about
@@ -113,6 +114,12 @@ def load_mix(name: str, settings: list[str] | None = None) -> Mix:
     return override(made, *(settings or []))
 
 
+def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepared], ...]:
+    """What a study's corpus draws from: the mix, prepared in ``folder``."""
+    made = content_hash(mix)
+    return tuple((weight, Prepared(source.name, made, folder, root)) for weight, source in mix.sources)
+
+
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
@@ -197,7 +204,7 @@ def _tokenise(source: Text, part: Part, stem: Path) -> dict[str, Any]:
                 counts["documents"] += 1
                 counts["bytes"] += len(text.encode())
                 kept = bool(source.holdout) and counts["documents"] % source.holdout == 0
-                row = np.array([tokenizer.end_id, *ids], dtype=dtype)
+                row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
     facts = {"stem": stem.name, "part": list(part), "dtype": np.dtype(dtype).name, **counts}

@@ -1,12 +1,15 @@
-"""Byte-level BPE tokenizers: trained on a study's own text, saved so that AutoTokenizer loads them."""
+"""Tokenizers: byte-level BPE trained on a study's own text, or the one that came with a published model, as it is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from foray.core.files import read_json
 
 END = "<|endoftext|>"
 
@@ -15,21 +18,60 @@ END = "<|endoftext|>"
 _SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s"
 
 
-class TextTokenizer:
-    """Encodes any text (byte fallback); ``end_id`` separates documents, ends completions and starts every prompt."""
+# What AutoTokenizer reads beside tokenizer.json of a tokenizer trained here.
+_OWN = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": END,
+    "eos_token": END,
+    "pad_token": END,
+    "clean_up_tokenization_spaces": False,
+}
+# A published model's: all that its tokenizer may be made of.
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        # Text that spells the end token out (data and completions are untrusted) is encoded as plain bytes, not as it.
+
+class TextTokenizer:
+    """Encodes any text. ``end_id`` separates documents and ends completions; ``start`` stands before every document.
+
+    Of a tokenizer trained here ``start`` is the end token; of a published model's, whose ``files`` are kept as they
+    are, it is what that tokenizer itself puts before a text: a token, or nothing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None) -> None:
+        self.tokenizer, self.files = tokenizer, files
+        # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
-        end = tokenizer.token_to_id(END)
+        settings = _OWN if files is None else _settings(files)
+        name = _token(settings.get("eos_token"))
+        end = tokenizer.token_to_id(name)
         if end is None:
-            raise ValueError(f"the tokenizer has no {END} token")
+            raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")
         self.end_id: int = end
+        self.bos_id: int | None = tokenizer.token_to_id(_token(settings.get("bos_token")))
+        self.start: list[int] = [end] if files is None else self._before_text()
+        # Whether a text begins with a space that is not there (Llama 2): then what continues a text must not.
+        line = self.encode("\n")
+        self._anchor = line if self.encode("a") != self.encode("\na")[len(line) :] else []
+
+    def _before_text(self) -> list[int]:
+        bare, whole = (self.tokenizer.encode("a", add_special_tokens=more).ids for more in (False, True))
+        for at in range(len(whole) - len(bare) + 1):
+            if whole[at : at + len(bare)] == bare:
+                return whole[:at]
+        raise ValueError("the tokenizer encodes a text in another way where it adds special tokens")
 
     @property
     def vocab_size(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        """One more than the highest id."""
+        return 1 + max(self.tokenizer.get_vocab().values()) if self.files else self.tokenizer.get_vocab_size()
+
+    @property
+    def separator(self) -> list[int]:
+        """What stands before every document of a corpus; it begins with the end token."""
+        return self.start if self.end_id in self.start else [self.end_id, *self.start]
 
     def encode(self, text: str) -> list[int]:
         """Token ids without any special token; special tokens spelled out in ``text`` are plain text."""
@@ -39,33 +81,84 @@ class TextTokenizer:
         return [e.ids for e in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The text as the start of a document: what follows the end token in pre-training."""
-        return [self.end_id, *self.encode(text)]
+        """The text as the start of a document: what follows ``start`` in pre-training."""
+        return [*self.start, *self.encode(text)]
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """The text as what goes on behind a prompt."""
+        if self._anchor:
+            ids = self.encode("\n" + text)
+            if ids[: len(self._anchor)] == self._anchor:
+                return ids[len(self._anchor) :]
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    @property
+    def joins_in_pieces(self) -> bool:
+        """Whether a text is its tokens' own texts in a row."""
+        return not self._anchor
+
+    def pieces(self) -> list[str]:
+        """What each token adds to a text, special tokens spelled out. (vocab_size,)"""
+        before = self.encode("a") if self._anchor else []
+        rows = [[*before, i] for i in range(self.vocab_size)]
+        texts: list[str] = self.tokenizer.decode_batch(rows, skip_special_tokens=False)
+        return [text[1:] for text in texts] if before else texts
+
     def save(self, folder: Path, context: int) -> None:
+        if self.files is not None:
+            for name, content in self.files.items():
+                (folder / name).write_bytes(content)
+            return
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END,
-            "eos_token": END,
-            "pad_token": END,
-            "model_max_length": context,
-            "clean_up_tokenization_spaces": False,
-        }
+        config = {**_OWN, "model_max_length": context}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer of a folder, trained here or published. Raises ValueError where there is none, or no end token."""
     file = folder / "tokenizer.json"
     if not file.exists():
         raise ValueError(f"{folder} has no tokenizer.json")
     try:
-        return TextTokenizer(Tokenizer.from_file(str(file)))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
+    try:
+        return TextTokenizer(tokenizer, None if _is_own(folder) else _files(folder))
+    except ValueError as e:
+        raise ValueError(f"{file}: {e}") from None
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a tokenizer was trained here: then its documents begin with the end token, though no file says so."""
+    settings = folder / "tokenizer_config.json"
+    if not settings.exists():
+        return True
+    found = read_json(settings)
+    return {name: found.get(name) for name in _OWN} == _OWN and "added_tokens_decoder" not in found
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+
+
+def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        try:
+            out |= json.loads(files.get(name, b"{}"))
+        except ValueError as e:
+            raise ValueError(f"{name} beside it is damaged ({e})") from None
+    return out
+
+
+def _token(setting: Any) -> str:
+    """A special token's text as it stands in tokenizer_config.json: alone, or with how it is matched."""
+    text = setting.get("content") if isinstance(setting, dict) else setting
+    return text if isinstance(text, str) else ""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:

@@ -68,7 +68,7 @@ def evaluate_probes(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
     work: list[float] = []
-    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=True)
+    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=tokenizer.start)
     with tempfile.TemporaryDirectory() as scratch:
         results = run_probes(lm, probes.names, probes.prepare(Path(scratch)), probes.limit)
     return {name: _row(r, probes.metric, probes.chance(name)) for name, r in results.items()}, sum(work)

@@ -65,13 +65,15 @@ class ProbeResult:
 
 
 def split_pairs(
-    codec: Codec, pairs: Sequence[tuple[str, str]], start: bool = False
+    codec: Codec, pairs: Sequence[tuple[str, str]], start: bool | Sequence[int] = False
 ) -> list[tuple[list[int], list[int]]]:
     """(context, continuation) texts as tokens, split as lm-eval's Hugging Face model does it.
 
     Trailing spaces of the context move to the continuation; both are encoded as one text and cut where the context's
-    own encoding ends; an empty context becomes the end token. With ``start`` it also stands before every context.
+    own encoding ends; an empty context becomes the end token. With ``start`` it also stands before every context, or
+    the tokens do that ``start`` holds.
     """
+    first = list(start) if not isinstance(start, bool) and start else [codec.end_id]
     contexts, wholes = [], []
     for context, continuation in pairs:
         cut = len(context.rstrip()) if context else 0
@@ -85,7 +87,7 @@ def split_pairs(
             result.append((ids[:1], ids[1:]))
         elif context == "" or (start and ids[:1] != [codec.end_id]):
             at = lengths[bare]
-            result.append(([codec.end_id, *ids[:at]], ids[at:]))
+            result.append(([*first, *ids[:at]], ids[at:]))
         else:
             result.append((ids[: lengths[bare]], ids[lengths[bare] :]))
     return result
@@ -146,7 +148,13 @@ def _lm_class() -> type:
         """A Foray model as lm-eval sees it. See ``foray_lm`` for the arguments."""
 
         def __init__(
-            self, codec: Codec, score: Score, max_length: int, generate: Generate | None, start: bool, batch_tokens: int
+            self,
+            codec: Codec,
+            score: Score,
+            max_length: int,
+            generate: Generate | None,
+            start: bool | Sequence[int],
+            batch_tokens: int,
         ) -> None:
             super().__init__()
             self.codec, self.score, self.generate = codec, score, generate
@@ -202,13 +210,14 @@ def foray_lm(
     score: Score,
     max_length: int,
     generate: Generate | None = None,
-    start: bool = False,
+    start: bool | Sequence[int] = False,
     batch_tokens: int = 16_384,
 ) -> Any:
     """A Foray model as an ``lm_eval.api.model.TemplateLM``.
 
     ``max_length`` is the model's context in tokens. ``start`` puts the end token before every context, as lm-eval's
-    ``add_bos_token`` does: right for a model that saw it before every document. Raises ValueError without lm-eval.
+    ``add_bos_token`` does: right for a model that saw it before every document. Tokens in its place are put there
+    instead. Raises ValueError without lm-eval.
     """
     return _lm_class()(codec, score, max_length, generate, start, batch_tokens)
 

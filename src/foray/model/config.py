@@ -1,16 +1,24 @@
-"""The shape of a decoder-only Transformer of the OLMo 2 family. No torch here."""
+"""The shape of a decoder-only Transformer and which family it is of. No torch here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from foray.core.spec import require
+from foray.core.spec import added, require
+
+Norm = Literal["post", "pre"]
+QKNorm = Literal["full", "head", "none"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """OLMo 2 (arXiv 2501.00656): RMSNorm on the outputs of attention and MLP, QK-norm over the full width, rotary
-    positions, SwiGLU, no biases, untied embeddings. ``vocab_size`` 0 means: as many as the tokenizer has.
+    """RMSNorm, rotary positions and SwiGLU throughout; the defaults of what was added later are those of OLMo 2 (arXiv
+    2501.00656): norms on the outputs of attention and MLP, QK-norm over the full width, no biases, untied embeddings.
+
+    ``vocab_size`` 0 means: as many as the tokenizer has. Llama has ``norm="pre"`` and ``qk_norm="none"``, Qwen 2 and
+    2.5 ``qkv_bias`` besides, Qwen 3 ``norm="pre"`` and ``qk_norm="head"``. Only combinations that one of these families
+    has are allowed, so that every checkpoint loads in transformers.
     """
 
     width: int = 128
@@ -23,20 +31,73 @@ class ModelConfig:
     norm_eps: float = 1e-6
     init_std: float = 0.02
     embed_std: float = 0.02  # of the input embeddings, which no norm rescales
+    kv_heads: int = added(0)  # grouped queries: heads / kv_heads queries share a key and a value; 0: as many as heads
+    head_width: int = added(0)  # 0: width / heads
+    norm: Norm = added("post")  # of the outputs of attention and MLP, or of their inputs
+    qk_norm: QKNorm = added("full")  # over all heads at once, or each head by itself
+    qkv_bias: bool = added(False)
+    tied: bool = added(False)  # the output head is the embedding matrix
+    rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 
     def __post_init__(self) -> None:
         require(
             min(self.width, self.layers, self.heads, self.mlp_width, self.context) > 0, "model sizes must be positive"
         )
-        require(self.width % self.heads == 0, f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        require(min(self.kv_heads, self.head_width) >= 0, "kv_heads and head_width must be >= 0")
+        require(
+            self.head_width > 0 or self.width % self.heads == 0,
+            f"width ({self.width}) must be a multiple of heads ({self.heads})",
+        )
         require(self.head_dim % 2 == 0, f"width / heads ({self.head_dim}) must be even for rotary positions")
+        require(
+            self.heads % self.groups == 0,
+            f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})",
+        )
+        require(
+            self.family in FAMILIES,
+            f"no family has norm {self.norm}, qk_norm {self.qk_norm} and qkv_bias {self.qkv_bias} together; "
+            f"use those of one of {', '.join(FAMILIES)}",
+        )
+        require(
+            len(self.rope_scaling) in (0, 4) and all(x > 0 for x in self.rope_scaling),
+            "rope_scaling needs four positive numbers: factor, low and high frequency factor, first context",
+        )
 
     @property
     def head_dim(self) -> int:
-        return self.width // self.heads
+        return self.head_width or self.width // self.heads
+
+    @property
+    def groups(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def family(self) -> str:
+        """The Hugging Face ``model_type`` of this combination of flags; empty where there is none."""
+        own = self.norm, self.qk_norm, self.qkv_bias
+        return next((name for name, flags in FAMILIES.items() if flags == own), "")
+
+    @property
+    def layer_matrices(self) -> int:
+        """Entries of one layer's matrices, without norms and biases."""
+        attention = 2 * self.width * self.head_dim * (self.heads + self.groups)  # queries and output, keys and values
+        return attention + 3 * self.width * self.mlp_width
 
     @property
     def parameters(self) -> int:
-        """All parameters, both embeddings included."""
-        matrices = 4 * self.width**2 + 3 * self.width * self.mlp_width
-        return self.layers * (matrices + 4 * self.width) + self.width + 2 * self.vocab_size * self.width
+        """All parameters, both embeddings included (one where they are tied)."""
+        queries, keys = self.heads * self.head_dim, self.groups * self.head_dim
+        norms = 2 * self.width + {"full": queries + keys, "head": 2 * self.head_dim, "none": 0}[self.qk_norm]
+        biases = (queries + 2 * keys) * self.qkv_bias
+        embeddings = (1 if self.tied else 2) * self.vocab_size * self.width
+        return self.layers * (self.layer_matrices + norms + biases) + self.width + embeddings
+
+
+# model_type of transformers -> (norm, qk_norm, qkv_bias)
+FAMILIES: dict[str, tuple[Norm, QKNorm, bool]] = {
+    "olmo2": ("post", "full", False),
+    "llama": ("pre", "none", False),
+    "qwen2": ("pre", "none", True),
+    "qwen3": ("pre", "head", False),
+}

@@ -18,9 +18,10 @@ BACKWARD = 2.0
 
 def forward(config: ModelConfig, tokens: float, pairs: float, scored: float) -> float:
     """FLOPs of a forward pass over ``tokens`` that attend to ``pairs`` positions in all, with logits for ``scored``."""
-    matrices = config.layers * (4 * config.width**2 + 3 * config.width * config.mlp_width)
+    matrices = config.layers * config.layer_matrices
     head = config.vocab_size * config.width
-    return 2.0 * (tokens * matrices + pairs * 2 * config.layers * config.width + scored * head)
+    seen = 2 * config.layers * config.heads * config.head_dim  # sharing keys and values saves memory, not products
+    return 2.0 * (tokens * matrices + pairs * seen + scored * head)
 
 
 def pairs(first: Any, last: Any) -> Any:

@@ -1,6 +1,7 @@
 """Operations with backward passes of their own: fewer trips through memory than autograd's, the same numbers.
 
-Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, T queries, S keys.
+Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, K heads of keys and values (each serves
+G = H / K heads of queries), T queries, S keys.
 """
 
 from __future__ import annotations
@@ -78,18 +79,20 @@ class _Attention(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         B, H, T, d = q.shape
-        q, k, v = (x.reshape(B * H, -1, d) for x in (q * d**-0.5, k, v))
+        K = k.shape[1]
+        q = (q * d**-0.5).reshape(B * K, -1, T, d)  # (B K, G, T, d): the queries that meet the same keys
+        k, v = (x.reshape(B * K, -1, d) for x in (k, v))
         out = torch.empty_like(q)
         later = torch.full((_QUERIES, _QUERIES), -torch.inf).triu(1)
         kept = []
         for first, last, keys in _query_blocks(T, k.shape[1], bias is None):
-            scores = torch.bmm(q[:, first:last], k[:, :keys].transpose(1, 2))
+            scores = torch.bmm(_rows(q, first, last), k[:, :keys].transpose(1, 2))  # (B K, G x queries, keys)
             if bias is None:
-                scores[:, :, first:] += later[: last - first, : last - first]
+                scores.view(B * K, -1, last - first, keys)[..., first:] += later[: last - first, : last - first]
             else:
                 scores.view(B, H, T, keys).add_(bias)
             kept.append(torch.softmax(scores, -1))
-            out[:, first:last] = torch.bmm(kept[-1], v[:, :keys])
+            out[:, :, first:last] = torch.bmm(kept[-1], v[:, :keys]).view(B * K, -1, last - first, d)
         ctx.save_for_backward(q, k, v, out, *kept)
         ctx.causal = bias is None
         return out.view(B, H, T, d)
@@ -99,15 +102,20 @@ class _Attention(Function):
         q, k, v, out, *kept = ctx.saved_tensors
         (B, H, T, d), g = g.shape, g.reshape(q.shape)
         to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        along = torch.linalg.vecdot(g, out).unsqueeze(-1)  # (B H, T, 1): the sum over keys of weight x its gradient
+        along = torch.linalg.vecdot(g, out).unsqueeze(-1)  # (B K, G, T, 1): sum over keys of weight x its gradient
         for p, (first, last, keys) in zip(kept, _query_blocks(T, k.shape[1], ctx.causal)):
-            part = g[:, first:last]
+            part, sums = _rows(g, first, last), _rows(along, first, last)
             to_v[:, :keys].baddbmm_(p.transpose(1, 2), part)
-            to_scores = torch.baddbmm(along[:, first:last], part, v[:, :keys].transpose(1, 2), beta=-1).mul_(p)
-            to_q[:, first:last] = torch.bmm(to_scores, k[:, :keys])
-            to_k[:, :keys].baddbmm_(to_scores.transpose(1, 2), q[:, first:last])
+            to_scores = torch.baddbmm(sums, part, v[:, :keys].transpose(1, 2), beta=-1).mul_(p)
+            to_q[:, :, first:last] = torch.bmm(to_scores, k[:, :keys]).view(len(q), -1, last - first, d)
+            to_k[:, :keys].baddbmm_(to_scores.transpose(1, 2), _rows(q, first, last))
         to_q *= d**-0.5
-        return to_q.view(B, H, T, d), to_k.view(B, H, -1, d), to_v.view(B, H, -1, d), None
+        return to_q.view(B, H, T, d), to_k.view(B, -1, k.shape[1], d), to_v.view(B, -1, k.shape[1], d), None
+
+
+def _rows(x: Tensor, first: int, last: int) -> Tensor:
+    """Queries ``first`` to ``last`` of every group as rows of one matrix: (N, G, T, d) -> (N, G x queries, d)"""
+    return x[:, :, first:last].reshape(len(x), -1, x.shape[-1])
 
 
 def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
@@ -140,11 +148,12 @@ def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, H, S, d) x 2
+    """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, K, S, d) x 2
 
     Short sequences in fp32 on a CPU keep their attention weights for the backward pass, which there beats computing
     them twice; else it is torch's own.
     """
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
         return _Attention.apply(q, k, v, bias)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None)
+    shared = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)

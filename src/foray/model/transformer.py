@@ -1,10 +1,11 @@
-"""A decoder-only Transformer of the OLMo 2 family. Parameter names are those of Hugging Face's Olmo2ForCausalLM.
+"""A decoder-only Transformer: OLMo 2 and, by flags, Llama and Qwen. Parameter names are Hugging Face's.
 
-Shapes: B batch, T time, D width, H heads, d head width, V vocabulary.
+Shapes: B batch, T time, D width, H heads, K heads of keys and values, d head width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -17,7 +18,7 @@ from foray.model.fused import attention, rms_norm, rotate
 
 
 class Attend(Protocol):
-    """How queries meet keys and values: (layer, q, k, v), each (B, H, T, d), to (B, H, T, d). Caches are such."""
+    """How queries meet keys and values: (layer, q (B, H, T, d), k, v (B, K, T, d)) to (B, H, T, d). Caches are such."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
 
@@ -40,20 +41,28 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        D = config.width
-        self.heads, self.head_dim = config.heads, config.head_dim
-        self.q_proj, self.k_proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
-        self.v_proj, self.o_proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
-        self.q_norm, self.k_norm = RMSNorm(D, config.norm_eps), RMSNorm(D, config.norm_eps)
+        D, d, bias = config.width, config.head_dim, config.qkv_bias
+        queries, keys = config.heads * d, config.groups * d
+        self.head_dim, self.qk_norm = d, config.qk_norm
+        self.q_proj, self.k_proj = nn.Linear(D, queries, bias=bias), nn.Linear(D, keys, bias=bias)
+        self.v_proj, self.o_proj = nn.Linear(D, keys, bias=bias), nn.Linear(queries, D, bias=False)
+        if self.qk_norm == "full":
+            self.q_norm, self.k_norm = RMSNorm(queries, config.norm_eps), RMSNorm(keys, config.norm_eps)
+        elif self.qk_norm == "head":
+            self.q_norm, self.k_norm = RMSNorm(d, config.norm_eps), RMSNorm(d, config.norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
-        B, T, D = x.shape
-        split = (B, T, self.heads, self.head_dim)
-        q = self.q_norm(self.q_proj(x)).view(split).transpose(1, 2)  # (B, H, T, d); normalised over all heads at once
-        k = self.k_norm(self.k_proj(x)).view(split).transpose(1, 2)
-        v = self.v_proj(x).view(split).transpose(1, 2)
+        B, T, _ = x.shape
+        split = (B, T, -1, self.head_dim)
+        q, k = self.q_proj(x), self.k_proj(x)
+        if self.qk_norm == "full":
+            q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once
+        q, k = q.view(split), k.view(split)
+        if self.qk_norm == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).view(split).transpose(1, 2)  # (B, H or K, T, d)
         out = attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
-        return self.o_proj(out.transpose(1, 2).reshape(B, T, D))
+        return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
 
 
 class MLP(nn.Module):
@@ -68,6 +77,8 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
+    """Norms on the outputs of attention and MLP, before they are added."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self_attn, self.mlp = Attention(config), MLP(config)
@@ -79,13 +90,28 @@ class Layer(nn.Module):
         return x + self.post_feedforward_layernorm(self.mlp(x))
 
 
+class PreNormLayer(nn.Module):
+    """Norms on the inputs of attention and MLP. What checkpoints call post-attention is the MLP's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn, self.mlp = Attention(config), MLP(config)
+        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend, layer)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
 class Trunk(nn.Module):
     """All but the output head. Its attributes carry the names that checkpoints use."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        kind = Layer if config.norm == "post" else PreNormLayer
+        self.layers = nn.ModuleList(kind(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
 
 
@@ -100,6 +126,8 @@ class Transformer(nn.Module):
         self.config = config
         self.model = Trunk(config)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
         cos, sin = rope_table(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -128,17 +156,32 @@ def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """cos and sin (context, d) in fp32 as ``rotate`` wants them; computed as transformers does, to the last bit."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
     inverse = 1.0 / (config.rope_theta**exponent)
+    if config.rope_scaling:
+        inverse = _stretched(inverse, *config.rope_scaling)
     angles = torch.arange(config.context).float()[:, None] * inverse[None, :]
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
+def _stretched(inverse: Tensor, factor: float, low: float, high: float, first: float) -> Tensor:
+    """Frequencies (d/2,) as Llama 3.1 stretches them: wavelengths beyond ``first / low`` positions by ``factor``, those
+    below ``first / high`` not at all, those between in part; in transformers' order of operations.
+    """
+    wavelength = 2 * math.pi / inverse
+    out = torch.where(wavelength > first / low, inverse / factor, inverse)
+    smooth = (first / wavelength - low) / (high - low)
+    between = ~(wavelength < first / high) * ~(wavelength > first / low)
+    return torch.where(between, (1 - smooth) * out / factor + smooth * out, out)
+
+
 def initialise(config: ModelConfig, seed: int) -> Transformer:
-    """Weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``); fixed by the seed and the shape."""
+    """Weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``), biases 0; fixed by seed and shape."""
     model = Transformer(config)
     for name, p in model.named_parameters():
         if p.dim() > 1:
             generator = torch.Generator().manual_seed(rng.key(seed, "init", name))
             std = config.embed_std if "embed_tokens" in name else config.init_std
             nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(p.data)
     return model

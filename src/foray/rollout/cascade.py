@@ -4,8 +4,10 @@ Memory is a chain of segments, each a key/value block that serves consecutive ro
 once, each prompt once for its group, and each row's own new tokens. Scores against all segments pass through one
 softmax; keys and values that are shared are never copied.
 
-Shapes: R rows, S blocks of a segment (R/S rows share one), H heads, d head width, L segment length. Heads come first
-everywhere, so that (H, R) and (H, S, R/S) are the same memory and no product needs its operands moved.
+Shapes: R queries, S blocks of a segment (R/S queries share one), K heads of keys and values, d head width, L segment
+length. A row has G = H / K queries at each of these heads, side by side, so that grouped queries look like G rows that
+share all their memory. Heads come first everywhere, so that (K, R) and (K, S, R/S) are the same memory and no product
+needs its operands moved.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ _GROWTH = 16
 
 
 class Segment:
-    """Keys and values of S blocks, given as (S, H, L, d) a layer; ``mask`` (S, L) is True where a position counts."""
+    """Keys and values of S blocks, given as (S, K, L, d) a layer; ``mask`` (S, L) is True where a position counts."""
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], mask: Tensor | None = None) -> None:
-        self.keys = [k.permute(1, 0, 3, 2).contiguous() for k in keys]  # (H, S, d, L)
-        self.values = [v.transpose(0, 1).contiguous() for v in values]  # (H, S, L, d)
+        self.keys = [k.permute(1, 0, 3, 2).contiguous() for k in keys]  # (K, S, d, L)
+        self.values = [v.transpose(0, 1).contiguous() for v in values]  # (K, S, L, d)
         self.bias: Tensor | None = None
         if mask is not None:
             self.bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)  # (S, L)
@@ -40,19 +42,19 @@ class Segment:
             self.bias = self.bias[blocks]
 
     def scores(self, layer: int, q: Tensor) -> Tensor:
-        """Of scaled queries (H, R, d) against this segment: (H, R, L)."""
+        """Of scaled queries (K, R, d) against this segment: (K, R, L)."""
         keys = self.keys[layer]
-        H, S, d, L = keys.shape
-        out = torch.bmm(q.reshape(H * S, -1, d), keys.view(H * S, d, L))
+        K, S, d, L = keys.shape
+        out = torch.bmm(q.reshape(K * S, -1, d), keys.view(K * S, d, L))
         if self.bias is not None:
-            out.view(H, S, -1, L).add_(self.bias[:, None])
-        return out.view(H, -1, L)
+            out.view(K, S, -1, L).add_(self.bias[:, None])
+        return out.view(K, -1, L)
 
     def mix(self, layer: int, weights: Tensor) -> Tensor:
-        """The values' sums under (H, R, L) weights: (H, R, d)."""
+        """The values' sums under (K, R, L) weights: (K, R, d)."""
         values = self.values[layer]
-        H, S, L, d = values.shape
-        return torch.bmm(weights.reshape(H * S, -1, L), values.view(H * S, L, d)).view(H, -1, d)
+        K, S, L, d = values.shape
+        return torch.bmm(weights.reshape(K * S, -1, L), values.view(K * S, L, d)).view(K, -1, d)
 
 
 class Recorder:
@@ -67,17 +69,19 @@ class Recorder:
         self.keys.append(k)
         self.values.append(v)
         if self.prefix is None:
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        B, H, T, d = q.shape
-        q = q * d**-0.5
-        as_one = q.transpose(0, 1).reshape(H, B * T, d)  # all rows are queries of the one prefix block
-        before = self.prefix.scores(layer, as_one).view(H, B, T, -1).transpose(0, 1)
+            shared = q.shape[1] != k.shape[1]
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+        (B, H, T, d), K = q.shape, k.shape[1]
+        q = (q * d**-0.5).reshape(B, K, -1, d)  # (B, K, G T, d)
+        as_one = q.transpose(0, 1).reshape(K, -1, d)  # all rows are queries of the one prefix block
+        before = self.prefix.scores(layer, as_one).view(K, B, H // K * T, -1).transpose(0, 1)
         later = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)
-        own = (q @ k.transpose(-1, -2)).masked_fill_(later, -torch.inf)
-        weights = torch.cat([before, own], -1).softmax(-1)
+        own = q @ k.transpose(-1, -2)
+        own.view(B, K, -1, T, T).masked_fill_(later, -torch.inf)
+        weights = torch.cat([before, own], -1).softmax(-1)  # (B, K, G T, L + T)
         L = before.shape[-1]
-        mixed = self.prefix.mix(layer, weights[..., :L].transpose(0, 1).reshape(H, B * T, L))
-        return mixed.view(H, B, T, d).transpose(0, 1) + weights[..., L:] @ v
+        mixed = self.prefix.mix(layer, weights[..., :L].transpose(0, 1).reshape(K, -1, L))
+        return (mixed.view(K, B, -1, d).transpose(0, 1) + weights[..., L:] @ v).reshape(B, H, T, d)
 
 
 class Cascade:
@@ -90,25 +94,26 @@ class Cascade:
         )
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        R, H, _, d = q.shape  # one new position a row
+        R, H, _, d = q.shape  # here R are rows: one new position each
+        K = k.shape[1]
         t = self.length
         if t == self.keys[layer].shape[2]:
             for cache in (self.keys, self.values):
-                room = cache[layer].new_zeros(H, R, _GROWTH, d)
+                room = cache[layer].new_zeros(K, R, _GROWTH, d)
                 cache[layer] = torch.cat([cache[layer], room], 2)
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, t], values[:, :, t] = k[:, :, 0].transpose(0, 1), v[:, :, 0].transpose(0, 1)
-        q = q[:, :, 0].transpose(0, 1).contiguous().mul_(d**-0.5)  # (H, R, d)
+        q = q.reshape(R, K, -1, d).transpose(0, 1).contiguous().view(K, -1, d).mul_(d**-0.5)  # (K, R G, d)
         scores = [s.scores(layer, q) for s in self.shared]
         L = keys.shape[2]
         # The query as the left operand: as the right one it makes the product more than twice as slow.
-        own = torch.bmm(q.view(H * R, 1, d), keys.view(H * R, L, d).transpose(1, 2)).view(H, R, L)
+        own = torch.bmm(q.view(K * R, -1, d), keys.view(K * R, L, d).transpose(1, 2)).view(K, -1, L)
         own[:, :, t + 1 :] = -torch.inf
         *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[2] for x in scores), L], -1)
-        out = torch.bmm(own.reshape(H * R, 1, L), values.view(H * R, L, d)).view(H, R, d)
+        out = torch.bmm(own.reshape(K * R, -1, L), values.view(K * R, L, d)).view(K, -1, d)
         for segment, weights in zip(self.shared, shared):
             out += segment.mix(layer, weights)
-        return out.transpose(0, 1).unsqueeze(2)
+        return out.view(K, R, -1, d).transpose(0, 1).reshape(R, H, 1, d)
 
     def keep(self, rows: Tensor, blocks: Tensor) -> None:
         """Drops all rows but ``rows``, which continue ``blocks`` of the last shared segment, equally many each."""

@@ -34,8 +34,8 @@ class TorchEngine:
         self.config, self.tokenizer, self.max_rows = config, tokenizer, max_rows
         self.model = model if model is not None else Transformer(config)
         self.version = 0
-        pieces = tokenizer.tokenizer.decode_batch([[i] for i in range(tokenizer.vocab_size)], skip_special_tokens=False)
-        self._pieces: list[str] = pieces
+        pieces = tokenizer.pieces()
+        self._pieces = pieces + [""] * (config.vocab_size - len(pieces))  # a padded vocabulary
         self._closings: dict[tuple[str, ...], Tensor] = {}
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
@@ -114,17 +114,23 @@ class TorchEngine:
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
             slots = (rows.live & self._closing(stop)[token]).nonzero()[:, 0]
-            texts = ("".join(self._pieces[i] for i in ids) for ids in rows.tokens[rows.index[slots], : t + 1].tolist())
-            ends = [any(s in text for s in stop) for text in texts]
+            ends = [
+                any(s in text for s in stop) for text in self._spelled(rows.tokens[rows.index[slots], : t + 1].tolist())
+            ]
             done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
+
+    def _spelled(self, rows: list[list[int]]) -> list[str]:
+        """Texts as completions will have them. Where pieces make a text, joining them is quicker than decoding."""
+        if self.tokenizer.joins_in_pieces:
+            return ["".join(self._pieces[i] for i in ids) for ids in rows]
+        return list(self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False))
 
     def _closing(self, stop: tuple[str, ...]) -> Tensor:
         """Whether each token (V,) holds the last character of a stop string."""
         if stop not in self._closings:
             ends = {s[-1] for s in stop}
             holds = [not ends.isdisjoint(piece) for piece in self._pieces]
-            holds += [False] * (self.config.vocab_size - len(holds))  # a padded vocabulary
             self._closings[stop] = torch.tensor(holds, device=self.model.device)
         return self._closings[stop]
 

@@ -19,6 +19,7 @@ from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.study.nodes import (
     ContaminationNode,
+    ImportNode,
     MergeNode,
     Node,
     PassKNode,
@@ -83,6 +84,9 @@ def _node_cost(node: Node, vocab_size: int) -> Cost:
     if isinstance(node, MergeNode):
         size = 4.0 * _sized(node.model, vocab_size).parameters
         return Cost(disk=size, memory=_PROCESS_BYTES + (1 + len(node.branches)) * size)
+    if isinstance(node, ImportNode):
+        size = 4.0 * node.model.parameters  # what comes over the network depends on its precision and is not counted
+        return Cost(disk=size, memory=_PROCESS_BYTES + 2 * size)
     if isinstance(node, ContaminationNode):
         return Cost(disk=1e4, memory=_PROCESS_BYTES + 2e8)
     if isinstance(node, ShardNode):
@@ -166,7 +170,7 @@ def _passk_cost(node: PassKNode, model: ModelConfig) -> Cost:
     shared = prompt - lengths(node.task, 0)[0]
     groups = [[round(target)] * node.samples] * node.problems
     prefill, decode = flops.sampling(model, [round(prompt)] * node.problems, groups, round(shared))
-    kv = 2 * 4.0 * model.layers * model.width * 512 * node.max_new_tokens
+    kv = 2 * 4.0 * model.layers * model.groups * model.head_dim * 512 * node.max_new_tokens
     rows = node.problems * node.samples
     memory = _PROCESS_BYTES + 4 * model.parameters + 2 * kv
     return Cost({"prefill": prefill, "decode": decode}, rows * (4 * target + 90), memory)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
 from foray.core.task import Split, Task
 from foray.study.nodes import (
+    AnyTokenizer,
     Checkpoint,
     ContaminationNode,
+    ImportNode,
     MergeNode,
     Node,
     PassKNode,
@@ -21,7 +23,7 @@ from foray.study.nodes import (
     TokenizerNode,
     TrainNode,
 )
-from foray.study.spec import AnyRecipe, Study, Variant, recipe_name
+from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, recipe_name
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def expand(study: Study, part: str | None = None) -> Graph:
 class _Place:
     """Where in a grid an excursion is."""
 
-    base: TrainNode
+    base: TrainNode | ImportNode
     pretrain_seed: int
     tokens: int
     recipe: str
@@ -88,17 +90,16 @@ class _Place:
 class _Builder:
     def __init__(self, part: str, study: Study, own: Set[tuple[str, Recipe]]) -> None:
         self.part, self.study, self.own = part, study, own
-        corpus, data = study.pretrain.stream.source, study.data
-        text = data.mixture or corpus.mixture
-        self.tokenizer = TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
-        self.shards = self._shards(corpus, study.pretrain.tokens)
-        heldout = study.evaluation.heldout_tokens
-        self.heldout = tuple(ShardNode(s, "validation", self.tokenizer, heldout) for w, s in corpus.mixture if w > 0)
+        self.shards: tuple[ShardNode, ...] = ()
+        if isinstance(study.pretrain, Pretrain):
+            self.shards = self._shards(
+                study.pretrain.stream.source, study.pretrain.tokens, self._tokenizer(study.pretrain)
+            )
 
     def entries(self) -> Iterator[Entry]:
         study = self.study
         for pretrain_seed in study.pretrain.seeds:
-            for tokens, base in self._pretraining(pretrain_seed):
+            for tokens, base in self._bases(pretrain_seed):
                 if tokens not in study.starts:
                     continue
                 place = _Place(base, pretrain_seed, tokens, "base", pretrain_seed)
@@ -120,21 +121,27 @@ class _Builder:
         )
         yield Entry(node, self.part, self.study, pretrain.seeds[0], pretrain.tokens, "base", 0, 0, True)
 
-    def _shards(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
+    def _tokenizer(self, pretrain: Pretrain) -> TokenizerNode:
+        data = self.study.data
+        text = data.mixture or pretrain.stream.source.mixture
+        return TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
+
+    def _shards(self, corpus: Corpus, tokens: int, tokenizer: AnyTokenizer) -> tuple[ShardNode, ...]:
         total = sum(w for w, _ in corpus.mixture)
         # A little more than a source's share, so that chance in the draw of rows does not repeat text.
         return tuple(
-            ShardNode(s, "train", self.tokenizer, math.ceil(1.03 * w / total * tokens) + 65_536)
+            ShardNode(s, "train", tokenizer, math.ceil(1.03 * w / total * tokens) + 65_536)
             for w, s in corpus.mixture
             if w > 0
         )
 
-    def _text(self, corpus: Corpus, tokens: int) -> tuple[ShardNode, ...]:
+    def _text(self, corpus: Corpus, tokens: int, tokenizer: AnyTokenizer) -> tuple[ShardNode, ...]:
         """Text for a stage after pre-training: pre-training's own where the mixture is the same."""
-        same = corpus.mixture == self.study.pretrain.stream.source.mixture
-        return self.shards if same else self._shards(corpus, tokens)
+        pretrain = self.study.pretrain
+        same = isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.stream.source.mixture
+        return self.shards if same else self._shards(corpus, tokens, tokenizer)
 
-    def _checks(self) -> tuple[PromptsNode, ...]:
+    def _checks(self, tokenizer: AnyTokenizer) -> tuple[PromptsNode, ...]:
         """Every kind of prompt that the study will sample from."""
         e, source = self.study.evaluation, self.study.post.rl.source
         sampled: list[tuple[Task, Split, int, int, int]] = [
@@ -143,21 +150,29 @@ class _Builder:
         if isinstance(source, Rollouts):
             sampled.append((source.task, "train", source.questions, 0, source.max_new_tokens))
         return tuple(
-            PromptsNode(self.tokenizer, task, split, problems, shots, e.seed, new, self.study.model.context)
+            PromptsNode(tokenizer, task, split, problems, shots, e.seed, new, self.study.model.context)
             for task, split, problems, shots, new in sampled
         )
 
-    def _pretraining(self, seed: int) -> Iterator[tuple[int, TrainNode]]:
+    def _bases(self, seed: int) -> Iterator[tuple[int, TrainNode | ImportNode]]:
+        """(tokens, M_t) in rising order."""
         pretrain, node = self.study.pretrain, None
-        checks = self._checks()
+        if not isinstance(pretrain, Pretrain):
+            for tokens, release in pretrain.releases:
+                yield tokens, ImportNode(self.study.model, release)
+            return
+        tokenizer = self._tokenizer(pretrain)
+        checks = self._checks(tokenizer)
         for tokens in pretrain.checkpoints:
             node = TrainNode(
-                self.study.model, self.tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
+                self.study.model, tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
                 shards=self.shards, after=node, checks=checks,
             )  # fmt: skip
             yield tokens, node
 
-    def _place(self, base: TrainNode, pretrain_seed: int, tokens: int, recipe: AnyRecipe, seed: int) -> _Place:
+    def _place(
+        self, base: TrainNode | ImportNode, pretrain_seed: int, tokens: int, recipe: AnyRecipe, seed: int
+    ) -> _Place:
         name, variant = recipe_name(recipe), _words(recipe)
         own = (name, self.study.stages(recipe)) in self.own
         against = (recipe.against or name) if isinstance(recipe, Variant) else name
@@ -207,14 +222,16 @@ class _Builder:
 
     def _train(self, stage: Stage, step: int, place: _Place, parent: Checkpoint, after: TrainNode | None) -> TrainNode:
         sources = [s.source for s in stage.members()]
-        text = [self._text(s, stage.steps * s.tokens_per_step) for s in sources if isinstance(s, Corpus)]
+        tokenizer = place.base.tokenizer
+        text = [self._text(s, stage.steps * s.tokens_per_step, tokenizer) for s in sources if isinstance(s, Corpus)]
         screens = [self._screen(s, place.base) for s in sources if isinstance(s, Rollouts) and s.screen is not None]
         return TrainNode(
-            self.study.model, self.tokenizer, stage, step, place.seed, parent,
+            self.study.model, tokenizer, stage, step, place.seed, parent,
             shards=text[0] if text else (), screen=screens[0] if screens else None, after=after,
+            checks=self._checks(tokenizer) if isinstance(place.base, ImportNode) else (),  # else the base waited
         )  # fmt: skip
 
-    def _screen(self, source: Rollouts, base: TrainNode) -> PassKNode:
+    def _screen(self, source: Rollouts, base: TrainNode | ImportNode) -> PassKNode:
         screen, seed = source.screen, self.study.evaluation.seed
         assert screen is not None
         new = source.max_new_tokens
@@ -231,9 +248,11 @@ class _Builder:
                 return  # points inside a recipe: the main setting and nothing else
         if e.probes is not None:
             yield self._entry(place, ProbesNode(node, e.probes), step, final)
-        if e.heldout_tokens:
-            heldout = PerplexityNode(node, self.heldout, self.study.pretrain.stream.source.length)
-            yield self._entry(place, heldout, step, final)
+        corpus, tokenizer = self.study.text, place.base.tokenizer
+        if e.heldout_tokens and corpus is not None:
+            sources = [s for w, s in corpus.mixture if w > 0]
+            shards = tuple(ShardNode(s, "validation", tokenizer, e.heldout_tokens) for s in sources)
+            yield self._entry(place, PerplexityNode(node, shards, corpus.length), step, final)
 
     def _entry(self, place: _Place, node: Node, step: int, final: bool, stage: str = "") -> Entry:
         return Entry(

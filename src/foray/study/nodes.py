@@ -4,6 +4,7 @@ keys, and ``run`` fills its folder, going on from whatever a killed run left the
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -17,12 +18,13 @@ from foray.core.health import sampling_flags, training_flags
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
 from foray.core.task import Split, Task, few_shot_examples
-from foray.data.corpus import Shard, TextSource, TextSplit, write_shard
+from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Sampling, check_context
+from foray.study.published import Release, import_checkpoint
 from foray.study.store import Store
 
 Report = Callable[..., None]  # report(done=, total=, **what to show)
@@ -77,7 +79,7 @@ class Node:
 
 @dataclass(frozen=True)
 class TokenizerNode(Node):
-    """A BPE tokenizer trained on a sample of every source, shared out by the mixture's weights.
+    """A BPE tokenizer trained on a sample of every source, shared out by the mixture's weights; or a prepared corpus's.
 
     Numbers from 0 to ``whole_numbers`` become single tokens however rare they are: pieces of some numbers among whole
     ones would make arithmetic needlessly irregular for a small model.
@@ -93,6 +95,11 @@ class TokenizerNode(Node):
         return f"tokenizer ({self.vocab_size} entries)"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
+        prepared = [source for _, source in self.sources if isinstance(source, Prepared)]
+        if prepared:  # its tokens are those of its own tokenizer
+            prepared[0].index()
+            shutil.copytree(prepared[0].place / "tokenizer", folder, dirs_exist_ok=True)
+            return
         total = sum(w for w, _ in self.sources)
         texts: list[str] = []
         for weight, source in self.sources:
@@ -108,20 +115,42 @@ class TokenizerNode(Node):
 
 
 @dataclass(frozen=True)
+class ImportNode(Node):
+    """A published checkpoint in the store's own format, with its own tokenizer: an M_t that somebody else trained."""
+
+    kind: ClassVar[str] = "import"
+    model: ModelConfig
+    release: Release
+
+    @property
+    def tokenizer(self) -> ImportNode:
+        return self
+
+    def label(self) -> str:
+        return f"import {self.release.name}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        import_checkpoint(self.release, self.model, folder)
+
+
+@dataclass(frozen=True)
 class ShardNode(Node):
     """One text source, tokenised."""
 
     kind: ClassVar[str] = "shard"
     source: TextSource
     split: TextSplit
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     max_tokens: int
 
     def label(self) -> str:
         return f"tokenise {self.source.name} ({self.split})"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        write_shard(self.source, self.split, open_tokenizer(self.tokenizer, store), folder, self.max_tokens)
+        if isinstance(self.source, Prepared):
+            link_shard(self.source, self.split, folder, self.max_tokens)
+        else:
+            write_shard(self.source, self.split, open_tokenizer(self.tokenizer, store), folder, self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -132,7 +161,7 @@ class PromptsNode(Node):
     """
 
     kind: ClassVar[str] = "prompts"
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     task: Task
     split: Split
     problems: int
@@ -163,7 +192,7 @@ class TrainNode(Node):
 
     kind: ClassVar[str] = "train"
     model: ModelConfig
-    tokenizer: TokenizerNode
+    tokenizer: AnyTokenizer
     stage: Stage
     step: int
     seed: int
@@ -198,7 +227,7 @@ class MergeNode(Node):
         return self.branches[0].model
 
     @property
-    def tokenizer(self) -> TokenizerNode:
+    def tokenizer(self) -> AnyTokenizer:
         return self.branches[0].tokenizer
 
     def label(self) -> str:
@@ -329,7 +358,8 @@ class ContaminationNode(Node):
         write_atomic(folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1) + "\n")
 
 
-Checkpoint = TrainNode | MergeNode
+AnyTokenizer = TokenizerNode | ImportNode
+Checkpoint = TrainNode | MergeNode | ImportNode
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
@@ -343,14 +373,18 @@ def _write_ledger(folder: Path, scoring: float) -> None:
     write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}) + "\n")
 
 
-def open_tokenizer(node: TokenizerNode, store: Store) -> TextTokenizer:
-    verify(node.folder(store))
-    return load_tokenizer(node.folder(store))
+def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:
+    folder = node.folder(store)
+    if isinstance(node, ImportNode):
+        verify(folder, "model/tokenizer")  # and not gigabytes of weights
+        return load_tokenizer(folder / "model")
+    verify(folder)
+    return load_tokenizer(folder)
 
 
 def open_shard(node: ShardNode, store: Store) -> Shard:
     verify(node.folder(store))
-    return Shard(node.folder(store))
+    return Shard(node.folder(store), node.source.place if isinstance(node.source, Prepared) else None)
 
 
 def open_checkpoint(folder: Path) -> tuple[Transformer, TextTokenizer]:

@@ -25,7 +25,7 @@ from foray.core.memory import keep_freed_memory
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
-from foray.study.nodes import ContaminationNode, Node, PassKNode, TrainNode
+from foray.study.nodes import ContaminationNode, ImportNode, Node, PassKNode, TrainNode
 from foray.study.progress import Show, shown
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
@@ -91,7 +91,8 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "notes": list(study.notes),
         "provenance": provenance(),
         "settings": {"recipes": recipe_rows(study), "seeds": seed_rows(study), "prompts": prompt_rows(study)},
-        "entries": [_entry(e, study) for e in graph.entries],
+        # An imported checkpoint has no log of its training to report.
+        "entries": [_entry(e, study) for e in graph.entries if not isinstance(e.node, ImportNode)],
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from foray.core.stage import Merge, Recipe, Stage
-from foray.study.spec import AnyRecipe, Evaluation, Study, Variant, recipe_name
+from foray.study.spec import AnyRecipe, Evaluation, Pretrain, Published, Study, Variant, recipe_name
 
 Row = dict[str, str]
 
@@ -17,7 +17,7 @@ def recipe_rows(study: Study) -> list[Row]:
     rows: list[Row] = []
     for _, grid in study.grids():
         of = {"model": _words(grid.model), "mix": grid.pretrain.mix, "task": ""}
-        rows += [of | row for row in _stages("pre-training", (grid.pretrain.stage,))]
+        rows += [of | row for row in _pretraining(grid.pretrain)]
         of["task"] = grid.post.rl.source.task.name
         for recipe in grid.recipes:
             if not isinstance(recipe, Variant) or not recipe.words:
@@ -58,6 +58,14 @@ def _prompts(e: Evaluation) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def _pretraining(pretrain: Pretrain | Published) -> Iterator[Row]:
+    if isinstance(pretrain, Pretrain):
+        yield from _stages("pre-training", (pretrain.stage,))
+        return
+    for tokens, release in pretrain.releases:
+        yield {"recipe": "pre-training", "stage": "published", "source": f"{release.name}: {tokens:,} tokens"}
+
+
 def _named(recipe: AnyRecipe) -> str:
     varied = f" ({recipe.words})" if isinstance(recipe, Variant) and recipe.words else ""
     return recipe_name(recipe) + varied
@@ -94,7 +102,10 @@ def _words(spec: Any, *without: str) -> str:
     """``AdamW: betas 0.9 0.95, eps 1e-08``: the plain values of a spec."""
     if not is_dataclass(spec):
         return str(spec)
-    parts = [f"{f.name} {_value(getattr(spec, f.name))}" for f in fields(spec) if f.name not in without and f.init]
+    shown = [f for f in fields(spec) if f.name not in without and f.init]
+    # A field that was added later is worth a word where it is not at its default.
+    shown = [f for f in shown if not (f.metadata.get("added") and getattr(spec, f.name) == f.default)]
+    parts = [f"{f.name} {_value(getattr(spec, f.name))}" for f in shown]
     return f"{type(spec).__name__}: {', '.join(parts)}"
 
 

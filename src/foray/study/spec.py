@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foray.core.spec import nearest, override, require
-from foray.core.stage import PostTraining, Recipe, RecipeFunction, Stage, Stream
+from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.model.config import ModelConfig
+from foray.study.published import Release
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,49 @@ class Pretrain:
 
     def step_at(self, tokens: int) -> int:
         return max(1, round(tokens / self.stream.source.tokens_per_step))
+
+
+@dataclass(frozen=True)
+class Published:
+    """In place of a pre-training, checkpoints that are there: ``models`` are (hub id, revision, tokens) or (folder, "",
+    tokens), in rising order of the tokens that they were trained on.
+
+    All have the shape of the study's ``model`` (``Release(...).shape()`` reads it from one of them). ``heldout``: text
+    whose validation split gives the held-out perplexity; without it there is none. A relative folder lies below
+    ``root``, which is the study's ``data.root`` when empty.
+    """
+
+    models: tuple[tuple[str, str, int], ...]
+    mix: str = ""
+    heldout: Corpus | None = None
+    root: str = field(default="", metadata={"hash": False})
+
+    def __post_init__(self) -> None:
+        require(bool(self.models), "published.models must name at least one checkpoint")
+        for model in self.models:
+            ok = len(model) == 3 and isinstance(model[0], str) and isinstance(model[1], str) and type(model[2]) is int
+            require(ok, f'a published model is ("hub id", "revision", tokens) or ("folder", "", tokens), not {model!r}')
+        counts = self.checkpoints
+        require(counts[0] > 0, f"the tokens of published models must be positive, not {counts[0]}")
+        require(list(counts) == sorted(set(counts)), f"published models must be in rising order of tokens: {counts}")
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Token counts."""
+        return tuple(tokens for _, _, tokens in self.models)
+
+    @property
+    def tokens(self) -> int:
+        return self.checkpoints[-1]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Whatever seed they were trained from, it is one."""
+        return (0,)
+
+    @property
+    def releases(self) -> tuple[tuple[int, Release], ...]:
+        return tuple((tokens, Release(source, revision, self.root)) for source, revision, tokens in self.models)
 
 
 @dataclass(frozen=True)
@@ -162,13 +206,14 @@ class Study:
     """Everything an experiment is: one grid, and further ``parts`` of other grids.
 
     ``recipes`` are functions, names of functions of ``foray.train.recipes`` and ``controls``, or variants of those.
-    Excursions start from ``excursions``, token counts of ``pretrain.checkpoints`` (when empty, from all).
+    Excursions start from ``excursions``, token counts of ``pretrain.checkpoints`` (when empty, from all). In place of a
+    pre-training, ``pretrain`` may be ``Published`` checkpoints.
     """
 
     name: str
     model: ModelConfig
     data: Data
-    pretrain: Pretrain
+    pretrain: Pretrain | Any  # or Published, which every other study would have to be told apart from
     post: PostTraining
     recipes: tuple[AnyRecipe, ...]
     evaluation: Evaluation
@@ -178,9 +223,11 @@ class Study:
     parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        length = self.pretrain.stream.source.length
-        context = self.model.context
-        require(length <= context, f"pre-training sequences ({length}) are longer than the model's context ({context})")
+        text, context = self.text, self.model.context
+        if text is not None:
+            what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
+            long = f"{what} sequences ({text.length}) are longer than the model's context ({context})"
+            require(text.length <= context, long)
         for recipe in self.recipes:
             self.stages(recipe)
         known = self.pretrain.checkpoints
@@ -200,6 +247,11 @@ class Study:
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
         names = ["main", *(p.name for p in self.parts)]
         require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
+
+    @property
+    def text(self) -> Corpus | None:
+        """Where held-out text comes from: what pre-training read, or what is given beside published checkpoints."""
+        return self.pretrain.stream.source if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from foray.train.sources import Run
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
     """Writes ``folder/model``."""
     target = replace_folder(folder / "model")
-    hf.save_model(model, target, tokenizer.end_id)
+    hf.save_model(model, target, tokenizer.end_id, tokenizer.bos_id)
     tokenizer.save(target, model.config.context)
 
 

@@ -1,7 +1,8 @@
 """Rows of a batch as one flat sequence: a prompt that rows share is processed once, and little is padding.
 
 A packed sequence holds the prompts of some groups and, behind them, blocks of rows of about equal length. A row attends
-to its prompt and causally to itself. Shapes: M packed tokens, P prompts, H heads, d head width, N scored positions.
+to its prompt and causally to itself. Shapes: M packed tokens, P prompts, H heads, K heads of keys and values, d head
+width, N scored positions.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Packed:
         outs = []
         before: tuple[Tensor, Tensor] | None = None
         for b, *parts in zip(self.blocks, *(x[0].transpose(0, 1).split(sizes) for x in (q, k, v))):
-            # (rows x length, H, d) -> (rows, H, length, d)
-            bq, bk, bv = (x.reshape(b.rows, b.length, H, d).transpose(1, 2) for x in parts)
+            # (rows x length, H or K, d) -> (rows, H or K, length, d)
+            bq, bk, bv = (x.reshape(b.rows, b.length, -1, d).transpose(1, 2) for x in parts)
             if b.prompts is None:
                 before = bk, bv
                 out = attention(bq, bk, bv)

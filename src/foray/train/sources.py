@@ -125,7 +125,7 @@ def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) 
         chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
         prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
         for solution in chosen if source.solutions == "one" else p.solutions:
-            pairs.append((prompt, [*tokenizer.encode(source.task.target(solution)), tokenizer.end_id]))
+            pairs.append((prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]))
     return pairs
 
 
