@@ -16,6 +16,7 @@ from rich.console import Console
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import figures
 from foray.core.spec import override
 from foray.core.stage import Corpus
 from foray.data.corpus import Shard, write_shard
@@ -156,6 +157,18 @@ def test_excursions_from_local_folders_run_to_their_report(finished: tuple[Store
     assert all(n.done(store) for n in expand(made).nodes)
     page = (store.root / "report" / "index.html").read_text()
     assert "not there (yet)" not in page and "3,000 tokens" in page
+
+
+def test_what_an_imported_checkpoint_cost_before_is_not_taken_for_nothing(finished: tuple[Store, Study]) -> None:
+    from foray.study.run import report_study
+
+    store, made = finished
+    lines = (store.root / "report" / "ledger.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
+    assert rows and all(float(r["flops"]) > 0 and r["total_flops"] == "" for r in rows)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="its M_t were imported"):
+        patch.setattr("foray.report.discover", figures("f2_passk"))
+        report_study(made, store, axis="flops")
 
 
 def test_an_imported_checkpoint_is_the_published_one(folders: Path, finished: tuple[Store, Study]) -> None:
