@@ -244,8 +244,10 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
         patch.syspath_prepend(str(Path(__file__).parent))
         for command in ("plan", "ls"):
             assert main([command, str(file), "--store", str(tmp_path / "store")]) == 0
-    said = capsys.readouterr().out
-    assert "import late" in said and "import-" in said
+        assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
+    said = capsys.readouterr()
+    assert "import late" in said.out and "import-" in said.out
+    assert "trains on no text: its M_t are published checkpoints" in said.err
 
 
 @pytest.mark.parametrize(
