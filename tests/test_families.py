@@ -235,6 +235,7 @@ def test_weights_in_shards_and_in_bf16_come_in(tmp_path: Path) -> None:
         ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
         ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
         ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "part of each head"),
+        ("llama", {"rope_interleaved": True}, "interleaved"),
         ("llama", {"attention_bias": True}, "biases in the output of attention"),
         ("llama", {"mlp_bias": True}, "biases in the MLP"),
         ("llama", {"hidden_act": "gelu"}, "activation 'gelu'"),

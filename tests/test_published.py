@@ -16,6 +16,7 @@ from rich.console import Console
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import figures
 from foray.core.spec import override
 from foray.core.stage import Corpus
 from foray.data.corpus import Shard, write_shard
@@ -158,6 +159,18 @@ def test_excursions_from_local_folders_run_to_their_report(finished: tuple[Store
     assert "not there (yet)" not in page and "3,000 tokens" in page
 
 
+def test_what_an_imported_checkpoint_cost_before_is_not_taken_for_nothing(finished: tuple[Store, Study]) -> None:
+    from foray.study.run import report_study
+
+    store, made = finished
+    lines = (store.root / "report" / "ledger.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
+    assert rows and all(float(r["flops"]) > 0 and r["total_flops"] == "" for r in rows)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="its M_t were imported"):
+        patch.setattr("foray.report.discover", figures("f2_passk"))
+        report_study(made, store, axis="flops")
+
+
 def test_an_imported_checkpoint_is_the_published_one(folders: Path, finished: tuple[Store, Study]) -> None:
     store, made = finished
     node = imports(made)[1]
@@ -231,8 +244,10 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
         patch.syspath_prepend(str(Path(__file__).parent))
         for command in ("plan", "ls"):
             assert main([command, str(file), "--store", str(tmp_path / "store")]) == 0
-    said = capsys.readouterr().out
-    assert "import late" in said and "import-" in said
+        assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
+    said = capsys.readouterr()
+    assert "import late" in said.out and "import-" in said.out
+    assert "trains on no text: its M_t are published checkpoints" in said.err
 
 
 @pytest.mark.parametrize(

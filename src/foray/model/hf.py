@@ -121,6 +121,7 @@ def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
         f"rope type {_rope_type(rope)!r} (Foray computes default and llama3)": _rope_type(rope)
         not in ("default", "llama3"),
         "rotary positions on a part of each head": rope.get("partial_rotary_factor", 1.0) != 1.0,
+        "interleaved rotary positions": raw.get("rope_interleaved", False),
         "sliding-window attention": sliding,
         "biases in the output of attention": kind != "qwen2" and raw.get("attention_bias", False),
         "biases in the MLP": raw.get("mlp_bias", False),

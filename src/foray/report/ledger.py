@@ -35,6 +35,7 @@ class Cost(NamedTuple):
 
 
 FREE = Cost(0.0, 0.0, (0.0,) * len(PHASES))
+UNKNOWN = Cost(math.nan, math.nan, (math.nan,) * len(PHASES))  # of an M_t that somebody else trained
 
 
 class Place(NamedTuple):
@@ -69,7 +70,7 @@ def since_start(results: Results) -> dict[Place, tuple[Cost, Cost]]:
     }
     found = {Place(tokens, "base", "", 0, Run(start, start)): (FREE, cost) for (tokens, start), cost in bases.items()}
     for (tokens, recipe, trained_on, run), stages in _recipes(results).items():
-        base = bases.get((tokens, run.pretrain_seed), FREE)
+        base = bases.get((tokens, run.pretrain_seed), UNKNOWN)
         before, done = FREE, 0  # cost and updates of the stages before
         for stage in sorted(stages, key=lambda r: r.entry.stage_step):
             first = stage.entry.stage_step - len(stage.metrics)
@@ -143,8 +144,8 @@ def add_axis(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     means = [sum(v) / len(v) for v in values]
     if any(math.isnan(v) for v in means):
         raise ValueError(
-            f"the logs of this store do not hold the {results.axis} of every point: it is unfinished, or an earlier "
-            "version of Foray wrote it; draw against tokens"
+            f"the logs of this store do not hold the {results.axis} of every point: it is unfinished, its M_t "
+            "were imported, or an earlier version of Foray wrote it; draw against tokens"
         )
     return frame.assign(**{results.axis: means})
 

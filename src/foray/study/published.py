@@ -145,7 +145,8 @@ def _fetched(source: str, revision: str, patterns: list[str]) -> Path:
         raise ValueError(f"{source} is to come from the hub, which needs pip install 'foray[hub]'") from None
     hub.utils.disable_progress_bars()
     try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=patterns))
+        # Folders inside hold the same weights for other programs.
+        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except errors.HFValidationError:
         raise ValueError(f"{source!r} is no hub id: write ORGANISATION/NAME, or a folder and no revision") from None
     except errors.GatedRepoError:
