@@ -34,7 +34,17 @@ _WARM = (
 )  # fmt: skip
 
 _REFUSED = ("subprocess.", "socket.", "shutil.", "ctypes.", "os.system", "os.exec", "os.spawn", "os.posix_spawn")
-_REFUSED += ("os.fork", "os.kill", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod")
+_REFUSED += (
+    "os.fork",
+    "os.kill",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+)
 
 
 def load() -> Compare:

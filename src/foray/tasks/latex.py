@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from foray.core.task import Extraction, Verdict
 
@@ -28,7 +29,7 @@ def boxes(text: str) -> list[tuple[int, int]]:
             start = opened.pop() if opened else None
             if start is not None:
                 found.append((start, token.start()))
-        elif word == "{" or word.endswith("{") and word != "\\{":
+        elif word == "{" or (word.endswith("{") and word != "\\{"):
             opened.append(token.end() if len(word) > 1 else None)
     return found
 
@@ -128,9 +129,13 @@ def obvious(gold: str, answer: str) -> bool | None:
     return None if _endless(x[0]) != _endless(y[0]) else False
 
 
-_COSMETIC = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle)(?![A-Za-z])|\\[!,;: ]|~|\\q?quad(?![A-Za-z])")
+_COSMETIC = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle)(?![A-Za-z])|\\[!,;: ]|~|\\q?quad(?![A-Za-z])"
+)
 _DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[)(.*?)(?:\$\$?|\\\)|\\\])$", re.DOTALL)
-_WORDS = re.compile(r"\\(?:text|textbf|mathrm|textit|mbox|textrm)\{\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)")
+_WORDS = re.compile(
+    r"\\(?:text|textbf|mathrm|textit|mbox|textrm)\{\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)"
+)
 _NAMES = re.compile(r"^([A-Za-z]|[a-z]\([a-z]\)) ?=(?!=)")
 
 
@@ -141,7 +146,12 @@ def tidy(latex: str) -> str:
         text = text.rstrip(".;,: \n") if not text.endswith("\\.") else text
         inside = _DOLLARS.match(text)
         text = inside.group(1).strip() if inside else text
-    text = _COSMETIC.sub(" ", text.replace(",\\!", ",")).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",")
+    text = (
+        _COSMETIC.sub(" ", text.replace(",\\!", ","))
+        .replace("\\dfrac", "\\frac")
+        .replace("\\tfrac", "\\frac")
+        .replace("{,}", ",")
+    )
     text = text.replace("−", "-").replace("\\$", "").replace("$", "")
     return " ".join(text.split())
 
@@ -161,7 +171,9 @@ def _words(text: str) -> str | None:
 
 
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}|[0-9]{1,40})"
-_PLAIN = re.compile(rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)[ ]?(?P<percent>\\?%)?")
+_PLAIN = re.compile(
+    rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)[ ]?(?P<percent>\\?%)?"
+)
 _FRACTION = re.compile(
     rf"(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?(?:\{{[ ]?(?P<minus>-?)(?P<a>{_WHOLE})[ ]?\}}|(?P<a1>[0-9]))"
     rf"[ ]?(?:\{{[ ]?(?P<b>{_WHOLE})[ ]?\}}|(?P<b1>[0-9]))|(?P<sign2>[-+]?)(?P<a2>{_WHOLE})[ ]?/[ ]?(?P<b2>{_WHOLE})"
@@ -201,3 +213,11 @@ def _endless(value: Fraction) -> bool:
         while rest % prime == 0:
             rest //= prime
     return rest > 1
+
+
+@lru_cache(maxsize=1)
+def ready() -> None:
+    """Raises ValueError where math-verify is not installed: at the first answer, not at the first that needs it."""
+    from foray.tasks.judge import require_math_verify
+
+    require_math_verify()
