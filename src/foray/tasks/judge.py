@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
 _START_SECONDS = 120.0  # imports on a busy machine
@@ -89,10 +90,8 @@ class _Judge:
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
     def forget(self) -> None:

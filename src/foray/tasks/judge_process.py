@@ -1,8 +1,8 @@
 """The process that decides whether two LaTeX answers are equal: ``python -m foray.tasks.judge_process``.
 
 It imports math-verify once and forks a worker that answers one question at a time, a line of JSON each way. What the
-worker is given is untrusted, so it runs under limits that the kernel keeps: a timer of processor time whose signal ends
-it even inside one long multiplication, a bound on memory, no files, no programs, no sockets, no compiling. A worker that
+worker is given is untrusted: it runs under limits that the kernel keeps: a timer of processor time whose signal ends it
+even inside one long multiplication, a bound on memory, no files, no programs, no sockets, no compiling. A worker that
 dies is replaced by a fork of the process that has everything imported, in milliseconds.
 """
 
@@ -30,21 +30,13 @@ _WARM = (
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"), ("1,2,3", r"\{3,2,1\}"),
     ("y=2x+1", "2x-y+1=0"), ("3\\pi", "9.4"), ("50\\%", "0.5"), ("1<x<2", "(1,2)"), (r"\cos x", r"\sin x"),
     ("5!", r"\binom{5}{2}"), ("1+2i", "2i+1"), (r"(-\infty,1)\cup(2,\infty)", "x>3"), ("a_{1}", r"\text{even}"),
-    (r"6 \text{ cm}^2", r"10^{-3} \cdot 4"), (r"\log_2 8", r"\ln 3"), (r"|x|", r"\pm 3"), ("90^\\circ", "3\\frac{1}{2}"),
+    (r"6 \text{ cm}^2", r"10^{-3} \cdot 4"), (r"\log_2 8", r"\ln 3"), ("|x|", r"\pm 3"), ("90^\\circ", "3\\frac{1}{2}"),
 )  # fmt: skip
 
-_REFUSED = ("subprocess.", "socket.", "shutil.", "ctypes.", "os.system", "os.exec", "os.spawn", "os.posix_spawn")
-_REFUSED += (
-    "os.fork",
-    "os.kill",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.mkdir",
-    "os.link",
-    "os.symlink",
-    "os.chmod",
-)
+_REFUSED = (
+    "subprocess.", "socket.", "shutil.", "ctypes.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork",
+    "os.kill", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod",
+)  # fmt: skip
 
 
 def load() -> Compare:
@@ -59,7 +51,7 @@ def load() -> Compare:
     kinds = [LatexExtractionConfig()]
 
     def compare(gold: str, answer: str) -> bool:
-        read = [parse(f"${text}$", kinds, parsing_timeout=None) for text in (gold, answer)]  # type: ignore[arg-type]
+        read = [parse(f"${text}$", kinds, parsing_timeout=None) for text in (gold, answer)]
         return bool(verify(read[0], read[1], timeout_seconds=None))
 
     for gold, answer in _WARM:
@@ -72,7 +64,7 @@ def _read_numbers_without_eval() -> None:
     from sympy import Float, Integer
     from sympy.core import numbers
 
-    whole = numbers.sympify  # type: ignore[attr-defined]
+    whole = numbers.sympify
 
     def sympify(value: Any, *arguments: Any, **settings: Any) -> Any:
         if not isinstance(value, str):
@@ -81,7 +73,7 @@ def _read_numbers_without_eval() -> None:
             raise ValueError("no number")
         return Float(value) if "." in value else Integer(int(value))
 
-    numbers.sympify = sympify  # type: ignore[attr-defined]
+    numbers.sympify = sympify
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

@@ -134,7 +134,8 @@ _COSMETIC = re.compile(
 )
 _DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[)(.*?)(?:\$\$?|\\\)|\\\])$", re.DOTALL)
 _WORDS = re.compile(
-    r"\\(?:text|textbf|mathrm|textit|mbox|textrm)\{\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)"
+    r"\\(?:text|textbf|mathrm|textit|mbox|textrm)\{\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|"
+    r"\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)"
 )
 _NAMES = re.compile(r"^([A-Za-z]|[a-z]\([a-z]\)) ?=(?!=)")
 
@@ -175,7 +176,8 @@ _PLAIN = re.compile(
     rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)[ ]?(?P<percent>\\?%)?"
 )
 _FRACTION = re.compile(
-    rf"(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?(?:\{{[ ]?(?P<minus>-?)(?P<a>{_WHOLE})[ ]?\}}|(?P<a1>[0-9]))"
+    rf"(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?"
+    rf"(?:\{{[ ]?(?P<minus>-?)(?P<a>{_WHOLE})[ ]?\}}|(?P<a1>[0-9]))"
     rf"[ ]?(?:\{{[ ]?(?P<b>{_WHOLE})[ ]?\}}|(?P<b1>[0-9]))|(?P<sign2>[-+]?)(?P<a2>{_WHOLE})[ ]?/[ ]?(?P<b2>{_WHOLE})"
 )
 

@@ -67,7 +67,7 @@ class OpenMathInstruct(BoxedAnswers):
         if split == "test":
             require(
                 bool(self.tests),
-                f"{self.name} has no test split of its own: evaluate on gsm8k_boxed or math, or name test sets in tests",
+                f"{self.name} has no test split of its own: evaluate on gsm8k_boxed or math, or name tests",
             )
             return [p for test in self.tests for p in _tests(sources.stamp(self.root, test))][:count]
         tests = tuple(sources.stamp(self.root, test) for test in self.tests)

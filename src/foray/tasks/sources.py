@@ -152,7 +152,7 @@ def _array(path: Path) -> list[Any]:
 
 
 def _folder(path: Path, split: str) -> Iterator[Row]:
-    """A folder of single-problem JSON files (as MATH was published), one saved by ``datasets``, or one as on the hub."""
+    """A folder of one JSON file a problem (as MATH was published), one saved by ``datasets``, or one as on the hub."""
     saved = [path / name for name in ("dataset_dict.json", "state.json") if (path / name).exists()]
     files = sorted(path.rglob("*.json"), key=_natural)
     others = [p for p in path.rglob("*") if p.is_file() and p.suffix in (".jsonl", *_TABLES)]
