@@ -120,6 +120,9 @@ def obvious(gold: str, answer: str) -> bool | None:
         other = _words(answer) or re.sub(r"[\s(){}.]", "", b).casefold()
         return words == other
     names = [found.group(1) for found in (_NAMES.match(a), _NAMES.match(b)) if found]
+    units = [found.group().strip() for found in (_UNIT.search(a), _UNIT.search(b)) if found]
+    if len(units) == 1:  # 12 dollars is 12; two units that differ are not for here to judge
+        a, b = (_UNIT.sub("", text) for text in (a, b))
     x, y = plain_number(a), plain_number(b)
     if x is None or y is None or len(set(names)) > 1:  # x = 5 is not y = 5
         return None
@@ -129,9 +132,9 @@ def obvious(gold: str, answer: str) -> bool | None:
     return None if _endless(x[0]) != _endless(y[0]) else False
 
 
-_COSMETIC = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle)(?![A-Za-z])|\\[!,;: ]|~|\\q?quad(?![A-Za-z])"
-)
+_COSMETIC = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|q?quad)(?![A-Za-z])|(?<!\\)\\[!,;: ]|~")
+_THOUSANDS = re.compile(r",\\![ ]?")
+_UNIT = re.compile(r"[ ]?(?:\\(?:text|mathrm|mbox)\{[ ]?[A-Za-z][A-Za-z .]*\}|(?<=[ ])[A-Za-z]{2,}(?: [A-Za-z]+)*)$")
 _DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[)(.*?)(?:\$\$?|\\\)|\\\])$", re.DOTALL)
 _WORDS = re.compile(
     r"\\(?:text|textbf|mathrm|textit|mbox|textrm)\{\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|"
@@ -148,7 +151,7 @@ def tidy(latex: str) -> str:
         inside = _DOLLARS.match(text)
         text = inside.group(1).strip() if inside else text
     text = (
-        _COSMETIC.sub(" ", text.replace(",\\!", ","))
+        _COSMETIC.sub(" ", _THOUSANDS.sub(",", text))
         .replace("\\dfrac", "\\frac")
         .replace("\\tfrac", "\\frac")
         .replace("{,}", ",")
@@ -173,7 +176,8 @@ def _words(text: str) -> str | None:
 
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}|[0-9]{1,40})"
 _PLAIN = re.compile(
-    rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)[ ]?(?P<percent>\\?%)?"
+    rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)(?P<power>[eE][-+]?[0-9]{{1,2}})?"
+    r"[ ]?(?P<percent>\\?%)?"
 )
 _FRACTION = re.compile(
     rf"(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?"
@@ -191,7 +195,7 @@ def plain_number(text: str) -> tuple[Fraction, bool] | None:
         digits = (found["whole"] or "0").replace(",", "") + (found["tail"] or "").rstrip(".")
         if not (found["whole"] or found["tail"].strip(".")):
             return None
-        value = Fraction(digits)
+        value = Fraction(digits + (found["power"] or ""))
         return (-value if found["sign"] == "-" else value), found["percent"] is not None
     found = _FRACTION.fullmatch(text)
     if found is None:

@@ -23,7 +23,7 @@ _NUMBER = (
 _GOES_ON = r"(?![0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|[ \t]{0,4}[-−+*×·÷^/=]{1,4}[ \t]{0,4}[\\$({]{0,3}\.?[0-9])"
 _LEADING = re.compile(rf"[ \t]*(?:\*\*|\\\(|\\\[)?[ \t]*{_NUMBER}{_GOES_ON}")
 _ANY = re.compile(rf"(?<![0-9.,]){_NUMBER}")
-_NAMED = re.compile(r"[A-Za-z][ \t]?=(?!=)")  # x = 5
+_NAMED = re.compile(r"[ \t]*(?:[A-Za-z][ \t]?)?=(?!=)")  # x = 5
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac[ ]?\{([0-9]{1,9})\}[ ]?\{([0-9]{1,9})\}")
 _VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"}
@@ -118,7 +118,9 @@ def _leading(text: str) -> Number | None:
     head = text.lstrip(" \t")
     if head.lstrip("$*").startswith("\\boxed"):
         return boxed(head.split("\n", 1)[0])
-    found = _LEADING.match(_plain(head))
+    text = _plain(head)
+    named = _NAMED.match(text)
+    found = _LEADING.match(text, named.end() if named else 0)
     # What is read must end well before the text was cut, or it could be half of something.
     return _read(found) if found and found.end() < _LONGEST else None
 
