@@ -129,7 +129,8 @@ def obvious(gold: str, answer: str) -> bool | None:
     if x[0] == y[0] or (x[1] != y[1] and (x[0] == 100 * y[0] or y[0] == 100 * x[0])):
         return True  # the second: one is a percentage, and 50% is 50 or one half
     # 0.333333 for 1/3 is a matter of rounding, which is left to the library that has rules for it.
-    return None if _endless(x[0]) != _endless(y[0]) else False
+    rounded = _endless(x[0]) != _endless(y[0]) and ("." in a or "." in b)
+    return None if rounded else False
 
 
 _COSMETIC = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|q?quad)(?![A-Za-z])|(?<!\\)\\[!,;: ]|~")
