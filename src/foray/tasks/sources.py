@@ -123,7 +123,8 @@ def _hub(source: str) -> re.Match[str] | None:
 def _file(path: Path) -> Iterator[Row]:
     if path.suffix in _TABLES:
         library = datasets_library()
-        read = library.load_dataset(_TABLES[path.suffix], data_files=str(path), split="train", streaming=True)
+        kind, settings = _TABLES[path.suffix], {"data_files": str(path), "split": "train", "streaming": True}
+        read = _loaded(str(path), library.load_dataset, kind, **settings)
         yield from _numbered(f"{path}, row", _guarded(str(path), read))
     elif path.suffix == ".json":
         for number, row in enumerate(_array(path), 1):
