@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 CPU_SECONDS = 0.6  # of one comparison; with what a new worker costs, below a second
@@ -37,6 +38,16 @@ _REFUSED = (
     "subprocess.", "socket.", "shutil.", "ctypes.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork",
     "os.kill", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod",
 )  # fmt: skip
+
+
+# Modules that compile code of their own making, in which no text of an answer stands.
+_WRITES_ITS_OWN_CODE = (
+    "sympy.polys.monomials",
+    "dataclasses",
+    "collections",
+    "typing",
+    "importlib._bootstrap_external",
+)
 
 
 def load() -> Compare:
@@ -78,10 +89,14 @@ def _read_numbers_without_eval() -> None:
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """An audit hook: what comparing two formulas has no need of is an error."""
-    compiled = event == "compile" and arguments[0] is not None
+    compiled = event == "compile" and arguments[0] is not None and not _own_code(sys._getframe(1))
     written = event == "open" and isinstance(arguments[1], str) and arguments[1].strip("rbt") != ""
     if compiled or written or event.startswith(_REFUSED):
         raise PermissionError(f"{event} is refused here")
+
+
+def _own_code(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in _WRITES_ITS_OWN_CODE
 
 
 def _bound_memory() -> None:
