@@ -75,7 +75,7 @@ def test_different_by_algebra(gold: str, answer: str) -> None:
     ("text", "box"),
     [
         (r"\boxed{5}", "5"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"a \boxed{1} b \boxed{2}", "2"),
-        (r"\boxed{3", None), (r"\boxed{\boxed{4}}", r"\boxed{4}"), (r"so $\boxed 7$", "7"), (r"x} \boxed{5}", "5"),
+        (r"\boxed{3", None), (r"\boxed{\boxed{4}}", r"\boxed{4}"), (r"so $\boxed 7$", "7"), (r"$\boxed\frac12$.", r"\frac12"), (r"x} \boxed{5}", "5"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\fbox{9}", "9"), (r"\boxed{ \boxed{5}", "5"), ("", None),
         ("boxed{5}", None),
     ],
@@ -129,8 +129,21 @@ def test_a_hostile_answer_costs_a_second_at_most_and_scores_nothing(answer: str,
     # 0.6 s of processor time; the rest is for whatever else this machine is doing.
     assert time.monotonic() - begun < 5
     begun = time.monotonic()
+    assert not judge.equal("7", answer)[0], "nor where no look at it says that it is hostile"
+    assert time.monotonic() - begun < 5
+    begun = time.monotonic()
     assert judge.equal("a+b+c", f"c+b+a+0\\cdot {len(answer)}")[0], "and the next one is compared as ever"
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("answer", [*HOSTILE[:2], "10000000!", "9^9^9^9", "x^{1000000}", "2^{3^{4^{5}}}"])
+def test_the_enormous_is_seen_without_asking(answer: str) -> None:
+    assert latex.obvious("7", answer) is False
+
+
+def test_powers_of_people_are_not_enormous() -> None:
+    for answer in ("x^2+y^2+z^2", "2^{10^{2}}", "2^{99999}", "e^{x^{2}}+e^{y^{2}}+e^{z^{2}}", "100!", "x^{a^{b}}"):
+        assert latex.obvious("7", answer) is None
 
 
 @pytest.mark.parametrize("part", [r"\boxed{", "}", "$", "{", "answer is ", r"\(", "9", "\\", "####", "1/", "a "])

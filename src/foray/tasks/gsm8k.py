@@ -38,7 +38,8 @@ class GSM8K:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        return ("\n\n", "Question:")
+        # Boxed solutions are OpenMathInstruct's, which have blank lines in them.
+        return ("\n\nQuestion:", "Question:") if self.box else ("\n\n", "Question:")
 
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))

@@ -41,13 +41,7 @@ _REFUSED = (
 
 
 # Modules that compile code of their own making, in which no text of an answer stands.
-_WRITES_ITS_OWN_CODE = (
-    "sympy.polys.monomials",
-    "dataclasses",
-    "collections",
-    "typing",
-    "importlib._bootstrap_external",
-)
+_WRITES_ITS_OWN_CODE = ("sympy.polys.monomials", "dataclasses", "collections", "typing")
 
 
 def load() -> Compare:

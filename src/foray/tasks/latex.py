@@ -13,7 +13,7 @@ from foray.core.task import Extraction, Verdict
 
 LONGEST = 1000  # characters of an answer; the longest reference answers are matrices of a few hundred
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
-_LOOSE_BOX = re.compile(r"\\boxed[ \t]+([^\s${}\\]{1,40})")
+_LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]+([^\s${}\\]{1,40})|[ \t]*(\\[a-z]+[^$\n]{0,60})(?=\$))")
 _SAID = re.compile(r"(?i:\banswer(?: is| ?[:=]))[ \t:]*([^\n]{1,1000})")
 _INLINE = re.compile(r"\\\(([^\n]{1,1000}?)\\\)|(?<![\\$])\$([^$\n]{1,1000})\$")
 _SOMETHING = re.compile(r"(?<![0-9.,])-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,20}|/[0-9]{1,20})?")
@@ -40,7 +40,7 @@ def last_box(text: str) -> str | None:
     if spans:
         return text[slice(*spans[-1])]
     loose = _LOOSE_BOX.findall(text)
-    return loose[-1] if loose else None
+    return "".join(loose[-1]) if loose else None
 
 
 def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
@@ -115,6 +115,8 @@ def obvious(gold: str, answer: str) -> bool | None:
         return True
     if not b or len(b) > LONGEST:
         return False
+    if _ENORMOUS.search(b) and not _ENORMOUS.search(a):
+        return False
     words = _words(gold)
     if words is not None:
         other = _words(answer) or re.sub(r"[\s(){}.]", "", b).casefold()
@@ -133,6 +135,12 @@ def obvious(gold: str, answer: str) -> bool | None:
     return None if rounded else False
 
 
+# Powers of powers of powers, powers and factorials of huge numbers: no reference answer is one, and the process that
+# compares would only spend its time on them.
+_ENORMOUS = re.compile(
+    r"(?:\^[ ]?\{[^{}^]*){3}|[0-9]\^[0-9]+\^[0-9]+\^|\*\*[^*]*\*\*[^*]*\*\*|"
+    r"(?:\^|\*\*)[ ]?\{?[ ]?[0-9]{6}|[0-9]{5}[ ]?!"
+)
 _COSMETIC = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|q?quad)(?![A-Za-z])|(?<!\\)\\[!,;: ]|~")
 _THOUSANDS = re.compile(r",\\![ ]?")
 _UNIT = re.compile(r"[ ]?(?:\\(?:text|mathrm|mbox)\{[ ]?[A-Za-z][A-Za-z .]*\}|(?<=[ ])[A-Za-z]{2,}(?: [A-Za-z]+)*)$")
