@@ -50,7 +50,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction) 
     A row is {gold, answer}, or {gold, completions: [...]}, with any other fields, which are kept. Raises ValueError
     naming file and line of a row that is not such; ``out`` is then as it was.
     """
-    require(source.is_file(), f"there is no file {source}")
+    require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
     done = Graded()
