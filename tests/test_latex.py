@@ -75,7 +75,8 @@ def test_different_by_algebra(gold: str, answer: str) -> None:
     ("text", "box"),
     [
         (r"\boxed{5}", "5"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"a \boxed{1} b \boxed{2}", "2"),
-        (r"\boxed{3", None), (r"\boxed{\boxed{4}}", r"\boxed{4}"), (r"so $\boxed 7$", "7"), (r"$\boxed\frac12$.", r"\frac12"),
+        (r"\boxed{3", None), (r"\boxed{\boxed{4}}", r"\boxed{4}"), (r"so $\boxed 7$", "7"),
+        (r"$\boxed\frac12$.", r"\frac12"),
         (r"x} \boxed{5}", "5"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\fbox{9}", "9"), (r"\boxed{ \boxed{5}", "5"), ("", None),
         ("boxed{5}", None),
