@@ -97,7 +97,8 @@ def problem_rows(names: list[str], problems: tuple[int, ...], datasets: int, see
 
 
 class SeedRow(NamedTuple):
-    seeds: int
+    starts: int  # pre-trainings
+    seeds: int  # from each
     spread: float  # sd of seeds' effects on the logit
     kind: str
     truth: float
@@ -105,17 +106,22 @@ class SeedRow(NamedTuple):
     width: float
 
 
-def seed_rows(seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0) -> Iterator[SeedRow]:
-    """Coverage of means over training seeds on the same problems, the truth being that of all seeds: pass@1, pass@N,
-    and the paired difference in pass@1 to a reference that has one seed."""
+def seed_rows(
+    seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0, starts: tuple[float, ...] = (0.0,)
+) -> Iterator[SeedRow]:
+    """Coverage of means over training seeds on the same problems, the truth being that of all seeds from the given
+    ``starts`` (their shifts on the logit): pass@1, pass@N, and the paired difference in pass@1 to a reference that has
+    one seed."""
     for count in seeds:
         for spread in (0.0, 0.1, 0.3, 1.0):
-            random = np.random.default_rng([seed, count, round(100 * spread)])
+            random = np.random.default_rng([seed, count, round(100 * spread), *([len(starts)] * (len(starts) > 1))])
             difficulty = 2.0 * random.standard_normal((TRUTH,))
-            chance = logistic(difficulty - 1.0 + spread * random.standard_normal((TRUTH,)))
+            shift = np.resize(starts, TRUTH)
+            chance = logistic(difficulty - 1.0 + shift + spread * random.standard_normal((TRUTH,)))
             truths = chance.mean(), (1 - (1 - chance) ** SAMPLES).mean(), (chance - logistic(difficulty - 2.0)).mean()
             difficulty = 2.0 * random.standard_normal((problems, datasets))
-            effect = spread * random.standard_normal((count, 1, datasets))
+            begun = np.repeat(np.array(starts), count)  # (S,) of all runs
+            effect = spread * random.standard_normal((len(begun), 1, datasets)) + begun[:, None, None]
             correct = random.binomial(SAMPLES, logistic(difficulty - 1.0 + effect))  # (S, P, D)
             reference = random.binomial(SAMPLES, logistic(difficulty - 2.0)) / SAMPLES  # (P, D)
             each = {
@@ -124,8 +130,8 @@ def seed_rows(seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: 
                 "Δ pass@1": [stats.difference_intervals(c / SAMPLES - reference) for c in correct],
             }
             for truth, (kind, runs) in zip(truths, each.items()):
-                found = [stats.over_seeds(list(r), -1.0, 1.0) for r in zip(*runs)]
-                yield SeedRow(count, spread, kind, float(truth), *coverage(found, float(truth)))
+                found = [stats.over_seeds(list(r), -1.0, 1.0, begun.tolist()) for r in zip(*runs)]
+                yield SeedRow(len(starts), count, spread, kind, float(truth), *coverage(found, float(truth)))
 
 
 def logistic(x: Floats) -> Floats:
@@ -144,11 +150,13 @@ def main() -> None:
                 numbers = f"{100 * r.truth:.2f} | {100 * r.coverage:.1f} | {100 * r.width:.1f}"
                 print(f"| {r.population} | {r.problems} | {r.kind} | {r.k} | {numbers} |")
     print(f"\nSeveral seeds, 200 problems, {datasets} data sets a row:\n")
-    print("| seeds | sd of seeds on the logit | interval | truth, % | coverage, % | mean width, points |")
-    print("|---:|---:|---|---:|---:|---:|")
-    for s in seed_rows((3, 5), datasets):
+    print(
+        "| pre-trainings | seeds | sd of seeds on the logit | interval | truth, % | coverage, % | mean width, points |"
+    )
+    print("|---:|---:|---:|---|---:|---:|---:|")
+    for s in (*seed_rows((3, 5), datasets), *seed_rows((3,), datasets, starts=(-0.5, 0.5))):
         numbers = f"{100 * s.truth:.1f} | {100 * s.coverage:.1f} | {100 * s.width:.1f}"
-        print(f"| {s.seeds} | {s.spread} | {s.kind} | {numbers} |")
+        print(f"| {s.starts} | {s.seeds} | {s.spread} | {s.kind} | {numbers} |")
 
 
 if __name__ == "__main__":

@@ -265,3 +265,14 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
     said = refused(capsys, "eval", str(folder), "--task", "world_easy", "--problems", "1")
     file = {"weights": "model.safetensors", "config": "config.json", "tokenizer": "tokenizer.json"}.get(damage, "")
     assert str(folder / file) in said
+
+
+def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    store = str(tmp_path / "out")
+    assert "run the study first" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "1")
+    worked(capsys, "run", str(mini), "--store", store, "--jobs", "1")
+    shown = worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2")
+    assert shown.count("--- step 2, row ") == 4 and "of " in shown and "Q:" in shown
+    assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2") == shown
+    assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9") != shown
+    assert "must lie between" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "999999")

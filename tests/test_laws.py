@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,14 +19,15 @@ from safetensors.torch import load_file, save_file
 from conftest import Sums, wide
 from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages
-from foray.core.stage import AdamW, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
+from foray.core.stage import AdamW, Corpus, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
+from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.train.checkpoint import load_state, save_checkpoint, save_state
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
-from foray.train.scoring import backward
+from foray.train.scoring import backward, token_logprobs
 from foray.train.sources import Run, demonstrations, draw
 
 ADAM = AdamW(lr=3e-3, weight_decay=0.1, clip=0.5, warmup=0.3, schedule="cosine")
@@ -304,6 +308,32 @@ def test_law_4_killed_and_resumed_is_bit_equal(
         drop = {"seconds"}
         for a, b in zip(log[killed_at:], resumed):
             assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+
+
+def test_documents_of_a_window_do_not_see_one_another_if_asked(
+    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    text = [tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
+    flat = np.array([t for ids in text for t in (tokenizer.end_id, *ids)], dtype=np.uint16)
+    flat.tofile(tmp_path / "tokens.bin")
+    meta = {"source": "x", "split": "train", "tokens": len(flat), "dtype": "uint16"}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    run = start(config, tokenizer)
+    run.shards = {"x": Shard(tmp_path)}
+    corpus = Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30, separate=True)
+    stream = Stream("text", corpus, CrossEntropy(), ADAM)
+    batch, drawn = draw(corpus, stream, 0, run)
+    together, _ = draw(replace(corpus, separate=False), stream, 0, run)
+    assert batch.denominator == drawn["tokens"] == together.denominator == 60 == float(batch.weight.sum())
+    ours = token_logprobs(run.model, batch)[batch.weight != 0]
+    alone = []
+    for window in torch.cat([together.tokens, together.targets[:, -1:]], 1).tolist():
+        begins = [0, *(i for i in range(1, 30) if window[i] == tokenizer.end_id), 30]
+        for a, b in pairwise(begins):
+            logits = run.model.logits(torch.tensor([window[a:b]]))[0].log_softmax(-1)
+            alone.append(logits.gather(1, torch.tensor(window[a + 1 : b + 1])[:, None])[:, 0])
+    torch.testing.assert_close(ours, torch.cat(alone).detach(), rtol=0, atol=1e-5)
+    assert len(alone) > 4 and moved({"x": ours}, {"x": token_logprobs(run.model, together).flatten()}) > 1e-3
 
 
 def test_law_6_on_policy_grpo_is_reinforce(config: ModelConfig, tokenizer: TextTokenizer) -> None:

@@ -29,8 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"foray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    def study_command(name: str, text: str) -> argparse.ArgumentParser:
+    def study_command(name: str, text: str, *actions: str) -> argparse.ArgumentParser:
         p = commands.add_parser(name, help=text, description=text)
+        if actions:
+            p.add_argument("action", choices=actions, help="what to do")
         p.add_argument(
             "study", metavar="STUDY", help="a bundled study (smoke, tiny, desk, gsm8k_small) or a path to a .py file"
         )
@@ -54,6 +56,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="what the figures are drawn against (default: tokens)",
     )  # fmt: skip
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
+    text = "Tokenise a pre-training mix once, in parallel, for studies to read."
+    p = commands.add_parser("prepare", help=text, description=text)
+    p.add_argument("mix", metavar="MIX", help="a bundled mix (dolmino_50b, dolmino_math_60b) or a path to a .py file")
+    p.add_argument(
+        "--out", required=True, metavar="DIR", type=Path, help="where the corpus goes; may hold a part of it"
+    )
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="change a setting")
+    p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
+    text = "Show what pre-training read at a step: sources, windows, text."
+    p = study_command("data", text, "show")
+    p.add_argument("--step", required=True, type=int, metavar="N", help="update, counted from 1")
+    p.add_argument("--seed", type=int, metavar="S", help="of pre-training (default: the study's first)")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint folder")
     p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl")
@@ -79,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    known = ["plan", "run", "report", "ls", "eval", "grade"]
+    known = ["plan", "run", "report", "ls", "prepare", "data", "eval", "grade"]
     if words and not words[0].startswith("-") and words[0] not in known:
         print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
         return 2

@@ -16,11 +16,13 @@ from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
 from foray.core.passk import pass_at_k
+from foray.core.rng import key
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction
+from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, open_checkpoint
+from foray.study.nodes import Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
 from foray.study.spec import Study, load_study
 from foray.study.store import Store
@@ -135,6 +137,37 @@ def _state(node: Node, store: Store) -> str:
     return "started" if node.folder(store).exists() else "to run"
 
 
+def prepare(args: argparse.Namespace) -> None:
+    from foray.data.prepare import load_mix
+    from foray.data.prepare import prepare as make
+
+    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
+    mix = load_mix(args.mix, args.settings)
+    print(make(mix, args.out, args.jobs or os.cpu_count() or 1))
+
+
+def data(args: argparse.Namespace) -> None:
+    study, store = _open(args)
+    pretrain, corpus = study.pretrain, study.pretrain.stream.source
+    seed = pretrain.seeds[0] if args.seed is None else args.seed
+    require(0 < args.step <= pretrain.stage.steps, f"--step must lie between 1 and {pretrain.stage.steps}")
+    node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)
+    missing = [s for s in (*node.shards, node.tokenizer) if not s.done(store)]
+    require(not missing, f"{store.root} does not hold the text yet ({len(missing)} nodes to run): run the study first")
+    shards = {s.source.name: open_shard(s, store) for s in node.shards}
+    tokenizer = open_tokenizer(node.tokenizer, store)
+    mixture = [(w, s.name) for w, s in corpus.mixture]
+    first, seed_key = (args.step - 1) * corpus.batch_size, key(seed, "corpus", pretrain.stage.name)
+    order = window_order(shards, mixture, corpus.length, seed_key, first, corpus.batch_size)
+    for row, (source, window, before) in enumerate(order):
+        ids = shards[source].window(window, corpus.length)[:-1].tolist()
+        text = tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
+        place = f"{source}, window {window} of {shards[source].windows(corpus.length)}"
+        print(f"--- step {args.step}, row {row}: {place}" + (f", read {before} times before" if before else ""))
+        # Untrusted text: what would move the cursor is spelled out.
+        print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
     from foray.rollout.torch_engine import TorchEngine
@@ -212,4 +245,7 @@ def _whole_numbers(text: str) -> list[int]:
         raise ValueError(f"--k {text}: write whole numbers separated by commas") from None
 
 
-COMMANDS = {"run": run, "plan": plan, "report": report, "ls": ls, "eval": evaluate, "grade": grade}
+COMMANDS = {
+    "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
+    "grade": grade,
+}  # fmt: skip

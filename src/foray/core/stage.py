@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.spec import require
+from foray.core.spec import added, require
 from foray.core.task import Task
 
 
@@ -55,11 +55,15 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Windows of pre-training text, drawn from a mixture; ``mixture`` pairs a weight with a text source."""
+    """Windows of pre-training text, drawn from a mixture; ``mixture`` pairs a weight with a text source.
+
+    With ``separate`` the documents of a window do not attend to one another, and each begins at position 0.
+    """
 
     mixture: tuple[tuple[float, Any], ...]
     batch_size: int = 32
     length: int = 512
+    separate: bool = added(False)
 
     def __post_init__(self) -> None:
         require(bool(self.mixture), "a corpus needs at least one source")

@@ -121,7 +121,20 @@ def mixed_windows(
     first: int,
     count: int,
 ) -> NDArray[np.int64]:
-    """Rows ``first`` to ``first + count`` of an endless shuffled mixture, (count, length + 1).
+    """Rows ``first`` to ``first + count`` of an endless shuffled mixture, (count, length + 1)."""
+    order = window_order(shards, mixture, length, seed_key, first, count)
+    return np.stack([shards[name].window(window, length) for name, window, _ in order])
+
+
+def window_order(
+    shards: Mapping[str, Shard],
+    mixture: Sequence[tuple[float, str]],
+    length: int,
+    seed_key: int,
+    first: int,
+    count: int,
+) -> list[tuple[str, int, int]]:
+    """(source, window of its shard, how often that was drawn before) of rows ``first`` to ``first + count``.
 
     Each row's source is drawn by weight; a source's windows come in a random order, each once before any comes again.
     """
@@ -133,8 +146,8 @@ def mixed_windows(
         shard = shards[names[choice[g]]]
         epoch, at = divmod(int(use[g]), shard.windows(length))
         order = _order(seed_key, names[choice[g]], epoch, shard.windows(length))
-        rows.append(shard.window(int(order[at]), length))
-    return np.stack(rows)
+        rows.append((names[choice[g]], int(order[at]), epoch))
+    return rows
 
 
 def _plan(weights: tuple[float, ...], seed_key: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch
 from foray.core.batch import from_rows
 from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
+from foray.evals.benchmarks import Benchmarks
 from foray.evals.harness import ProbeResult, Score, foray_lm, run_probes
 from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
@@ -45,6 +46,17 @@ class WorldProbes:
     def fingerprint(self) -> str:
         return WORLD_VERSION
 
+    limit: ClassVar[int | None] = None
+    metric: ClassVar[str] = "acc"
+
+    def chance(self, name: str) -> float:
+        """Accuracy of guessing."""
+        return CHANCE[name]
+
+    def prepare(self, scratch: Path) -> Mapping[str, Path]:
+        """A file of rows for each probe."""
+        return write_probes(scratch, self.world, self.questions)
+
     def __post_init__(self) -> None:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
@@ -52,15 +64,14 @@ class WorldProbes:
 
 
 def evaluate_probes(
-    probes: WorldProbes, model: Transformer, tokenizer: TextTokenizer
+    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
     work: list[float] = []
     lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=True)
     with tempfile.TemporaryDirectory() as scratch:
-        files: Mapping[str, Path] = write_probes(Path(scratch), probes.world, probes.questions)
-        results = run_probes(lm, probes.names, files)
-    return {name: _row(name, r) for name, r in results.items()}, sum(work)
+        results = run_probes(lm, probes.names, probes.prepare(Path(scratch)), probes.limit)
+    return {name: _row(r, probes.metric, probes.chance(name)) for name, r in results.items()}, sum(work)
 
 
 def scorer(model: Transformer, work: list[float] | None = None) -> Score:
@@ -93,13 +104,14 @@ def scorer(model: Transformer, work: list[float] | None = None) -> Score:
     return score
 
 
-def _row(name: str, result: ProbeResult) -> dict[str, Any]:
-    per_doc = result.per_doc["acc"]
+def _row(result: ProbeResult, wanted: str, chance: float) -> dict[str, Any]:
+    metric = wanted if wanted in result.metrics else "acc"
+    per_doc = result.per_doc[metric]
     return {
-        "metric": "acc",
-        "value": result.metrics["acc"],
-        "stderr": result.stderr["acc"],
+        "metric": metric,
+        "value": result.metrics[metric],
+        "stderr": result.stderr[metric],
         "n": result.n,
-        "chance": CHANCE[name],
+        "chance": chance,
         "per_doc": [int(v) for v in per_doc],
     }

@@ -284,7 +284,11 @@ def _task(name: str, file: str, stamp: int, include_path: str) -> Any:
     if file:
         config |= {"custom_dataset": _read_rows, "dataset_kwargs": {"file": file}, "metadata": None}
     # Settings reach a registered task only through a group that lists it: a bare dict would define a new one.
-    return manager.load([{"group": "foray", "task": [config]}])["tasks"][name]
+    try:
+        return manager.load([{"group": "foray", "task": [config]}])["tasks"][name]
+    except (OSError, ValueError) as e:  # what datasets raises without a network, for gated or absent data
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise ValueError(f"the data of {name} cannot be had ({reason}); give a folder with its files") from None
 
 
 def run_probes(

@@ -86,28 +86,31 @@ def study() -> Study:
         pretrain=pretrain,
         post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
         recipes=(own("rl"), own("sft"), own("sft_rl")),
-        evaluation=replace(evaluation, dynamics=Dynamics(MIDDLE, points=4)),
+        evaluation=evaluation,
         seeds=(0, 1, 2),
         notes=(
             "Pre-training seeds share their text and differ in initialisation and order; post-training seeds share "
             "their questions and differ in order, chosen solutions and rollouts.",
         ),
     )
-    plain = replace(main, evaluation=evaluation)
-    one_start = replace(plain, excursions=(MIDDLE,), seeds=(0, 1))
+    one_start = replace(main, excursions=(LATE,), seeds=(0, 1))  # where RL has a signal from the first step
+    inside = replace(evaluation, dynamics=Dynamics(MIDDLE, points=4))
+    watched = replace(main, excursions=(MIDDLE,), recipes=(own("rl"), own("sft_rl")), evaluation=inside)
     return replace(
         main,
         parts=(
-            Part("tuning", (_tuning(plain),)),
-            Part("parallel", (replace(plain, recipes=(own("parallel"),)),)),
-            Part("gold", (replace(plain, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
+            Part("tuning", (_tuning(main),)),
+            Part("dynamics", (watched,)),
+            Part("parallel", (replace(main, recipes=(own("parallel"),)),)),
+            Part("gold", (replace(main, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
             Part("gold_epochs", (_gold_by_epochs(one_start),)),
-            Part("hard", (_on(plain, hard, (MIDDLE, LATE), ("rl", "sft", "sft_rl")),)),
-            Part("mix_and_size", _mixes_and_sizes(plain, (task, hard))),
+            Part("hard", (_on(main, hard, (MIDDLE, LATE), ("rl", "sft", "sft_rl")),)),
+            Part("mix_and_size", _mixes_and_sizes(main, (task, hard))),
             Part("controls", (_parallel_controls(one_start),)),
             Part("with_text", (_text_controls(one_start),)),
-            Part("rollout_budget", _rollout_budget(plain)),
-            Part("formats", _formats(plain)),
+            Part("rollout_budget", _rollout_budget(main)),
+            Part("longer", (_longer(one_start),)),
+            Part("formats", _formats(main)),
         ),
     )
 
@@ -186,6 +189,12 @@ def _text_controls(one_start: Study) -> Study:
         "interleaved": "RL and pre-training in turn",
     }
     return replace(one_start, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
+
+
+def _longer(one_start: Study) -> Study:
+    """Three times the updates of RL: are the recipes compared before they have converged?"""
+    steps = f"rl_steps={3 * one_start.post.rl_steps}"
+    return replace(one_start, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
 
 
 def _rollout_budget(plain: Study) -> tuple[Study, ...]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
@@ -64,10 +65,29 @@ def _(source: Corpus, stream: Stream, step: int, run: Run) -> Drawn:
     mixture = [(w, s.name) for w, s in source.mixture]
     key = rng.key(run.seed, "corpus", run.stage)
     rows = mixed_windows(run.shards, mixture, source.length, key, step * source.batch_size, source.batch_size)
+    metrics = {"tokens": float(rows[:, 1:].size), "samples": float(source.batch_size)}
+    if source.separate:
+        return _documents(rows, run.tokenizer.end_id), metrics
     tokens = torch.from_numpy(rows)
     zeros = torch.zeros(tokens.shape[0], source.length)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.ones_like(zeros), zeros, zeros, float(zeros.numel()))
-    return batch, {"tokens": float(zeros.numel()), "samples": float(source.batch_size)}
+    return Batch(tokens[:, :-1], tokens[:, 1:], torch.ones_like(zeros), zeros, zeros, metrics["tokens"]), metrics
+
+
+def _documents(windows: NDArray[np.int64], end_id: int) -> Batch:
+    """Windows (B, T + 1) cut where documents begin: a row of the batch for each document, or part of one."""
+    pieces = []
+    for window in windows:
+        begins = [0, *(np.flatnonzero(window[1:-1] == end_id) + 1).tolist()]
+        # With the token behind it: the last thing that a document predicts is the next one's beginning.
+        pieces += [window[a : b + 1] for a, b in zip(begins, [*begins[1:], len(window) - 1])]
+    tokens, targets = (np.zeros((len(pieces), max(len(p) for p in pieces) - 1), dtype=np.int64) for _ in range(2))
+    weight = np.zeros(tokens.shape, dtype=np.float32)
+    for row, piece in enumerate(pieces):
+        n = len(piece) - 1
+        tokens[row, :n], targets[row, :n], weight[row, :n] = piece[:-1], piece[1:], 1.0
+    zeros = torch.zeros(weight.shape)
+    x, y, w = (torch.from_numpy(a) for a in (tokens, targets, weight))
+    return Batch(x, y, w, zeros, zeros, float(weight.sum()))
 
 
 @draw.register

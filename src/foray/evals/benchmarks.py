@@ -1,0 +1,166 @@
+"""The paper's general benchmarks by lm-eval's definitions, on local files as each set was published or from the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foray.core.files import digest, read_jsonl
+from foray.core.spec import nearest, require
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """Benchmarks by lm-eval's names. With a ``folder`` (below ``root``) their rows come from its files, and no network
+    is touched; without one lm-eval loads them, from the Hugging Face cache or the hub.
+
+    ``limit`` takes the first rows of each. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length (LAMBADA has
+    the first alone).
+    """
+
+    names: tuple[str, ...] = ("lambada_openai", "hellaswag", "arc_easy", "arc_challenge", "piqa", "openbookqa")
+    folder: str = ""
+    limit: int | None = None
+    metric: str = "acc"
+    root: str = field(default="", metadata={"hash": False})
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            require(name in SETS, f"there is no benchmark {name!r}{nearest(name, SETS)}")
+        require(self.metric in ("acc", "acc_norm"), f"metric must be acc or acc_norm, not {self.metric!r}")
+        require(self.limit is None or self.limit > 0, "limit must be positive")
+
+    def fingerprint(self) -> str:
+        """Of the files' content, not of where they lie."""
+        return " ".join(digest(path) for name in self.names for path in self._files(name)) if self.folder else ""
+
+    @property
+    def questions(self) -> int:
+        """About how many a benchmark has, for the plan."""
+        return self.limit or 2000
+
+    def chance(self, name: str) -> float:
+        """Accuracy of guessing."""
+        if not self.folder:
+            return SETS[name].chance
+        choices = [SETS[name].choices(row) for row in self.rows(name)]
+        return sum(1.0 / n if n else 0.0 for n in choices) / len(choices)
+
+    def prepare(self, scratch: Path) -> dict[str, Path]:
+        """A file for each benchmark that is local, its rows as the official definition wants them."""
+        if not self.folder:
+            return {}
+        made = {}
+        for name in self.names:
+            made[name] = scratch / f"{name}.jsonl"
+            made[name].write_text("".join(json.dumps(row) + "\n" for row in self.rows(name)), encoding="utf-8")
+        return made
+
+    def rows(self, name: str) -> list[Row]:
+        """A benchmark's rows in the hub's schema. Raises ValueError with file and line for what cannot be read so."""
+        file, *more = self._files(name)
+        found = []
+        for number, row in enumerate(read_jsonl(file), 1):
+            try:
+                found.append(SETS[name].convert(row))
+            except (KeyError, TypeError, ValueError, AttributeError) as e:
+                raise ValueError(f"{file}, row {number}: not a row of {name} ({type(e).__name__}: {e})") from None
+        require(bool(found), f"{file} has no rows")
+        if more:  # labels that stand in a file of their own
+            labels = more[0].read_text(encoding="utf-8").split()
+            require(
+                len(labels) == len(found), f"{more[0]} has {len(labels)} labels for the {len(found)} rows of {file}"
+            )
+            found = [row | {"label": int(label)} for row, label in zip(found, labels)]
+        return found[: self.limit]
+
+    def _files(self, name: str) -> list[Path]:
+        folder = Path(self.root) / self.folder
+        for names in ((f"{name}.jsonl",), *SETS[name].files):
+            paths = [folder / n for n in names]
+            if all(p.exists() for p in paths):
+                return paths
+        known = ", ".join(" with ".join(names) for names in ((f"{name}.jsonl",), *SETS[name].files))
+        raise ValueError(f"benchmark {name}: {folder} has none of {known}; say where the data lies with data.root")
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One benchmark: its published files, a row of those as the hub has it, how many choices a row has (0: open)."""
+
+    files: tuple[tuple[str, ...], ...]
+    convert: Callable[[Row], Row]
+    choices: Callable[[Row], int]
+    chance: float
+
+
+def _lambada(row: Row) -> Row:
+    text = str(row["text"])
+    if len(text.split(" ")) < 2:
+        raise ValueError("a text of less than two words")
+    return {"text": text}
+
+
+def _hellaswag(row: Row) -> Row:
+    endings = [str(e) for e in row["endings"]]
+    label = int(row["label"])
+    if not 0 <= label < len(endings):
+        raise ValueError(f"label {label} of {len(endings)} endings")
+    names = ("activity_label", "ctx_a", "ctx_b")
+    return {**{name: str(row[name]) for name in names}, "endings": endings, "label": str(label)}
+
+
+def _piqa(row: Row) -> Row:
+    return {name: str(row[name]) for name in ("goal", "sol1", "sol2")} | {"label": int(row.get("label", 0))}
+
+
+def _question(stem: str) -> Callable[[Row], Row]:
+    """ARC and OpenBookQA, whose question is called ``stem`` on the hub and is one object as first published."""
+
+    def convert(row: Row) -> Row:
+        nested = isinstance(row.get("question"), Mapping)
+        question, choices = (row["question"]["stem"], row["question"]["choices"]) if nested else (
+            row[stem], row["choices"]
+        )  # fmt: skip
+        pairs = list(_pairs(choices))
+        labels, key = [label for _, label in pairs], str(row["answerKey"]).strip()
+        if key not in labels:
+            raise ValueError(f"answerKey {key} is none of {', '.join(labels)}")
+        texts = [text for text, _ in pairs]
+        return {
+            "id": str(row["id"]),
+            stem: str(question),
+            "choices": {"text": texts, "label": labels},
+            "answerKey": key,
+        }
+
+    return convert
+
+
+def _pairs(choices: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(choices, Mapping):
+        return zip(map(str, choices["text"]), map(str, choices["label"]), strict=True)
+    return ((str(c["text"]), str(c["label"])) for c in choices)
+
+
+SETS: Mapping[str, _Set] = {
+    "lambada_openai": _Set((("lambada_test.jsonl",),), _lambada, lambda row: 0, 0.0),
+    "hellaswag": _Set((("hellaswag_val.jsonl",),), _hellaswag, lambda row: len(row["endings"]), 0.25),
+    "arc_easy": _Set(
+        (("arc_easy_validation.jsonl",), ("ARC-Easy-Dev.jsonl",), ("ARC-Easy-Test.jsonl",)),
+        _question("question"), lambda row: len(row["choices"]["text"]), 0.25,
+    ),
+    "arc_challenge": _Set(
+        (("arc_challenge_validation.jsonl",), ("ARC-Challenge-Dev.jsonl",), ("ARC-Challenge-Test.jsonl",)),
+        _question("question"), lambda row: len(row["choices"]["text"]), 0.25,
+    ),
+    "piqa": _Set((("piqa_valid.jsonl", "piqa_valid-labels.lst"), ("valid.jsonl", "valid-labels.lst")), _piqa,
+                 lambda row: 2, 0.5),
+    "openbookqa": _Set((("openbookqa_validation.jsonl",), ("dev.jsonl",)), _question("question_stem"),
+                       lambda row: len(row["choices"]["text"]), 0.25),
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""A prepared corpus: the same whatever the workers and the kills, within its budget, every bad input named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foray.data import prepare as module
+from foray.data.prepare import Mix, Text, bundled_mixes, documents, load_mix, parts, prepare
+from foray.data.tokenizer import TextTokenizer
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> Mix:
+    """Sums as JSON Lines in two files, a packed one, Parquet, and prose; parts of a few hundred bytes."""
+    monkeypatch.setattr(module, "PART_BYTES", 300)
+    (tmp_path / "tok").mkdir()
+    tokenizer.save(tmp_path / "tok", 96)
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in range(2):
+        lines = [json.dumps({"id": i, "text": f"{file} + {i} = {file + i}"}) for i in range(40)]
+        (data / f"sums{file}.jsonl").write_text("\n".join(lines) + "\n" * file)
+    with gzip.open(data / "packed.json.gz", "wt") as f:
+        f.writelines(json.dumps({"text": f"{i} and {i}"}) + "\n" for i in range(20))
+    (data / "one.txt").write_text("Q: 1 + 2 ?\nA: 3")
+    root = str(data)
+    sources = (
+        (2.0, Text("sums", "sums*.jsonl", holdout=10, root=root)),
+        (1.0, Text("packed", "*.gz", holdout=0, root=root)),
+        (1.0, Text("prose", "*.txt", holdout=0, root=root)),
+    )
+    return Mix("test", str(tmp_path / "tok"), 400, sources)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_parts_hold_every_document_once_and_in_order(corpus: Mix) -> None:
+    for _, source in corpus.sources:
+        texts = [text for part in parts(source) for text in documents(source, part)]
+        assert len(texts) == len(set(texts)) == {"sums": 80, "packed": 20, "prose": 1}[source.name]
+    source = corpus.sources[0][1]
+    assert len(list(parts(source))) > 8
+    texts = [text for part in parts(source) for text in documents(source, part)]
+    assert texts[:2] == ["0 + 0 = 0", "0 + 1 = 1"] and texts[-1] == "1 + 39 = 40"
+
+
+def test_the_corpus_is_within_its_budget_and_the_same_for_any_number_of_workers(corpus: Mix, tmp_path: Path) -> None:
+    said: list[str] = []
+    one = prepare(corpus, tmp_path / "one", 1, said.append)
+    two = prepare(corpus, tmp_path / "two", 2, said.append)
+    index = json.loads(one.read_text())
+    assert json.loads(two.read_text()) == index
+    sums, packed, prose = index["sources"]
+    assert sums["tokens"] == 200 and packed["tokens"] == 91 and 0 < prose["tokens"] < 91
+    assert sums["validation"] > 0 and packed["validation"] == 0
+    assert any("to be repeated" in line for line in said) and any("MB/s" in line for line in said)
+    for source in index["sources"]:
+        for file in source["files"]:
+            tokens = np.fromfile(tmp_path / "one" / source["name"] / f"{file['stem']}.bin", dtype=file["dtype"])
+            assert len(tokens) == file["tokens"] >= file["used"]
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    prepare(corpus, tmp_path / "whole", 1, lambda _: None)
+    whole = tree(tmp_path / "whole")
+    prepare(corpus, tmp_path / "again", 1, lambda _: None)
+    (tmp_path / "again" / "index.json").unlink()
+    (tmp_path / "again" / "sums" / "00001.json").unlink()  # as if killed while its tokens were written
+    (tmp_path / "again" / "sums" / "00001.bin").write_bytes(b"half")
+    before = (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns
+    prepare(corpus, tmp_path / "again", 2, lambda _: None)
+    again = tree(tmp_path / "again")
+    assert {name: again[name] for name in whole} == whole
+    assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
+        prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    lines = root / "sums1.jsonl"
+    broken = lines.read_text().splitlines()
+    broken[30] = '{"text": 5}'
+    lines.write_text("\n".join(broken))
+    source = replace(corpus.sources[0][1], path="sums1.jsonl")
+    only = replace(corpus, sources=((1.0, source),), tokens=10_000)
+    with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no JSON object with text in column 'text'"):
+        prepare(only, tmp_path / "out", 1, lambda _: None)
+    with pytest.raises(ValueError, match=r"no file matches .*nothing\*"):
+        list(parts(replace(source, path="nothing*")))
+    (root / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match=r"bad\.txt: not UTF-8 text"):
+        list(documents(source, next(parts(replace(source, path="bad.txt")))))
+    (root / "cut.json.gz").write_bytes(gzip.compress(b'{"text": "x"}\n')[:-6])
+    with pytest.raises(ValueError, match=r"cut\.json\.gz: damaged"):
+        list(documents(source, next(parts(replace(source, path="cut.json.gz")))))
+    with pytest.raises(ValueError, match="neither a folder nor to be had from the hub"):
+        prepare(replace(corpus, tokenizer="no/such-model"), tmp_path / "none", 1)
+    with pytest.raises(ValueError, match="give a path of local files or a hub data set"):
+        Text("x")
+
+
+def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "data" / "table.parquet"
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(25)], "n": list(range(25))}), file, row_group_size=10)
+    source = replace(corpus.sources[0][1], path="*.parquet")
+    assert len(list(parts(source))) == 3
+    assert [t for p in parts(source) for t in documents(source, p)] == [f"row {i}" for i in range(25)]
+    with pytest.raises(ValueError, match=r"table\.parquet: no column 'body' \(it has text, n\)"):
+        list(documents(replace(source, column="body"), next(parts(source))))
+
+
+def test_the_bundled_mixes_are_those_of_the_paper() -> None:
+    assert bundled_mixes() == ["dolmino_50b", "dolmino_math_60b"]
+    made, rich = load_mix("dolmino_50b"), load_mix("dolmino_math_60b")
+    math = {"tinygsm_mind", "mathcoder2", "tulu_math", "metamath", "synth_math", "gsm8k_train", "codesearchnet"}
+    share = {m.name: sum(w for w, s in m.sources if s.name in math) for m in (made, rich)}
+    assert share["dolmino_50b"] == pytest.approx(20.8, abs=0.01) and share["dolmino_math_60b"] == pytest.approx(
+        41.6, abs=0.01
+    )
+    assert sum(w for w, _ in made.sources) == pytest.approx(100, abs=0.01)
+    assert made.budget("tinygsm_mind") == pytest.approx(6.3e9, rel=0.01) and made.budget("dclm") == pytest.approx(
+        23.6e9, rel=0.01
+    )
+    with pytest.raises(ValueError, match="did you mean 'dolmino_50b'"):
+        load_mix("dolmino_50")
+    assert load_mix("dolmino_50b", ["tokens=1000"]).tokens == 1000
