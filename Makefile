@@ -12,7 +12,7 @@ setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[evals,dev]"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[evals,math,dev]"
 	touch $@
 
 tiny smoke: setup

@@ -70,8 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, metavar="S", help="of pre-training (default: the study's first)")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint folder")
-    p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k")
-    p.add_argument("--data-root", default="", help="where a task's local files lie")
+    p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl")
+    p.add_argument("--data-root", default="", help="where a task's local files lie; hub: from the Hugging Face hub")
     p.add_argument("--split", default="test", choices=["train", "validation", "test"])
     p.add_argument("--problems", type=int, default=200)
     p.add_argument("--shots", type=int, default=0)
@@ -81,13 +81,19 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
     p.add_argument("--out", type=Path, help="keep completions.jsonl and problems.jsonl in this folder")
+    p = commands.add_parser("grade", help="Grade a file of answers or completions by anybody.")
+    p.add_argument("task", metavar="TASK", help="whose verifier: gsm8k, math, ...")
+    p.add_argument("file", metavar="FILE.jsonl", type=Path, help="rows of {gold, answer} or {gold, completions}")
+    p.add_argument("--out", metavar="GRADED.jsonl", type=Path, required=True, help="the same rows, graded")
+    p.add_argument("--lenient", action="store_true", help="look for the answer where the format is missing")
+    p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond the completions of a row are left out")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    known = ["plan", "run", "report", "ls", "prepare", "data", "eval"]
+    known = ["plan", "run", "report", "ls", "prepare", "data", "eval", "grade"]
     if words and not words[0].startswith("-") and words[0] not in known:
         print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -17,6 +18,7 @@ from foray.core.files import read_jsonl
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require
+from foray.core.task import Extraction
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.graph import expand
@@ -179,10 +181,7 @@ def evaluate(args: argparse.Namespace) -> None:
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
     require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
-    try:
-        ks = [k for k in map(int, args.k.split(",")) if k <= args.samples]
-    except ValueError:
-        raise ValueError(f"--k {args.k}: write whole numbers separated by commas") from None
+    ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
     model, tokenizer = open_checkpoint(args.checkpoint)
@@ -207,4 +206,49 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
 
 
-COMMANDS = {"run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate}
+def grade(args: argparse.Namespace) -> None:
+    from foray.evals.grade import Gradable, grade_file
+    from foray.tasks import named_tasks
+
+    tasks = {name: task for name, task in named_tasks().items() if isinstance(task, Gradable)}
+    require(args.task in tasks, f"there is no task {args.task!r} to grade by{nearest(args.task, tasks)}")
+    ks = _whole_numbers(args.k)
+    require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
+    extraction: Extraction = "lenient" if args.lenient else "strict"
+    done = grade_file(tasks[args.task], args.file, args.out, extraction)
+    fewest = min(n for n, _ in done.counts)
+    table = Table("", "%", "95%", box=None, pad_edge=False)
+    for k in [k for k in ks if k <= fewest]:
+        value, lo, hi = _pass_at(done.counts, k)
+        table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
+    console = Console()
+    console.print(table, highlight=False)
+    print(
+        f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
+        f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}; {args.out}"
+    )
+
+
+def _pass_at(counts: Counter[tuple[int, int]], k: int) -> tuple[float, float, float]:
+    """pass@k of rows counted by (samples, correct), with the report's interval where there are few enough for it."""
+    from foray.report.stats import mean_interval_of_many, mean_intervals
+
+    rows = sum(counts.values())
+    values = pass_at_k([c for _, c in counts], [n for n, _ in counts], k)
+    times = np.array(list(counts.values()))
+    if rows <= 1000:  # the bootstrap's memory grows with the problems
+        return mean_intervals(np.repeat(values, times)[:, None])[0][:3]
+    return mean_interval_of_many(values, times)[:3]
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(k) for k in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--k {text}: write whole numbers separated by commas") from None
+
+
+COMMANDS = {
+    "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
+    "grade": grade,
+}  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,23 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> list[Any]:
     """All rows of a JSON Lines file. Raises ValueError naming file and line."""
-    rows = []
+    return [row for _, row in iter_jsonl(path)]
+
+
+def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, row) of a JSON Lines file, one at a time. Raises ValueError naming file and line."""
     with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
-                    rows.append(json.loads(line))
+                    row = json.loads(line)
                 except json.JSONDecodeError as e:
                     raise ValueError(f"{path}, line {number}: not JSON ({e.msg})") from None
                 except UnicodeDecodeError:
                     raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
-    return rows
+                except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
+                    raise ValueError(f"{path}, line {number}: not JSON ({type(e).__name__})") from None
+                yield number, row
 
 
 def digest(path: Path) -> str:

@@ -93,6 +93,20 @@ def mean_intervals(values: Floats) -> list[Interval]:
     ]
 
 
+def mean_interval_of_many(values: Floats, times: NDArray[np.int64]) -> Interval:
+    """As ``mean_intervals`` for one column of thousands of problems, given as distinct values and their counts. (U,)
+
+    With so many the mean is normal, and the bootstrap would hold each of its resamples in memory.
+    """
+    problems = int(times.sum())
+    mean = float(values @ times) / problems
+    outer = wilson(min(max(mean, 0.0), 1.0), problems)
+    if _yes_or_no(values):
+        return outer
+    half = Z * math.sqrt(float((values - mean) ** 2 @ times) / problems / max(1, problems - 1))
+    return _within(Interval(mean, mean - half, mean + half, problems), outer)
+
+
 def difference_intervals(values: Floats) -> list[Interval]:
     """Intervals for the mean of paired differences in [-1, 1], one a problem. (P, K) -> K intervals
 

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 from foray.core.task import Task
 
+HUB = "hub"  # in place of a folder: data sets come from the Hugging Face hub
+
 
 def named_tasks(data_root: str = "") -> dict[str, Task]:
-    """The tasks that ``foray eval --task NAME`` knows; ``data_root`` is where local files lie."""
+    """The tasks that ``foray eval --task NAME`` knows; ``data_root`` is where local files lie, or ``hub``."""
     from foray.tasks.gsm8k import GSM8K
+    from foray.tasks.jsonl import OwnProblems
+    from foray.tasks.math import MATH
+    from foray.tasks.openmath import OpenMathInstruct
+    from foray.tasks.svamp import SVAMP
     from foray.tasks.world import WorldProblems
 
-    tasks: list[Task] = [WorldProblems("easy"), WorldProblems("hard"), GSM8K(data_root)]
+    hub = data_root == HUB
+    root = "" if hub else data_root
+    gsm8k = ("openai/gsm8k:main",) * 2 if hub else ("gsm8k/train.jsonl", "gsm8k/test.jsonl")
+    math = ("EleutherAI/hendrycks_math:*",) * 2 if hub else ("math/train.jsonl", "math/test.jsonl")
+    math500 = "HuggingFaceH4/MATH-500" if hub else "math500/test.jsonl"
+    svamp = ("ChilleD/SVAMP",) * 2 if hub else ("svamp/train.json", "svamp/test.json")
+    tests = {"": (gsm8k[1], math[1]), "gsm8k": (gsm8k[1],), "math": (math[1],)}
+    tasks: list[Task] = [
+        WorldProblems("easy"),
+        WorldProblems("hard"),
+        GSM8K(root, *gsm8k),
+        GSM8K(root, *gsm8k, box=True),
+        MATH(root, *math),
+        MATH(root, math[0], math500, name="math500"),
+        *(
+            OpenMathInstruct(
+                version, like, root, f"nvidia/OpenMathInstruct-{version}" if hub else "", tests=tests[like]
+            )
+            for version in (1, 2)
+            for like in ("", "gsm8k", "math")
+        ),
+        SVAMP(root, *svamp),
+        OwnProblems(root=root),
+    ]
     return {task.name: task for task in tasks}

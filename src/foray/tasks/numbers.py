@@ -1,0 +1,160 @@
+"""Numbers as people write them: read from untrusted text in linear time, compared exactly, never evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+from foray.core.task import Extraction, Verdict
+from foray.tasks.latex import last_box
+
+MARK = "####"
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}(?![0-9])|[0-9]{1,18})(?:\.[0-9]{1,12})?|\.[0-9]{1,12}"
+_CURRENCY = r"(?:\\?\$|US\\?\$|USD |Rs\.? ?|[€£¥₹])?"
+_NUMBER = (
+    rf"(?P<sign>[-−+]?){_CURRENCY}(?P<inner>[-−]?)(?P<digits>{_DIGITS})"
+    r"(?:[eE](?P<power>[-+]?[0-9]{1,2})(?![0-9]))?"
+    r"(?:[ \t]?/[ \t]?(?P<under>[0-9]{1,9})|(?:[ \t]+and)?[ \t]+(?P<over>[0-9]{1,9})/(?P<low>[0-9]{1,9}))?"
+    r"(?P<percent>[ \t]?\\?%|[ \t]percent\b)?"
+)
+# More digits, or a term of a calculation, follow: then what was read is not the number that was written.
+_GOES_ON = r"(?![0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|[ \t]{0,4}[-−+*×·÷^/=]{1,4}[ \t]{0,4}[\\$({]{0,3}\.?[0-9])"
+_LEADING = re.compile(rf"[ \t]*(?:\*\*|\\\(|\\\[)?[ \t]*{_NUMBER}{_GOES_ON}")
+_ANY = re.compile(rf"(?<![0-9.,]){_NUMBER}")
+_NAMED = re.compile(r"[ \t]*(?:[A-Za-z][ \t]?)?=(?!=)")  # x = 5
+_MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
+_LATEX_FRACTION = re.compile(r"\\[dt]?frac[ ]?\{([0-9]{1,9})\}[ ]?\{([0-9]{1,9})\}")
+_VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"}
+_LONGEST = 400  # characters of a bare answer
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number and the text it was read from. Of 50% both readings, 50 and one half, are right."""
+
+    value: Fraction
+    percent: bool
+    text: str
+
+    def equals(self, other: Number) -> bool:
+        if self.value == other.value:
+            return True
+        if self.percent and not other.percent:
+            return self.value == 100 * other.value
+        return other.percent and not self.percent and 100 * self.value == other.value
+
+
+def marked(text: str) -> Number | None:
+    """The number after the first ``####``."""
+    at = text.find(MARK)
+    return _leading(text[at + len(MARK) : at + len(MARK) + 2 * _LONGEST]) if at >= 0 else None
+
+
+def bare(text: str) -> Number | None:
+    """A text that is one number: perhaps marked, boxed, named (``x = 5``), with a currency, a unit or a full stop."""
+    text = _without_frame(text)
+    if len(text) > _LONGEST:
+        return None
+    text = _plain(text)
+    named = _NAMED.match(text)
+    text = text[named.end() :] if named else text
+    found = _LEADING.match(text)
+    return None if found is None or _MORE.search(text, found.end()) else _read(found)
+
+
+def last(text: str) -> Number | None:
+    """The last number of a text."""
+    found = deque((m for m in _ANY.finditer(_plain(text))), maxlen=1)
+    return _read(found[0]) if found else None
+
+
+def boxed(text: str) -> Number | None:
+    """The number in the last ``\\boxed{}``."""
+    box = last_box(text)
+    return bare(box) if box is not None else None
+
+
+def reference(text: str) -> str:
+    """The reference answer in a bare number or a full solution, as text. Raises ValueError when there is none."""
+    found = marked(text) if MARK in text else boxed(text) or bare(text) or last(text)
+    if found is None:
+        raise ValueError("no number in the reference answer")
+    return found.text
+
+
+def graded_completion(gold: str, completion: str, extraction: Extraction, box: bool = False) -> Verdict:
+    """Compares the number after the first ``####`` (or in the last box); lenient: wherever it stands, else the last."""
+    found = boxed(completion) if box else marked(completion)
+    formatted = found is not None
+    if found is None and extraction == "lenient":
+        found = (marked(completion) or boxed(completion)) or last(completion)
+    if found is None:
+        sign = "\\boxed{}" if box else MARK
+        there = last_box(completion) is not None if box else MARK in completion
+        return Verdict(0.0, False, f"no number {'in' if box else 'after'} {sign}" if there else f"no {sign}")
+    return _verdict(gold, found, formatted)
+
+
+def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
+    """Compares a bare answer; lenient: where it is more than a number, its last one."""
+    found = bare(answer)
+    formatted = found is not None
+    if found is None and extraction == "lenient":
+        found = last(answer)
+    return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted)
+
+
+def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
+    wanted = bare(gold)
+    if wanted is None:
+        raise ValueError(f"the reference answer {gold[:40]!r} is not a number")
+    right = found.equals(wanted)
+    return Verdict(float(right), formatted, "right" if right else f"{found.text}, should be {wanted.text}")
+
+
+def _leading(text: str) -> Number | None:
+    head = text.lstrip(" \t")
+    if head.lstrip("$*").startswith("\\boxed"):
+        return boxed(head.split("\n", 1)[0])
+    text = _plain(head)
+    named = _NAMED.match(text)
+    found = _LEADING.match(text, named.end() if named else 0)
+    # What is read must end well before the text was cut, or it could be half of something.
+    return _read(found) if found and found.end() < _LONGEST else None
+
+
+def _without_frame(text: str) -> str:
+    text = text.strip()
+    if text.startswith(MARK):
+        text = text[len(MARK) :].strip()
+    box = last_box(text) if text.startswith("\\boxed") else None
+    return box.strip() if box is not None else text
+
+
+def _plain(text: str) -> str:
+    text = _LATEX_FRACTION.sub(r" \1/\2", text)
+    for sign, written in _VULGAR.items():
+        text = text.replace(sign, written)
+    return text
+
+
+def _read(found: re.Match[str]) -> Number | None:
+    part = found.groupdict()
+    value = Fraction(part["digits"].replace(",", ""))
+    whole, dot, tail = part["digits"].replace(",", "").partition(".")
+    written = (whole.lstrip("0") or "0") + dot + tail
+    if part["power"]:
+        value *= Fraction(10) ** int(part["power"])
+        written += f"e{part['power']}"
+    under = part["under"] or part["low"]
+    if under is not None:
+        if int(under) == 0:
+            return None
+        value = value / int(under) if part["under"] else value + Fraction(int(part["over"]), int(under))
+        written += f"/{under}" if part["under"] else f" {part['over']}/{under}"
+    # A minus on either side of the currency: -$5 and $-5.
+    negative = (part["sign"] + part["inner"]).replace("−", "-").count("-") > 0
+    percent = part["percent"] is not None
+    return Number(-value if negative else value, percent, "-" * negative + written + "%" * percent)

@@ -1,0 +1,245 @@
+"""Rows of data sets by local path or by Hugging Face hub id, each with words for where it came from.
+
+A source is a file or folder below a task's ``root``, or ``OWNER/NAME``, ``OWNER/NAME:CONFIG``, ``OWNER/NAME@REVISION``
+on the hub (``:*`` for all configurations in turn). The library ``datasets`` is imported only where it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from foray.core.files import digest, iter_jsonl
+from foray.core.rng import key
+from foray.core.task import Problem, Split
+from foray.data.corpus import WHERE_DATA_LIES
+
+Row = tuple[str, dict[str, Any]]
+
+_HUB = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.*-]+))?(?:@(?P<revision>[\w./-]+))?")
+_TABLES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
+_FILES = (".jsonl", ".ndjson", ".json", ".txt", *_TABLES)
+
+
+def rows(root: str, source: str, split: str) -> Iterator[Row]:
+    """Every row, in order. ``split`` matters on the hub and in folders that hold several.
+
+    Raises ValueError naming what is missing or broken, with file and line where there are such.
+    """
+    path = Path(root) / source
+    hub = _hub(source)
+    if path.is_dir():
+        yield from _folder(path, split)
+    elif path.exists() or hub is None:
+        yield from _file(existing(path))
+    else:
+        yield from _from_hub(source, hub, split)
+
+
+def fingerprint(root: str, source: str) -> str:
+    """A string that changes when the data does: digests of local files, the commit of a data set on the hub."""
+    path = Path(root) / source
+    hub = _hub(source)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        parts = "".join(f"{p.relative_to(path)} {digest(p)}\n" for p in files)
+        return hashlib.sha256(parts.encode()).hexdigest()
+    if path.exists() or hub is None:
+        return digest(existing(path))
+    return f"{hub['name']}:{hub['config'] or ''}@{_commit(hub['name'], hub['revision'] or 'main')}"
+
+
+def stamp(root: str, source: str) -> tuple[str, str, int]:
+    """What tells whether a source has changed since it was read: for caches, never for results."""
+    path = Path(root) / source
+    if path.is_dir():
+        return root, source, max((p.stat().st_mtime_ns for p in path.rglob("*")), default=0)
+    return root, source, path.stat().st_mtime_ns if path.exists() else 0
+
+
+def existing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; {WHERE_DATA_LIES}")
+    return path
+
+
+def text_of(where: str, row: dict[str, Any], *columns: str) -> str:
+    """The text of the first of the columns that is there. Raises ValueError naming the row and the columns."""
+    for column in columns:
+        value = row.get(column)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+    raise ValueError(f"{where}: expected the field {' or '.join(columns)} with text in it")
+
+
+def plain(question: str) -> str:
+    """A question without what does not make it another one: case and spaces."""
+    return " ".join(question.split()).casefold()
+
+
+def held_out(question: str) -> bool:
+    """Whether a training question is kept for validation: a tenth, by its text, the same in every data set.
+
+    So a GSM8K question that is validation in ``gsm8k`` is validation in OpenMathInstruct too.
+    """
+    return key("gsm8k validation", question.strip()) % 10 == 0
+
+
+def carved(train: Sequence[Problem], test: Sequence[Problem], split: Split) -> list[Problem]:
+    """The training questions that are not held out, or those that are. None that the test has is among either.
+
+    Two spellings of a question (spaces, capitals) fall on the same side.
+    """
+    tested = {plain(p.question) for p in test}
+    side: dict[str, bool] = {}
+    chosen = []
+    for p in train:
+        name = plain(p.question)
+        if name not in tested and side.setdefault(name, held_out(p.question)) == (split == "validation"):
+            chosen.append(p)
+    return chosen
+
+
+def once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The first problem of every question."""
+    first: dict[str, Problem] = {}
+    for p in problems:
+        first.setdefault(plain(p.question), p)
+    return tuple(first.values())
+
+
+def _hub(source: str) -> re.Match[str] | None:
+    return None if source.endswith(_FILES) else _HUB.fullmatch(source)
+
+
+def _file(path: Path) -> Iterator[Row]:
+    if path.suffix in _TABLES:
+        library = datasets_library()
+        kind, settings = _TABLES[path.suffix], {"data_files": str(path), "split": "train", "streaming": True}
+        read = _loaded(str(path), library.load_dataset, kind, **settings)
+        yield from _numbered(f"{path}, row", _guarded(str(path), read))
+    elif path.suffix == ".json":
+        for number, row in enumerate(_array(path), 1):
+            yield _row(f"{path}, row {number}", row)
+    else:
+        for number, row in iter_jsonl(path):
+            yield _row(f"{path}, line {number}", row)
+
+
+def _array(path: Path) -> list[Any]:
+    """The rows of a JSON file: an array, an object that has one in a field, or one row alone."""
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as e:
+        if e.msg == "Extra data":  # JSON Lines by another name
+            return [row for _, row in iter_jsonl(path)]
+        raise ValueError(f"{path}, line {e.lineno}: not JSON ({e.msg})") from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{path}: not JSON ({type(e).__name__})") from None
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        content = lists[0] if len(lists) == 1 else [content]
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected an array of rows")
+    return content
+
+
+def _folder(path: Path, split: str) -> Iterator[Row]:
+    """A folder of one JSON file a problem (as MATH was published), one saved by ``datasets``, or one as on the hub."""
+    saved = [path / name for name in ("dataset_dict.json", "state.json") if (path / name).exists()]
+    files = sorted(path.rglob("*.json"), key=_natural)
+    others = [p for p in path.rglob("*") if p.is_file() and p.suffix in (".jsonl", *_TABLES)]
+    if files and not saved and not others:
+        for file in files:
+            yield from _file(file)
+        return
+    library = datasets_library()
+    if saved:
+        read = _loaded(str(path), library.load_from_disk, str(path))
+        if saved[0].name == "dataset_dict.json":
+            if split not in read:
+                raise ValueError(f"{path} has no split {split!r} (it has {', '.join(read)})")
+            read = read[split]
+    else:
+        read = _loaded(str(path), library.load_dataset, str(path), split=split)
+    yield from _numbered(f"{path}, row", read)
+
+
+def _from_hub(source: str, hub: re.Match[str], split: str) -> Iterator[Row]:
+    library = datasets_library()
+    name, revision = hub["name"], hub["revision"]
+    configs = [hub["config"]]
+    if hub["config"] == "*":
+        configs = sorted(_loaded(source, library.get_dataset_config_names, name, revision=revision))
+    for config in configs:
+        read = _loaded(source, library.load_dataset, name, config, split=split, revision=revision)
+        yield from _numbered(f"{name}{f':{config}' if config else ''} on the hub, split {split}, row", read)
+
+
+def _loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
+    """What the library returns; whatever can be wrong with an id, the network, a token or a file is one line."""
+    try:
+        return load(*arguments, **settings)
+    except Exception as e:  # the library and those below it raise many kinds, most of them not their own
+        words = " ".join(str(e).split())[:200] or type(e).__name__
+        raise ValueError(
+            f"{source}: the data set could not be loaded ({type(e).__name__}: {words}); check the name, the network "
+            "and, for gated data, `hf auth login`, or give the path of a local copy"
+        ) from None
+
+
+def _guarded(source: str, read: Any) -> Iterator[Any]:
+    iterator = iter(read)
+    while True:
+        row = _loaded(source, next, iterator, None)
+        if row is None:
+            return
+        yield row
+
+
+def _numbered(where: str, read: Any) -> Iterator[Row]:
+    for number, row in enumerate(read, 1):
+        yield _row(f"{where} {number}", row)
+
+
+def _row(where: str, row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected an object with named fields")
+    return where, row
+
+
+def datasets_library() -> Any:
+    if importlib.util.find_spec("datasets") is None:
+        raise ValueError("reading this needs the library datasets: pip install 'foray[evals]'")
+    import datasets
+
+    return datasets
+
+
+@lru_cache(maxsize=64)
+def _commit(name: str, revision: str) -> str:
+    """The commit that a revision of a data set stands for: asked of the hub, else of what was downloaded before."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi, constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
+    try:
+        return str(_loaded(name, HfApi().dataset_info, name, revision=revision).sha)
+    except ValueError:
+        if (folder / revision).is_file():
+            return (folder / revision).read_text(encoding="ascii").strip()
+        raise
+
+
+def _natural(path: Path) -> list[Any]:
+    """Files in the order of their numbers: 2.json before 10.json."""
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", str(path)) if p]

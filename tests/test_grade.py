@@ -1,0 +1,228 @@
+"""``foray grade``: rows in, the same rows graded out, a summary; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foray.cli import main
+from foray.commands import _pass_at
+from foray.core.files import iter_jsonl, read_jsonl
+from foray.evals.grade import Gradable
+from foray.report.stats import mean_interval_of_many, mean_intervals
+from foray.tasks import named_tasks
+from foray.tasks.gsm8k import GSM8K
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+Said = pytest.CaptureFixture[str]
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def grade(tmp_path: Path, task: str, rows: list[Any], *words: str) -> list[dict[str, Any]]:
+    """The graded rows of a command that works."""
+    out = tmp_path / "out.jsonl"
+    assert main(["grade", task, str(write(tmp_path / "in.jsonl", rows)), "--out", str(out), *words]) == 0
+    return read_jsonl(out)
+
+
+def test_bare_answers(tmp_path: Path, capsys: Said) -> None:
+    rows = [
+        {"gold": "1234", "answer": "1,234", "id": "a"},
+        {"gold": "#### 5", "answer": "$5.00"},
+        {"gold": 0.5, "answer": 50},
+        {"answer": "1/2", "gold": "0.5", "note": "ünï"},
+        {"gold": "7", "answer": "about 7"},
+        {"gold": "9", "answer": "9**9**9**9"},
+    ]
+    found = grade(tmp_path, "gsm8k", rows)
+    assert [{k: v for k, v in r.items() if k not in ("correct", "reason")} for r in found] == rows
+    assert [r["correct"] for r in found] == [True, True, False, True, False, False]
+    assert found[0]["reason"] == "right" and found[4]["reason"] == "not a number"
+    said = capsys.readouterr().out
+    assert "6 rows, 6 answers: 3 right" in said and "50.0" in said and "pass@8" not in said
+    assert [r["correct"] for r in grade(tmp_path, "gsm8k", rows, "--lenient")][4] is True
+
+
+def test_completions_and_full_reference_solutions(tmp_path: Path, capsys: Said) -> None:
+    rows = [
+        {
+            "question": "2*3?",
+            "gold": "2*3=<<2*3=6>>6.\n#### 6",
+            "completions": ["#### 6", "It is 6", "#### 7", "", "6"],
+        },
+        {"question": "1+1?", "gold": "2", "completions": ["#### 2", "#### 2.0", "#### 3", "x", "#### 2 apples"]},
+    ]
+    found = grade(tmp_path, "gsm8k", rows, "--k", "1,2,5,8")
+    assert [r["correct"] for r in found] == [[True, False, False, False, False], [True, True, False, False, True]]
+    assert all(len(r["reason"]) == 5 for r in found)
+    said = capsys.readouterr().out
+    assert re.search(r"pass@1 +40\.0 ", said), "the mean of 1/5 and 3/5"
+    assert re.search(r"pass@2 +65\.0 ", said), "the mean of 0.4 and 0.9"
+    assert re.search(r"pass@5 +100\.0 ", said) and "pass@8" not in said
+    assert "2 rows, 10 answers: 4 right, 60.0%" in said
+    found = grade(tmp_path, "gsm8k", rows, "--lenient")
+    assert found[0]["correct"] == [True, True, False, False, True]
+
+
+def test_math_rows(tmp_path: Path, capsys: Said) -> None:
+    pytest.importorskip("math_verify")
+    rows = [
+        {"gold": r"\frac{1}{2}", "answer": "0.5"},
+        {"gold": r"So $\boxed{(x+1)^2}$.", "answer": "x^2+2x+1"},
+        {"gold": r"\text{even}", "answer": r"\boxed{even}"},
+        {"gold": "3", "answer": "9^{9^{9^{9}}}"},
+        {"question": "q", "gold": "2", "completions": [r"\boxed{2}", "It is 2."]},
+    ]
+    assert [r["correct"] for r in grade(tmp_path, "math", rows)] == [True, True, True, False, [True, False]]
+    assert grade(tmp_path, "math", rows, "--lenient")[4]["correct"] == [True, True]
+
+
+def test_every_task_with_references_grades() -> None:
+    names = {n for n, t in named_tasks().items() if isinstance(t, Gradable)}
+    assert names >= {"gsm8k", "gsm8k_boxed", "math", "math500", "svamp", "jsonl", "openmath1", "openmath2"}
+    assert "world_easy" not in names
+
+
+def test_strange_text_comes_through(tmp_path: Path) -> None:
+    rows = [{"gold": "1", "answer": "\ud800\x00 \u2028\n", "more": {"a": [None, 1e-7, 12345678901234567890]}}]
+    found = grade(tmp_path, "gsm8k", [*rows, "", rows[0]])
+    assert len(found) == 2 and found[1] == rows[0] | {"correct": False, "reason": "not a number"}
+    assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 2
+
+
+BAD = [
+    ('{"gold": "1", "answer"', "not JSON"),
+    ("[" * 100_000, "not JSON"),
+    ("7" * 5000, "not JSON"),
+    (["gold", "answer"], "expected an object"),
+    ({"answer": "1"}, "the field gold is missing"),
+    ({"gold": "1"}, "the field answer or completions is missing"),
+    ({"gold": None, "answer": "1"}, "the field gold is not text"),
+    ({"gold": "1", "answer": None}, "the field answer is not text"),
+    ({"gold": True, "answer": "1"}, "the field gold is not text"),
+    ({"gold": "1", "completions": "1"}, "not a list of texts"),
+    ({"gold": "1", "completions": []}, "not a list of texts"),
+    ({"gold": "1", "completions": ["1", 2]}, "not a list of texts"),
+    ({"gold": "none", "answer": "1"}, "no number in the reference answer"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD, ids=range(len(BAD)))
+def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: Said, bad: Any, message: str) -> None:
+    good = {"gold": "1", "answer": "1"}
+    source, out = write(tmp_path / "in.jsonl", [good, "", bad, good]), tmp_path / "out.jsonl"
+    out.write_text("as it was")
+    assert main(["grade", "gsm8k", str(source), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert f"{source}, line 3: " in said.err and message in said.err and said.err.count("\n") == 1
+    assert said.out == "" and out.read_text() == "as it was"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_bytes_that_are_no_text(tmp_path: Path, capsys: Said) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b'{"gold": "1", "answer": "1"}\n{"gold": "\xff"}\n')
+    assert main(["grade", "gsm8k", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")]) == 1
+    assert "in.jsonl, line 2: not UTF-8" in capsys.readouterr().err
+
+
+def test_mistakes_of_the_command(tmp_path: Path, capsys: Said) -> None:
+    source, out = str(write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}])), str(tmp_path / "out.jsonl")
+    empty = str(write(tmp_path / "empty.jsonl", []))
+    for words, message in [
+        (["gsm8", source, "--out", out], "there is no task 'gsm8' to grade by; did you mean 'gsm8k'?"),
+        (["gsm8k", "none.jsonl", "--out", out], "there is no file none.jsonl"),
+        (["gsm8k", source, "--out", str(tmp_path / "no" / "out.jsonl")], "there is no folder"),
+        (["gsm8k", source, "--out", str(tmp_path)], "is a folder"),
+        (["gsm8k", source, "--out", out, "--k", "x"], "whole numbers"),
+        (["gsm8k", source, "--out", out, "--k", "0"], "positive"),
+        (["gsm8k", empty, "--out", out], "has no rows"),
+        (["gsm8k", str(tmp_path), "--out", out], "there is no file"),
+    ]:
+        assert main(["grade", *words]) == 1
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+    assert not Path(out).exists()
+    with pytest.raises(SystemExit):
+        main(["grade", "gsm8k", source])
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_killed_run_leaves_no_graded_file(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"gold": "1", "answer": "1"}\n' * 400_000)
+    command = [sys.executable, "-m", "foray", "grade", "gsm8k", str(source), "--out", str(tmp_path / "out.jsonl")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if any(p.stat().st_size for p in tmp_path.glob(".out.jsonl.*")):
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_file_is_read_row_by_row(tmp_path: Path) -> None:
+    """The first rows of a file are there before the last, broken one is looked at."""
+    source = write(tmp_path / "in.jsonl", [{"gold": "1"}, {"gold": "2"}, "{"])
+    rows = iter_jsonl(source)
+    assert [next(rows), next(rows)] == [(1, {"gold": "1"}), (2, {"gold": "2"})]
+    with pytest.raises(ValueError, match="line 3"):
+        next(rows)
+
+
+# --- the interval ---------------------------------------------------------------------------------------------------
+
+
+def test_few_rows_have_the_reports_interval_and_many_the_normal_one() -> None:
+    counts = Counter({(4, 0): 300, (4, 1): 200, (4, 2): 100, (4, 4): 400})
+    values = np.repeat([0.0, 0.25, 0.5, 1.0], [300, 200, 100, 400])
+    assert _pass_at(counts, 1) == mean_intervals(values[:, None])[0][:3]
+    many = mean_interval_of_many(np.array([0.0, 0.25, 0.5, 1.0]), np.array([300, 200, 100, 400]))
+    few = mean_intervals(values[:, None])[0]
+    assert many.value == pytest.approx(few.value) and many.n == few.n == 1000
+    assert many.lo == pytest.approx(few.lo, abs=0.002) and many.hi == pytest.approx(few.hi, abs=0.002)
+
+
+def test_the_interval_of_many_is_never_of_zero_width_and_covers() -> None:
+    for values in ([1.0], [0.0], [0.5]):
+        found = mean_interval_of_many(np.array(values), np.array([5000]))
+        assert 0.0 <= found.lo <= found.value <= found.hi <= 1.0 and found.hi > found.lo
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        c = generator.binomial(8, generator.beta(0.5, 1.5, size=2000))  # mean 1/4
+        levels, times = np.unique(c / 8, return_counts=True)
+        found = mean_interval_of_many(levels, times)
+        hits += found.lo <= 0.25 <= found.hi
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+@pytest.mark.skipif(not (SHARED / "gsm8k_multi").is_dir(), reason="the published model solutions are not here")
+def test_the_published_model_solutions_as_a_file(tmp_path: Path, capsys: Said) -> None:
+    names = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    published = read_jsonl(SHARED / "gsm8k_multi" / "example_model_solutions.jsonl")
+    golds = {p.question: p.solutions[0] for p in GSM8K(str(SHARED)).problems("test")}
+    rows = [
+        {
+            "question": r["question"],
+            "gold": golds[r["question"].strip()],
+            "completions": [r[n]["solution"] for n in names],
+        }
+        for r in published
+    ]
+    found = grade(tmp_path, "gsm8k", rows, "--lenient")
+    assert [r["correct"] for r in found] == [[r[n]["is_correct"] for n in names] for r in published]
+    assert "1319 rows, 5276 answers: 2001 right" in capsys.readouterr().out

@@ -1,0 +1,240 @@
+"""MATH's verifier: finding boxed answers, equality, and what hostile text can cost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from foray.core.task import Problem
+from foray.tasks import judge, latex
+from foray.tasks.math import MATH
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+# What needs no algebra, so holds without math-verify too.
+PLAIN_SAME = [
+    (r"\frac{1}{2}", "0.5"), (r"\frac12", "1/2"), (r"\dfrac{3}{4}", r"\tfrac{3}{4}"), ("1,234", "1234"), ("5", "5."),
+    ("1{,}234", "1234"), (r"1,\!234", "1234"), (r"10,\! 000,\!000", "10000000"), (r"50\%", "50"), (r"50\%", "0.5"),
+    ("5", "x=5"), ("x=5", "5"), (r"\$5", "5"), ("5", "5.00"), ("5", "$5$"), ("5", r"\(5\)"), ("(1,2)", "(1, 2)"),
+    ("(1,2)", r"\left(1,2\right)"), (r"\text{even}", "even"), (r"\text{Evelyn}", "Evelyn"), (r"\text{(C)}", "C"),
+    ("(C)", r"\textbf{(C)}"), ("6", r"6 \text{ cm}"), ("12", "12 dollars"), (r"3\frac{1}{2}", "3.5"), ("1e3", "1000"),
+    (r"-\frac{1}{2}", r"\frac{-1}{2}"), (r"-\frac12", "-0.5"), ("1011_2", "1011_{2}"), (r"11\sqrt2", r"11\sqrt{2}"),
+]  # fmt: skip
+PLAIN_OTHER = [
+    ("5", "6"), ("5", "-5"), ("5", "55"), ("1,234", "1,235"), (r"\text{even}", "odd"), (r"\text{Evelyn}", "Lynvee"),
+    ("(C)", "D"), (r"50\%", "5"), (r"\frac{1}{3}", r"\frac{1}{4}"), ("0.5", "0.51"), ("5", ""), ("5", " . "),
+]  # fmt: skip
+ALGEBRA_SAME = [
+    ("x^2+2x+1", "(x+1)^2"), (r"\sqrt{8}", r"2\sqrt2"), ("1,2,3", "3,2,1"), (r"\pi/2", r"\frac{\pi}{2}"),
+    ("1+2i", "2i+1"), (r"(-\infty,1)\cup(2,\infty)", r"(2,\infty)\cup(-\infty,1)"), (r"x \in [1,2]", "[1,2]"),
+    ("2^{10}", "1024"), (r"\frac{a}{b}", "a/b"), ("y=2x+1", "y=1+2x"), (r"\frac{1}{3}", "0.333333"),
+    (r"90^\circ", "90"), ("b+a", "a+b"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"), (r"\{1,2\}", r"\{2,1\}"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt 2}"), ("1,2", r"1 \text{ and } 2"), (r"6\text{ cm}^2", "6"),
+]  # fmt: skip
+ALGEBRA_OTHER = [
+    ("x=5", "y=5"), ("(1,2)", "(2,1)"), ("[0,1)", "[0,1]"), ("x+1", "x-1"), ("2", "2x"), ("0", "10^{-200}"),
+    ("1,2", "1,2,3"), ("3", "3,4"), ("1", r"\frac{1}{0}"), ("1", "1/0"), (r"\sqrt{2}", "1.414"), ("5", r"\text{five}"),
+    (r"\frac{1}{3}", "0.33"), ("5", "5 or 6"), ("1", "__import__('os').getpid()"), ("1", r"\mathcal{Z"), ("1", "\x00"),
+    ("1", "\ud800"), ("1", "½"), ("1", "{" * 50), ("1", "}" * 50),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "answer"), PLAIN_SAME)
+def test_equal_without_algebra(gold: str, answer: str) -> None:
+    assert latex.obvious(gold, answer) is True
+
+
+@pytest.mark.parametrize(("gold", "answer"), PLAIN_OTHER)
+def test_different_without_algebra(gold: str, answer: str) -> None:
+    assert latex.obvious(gold, answer) is False
+
+
+@pytest.mark.parametrize(("gold", "answer"), ALGEBRA_SAME)
+def test_equal_by_algebra(gold: str, answer: str) -> None:
+    pytest.importorskip("math_verify")
+    assert latex.equivalent(gold, answer) == (True, "equal")
+
+
+@pytest.mark.parametrize(("gold", "answer"), ALGEBRA_OTHER)
+def test_different_by_algebra(gold: str, answer: str) -> None:
+    pytest.importorskip("math_verify")
+    assert not latex.equivalent(gold, answer)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        (r"\boxed{5}", "5"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"a \boxed{1} b \boxed{2}", "2"),
+        (r"\boxed{3", None), (r"\boxed{\boxed{4}}", r"\boxed{4}"), (r"so $\boxed 7$", "7"),
+        (r"$\boxed\frac12$.", r"\frac12"),
+        (r"x} \boxed{5}", "5"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\fbox{9}", "9"), (r"\boxed{ \boxed{5}", "5"), ("", None),
+        ("boxed{5}", None),
+    ],
+)  # fmt: skip
+def test_the_last_closed_box(text: str, box: str | None) -> None:
+    assert latex.last_box(text) == box
+
+
+def graded(answer: str, completion: str, lenient: bool = False) -> tuple[float, bool]:
+    verdict = MATH().verify(Problem("p", "?", answer), completion, "lenient" if lenient else "strict")
+    assert "\n" not in verdict.reason and len(verdict.reason) < 250
+    return verdict.score, verdict.formatted
+
+
+def test_strict_wants_the_box_and_lenient_looks_on() -> None:
+    pytest.importorskip("math_verify")
+    assert graded("42", r"Thus $\boxed{42}$.") == (1.0, True)
+    assert graded("42", r"\boxed{41}, no: \boxed{42}") == (1.0, True)
+    assert graded("42", r"\boxed{42}, no: \boxed{41}") == (0.0, True)
+    assert graded("42", r"\boxed{}") == (0.0, True)
+    for text in ("The answer is 42.", "The final answer is: $42$", "so $6 \\cdot 7 = 42$", "that is 42", "#### 42"):
+        assert graded("42", text) == (0.0, False)
+        assert graded("42", text, lenient=True) == (1.0, False), text
+    assert graded(r"\frac{1}{2}", r"The answer is $\frac{1}{2}$.", lenient=True) == (1.0, False)
+    assert graded("42", "The answer is 41, not 42.", lenient=True) == (0.0, False)
+    assert graded("42", "", lenient=True) == (0.0, False)
+
+
+# --- hostile text ---------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "9^{9^{9^{9}}}", "9**9**9**9", "9^{9^{9}}", "10000000!", r"\sum_{n=1}^{10^{10}} n^n", r"\binom{10^9}{10^8}",
+    "(" * 400 + "1" + ")" * 400, r"\sqrt{" * 150 + "1" + "}" * 150, "x^" * 200 + "1", "(x+1)^{10000000}",
+    r"\prod_{k=1}^{100000000} k", r"\int_0^1 e^{e^{e^x}} \sin(x^x) dx",
+    "+".join(f"x_{{{i}}}^{{{i}}}" for i in range(80)),
+    r"\frac{1}{" * 100 + "2" + "}" * 100, "|" * 300, "{" * 500, "1" * 1000, "x^{1000000}=1", r"\frac{1}{10^{10^{10}}}",
+    r"\sin x + \cos(x^2) = e^x", r"\begin{pmatrix}" + r"1 & 2 \\" * 60 + r"\end{pmatrix}", "(a+b+c+d+e+f)^{60}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def started() -> None:
+    pytest.importorskip("math_verify")
+    judge.equal("a+b", "b+a")  # what importing costs is paid once in a process
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_answer_costs_a_second_at_most_and_scores_nothing(answer: str, started: None) -> None:
+    begun = time.monotonic()
+    assert graded("7", rf"\boxed{{{answer}}}")[0] == 0.0
+    # 0.6 s of processor time; the rest is for whatever else this machine is doing.
+    assert time.monotonic() - begun < 5
+    begun = time.monotonic()
+    assert not judge.equal("7", answer)[0], "nor where no look at it says that it is hostile"
+    assert time.monotonic() - begun < 5
+    begun = time.monotonic()
+    assert judge.equal("a+b+c", f"c+b+a+0\\cdot {len(answer)}")[0], "and the next one is compared as ever"
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("answer", [*HOSTILE[:2], "10000000!", "9^9^9^9", "x^{1000000}", "2^{3^{4^{5}}}"])
+def test_the_enormous_is_seen_without_asking(answer: str) -> None:
+    assert latex.obvious("7", answer) is False
+
+
+def test_powers_of_people_are_not_enormous() -> None:
+    for answer in ("x^2+y^2+z^2", "2^{10^{2}}", "2^{99999}", "e^{x^{2}}+e^{y^{2}}+e^{z^{2}}", "100!", "x^{a^{b}}"):
+        assert latex.obvious("7", answer) is None
+
+
+@pytest.mark.parametrize("part", [r"\boxed{", "}", "$", "{", "answer is ", r"\(", "9", "\\", "####", "1/", "a "])
+def test_long_completions_take_linear_time(part: str) -> None:
+    pytest.importorskip("math_verify")
+    for text in (part * 50_000, r"\boxed{" + part * 50_000 + "}"):
+        begun = time.process_time()
+        for lenient in (False, True):
+            graded("7", text, lenient)
+        assert time.process_time() - begun < 2
+
+
+def test_neither_threads_nor_forks_are_in_the_way(started: None) -> None:
+    found: list[tuple[bool, str]] = []
+
+    def ask() -> None:
+        found.append(judge.equal("2x+1", f"1+x+x+0\\cdot {threading.get_ident()}"))
+        found.append(judge.equal("7", "8^{8^{8^{8}}}"))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(equal for equal, _ in found) == [False] * 3 + [True] * 3
+    child = os.fork()
+    if child == 0:
+        right = judge.equal("3x+1", "1+x+x+x")[0] and not judge.equal("7", "7^{7^{7^{7}}}")[0]
+        judge._judge(os.getpid()).close()
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert judge.equal("4x+1", "1+4x")[0], "the parent's own process lives on"
+
+
+def test_a_killed_process_is_replaced(started: None) -> None:
+    process = judge._judge(os.getpid()).process
+    assert process is not None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert judge.equal("7x", "8x-2x") == (False, "the comparison broke off")
+    assert judge.equal("7x", "8x-x")[0]
+
+
+def test_the_process_ends_with_its_parent(started: None) -> None:
+    code = "from foray.tasks import judge; import os; judge.equal('a+b', 'b+a'); p = judge._judge(os.getpid()).process"
+    code += "; print(p.pid, flush=True); os.kill(os.getpid(), 9)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    pid = int(found.stdout)
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:4]:
+            return  # ended; nobody has fetched its exit code
+        time.sleep(0.05)
+    raise AssertionError("the process outlived its parent")
+
+
+def test_what_is_compared_can_neither_compile_nor_write_nor_start_programs(tmp_path: Path) -> None:
+    """The audit hook, in a process of its own: it cannot be taken off again."""
+    code = """
+import sys
+from foray.tasks.judge_process import _refuse
+sys.addaudithook(_refuse)
+for act in (lambda: eval("1+1"), lambda: open(sys.argv[1], "w"), lambda: __import__("os").system("true"),
+            lambda: __import__("subprocess").Popen(["true"]), lambda: __import__("socket").socket()):
+    try:
+        act()
+    except PermissionError:
+        continue
+    print("allowed")
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "x")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == ""
+    assert not (tmp_path / "x").exists()
+
+
+def test_without_math_verify_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge.importlib.util, "find_spec", lambda name: None)
+    latex.ready.cache_clear()
+    with pytest.raises(ValueError, match=r"pip install 'foray\[math\]'"):
+        MATH().verify(Problem("p", "?", "1"), r"\boxed{1}")
+
+
+@pytest.mark.skipif(not (SHARED / "math_generated").is_dir(), reason="the generated problems are not here")
+def test_generated_answers_equal_themselves_and_not_their_neighbours(started: None) -> None:
+    rows = json.loads((SHARED / "math_generated" / "deepmind-mathematics.json").read_text(encoding="utf-8"))[:150]
+    answers = [r["answer"] for r in rows]
+    assert all(graded(a, rf"\boxed{{{a}}}") == (1.0, True) for a in answers)
+    confused = [(a, b) for a, b in itertools.pairwise(answers) if graded(a, rf"\boxed{{{b}}}")[0]]
+    assert all(a == b or float(a) == float(b) for a, b in confused), confused
