@@ -69,15 +69,18 @@ class JsonlText:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One source of a corpus that ``foray prepare`` made from ``mix`` (its hash) in ``folder``, below ``root``.
+    """One source of a corpus that ``foray prepare`` made in ``folder``, below ``root``.
 
-    Its tokens are read where they lie; studies copy none of them.
+    Its tokens are read where they lie; studies copy none of them. The hash is of the corpus's content, once it is
+    there: a study can be planned before.
     """
 
     name: str
-    mix: str
     folder: str = field(metadata={"hash": False})
     root: str = field(default="", metadata={"hash": False})
+
+    def fingerprint(self) -> str:
+        return str(self.index()["fingerprint"]) if (self.place / "index.json").exists() else "not prepared yet"
 
     @property
     def place(self) -> Path:
@@ -87,16 +90,12 @@ class Prepared:
         raise ValueError(f"{self.name} is a prepared corpus: its text is there as tokens only")
 
     def index(self) -> dict[str, Any]:
-        """What the corpus holds. Raises ValueError where it is not there, not whole, or of another mix."""
+        """What the corpus holds. Raises ValueError where it is not there, or not whole."""
         file = self.place / "index.json"
         if not file.exists():
-            raise ValueError(
-                f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out {self.place}"
-            )
-        index = read_json(file)
-        if index["mix"] != self.mix:
-            raise ValueError(f"{self.place} was prepared from another mix ({index['name']})")
-        return index
+            raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
+        found: dict[str, Any] = read_json(file)
+        return found
 
 
 def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int) -> None:

@@ -116,8 +116,7 @@ def load_mix(name: str, settings: list[str] | None = None) -> Mix:
 
 def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepared], ...]:
     """What a study's corpus draws from: the mix, prepared in ``folder``."""
-    made = content_hash(mix)
-    return tuple((weight, Prepared(source.name, made, folder, root)) for weight, source in mix.sources)
+    return tuple((weight, Prepared(source.name, folder, root)) for weight, source in mix.sources)
 
 
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:

@@ -1,0 +1,25 @@
+"""The paper's larger model on the same 50B tokens, for its comparison of data mix and size. For GPUs.
+
+The paper gives the size and no shape: this is Qwen3-4B's width, depth and MLP (arXiv 2505.09388) as an OLMo 2, without
+grouped queries; 4.1B parameters with its untied embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.model.config import ModelConfig
+from foray.studies import paper_1b
+from foray.study.spec import Study
+
+MODEL = ModelConfig(width=2560, layers=36, heads=20, mlp_width=9728, vocab_size=100_352, context=4096)
+
+
+def study() -> Study:
+    """RL, SFT and SFT→RL from three M_t, on GSM8K and MATH."""
+    made = paper_1b.study(MODEL, "paper_4b")
+    b = paper_1b.B
+    math = next(p for p in made.parts if p.name == "math")
+    recipes = ("rl", "sft", "sft_rl")
+    some = tuple(replace(g, excursions=(10 * b, 20 * b, 44 * b), recipes=recipes) for g in math.grids)
+    return replace(made, excursions=(10 * b, 20 * b, 44 * b), recipes=recipes, parts=(replace(math, grids=some),))
