@@ -143,15 +143,13 @@ class Shard:
     def __init__(self, folder: Path, base: Path | None = None) -> None:
         meta = read_json(folder / "meta.json")
         self.name: str = meta["source"]
-        self.size: int = meta["tokens"]
-        files = (
-            [(base / name, count) for name, count in meta["files"]] if base else [(folder / "tokens.bin", self.size)]
-        )
-        for path, count in files:
-            if not path.exists() or path.stat().st_size < count * np.dtype(meta["dtype"]).itemsize:
-                raise ValueError(f"{path} is missing or too short; make the corpus again")
-        self._parts = [np.memmap(path, dtype=meta["dtype"], mode="r", shape=(count,)) for path, count in files]
-        self._starts = np.cumsum([0, *(count for _, count in files)])
+        dtype = np.dtype(meta["dtype"])
+        if base is None:
+            self._parts: list[NDArray[Any]] = [np.memmap(folder / "tokens.bin", dtype=dtype, mode="r")]
+        else:
+            self._parts = [_mapped(base / name, dtype, count) for name, count in meta["files"]]
+        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self.size = int(self._starts[-1])
 
     def read(self, start: int, stop: int) -> NDArray[np.integer[Any]]:
         """Tokens ``start`` to ``stop`` (or the end), from however many files."""
@@ -180,6 +178,12 @@ class Shard:
             *whole, rest = np.split(part, np.flatnonzero(part == end_id))
             yield from (d[d != end_id].tolist() for d in whole if len(d))
         yield rest[rest != end_id].tolist()
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[np.integer[Any]]:
+    if not path.exists() or path.stat().st_size < count * dtype.itemsize:
+        raise ValueError(f"{path} is missing or too short; make the corpus again")
+    return np.memmap(path, dtype=dtype, mode="r", shape=(count,))
 
 
 def mixed_windows(
