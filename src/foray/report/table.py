@@ -119,8 +119,8 @@ def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, st
     for e in entries:
         axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
         place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
-        if e.kind == "contamination":  # of grids that ask other questions, each has its own
-            place = (*place, e.folder)
+        if e.kind == "contamination":  # of text and questions alone: grids share one, or each has its own
+            place = (e.kind, e.folder)
         first = chosen.setdefault(place, e)
         if first.folder != e.folder:
             clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
