@@ -18,7 +18,7 @@ from foray.study.graph import expand
 from foray.study.nodes import MergeNode, PassKNode, TrainNode
 from foray.study.run import manifest_of, report_study, run_node
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
-from foray.study.spec import Part, Study, Variant, _set_everywhere, bundled_studies, load_study
+from foray.study.spec import Part, Study, Variant, bundled_studies, load_study
 from foray.study.store import Store
 from foray.train import controls
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
@@ -57,10 +57,16 @@ def test_parts_share_what_is_equal_and_run_by_themselves() -> None:
         replace(made, parts=(Part("main", ()),))
 
 
-def test_settings_hold_in_every_part() -> None:
-    made = _set_everywhere(parted(), ["post.rl_steps=2", "parts.0.grids.0.post.sft_steps=3"])
+def test_settings_hold_in_every_part(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom foray.studies import smoke\nfrom foray.study.spec import Part\n"
+        "study = smoke.study\n"
+        "def parts(main):\n    return (Part('last', (replace(main, excursions=main.pretrain.checkpoints[-1:]),)),)\n"
+    )
+    made = load_study(str(file), ["post.rl_steps=2", "pretrain.checkpoints=30000,60000", "dynamics.tokens=60000"])
     assert {grid.post.rl_steps for _, grid in made.grids()} == {2}
-    assert [grid.post.sft_steps for _, grid in made.grids()] == [4, 3, 4, 4]
+    assert made.grids("last")[0][1].starts == (60000,)
 
 
 def test_what_the_manifest_says_of_parts() -> None:

@@ -19,9 +19,6 @@ from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Varia
 from foray.tasks.world import WorldProblems
 from foray.tasks.world.mixture import world_mixture
 
-EARLY, MIDDLE, LATE = 1_000_000, 2_500_000, 7_200_000  # M_t, in tokens
-EPOCH = 3000 / 32  # updates of SFT that see every question once
-
 # Learning rates that every recipe tries: of RL, of SFT, of both in parallel averaging (whose steps are halved).
 RL_RATES, SFT_RATES = (1e-4, 2e-4, 4e-4, 8e-4), (5e-4, 1e-3, 2e-3, 4e-3)
 PARALLEL_RATES = ((2e-4, 1e-3), (4e-4, 2e-3), (8e-4, 4e-3), (1.6e-3, 8e-3))
@@ -66,10 +63,9 @@ def trials() -> tuple[AnyRecipe, ...]:
 
 
 def study() -> Study:
-    """The main grid and its parts."""
-    base = tiny.study()
-    task, hard = WorldProblems("easy"), WorldProblems("hard")
-    pretrain = replace(base.pretrain, tokens=8_000_000, checkpoints=(EARLY, MIDDLE, LATE), seeds=(0, 1))
+    """The main grid."""
+    base, task = tiny.study(), WorldProblems("easy")
+    pretrain = replace(base.pretrain, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
     text = Stream(
         "text",
         replace(pretrain.stream.source, batch_size=2),
@@ -79,7 +75,7 @@ def study() -> Study:
     evaluation = Evaluation(
         task, problems=200, samples=64, max_new_tokens=80, probes=WorldProbes(), heldout_tokens=12_000,
     )  # fmt: skip
-    main = Study(
+    return Study(
         name="desk",
         model=base.model,
         data=replace(base.data, mixture=pretrain.stream.source.mixture),
@@ -93,73 +89,77 @@ def study() -> Study:
             "their questions and differ in order, chosen solutions and rollouts.",
         ),
     )
-    one_start = replace(main, excursions=(LATE,), seeds=(0, 1))  # where RL has a signal from the first step
-    inside = replace(evaluation, dynamics=Dynamics(MIDDLE, points=4))
-    watched = replace(main, excursions=(MIDDLE,), recipes=(own("rl"), own("sft_rl")), evaluation=inside)
-    return replace(
-        main,
-        parts=(
-            Part("tuning", (_tuning(main),)),
-            Part("dynamics", (watched,)),
-            Part("parallel", (replace(main, recipes=(own("parallel"),)),)),
-            Part("gold", (replace(main, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
-            Part("gold_epochs", (_gold_by_epochs(one_start),)),
-            Part("hard", (_on(main, hard, (MIDDLE, LATE), ("rl", "sft", "sft_rl")),)),
-            Part("mix_and_size", _mixes_and_sizes(main, (task, hard))),
-            Part("controls", (_parallel_controls(one_start),)),
-            Part("with_text", (_text_controls(one_start),)),
-            Part("rollout_budget", _rollout_budget(main)),
-            Part("longer", (_longer(one_start),)),
-            Part("formats", _formats(main)),
-        ),
+
+
+def parts(main: Study) -> tuple[Part, ...]:
+    """Grids made from the main one, whatever its settings."""
+    _, middle, late = main.pretrain.checkpoints
+    task, hard = WorldProblems("easy"), WorldProblems("hard")
+    at_end = replace(main, excursions=(late,), seeds=main.seeds[:2])  # where RL has a signal from the first step
+    inside = replace(main.evaluation, dynamics=Dynamics(middle, points=4))
+    watched = replace(main, excursions=(middle,), recipes=(own("rl"), own("sft_rl")), evaluation=inside)
+    return (
+        Part("tuning", (_tuning(main),)),
+        Part("dynamics", (watched,)),
+        Part("parallel", (replace(main, recipes=(own("parallel"),)),)),
+        Part("gold", (replace(main, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
+        Part("gold_epochs", (_gold_by_epochs(at_end),)),
+        Part("hard", (_on(main, hard, (middle, late), ("rl", "sft", "sft_rl")),)),
+        Part("mix_and_size", _mixes_and_sizes(main, (task, hard))),
+        Part("controls", (_parallel_controls(at_end),)),
+        Part("with_text", (_text_controls(at_end),)),
+        Part("rollout_budget", _rollout_budget(main)),
+        Part("longer", (_longer(at_end),)),
+        Part("formats", _formats(main)),
     )
 
 
-def _tuning(plain: Study) -> Study:
+def _tuning(main: Study) -> Study:
     """At the middle M_t of the first pre-training, on validation problems."""
-    evaluation = replace(plain.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
-    pretrain = replace(plain.pretrain, seeds=(0,))
-    return replace(plain, pretrain=pretrain, excursions=(MIDDLE,), seeds=(0,), recipes=trials(), evaluation=evaluation)
+    evaluation = replace(main.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
+    pretrain = replace(main.pretrain, seeds=(0,))
+    start = (main.pretrain.checkpoints[1],)
+    return replace(main, pretrain=pretrain, excursions=start, seeds=(0,), recipes=trials(), evaluation=evaluation)
 
 
-def _gold_by_epochs(one_start: Study) -> Study:
+def _gold_by_epochs(at_end: Study) -> Study:
     """SFT-Gold for as many epochs over all its solutions as SFT has over one a question."""
     solutions = WorldProblems("easy").solutions_per_problem
-    steps = f"sft_steps={one_start.post.sft_steps * solutions}"
+    steps = f"sft_steps={at_end.post.sft_steps * solutions}"
     recipes = tuple(own(r, steps, label="as many epochs as SFT") for r in ("sft_gold", "sft_gold_rl"))
-    return replace(one_start, seeds=(0,), recipes=recipes)
+    return replace(at_end, seeds=(0,), recipes=recipes)
 
 
-def _on(plain: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
+def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
     """The grid with another task for post-training and evaluation."""
-    post = plain.post
+    post = main.post
     new = 80 if task.tier == "easy" else 120
     rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=new))
     sft = replace(post.sft, source=replace(post.sft.source, task=task))
     # Eight examples of hard problems would be longer than any text that the model has read at once.
     shots = (8,) if task.tier == "easy" else (4,)
     return replace(
-        plain,
+        main,
         excursions=excursions,
         post=replace(post, rl=rl, sft=sft),
         recipes=tuple(own(r) for r in recipes),
-        evaluation=replace(plain.evaluation, task=task, max_new_tokens=new, base_shots=shots),
+        evaluation=replace(main.evaluation, task=task, max_new_tokens=new, base_shots=shots),
     )
 
 
-def _mixes_and_sizes(plain: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
+def _mixes_and_sizes(main: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
     """A math-heavy mix at the main size, and a larger model on the main mix; RL on both tiers from the last M_t."""
-    pretrain = plain.pretrain
+    pretrain = main.pretrain
     source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
     rich = replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy")
     models = (
-        replace(plain, seeds=(0,), pretrain=rich),
-        replace(plain, seeds=(0,), model=replace(plain.model, width=160, layers=4, heads=5, mlp_width=427)),
+        replace(main, seeds=(0,), pretrain=rich),
+        replace(main, seeds=(0,), model=replace(main.model, width=160, layers=4, heads=5, mlp_width=427)),
     )
-    return tuple(_on(model, tier, (LATE,), ("rl",)) for model in models for tier in tiers)
+    return tuple(_on(model, tier, pretrain.checkpoints[-1:], ("rl",)) for model in models for tier in tiers)
 
 
-def _parallel_controls(one_start: Study) -> Study:
+def _parallel_controls(at_end: Study) -> Study:
     """What in parallel averaging does the work: the halved steps, the weights, the schedule, the two optimizers?"""
 
     def weighted(rl: float, sft: float, label: str) -> Variant:
@@ -177,10 +177,10 @@ def _parallel_controls(one_start: Study) -> Study:
         own("alternating", label="in turn", like="parallel"),
         own("interpolated", label="after the fact", like="parallel"),
     )
-    return replace(one_start, recipes=recipes)
+    return replace(at_end, recipes=recipes)
 
 
-def _text_controls(one_start: Study) -> Study:
+def _text_controls(at_end: Study) -> Study:
     """Pre-training beside RL, and RL from an annealed M_t."""
     recipes = {
         "anneal": "annealed Mₜ",
@@ -188,23 +188,23 @@ def _text_controls(one_start: Study) -> Study:
         "anchored": "RL with pre-training text",
         "interleaved": "RL and pre-training in turn",
     }
-    return replace(one_start, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
+    return replace(at_end, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
 
 
-def _longer(one_start: Study) -> Study:
+def _longer(at_end: Study) -> Study:
     """Three times the updates of RL: are the recipes compared before they have converged?"""
-    steps = f"rl_steps={3 * one_start.post.rl_steps}"
-    return replace(one_start, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
+    steps = f"rl_steps={3 * at_end.post.rl_steps}"
+    return replace(at_end, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
 
 
-def _rollout_budget(plain: Study) -> tuple[Study, ...]:
+def _rollout_budget(main: Study) -> tuple[Study, ...]:
     """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
 
     Evaluated after equal numbers of examples and after equal numbers of rollouts.
     """
     many = (15, 30, 45)  # updates; with n = 5, 64 / 5 times as many see as many rollouts
     few = tuple(round(s * 64 / 5) for s in many)
-    post = plain.post
+    post = main.post
     sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
     grids = []
     for name, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
@@ -213,27 +213,25 @@ def _rollout_budget(plain: Study) -> tuple[Study, ...]:
             own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}")
             for n, steps in ((5, few), (64, many))
         )
-        watched = Dynamics(LATE, recipes=("rl",), steps=(*many, *few))
-        evaluation = replace(plain.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
-        grids.append(
-            replace(
-                plain, excursions=(LATE,), seeds=(0,), post=replace(post, rl=rl, sft=sft), recipes=recipes,
-                evaluation=evaluation,
-            )
-        )  # fmt: skip
+        watched = Dynamics(main.pretrain.checkpoints[-1], recipes=("rl",), steps=(*many, *few))
+        evaluation = replace(main.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
+        grid = replace(main, excursions=main.pretrain.checkpoints[-1:], seeds=(0,), post=replace(post, rl=rl, sft=sft))
+        grids.append(replace(grid, recipes=recipes, evaluation=evaluation))
     return tuple(grids)
 
 
-def _formats(plain: Study) -> tuple[Study, ...]:
+def _formats(main: Study) -> tuple[Study, ...]:
     """Other shots than the main ones (is it the format that was learned?), and SFT for up to ten epochs."""
-    one_seed = replace(plain, seeds=(0,))
-    crossed = replace(plain.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
-    shots = replace(plain.evaluation, base_shots=(8, 0, 1, 2, 4))
-    longer = own("sft", f"sft_steps={round(10 * EPOCH)}", label="10 epochs")
-    steps = tuple(round(n * EPOCH) for n in (1, 2.5, 5))
-    epochs = replace(plain.evaluation, dynamics=Dynamics(MIDDLE, recipes=("sft",), steps=steps))
+    one_seed = replace(main, seeds=(0,))
+    crossed = replace(main.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
+    shots = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4))
+    middle, sft = main.pretrain.checkpoints[1], main.post.sft.source
+    epoch = sft.questions / sft.batch_size  # updates
+    longer = own("sft", f"sft_steps={round(10 * epoch)}", label="10 epochs")
+    steps = tuple(round(n * epoch) for n in (1, 2.5, 5))
+    epochs = replace(main.evaluation, dynamics=Dynamics(middle, recipes=("sft",), steps=steps))
     return (
         replace(one_seed, recipes=tuple(own(r) for r in ("rl", "sft", "sft_rl", "parallel")), evaluation=crossed),
         replace(one_seed, recipes=(), evaluation=shots),
-        replace(one_seed, excursions=(MIDDLE,), recipes=(longer,), evaluation=epochs),
+        replace(one_seed, excursions=(middle,), recipes=(longer,), evaluation=epochs),
     )

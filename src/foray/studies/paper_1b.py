@@ -26,13 +26,13 @@ ALL = ("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel")
 MODEL = ModelConfig(width=2048, layers=16, heads=16, mlp_width=8192, vocab_size=100_352, context=4096)
 
 
-def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...], name: str = "") -> Pretrain:
+def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...]) -> Pretrain:
     """AdamW, cosine to a tenth, peak 4e-4, 512 sequences of 4096 tokens (the paper); the rest is OLMo 2's."""
     # Warm-up was not found in the paper; OLMo 2 warms up over 2,000 steps (its report, section 3.2), here of 23,842.
     adam = AdamW(lr=4e-4, weight_decay=0.1, warmup=0.084, schedule="cosine", final=0.1)
     corpus = Corpus(mixture(load_mix(mix), mix), batch_size=512, length=4096)
     stream = Stream("pretrain", corpus, CrossEntropy(z_loss=1e-5), adam, precision="bf16")
-    return Pretrain(stream, tokens, checkpoints, mix=name)
+    return Pretrain(stream, tokens, checkpoints)
 
 
 def posttraining(like: str) -> PostTraining:
@@ -49,18 +49,15 @@ def posttraining(like: str) -> PostTraining:
     return PostTraining(rl, sft, rl_steps=1000, sft_steps=round(5 * questions / 64))
 
 
-def evaluation(like: str, dynamics: Dynamics | None = None) -> Evaluation:
+def evaluation(like: str) -> Evaluation:
     """All test problems x 32 samples at temperature 0.6; bases 8-shot, trained models 0-shot; six benchmarks."""
-    post = posttraining(like).rl.source.task
-    problems = 1319 if like == "gsm8k" else 5000
-    return Evaluation(
-        post, problems=problems, samples=32, k=(1, 8, 32), max_new_tokens=512, base_shots=(8,), probes=Benchmarks(),
-        dynamics=dynamics,
-    )  # fmt: skip
+    task = posttraining(like).rl.source.task
+    return Evaluation(task, problems=1319, samples=32, max_new_tokens=512, base_shots=(8,), probes=Benchmarks())
 
 
 def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
-    main = Study(
+    """The main grid: GSM8K from nine M_t."""
+    return Study(
         name=name,
         model=model,
         data=Data(vocab_size=100_352),
@@ -69,40 +66,56 @@ def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
         recipes=ALL,
         evaluation=evaluation("gsm8k"),
     )
-    early = replace(main, excursions=(4 * B, 6 * B, 10 * B), seeds=(0, 1, 2, 3), recipes=("rl",))
-    inside = replace(
-        main, excursions=(20 * B,), recipes=("rl", "sft_rl"),
-        evaluation=replace(main.evaluation, dynamics=Dynamics(20 * B, points=6)),
-    )  # fmt: skip
+
+
+def parts(main: Study) -> tuple[Part, ...]:
+    """The other experiments. Of the nine M_t the second to fourth are at 4, 6 and 10B tokens, the seventh at 20B."""
+    starts = main.pretrain.checkpoints
+    early, late = starts[1:4], starts[6:7] or starts[-1:]
+    seeds = replace(main, excursions=early, seeds=(0, 1, 2, 3), recipes=("rl",))
+    inside = replace(main.evaluation, dynamics=Dynamics(late[0], points=6))
+    dynamics = replace(main, excursions=late, recipes=("rl", "sft_rl"), evaluation=inside)
     shots = replace(main, recipes=(), evaluation=replace(main.evaluation, base_shots=(8, 0, 1)))
     ten = Variant("sft", (f"sft_steps={2 * main.post.sft_steps}",), "10 epochs")
-    hard = replace(main, post=posttraining("math"), evaluation=evaluation("math"), recipes=("rl", "sft", "sft_rl"))
-    return replace(
-        main,
-        parts=(
-            Part("math", (hard,)),
-            Part("seeds", (early,)),
-            Part("dynamics", (inside,)),
-            Part("shots", (shots,)),
-            Part("epochs", (replace(main, excursions=(20 * B,), recipes=(ten,)),)),
-            Part("rollout_budget", rollout_budget(main)),
-            Part("math_heavy", (math_heavy(hard),)),
-        ),
+    hard = on_math(main, ("rl", "sft", "sft_rl"))
+    return (
+        Part("math", (hard,)),
+        Part("seeds", (seeds,)),
+        Part("dynamics", (dynamics,)),
+        Part("shots", (shots,)),
+        Part("epochs", (replace(main, excursions=late, recipes=(ten,)),)),
+        Part("rollout_budget", rollout_budget(main, late[0])),
+        Part("math_heavy", (math_heavy(hard),)),
     )
+
+
+def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
+    """The grid on MATH: MATH-like questions of the same data, all 5,000 test problems."""
+    task = posttraining("math").rl.source.task
+    rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (main.post.rl, main.post.sft))
+    problems = main.evaluation.problems if main.evaluation.problems < 1319 else 5000
+    asked = replace(main.evaluation, task=task, problems=problems)
+    return replace(main, post=replace(main.post, rl=rl, sft=sft), evaluation=asked, recipes=recipes)
 
 
 def math_heavy(hard: Study) -> Study:
     """The same model on 60B tokens of a math-heavier mix, asked MATH at its last M_t."""
-    rich = pretraining("dolmino_math_60b", 60 * B, (54 * B,), name="math-heavy")
-    return replace(hard, pretrain=rich, recipes=("rl", "sft", "sft_rl"))
+    tokens = hard.pretrain.tokens * 6 // 5
+    last = round(tokens * hard.pretrain.checkpoints[-1] / hard.pretrain.tokens)
+    corpus = replace(hard.pretrain.stream.source, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
+    stream = replace(hard.pretrain.stream, source=corpus)
+    return replace(
+        hard, pretrain=replace(hard.pretrain, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy")
+    )
 
 
-def rollout_budget(main: Study) -> tuple[Study, ...]:
+def rollout_budget(main: Study, start: int) -> tuple[Study, ...]:
     """n = 5 and 64 on questions that the base finds easy or hard: 16 to 64, or at most 8, of its 64 samples right."""
-    start, grids = 20 * B, []
+    grids = []
     for word, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
         rl = replace(main.post.rl, source=replace(main.post.rl.source, screen=screen))
-        many, few = (75, 150, 300, 600), (75, 150, 300, 960, 1920, 3840)  # 64 / 5 = 12.8
+        # Equal examples at 75 to 300 updates; equal rollouts where n = 5 has made 64 / 5 times as many.
+        many, few = (75, 150, 300, 600), (75, 150, 300, 960, 1920, 3840)
         recipes = tuple(
             Variant("rl", (f"rl.source.group_size={n}", f"rl_steps={steps[-1]}"), f"{word}, n={n}")
             for n, steps in ((5, few), (64, many))

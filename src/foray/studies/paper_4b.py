@@ -10,16 +10,19 @@ from dataclasses import replace
 
 from foray.model.config import ModelConfig
 from foray.studies import paper_1b
-from foray.study.spec import Study
+from foray.study.spec import Part, Study
 
 MODEL = ModelConfig(width=2560, layers=36, heads=20, mlp_width=9728, vocab_size=100_352, context=4096)
 
 
 def study() -> Study:
-    """RL, SFT and SFT→RL from three M_t, on GSM8K and MATH."""
-    made = paper_1b.study(MODEL, "paper_4b")
+    """RL, SFT and SFT→RL from three M_t, on GSM8K."""
     b = paper_1b.B
-    math = next(p for p in made.parts if p.name == "math")
-    recipes = ("rl", "sft", "sft_rl")
-    some = tuple(replace(g, excursions=(10 * b, 20 * b, 44 * b), recipes=recipes) for g in math.grids)
-    return replace(made, excursions=(10 * b, 20 * b, 44 * b), recipes=recipes, parts=(replace(math, grids=some),))
+    return replace(
+        paper_1b.study(MODEL, "paper_4b"), excursions=(10 * b, 20 * b, 44 * b), recipes=("rl", "sft", "sft_rl")
+    )
+
+
+def parts(main: Study) -> tuple[Part, ...]:
+    """The same on MATH."""
+    return (Part("math", (paper_1b.on_math(main, ("rl", "sft", "sft_rl")),)),)

@@ -323,6 +323,8 @@ def bundled_studies() -> list[str]:
 def load_study(name: str, settings: list[str] | None = None) -> Study:
     """A bundled study by name, or the one that a ``.py`` file's ``study()`` returns, with ``--set`` settings applied.
 
+    A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
+
     A study file is the user's own program and is run as such; nothing else that Foray reads is.
     """
     if name.endswith(".py") or "/" in name:
@@ -342,12 +344,6 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made = make() if callable(make) else None
     if not isinstance(made, Study):
         raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
-    return _set_everywhere(made, settings or [])
-
-
-def _set_everywhere(study: Study, settings: list[str]) -> Study:
-    """Settings of a study hold in all its parts; what a part alone has is named as ``parts.0.grids.0...``."""
-    own = [s for s in settings if not s.startswith("parts.")]
-    changed = override(replace(study, parts=()), *own)
-    parts = tuple(replace(p, grids=tuple(override(g, *own) for g in p.grids)) for p in study.parts)
-    return override(replace(changed, parts=parts), *(s for s in settings if s.startswith("parts.")))
+    made = override(made, *(settings or []))
+    make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
+    return replace(made, parts=tuple(make_parts(made))) if callable(make_parts) else made

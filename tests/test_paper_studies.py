@@ -1,0 +1,82 @@
+"""The studies at the paper's scale: their graphs and sizes, and the same files, shrunk by settings, on stand-ins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foray.data.prepare import load_mix, prepare
+from foray.data.tokenizer import TextTokenizer
+from foray.report import read_results
+from foray.study.graph import expand
+from foray.study.run import manifest_of
+from foray.study.spec import load_study
+from foray.study.store import Store
+from test_study import compute
+
+SMALL = (
+    "model.width=32", "model.layers=1", "model.heads=2", "model.mlp_width=32", "model.vocab_size=0",
+    "model.context=700",
+    "pretrain.tokens=4000", "pretrain.checkpoints=1000,2000,3000,4000", "pretrain.stream.source.batch_size=2",
+    "pretrain.stream.source.length=32", "post.rl.source.prompts=2", "post.rl.source.questions=20",
+    "post.sft.source.questions=20", "post.rl.source.max_new_tokens=6", "post.rl.source.group_size=2",
+    "post.rl.precision=fp32", "post.rl_steps=1", "post.sft_steps=1", "evaluation.problems=3", "evaluation.samples=2",
+    "evaluation.k=1,2", "evaluation.max_new_tokens=6", "evaluation.base_shots=1", "evaluation.probes=none",
+    "evaluation.heldout_tokens=200", "post.rl.source.validation=2",
+)  # fmt: skip
+
+
+def write(file: Path, rows: list[dict[str, str]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stand-ins for all that the studies read, in the files' own forms."""
+    root = tmp_path_factory.mktemp("data")
+    solved = "We add and get \\boxed{%d}."
+    write(root / "openmathinstruct2" / "train.jsonl", [
+        {"problem": f"What is {i} plus {i + 1}?", "generated_solution": solved % (2 * i + 1),
+         "expected_answer": str(2 * i + 1), "problem_source": "gsm8k" if i % 2 else "math"} for i in range(120)
+    ])  # fmt: skip
+    write(root / "gsm8k" / "test.jsonl", [
+        {"question": f"Tom has {i} and buys {i}?", "answer": f"So\n#### {2 * i}"} for i in range(9)
+    ])  # fmt: skip
+    write(root / "math" / "test.jsonl", [{"problem": f"{i} + 2?", "solution": solved % (i + 2)} for i in range(9)])
+    return root
+
+
+def test_the_models_are_those_of_the_paper(data: Path) -> None:
+    made = load_study("paper_1b", [f"data.root={data}"])
+    assert made.model.parameters == 1_484_916_736
+    assert [t // 10**9 for t in made.starts] == [2, 4, 6, 10, 12, 14, 20, 28, 44]
+    names = ["main", "math", "seeds", "dynamics", "shots", "epochs", "rollout_budget", "math_heavy"]
+    assert list(dict.fromkeys(name for name, _ in made.grids())) == names
+    (start,) = {grid.starts for _, grid in made.grids("rollout_budget")}
+    assert start == (20_000_000_000,) and made.grids("math_heavy")[0][1].pretrain.tokens == 60_000_000_000
+    assert 4.0e9 < load_study("paper_4b", [f"data.root={data}"]).model.parameters < 4.3e9
+
+
+def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
+    data: Path, tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    write(data / "text.jsonl", [{"text": f"{i} and {i} make {2 * i}, and more of it"} for i in range(400)])
+    (tmp_path / "tok").mkdir()
+    tokenizer.save(tmp_path / "tok", 700)
+    local = [f"tokenizer={tmp_path / 'tok'}", "tokens=2000000"]
+    for i in range(12):  # a local copy in the place of the hub
+        local += [f"sources.{i}.1.{name}" for name in ("hub=", "path=text.jsonl", f"root={data}", "holdout=20")]
+    prepare(load_mix("dolmino_50b", local), data / "dolmino_50b", 1, lambda _: None)
+    made = load_study("paper_1b", [*SMALL, f"data.root={data}"])
+    graph, store = expand(made), Store(tmp_path / "store")
+    missing = [n for n in graph.nodes if "dolmino_math_60b" in str(n)]
+    assert missing, "the other mix has not been prepared"
+    for part in ("main", "math"):
+        compute(made.grids(part)[0][1], store)
+    (tmp_path / "store" / "manifest.json").write_text(json.dumps(manifest_of(made, graph)))
+    results = read_results(tmp_path / "store" / "manifest.json")
+    assert results.tasks == ["openmath2_gsm8k", "openmath2_math"]
+    assert results.recipes("openmath2_gsm8k") == ["base", "rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"]
