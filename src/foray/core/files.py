@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 def digest(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def digest_of_input(path: Path) -> str:
+    """The same of a file that studies read, which may be large: once a process unless its size or time changes."""
+    stat = path.stat()
+    return _digest_at(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _digest_at(path: Path, changed: int, size: int) -> str:
+    return digest(path)
 
 
 def seal(folder: Path, **facts: Any) -> None:

@@ -48,9 +48,9 @@ class JsonlText:
     root: str = field(default="", metadata={"hash": False})
 
     def fingerprint(self) -> str:
-        from foray.core.files import digest
+        from foray.core.files import digest_of_input
 
-        return digest(self.file)
+        return digest_of_input(self.file)
 
     @property
     def file(self) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import digest, read_jsonl
+from foray.core.files import digest_of_input, read_jsonl
 from foray.core.spec import nearest, require
 
 Row = dict[str, Any]
@@ -37,7 +37,9 @@ class Benchmarks:
 
     def fingerprint(self) -> str:
         """Of the files' content, not of where they lie."""
-        return " ".join(digest(path) for name in self.names for path in self._files(name)) if self.folder else ""
+        return (
+            " ".join(digest_of_input(path) for name in self.names for path in self._files(name)) if self.folder else ""
+        )
 
     @property
     def questions(self) -> int:

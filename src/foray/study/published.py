@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foray.core.files import digest
+from foray.core.files import digest_of_input
 from foray.core.spec import nearest, require
 from foray.model.config import ModelConfig
 
@@ -48,8 +47,7 @@ class Release:
 
         folder = self._local()
         named = [folder / name for name in ("config.json", *FILES) if (folder / name).exists()]
-        files = [(f, f.stat()) for f in [*named, *weight_files(folder)]]
-        parts = [f"{f.name} {_digest(f, stat.st_mtime_ns, stat.st_size)}" for f, stat in files]
+        parts = [f"{f.name} {digest_of_input(f)}" for f in [*named, *weight_files(folder)]]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def shape(self) -> ModelConfig:
@@ -71,12 +69,6 @@ class Release:
                 f'("{self.source}", "main", tokens)'
             )
         return folder
-
-
-@lru_cache(maxsize=4096)
-def _digest(file: Path, changed: int, size: int) -> str:
-    """Of files of gigabytes, once a process."""
-    return digest(file)
 
 
 def import_checkpoint(release: Release, model: ModelConfig, target: Path) -> None:

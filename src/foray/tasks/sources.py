@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import digest, iter_jsonl
+from foray.core.files import digest_of_input, iter_jsonl
 from foray.core.rng import key
 from foray.core.task import Problem, Split
 from foray.data.corpus import WHERE_DATA_LIES
@@ -48,10 +48,10 @@ def fingerprint(root: str, source: str) -> str:
     hub = _hub(source)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        parts = "".join(f"{p.relative_to(path)} {digest(p)}\n" for p in files)
+        parts = "".join(f"{p.relative_to(path)} {digest_of_input(p)}\n" for p in files)
         return hashlib.sha256(parts.encode()).hexdigest()
     if path.exists() or hub is None:
-        return digest(existing(path))
+        return digest_of_input(existing(path))
     return f"{hub['name']}:{hub['config'] or ''}@{_commit(hub['name'], hub['revision'] or 'main')}"
 
 
