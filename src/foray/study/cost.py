@@ -100,7 +100,7 @@ def machine_rate(model: ModelConfig, vocab_size: int, threads: int = 1) -> float
 
     model = _sized(model, vocab_size)
     shapes = {(model.width, model.width), (model.width, model.mlp_width), (model.width, model.vocab_size)}
-    rows = max(16, min(1024, round(2e9 / sum(a * b for a, b in shapes))))  # large models: a tenth of a second a time
+    rows = max(64, min(1024, round(2e9 / sum(a * b for a, b in shapes))))  # few for large models
     pairs = [(torch.randn(rows, a), torch.randn(a, b)) for a, b in shapes]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
