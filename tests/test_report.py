@@ -303,6 +303,16 @@ def test_crossed_shots_leave_the_headline_alone(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_results(study.write()).curve(["pass@1"], ["world_easy"]), before)
 
 
+def test_many_that_are_missing_for_one_reason_are_one_line() -> None:
+    from foray.report.html import MISSING_SHOWN, _grouped
+
+    few = [(f"a{i}", "not there") for i in range(MISSING_SHOWN)]
+    assert _grouped(few) == few
+    assert _grouped([*few, ("b", "not there"), ("c", "damaged")]) == [
+        (f"a0, and {MISSING_SHOWN} more", "not there"), ("c", "damaged")
+    ]  # fmt: skip
+
+
 def test_what_is_missing_is_listed_and_the_rest_is_reported(tmp_path: Path) -> None:
     study = Study(tmp_path)
     place = {"tokens": TOKENS[0], "stage_step": 0, "task": "world_easy", "shots": 8}

@@ -17,6 +17,7 @@ from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, reco
 
 PROBLEMS_SHOWN = 2
 SAMPLES_SHOWN = 2
+MISSING_SHOWN = 12  # for one reason
 TEXT_SHOWN = 1500  # characters of one completion
 
 _CSS = """
@@ -299,8 +300,20 @@ def _absent(results: Results, figures: Sequence[Shown], not_ready: str) -> str:
     if absent:
         parts.append(table(["figure", "why it is not drawn"], absent, text_columns=2))
     if results.missing:
-        parts.append(table(["measurement", "why it is missing"], results.missing, text_columns=2))
+        parts.append(table(["measurement", "why it is missing"], _grouped(results.missing), text_columns=2))
     return "\n".join(parts)
+
+
+def _grouped(missing: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One line for many that are missing for one reason, as when parts of a study have not been run."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in missing:
+        reasons.setdefault(why, []).append(what)
+    rows = []
+    for why, names in reasons.items():
+        few = names if len(names) <= MISSING_SHOWN else [f"{names[0]}, and {len(names) - 1} more"]
+        rows += [(name, why) for name in few]
+    return rows
 
 
 def _provenance(results: Results) -> str:
