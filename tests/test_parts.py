@@ -18,7 +18,7 @@ from foray.study.graph import expand
 from foray.study.nodes import MergeNode, PassKNode, TrainNode
 from foray.study.run import manifest_of, report_study, run_node
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
-from foray.study.spec import Part, Study, Variant, bundled_studies, load_study
+from foray.study.spec import Dynamics, Part, Study, Variant, bundled_studies, load_study
 from foray.study.store import Store
 from foray.train import controls
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
@@ -105,6 +105,11 @@ def test_the_report_keeps_what_is_beside_the_main_grid_apart(finished: tuple[Stu
     assert [t.settings for t in found] == ["rl.optimizer.lr=0.002", "rl.optimizer.lr=0.004"]
     assert [t.used for t in found] == [True, False] and chosen(found).score == max(t.score for t in found)
     assert set(found[0].passk) == {1, 4}
+
+
+def test_steps_that_are_named_are_all_that_a_stage_is_asked_at() -> None:
+    assert Dynamics(1536, steps=(2, 4)).steps_of(3) == [2, 3] and Dynamics(1536, steps=(5,)).steps_of(3) == [3]
+    assert Dynamics(1536, points=3).steps_of(6) == [2, 4, 6]
 
 
 def test_the_settings_are_tabulated() -> None:

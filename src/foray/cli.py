@@ -33,9 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         p = commands.add_parser(name, help=text, description=text)
         if actions:
             p.add_argument("action", choices=actions, help="what to do")
-        p.add_argument(
-            "study", metavar="STUDY", help="a bundled study (smoke, tiny, desk, gsm8k_small) or a path to a .py file"
-        )
+        p.add_argument("study", metavar="STUDY", help="a bundled study (such as tiny or desk) or a path to a .py file")
         p.add_argument("--store", metavar="DIR", type=Path, help="where results live (default: runs/STUDY)")
         p.add_argument(
             "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",

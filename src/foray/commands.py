@@ -33,9 +33,10 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(args.store or Path("runs") / study.name)
 
 
-def _jobs(args: argparse.Namespace) -> int:
+def _jobs(args: argparse.Namespace, most: int = 4) -> int:
+    """As many as asked for; by default one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    return args.jobs or min(4, os.cpu_count() or 1)
+    return args.jobs or min(most, os.cpu_count() or 1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -141,9 +142,8 @@ def prepare(args: argparse.Namespace) -> None:
     from foray.data.prepare import load_mix
     from foray.data.prepare import prepare as make
 
-    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    mix = load_mix(args.mix, args.settings)
-    print(make(mix, args.out, args.jobs or os.cpu_count() or 1))
+    jobs = _jobs(args, most=256)
+    print(make(load_mix(args.mix, args.settings), args.out, jobs))
 
 
 def data(args: argparse.Namespace) -> None:

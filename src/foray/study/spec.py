@@ -129,9 +129,8 @@ class Dynamics:
 
     def steps_of(self, stage_steps: int) -> list[int]:
         """Updates of a stage after which its model is evaluated."""
-        inside = [s for s in self.steps if s < stage_steps] or [
-            round(stage_steps * i / self.points) for i in range(1, self.points)
-        ]
+        evenly = [round(stage_steps * i / self.points) for i in range(1, self.points)]
+        inside = [s for s in self.steps if s < stage_steps] if self.steps else evenly
         return sorted({*inside, stage_steps})
 
 
