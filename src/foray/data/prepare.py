@@ -28,6 +28,7 @@ import numpy as np
 from foray.core.files import digest, read_json, write_atomic
 from foray.core.spec import content_hash, nearest, override, require
 from foray.data.corpus import Prepared
+from foray.data.hub import datasets_library, loaded
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 
 PART_BYTES = 64 << 20  # of text a part, about
@@ -324,21 +325,11 @@ def _parquet(path: Path) -> Any:
 
 def _hub(source: Text) -> Any:
     """The data set as a stream, opened anew in every worker."""
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError:
-        raise ValueError("reading from the hub needs the library datasets: pip install 'foray[evals]'") from None
     files = {"data_files": source.path} if source.path else {}
-    try:
-        return datasets.load_dataset(
-            source.hub, source.config or None, split=source.split, revision=source.revision, streaming=True, **files
-        )
-    except Exception as e:  # it raises many kinds for a wrong id, no network, gated data
-        words = " ".join(str(e).split())[:200] or type(e).__name__
-        raise ValueError(
-            f"source {source.name}: {source.hub} could not be loaded ({words}); check the name, the network and, for "
-            "gated data, `hf auth login`, or give a path of local files"
-        ) from None
+    return loaded(
+        f"source {source.name} ({source.hub})", datasets_library().load_dataset, source.hub, source.config or None,
+        split=source.split, revision=source.revision, streaming=True, **files,
+    )  # fmt: skip
 
 
 def _tokenizer(name: str) -> TextTokenizer:

@@ -7,7 +7,6 @@ on the hub (``:*`` for all configurations in turn). The library ``datasets`` is 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from foray.core.files import digest_of_input, iter_jsonl
 from foray.core.rng import key
 from foray.core.task import Problem, Split
 from foray.data.corpus import WHERE_DATA_LIES
+from foray.data.hub import datasets_library, loaded
 
 Row = tuple[str, dict[str, Any]]
 
@@ -124,7 +124,7 @@ def _file(path: Path) -> Iterator[Row]:
     if path.suffix in _TABLES:
         library = datasets_library()
         kind, settings = _TABLES[path.suffix], {"data_files": str(path), "split": "train", "streaming": True}
-        read = _loaded(str(path), library.load_dataset, kind, **settings)
+        read = loaded(str(path), library.load_dataset, kind, **settings)
         yield from _numbered(f"{path}, row", _guarded(str(path), read))
     elif path.suffix == ".json":
         for number, row in enumerate(_array(path), 1):
@@ -163,13 +163,13 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
         return
     library = datasets_library()
     if saved:
-        read = _loaded(str(path), library.load_from_disk, str(path))
+        read = loaded(str(path), library.load_from_disk, str(path))
         if saved[0].name == "dataset_dict.json":
             if split not in read:
                 raise ValueError(f"{path} has no split {split!r} (it has {', '.join(read)})")
             read = read[split]
     else:
-        read = _loaded(str(path), library.load_dataset, str(path), split=split)
+        read = loaded(str(path), library.load_dataset, str(path), split=split)
     yield from _numbered(f"{path}, row", read)
 
 
@@ -178,28 +178,16 @@ def _from_hub(source: str, hub: re.Match[str], split: str) -> Iterator[Row]:
     name, revision = hub["name"], hub["revision"]
     configs = [hub["config"]]
     if hub["config"] == "*":
-        configs = sorted(_loaded(source, library.get_dataset_config_names, name, revision=revision))
+        configs = sorted(loaded(source, library.get_dataset_config_names, name, revision=revision))
     for config in configs:
-        read = _loaded(source, library.load_dataset, name, config, split=split, revision=revision)
+        read = loaded(source, library.load_dataset, name, config, split=split, revision=revision)
         yield from _numbered(f"{name}{f':{config}' if config else ''} on the hub, split {split}, row", read)
-
-
-def _loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
-    """What the library returns; whatever can be wrong with an id, the network, a token or a file is one line."""
-    try:
-        return load(*arguments, **settings)
-    except Exception as e:  # the library and those below it raise many kinds, most of them not their own
-        words = " ".join(str(e).split())[:200] or type(e).__name__
-        raise ValueError(
-            f"{source}: the data set could not be loaded ({type(e).__name__}: {words}); check the name, the network "
-            "and, for gated data, `hf auth login`, or give the path of a local copy"
-        ) from None
 
 
 def _guarded(source: str, read: Any) -> Iterator[Any]:
     iterator = iter(read)
     while True:
-        row = _loaded(source, next, iterator, None)
+        row = loaded(source, next, iterator, None)
         if row is None:
             return
         yield row
@@ -216,14 +204,6 @@ def _row(where: str, row: Any) -> Row:
     return where, row
 
 
-def datasets_library() -> Any:
-    if importlib.util.find_spec("datasets") is None:
-        raise ValueError("reading this needs the library datasets: pip install 'foray[evals]'")
-    import datasets
-
-    return datasets
-
-
 @lru_cache(maxsize=64)
 def _commit(name: str, revision: str) -> str:
     """The commit that a revision of a data set stands for: asked of the hub, else of what was downloaded before."""
@@ -233,7 +213,7 @@ def _commit(name: str, revision: str) -> str:
 
     folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
     try:
-        return str(_loaded(name, HfApi().dataset_info, name, revision=revision).sha)
+        return str(loaded(name, HfApi().dataset_info, name, revision=revision).sha)
     except ValueError:
         if (folder / revision).is_file():
             return (folder / revision).read_text(encoding="ascii").strip()
