@@ -1,6 +1,6 @@
 """Foray beside what a user would pick instead, in interleaved rounds: medians and ratios. See README.md beside it.
 
-python benchmarks/bench.py [CASE ...] [--rounds 7] [--threads 2] [--trl PYTHON] [--vllm PYTHON]
+python benchmarks/bench.py [CASE ...] [--rounds 5] [--threads 2] [--trl PYTHON] [--vllm PYTHON]
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def logprob_gap(folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", default=list(CASES))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trl", default=sys.executable, help="python of an environment with TRL")
     parser.add_argument("--vllm", help="python of an environment with vLLM's CPU build; left out where not given")
