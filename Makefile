@@ -12,14 +12,23 @@ setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[evals,math,dev]"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[data,evals,math,dev]"
 	touch $@
 
 tiny smoke: setup
 	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@)
 
+# DATA is only read: what is prepared goes beside links to it. The second study takes the first one's M_t as anybody's.
+gsm8k_small: STORE ?= runs/gsm8k_small
+gsm8k_small: DATA ?= ../shared/data
 gsm8k_small: setup
-	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@) --set data.root=$(or $(DATA),../shared/data)
+	mkdir -p $(STORE)/data
+	ln -sfn $(abspath $(DATA))/* $(STORE)/data/
+	$(BIN)/foray prepare $@ --data-root $(STORE)/data --out $(STORE)/data/$@
+	$(BIN)/foray run $@ --store $(STORE) --set data.root=$(STORE)/data
+	$(BIN)/foray ls $@ --store $(STORE) --set data.root=$(STORE)/data | awk '$$2 == "base" {gsub(",", "", $$1); print $$1, $$6}' | \
+	while read -r tokens folder; do ln -sfn "$$(realpath $$folder/model)" $(STORE)/data/M_$$tokens; done
+	$(BIN)/foray run docs/results/gsm8k_small/imported.py --store $(STORE)/imported --set data.root=$(STORE)/data
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

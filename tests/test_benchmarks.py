@@ -43,12 +43,17 @@ FILES = {
 }  # fmt: skip
 
 
+def write_all(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, file in FILES.items():
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in published(name)))
+    (folder / "piqa_valid-labels.lst").write_text("0\n1\n1\n0\n1\n0\n")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, file in FILES.items():
-        (tmp_path / file).write_text("".join(json.dumps(row) + "\n" for row in published(name)))
-    (tmp_path / "piqa_valid-labels.lst").write_text("0\n1\n1\n0\n1\n0\n")
-    return tmp_path
+    return write_all(tmp_path)
 
 
 @pytest.mark.parametrize("name", SETS)

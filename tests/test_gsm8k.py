@@ -15,12 +15,17 @@ from rich.console import Console
 
 from foray.core.spec import content_hash
 from foray.core.task import Problem, few_shot_examples
+from foray.data.prepare import load_mix, prepare
+from foray.study.graph import expand
+from foray.study.nodes import PassKNode, TrainNode
 from foray.study.run import run_study
-from foray.study.spec import load_study
+from foray.study.spec import Study, load_study
 from foray.study.store import Store
 from foray.tasks.gsm8k import GSM8K, GSM8KText
+from test_benchmarks import write_all
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+IMPORTED = str(Path(__file__).parents[1] / "docs" / "results" / "gsm8k_small" / "imported.py")
 NAMES = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"]
 THINGS = ["apples", "books", "coins", "dolls", "eggs"]
 
@@ -303,7 +308,7 @@ PROSE = (
 
 SHRUNKEN = [
     "model.width=16", "model.layers=1", "model.heads=2", "model.mlp_width=24", "model.context=384",
-    "data.vocab_size=400", "data.tokenizer_characters=20000",
+    "model.vocab_size=400", "data.vocab_size=400",
     "pretrain.batch_size=4", "pretrain.length=192", "pretrain.tokens=6144", "pretrain.checkpoints=3072,6144",
     "post.rl.prompts=2", "post.rl.group_size=2",
     "post.rl.max_new_tokens=8", "post.sft.batch_size=4", "post.rl_steps=2", "post.sft_steps=2",
@@ -312,17 +317,44 @@ SHRUNKEN = [
 ]  # fmt: skip
 
 
-def test_the_shrunken_study_runs_on_files_to_its_report(root: Path, draw_only: Callable[..., None]) -> None:
-    draw_only()
+def prepared(root: Path) -> Path:
+    """The study's data folder with everything in it: questions, prose, benchmarks and the prepared corpus."""
     write(root / "gsm8k" / "train.jsonl", [row(i) for i in range(2400)])
     chapters = [{"id": f"c{i}", "author": "Nobody", "title": "T", "text": PROSE * 4 + str(i)} for i in range(60)]
     write(root / "prose" / "standardebooks.jsonl", chapters)
-    study = load_study("gsm8k_small", [f"data.root={root}", *SHRUNKEN])
-    index = run_study(study, Store(root / "store"), Console(file=io.StringIO()))
+    write_all(root / "general")
+    mix = load_mix("gsm8k_small", ["vocab_size=400", "characters=20000", "tokens=20000"], str(root))
+    prepare(mix, root / "gsm8k_small", 1, lambda _: None)
+    return root
+
+
+def completions(study: Study, store: Store) -> dict[tuple[int, str], str]:
+    found = [e for e in expand(study).entries if isinstance(e.node, PassKNode)]
+    return {(e.tokens, e.recipe): (e.node.folder(store) / "completions.jsonl").read_text() for e in found}
+
+
+def test_the_shrunken_study_runs_on_files_to_its_report_and_again_from_its_own_checkpoints(
+    root: Path, draw_only: Callable[..., None]
+) -> None:
+    """The second time the M_t are folders in Hugging Face's format, as anybody's: every completion is the same."""
+    pytest.importorskip("lm_eval")
+    draw_only()
+    settings, store = [f"data.root={prepared(root)}", *SHRUNKEN], Store(root / "store")
+    study = load_study("gsm8k_small", settings)
+    index = run_study(study, store, Console(file=io.StringIO()))
     lines = (index.parent / "results.csv").read_text().splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
     assert {(r["tokens"], r["recipe"]) for r in rows if r["metric"] == "pass@1"} == {
         (t, r) for t in ("3072", "6144") for r in ("base", "rl", "sft", "sft_rl", "parallel")
     }
     assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"prose", "gsm8k"}
+    assert {r["task"] for r in rows if r["metric"] == "acc"} >= {"lambada_openai", "hellaswag", "piqa"}
     assert "one solution a question" in index.read_text(), "why there is no sft_gold"
+    for e in expand(study).entries:
+        if e.recipe == "base" and isinstance(e.node, TrainNode):
+            (root / f"M_{e.tokens}").symlink_to(e.node.folder(store) / "model")
+    kept = [s for s in settings if not s.startswith("pretrain.")]
+    models = json.dumps([[f"M_{t}", "", t] for t in (3072, 6144)])
+    imported = load_study(IMPORTED, [*kept, f"pretrain.models={models}", "pretrain.heldout.length=192"])
+    run_study(imported, Store(root / "imported"), Console(file=io.StringIO()))
+    assert completions(imported, Store(root / "imported")) == completions(study, store)

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foray.data import prepare as module
-from foray.data.prepare import Mix, Text, bundled_mixes, documents, load_mix, mixture, parts, prepare
-from foray.data.tokenizer import TextTokenizer
+from foray.data import text as module
+from foray.data.prepare import Mix, OwnTokenizer, bundled_mixes, load_mix, mixture, prepare
+from foray.data.text import Text, documents, parts
+from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.study.graph import expand
-from foray.study.nodes import ShardNode, open_shard
+from foray.study.nodes import ShardNode, TokenizerNode, open_shard
+from foray.study.run import run_node
 from foray.study.store import Store
 
 
@@ -48,11 +50,12 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_parts_hold_every_document_once_and_in_order(corpus: Mix) -> None:
     for _, source in corpus.sources:
-        texts = [text for part in parts(source) for text in documents(source, part)]
+        texts = [text for part in parts(source) for text, _ in documents(source, part)]
         assert len(texts) == len(set(texts)) == {"sums": 80, "packed": 20, "prose": 1}[source.name]
     source = corpus.sources[0][1]
     assert len(list(parts(source))) > 8
-    texts = [text for part in parts(source) for text in documents(source, part)]
+    texts = [text for part in parts(source) for text, _ in documents(source, part)]
+    assert sorted(texts) == sorted([*source.documents("train"), *source.documents("validation")])
     assert texts[:2] == ["0 + 0 = 0", "0 + 1 = 1"] and texts[-1] == "1 + 39 = 40"
 
 
@@ -120,6 +123,48 @@ def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Pa
         mixture(corpus, "nowhere", str(tmp_path))[0][1].index()
 
 
+def test_a_mix_takes_any_source_of_text_and_trains_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+    """The bundled mix of prose and GSM8K: the task's validation questions are the corpus's validation split."""
+    pytest.importorskip("datasets")
+    for name in ("gsm8k", "prose"):
+        (tmp_path / name).mkdir()
+    rows = [
+        {"question": f"Tom has {i} nuts and finds {j}. How many?", "answer": f"{i} + {j} = {i + j}\n#### {i + j}"}
+        for i in range(20)
+        for j in range(4)
+    ]
+    for split, some in (("train", rows), ("test", [{**rows[0], "question": "Why?"}])):
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in some))
+    prose = "".join(json.dumps({"text": f"It was chapter {i} of a long story. " * 4}) + "\n" for i in range(60))
+    (tmp_path / "prose" / "standardebooks.jsonl").write_text(prose)
+    mix = load_mix("gsm8k_small", ["tokens=4000", "vocab_size=300", "characters=20000"], str(tmp_path))
+    index = json.loads(prepare(mix, tmp_path / "out", 2, lambda _: None).read_text())
+    made = load_tokenizer(tmp_path / "out" / "tokenizer")
+    assert isinstance(mix.tokenizer, OwnTokenizer) and made.vocab_size == 300
+    told, gsm8k = index["sources"]
+    assert 2000 < told["tokens"] <= 2800 and told["validation"] > 0 and gsm8k["tokens"] == 1200
+    (held,) = [tmp_path / "out" / "gsm8k" / f"{f['stem']}.validation.bin" for f in gsm8k["files"] if f["validation"]]
+    text = made.decode(np.fromfile(held, dtype="uint16").tolist())
+    task = mix.sources[1][1].task  # type: ignore[attr-defined]
+    assert all(p.question in text for p in task.problems("validation")) and len(task.problems("validation")) > 3
+    assert not any(p.question in text for p in task.problems("train"))
+
+
+def test_a_study_refuses_a_corpus_of_another_tokenizer(corpus: Mix, tmp_path: Path) -> None:
+    prepare(corpus, tmp_path / "one", 1, lambda _: None)
+    prepare(replace(corpus, tokenizer=OwnTokenizer(280, 5000)), tmp_path / "two", 1, lambda _: None)
+    sources = tuple(
+        (1.0, replace(source, folder=folder))
+        for folder, (_, source) in zip(("one", "two"), mixture(corpus, "", str(tmp_path)))
+    )
+    tokenizer, store = TokenizerNode(sources, 300, 0), Store(tmp_path / "store")
+    shards = [ShardNode(source, "train", tokenizer, 100) for _, source in sources]
+    for node in (tokenizer, shards[0]):
+        run_node(node, store)
+    with pytest.raises(ValueError, match="two was prepared with another tokenizer than the model has"):
+        run_node(shards[1], store)
+
+
 def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
     root = tmp_path / "data"
     lines = root / "sums1.jsonl"
@@ -144,19 +189,30 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
         Text("x")
 
 
+def test_packed_lines_are_read_whichever_way_they_are_packed(tmp_path: Path, corpus: Mix) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    lines = "".join(json.dumps({"text": f"line {i}"}) + "\n" for i in range(3000)).encode()
+    (tmp_path / "data" / "some.jsonl.zst").write_bytes(zstandard.compress(lines))
+    source = replace(corpus.sources[0][1], path="*.zst")
+    assert [t for p in parts(source) for t, _ in documents(source, p)] == [f"line {i}" for i in range(3000)]
+    (tmp_path / "data" / "some.jsonl.zst").write_bytes(lines)
+    with pytest.raises(ValueError, match=r"some\.jsonl\.zst: damaged"):
+        list(documents(source, next(parts(source))))
+
+
 def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     file = tmp_path / "data" / "table.parquet"
     pq.write_table(pa.table({"text": [f"row {i}" for i in range(25)], "n": list(range(25))}), file, row_group_size=10)
     source = replace(corpus.sources[0][1], path="*.parquet")
     assert len(list(parts(source))) == 3
-    assert [t for p in parts(source) for t in documents(source, p)] == [f"row {i}" for i in range(25)]
+    assert [t for p in parts(source) for t, _ in documents(source, p)] == [f"row {i}" for i in range(25)]
     with pytest.raises(ValueError, match=r"table\.parquet: no column 'body' \(it has text, n\)"):
         list(documents(replace(source, column="body"), next(parts(source))))
 
 
 def test_the_bundled_mixes_are_those_of_the_paper() -> None:
-    assert bundled_mixes() == ["dolmino_50b", "dolmino_math_60b"]
+    assert bundled_mixes() == ["dolmino_50b", "dolmino_math_60b", "gsm8k_small", "world_1b"]
     made, rich = load_mix("dolmino_50b"), load_mix("dolmino_math_60b")
     math = {"tinygsm_mind", "mathcoder2", "tulu_math", "metamath", "synth_math", "gsm8k_train", "codesearchnet"}
     share = {m.name: sum(w for w, s in m.sources if s.name in math) for m in (made, rich)}

@@ -19,12 +19,12 @@ from foray.study.run import run_study
 from foray.study.spec import load_study
 from foray.study.store import Store
 from foray.tasks import named_tasks, openmath, sources
-from foray.tasks.gsm8k import GSM8K, GSM8KText
+from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.math import MATH
 from foray.tasks.openmath import OpenMathInstruct, clean
 from foray.tasks.svamp import SVAMP
-from test_gsm8k import SHRUNKEN
+from test_gsm8k import SHRUNKEN, prepared
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -462,12 +462,12 @@ def test_openmath_marks_code() -> None:
 
 
 def swapped(value: Any, task: Any) -> Any:
-    """A spec with another task in place of GSM8K, except in its pre-training text."""
+    """A spec with another task in place of GSM8K."""
     if type(value) is GSM8K:
         return task
     if isinstance(value, tuple):
         return tuple(swapped(v, task) for v in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | GSM8KText):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: swapped(getattr(value, f.name), task) for f in dataclasses.fields(value) if f.init}
         return dataclasses.replace(value, **fields)
     return value
@@ -476,12 +476,13 @@ def swapped(value: Any, task: Any) -> Any:
 def test_a_study_of_another_task_runs_in_its_forked_workers(root: Path, draw_only: Callable[..., None]) -> None:
     pytest.importorskip("math_verify")
     draw_only()
-    chapters = [{"text": "A moor under a grey sky, and nobody spoke for some time. " * 9 + str(i)} for i in range(60)]
-    write(root / "prose" / "standardebooks.jsonl", chapters)
     write(root / "math" / "train.jsonl", [math_row(i) for i in range(1, 2400)])
     write(root / "math" / "test.jsonl", [math_row(i) for i in range(3000, 3010)])
     settings = [s for s in SHRUNKEN if "rl_steps" not in s and "max_new" not in s]
-    study = load_study("gsm8k_small", [f"data.root={root}", *settings, "recipes=rl", "pretrain.checkpoints=6144"])
+    study = load_study(
+        "gsm8k_small",
+        [f"data.root={prepared(root)}", *settings, "recipes=rl", "pretrain.checkpoints=6144", "probes=none"],
+    )
     study = swapped(study, MATH())
     index = run_study(study, Store(root / "store"), Console(file=io.StringIO()), jobs=2)
     lines = (index.parent / "results.csv").read_text().splitlines()

@@ -56,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
     text = "Tokenise a pre-training mix once, in parallel, for studies to read."
     p = commands.add_parser("prepare", help=text, description=text)
-    p.add_argument("mix", metavar="MIX", help="a bundled mix (dolmino_50b, dolmino_math_60b) or a path to a .py file")
+    p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
+    p.add_argument("--data-root", default="", metavar="DIR", help="where the local files of its sources lie")
     p.add_argument(
         "--out", required=True, metavar="DIR", type=Path, help="where the corpus goes; may hold a part of it"
     )

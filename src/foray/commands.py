@@ -143,7 +143,7 @@ def prepare(args: argparse.Namespace) -> None:
     from foray.data.prepare import prepare as make
 
     jobs = _jobs(args, most=256)
-    print(make(load_mix(args.mix, args.settings), args.out, jobs))
+    print(make(load_mix(args.mix, args.settings, args.data_root), args.out, jobs))
 
 
 def data(args: argparse.Namespace) -> None:

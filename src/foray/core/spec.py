@@ -64,6 +64,25 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
+def fill_root(spec: S, root: str) -> S:
+    """The spec with every empty field ``root`` in it, at any depth, set to ``root``: where relative paths begin."""
+    filled: S = _filled(spec, root)
+    return filled
+
+
+def _filled(value: Any, root: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        changed = {k: new for k, v in names.items() if (new := _filled(v, root)) is not v}
+        if names.get("root") == "" and root:
+            changed["root"] = root
+        return dataclasses.replace(value, **changed) if changed else value
+    if isinstance(value, tuple):
+        items = tuple(_filled(v, root) for v in value)
+        return items if any(a is not b for a, b in zip(items, value)) else value
+    return value
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A clause for error messages: the nearest valid name, and all of them when they are few."""
     options = list(valid)

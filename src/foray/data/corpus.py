@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,18 @@ class TextSource(Protocol):
     def name(self) -> str: ...
 
     def documents(self, split: TextSplit) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class EndlessText(Protocol):
+    """A source without end that can begin anywhere: document number i is a function of (settings, split, i)."""
+
+    endless: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...
+
+    def documents(self, split: TextSplit, first: int = 0) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,24 @@ class Prepared:
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
         found: dict[str, Any] = read_json(file)
         return found
+
+
+def sample_texts(mixture: Sequence[tuple[float, TextSource]], characters: int, whole_numbers: int = 0) -> list[str]:
+    """What a tokenizer is trained on: the first training documents of every source, about ``characters`` in all,
+    shared out by the weights, and every number up to ``whole_numbers`` often enough to become one token.
+    """
+    total = sum(w for w, _ in mixture)
+    texts: list[str] = []
+    for weight, source in mixture:
+        budget = characters * weight / total
+        for text in source.documents("train"):
+            if budget <= 0:
+                break
+            texts.append(text)
+            budget -= len(text)
+    if whole_numbers:
+        texts += [f" {number}" * (characters // 1000) for number in range(whole_numbers + 1)]
+    return texts
 
 
 def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 def datasets_library() -> Any:
     """Raises ValueError naming the extra that has it."""
     if importlib.util.find_spec("datasets") is None:
-        raise ValueError("reading this needs the library datasets: pip install 'foray[evals]'")
+        raise ValueError("reading this needs the library datasets: pip install 'foray[data]'")
     import datasets
 
     return datasets

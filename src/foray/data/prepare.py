@@ -8,67 +8,50 @@ whole part, and memory is that of a batch of documents however large the corpus.
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import importlib.util
-import io
 import json
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from foray.core.files import digest, read_json, write_atomic
-from foray.core.spec import content_hash, nearest, override, require
-from foray.data.corpus import Prepared
-from foray.data.hub import datasets_library, loaded
-from foray.data.tokenizer import TextTokenizer, load_tokenizer
+from foray.core.spec import content_hash, fill_root, nearest, override, require
+from foray.data.corpus import Prepared, TextSource, sample_texts
+from foray.data.text import Part, documents, parts
+from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 
-PART_BYTES = 64 << 20  # of text a part, about
 _DOCUMENTS = 256  # tokenised together
-_LINES = (".jsonl", ".ndjson")
-_PACKED = (".gz", ".zst")  # of JSON Lines, whatever stands before: .json.gz, .jsonl.zst
 
 
 @dataclass(frozen=True)
-class Text:
-    """Documents in one ``column``: files below ``root`` that match ``path``, a glob (JSON Lines, also compressed;
-    Parquet; plain text, a document a file), or a data set on the hub (``hub``, ``config``, ``revision``, files that
-    match ``path``).
-
-    Every ``holdout``-th document is kept for validation (0: none).
+class OwnTokenizer:
+    """A tokenizer of at most ``vocab_size`` entries, trained on about ``characters`` of the mix itself. Numbers up to
+    ``whole_numbers`` are single tokens.
     """
 
-    name: str
-    path: str = ""
-    hub: str = ""
-    config: str = ""
-    revision: str = "main"
-    split: str = "train"
-    column: str = "text"
-    holdout: int = 1000
-    root: str = field(default="", metadata={"hash": False})
-
-    def __post_init__(self) -> None:
-        require(bool(self.path or self.hub), f"source {self.name}: give a path of local files or a hub data set")
-        require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
+    vocab_size: int
+    characters: int
+    whole_numbers: int = 0
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder or a hub id."""
+    """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder, a hub id, or one to be
+    trained. A source is a ``Text``, cut into parts, or any source of a study's text, read by one worker.
+    """
 
     name: str
-    tokenizer: str
+    tokenizer: str | OwnTokenizer
     tokens: int
-    sources: tuple[tuple[float, Text], ...]
+    sources: tuple[tuple[float, TextSource], ...]
 
     def __post_init__(self) -> None:
         require(self.tokens > 0, "tokens must be positive")
@@ -83,22 +66,16 @@ class Mix:
         return round(self.tokens * next(w for w, s in self.sources if s.name == name) / total)
 
 
-class Part(NamedTuple):
-    """A piece of a source that one worker tokenises: ``start`` to ``end`` in bytes, row groups or hub shards."""
-
-    kind: str  # lines, table, document, hub
-    place: str
-    start: int
-    end: int
-
-
 def bundled_mixes() -> list[str]:
     folder = Path(__file__).parent.parent / "mixes"
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
 
 
-def load_mix(name: str, settings: list[str] | None = None) -> Mix:
-    """A bundled mix by name, or the one that a ``.py`` file's ``mix()`` returns, with ``--set`` settings applied."""
+def load_mix(name: str, settings: list[str] | None = None, root: str = "") -> Mix:
+    """A bundled mix by name, or the one that a ``.py`` file's ``mix()`` returns, with ``--set`` settings applied.
+
+    ``root`` is where the relative paths of its sources begin, unless they say so themselves.
+    """
     if name.endswith(".py") or "/" in name:
         require(Path(name).exists(), f"there is no mix file {name}")
         spec = importlib.util.spec_from_file_location(f"foray_mix_{Path(name).stem}", name)
@@ -112,7 +89,7 @@ def load_mix(name: str, settings: list[str] | None = None) -> Mix:
     made = make() if callable(make) else None
     if not isinstance(made, Mix):
         raise ValueError(f"{name}: a mix file defines a function mix() that returns a foray.data.prepare.Mix")
-    return override(made, *(settings or []))
+    return fill_root(override(made, *(settings or [])), root)
 
 
 def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepared], ...]:
@@ -131,7 +108,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
         found = read_json(out / "mix.json")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted) + "\n")
-    tokenizer = _tokenizer(mix.tokenizer)
+    tokenizer = _tokenizer(mix)
     (out / "tokenizer").mkdir(exist_ok=True)
     tokenizer.save(out / "tokenizer", 1 << 20)
     context = multiprocessing.get_context("fork")
@@ -146,7 +123,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
     return out / "index.json"
 
 
-def _source(source: Text, budget: int, folder: Path, pool: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Callable[[str], None]) -> dict[str, Any]:
     """All parts of one source that its budget needs, in order; a little more is tokenised than is used."""
     folder.mkdir(exist_ok=True)
     begun, size, files = time.monotonic(), 0, list[dict[str, Any]]()
@@ -188,7 +165,7 @@ def _start(tokenizer: TextTokenizer) -> None:
     _WORKER["tokenizer"] = tokenizer
 
 
-def _tokenise(source: Text, part: Part, stem: Path) -> dict[str, Any]:
+def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
     if said.exists():
@@ -200,10 +177,9 @@ def _tokenise(source: Text, part: Part, stem: Path) -> dict[str, Any]:
     texts = documents(source, part)
     with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
         while batch := list(islice(texts, _DOCUMENTS)):
-            for text, ids in zip(batch, tokenizer.encode_batch(batch)):
+            for (text, kept), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
                 counts["documents"] += 1
                 counts["bytes"] += len(text.encode())
-                kept = bool(source.holdout) and counts["documents"] % source.holdout == 0
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
@@ -213,127 +189,12 @@ def _tokenise(source: Text, part: Part, stem: Path) -> dict[str, Any]:
     return facts
 
 
-def parts(source: Text) -> Iterator[Part]:
-    """The pieces of a source, always the same and in the same order."""
-    if source.hub:
-        for number in range(_hub(source).num_shards):
-            yield Part("hub", source.hub, number, number + 1)
-        return
-    root = Path(source.root)
-    files = sorted(p for p in root.glob(source.path) if p.is_file()) if not Path(source.path).is_absolute() else [
-        Path(source.path)
-    ]  # fmt: skip
-    require(bool(files) and files[0].exists(), f"source {source.name}: no file matches {root / source.path}")
-    for file in files:
-        if file.suffix in _LINES:
-            size = file.stat().st_size
-            for start in range(0, size, PART_BYTES):
-                yield Part("lines", str(file), start, min(start + PART_BYTES, size))
-        elif file.suffix in _PACKED:
-            yield Part("lines", str(file), 0, 1 << 62)  # cannot be entered in the middle
-        elif file.suffix == ".parquet":
-            groups = _parquet(file).num_row_groups
-            for group in range(groups):
-                yield Part("table", str(file), group, group + 1)
-        else:
-            yield Part("document", str(file), 0, file.stat().st_size)
-
-
-def documents(source: Text, part: Part) -> Iterator[str]:
-    """The texts of a part. Raises ValueError naming the file and the line, or row, that has none."""
-    if part.kind == "document":
-        try:
-            yield Path(part.place).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{part.place}: not UTF-8 text") from None
-    elif part.kind == "lines":
-        yield from _lines(source, part)
-    elif part.kind == "table":
-        table = _parquet(Path(part.place))
-        if source.column not in table.schema_arrow.names:
-            names = ", ".join(table.schema_arrow.names)
-            raise ValueError(f"{part.place}: no column {source.column!r} (it has {names})")
-        for batch in table.iter_batches(_DOCUMENTS, [part.start], [source.column]):
-            yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str))
-    else:
-        for row in _hub(source).shard(num_shards=_hub(source).num_shards, index=part.start):
-            if not isinstance(row.get(source.column), str):
-                raise ValueError(f"{source.hub}: no text in column {source.column!r} (it has {', '.join(row)})")
-            yield row[source.column]
-
-
-def _lines(source: Text, part: Part) -> Iterator[str]:
-    """Of the lines that begin within the part's bytes."""
-    with _opened(Path(part.place)) as f:
-        if part.start:
-            f.seek(part.start - 1)
-            f.readline()  # the rest of a line that began before, or the line end just before this part
-        while (at := f.tell()) < part.end and (line := f.readline()):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                text = row[source.column] if isinstance(row, dict) else None
-            except (ValueError, KeyError, RecursionError):
-                text = None
-            if not isinstance(text, str):
-                number = _line_number(part.place, at)
-                raise ValueError(f"{part.place}, line {number}: no JSON object with text in column {source.column!r}")
-            yield text
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file of lines, unpacked as it is read."""
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as packed:
-                yield packed  # type: ignore[misc]
-        elif path.suffix == ".zst":
-            try:
-                zstandard = importlib.import_module("zstandard")
-            except ImportError:
-                raise ValueError(f"{path}: reading .zst needs the library zstandard: pip install zstandard") from None
-            with zstandard.open(path, "rb") as packed:
-                yield io.BufferedReader(packed)
-        else:
-            with open(path, "rb") as plain:
-                yield plain
-    except (gzip.BadGzipFile, EOFError) as e:
-        raise ValueError(f"{path}: damaged ({e})") from None
-
-
-def _line_number(path: str, offset: int) -> int:
-    with _opened(Path(path)) as f:
-        number = 1
-        while offset > 0 and (block := f.read(min(offset, 1 << 20))):
-            number += block.count(b"\n")
-            offset -= len(block)
-    return number
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        pq = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ValueError("reading Parquet needs pyarrow: pip install 'foray[evals]'") from None
-    try:
-        return pq.ParquetFile(path)
-    except Exception as e:  # pyarrow's own kinds, none of them narrower than this
-        raise ValueError(f"{path}: not a Parquet file ({e})") from None
-
-
-def _hub(source: Text) -> Any:
-    """The data set as a stream, opened anew in every worker."""
-    files = {"data_files": source.path} if source.path else {}
-    return loaded(
-        f"source {source.name} ({source.hub})", datasets_library().load_dataset, source.hub, source.config or None,
-        split=source.split, revision=source.revision, streaming=True, **files,
-    )  # fmt: skip
-
-
-def _tokenizer(name: str) -> TextTokenizer:
-    """Of a local folder, or of a model on the hub."""
+def _tokenizer(mix: Mix) -> TextTokenizer:
+    """Trained on the mix, or of a local folder, or of a model on the hub."""
+    name = mix.tokenizer
+    if isinstance(name, OwnTokenizer):
+        texts = sample_texts(mix.sources, name.characters, name.whole_numbers)
+        return train_tokenizer(texts, name.vocab_size)
     if Path(name).is_dir():
         return load_tokenizer(Path(name))
     try:

@@ -107,6 +107,10 @@ class TextTokenizer:
         texts: list[str] = self.tokenizer.decode_batch(rows, skip_special_tokens=False)
         return [text[1:] for text in texts] if before else texts
 
+    def same(self, other: TextTokenizer) -> bool:
+        """Whether both make the same tokens of every text."""
+        return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
+
     def save(self, folder: Path, context: int) -> None:
         if self.files is not None:
             for name, content in self.files.items():

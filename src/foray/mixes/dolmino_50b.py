@@ -9,7 +9,8 @@ tokens and seen once, so its parts have the shares of their sizes (table 5).
 
 from __future__ import annotations
 
-from foray.data.prepare import Mix, Text
+from foray.data.prepare import Mix
+from foray.data.text import Text
 
 HUB = "allenai/dolmino-mix-1124"
 # Files below data/ on the hub, and the share in percent.

@@ -31,7 +31,7 @@ from foray.report.stats import Graded, Interval
 
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
-    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n"
+    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
@@ -181,11 +181,20 @@ def _read_evaluation(entry: Entry) -> Evaluation:
     return Evaluation(entry, graded, rates)
 
 
-def _row(study: str, e: Entry, task: str, extraction: str, metric: str, i: Interval, chance: float = math.nan) -> Row:
+def _row(
+    study: str,
+    e: Entry,
+    task: str,
+    extraction: str,
+    metric: str,
+    i: Interval,
+    chance: float = math.nan,
+    stderr: float = math.nan,
+) -> Row:
     where = (study, e.pretrain_seed, e.tokens, e.recipe, e.trained_on, e.stage_step, e.seed)
     screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]}"
     beside = (e.variant, e.against, e.mix, e.model_parameters, e.split, screen, e.rollouts, e.examples)
-    return (*where, task, e.shots, extraction, metric, *i, e.final, chance, e.own, *beside)
+    return (*where, task, e.shots, extraction, metric, *i, stderr, e.final, chance, e.own, *beside)
 
 
 def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[Row]:
@@ -203,16 +212,19 @@ def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[R
 
 
 def _probe_rows(study: str, entry: Entry) -> list[Row]:
-    rows, parts, chances = [], [], []
+    rows, parts, chances, errors = [], [], [], []
     for name, probe in sorted(read_json(entry.folder / "probes.json").items()):
         interval, chance = stats.wilson(float(probe["value"]), int(probe["n"])), float(probe["chance"])
-        rows.append(_row(study, entry, str(name), "", "acc", interval, chance))
+        error = float(math.nan if probe.get("stderr") is None else probe["stderr"])  # lm-eval's
+        rows.append(_row(study, entry, str(name), "", "acc", interval, chance, error))
         parts.append(interval)
         chances.append(chance)
+        errors.append(error)
     if not parts:
         raise ValueError("probes.json holds no probe")
     average = stats.mean_of_independent(parts)
-    return [*rows, _row(study, entry, AVERAGE, "", "acc", average, sum(chances) / len(chances))]
+    of_average = math.hypot(*errors) / len(errors)
+    return [*rows, _row(study, entry, AVERAGE, "", "acc", average, sum(chances) / len(chances), of_average)]
 
 
 def _read_probes(entry: Entry) -> Probes:
@@ -252,7 +264,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
 
     columns = [*COLUMNS, "final", "chance", "own", *AXES_BESIDE]
     kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64")
-    kinds |= dict.fromkeys(("value", "lo", "hi", "chance"), "float") | dict.fromkeys(("final", "own"), "bool")
+    kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float") | dict.fromkeys(("final", "own"), "bool")
     return pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
 
 

@@ -18,7 +18,7 @@ from foray.core.health import sampling_flags, training_flags
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
 from foray.core.task import Split, Task, few_shot_examples
-from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, write_shard
+from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
@@ -100,17 +100,7 @@ class TokenizerNode(Node):
             prepared[0].index()
             shutil.copytree(prepared[0].place / "tokenizer", folder, dirs_exist_ok=True)
             return
-        total = sum(w for w, _ in self.sources)
-        texts: list[str] = []
-        for weight, source in self.sources:
-            budget = self.characters * weight / total
-            for text in source.documents("train"):
-                if budget <= 0:
-                    break
-                texts.append(text)
-                budget -= len(text)
-        if self.whole_numbers:
-            texts += [f" {number}" * (self.characters // 1000) for number in range(self.whole_numbers + 1)]
+        texts = sample_texts(self.sources, self.characters, self.whole_numbers)
         train_tokenizer(texts, self.vocab_size).save(folder, 1 << 20)
 
 
@@ -147,10 +137,13 @@ class ShardNode(Node):
         return f"tokenise {self.source.name} ({self.split})"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
+        tokenizer = open_tokenizer(self.tokenizer, store)
         if isinstance(self.source, Prepared):
+            if not load_tokenizer(self.source.place / "tokenizer").same(tokenizer):
+                raise ValueError(f"{self.source.place} was prepared with another tokenizer than the model has")
             link_shard(self.source, self.split, folder, self.max_tokens)
         else:
-            write_shard(self.source, self.split, open_tokenizer(self.tokenizer, store), folder, self.max_tokens)
+            write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
 
 
 @dataclass(frozen=True)

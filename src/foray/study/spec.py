@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from foray.core.spec import nearest, override, require
+from foray.core.spec import fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.model.config import ModelConfig
@@ -274,9 +273,7 @@ class Study:
 
     def bound(self) -> Study:
         """The study with ``data.root`` filled into every task and text source whose own ``root`` is empty."""
-        bound = _fill_root(self, self.data.root)
-        assert isinstance(bound, Study)
-        return bound
+        return fill_root(self, self.data.root)
 
 
 def recipe_name(recipe: AnyRecipe) -> str:
@@ -299,19 +296,6 @@ def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
     if recipe not in functions:
         raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}")
     return functions[recipe]
-
-
-def _fill_root(value: Any, root: str) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        names = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        changed = {k: new for k, v in names.items() if (new := _fill_root(v, root)) is not v}
-        if names.get("root") == "" and root:
-            changed["root"] = root
-        return replace(value, **changed) if changed else value
-    if isinstance(value, tuple):
-        items = tuple(_fill_root(v, root) for v in value)
-        return items if any(a is not b for a, b in zip(items, value)) else value
-    return value
 
 
 def bundled_studies() -> list[str]:

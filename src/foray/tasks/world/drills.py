@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from foray.core.rng import key
 from foray.tasks.world.sampling import draw
@@ -128,6 +129,8 @@ FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tab
 class Drills:
     """Arithmetic drills: additions, subtractions, multiplications and exact divisions of the sizes stories need."""
 
+    endless: ClassVar[bool] = True
+
     hard_share: float = 0.2
     world_seed: int = 0
 
@@ -143,12 +146,12 @@ class Drills:
         """``drills``."""
         return "drills"
 
-    def documents(self, split: str) -> Iterator[str]:
-        """Documents without end; document i is a function of (settings, split, i)."""
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """Documents without end, from number ``first`` on; document i is a function of (settings, split, i)."""
         if split not in ("train", "validation"):
             raise ValueError(f"split must be 'train' or 'validation', not {split!r}")
         pool = _pool(self.world_seed, self.hard_share)
-        i = 0
+        i = first
         while True:
             rng = random.Random(key(self.world_seed, "drills", split, i))
             yield FORMS[int(rng.random() * len(FORMS))](rng, pool)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from foray.core.rng import key
 from foray.tasks.world.sampling import draw
@@ -42,6 +43,8 @@ class StoryMath:
     Three documents of four are sheets of 3 to 8 problems.
     """
 
+    endless: ClassVar[bool] = True
+
     hard_share: float = 0.2
     asked_format_share: float = 0.1
     mixed_share: float = 0.25
@@ -60,11 +63,11 @@ class StoryMath:
         """``stories``."""
         return "stories"
 
-    def documents(self, split: str) -> Iterator[str]:
-        """Documents without end; document i is a function of (settings, split, i)."""
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """Documents without end, from number ``first`` on; document i is a function of (settings, split, i)."""
         if split not in ("train", "validation"):
             raise ValueError(f"split must be 'train' or 'validation', not {split!r}")
-        i = 0
+        i = first
         while True:
             yield self._document(random.Random(key(self.world_seed, "stories", split, i)))
             i += 1

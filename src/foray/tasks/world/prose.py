@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import ClassVar
 
 from foray.core.rng import key
 from foray.tasks.world import narratives as tales
@@ -112,6 +113,8 @@ def writer(spec: WorldSpec) -> Writer:
 class WorldText:
     """What the sources share: a world, a seed, and documents by index."""
 
+    endless: ClassVar[bool] = True
+
     world: WorldSpec = field(default_factory=WorldSpec)
     seed: int = 0
 
@@ -127,12 +130,12 @@ class WorldText:
         """One document from one stream of random numbers."""
         raise NotImplementedError
 
-    def documents(self, split: str) -> Iterator[str]:
-        """Endless documents of a split, "train" or "validation", always the same in the same order."""
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """Endless documents of a split, "train" or "validation", from number ``first`` on, always the same."""
         if split not in SPLITS:
             raise ValueError(f"{self.name}: split {split!r} is unknown; the splits are {', '.join(SPLITS)}")
         write = writer(self.world)
-        index = 0
+        index = first
         while True:
             yield self.document(write, Random(key(self.seed, "text", self.name, split, index)))
             index += 1

@@ -1,0 +1,205 @@
+"""Text where it lies: files of any usual kind, or a data set on the hub, cut into parts that can be read one by one."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from foray.core.spec import require
+from foray.data.corpus import EndlessText, TextSource, TextSplit
+from foray.data.hub import datasets_library, loaded
+
+PART_BYTES = 64 << 20  # of text a part, about
+_ROWS = 256  # of a table, read together
+_NUMBERS, _VALIDATION = 20_000, 1000  # documents of an endless source: a part's, and those kept for validation
+_LINES = (".jsonl", ".ndjson")
+_PACKED = (".gz", ".zst")  # of JSON Lines, whatever stands before: .json.gz, .jsonl.zst
+
+
+@dataclass(frozen=True)
+class Text:
+    """Documents in one ``column``: files below ``root`` that match ``path``, a glob (JSON Lines, also compressed;
+    Parquet; plain text, a document a file), or a data set on the hub (``hub``, ``config``, ``revision``, files that
+    match ``path``).
+
+    Every ``holdout``-th document is kept for validation (0: none).
+    """
+
+    name: str
+    path: str = ""
+    hub: str = ""
+    config: str = ""
+    revision: str = "main"
+    split: str = "train"
+    column: str = "text"
+    holdout: int = 1000
+    root: str = field(default="", metadata={"hash": False})
+
+    def __post_init__(self) -> None:
+        require(bool(self.path or self.hub), f"source {self.name}: give a path of local files or a hub data set")
+        require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
+
+    def documents(self, split: TextSplit) -> Iterator[str]:
+        for part in parts(self):
+            yield from (text for text, kept in documents(self, part) if kept == (split == "validation"))
+
+
+class Part(NamedTuple):
+    """A piece of a source that one worker reads: ``start`` to ``end`` in bytes, row groups or hub shards."""
+
+    kind: str  # lines, table, document, hub; of a source that is no Text: numbers of documents, or a whole split
+    place: str
+    start: int
+    end: int
+
+
+def parts(source: TextSource) -> Iterator[Part]:
+    """The pieces of a source, always the same and in the same order."""
+    if isinstance(source, EndlessText):
+        yield Part("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
+        yield from (Part("numbers", "train", i * _NUMBERS, (i + 1) * _NUMBERS) for i in count())
+    if not isinstance(source, Text):
+        yield Part("split", "validation", 0, 0)
+        yield Part("split", "train", 0, 0)
+        return
+    if source.hub:
+        for number in range(_hub(source).num_shards):
+            yield Part("hub", source.hub, number, number + 1)
+        return
+    root = Path(source.root)
+    files = sorted(p for p in root.glob(source.path) if p.is_file()) if not Path(source.path).is_absolute() else [
+        Path(source.path)
+    ]  # fmt: skip
+    require(bool(files) and files[0].exists(), f"source {source.name}: no file matches {root / source.path}")
+    for file in files:
+        if file.suffix in _LINES:
+            size = file.stat().st_size
+            for start in range(0, size, PART_BYTES):
+                yield Part("lines", str(file), start, min(start + PART_BYTES, size))
+        elif file.suffix in _PACKED:
+            yield Part("lines", str(file), 0, 1 << 62)  # cannot be entered in the middle
+        elif file.suffix == ".parquet":
+            groups = _parquet(file).num_row_groups
+            for group in range(groups):
+                yield Part("table", str(file), group, group + 1)
+        else:
+            yield Part("document", str(file), 0, file.stat().st_size)
+
+
+def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
+    """The texts of a part, each with whether it is kept for validation.
+
+    Raises ValueError naming the file and the line, or row, that has none.
+    """
+    if isinstance(source, Text):
+        for number, text in enumerate(_texts(source, part), 1):
+            yield text, bool(source.holdout) and number % source.holdout == 0
+        return
+    split: TextSplit = "validation" if part.place == "validation" else "train"
+    if isinstance(source, EndlessText):
+        texts = islice(source.documents(split, part.start), part.end - part.start)
+    else:
+        texts = source.documents(split)
+    yield from ((text, split == "validation") for text in texts)
+
+
+def _texts(source: Text, part: Part) -> Iterator[str]:
+    if part.kind == "document":
+        try:
+            yield Path(part.place).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{part.place}: not UTF-8 text") from None
+    elif part.kind == "lines":
+        yield from _lines(source, part)
+    elif part.kind == "table":
+        table = _parquet(Path(part.place))
+        if source.column not in table.schema_arrow.names:
+            names = ", ".join(table.schema_arrow.names)
+            raise ValueError(f"{part.place}: no column {source.column!r} (it has {names})")
+        for batch in table.iter_batches(_ROWS, [part.start], [source.column]):
+            yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str))
+    else:
+        for row in _hub(source).shard(num_shards=_hub(source).num_shards, index=part.start):
+            if not isinstance(row.get(source.column), str):
+                raise ValueError(f"{source.hub}: no text in column {source.column!r} (it has {', '.join(row)})")
+            yield row[source.column]
+
+
+def _lines(source: Text, part: Part) -> Iterator[str]:
+    """Of the lines that begin within the part's bytes."""
+    with _opened(Path(part.place)) as f:
+        if part.start:
+            f.seek(part.start - 1)
+            f.readline()  # the rest of a line that began before, or the line end just before this part
+        while (at := f.tell()) < part.end and (line := f.readline()):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                text = row[source.column] if isinstance(row, dict) else None
+            except (ValueError, KeyError, RecursionError):
+                text = None
+            if not isinstance(text, str):
+                number = _line_number(part.place, at)
+                raise ValueError(f"{part.place}, line {number}: no JSON object with text in column {source.column!r}")
+            yield text
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file of lines, unpacked as it is read."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as packed:
+                yield packed  # type: ignore[misc]
+        elif path.suffix == ".zst":
+            try:
+                zstandard = importlib.import_module("zstandard")
+            except ImportError:
+                raise ValueError(f"{path}: reading .zst needs zstandard: pip install 'foray[data]'") from None
+            with zstandard.open(path, "rb") as packed:
+                yield io.BufferedReader(packed)
+        else:
+            with open(path, "rb") as plain:
+                yield plain
+    except Exception as e:  # zstandard's own kind is known only where it is installed
+        if isinstance(e, gzip.BadGzipFile | EOFError) or type(e).__name__ == "ZstdError":
+            raise ValueError(f"{path}: damaged ({e})") from None
+        raise
+
+
+def _line_number(path: str, offset: int) -> int:
+    with _opened(Path(path)) as f:
+        number = 1
+        while offset > 0 and (block := f.read(min(offset, 1 << 20))):
+            number += block.count(b"\n")
+            offset -= len(block)
+    return number
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        pq = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ValueError("reading Parquet needs pyarrow: pip install 'foray[data]'") from None
+    try:
+        return pq.ParquetFile(path)
+    except Exception as e:  # pyarrow's own kinds, none of them narrower than this
+        raise ValueError(f"{path}: not a Parquet file ({e})") from None
+
+
+def _hub(source: Text) -> Any:
+    """The data set as a stream, opened anew in every worker."""
+    files = {"data_files": source.path} if source.path else {}
+    return loaded(
+        f"source {source.name} ({source.hub})", datasets_library().load_dataset, source.hub, source.config or None,
+        split=source.split, revision=source.revision, streaming=True, **files,
+    )  # fmt: skip
