@@ -104,6 +104,7 @@ def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
             yield text, bool(source.holdout) and number % source.holdout == 0
         return
     split: TextSplit = "validation" if part.place == "validation" else "train"
+    texts: Iterator[str]
     if isinstance(source, EndlessText):
         texts = islice(source.documents(split, part.start), part.end - part.start)
     else:
