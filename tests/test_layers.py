@@ -24,7 +24,7 @@ LEVELS = {
     "evals": 3,
     "study": 4,
     "studies": 5,
-    "mixes": 5,
+    "mixes": 4,
     "commands": 5,
     "cli": 6,
     "__main__": 7,
