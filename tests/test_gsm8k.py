@@ -17,7 +17,8 @@ from foray.core.spec import content_hash
 from foray.core.task import Problem, few_shot_examples
 from foray.data.prepare import load_mix, prepare
 from foray.study.graph import expand
-from foray.study.nodes import PassKNode, TrainNode
+from foray.study.measures import PassKNode
+from foray.study.nodes import TrainNode
 from foray.study.run import run_study
 from foray.study.spec import Study, load_study
 from foray.study.store import Store

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from foray.core.stage import Corpus, Screen, Stage
+from foray.core.userfile import bundled
 from foray.model.hf import load_model
 from foray.report import read_results
 from foray.report.controls import comparisons
 from foray.report.tuning import chosen, trials
 from foray.study.graph import expand
-from foray.study.nodes import MergeNode, PassKNode, TrainNode
+from foray.study.measures import PassKNode
+from foray.study.nodes import MergeNode, TrainNode
 from foray.study.run import manifest_of, report_study, run_node
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
-from foray.study.spec import Dynamics, Part, Study, Variant, bundled_studies, load_study
+from foray.study.spec import Dynamics, Part, Study, Variant, load_study
 from foray.study.store import Store
 from foray.train import controls
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
@@ -193,7 +195,7 @@ def test_text_after_pretraining_is_pretrainings_own() -> None:
 
 
 def test_the_desk_study_is_what_the_issue_asks() -> None:
-    assert "desk" in bundled_studies()
+    assert "desk" in bundled("studies")
     desk = load_study("desk")
     assert len(desk.pretrain.seeds) >= 2 and len(desk.seeds) >= 3 and len(desk.starts) >= 2
     assert (desk.evaluation.problems, desk.evaluation.samples) == (200, 64)

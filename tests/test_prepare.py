@@ -6,13 +6,15 @@ import gzip
 import json
 import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from foray.core.userfile import bundled
 from foray.data import text as module
-from foray.data.prepare import Mix, OwnTokenizer, bundled_mixes, load_mix, mixture, prepare
+from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.study.graph import expand
@@ -123,7 +125,24 @@ def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Pa
         mixture(corpus, "nowhere", str(tmp_path))[0][1].index()
 
 
-def test_a_mix_takes_any_source_of_text_and_trains_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+def test_endless_text_is_generated_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_NUMBERS", 5)
+    monkeypatch.setattr(module, "_VALIDATION", 3)
+    mix = load_mix("world_1b", ["tokens=6000", "vocab_size=600", "characters=30000", "whole_numbers=20"])
+    for _, source in mix.sources:
+        held, *some = list(islice(parts(source), 4))
+        assert list(documents(source, held)) == [(t, True) for t in islice(source.documents("validation"), 3)]
+        texts = [t for part in some for t in documents(source, part)]
+        assert texts == [(t, False) for t in islice(source.documents("train"), 15)]
+    one, two = (prepare(mix, tmp_path / str(jobs), jobs, lambda _: None) for jobs in (1, 2))
+    index = json.loads(one.read_text())
+    assert json.loads(two.read_text()) == index and index["tokens"] == pytest.approx(6000, abs=3)
+    assert all(s["validation"] > 0 for s in index["sources"])
+
+
+def test_a_mix_takes_any_source_of_text_and_trains_a_tokenizer_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bundled mix of prose and GSM8K: the task's validation questions are the corpus's validation split."""
     pytest.importorskip("datasets")
     for name in ("gsm8k", "prose"):
@@ -145,6 +164,9 @@ def test_a_mix_takes_any_source_of_text_and_trains_a_tokenizer_of_its_own(tmp_pa
     assert 2000 < told["tokens"] <= 2800 and told["validation"] > 0 and gsm8k["tokens"] == 1200
     (held,) = [tmp_path / "out" / "gsm8k" / f"{f['stem']}.validation.bin" for f in gsm8k["files"] if f["validation"]]
     text = made.decode(np.fromfile(held, dtype="uint16").tolist())
+    (tmp_path / "out" / "index.json").unlink()  # as if killed before: a tokenizer trained again could be another
+    monkeypatch.setattr("foray.data.prepare.train_tokenizer", lambda *_: pytest.fail("trained twice"))
+    assert json.loads(prepare(mix, tmp_path / "out", 1, lambda _: None).read_text()) == index
     task = mix.sources[1][1].task  # type: ignore[attr-defined]
     assert all(p.question in text for p in task.problems("validation")) and len(task.problems("validation")) > 3
     assert not any(p.question in text for p in task.problems("train"))
@@ -212,7 +234,7 @@ def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
 
 
 def test_the_bundled_mixes_are_those_of_the_paper() -> None:
-    assert bundled_mixes() == ["dolmino_50b", "dolmino_math_60b", "gsm8k_small", "world_1b"]
+    assert bundled("mixes") == ["dolmino_50b", "dolmino_math_60b", "gsm8k_small", "world_1b"]
     made, rich = load_mix("dolmino_50b"), load_mix("dolmino_math_60b")
     math = {"tinygsm_mind", "mathcoder2", "tulu_math", "metamath", "synth_math", "gsm8k_train", "codesearchnet"}
     share = {m.name: sum(w for w, s in m.sources if s.name in math) for m in (made, rich)}

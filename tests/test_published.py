@@ -26,7 +26,8 @@ from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.graph import expand
-from foray.study.nodes import ImportNode, PerplexityNode, TrainNode, open_checkpoint
+from foray.study.measures import PerplexityNode
+from foray.study.nodes import ImportNode, TrainNode, open_checkpoint
 from foray.study.published import Release
 from foray.study.run import run_node, run_study
 from foray.study.spec import Published, Study, load_study

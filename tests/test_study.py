@@ -35,7 +35,8 @@ from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.study import training
 from foray.study.graph import Entry, expand
-from foray.study.nodes import Node, PassKNode, TrainNode, open_checkpoint
+from foray.study.measures import PassKNode
+from foray.study.nodes import Node, TrainNode, open_checkpoint
 from foray.study.run import manifest_of, report_study, run_node, run_study
 from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study, load_study
 from foray.study.store import Store

@@ -9,7 +9,6 @@ whole part, and memory is that of a batch of documents however large the corpus.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.files import digest, read_json, write_atomic
-from foray.core.spec import content_hash, fill_root, nearest, override, require
+from foray.core.files import digest, read_json, replace_folder, write_atomic
+from foray.core.spec import content_hash, fill_root, override, require
+from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, sample_texts
 from foray.data.text import Part, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
@@ -66,29 +66,12 @@ class Mix:
         return round(self.tokens * next(w for w, s in self.sources if s.name == name) / total)
 
 
-def bundled_mixes() -> list[str]:
-    folder = Path(__file__).parent.parent / "mixes"
-    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
-
-
 def load_mix(name: str, settings: list[str] | None = None, root: str = "") -> Mix:
     """A bundled mix by name, or the one that a ``.py`` file's ``mix()`` returns, with ``--set`` settings applied.
 
     ``root`` is where the relative paths of its sources begin, unless they say so themselves.
     """
-    if name.endswith(".py") or "/" in name:
-        require(Path(name).exists(), f"there is no mix file {name}")
-        spec = importlib.util.spec_from_file_location(f"foray_mix_{Path(name).stem}", name)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        require(name in bundled_mixes(), f"there is no mix {name!r}{nearest(name, bundled_mixes())}")
-        module = importlib.import_module(f"foray.mixes.{name}")
-    make = getattr(module, "mix", None)
-    made = make() if callable(make) else None
-    if not isinstance(made, Mix):
-        raise ValueError(f"{name}: a mix file defines a function mix() that returns a foray.data.prepare.Mix")
+    made, _ = load(name, "mix", "mixes", Mix)
     return fill_root(override(made, *(settings or [])), root)
 
 
@@ -108,9 +91,12 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
         found = read_json(out / "mix.json")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted) + "\n")
-    tokenizer = _tokenizer(mix)
-    (out / "tokenizer").mkdir(exist_ok=True)
-    tokenizer.save(out / "tokenizer", 1 << 20)
+    if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
+        tokenizer = load_tokenizer(out / "tokenizer")
+    else:
+        tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
+        tokenizer.save(fresh, 1 << 20)
+        fresh.rename(out / "tokenizer")
     context = multiprocessing.get_context("fork")
     sources = []
     with context.Pool(jobs, _start, (tokenizer,)) as pool:

@@ -65,11 +65,16 @@ def parts(source: TextSource) -> Iterator[Part]:
     """The pieces of a source, always the same and in the same order."""
     if isinstance(source, EndlessText):
         yield Part("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
-        yield from (Part("numbers", "train", i * _NUMBERS, (i + 1) * _NUMBERS) for i in count())
-    if not isinstance(source, Text):
+        for first in count(0, _NUMBERS):
+            yield Part("numbers", "train", first, first + _NUMBERS)
+    elif not isinstance(source, Text):
         yield Part("split", "validation", 0, 0)
         yield Part("split", "train", 0, 0)
-        return
+    else:
+        yield from _text_parts(source)
+
+
+def _text_parts(source: Text) -> Iterator[Part]:
     if source.hub:
         for number in range(_hub(source).num_shards):
             yield Part("hub", source.hub, number, number + 1)
@@ -128,7 +133,8 @@ def _texts(source: Text, part: Part) -> Iterator[str]:
         for batch in table.iter_batches(_ROWS, [part.start], [source.column]):
             yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str))
     else:
-        for row in _hub(source).shard(num_shards=_hub(source).num_shards, index=part.start):
+        rows = _hub(source)
+        for row in rows.shard(num_shards=rows.num_shards, index=part.start):
             if not isinstance(row.get(source.column), str):
                 raise ValueError(f"{source.hub}: no text in column {source.column!r} (it has {', '.join(row)})")
             yield row[source.column]

@@ -17,17 +17,8 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.nodes import (
-    ContaminationNode,
-    ImportNode,
-    MergeNode,
-    Node,
-    PassKNode,
-    PerplexityNode,
-    ProbesNode,
-    ShardNode,
-    TrainNode,
-)
+from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.nodes import ImportNode, MergeNode, Node, ShardNode, TrainNode
 from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded

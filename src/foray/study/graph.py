@@ -8,16 +8,13 @@ from dataclasses import dataclass
 
 from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
 from foray.core.task import Split, Task
+from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import (
     AnyTokenizer,
     Checkpoint,
-    ContaminationNode,
     ImportNode,
     MergeNode,
     Node,
-    PassKNode,
-    PerplexityNode,
-    ProbesNode,
     PromptsNode,
     ShardNode,
     TokenizerNode,

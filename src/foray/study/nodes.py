@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from foray.core.files import read_jsonl, sealed, verify, write_atomic
-from foray.core.health import sampling_flags, training_flags
+from foray.core.health import training_flags
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
 from foray.core.task import Split, Task, few_shot_examples
@@ -26,6 +26,9 @@ from foray.model.transformer import Transformer
 from foray.rollout.engine import Sampling, check_context
 from foray.study.published import Release, import_checkpoint
 from foray.study.store import Store
+
+if TYPE_CHECKING:
+    from foray.study.measures import PassKNode
 
 Report = Callable[..., None]  # report(done=, total=, **what to show)
 
@@ -237,133 +240,8 @@ class MergeNode(Node):
         save_checkpoint(folder, model, tokenizer)
 
 
-@dataclass(frozen=True)
-class PassKNode(Node):
-    """Samples of a checkpoint on a task, graded."""
-
-    kind: ClassVar[str] = "passk"
-    checkpoint: Checkpoint
-    task: Task
-    split: Split
-    problems: int
-    shots: int
-    samples: int
-    temperature: float
-    max_new_tokens: int
-    seed: int
-
-    def label(self) -> str:
-        return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.passk import evaluate
-        from foray.rollout.torch_engine import TorchEngine
-
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
-        engine = TorchEngine(model.config, tokenizer, model=model)
-        evaluate(
-            engine, tokenizer, self.task, folder,
-            split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
-            temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, report=report,
-        )  # fmt: skip
-
-    def flags(self, folder: Path) -> list[str]:
-        rows = read_jsonl(folder / "problems.jsonl")
-        return sampling_flags(sum(r["samples"] for r in rows), sum(r["truncated"] for r in rows))
-
-
-@dataclass(frozen=True)
-class ProbesNode(Node):
-    """The general-ability probes of a checkpoint, through lm-eval."""
-
-    kind: ClassVar[str] = "probes"
-    checkpoint: Checkpoint
-    probes: Any
-
-    def label(self) -> str:
-        return f"probes after {self.checkpoint.label()}"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.general import evaluate_probes
-
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
-        results, work = evaluate_probes(self.probes, model, tokenizer)
-        _write_ledger(folder, work)
-        write_atomic(folder / "probes.json", json.dumps(results, indent=1) + "\n")
-
-
-@dataclass(frozen=True)
-class PerplexityNode(Node):
-    """Held-out perplexity of a checkpoint on every text source."""
-
-    kind: ClassVar[str] = "perplexity"
-    checkpoint: Checkpoint
-    shards: tuple[ShardNode, ...]
-    length: int
-
-    def label(self) -> str:
-        return f"perplexity after {self.checkpoint.label()}"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.perplexity import perplexity
-
-        model, _ = open_checkpoint(self.checkpoint.folder(store))
-        out, total = {}, 0.0
-        for node in self.shards:
-            nats, tokens, work = perplexity(model, open_shard(node, store), self.length)
-            total += work
-            out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
-        _write_ledger(folder, total)
-        write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
-
-
-@dataclass(frozen=True)
-class ContaminationNode(Node):
-    """What the evaluation's questions share with the text that was trained on, and with the other splits.
-
-    ``shards`` are pre-training's text, read back from its tokens; ``trained`` names the questions of post-training by
-    task and number, and ``validation`` is how many problems of that split RL looks at.
-    """
-
-    kind: ClassVar[str] = "contamination"
-    shards: tuple[ShardNode, ...]
-    trained: Task
-    questions: int
-    validation: int
-    task: Task
-    split: Split
-    problems: int
-    n: int
-
-    def label(self) -> str:
-        return f"overlap of text and questions with {self.split} questions of {self.task.name}"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.contamination import overlaps
-
-        asked = [p.question for p in self.task.problems(self.split, self.problems)]
-        trained = [p.question for p in self.trained.problems("train", self.questions)]
-        checked = [p.question for p in self.trained.problems("validation", self.validation)] if self.validation else []
-        if (self.split, self.task) == ("validation", self.trained):
-            checked = []  # a split does not contaminate itself
-        texts = {s.source.name: _read_back(s, store) for s in self.shards}
-        rows = overlaps(texts, trained, checked, asked, self.split, self.n)
-        write_atomic(folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1) + "\n")
-
-
 AnyTokenizer = TokenizerNode | ImportNode
 Checkpoint = TrainNode | MergeNode | ImportNode
-
-
-def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
-    """The documents of a shard, from its tokens: exactly what was trained on. Memory: a million tokens."""
-    tokenizer, shard = open_tokenizer(node.tokenizer, store), open_shard(node, store)
-    for document in shard.documents(tokenizer.end_id):
-        yield tokenizer.decode(document)
-
-
-def _write_ledger(folder: Path, scoring: float) -> None:
-    write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}) + "\n")
 
 
 def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:

@@ -25,7 +25,8 @@ from foray.core.memory import keep_freed_memory
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
-from foray.study.nodes import ContaminationNode, ImportNode, Node, PassKNode, TrainNode
+from foray.study.measures import ContaminationNode, PassKNode
+from foray.study.nodes import ImportNode, Node, TrainNode
 from foray.study.progress import Show, shown
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study

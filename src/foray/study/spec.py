@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from foray.core.spec import fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
+from foray.core.userfile import load
 from foray.model.config import ModelConfig
 from foray.study.published import Release
 
@@ -298,35 +295,12 @@ def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
     return functions[recipe]
 
 
-def bundled_studies() -> list[str]:
-    folder = Path(__file__).parent.parent / "studies"
-    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
-
-
 def load_study(name: str, settings: list[str] | None = None) -> Study:
     """A bundled study by name, or the one that a ``.py`` file's ``study()`` returns, with ``--set`` settings applied.
 
     A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
-
-    A study file is the user's own program and is run as such; nothing else that Foray reads is.
     """
-    if name.endswith(".py") or "/" in name:
-        path = Path(name)
-        if not path.exists():
-            raise ValueError(f"there is no study file {name}")
-        spec = importlib.util.spec_from_file_location(f"foray_study_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
-        spec.loader.exec_module(module)
-    elif name in bundled_studies():
-        module = importlib.import_module(f"foray.studies.{name}")
-    else:
-        raise ValueError(f"there is no study {name!r}{nearest(name, bundled_studies())}")
-    make = getattr(module, "study", None)
-    made = make() if callable(make) else None
-    if not isinstance(made, Study):
-        raise ValueError(f"{name}: a study file defines a function study() that returns a foray.study.spec.Study")
+    made, module = load(name, "study", "studies", Study)
     made = override(made, *(settings or []))
     make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
     return replace(made, parts=tuple(make_parts(made))) if callable(make_parts) else made

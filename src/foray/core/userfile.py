@@ -1,0 +1,45 @@
+"""Studies and mixes by name: those that come with Foray, and anybody's own Python files."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from foray.core.spec import nearest, require
+
+T = TypeVar("T")
+
+
+def bundled(package: str) -> list[str]:
+    """Names of what lies in a package of Foray's, such as ``studies``."""
+    folder = Path(__file__).parent.parent / package
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:
+    """What the function called ``word`` returns in a bundled module or in a ``.py`` file, and the module.
+
+    Such a file is the user's own program and is run as such; nothing else that Foray reads is. Raises ValueError for
+    a name that is neither, with the nearest that is, and for a file that makes nothing of the ``kind``.
+    """
+    if name.endswith(".py") or "/" in name:
+        path = Path(name)
+        require(path.exists(), f"there is no {word} file {name}")
+        spec = importlib.util.spec_from_file_location(f"foray_{word}_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
+        spec.loader.exec_module(module)
+    else:
+        require(name in bundled(package), f"there is no {word} {name!r}{nearest(name, bundled(package))}")
+        module = importlib.import_module(f"foray.{package}.{name}")
+    make = getattr(module, word, None)
+    made = make() if callable(make) else None
+    if not isinstance(made, kind):
+        wanted = f"{kind.__module__}.{kind.__name__}"
+        raise ValueError(f"{name}: a {word} file defines a function {word}() that returns a {wanted}")
+    return made, module
