@@ -12,6 +12,7 @@ def datasets_library() -> Any:
         raise ValueError("reading this needs the library datasets: pip install 'foray[data]'")
     import datasets
 
+    datasets.disable_progress_bars()  # they would run across Foray's own
     return datasets
 
 

@@ -23,6 +23,8 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from foray.data.hub import datasets_library
+
 TASK_FOLDER = Path(__file__).parent / "probes"
 
 Score = Callable[[list[list[int]], list[int]], list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]]]
@@ -255,7 +257,7 @@ def _lean() -> Iterator[None]:
 
 def _read_rows(file: str, **_: Any) -> Any:
     """A JSON Lines file as lm-eval's dataset, under every split's name, in memory: the user's cache stays untouched."""
-    datasets = _require("datasets")
+    datasets = datasets_library()
     with open(file, encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines if line.strip()]
     if not rows:
