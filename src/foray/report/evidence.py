@@ -114,10 +114,16 @@ def compare(
 def compare_general(
     results: Results, recipe: str, reference: str, sign: int = 1, beyond: float = 0.0, against: float = 0.0
 ) -> list[Need]:
-    """The same for the mean of the general probes."""
+    """The same for the mean of the general probes, where the base knows more than guessing would: what is not there can
+    neither be lost nor kept.
+    """
     found = results.general_differences(recipe, reference)
     if not found:
         raise Absent(f"needs general probes of {label(recipe)} and {label(reference)} from one M_t")
+    able = results.above_chance()
+    found = {tokens: difference for tokens, difference in found.items() if tokens in able}
+    if not found:
+        raise Absent("needs an M_t that is better than chance at the general probes")
     what = f"{label(recipe)} − {label(reference)}, general average"
     return [Need(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]
 

@@ -296,6 +296,12 @@ class Results:
                 found[tokens] = difference(runs)
         return found
 
+    def above_chance(self) -> set[int]:
+        """Token counts of the M_t all of whose base models are surely better than guessing at the general probes."""
+        rows = self.table[(self.table["task"] == AVERAGE) & (self.table["recipe"] == "base") & self.table["final"]]
+        sure = (rows["lo"] > rows["chance"]).groupby(rows["tokens"]).all()
+        return {int(tokens) for tokens in sure.index[sure]}
+
     def gains(self, recipe: str, reference: str, task: str, k: int) -> pd.DataFrame:
         """``differences`` as a frame, one row an M_t, with the reference's number of shots."""
         pairs = self.pairs(recipe, reference, task)
