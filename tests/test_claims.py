@@ -109,6 +109,24 @@ def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
     assert found["C7"] == found["C8"] == "not run"  # no probes
 
 
+@pytest.mark.parametrize(("known", "answer"), [(0.8, "shown"), (0.5, "not run")])
+def test_abilities_are_compared_only_where_the_base_is_better_than_guessing(
+    tmp_path: Path, known: float, answer: str
+) -> None:
+    """SFT falls by 40 points in both: from knowledge, or from what chance gives."""
+    made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3)})
+    for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+        for recipe, share in (("base", known), ("rl", known), ("sft", known - 0.4)):
+            right = [int(i < 500 * share) for i in range(500)]
+            probe = {"value": share, "n": 500, "chance": 0.5, "per_doc": right}
+            where = {"tokens": tokens, "recipe": recipe, "stage_step": RECIPES.get(recipe, 9), "seed": 0}
+            made.add("probes", {"probes.json": {"piqa": probe}}, **where)
+    found = read_results(made.write(model_parameters=PARAMETERS))
+    judged = judge(next(c for c in CLAIMS if c.name == "C7"), found)
+    assert judged.answer == answer
+    assert ("better than chance" in judged.note) == (answer == "not run")
+
+
 def test_claims_are_contradicted_where_the_opposite_is_measured(tmp_path: Path) -> None:
     skills = {"base": (0.6, 0.4), "rl": (0.5, 0.4), "sft": (0.7, 0.6), "sft_rl": (0.8, 0.9)}
     skills |= {"sft_gold": (0.3, 0.3), "sft_gold_rl": (0.3, 0.3)}
