@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
+from foray.core.machine import gpus, machine
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require
@@ -30,13 +31,14 @@ from foray.study.store import Store
 
 def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     study = load_study(args.study, args.settings)
-    return study, Store(args.store or Path("runs") / study.name)
+    return study, Store(args.store or Path("runs") / study.name, machine(getattr(args, "machine_settings", [])))
 
 
 def _jobs(args: argparse.Namespace, most: int = 4) -> int:
-    """As many as asked for; by default one a core, up to ``most``."""
+    """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    return args.jobs or min(most, os.cpu_count() or 1)
+    on_gpus = gpus() if machine(getattr(args, "machine_settings", ["device=cpu"])).device != "cpu" else 0
+    return args.jobs or on_gpus or min(most, os.cpu_count() or 1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -173,7 +175,7 @@ def data(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
-    from foray.rollout.torch_engine import TorchEngine
+    from foray.rollout.embedded import embedded_engine
     from foray.tasks import named_tasks
 
     tasks = named_tasks(args.data_root)
@@ -184,16 +186,16 @@ def evaluate(args: argparse.Namespace) -> None:
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    model, tokenizer = open_checkpoint(args.checkpoint)
+    model, tokenizer = open_checkpoint(args.checkpoint, machine(args.machine_settings))
     task = tasks[args.task]
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         require(not (folder / "completions.jsonl").exists(), f"{folder} already holds completions; name another --out")
         passk.evaluate(
-            TorchEngine(model.config, tokenizer, model=model), tokenizer, task, folder,
+            embedded_engine(model, tokenizer), tokenizer, task, folder,
             split=args.split, problems=args.problems, shots=args.shots, samples=args.samples,
-            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed,
+            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed, precision=args.precision,
         )  # fmt: skip
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)

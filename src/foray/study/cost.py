@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from foray.core.machine import Machine
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import ImportNode, MergeNode, Node, ShardNode, TrainNode
-from foray.train.scoring import MICROBATCH_TOKENS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
@@ -131,7 +131,9 @@ def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
     activations = (
-        MICROBATCH_TOKENS * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size) * 4.0
+        Machine("cpu").found().microbatch_tokens
+        * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size)
+        * 4.0
     )
     memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
     return Cost(work, kept, memory)
