@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -35,6 +35,12 @@ test: setup lint
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# In an environment with a GPU's torch, which the constraints do not pin: nothing is set up.
+GPU_PYTHON ?= python3
+gpu-check:
+	PYTHONPATH=src $(GPU_PYTHON) -m pytest -m gpu tests/test_gpu.py tests/test_engine.py
+	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import torch
 
 from conftest import wide
 from foray.core.batch import from_rows
+from foray.core.machine import Machine
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise
@@ -25,9 +26,11 @@ QUESTIONS = ["Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7", "Q: 8 + 0 ?\nA:",
 Embedded = TorchEngine | PagedEngine
 
 
-@pytest.fixture(params=["torch", "paged"])
+@pytest.fixture(params=["torch", "paged", pytest.param("cuda", marks=pytest.mark.gpu)])
 def engine(config: ModelConfig, tokenizer: TextTokenizer, request: pytest.FixtureRequest) -> Embedded:
     model = wide(initialise(config, 3), 12.0)
+    if request.param == "cuda":
+        return ending_early(PagedEngine(model.move(Machine("cuda")), tokenizer, slots=11, page=128), tokenizer)
     if request.param == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
         return ending_early(PagedEngine(model, tokenizer, slots=11, page=8), tokenizer)
     return ending_early(TorchEngine(config, tokenizer, model=model), tokenizer)
@@ -65,7 +68,7 @@ def test_law_5_logprobs_equal_the_trainers(
         rows, [c.tokens for c in all_], [1.0] * 30, 1.0, behaviour=[c.logprobs for c in all_], temperature=temperature
     )
     difference = (token_logprobs(engine.model, batch) - batch.behaviour).abs().max()
-    assert difference < 1e-5
+    assert difference < (1e-5 if engine.model.device.type == "cpu" else 1e-4)
 
 
 def test_a_row_does_not_depend_on_its_batch(engine: Embedded, tokenizer: TextTokenizer) -> None:
@@ -120,7 +123,7 @@ def test_greedy_is_the_argmax_of_the_model(engine: Embedded, tokenizer: TextToke
     got = engine.generate([prompt], 1, Sampling(0.0, 12), [0])[0][0].tokens
     expected: list[int] = []
     while len(expected) < len(got):
-        logits = engine.model.logits(torch.tensor([prompt + expected]))
+        logits = engine.model.logits(torch.tensor([prompt + expected], device=engine.model.device))
         expected.append(int(logits[0, -1].argmax()))
     assert got == expected
 
@@ -154,7 +157,7 @@ def test_too_long_a_prompt_says_what_to_change(engine: Embedded, tokenizer: Text
 def test_sync_takes_over_weights_and_version(engine: Embedded, tokenizer: TextTokenizer) -> None:
     other = initialise(engine.config, 9)
     engine.sync(other.state_dict(), 7)
-    assert torch.equal(engine.model.lm_head.weight, other.lm_head.weight)
+    assert torch.equal(engine.model.lm_head.weight.cpu(), other.lm_head.weight)
     assert engine.model.lm_head.weight.data_ptr() != other.lm_head.weight.data_ptr()
     assert engine.generate(prompts(tokenizer), 1, Sampling(1.0, 2), range(5))[0][0].policy_version == 7
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from foray.data.prepare import load_mix, prepare
 from foray.data.tokenizer import TextTokenizer
 from foray.report import read_results
 from foray.study.graph import expand
+from foray.study.measures import PassKNode
 from foray.study.run import manifest_of
 from foray.study.spec import load_study
 from foray.study.store import Store
@@ -80,3 +82,18 @@ def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
     results = read_results(tmp_path / "store" / "manifest.json")
     assert results.tasks == ["openmath2_gsm8k", "openmath2_math"]
     assert results.recipes("openmath2_gsm8k") == ["base", "rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"]
+
+
+def test_the_study_for_a_gpu_shrunk_by_settings_runs_on_its_own_mix(tmp_path: Path) -> None:
+    """In bf16 throughout, evaluation too."""
+    whole = load_study("gpu", [f"data.root={tmp_path}"])
+    assert 48e6 < whole.model.parameters < 52e6 and whole.starts[-1] == 10**9
+    small = ["tokens=12000", "vocab_size=600", "characters=60000", "whole_numbers=20"]
+    prepare(load_mix("world_1b", small), tmp_path / "world_1b", 1, lambda _: None)
+    shrunk = [*SMALL, "evaluation.dynamics=none", "post.sft.precision=bf16", "post.rl.precision=bf16"]
+    made = load_study("gpu", [*shrunk, "recipes=rl,parallel", f"data.root={tmp_path}"])
+    assert [name for name, _ in made.grids()] == ["main", "hard", "seeds"]
+    one = replace(made.grids("main")[0][1], excursions=made.starts[-1:])
+    compute(one, Store(tmp_path / "store"))
+    samples = {n.precision for n in expand(one).nodes if isinstance(n, PassKNode)}
+    assert samples == {"bf16"} and "bf16" in str(next(n.spec for n in expand(one).nodes if isinstance(n, PassKNode)))

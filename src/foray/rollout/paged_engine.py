@@ -202,12 +202,12 @@ class _Prompt:
 
 @dataclass
 class _Row:
-    """A row in a slot. ``checked``: tokens in which no stop string ends."""
+    """A row in a slot. ``drawn``: its tokens when they were last looked at; no stop string ends in them."""
 
     number: int
     prompt: _Prompt
     own: list[int]
-    checked: int = 0
+    drawn: int = 1
 
 
 class _Generation:
@@ -240,7 +240,8 @@ class _Generation:
         self._read_prefix()
         while self.waiting or self.rows:
             self._admit()
-            d.steps(LOOK, self.sampling.temperature)
+            longest = self.sampling.max_new_tokens - min((r.drawn for r in self.rows.values()), default=0)
+            d.steps(min(LOOK, longest), self.sampling.temperature)
             self._collect()
         return self.tokens, self.logprobs
 
@@ -359,12 +360,10 @@ class _Generation:
 
     def _stopped(self, row: _Row, ids: list[int]) -> int:
         """Tokens up to the one that completes the first stop string; 0 where there is none."""
-        if not self.sampling.stop:
-            return 0
-        for t in range(row.checked, len(ids)):
+        for t in range(row.drawn - 1 if self.sampling.stop else len(ids), len(ids)):
             if self.closing[ids[t]] and any(s in self.endings.spelled([ids[: t + 1]])[0] for s in self.sampling.stop):
                 return t + 1
-        row.checked = len(ids)
+        row.drawn = len(ids)
         return 0
 
 

@@ -1,0 +1,71 @@
+"""The experiment on one GPU: 49M parameters, a billion tokens of the embedded world, problems of both tiers.
+
+    foray prepare world_1b --out DATA/world_1b                  generated and tokenised in parallel, ahead of need
+    foray plan gpu --set data.root=DATA --hardware h200x1
+    timeout 480 foray run gpu --set data.root=DATA              a piece of eight minutes; typed again, it goes on
+
+Interrupted it loses at most half a minute (a rolling checkpoint) and never a finished node. Learning rates are not tuned:
+pre-training's and SFT's are of the order of public recipes at this size, RL's is between `tiny`'s and `paper_1b`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
+from foray.data.prepare import load_mix, mixture
+from foray.evals.general import WorldProbes
+from foray.model.config import ModelConfig
+from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Study
+from foray.tasks.world import WorldProblems
+
+M = 1_000_000
+MIX = load_mix("world_1b")
+
+
+def study() -> Study:
+    task = WorldProblems("easy")
+    corpus = Corpus(mixture(MIX, "world_1b"), batch_size=256, length=1024)
+    adam = AdamW(lr=2e-3, weight_decay=0.1, warmup=0.02, schedule="cosine", final=0.1)
+    pretrain = Stream("pretrain", corpus, CrossEntropy(z_loss=1e-5), adam, precision="bf16")
+    rl = Stream(
+        "rl",
+        Rollouts(task, questions=6000, prompts=64, group_size=8, max_new_tokens=96),
+        PolicyGradient(),
+        AdamW(lr=2e-5, warmup=0.05),
+        precision="bf16",
+    )
+    sft_source = Demonstrations(task, questions=6000, batch_size=64)
+    sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=2e-4, warmup=0.05), precision="bf16")
+    return Study(
+        name="gpu",
+        # 41M in the layers, 2 x 4.2M in the embeddings; M_t from 1 to 20 tokens per parameter.
+        model=ModelConfig(
+            width=512, layers=12, heads=8, mlp_width=1536, vocab_size=8192, context=1280, rope_theta=1e4, embed_std=1.0
+        ),
+        data=Data(vocab_size=8192, whole_numbers=200),
+        pretrain=Pretrain(pretrain, 1000 * M, tuple(n * M for n in (50, 100, 200, 350, 500, 700, 1000))),
+        post=PostTraining(rl, sft, rl_steps=300, sft_steps=470),
+        recipes=("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"),
+        evaluation=Evaluation(
+            task, problems=500, samples=64, k=(1, 8, 32, 64), max_new_tokens=96, probes=WorldProbes(),
+            heldout_tokens=100_000, dynamics=Dynamics(500 * M, points=6), precision="bf16",
+        ),
+    )  # fmt: skip
+
+
+def parts(main: Study) -> tuple[Part, ...]:
+    """Hard problems from three M_t, and four seeds of RL from the earliest two."""
+    starts = main.pretrain.checkpoints
+    hard = WorldProblems("hard")
+    rl, sft = (replace(s, source=replace(s.source, task=hard)) for s in (main.post.rl, main.post.sft))
+    # Four examples: eight hard ones would not fit the windows that the model has read.
+    asked = replace(main.evaluation, task=hard, base_shots=(4,), max_new_tokens=160, dynamics=None)
+    rl = replace(rl, source=replace(rl.source, max_new_tokens=160))
+    on_hard = replace(main, excursions=starts[2::2], evaluation=asked, post=replace(main.post, rl=rl, sft=sft))
+    seeds = replace(
+        main, excursions=starts[:2], seeds=(0, 1, 2, 3), recipes=("rl",),
+        evaluation=replace(main.evaluation, dynamics=None),
+    )  # fmt: skip
+    return Part("hard", (on_hard,)), Part("seeds", (seeds,))
