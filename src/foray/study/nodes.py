@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import read_jsonl, sealed, verify, write_atomic
+from foray.core.files import kept, read_jsonl, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
@@ -261,6 +261,8 @@ def open_shard(node: ShardNode, store: Store) -> Shard:
 def open_checkpoint(folder: Path) -> tuple[Transformer, TextTokenizer]:
     """Model and tokenizer of a node's folder, a rolling checkpoint, or any folder in Hugging Face's format."""
     if sealed(folder):
+        if not kept(folder, "model/"):
+            raise ValueError(f"{folder} has its weights no more (foray gc); delete it and run again")
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
     return hf.load_model(source).eval(), load_tokenizer(source)
