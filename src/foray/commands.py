@@ -159,7 +159,7 @@ def gc(args: argparse.Namespace) -> None:
         same = [item for item in found.items if item.why == why]
         print(f"{why}: {sum(item.size for item in same) / 1e6:,.1f} MB")
         for item in same:
-            print(f"{item.size / 1e6:>12,.1f} MB  {item.path}")
+            print(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
     for path in found.unknown:
         print(f"left, as Foray does not know it: {path}")
     total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"

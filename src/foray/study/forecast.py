@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rich.table import Column, Table
 
 from foray.data.corpus import Prepared
 from foray.study import hardware as hw
 from foray.study.cost import node_cost
-from foray.study.hardware import Hardware, Load
+from foray.study.hardware import Hardware, Load, Memory
 from foray.study.nodes import Node, ShardNode, TrainNode
 
 
@@ -83,15 +83,15 @@ def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
 
 
 def _placed(level: list[Node], vocab_size: int, hardware: Hardware) -> list[Load]:
-    """Every node on its cheapest number of ranks, or on more where the level ends sooner: the power of two below or
-    above its share of the cards by its share of the level's work."""
+    """Every node on its cheapest number of ranks, or on more where the level ends sooner so: tried are the powers of
+    two within 1, 2, 4, ... times its share of the cards by its share of the level's work."""
     least = [hw.cheapest(node, vocab_size, hardware) for node in level]
     total = sum(load.ranks * load.wall for load in least) or 1.0
     tried = [least]
-    for rounding in (1, 2):
+    for times in hw.powers_of_two(64):
         loads = []
         for load in least:
-            share = rounding * hardware.count * load.ranks * load.wall / total
+            share = times * hardware.count * load.ranks * load.wall / total
             ranks = hw.powers_of_two(min(share, hardware.count, hw.most_ranks(load.node)))[-1]
             loads.append(hw.load(load.node, vocab_size, hardware, ranks) if load.ranks < ranks and load.ranks else load)
         tried.append(loads)
@@ -104,9 +104,11 @@ def _notes(loads: Sequence[Load], vocab_size: int, hardware: Hardware) -> tuple[
     for load in loads:
         least = 1 if load.ranks <= 1 and load.fits else hw.fewest_ranks(load.node, vocab_size, hardware)
         if least is None:
-            why = "fits no card, on however many ranks: what each holds whole is too much; hours are as if it fitted"
+            why = (
+                "fits no card, on however many ranks: what each holds whole is too much; hours are as if it just fitted"
+            )
         elif least > hardware.count:
-            why = f"needs {least} ranks, and there are {hardware.count} cards; hours are as if it fitted"
+            why = f"needs {least} ranks, more than there are cards ({hardware.count}); hours are as if it just fitted"
         else:
             why = f"does not fit one card; it needs {least} ranks at least"
         if least != 1:
@@ -163,10 +165,10 @@ def level_table(made: Forecast) -> Table:
 
 def memory_table(made: Forecast) -> Table:
     """The fullest rank of every kind of node."""
-    names = ("weights", "moments", "gradients", "reference", "gathered", "activations", "engine", "cache", "total")
-    titles = {"engine": "engine's weights", "cache": "KV cache"}
-    columns = (Column(titles.get(n, n), justify="right") for n in names)
-    table = Table("GB a rank", Column("ranks", justify="right"), *columns, box=None, pad_edge=False)
+    names = [f.name for f in fields(Memory)] + ["total"]
+    short = {"gradients": "grads", "reference": "ref.", "gathered": "layers", "activations": "activ.", "cache": "KV"}
+    columns = (Column(title, justify="right", no_wrap=True) for title in ("ranks", *(short.get(n, n) for n in names)))
+    table = Table("GB a rank", *columns, box=None, pad_edge=False, collapse_padding=True)
     fullest: dict[str, Load] = {}
     for load in made.loads:
         name = name_of(load.node)
@@ -211,7 +213,8 @@ def assumptions(made: Forecast) -> list[str]:
         "a node has the number of ranks (a power of two) that costs least and fits, more where its level ends sooner",
         f"machines have {hw.MACHINE} cards; a node on several machines loses nothing to the network between them",
         "streams in bf16 are sampled and evaluated in bf16, those in fp32 in fp32 without tensor cores",
-        "weights, both Adam moments, gradients and RL's reference are fp32 shards (FSDP); no activation is recomputed",
+        "weights, both Adam moments, gradients and RL's reference model (ref.) are fp32 shards (FSDP)",
+        "a rank holds two layers and the embeddings whole (layers) and recomputes no activation",
         "every rank that samples has an engine with a whole copy of the weights",
         "left out: RL's validation and reference passes, about a tenth of its updates; every group has a signal",
     ]

@@ -32,11 +32,12 @@ _ROLLING = ("resume-a", "resume-b")
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that may go, why, and its size in bytes."""
+    """A file or folder that may go, why, its size in bytes, and what node it is (of)."""
 
     path: Path
     why: str
     size: int
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,4 +173,6 @@ def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
 
 def _item(path: Path, why: str) -> Item:
     files = [path] if path.is_symlink() or not path.is_dir() else [p for p in path.rglob("*") if not p.is_dir()]
-    return Item(path, why, sum(p.lstat().st_size for p in files))
+    node = next((p for p in (path.parent, path) if sealed(p)), None)
+    label = str(read_json(node / SEAL).get("label", "")) if node else ""
+    return Item(path, why, sum(p.lstat().st_size for p in files), label)
