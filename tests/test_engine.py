@@ -14,6 +14,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise
 from foray.rollout.engine import Completion, Sampling
+from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.torch_engine import TorchEngine, sample
 from foray.train.scoring import token_logprobs
 
@@ -21,15 +22,23 @@ SHARED = "Q: 1 + 2 ?\nA: 3\n\nQ: 4 + 4 ?\nA: 8\n\nQ: 9 + 9 ?\nA: 18\n\n"
 QUESTIONS = ["Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7", "Q: 8 + 0 ?\nA:", "Q: 0 + 0 ?\nA:"]
 
 
-@pytest.fixture
-def engine(config: ModelConfig, tokenizer: TextTokenizer) -> TorchEngine:
+Embedded = TorchEngine | PagedEngine
+
+
+@pytest.fixture(params=["torch", "paged"])
+def engine(config: ModelConfig, tokenizer: TextTokenizer, request: pytest.FixtureRequest) -> Embedded:
     model = wide(initialise(config, 3), 12.0)
-    engine = TorchEngine(config, tokenizer, model=model)
+    if request.param == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
+        return ending_early(PagedEngine(model, tokenizer, slots=11, page=8), tokenizer)
+    return ending_early(TorchEngine(config, tokenizer, model=model), tokenizer)
+
+
+def ending_early(engine: Embedded, tokenizer: TextTokenizer) -> Embedded:
     # The end token takes the place of what a random model says most, so that rows end at different times.
     tokens = [t for c in flat(engine.generate(prompts(tokenizer), 8, Sampling(1.0, 24), range(5))) for t in c.tokens]
     common = Counter(tokens).most_common(4)[-1][0]
     with torch.no_grad():
-        model.lm_head.weight[tokenizer.end_id] = model.lm_head.weight[common]
+        engine.model.lm_head.weight[tokenizer.end_id] = engine.model.lm_head.weight[common]
     return engine
 
 
@@ -44,7 +53,7 @@ def flat(groups: list[list[Completion]]) -> list[Completion]:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("shared", ["", SHARED])
 def test_law_5_logprobs_equal_the_trainers(
-    engine: TorchEngine, tokenizer: TextTokenizer, temperature: float, shared: str
+    engine: Embedded, tokenizer: TextTokenizer, temperature: float, shared: str
 ) -> None:
     ids = prompts(tokenizer, shared)
     groups = engine.generate(ids, 6, Sampling(temperature, 24), range(5))
@@ -59,18 +68,46 @@ def test_law_5_logprobs_equal_the_trainers(
     assert difference < 1e-5
 
 
-def test_a_row_does_not_depend_on_its_batch(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_a_row_does_not_depend_on_its_batch(engine: Embedded, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer, SHARED)
     together = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
     for i, p in enumerate(ids):
         alone = engine.generate([p], 4, Sampling(1.0, 20), [i])[0]
         assert [c.tokens for c in alone] == [c.tokens for c in together[i]]
-    engine.max_rows = 8
+    if isinstance(engine, PagedEngine):
+        engine = PagedEngine(engine.model, tokenizer, slots=2, page=16)
+    else:
+        engine.max_rows = 8
     split = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
     assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
 
 
-def test_same_seed_same_samples_other_seed_others(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_both_engines_draw_the_same(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    """Prompts of several pages behind a shared prefix, more rows than slots, groups that wait for a page."""
+    one = ending_early(TorchEngine(config, tokenizer, model=wide(initialise(config, 3), 12.0)), tokenizer)
+    other = PagedEngine(one.model, tokenizer, slots=7, page=8)
+    for shared, sampling in ((SHARED, Sampling(0.7, 24, ("1",))), ("", Sampling(1.0, 30)), ("", Sampling(0.0, 9))):
+        ids = prompts(tokenizer, shared)
+        ours, theirs = (e.generate(ids, 5, sampling, range(5)) for e in (one, other))
+        for a, b in zip(flat(ours), flat(theirs)):
+            assert (a.tokens, a.text, a.stop_reason) == (b.tokens, b.text, b.stop_reason)
+            assert np.abs(np.subtract(a.logprobs, b.logprobs)).max() < 1e-4
+
+
+def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    model = wide(initialise(config, 3), 12.0)
+    engine, ids, sampling = PagedEngine(model, tokenizer), prompts(tokenizer), Sampling(1.0, 16, precision="bf16")
+    engine.sync(model.state_dict(), 0)
+    before = engine.generate(ids, 2, sampling, range(5))
+    with torch.no_grad():
+        for p, new in zip(model.parameters(), wide(initialise(config, 4), 12.0).parameters()):
+            p.copy_(new)
+    engine.sync(model.state_dict(), 1)
+    after, fresh = (e.generate(ids, 2, sampling, range(5)) for e in (engine, PagedEngine(model, tokenizer)))
+    assert [c.tokens for c in flat(after)] == [c.tokens for c in flat(fresh)] != [c.tokens for c in flat(before)]
+
+
+def test_same_seed_same_samples_other_seed_others(engine: Embedded, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer)
     first, again = (engine.generate(ids, 3, Sampling(1.0, 16), range(5)) for _ in range(2))
     assert first == again
@@ -78,7 +115,7 @@ def test_same_seed_same_samples_other_seed_others(engine: TorchEngine, tokenizer
     assert [c.tokens for c in flat(other)] != [c.tokens for c in flat(first)]
 
 
-def test_greedy_is_the_argmax_of_the_model(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_greedy_is_the_argmax_of_the_model(engine: Embedded, tokenizer: TextTokenizer) -> None:
     prompt = tokenizer.encode_prompt(QUESTIONS[0])
     got = engine.generate([prompt], 1, Sampling(0.0, 12), [0])[0][0].tokens
     expected: list[int] = []
@@ -88,7 +125,7 @@ def test_greedy_is_the_argmax_of_the_model(engine: TorchEngine, tokenizer: TextT
     assert got == expected
 
 
-def test_stop_strings_end_and_are_cut(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_stop_strings_end_and_are_cut(engine: Embedded, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer)
     free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
     letter = max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free))
@@ -102,19 +139,19 @@ def test_stop_strings_end_and_are_cut(engine: TorchEngine, tokenizer: TextTokeni
             assert a.tokens == b.tokens and a.stop_reason == b.stop_reason != "stop"
 
 
-def test_stop_reasons(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_stop_reasons(engine: Embedded, tokenizer: TextTokenizer) -> None:
     for c in flat(engine.generate(prompts(tokenizer), 16, Sampling(1.0, 24), range(5))):
         assert (c.tokens[-1] == tokenizer.end_id) == (c.stop_reason == "end")
         assert c.stop_reason == "end" or len(c.tokens) == 24
         assert len(c.tokens) == len(c.logprobs)
 
 
-def test_too_long_a_prompt_says_what_to_change(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_too_long_a_prompt_says_what_to_change(engine: Embedded, tokenizer: TextTokenizer) -> None:
     with pytest.raises(ValueError, match="fewer shots"):
         engine.generate([tokenizer.encode_prompt("Q " * 200)], 1, Sampling(1.0, 10), [0])
 
 
-def test_sync_takes_over_weights_and_version(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_sync_takes_over_weights_and_version(engine: Embedded, tokenizer: TextTokenizer) -> None:
     other = initialise(engine.config, 9)
     engine.sync(other.state_dict(), 7)
     assert torch.equal(engine.model.lm_head.weight, other.lm_head.weight)
@@ -138,7 +175,7 @@ def test_sampling_at_the_ends_of_the_table() -> None:
     assert token.tolist() == [1, 2]
 
 
-def test_bf16_samples_nearly_the_same_distribution(engine: TorchEngine, tokenizer: TextTokenizer) -> None:
+def test_bf16_samples_nearly_the_same_distribution(engine: Embedded, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer, SHARED)
     groups = engine.generate(ids, 6, Sampling(1.0, 24, precision="bf16"), range(5))
     all_ = flat(groups)

@@ -45,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         return p
 
+    def machine_options(p: argparse.ArgumentParser) -> None:
+        p.add_argument(
+            "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
+            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off",
+        )  # fmt: skip
+
     for name, text in (
         ("plan", "Print the graph of a study, what is done, and what the rest will cost."),
         ("run", "Run what is missing of a study and write its report."),
@@ -52,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         p = study_command(name, text)
         p.add_argument("--part", metavar="NAME", help="one part of a study that has several")
         p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
+        machine_options(p)
         if name == "plan":
             p.add_argument("--hardware", metavar="CARDxCOUNT", help="what it takes on these cards, e.g. h100x8")
     p = study_command("report", "Write the report of what is there.")
@@ -87,6 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--temperature", type=float, default=0.6)
     p.add_argument("--max-new-tokens", type=int, default=96)
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of the matrix products")
+    machine_options(p)
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
     p.add_argument("--out", type=Path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions by anybody.")

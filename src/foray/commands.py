@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
+from foray.core.machine import gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require
@@ -24,7 +25,7 @@ from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
 from foray.study.garbage import delete_garbage, find_garbage
 from foray.study.graph import expand
-from foray.study.hardware import parse_hardware
+from foray.study.hardware import Hardware, parse_hardware
 from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
@@ -33,13 +34,14 @@ from foray.study.store import Store
 
 def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     study = load_study(args.study, args.settings)
-    return study, Store(args.store or Path("runs") / study.name)
+    return study, Store(args.store or Path("runs") / study.name, machine(getattr(args, "machine_settings", [])))
 
 
 def _jobs(args: argparse.Namespace, most: int = 4) -> int:
-    """As many as asked for; by default one a core, up to ``most``."""
+    """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    return args.jobs or min(most, os.cpu_count() or 1)
+    on_gpus = gpus() if machine(getattr(args, "machine_settings", ["device=cpu"])).device != "cpu" else 0
+    return args.jobs or on_gpus or min(most, os.cpu_count() or 1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -80,7 +82,7 @@ def _print_claims(folder: Path, console: Console) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
-    hardware = None if args.hardware is None else parse_hardware(args.hardware)
+    hardware = None if args.hardware is None else _hardware(args)
     jobs = _jobs(args)
     study, store = _open(args)
     graph = expand(study, args.part)
@@ -124,6 +126,10 @@ def plan(args: argparse.Namespace) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _hardware(args: argparse.Namespace) -> Hardware:
+    return parse_hardware(args.hardware, machine_settings(args.machine_settings))
 
 
 def _print_forecast(made: Forecast, nodes: int, left: int) -> None:
@@ -207,7 +213,7 @@ def data(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
-    from foray.rollout.torch_engine import TorchEngine
+    from foray.rollout.embedded import embedded_engine
     from foray.tasks import named_tasks
 
     tasks = named_tasks(args.data_root)
@@ -218,16 +224,16 @@ def evaluate(args: argparse.Namespace) -> None:
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    model, tokenizer = open_checkpoint(args.checkpoint)
+    model, tokenizer = open_checkpoint(args.checkpoint, machine(args.machine_settings))
     task = tasks[args.task]
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         require(not (folder / "completions.jsonl").exists(), f"{folder} already holds completions; name another --out")
         passk.evaluate(
-            TorchEngine(model.config, tokenizer, model=model), tokenizer, task, folder,
+            embedded_engine(model, tokenizer), tokenizer, task, folder,
             split=args.split, problems=args.problems, shots=args.shots, samples=args.samples,
-            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed,
+            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed, precision=args.precision,
         )  # fmt: skip
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)

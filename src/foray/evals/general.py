@@ -16,13 +16,12 @@ from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.benchmarks import Benchmarks
 from foray.evals.harness import ProbeResult, Score, foray_lm, run_probes
-from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.tasks.world.facts import WorldSpec
 from foray.tasks.world.probes import PROBES, write_probes
 from foray.tasks.world.version import WORLD_VERSION
-from foray.train.packing import forward_flops, pack
-from foray.train.scoring import MICROBATCH_TOKENS, packed_logits
+from foray.train.packing import forward_flops
+from foray.train.scoring import token_choices
 
 # Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
 CHANCE = {
@@ -80,7 +79,6 @@ def scorer(model: Transformer, work: list[float] | None = None) -> Score:
     FLOPs are appended to ``work``.
     """
 
-    @torch.no_grad()
     def score(rows: list[list[int]], last: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         contexts = [row[: len(row) - n] for row, n in zip(rows, last)]
         asked = [row[len(row) - n :] for row, n in zip(rows, last)]
@@ -92,11 +90,7 @@ def scorer(model: Transformer, work: list[float] | None = None) -> Score:
         )
         if work is not None:
             work.append(forward_flops(model.config, batch, batch.weight != 0))
-        logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
-        for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
-            logits, targets = packed_logits(model, batch, packed)
-            at = packed.row, packed.time
-            logprobs[at], greedy[at] = target_logprob(logits, targets)[0].cpu(), (logits.argmax(-1) == targets).cpu()
+        logprobs, greedy = token_choices(model, batch)
         # Of a row and its targets, one token later, the last ``n`` are asked for.
         spans = [slice(len(row) - 1 - n, len(row) - 1) for row, n in zip(rows, last)]
         return [(logprobs[i, span].numpy(), greedy[i, span].numpy()) for i, span in enumerate(spans)]

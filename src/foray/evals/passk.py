@@ -13,7 +13,7 @@ from foray.core import rng
 from foray.core.files import write_atomic
 from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
-from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
+from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
 CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
@@ -31,6 +31,7 @@ def evaluate(
     temperature: float,
     max_new_tokens: int,
     seed: int,
+    precision: Precision = "fp32",
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
@@ -38,7 +39,7 @@ def evaluate(
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
     examples = few_shot_examples(task, shots, seed)
-    sampling = Sampling(temperature, max_new_tokens, task.stop)
+    sampling = Sampling(temperature, max_new_tokens, task.stop, precision)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
     done = _whole_rows(path)

@@ -127,6 +127,8 @@ def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
+    if torch.compiler.is_compiling():  # a compiler fuses, and derives, what is written out plainly
+        return (weight * _normed(x, eps)[0]).to(x.dtype)
     if not torch.is_grad_enabled() and x.dtype == torch.float32:
         # Decoding is made of small steps, in which every operation and autograd's bookkeeping show.
         rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
@@ -139,7 +141,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     ``sin`` is negative in its first half: the halves of x change places and take their signs from it.
     """
-    return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() else _rotated(x, cos, sin, 1)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return _rotated(x, cos, sin, 1)
+    return _Rotate.apply(x, cos, sin)
 
 
 def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

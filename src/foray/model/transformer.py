@@ -11,8 +11,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from foray.core import rng
+from foray.core.machine import Machine
 from foray.model.config import ModelConfig
 from foray.model.fused import attention, rms_norm, rotate
 
@@ -51,7 +53,8 @@ class Attention(nn.Module):
         elif self.qk_norm == "head":
             self.q_norm, self.k_norm = RMSNorm(d, config.norm_eps), RMSNorm(d, config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
+    def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D), turned to their positions."""
         B, T, _ = x.shape
         split = (B, T, -1, self.head_dim)
         q, k = self.q_proj(x), self.k_proj(x)
@@ -60,9 +63,11 @@ class Attention(nn.Module):
         q, k = q.view(split), k.view(split)
         if self.qk_norm == "head":
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).view(split).transpose(1, 2)  # (B, H or K, T, d)
-        out = attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
-        return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
+        return rotate(q, cos, sin), rotate(k, cos, sin), self.v_proj(x).view(split)
+
+    def joined(self, out: Tensor) -> Tensor:
+        """What attention gave, (B, H, T, d), as a change of x (B, T, D)."""
+        return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -77,7 +82,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Norms on the outputs of attention and MLP, before they are added."""
+    """In two parts, with attention between them: what meets there is the caller's, the rest can be compiled.
+
+    Norms on the outputs of attention and MLP, before they are added.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -85,22 +93,32 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
         self.post_feedforward_layernorm = RMSNorm(config.width, config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(x, cos, sin, attend, layer))
+    def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.heads(x, cos, sin)
+
+    def after(self, x: Tensor, out: Tensor) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn.joined(out))
         return x + self.post_feedforward_layernorm(self.mlp(x))
 
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
+        q, k, v = (part.transpose(1, 2) for part in self.before(x, cos, sin))
+        return self.after(x, attend(layer, q, k, v))
 
-class PreNormLayer(nn.Module):
+
+class PreNormLayer(Layer):
     """Norms on the inputs of attention and MLP. What checkpoints call post-attention is the MLP's."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.self_attn, self.mlp = Attention(config), MLP(config)
         self.input_layernorm = RMSNorm(config.width, config.norm_eps)
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend, layer)
+    def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.heads(self.input_layernorm(x), cos, sin)
+
+    def after(self, x: Tensor, out: Tensor) -> Tensor:
+        x = x + self.self_attn.joined(out)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -116,10 +134,14 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """``forward`` gives hidden states; ``lm_head`` turns those that a loss needs into logits."""
+    """``forward`` gives hidden states; ``lm_head`` turns those that a loss needs into logits.
+
+    ``machine`` says how passes are computed.
+    """
 
     cos: Tensor
     sin: Tensor
+    machine = Machine("cpu").found()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -136,12 +158,24 @@ class Transformer(nn.Module):
         """Hidden states (B, T, D) of ``tokens`` (B, T). ``positions`` (B, T) defaults to 0 ... T-1."""
         x = self.model.embed_tokens(tokens)
         if positions is None:
-            cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]  # (T, d)
+            cos, sin = (table[: tokens.shape[1], None] for table in (self.cos, self.sin))  # (T, 1, d)
         else:
-            cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)  # (B, 1, T, d)
+            cos, sin = (table[positions].unsqueeze(2) for table in (self.cos, self.sin))  # (B, T, 1, d)
         for i, layer in enumerate(self.model.layers):
-            x = layer(x, cos, sin, attend, i)
+            if self.machine.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, cos, sin, attend, i, use_reentrant=False)
+            else:
+                x = layer(x, cos, sin, attend, i)
         return self.model.norm(x)
+
+    def move(self, machine: Machine) -> Transformer:
+        """To the machine's device, to be computed as it says. Not for models that are to be copied afterwards."""
+        self.machine = machine.found()
+        if self.machine.compile == "on":
+            for layer in self.model.layers:  # all share the code, so it takes one layer's time
+                assert isinstance(layer, Layer)
+                layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]
+        return self.to(self.machine.torch_device)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V), for tests and one-off uses: a loss should take only the positions it scores."""

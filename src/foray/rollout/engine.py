@@ -13,6 +13,7 @@ from foray.model import flops
 from foray.model.config import ModelConfig
 
 StopReason = Literal["end", "stop", "length"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Sampling:
     temperature: float = 1.0
     max_new_tokens: int = 96
     stop: tuple[str, ...] = ()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be >= 0, not {self.temperature}")

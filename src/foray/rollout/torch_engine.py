@@ -17,7 +17,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
-from foray.rollout.engine import Completion, Sampling, StopReason, check_context, common_prefix
+from foray.rollout.endings import Endings
+from foray.rollout.engine import Completion, Sampling, check_context, common_prefix
 
 _COMPACT_BELOW = 0.8  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _ROW_IN_POSITIONS = 128  # what else a row costs a step, in positions attended to; more for larger models
@@ -34,14 +35,10 @@ class TorchEngine:
         self.config, self.tokenizer, self.max_rows = config, tokenizer, max_rows
         self.model = model if model is not None else Transformer(config)
         self.version = 0
-        pieces = tokenizer.pieces()
-        self._pieces = pieces + [""] * (config.vocab_size - len(pieces))  # a padded vocabulary
-        self._closings: dict[tuple[str, ...], Tensor] = {}
+        self.endings = Endings(tokenizer, config.vocab_size)
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
-        own = self.model.state_dict()
-        if any(own[name].data_ptr() != w.data_ptr() for name, w in weights.items()):  # else the model is shared
-            self.model.load_state_dict(dict(weights), strict=True)
+        take_over(self.model, weights)
         self.version = version
 
     @torch.no_grad()
@@ -113,40 +110,18 @@ class TorchEngine:
         done = token == self.tokenizer.end_id
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
-            slots = (rows.live & self._closing(stop)[token]).nonzero()[:, 0]
-            ends = [
-                any(s in text for s in stop) for text in self._spelled(rows.tokens[rows.index[slots], : t + 1].tolist())
-            ]
+            slots = (rows.live & self.endings.closing(stop, token.device)[token]).nonzero()[:, 0]
+            texts = self.endings.spelled(rows.tokens[rows.index[slots], : t + 1].tolist())
+            ends = [any(s in text for s in stop) for text in texts]
             done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
 
-    def _spelled(self, rows: list[list[int]]) -> list[str]:
-        """Texts as completions will have them. Where pieces make a text, joining them is quicker than decoding."""
-        if self.tokenizer.joins_in_pieces:
-            return ["".join(self._pieces[i] for i in ids) for ids in rows]
-        return list(self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False))
-
-    def _closing(self, stop: tuple[str, ...]) -> Tensor:
-        """Whether each token (V,) holds the last character of a stop string."""
-        if stop not in self._closings:
-            ends = {s[-1] for s in stop}
-            holds = [not ends.isdisjoint(piece) for piece in self._pieces]
-            self._closings[stop] = torch.tensor(holds, device=self.model.device)
-        return self._closings[stop]
-
     def _completions(self, rows: _Rows, P: int, n: int, stop: tuple[str, ...]) -> list[list[Completion]]:
-        flat = [
-            (ids[:length], logprobs[:length])
-            for ids, logprobs, length in zip(rows.tokens.tolist(), rows.logprobs.tolist(), rows.lengths.tolist())
-        ]
-        ended = [ids[-1] == self.tokenizer.end_id for ids, _ in flat]
-        texts = [ids[:-1] if end else ids for (ids, _), end in zip(flat, ended)]
-        decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
-        out: list[Completion] = []
-        for (ids, logprobs), end, text in zip(flat, ended, decoded):
-            cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-            reason: StopReason = "stop" if cut is not None else "end" if end else "length"
-            out.append(Completion(ids, logprobs, text[:cut], reason, self.version))
+        lengths = rows.lengths.tolist()
+        tokens, logprobs = (
+            [row[:length] for row, length in zip(x.tolist(), lengths)] for x in (rows.tokens, rows.logprobs)
+        )
+        out = self.endings.completions(tokens, logprobs, stop, self.version)
         return [out[p * n : (p + 1) * n] for p in range(P)]
 
 
@@ -196,6 +171,13 @@ class _Rows:
             prompts = slots // groups.shape[1]
         self.index, self.live, self.prompts = self.index[slots], self.live[slots], len(prompts)
         return slots, prompts
+
+
+def take_over(model: Transformer, weights: Mapping[str, Tensor]) -> None:
+    """Copies ``weights`` (names as in a checkpoint) into the model, unless they are its own already."""
+    own = model.state_dict()
+    if any(own[name].data_ptr() != w.data_ptr() for name, w in weights.items()):
+        model.load_state_dict(dict(weights), strict=True)
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from foray.core.machine import Machine
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import ImportNode, MergeNode, Node, ShardNode, TrainNode
-from foray.train.scoring import MICROBATCH_TOKENS
+from foray.train.scoring import LOGITS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
@@ -131,7 +132,8 @@ def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
             work[phase] = work.get(phase, 0.0) + n * steps
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
-    memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activation_bytes(model)
+    activations = activation_bytes(model, Machine("cpu").found().microbatch_tokens)
+    memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
     return Cost(work, kept, memory)
 
 
@@ -140,10 +142,14 @@ def updates(node: TrainNode) -> int:
     return node.step - (node.after.step if node.after is not None else 0)
 
 
-def activation_bytes(model: ModelConfig, tokens: int = MICROBATCH_TOKENS, mlp_value: int = 4) -> float:
-    """What a pass over ``tokens`` keeps for its way back: ``mlp_value`` bytes a value in the MLPs, 4 elsewhere."""
+def activation_bytes(model: ModelConfig, tokens: int, mlp_value: int = 4, recompute: bool = False) -> float:
+    """What a pass over ``tokens`` keeps for its way back: ``mlp_value`` bytes a value in the MLPs, 4 elsewhere.
+
+    With ``recompute``, the inputs of the layers and all of one layer.
+    """
     layer = 14 * model.width * 4 + 4 * model.mlp_width * mlp_value
-    return float(tokens * (model.layers * layer + 3 * model.vocab_size * 4))
+    kept = model.layers * model.width * 4 + layer if recompute else model.layers * layer
+    return float(tokens * kept + 3 * 4 * min(tokens * model.vocab_size, LOGITS))
 
 
 def update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:

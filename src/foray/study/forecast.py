@@ -104,16 +104,14 @@ def _notes(loads: Sequence[Load], vocab_size: int, hardware: Hardware) -> tuple[
     for load in loads:
         least = 1 if load.ranks <= 1 and load.fits else hw.fewest_ranks(load.node, vocab_size, hardware)
         if least is None:
-            why = (
-                "fits no card, on however many ranks: what each holds whole is too much; hours are as if it just fitted"
-            )
+            why = "fits no card on any number of ranks, try --machine recompute=true (hours as if it just fitted)"
         elif least > hardware.count:
-            why = f"needs {least} ranks, more than there are cards ({hardware.count}); hours are as if it just fitted"
+            why = f"needs {least} ranks, more than there are cards (hours as if it just fitted)"
         else:
-            why = f"does not fit one card; it needs {least} ranks at least"
+            why = f"does not fit one card, needs {least} ranks"
         if least != 1:
             names.setdefault(why, {})[name_of(load.node)] = None
-    return tuple(f"{', '.join(who)}: {why}" for why, who in names.items())
+    return tuple(f"{why}: {', '.join(who)}" for why, who in names.items())
 
 
 def _wall(loads: Sequence[Load], cards: int) -> float:
@@ -205,16 +203,19 @@ def assumptions(made: Forecast) -> list[str]:
         f"{name} (datasheet): {card.bf16 / 1e12:,.0f} TFLOP/s in dense bf16, {card.fp32 / 1e12:,.0f} in fp32, "
         f"{card.memory / 1e9:.0f} GB, {hw.USABLE:.0%} of it used, {card.bandwidth / 1e12:.2f} TB/s",
         f"matrix products reach {hw.MFU:.0%} of the peak (MFU), in updates as in sampling, on any number of ranks",
-        f"decode reads all weights and the KV cache for every token, at {hw.BANDWIDTH_SHARE:.0%} of the bandwidth",
-        f"up to {hw.ROWS_IN_FLIGHT} rows are sampled together, each batch until the length limit; "
-        "a prompt is read once for its group",
+        f"a step of decode reads all weights, and the KV cache of every row's prompt and own tokens, at "
+        f"{hw.BANDWIDTH_SHARE:.0%} of the bandwidth",
+        f"up to {hw.ROWS_IN_FLIGHT} rows are sampled at a time; a finished one makes room for the next",
         f"a layer takes at least {hw.LAUNCH_SECONDS * 1e6:.0f} µs a pass, a node {hw.START_SECONDS:.0f} s to begin "
         "and end",
         "a node has the number of ranks (a power of two) that costs least and fits, more where its level ends sooner",
         f"machines have {hw.MACHINE} cards; a node on several machines loses nothing to the network between them",
-        "streams in bf16 are sampled and evaluated in bf16, those in fp32 in fp32 without tensor cores",
+        "fp32 is without tensor cores; probes and perplexity are in fp32, all else in its own precision",
         "weights, both Adam moments, gradients and RL's reference model (ref.) are fp32 shards (FSDP)",
-        "a rank holds two layers and the embeddings whole (layers) and recomputes no activation",
+        "a rank holds two layers and the embeddings whole (layers)",
+        f"activations are those of {made.hardware.microbatch_tokens:,} tokens, "
+        + ("of one layer at a time" if made.hardware.recompute else "of all layers")
+        + " (--machine microbatch_tokens, recompute)",
         "every rank that samples has an engine with a whole copy of the weights",
         "left out: RL's validation and reference passes, about a tenth of its updates; every group has a signal",
     ]

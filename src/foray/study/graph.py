@@ -231,15 +231,18 @@ class _Builder:
     def _screen(self, source: Rollouts, base: TrainNode | ImportNode) -> PassKNode:
         screen, seed = source.screen, self.study.evaluation.seed
         assert screen is not None
-        new = source.max_new_tokens
-        return PassKNode(base, source.task, "train", source.questions, screen.shots, screen.samples, 1.0, new, seed)
+        new, precision = source.max_new_tokens, self.study.evaluation.precision
+        return PassKNode(
+            base, source.task, "train", source.questions, screen.shots, screen.samples, 1.0, new, seed, precision
+        )
 
     def _evaluations(
         self, place: _Place, node: Checkpoint, step: int, shots: Iterable[int], final: bool
     ) -> Iterator[Entry]:
         e = self.study.evaluation
         for i, s in enumerate(shots):
-            passk = PassKNode(node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed)
+            asked = e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed, e.precision
+            passk = PassKNode(node, *asked)
             yield self._entry(place, passk, step, final and i == 0)
             if not final:
                 return  # points inside a recipe: the main setting and nothing else

@@ -12,13 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+from foray.core.machine import MICROBATCH, Machine
 from foray.core.spec import nearest, require
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.model.config import ModelConfig
 from foray.study.cost import activation_bytes, lengths, node_cost, sized, update_work, updates
 from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
-from foray.study.nodes import Checkpoint, ImportNode, MergeNode, Node, TrainNode
-from foray.train.scoring import MICROBATCH_TOKENS
+from foray.study.nodes import Node, TrainNode
+from foray.train.scoring import LOGITS
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,28 @@ PHASES = (PRETRAINING, UPDATES, SAMPLING, EVALUATION)
 
 @dataclass(frozen=True)
 class Hardware:
-    """``count`` cards of one kind."""
+    """``count`` cards of one kind, and how a pass uses one (``foray.core.machine``)."""
 
     name: str
     count: int
+    microbatch_tokens: int = MICROBATCH["cuda"]
+    recompute: bool = False
 
     @property
     def card(self) -> Card:
         return CARDS[self.name]
 
 
-def parse_hardware(text: str) -> Hardware:
-    """``h100x8``: eight H100. Raises ValueError with the nearest valid card."""
+def parse_hardware(text: str, machine: Machine | None = None) -> Hardware:
+    """``h100x8``: eight H100, with the settings of ``machine``. Raises ValueError with the nearest valid card."""
     text = text.strip().lower()
     found = None if text in CARDS else re.fullmatch(r"(.+)x([0-9]{1,6})", text)
     name = found[1] if found else text
     require(name in CARDS, f"--hardware {text}: there is no card {name!r}{nearest(name, CARDS)}")
     count = int(found[2]) if found else 0
     require(count > 0, f"--hardware {text}: say how many cards, such as {name}x{MACHINE}")
-    return Hardware(name, count)
+    machine = machine or Machine()
+    return Hardware(name, count, machine.microbatch_tokens or MICROBATCH["cuda"], machine.recompute)
 
 
 @dataclass(frozen=True)
@@ -138,22 +142,29 @@ def load(node: Node, vocab_size: int, hardware: Hardware, ranks: int) -> Load:
     if isinstance(node, TrainNode):
         model = sized(node.model, vocab_size)
         draws = [d for s in node.stage.members() if (d := _rollouts(s)) is not None]
-        memory, together = _with_cache(_training_memory(node, model, ranks), model, draws, card, ranks)
-        return Load(
-            node, ranks, _training(node, model, card, ranks, max(1, together)), memory, _fits(memory, card, together)
-        )
+        memory, together = _with_cache(_training_memory(node, model, hardware, ranks), model, draws, card, ranks)
+        seconds = _training(node, model, hardware, ranks, max(1, together))
+        return Load(node, ranks, seconds, memory, _fits(memory, card, together))
     if isinstance(node, PassKNode):
         model, draw = sized(node.checkpoint.model, vocab_size), _answers(node)
-        memory, together = _with_cache(Memory(engine=draw.value * model.parameters), model, [draw], card, ranks)
-        cost = node_cost(node, vocab_size).work
-        seconds = _sampling(model, draw, cost, card, ranks, max(1, together)) + START_SECONDS
-        return Load(node, ranks, {EVALUATION: seconds}, memory, _fits(memory, card, together))
+        engine = 2.0 * model.parameters if draw.value == 2 else 0.0  # in fp32 it samples with the weights themselves
+        memory, together = _with_cache(_asked(model, engine), model, [draw], card, ranks)
+        work = node_cost(node, vocab_size).work
+        seconds = {EVALUATION: START_SECONDS + _sampling(model, draw, work, card, ranks, max(1, together))}
+        return Load(node, ranks, seconds, memory, _fits(memory, card, together))
     if isinstance(node, ProbesNode | PerplexityNode):
-        model, value = sized(node.checkpoint.model, vocab_size), _bytes(node.checkpoint)
-        memory = Memory(engine=value * model.parameters, activations=3 * 4.0 * MICROBATCH_TOKENS * model.vocab_size)
-        seconds = node_cost(node, vocab_size).flops / _products(card, value) + START_SECONDS
-        return Load(node, ranks, {EVALUATION: seconds}, memory, _fits(memory, card, 1))
+        model = sized(node.checkpoint.model, vocab_size)
+        memory = replace(
+            _asked(model), activations=3.0 * 4 * min(hardware.microbatch_tokens * model.vocab_size, LOGITS)
+        )
+        seconds = {EVALUATION: START_SECONDS + node_cost(node, vocab_size).flops / _products(card, 4)}
+        return Load(node, ranks, seconds, memory, _fits(memory, card, 1))
     return Load(node, 0, {"": node_cost(node, vocab_size).start}, Memory(), True)
+
+
+def _asked(model: ModelConfig, engine: float = 0.0) -> Memory:
+    """Of a checkpoint that is opened whole on every rank."""
+    return Memory(weights=4.0 * model.parameters, engine=engine)
 
 
 def needs_card(node: Node) -> bool:
@@ -214,24 +225,20 @@ def _rollouts(stream: Stream) -> _Draw | None:
     if not isinstance(source, Rollouts):
         return None
     prompt, target = lengths(source.task, 0)
-    value = 2 if stream.precision == "bf16" else 4
+    value = _bytes(stream.precision)
     return _Draw(source.prompts, source.group_size, prompt, 0.0, target, source.max_new_tokens, value)
 
 
 def _answers(node: PassKNode) -> _Draw:
     prompt, target = lengths(node.task, node.shots)
     shared = prompt - lengths(node.task, 0)[0]
-    value = _bytes(node.checkpoint)
+    value = _bytes(node.precision)
     return _Draw(node.problems, node.samples, prompt, shared, target, node.max_new_tokens, value)
 
 
-def _bytes(checkpoint: Checkpoint) -> int:
-    """Of a number where the checkpoint is asked: what it was trained in."""
-    if isinstance(checkpoint, MergeNode):
-        return _bytes(checkpoint.branches[0])
-    if isinstance(checkpoint, ImportNode):
-        return 2
-    return 2 if all(s.precision == "bf16" for s in checkpoint.stage.members()) else 4
+def _bytes(precision: str) -> int:
+    """Of a number."""
+    return 2 if precision == "bf16" else 4
 
 
 def _products(card: Card, value: int) -> float:
@@ -244,10 +251,10 @@ def _cache_bytes(model: ModelConfig, draw: _Draw) -> float:
     return 2.0 * draw.value * model.layers * model.groups * model.head_dim
 
 
-def _training_memory(node: TrainNode, model: ModelConfig, ranks: int) -> Memory:
+def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int) -> Memory:
     shard, streams = 4.0 * model.parameters / ranks, len(node.stage.streams)
     members = list(node.stage.members())
-    value = 2 if all(s.precision == "bf16" for s in members) else 4
+    value = max(_bytes(s.precision) for s in members)
     samples = any(isinstance(s.source, Rollouts) for s in members)
     # FSDP gathers a layer while the one before it is at work, and the embeddings for the whole pass.
     embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
@@ -258,7 +265,7 @@ def _training_memory(node: TrainNode, model: ModelConfig, ranks: int) -> Memory:
         gradients=shard * streams,
         reference=shard if samples else 0.0,
         gathered=value * (2.0 * model.layer_matrices + embeddings),
-        activations=activation_bytes(model, max(MICROBATCH_TOKENS, longest), value),
+        activations=activation_bytes(model, max(hardware.microbatch_tokens, longest), value, hardware.recompute),
         engine=float(value * model.parameters) if samples else 0.0,
     )
 
@@ -283,16 +290,17 @@ def _fits(memory: Memory, card: Card, together: int) -> bool:
     return together > 0 and memory.total <= USABLE * card.memory
 
 
-def _training(node: TrainNode, model: ModelConfig, card: Card, ranks: int, together: int) -> dict[str, float]:
+def _training(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int, together: int) -> dict[str, float]:
     """Seconds by phase."""
+    card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # one more forward pass to three
     steps, phase = updates(node), UPDATES if node.parent is not None else PRETRAINING
     trained, sampled = START_SECONDS, 0.0
     for stream in node.stage.members():
-        work, value = update_work(stream, model), 2 if stream.precision == "bf16" else 4
+        work, value = update_work(stream, model), _bytes(stream.precision)
         rows = _rows(stream)
         share = math.ceil(rows / ranks) / rows  # of the rank with the most rows
-        passes = 3 * math.ceil(share * _tokens(stream) / MICROBATCH_TOKENS)  # a backward pass counts twice
-        products = share * work.get("update", 0.0) / _products(card, value)
+        passes = 3 * math.ceil(share * _tokens(stream) / hardware.microbatch_tokens)  # a backward pass counts twice
+        products = again * share * work.get("update", 0.0) / _products(card, value)
         trained += steps * max(products, passes * model.layers * LAUNCH_SECONDS)
         draw = _rollouts(stream)
         if draw is not None:
@@ -305,18 +313,16 @@ def _training(node: TrainNode, model: ModelConfig, card: Card, ranks: int, toget
 def _sampling(
     model: ModelConfig, draw: _Draw, work: Mapping[str, float], card: Card, ranks: int, together: int
 ) -> float:
-    """Seconds of one call of the engine, ``together`` groups at a time on every rank.
+    """Seconds of one call of the engine, with at most ``together`` groups of rows at a time on every rank.
 
-    For every token a batch reads all weights, what its prompts share, each group's prompt, and each row's own tokens;
-    it lasts until its longest completion, and rows that are finished leave it.
+    A step gives every row in flight a token: it reads all weights, and each row its prompt and its own tokens. A row
+    that is finished makes room for the next one; the last steps are those of the longest completion.
     """
     groups = math.ceil(draw.groups / ranks)
-    share = groups / draw.groups
-    steps = math.ceil(groups / together) * draw.longest
+    share, rows, in_flight = groups / draw.groups, groups * draw.size, min(together, groups) * draw.size
+    steps = draw.longest + (rows - in_flight) * draw.mean / in_flight
     weights = draw.value * (model.layers * model.layer_matrices + model.vocab_size * model.width)
-    position = _cache_bytes(model, draw)
-    read = steps * (weights + position * draw.shared)
-    read += groups * position * (draw.longest * (draw.prompt - draw.shared) + draw.size * draw.mean**2 / 2)
+    read = steps * weights + rows * draw.mean * (draw.prompt + draw.mean / 2) * _cache_bytes(model, draw)
     rate = _products(card, draw.value)
     decode = max(
         share * work.get("decode", 0.0) / rate,

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 from foray.core.files import read_jsonl, write_atomic
 from foray.core.health import sampling_flags
+from foray.core.spec import added
 from foray.core.task import Split, Task
+from foray.rollout.engine import Precision
 from foray.study.nodes import Checkpoint, Node, Report, ShardNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
 
@@ -29,20 +31,21 @@ class PassKNode(Node):
     temperature: float
     max_new_tokens: int
     seed: int
+    precision: Precision = added("fp32")
 
     def label(self) -> str:
         return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.passk import evaluate
-        from foray.rollout.torch_engine import TorchEngine
+        from foray.rollout.embedded import embedded_engine
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
-        engine = TorchEngine(model.config, tokenizer, model=model)
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         evaluate(
-            engine, tokenizer, self.task, folder,
+            embedded_engine(model, tokenizer), tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
-            temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, report=report,
+            temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, precision=self.precision,
+            report=report,
         )  # fmt: skip
 
     def flags(self, folder: Path) -> list[str]:
@@ -64,7 +67,7 @@ class ProbesNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.general import evaluate_probes
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         results, work = evaluate_probes(self.probes, model, tokenizer)
         _write_ledger(folder, work)
         write_atomic(folder / "probes.json", json.dumps(results, indent=1) + "\n")
@@ -85,7 +88,7 @@ class PerplexityNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import perplexity
 
-        model, _ = open_checkpoint(self.checkpoint.folder(store))
+        model, _ = open_checkpoint(self.checkpoint.folder(store), store.machine)
         out, total = {}, 0.0
         for node in self.shards:
             nats, tokens, work = perplexity(model, open_shard(node, store), self.length)

@@ -15,6 +15,7 @@ import torch
 
 from foray.core.files import kept, read_jsonl, sealed, verify, write_atomic
 from foray.core.health import training_flags
+from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Stage
 from foray.core.task import Split, Task, few_shot_examples
@@ -258,11 +259,15 @@ def open_shard(node: ShardNode, store: Store) -> Shard:
     return Shard(node.folder(store), node.source.place if isinstance(node.source, Prepared) else None)
 
 
-def open_checkpoint(folder: Path) -> tuple[Transformer, TextTokenizer]:
-    """Model and tokenizer of a node's folder, a rolling checkpoint, or any folder in Hugging Face's format."""
+def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Transformer, TextTokenizer]:
+    """Model and tokenizer of a node's folder, a rolling checkpoint, or any folder in Hugging Face's format.
+
+    The model is moved to ``machine``; without one it is a plain copy in main memory.
+    """
     if sealed(folder):
         if not kept(folder, "model/"):
             raise ValueError(f"{folder} has its weights no more (foray gc); delete it and run again")
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
-    return hf.load_model(source).eval(), load_tokenizer(source)
+    model = hf.load_model(source).eval()
+    return model.move(machine) if machine else model, load_tokenizer(source)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from foray import __version__
 from foray.core.files import read_json, seal, write_atomic
+from foray.core.machine import use_gpu
 from foray.core.memory import keep_freed_memory
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
@@ -218,8 +219,8 @@ class _Process:
     channel: Connection
     process: ForkProcess
 
-    def __init__(self, nodes: list[Node], store: Store, threads: int) -> None:
-        self.work = (nodes, store, threads)
+    def __init__(self, nodes: list[Node], store: Store, threads: int, number: int) -> None:
+        self.work = (nodes, store, threads, number)
         self.node: Node | None = None
 
     def start(self, workers: Iterable[_Process]) -> None:
@@ -249,8 +250,8 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
     workers: list[_Process] = []
-    for _ in range(jobs):
-        workers.append(_Process(nodes, store, threads))
+    for number in range(jobs):
+        workers.append(_Process(nodes, store, threads, number))
         workers[-1].start(workers)
     try:
         yield workers
@@ -268,7 +269,9 @@ def _die_with_driver() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, drivers_ends: list[Connection]) -> None:
+def _work(
+    channel: Connection, nodes: list[Node], store: Store, threads: int, number: int, drivers_ends: list[Connection]
+) -> None:
     for end in drivers_ends:
         end.close()
     _die_with_driver()
@@ -276,6 +279,8 @@ def _work(channel: Connection, nodes: list[Node], store: Store, threads: int, dr
     import torch
 
     torch.set_num_threads(threads)
+    if store.machine.device != "cpu":
+        use_gpu(number)
     by_key = {n.key: n for n in nodes}
     try:
         while True:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from foray.core.spec import fill_root, nearest, override, require
+from foray.core.spec import added, fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load
@@ -150,6 +150,7 @@ class Evaluation:
     probes: Any = None  # a spec of general-ability probes, such as foray.evals.general.WorldProbes
     heldout_tokens: int = 20_000
     dynamics: Dynamics | None = None
+    precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
     contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
 
     def __post_init__(self) -> None:

@@ -9,18 +9,20 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from foray.core.files import sealed, write_atomic
+from foray.core.machine import Machine
 
 
 class Store:
-    """A folder of node folders. Nothing in it depends on where it lies."""
+    """A folder of node folders, and the machine that computes what is missing. No result depends on where it lies."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, machine: Machine | None = None) -> None:
+        self.root, self.machine = root, machine or Machine("cpu")
 
     def folder(self, kind: str, key: str) -> Path:
         return self.root / "nodes" / f"{kind}-{key}"
@@ -33,7 +35,10 @@ class Store:
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "spec.json", json.dumps(spec, indent=1) + "\n")
-        write_atomic(folder / "provenance.json", json.dumps(provenance(), indent=1) + "\n")
+        write_atomic(
+            folder / "provenance.json",
+            json.dumps(provenance() | {"machine": asdict(self.machine.found())}, indent=1) + "\n",
+        )
         return folder
 
     @contextmanager

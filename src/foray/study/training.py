@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from foray.core.files import kept, read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.model.transformer import Transformer, initialise
-from foray.rollout.torch_engine import TorchEngine
+from foray.rollout.embedded import embedded_engine
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
@@ -29,18 +29,19 @@ SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
     """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``."""
     tokenizer = open_tokenizer(node.tokenizer, store)
+    stage = node.stage
     first = _first_weights(node, store, tokenizer)
     resume = Resume(folder)
     source = resume.newest() or _earlier_step(node, store)
-    model = deepcopy(first) if source is None else open_checkpoint(source)[0]
-    stage = node.stage
+    model = (deepcopy(first) if source is None else open_checkpoint(source)[0]).move(store.machine)
+    rollouts = any(isinstance(s.source, Rollouts) for s in stage.members())
     run = Run(
         seed=node.seed,
         stage=stage.name,
         tokenizer=tokenizer,
         model=model,
-        engine=TorchEngine(model.config, tokenizer, model=model),
-        reference=first.eval() if any(isinstance(s.source, Rollouts) for s in stage.members()) else None,
+        engine=embedded_engine(model, tokenizer),
+        reference=first.eval().move(store.machine) if rollouts else None,
         shards={s.source.name: open_shard(s, store) for s in node.shards},
         screened=_screened(node, store),
     )

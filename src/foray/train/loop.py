@@ -70,7 +70,8 @@ class Moments:
     def load(self, tensors: dict[str, Tensor]) -> None:
         for full, value in tensors.items():
             key, name = full.split("/", 1)
-            self.adam.state[self.parameters[name]][key] = value.clone()
+            p = self.parameters[name]
+            self.adam.state[p][key] = value.clone().to(p.device)
 
 
 def run_stage(

@@ -5,6 +5,9 @@ Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -17,79 +20,119 @@ from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.train.packing import Packed, forward_flops, pack
 
-MICROBATCH_TOKENS = 4096  # tokens a forward pass; bounds memory, changes results by rounding only
-
-
-def packed_logits(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Logits (N, V) at the packed scored positions, in fp32, and their targets (N,)."""
-    packed = packed.to(model.device)
-    hidden = model(packed.tokens, packed.positions, packed)[0]  # (M, D)
-    logits = model.lm_head(hidden.index_select(0, packed.place)).float()
-    return logits, batch.targets[packed.row, packed.time].to(model.device)
-
-
-def score(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of the packed positions' targets, and log-partitions of the untempered logits (N,)."""
-    logits, targets = packed_logits(model, batch, packed)
-    if batch.temperature == 1.0:
-        return target_logprob(logits, targets)
-    return target_logprob(logits / batch.temperature, targets)[0], torch.logsumexp(logits, -1)
+LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 the head takes 5,000 positions a time
 
 
 @torch.no_grad()
 def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") -> Tensor:
     """Log-probabilities (B, T) at the batch's temperature; 0 where the weight is 0."""
     out = torch.zeros(batch.weight.shape)
-    for packed in pack(batch, batch.weight != 0, MICROBATCH_TOKENS):
-        with _products_in(precision, model):
-            out[packed.row, packed.time] = score(model, batch, packed)[0].cpu()
+    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens):
+        with products_in(precision, model):
+            hidden, targets = _scored_states(model, batch, packed)
+            parts = [_logprobs(model, h, t, batch.temperature)[0] for h, t in _blocks(model, hidden, targets)]
+        out[packed.row, packed.time] = torch.cat(parts).cpu()
     return out
 
 
-def _products_in(precision: str, model: Transformer) -> torch.autocast:
+@torch.no_grad()
+def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, T), and whether the target is the likeliest token (B, T); 0 and False at weight 0."""
+    logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
+    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens):
+        hidden, targets = _scored_states(model, batch, packed)
+        logits = [(model.lm_head(h).float(), t) for h, t in _blocks(model, hidden, targets)]
+        at = packed.row, packed.time
+        logprobs[at] = torch.cat([target_logprob(x, t)[0] for x, t in logits]).cpu()
+        greedy[at] = torch.cat([x.argmax(-1) == t for x, t in logits]).cpu()
+    return logprobs, greedy
+
+
+def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Hidden states (N, D) at the packed scored positions, and their targets (N,)."""
+    packed = packed.to(model.device)
+    hidden = model(packed.tokens, packed.positions, packed)[0].index_select(0, packed.place)
+    return hidden, batch.targets[packed.row, packed.time].to(model.device)
+
+
+def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of ``targets`` after states (N, D), and log-partitions of the untempered logits (N,)."""
+    logits = model.lm_head(hidden).float()
+    if temperature == 1.0:
+        return target_logprob(logits, targets)
+    return target_logprob(logits / temperature, targets)[0], torch.logsumexp(logits, -1)
+
+
+def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Matching pieces of tensors (N, ...), whose logits fit the memory set aside for them."""
+    return zip(*(x.split(max(1, LOGITS // model.config.vocab_size)) for x in tensors))
+
+
+def products_in(precision: str, model: Transformer) -> torch.autocast:
+    """A context in which matrix products are computed in ``precision``."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = MICROBATCH_TOKENS) -> dict[str, float]:
+def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = 0) -> dict[str, float]:
     """Adds d(loss)/d(weights) of the whole batch to ``.grad``; the result does not depend on the microbatch size.
 
     Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero. Under
     torch.distributed every rank holds the whole batch, computes its share of the rows, and gets the sum (law 3).
+    ``microbatch``: in tokens, in place of the machine's own.
     """
     objective = stream.objective
     contributes = objective.contributes(batch.weight, batch.advantage)
-    loss_sum = clipped = mismatch = scored_tokens = 0.0
+    # Loss, clipped tokens, |log-probability of this pass - of the engine|, tokens; on the device, which need not wait.
+    sums = torch.zeros(4, dtype=torch.float64, device=model.device)
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    for packed in pack(batch, contributes, microbatch, rank, ranks):
-        with _products_in(stream.precision, model):
-            logprobs, log_z = score(model, batch, packed)
-        reference = batch.reference if batch.reference is not None else batch.behaviour
-        at = packed.row, packed.time
-        advantage, behaviour, of_reference, weight = (
-            x[at].to(model.device) for x in (batch.advantage, batch.behaviour, reference, batch.weight)
-        )
-        if batch.on_policy:
-            mismatch += float((logprobs.detach() - behaviour).abs().sum())
-            behaviour = logprobs.detach()
-        scored = Scored(logprobs, log_z, advantage, behaviour, of_reference)
-        loss = (objective(scored) * weight).sum() / batch.denominator
-        loss.backward()
-        loss_sum += float(loss.detach())
-        scored_tokens += len(logprobs)
-        if isinstance(objective, PolicyGradient):
-            clipped += float(clipped_fraction(scored, objective)) * len(logprobs)
+    for packed in pack(batch, contributes, microbatch or model.machine.microbatch_tokens, rank, ranks):
+        with products_in(stream.precision, model):
+            hidden, targets = _scored_states(model, batch, packed)
+        # Forward and backward through the head a block at a time; what comes back goes on through the layers at once.
+        leaf = hidden.detach().requires_grad_()
+        of_tokens = (_at(packed, x).to(model.device) for x in _token_values(batch))
+        for states, of_block, *values in _blocks(model, leaf, targets, *of_tokens):
+            with products_in(stream.precision, model):
+                logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
+            sums += _block_backward(objective, batch, logprobs, log_z, values)
+        hidden.backward(leaf.grad)
     if ranks > 1:
-        sums = torch.tensor([loss_sum, clipped, mismatch, scored_tokens], dtype=torch.float64, device=model.device)
         for tensor in (sums, *(p.grad for p in model.parameters() if p.grad is not None)):
             dist.all_reduce(tensor)
-        loss_sum, clipped, mismatch, scored_tokens = sums.tolist()
+    loss, clipped, mismatch, scored_tokens = sums.tolist()
     work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
-    metrics = {"loss": loss_sum, "flops/update": work}
+    metrics = {"loss": loss, "flops/update": work}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
-    if batch.on_policy:  # mean |log-probability of this pass - of the engine|
+    if batch.on_policy:
         metrics["mismatch"] = mismatch / max(1, scored_tokens)
     return metrics
+
+
+def _token_values(batch: Batch) -> tuple[Tensor, ...]:
+    """What a loss needs besides log-probabilities, each (B, T): weight, advantage, behaviour, reference."""
+    reference = batch.reference if batch.reference is not None else batch.behaviour
+    return batch.weight, batch.advantage, batch.behaviour, reference
+
+
+def _at(packed: Packed, x: Tensor) -> Tensor:
+    return x[packed.row, packed.time]
+
+
+def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """Backward from N tokens; their loss, clipped tokens, mismatch and number, (4,) in double precision."""
+    weight, advantage, behaviour, reference = values
+    mismatch = clipped = logprobs.new_zeros(())
+    if batch.on_policy:
+        mismatch = (logprobs.detach() - behaviour).abs().sum()
+        behaviour = logprobs.detach()
+    scored = Scored(logprobs, log_z, advantage, behaviour, reference)
+    loss = (objective(scored) * weight).sum() / batch.denominator
+    loss.backward()
+    if isinstance(objective, PolicyGradient):
+        clipped = clipped_fraction(scored, objective)
+    clipped = clipped.double() * len(logprobs)
+    return torch.stack([loss.detach().double(), clipped, mismatch.double(), clipped.new_tensor(len(logprobs))])

@@ -1,0 +1,73 @@
+"""How a node is computed: settings of the machine, which change speed and rounding, never what a result is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from foray.core.spec import override, require
+
+if TYPE_CHECKING:
+    import torch
+
+MICROBATCH = {"cpu": 4096, "cuda": 16384}
+Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """No part of any key.
+
+    ``microbatch_tokens`` a forward pass bound its memory (0: 4096 on a CPU, 16384 on a GPU); with ``recompute`` layers
+    keep no activations for the backward pass and compute them again; ``compile`` is for GPUs, where "auto" turns it on.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    microbatch_tokens: int = 0
+    recompute: bool = False
+    compile: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.microbatch_tokens >= 0, f"microbatch_tokens must be >= 0, not {self.microbatch_tokens}")
+
+    def found(self) -> Machine:
+        """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""
+        here = gpus() > 0
+        require(here or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
+        device: Literal["cpu", "cuda"] = "cuda" if here and self.device != "cpu" else "cpu"
+        on: Switch = ("on" if device == "cuda" else "off") if self.compile == "auto" else self.compile
+        return replace(self, device=device, microbatch_tokens=self.microbatch_tokens or MICROBATCH[device], compile=on)
+
+    @property
+    def torch_device(self) -> torch.device:
+        import torch
+
+        return torch.device(self.device)
+
+
+def machine(settings: list[str]) -> Machine:
+    """From what a user typed, such as ``device=cpu``; by default a GPU is used where there is one."""
+    return machine_settings(settings).found()
+
+
+def machine_settings(settings: list[str]) -> Machine:
+    """The same with nothing looked up here: of a machine that may be another one."""
+    try:
+        return override(Machine("auto"), *settings)
+    except ValueError as e:
+        raise ValueError(str(e).replace("--set", "--machine", 1)) from None
+
+
+def gpus() -> int:
+    """How many there are, asked in a way that leaves a process free to fork."""
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def use_gpu(number: int) -> None:
+    """Makes GPU ``number``, modulo those there are, this process's own; nothing where there is none."""
+    import torch
+
+    if gpus():
+        torch.cuda.set_device(number % gpus())

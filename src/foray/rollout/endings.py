@@ -1,0 +1,49 @@
+"""Where a completion ends: the end token and stop strings, the same for every embedded engine. V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from foray.data.tokenizer import TextTokenizer
+from foray.rollout.engine import Completion, StopReason
+
+
+class Endings:
+    """Knows how tokens are spelled, and so which of them can complete a stop string."""
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int) -> None:
+        self.tokenizer = tokenizer
+        pieces = tokenizer.pieces()
+        self._pieces = pieces + [""] * (vocab_size - len(pieces))  # a padded vocabulary
+        self._closings: dict[tuple[str, ...], Tensor] = {}
+
+    def spelled(self, rows: list[list[int]]) -> list[str]:
+        """Texts as completions will have them. Where pieces make a text, joining them is quicker than decoding."""
+        if self.tokenizer.joins_in_pieces:
+            return ["".join(self._pieces[i] for i in ids) for ids in rows]
+        return list(self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False))
+
+    def closing(self, stop: tuple[str, ...], device: torch.device) -> Tensor:
+        """Whether each token (V,) holds the last character of a stop string: only such a token can complete one."""
+        if stop not in self._closings:
+            ends = {s[-1] for s in stop}
+            holds = [not ends.isdisjoint(piece) for piece in self._pieces]
+            self._closings[stop] = torch.tensor(holds, device=device)
+        return self._closings[stop]
+
+    def completions(
+        self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], stop: tuple[str, ...], version: int
+    ) -> list[Completion]:
+        """Of every row's tokens, the end token included, and their log-probabilities."""
+        ended = [ids[-1] == self.tokenizer.end_id for ids in tokens]
+        texts = [ids[:-1] if end else ids for ids, end in zip(tokens, ended)]
+        decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
+        out: list[Completion] = []
+        for ids, values, end, text in zip(tokens, logprobs, ended, decoded):
+            cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+            reason: StopReason = "stop" if cut is not None else "end" if end else "length"
+            out.append(Completion(ids, values, text[:cut], reason, version))
+        return out

@@ -1,0 +1,390 @@
+"""The embedded engine for GPUs: decoding steps of fixed shape, replayed as a CUDA graph.
+
+Slots hold rows; a finished row leaves its slot to a waiting one. A step waits for nothing: tokens are drawn, recorded
+and compared with the end token on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
+same steps run one by one, for tests: ``TorchEngine`` is the one that is fast there.
+
+Shapes: R slots, T new tokens at most, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foray.core import rng
+from foray.data.tokenizer import TextTokenizer
+from foray.model.transformer import Transformer
+from foray.rollout.cascade import Recorder, Segment
+from foray.rollout.endings import Endings
+from foray.rollout.engine import Completion, Precision, Sampling, check_context, common_prefix
+from foray.rollout.pages import Pages
+from foray.rollout.torch_engine import sample, take_over
+
+LOOK = 16  # steps between two looks; a row that a stop string ends may draw so many tokens in vain
+_FREE_MEMORY = 0.6  # share of a GPU's free memory that keys and values may take: training wants some too
+
+
+class PagedEngine:
+    """Samples with a model that somebody else keeps up to date; in bf16 with a copy of its matrices."""
+
+    def __init__(self, model: Transformer, tokenizer: TextTokenizer, *, slots: int = 512, page: int = 128) -> None:
+        self.config, self.tokenizer, self.model = model.config, tokenizer, model
+        self.slots, self.page, self.version = slots, page, 0
+        self.endings = Endings(tokenizer, self.config.vocab_size)
+        self._decoders: dict[Precision, _Decoder] = {}
+
+    def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
+        take_over(self.model, weights)
+        for decoder in self._decoders.values():
+            decoder.stale = True
+        self.version = version
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        check_context(max((len(p) for p in prompts), default=0), sampling, self.config.context)
+        if any(not p for p in prompts):
+            raise ValueError("a prompt must hold at least one token")
+        if not prompts:
+            return []
+        with _products(sampling.precision, self.model.device):
+            decoder = self._decoder(prompts, n, sampling)
+            tokens, logprobs = _Generation(decoder, self.endings, prompts, n, sampling, seeds).run()
+        out = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
+        return [out[i : i + n] for i in range(0, len(out), n)]
+
+    def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> _Decoder:
+        """One with room for these prompts, made anew where the last one is too small."""
+        shape = _Shape.wanted(self, prompts, n, sampling)
+        decoder = self._decoders.get(sampling.precision)
+        if decoder is None or not decoder.shape.holds(shape):
+            model = _decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
+            if decoder is not None:  # or two uses would take turns in making it anew
+                shape = shape.covering(decoder.shape)
+            self._decoders.pop(sampling.precision, None)
+            del decoder  # its memory goes before more is taken
+            decoder = _Decoder(model, self.model, shape.fitted(self), self.tokenizer.end_id)
+            self._decoders[sampling.precision] = decoder
+        decoder.refresh()
+        return decoder
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes of everything that a decoder keeps."""
+
+    slots: int
+    pages: int
+    size: int
+    steps: int
+    dtype: torch.dtype
+
+    @classmethod
+    def wanted(cls, engine: PagedEngine, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> _Shape:
+        slots, size = min(engine.slots, len(prompts) * n), engine.page
+        own = -(-sampling.max_new_tokens // size)
+        prompt = -(-max(len(p) for p in prompts) // size)
+        # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.
+        groups = min(len(prompts), 2 * (slots // n + 1))
+        dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
+        return cls(slots, 1 + slots * own + (groups + 1) * (prompt + 1), size, sampling.max_new_tokens, dtype)
+
+    def holds(self, other: _Shape) -> bool:
+        """Fewer slots than wanted do: what a smaller memory could not hold, it will not hold now."""
+        return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
+
+    def covering(self, other: _Shape) -> _Shape:
+        slots, pages, steps = (max(getattr(s, name) for s in (self, other)) for name in ("slots", "pages", "steps"))
+        return replace(self, slots=slots, pages=pages, steps=steps)
+
+    def fitted(self, engine: PagedEngine) -> _Shape:
+        """As much of it as the GPU's free memory holds."""
+        if engine.model.device.type != "cuda":
+            return self
+        torch.cuda.empty_cache()
+        config = engine.config
+        page = 2 * config.layers * config.groups * config.head_dim * self.size * self.dtype.itemsize
+        most = int(_FREE_MEMORY * torch.cuda.mem_get_info()[0] / page)
+        if most >= self.pages:
+            return self
+        return replace(self, slots=max(1, self.slots * most // self.pages), pages=most)
+
+
+class _Decoder:
+    """The static tensors of decoding, and the step that works on them."""
+
+    def __init__(self, model: Transformer, trained: Transformer, shape: _Shape, end_id: int) -> None:
+        self.model, self.trained, self.shape, self.end_id, self.stale = model, trained, shape, end_id, True
+        self.device = trained.device
+        self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
+        R, T, device = shape.slots, shape.steps, self.device
+        self.live = torch.zeros(R, dtype=torch.bool, device=device)
+        self.token, self.position, self.count = (torch.zeros(R, dtype=torch.long, device=device) for _ in range(3))
+        self.before = torch.zeros(R, dtype=torch.int32, device=device)  # pages listed before the row's own
+        self.own = torch.zeros(R, -(-T // shape.size), dtype=torch.long, device=device)  # the row's own pages
+        self.u = torch.zeros(R, T, dtype=torch.float64, device=device)
+        self.tokens = torch.zeros(R, T, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(R, T, device=device)
+        self.limit = torch.zeros((), dtype=torch.long, device=device)
+        self.index = torch.arange(R, device=device)
+        self._graphs: dict[float, torch.cuda.CUDAGraph] = {}
+
+    def refresh(self) -> None:
+        """Takes over the trained weights where matrices are copies."""
+        if self.stale and self.model is not self.trained:
+            theirs = dict(self.trained.named_parameters(remove_duplicate=False))
+            for name, p in self.model.named_parameters(remove_duplicate=False):
+                if p is not theirs[name]:
+                    p.copy_(theirs[name])
+        self.stale = False
+
+    def steps(self, number: int, temperature: float) -> None:
+        if self.device.type != "cuda":
+            for _ in range(number):
+                self.step(temperature)
+            return
+        graph = self._graphs[temperature]
+        for _ in range(number):
+            graph.replay()
+
+    def ready(self, temperature: float) -> None:
+        """Records the step at this temperature, while no slot holds a row: such steps change nothing."""
+        self.live.zero_()
+        if self.device.type != "cuda" or temperature in self._graphs:
+            return
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # compiles, and lets libraries take their workspaces
+                self.step(temperature)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step(temperature)
+        self._graphs[temperature] = graph
+
+    def step(self, temperature: float) -> None:
+        """One more token for every live row. Nothing in it depends on a value that the host would have to wait for."""
+        pages, live, index = self.pages, self.live, self.index
+        place = (self.count - 1).clamp_(min=0)  # among the row's own tokens, of the one that is read now
+        number, offset = place // pages.size, place % pages.size
+        page = self.own[index, number] * live
+        pages.at.copy_(page * pages.size + offset * live)
+        pages.seen[index, page] = ((offset + 1) * live + ~live).int()
+        pages.listed.copy_((self.before + number + 1) * live + ~live)
+        h = self.model(self.token[:, None], self.position[:, None], pages)
+        at = self.count.clamp(max=self.shape.steps - 1)
+        token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], temperature)
+        self.tokens[index, at] = torch.where(live, token, self.tokens[index, at])
+        self.logprobs[index, at] = torch.where(live, logprob, self.logprobs[index, at])
+        self.token.copy_(torch.where(live, token, self.token))
+        self.count += live
+        self.position += live
+        live &= (token != self.end_id) & (self.count < self.limit)
+
+
+@dataclass
+class _Prompt:
+    """A prompt that is being continued: its pages, the state that its first tokens are drawn from, rows unfinished."""
+
+    tokens: list[int]
+    left: int
+    pages: list[int] = field(default_factory=list)
+    hidden: Tensor | None = None  # (D,)
+
+
+@dataclass
+class _Row:
+    """A row in a slot. ``checked``: tokens in which no stop string ends."""
+
+    number: int
+    prompt: _Prompt
+    own: list[int]
+    checked: int = 0
+
+
+class _Generation:
+    """One call of ``generate``: rows wait, enter slots, end."""
+
+    def __init__(
+        self, decoder: _Decoder, endings: Endings, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> None:  # fmt: skip
+        self.decoder, self.endings, self.sampling, self.n = decoder, endings, sampling, n
+        self.pages, self.device = decoder.pages, decoder.device
+        self.prompts = [_Prompt(list(p), n) for p in prompts]
+        self.waiting = deque(range(len(prompts) * n))
+        self.rows: dict[int, _Row] = {}  # by slot
+        keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
+        self.u = rng.uniform(keys[:, None], np.arange(sampling.max_new_tokens, dtype=np.uint64)[None, :])
+        self.tokens: list[list[int]] = [[] for _ in self.waiting]
+        self.logprobs: list[list[float]] = [[] for _ in self.waiting]
+        self.closing = endings.closing(sampling.stop, torch.device("cpu")).tolist() if sampling.stop else []
+        self.prefix: Segment | None = None
+        self.prefix_pages: list[int] = []
+        self.shared = 0  # positions in the pages of the prefix, all of them full
+
+    def run(self) -> tuple[list[list[int]], list[list[float]]]:
+        """Tokens and log-probabilities of every row, in the order of prompts and samples."""
+        d = self.decoder
+        d.ready(self.sampling.temperature)
+        d.limit.fill_(self.sampling.max_new_tokens)
+        d.pages.free = list(range(d.shape.pages - 1, 0, -1))
+        self._read_prefix()
+        while self.waiting or self.rows:
+            self._admit()
+            d.steps(LOOK, self.sampling.temperature)
+            self._collect()
+        return self.tokens, self.logprobs
+
+    def _read_prefix(self) -> None:
+        """What all prompts start with, if it fills a page: its keys and values are computed and stored once."""
+        shared = common_prefix([p.tokens for p in self.prompts]) if len(self.prompts) > 1 else 0
+        if shared < self.pages.size:
+            return
+        shared -= shared % self.pages.size
+        recorder = Recorder()
+        self.decoder.model(torch.tensor([self.prompts[0].tokens[:shared]], device=self.device), None, recorder)
+        self.prefix, self.shared = Segment(recorder.keys, recorder.values), shared
+        self.prefix_pages = self.pages.take(shared)
+        keys, values = ([x[0] for x in kept] for kept in (recorder.keys, recorder.values))
+        self.pages.store(self.pages.places(self.prefix_pages, shared), keys, values)
+
+    def _admit(self) -> None:
+        """Waiting rows into free slots, as far as there are pages for them and for their prompts."""
+        empty = [s for s in range(self.decoder.shape.slots) if s not in self.rows]
+        left, own = len(self.pages.free), self.pages.needed(self.sampling.max_new_tokens)
+        taken: list[int] = []
+        unread: dict[int, _Prompt] = {}
+        while self.waiting and len(taken) < len(empty):
+            row = self.waiting[0]
+            p = self.prompts[row // self.n]
+            new = p.hidden is None and id(p) not in unread
+            needed = own + (self.pages.needed(len(p.tokens) - self.shared) if new else 0)
+            if needed > left:
+                break
+            left -= needed
+            if new:
+                unread[id(p)] = p
+            taken.append(self.waiting.popleft())
+        if not taken:
+            if not self.rows:
+                raise ValueError("the GPU's free memory holds not even one row's keys and values")
+            return
+        for part in self._batches(list(unread.values())):
+            self._read_prompts(part)
+        self._enter(taken, empty[: len(taken)])
+
+    def _batches(self, prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
+        """Prompts to be read at once: as many as a forward pass takes, padding counted."""
+        part: list[_Prompt] = []
+        for p in sorted(prompts, key=lambda p: len(p.tokens)):
+            longest = len(p.tokens) - self.shared  # of the part with p in it
+            if part and (len(part) + 1) * longest > self.decoder.trained.machine.microbatch_tokens:
+                yield part
+                part = []
+            part.append(p)
+        if part:
+            yield part
+
+    def _read_prompts(self, prompts: list[_Prompt]) -> None:
+        rests = [p.tokens[self.shared :] for p in prompts]
+        T = max(map(len, rests))
+        tokens = torch.tensor([r + [0] * (T - len(r)) for r in rests], device=self.device)
+        positions = torch.arange(self.shared, self.shared + T, device=self.device).expand(len(rests), T)
+        recorder = Recorder(self.prefix)
+        h = self.decoder.model(tokens, positions, recorder)  # padding on the right is causally invisible
+        places: list[int] = []
+        for i, (p, rest) in enumerate(zip(prompts, rests)):
+            p.hidden, p.pages = h[i, len(rest) - 1], self.pages.take(len(rest))
+            places += self.pages.places(p.pages, len(rest))
+        counts = torch.arange(T) < torch.tensor([len(r) for r in rests])[:, None]  # (B, T)
+        at = counts.flatten().nonzero()[:, 0].to(self.device)
+        keys, values = (
+            [x.transpose(0, 1).flatten(1, 2).index_select(1, at) for x in kept]  # (B, K, T, d) -> (K, L, d)
+            for kept in (recorder.keys, recorder.values)
+        )
+        self.pages.store(places, keys, values)
+
+    def _enter(self, numbers: list[int], slots: list[int]) -> None:
+        """Rows into slots, with the first token of each drawn from what its prompt ends with."""
+        d, device = self.decoder, self.device
+        rows = [_Row(i, self.prompts[i // self.n], self.pages.take(self.sampling.max_new_tokens)) for i in numbers]
+        self.rows |= dict(zip(slots, rows))
+        at = torch.tensor(slots, device=device)
+        u = torch.from_numpy(self.u[numbers]).to(device)
+        hidden = torch.stack([r.prompt.hidden for r in rows if r.prompt.hidden is not None])
+        token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling.temperature)
+        before = [[*self.prefix_pages, *r.prompt.pages] for r in rows]
+        lengths = [len(r.prompt.tokens) for r in rows]
+        self.pages.show(at, before, lengths, [r.own for r in rows])
+        own = torch.zeros(len(rows), d.own.shape[1], dtype=torch.long)
+        for i, r in enumerate(rows):
+            own[i, : len(r.own)] = torch.tensor(r.own)
+        d.own[at] = own.to(device)
+        d.before[at] = torch.tensor([len(b) for b in before], dtype=torch.int32, device=device)
+        d.u[at, : u.shape[1]] = u
+        d.token[at], d.position[at], d.count[at] = token, torch.tensor(lengths, device=device), 1
+        d.tokens[at, 0], d.logprobs[at, 0] = token, logprob
+        d.live[at] = (token != d.end_id) & (d.limit > 1)
+
+    def _collect(self) -> None:
+        """Rows that ended leave their slots; the host waits for the device here and nowhere else."""
+        d = self.decoder
+        slots = list(self.rows)
+        live, count, tokens = d.live[slots].tolist(), d.count[slots].tolist(), d.tokens[slots].tolist()
+        ends: dict[int, int] = {}  # slot -> tokens of its row
+        for slot, alive, length, ids in zip(slots, live, count, tokens):
+            stopped = self._stopped(self.rows[slot], ids[:length])
+            if stopped or not alive:
+                ends[slot] = stopped or length
+        if not ends:
+            return
+        gone = list(ends)
+        for slot, ids, values in zip(gone, d.tokens[gone].tolist(), d.logprobs[gone].tolist()):
+            row = self.rows.pop(slot)
+            self.tokens[row.number], self.logprobs[row.number] = ids[: ends[slot]], values[: ends[slot]]
+            self.pages.free += row.own
+            row.prompt.left -= 1
+            if not row.prompt.left:
+                self.pages.free += row.prompt.pages
+        d.live[gone] = False
+
+    def _stopped(self, row: _Row, ids: list[int]) -> int:
+        """Tokens up to the one that completes the first stop string; 0 where there is none."""
+        if not self.sampling.stop:
+            return 0
+        for t in range(row.checked, len(ids)):
+            if self.closing[ids[t]] and any(s in self.endings.spelled([ids[: t + 1]])[0] for s in self.sampling.stop):
+                return t + 1
+        row.checked = len(ids)
+        return 0
+
+
+def _decoding_model(trained: Transformer, precision: Precision) -> Transformer:
+    """The model itself, or in bf16 one whose matrices are bf16 copies and all else is the trained model's own: what
+    autocast would compute, without casting fp32 weights at every step.
+    """
+    if precision == "fp32":
+        return trained
+    with torch.device("meta"):
+        model = Transformer(trained.config)
+    for name, p in trained.named_parameters(remove_duplicate=False):
+        *path, leaf = name.split(".")
+        owner = model.get_submodule(".".join(path))
+        copied = isinstance(owner, nn.Linear) and p.dim() == 2
+        setattr(owner, leaf, nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False) if copied else p)
+    model.cos, model.sin = trained.cos, trained.sin
+    return model.eval().move(trained.machine)
+
+
+def _products(precision: Precision, device: torch.device) -> torch.autocast:
+    # Without autocast's cache, whose copies of weights would live in the graph's memory.
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
