@@ -77,7 +77,7 @@ def test_help_answers_without_torch() -> None:
 
 
 def test_every_command_explains_itself(capsys: Said) -> None:
-    for command in ("plan", "run", "report", "ls", "eval", "grade"):
+    for command in ("plan", "run", "report", "ls", "gc", "eval", "grade"):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0 and f"foray {command}" in capsys.readouterr().out

@@ -29,11 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"foray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    def study_command(name: str, text: str, *actions: str) -> argparse.ArgumentParser:
+    def study_command(name: str, text: str, *actions: str, several: bool = False) -> argparse.ArgumentParser:
         p = commands.add_parser(name, help=text, description=text)
         if actions:
             p.add_argument("action", choices=actions, help="what to do")
-        p.add_argument("study", metavar="STUDY", help="a bundled study (such as tiny or desk) or a path to a .py file")
+        what = "a bundled study (such as tiny or desk) or a path to a .py file"
+        if several:
+            p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
+        else:
+            p.add_argument("study", metavar="STUDY", help=what)
         p.add_argument("--store", metavar="DIR", type=Path, help="where results live (default: runs/STUDY)")
         p.add_argument(
             "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
@@ -55,12 +59,17 @@ def build_parser() -> argparse.ArgumentParser:
         p.add_argument("--part", metavar="NAME", help="one part of a study that has several")
         p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
         machine_options(p)
+        if name == "plan":
+            p.add_argument("--hardware", metavar="CARDxCOUNT", help="what it takes on these cards, e.g. h100x8")
     p = study_command("report", "Write the report of what is there.")
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
         help="what the figures are drawn against (default: tokens)",
     )  # fmt: skip
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
+    text = "Say what may be deleted from a store, and why; with --delete, delete it."
+    p = study_command("gc", text, several=True)
+    p.add_argument("--delete", action="store_true", help="delete what is listed")
     text = "Tokenise a pre-training mix once, in parallel, for studies to read."
     p = commands.add_parser("prepare", help=text, description=text)
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
@@ -101,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    known = ["plan", "run", "report", "ls", "prepare", "data", "eval", "grade"]
+    known = ["plan", "run", "report", "ls", "gc", "prepare", "data", "eval", "grade"]
     if words and not words[0].startswith("-") and words[0] not in known:
         print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
         return 2

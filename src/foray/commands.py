@@ -15,14 +15,17 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
-from foray.core.machine import gpus, machine
+from foray.core.machine import gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
+from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
+from foray.study.garbage import delete_garbage, find_garbage
 from foray.study.graph import expand
+from foray.study.hardware import Hardware, parse_hardware
 from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
@@ -79,9 +82,14 @@ def _print_claims(folder: Path, console: Console) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
+    hardware = None if args.hardware is None else _hardware(args)
     jobs = _jobs(args)
     study, store = _open(args)
     graph = expand(study, args.part)
+    if hardware is not None:
+        left = [node for node in graph.nodes if not node.done(store)]
+        _print_forecast(forecast(left, study.data.vocab_size, hardware), len(graph.nodes), len(left))
+        return
     rate = machine_rate(study.model, study.data.vocab_size, max(1, (os.cpu_count() or 1) // jobs))
     costs = {node.key: node_cost(node, study.data.vocab_size) for node in graph.nodes}
     console = Console()
@@ -120,6 +128,19 @@ def plan(args: argparse.Namespace) -> None:
     )
 
 
+def _hardware(args: argparse.Namespace) -> Hardware:
+    return parse_hardware(args.hardware, machine_settings(args.machine_settings))
+
+
+def _print_forecast(made: Forecast, nodes: int, left: int) -> None:
+    console = Console()
+    console.print(f"{nodes} nodes, {left} to run, on {made.hardware.count} x {made.hardware.name}\n", highlight=False)
+    for table in (phase_table(made), level_table(made), memory_table(made)):
+        console.print(table, "", highlight=False)
+    for line in (*remarks(made), "", "Assumed (docs/hardware.md):", *(f"- {a}" for a in assumptions(made))):
+        console.print(line, markup=False, highlight=False)
+
+
 def ls(args: argparse.Namespace) -> None:
     study, store = _open(args)
     graph = expand(study)
@@ -132,6 +153,23 @@ def ls(args: argparse.Namespace) -> None:
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
             print(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
+
+
+def gc(args: argparse.Namespace) -> None:
+    studies = [load_study(name, args.settings) for name in args.studies]
+    require(len(studies) == 1 or args.store is not None, "several studies share the store that --store DIR names")
+    store = Store(args.store or Path("runs") / studies[0].name)
+    require(store.root.is_dir(), f"there is no store {store.root}; name it with --store")
+    found = delete_garbage(studies, store) if args.delete else find_garbage(studies, store)
+    for why in dict.fromkeys(item.why for item in found.items):
+        same = [item for item in found.items if item.why == why]
+        print(f"{why}: {sum(item.size for item in same) / 1e6:,.1f} MB")
+        for item in same:
+            print(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
+    for path in found.unknown:
+        print(f"left, as Foray does not know it: {path}")
+    total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
+    print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
 
 
 def _state(node: Node, store: Store) -> str:
@@ -252,5 +290,5 @@ def _whole_numbers(text: str) -> list[int]:
 
 COMMANDS = {
     "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
-    "grade": grade,
+    "grade": grade, "gc": gc,
 }  # fmt: skip

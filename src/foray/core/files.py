@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SEAL = "DONE"
+GONE = ".gone"  # ends the name of a folder that is being removed
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -91,6 +92,33 @@ def verify(folder: Path, under: str = "") -> None:
                 raise ValueError(f"{path} is missing; delete {folder} and run again")
             if digest(path) != expected:
                 raise ValueError(f"{path} is damaged (its checksum has changed); delete {folder} and run again")
+
+
+def kept(folder: Path, under: str) -> bool:
+    """Whether a sealed folder lists a file whose path starts with ``under``: it may have been pruned."""
+    return any(name.startswith(under) for name in read_json(folder / SEAL)["files"])
+
+
+def prune(folder: Path, name: str) -> None:
+    """Takes a file or folder out of a sealed folder, which stays whole: the list of files is shortened first."""
+    facts = read_json(folder / SEAL)
+    left = {n: d for n, d in facts["files"].items() if n != name and not n.startswith(f"{name}/")}
+    if left != facts["files"]:
+        write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1) + "\n")
+    remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder. A kill during the removal leaves no half of a folder that looks whole."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink()
+        return
+    gone = path
+    if path.suffix != GONE:
+        gone = path.with_name(path.name + GONE)
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(path, gone)
+    shutil.rmtree(gone)
 
 
 def replace_folder(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from foray.core.spec import override, require
 if TYPE_CHECKING:
     import torch
 
-_MICROBATCH = {"cpu": 4096, "cuda": 16384}
+MICROBATCH = {"cpu": 4096, "cuda": 16384}
 Switch = Literal["auto", "on", "off"]
 
 
@@ -36,7 +36,7 @@ class Machine:
         require(here or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
         device: Literal["cpu", "cuda"] = "cuda" if here and self.device != "cpu" else "cpu"
         on: Switch = ("on" if device == "cuda" else "off") if self.compile == "auto" else self.compile
-        return replace(self, device=device, microbatch_tokens=self.microbatch_tokens or _MICROBATCH[device], compile=on)
+        return replace(self, device=device, microbatch_tokens=self.microbatch_tokens or MICROBATCH[device], compile=on)
 
     @property
     def torch_device(self) -> torch.device:
@@ -47,8 +47,13 @@ class Machine:
 
 def machine(settings: list[str]) -> Machine:
     """From what a user typed, such as ``device=cpu``; by default a GPU is used where there is one."""
+    return machine_settings(settings).found()
+
+
+def machine_settings(settings: list[str]) -> Machine:
+    """The same with nothing looked up here: of a machine that may be another one."""
     try:
-        return override(Machine("auto"), *settings).found()
+        return override(Machine("auto"), *settings)
     except ValueError as e:
         raise ValueError(str(e).replace("--set", "--machine", 1)) from None
 

@@ -20,6 +20,7 @@ from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import ImportNode, MergeNode, Node, ShardNode, TrainNode
+from foray.train.scoring import LOGITS
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
@@ -58,22 +59,22 @@ def node_cost(node: Node, vocab_size: int) -> Cost:
 
 def _node_cost(node: Node, vocab_size: int) -> Cost:
     if isinstance(node, TrainNode):
-        return _train_cost(node, _sized(node.model, vocab_size))
+        return _train_cost(node, sized(node.model, vocab_size))
     if isinstance(node, PassKNode):
-        return _passk_cost(node, _sized(node.checkpoint.model, vocab_size))
+        return _passk_cost(node, sized(node.checkpoint.model, vocab_size))
     if isinstance(node, PerplexityNode):
-        model = _sized(node.checkpoint.model, vocab_size)
+        model = sized(node.checkpoint.model, vocab_size)
         windows = sum(s.max_tokens for s in node.shards) / node.length
         work = windows * flops.forward(model, node.length, flops.pairs(0, node.length), node.length)
         return Cost({"score": work}, 1e3, _PROCESS_BYTES + 4 * model.parameters)
     if isinstance(node, ProbesNode):
-        model = _sized(node.checkpoint.model, vocab_size)
+        model = sized(node.checkpoint.model, vocab_size)
         questions = len(node.probes.names) * node.probes.questions
         # About four choices of some ten tokens each behind a context of thirty.
         work = questions * flops.forward(model, 70, flops.pairs(0, 30) + 4 * flops.pairs(30, 40), 40)
         return Cost({"score": work}, 2e4, _PROCESS_BYTES + 3e8)
     if isinstance(node, MergeNode):
-        size = 4.0 * _sized(node.model, vocab_size).parameters
+        size = 4.0 * sized(node.model, vocab_size).parameters
         return Cost(disk=size, memory=_PROCESS_BYTES + (1 + len(node.branches)) * size)
     if isinstance(node, ImportNode):
         size = 4.0 * node.model.parameters  # what comes over the network depends on its precision and is not counted
@@ -89,7 +90,7 @@ def machine_rate(model: ModelConfig, vocab_size: int, threads: int = 1) -> float
     """FLOPs a second of this machine's matrix products at the model's shapes, measured in about a second."""
     import torch
 
-    model = _sized(model, vocab_size)
+    model = sized(model, vocab_size)
     shapes = {(model.width, model.width), (model.width, model.mlp_width), (model.width, model.vocab_size)}
     rows = max(64, min(1024, round(2e9 / sum(a * b for a, b in shapes))))  # few for large models
     pairs = [(torch.randn(rows, a), torch.randn(a, b)) for a, b in shapes]
@@ -118,28 +119,41 @@ def wall_seconds(nodes: Sequence[Node], seconds: Mapping[str, float], jobs: int)
     return max(sum(seconds[n.key] for n in nodes) / jobs, max(path.values(), default=0.0))
 
 
-def _sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
+def sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
+    """The model with the tokenizer's number of entries where its own is open."""
     return model if model.vocab_size else replace(model, vocab_size=vocab_size)
 
 
 def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
-    steps = node.step - (node.after.step if node.after is not None else 0)
+    steps = updates(node)
     work: dict[str, float] = {}
     for stream in node.stage.members():
-        for phase, n in _update_work(stream, model).items():
+        for phase, n in update_work(stream, model).items():
             work[phase] = work.get(phase, 0.0) + n * steps
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
-    activations = (
-        Machine("cpu").found().microbatch_tokens
-        * (model.layers * (14 * model.width + 4 * model.mlp_width) + 3 * model.vocab_size)
-        * 4.0
-    )
+    activations = activation_bytes(model, Machine("cpu").found().microbatch_tokens)
     memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
     return Cost(work, kept, memory)
 
 
-def _update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
+def updates(node: TrainNode) -> int:
+    """Updates that the node makes itself, behind the kept step before it."""
+    return node.step - (node.after.step if node.after is not None else 0)
+
+
+def activation_bytes(model: ModelConfig, tokens: int, mlp_value: int = 4, recompute: bool = False) -> float:
+    """What a pass over ``tokens`` keeps for its way back: ``mlp_value`` bytes a value in the MLPs, 4 elsewhere.
+
+    With ``recompute``, the inputs of the layers and all of one layer.
+    """
+    layer = 14 * model.width * 4 + 4 * model.mlp_width * mlp_value
+    kept = model.layers * model.width * 4 + layer if recompute else model.layers * layer
+    return float(tokens * kept + 3 * 4 * min(tokens * model.vocab_size, LOGITS))
+
+
+def update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
+    """FLOPs of one update by phase."""
     source = stream.source
     both = 1 + flops.BACKWARD
     if isinstance(source, Corpus):
@@ -162,12 +176,13 @@ def _update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
 def _passk_cost(node: PassKNode, model: ModelConfig) -> Cost:
     prompt, target = lengths(node.task, node.shots)
     shared = prompt - lengths(node.task, 0)[0]
-    groups = [[round(target)] * node.samples] * node.problems
-    prefill, decode = flops.sampling(model, [round(prompt)] * node.problems, groups, round(shared))
+    once = flops.forward(model, round(shared), flops.pairs(0, round(shared)), 0)
+    prefill, decode = flops.sampling(model, [round(prompt)], [[round(target)] * node.samples], round(shared))
+    work = {"prefill": once + node.problems * (prefill - once), "decode": node.problems * decode}
     kv = 2 * 4.0 * model.layers * model.groups * model.head_dim * 512 * node.max_new_tokens
     rows = node.problems * node.samples
     memory = _PROCESS_BYTES + 4 * model.parameters + 2 * kv
-    return Cost({"prefill": prefill, "decode": decode}, rows * (4 * target + 90), memory)
+    return Cost(work, rows * (4 * target + 90), memory)
 
 
 def lengths(task: Task, shots: int) -> tuple[float, float]:

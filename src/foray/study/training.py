@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foray.core.files import read_jsonl, verify, write_atomic
+from foray.core.files import kept, read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.embedded import embedded_engine
@@ -93,9 +93,9 @@ def _screened(node: TrainNode, store: Store) -> dict[str, int]:
 
 
 def _earlier_step(node: TrainNode, store: Store) -> Path | None:
-    """The nearest earlier kept step of the same stage that is there; its absence only costs time."""
+    """The nearest earlier kept step of the same stage that is there with its state; its absence only costs time."""
     earlier = node.after
-    while earlier is not None and not earlier.done(store):
+    while earlier is not None and not (earlier.done(store) and kept(earlier.folder(store), "state/")):
         earlier = earlier.after
     if earlier is None:
         return None

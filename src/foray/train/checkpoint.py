@@ -7,7 +7,6 @@ on, ``state/`` (moments by stream, draws that several updates share, the step). 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from foray.core.batch import Batch
-from foray.core.files import SEAL, read_json, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.files import SEAL, read_json, remove, replace_folder, seal, sealed, verify, write_atomic
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
@@ -103,8 +102,4 @@ class Resume:
     def clear(self) -> None:
         for slot in self.slots:
             if slot.exists():
-                # Renamed first: a kill during the removal must not leave half a slot that looks whole.
-                gone = slot.with_name(slot.name + ".gone")
-                shutil.rmtree(gone, ignore_errors=True)
-                os.rename(slot, gone)
-                shutil.rmtree(gone)
+                remove(slot)

@@ -20,7 +20,7 @@ from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.train.packing import Packed, forward_flops, pack
 
-_LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 the head takes 5,000 positions a time
+LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 the head takes 5,000 positions a time
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: 
 
 def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Matching pieces of tensors (N, ...), whose logits fit the memory set aside for them."""
-    return zip(*(x.split(max(1, _LOGITS // model.config.vocab_size)) for x in tensors))
+    return zip(*(x.split(max(1, LOGITS // model.config.vocab_size)) for x in tensors))
 
 
 def products_in(precision: str, model: Transformer) -> torch.autocast:

@@ -1,0 +1,178 @@
+"""What may be deleted from a store, and why: nothing that a study named, its report or a node still to be run reads.
+
+Kept always: every evaluation, log and shard of the named studies, the weights of every M_t and of every end of a stage,
+whatever an unfinished node left to go on from, and what Foray does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foray.core.files import GONE, SEAL, prune, read_json, remove, sealed
+from foray.core.spec import content_hash, require
+from foray.study.graph import expand
+from foray.study.nodes import Node, TrainNode
+from foray.study.spec import Study
+from foray.study.store import Store
+
+UNASKED = "no study named here, with these settings, asks for it"
+SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
+CRASHED = "left by a process that was killed"
+ROLLING = "rolling checkpoint of a finished node"
+STATE = "optimizer state; every later step of its stage is there"
+INSIDE = "weights inside a recipe; all that reads them is there"
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
+_NODE = re.compile(r".+-[0-9a-f]{16}")
+_ROLLING = ("resume-a", "resume-b")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or folder that may go, why, its size in bytes, and what node it is (of)."""
+
+    path: Path
+    why: str
+    size: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What may go, and what is left because Foray does not know it."""
+
+    items: tuple[Item, ...]
+    unknown: tuple[Path, ...]
+
+
+def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
+    """Looks through the store; deletes nothing. Raises ValueError where the store's last report is of another study."""
+    shown = _last_report(studies, store)
+    every = [node for study in studies for node in expand(study).nodes]
+    asked, readers = {node.key: node for node in every}, _readers(every)
+    items, unknown = list[Item](), list[Path]()
+    for path in sorted(store.root.iterdir()):
+        if _TEMPORARY.fullmatch(path.name):
+            items.append(_item(path, CRASHED))
+        elif path.name not in ("nodes", "manifest.json", ".lock", "report") and not path.name.startswith("report-"):
+            unknown.append(path)
+    nodes = store.root / "nodes"
+    for folder in sorted(nodes.iterdir()) if nodes.is_dir() else []:
+        node = asked.get(folder.name.rpartition("-")[2])
+        wanted = node is not None and folder == node.folder(store)
+        if folder.name.endswith(GONE):
+            items.append(_item(folder, CRASHED))
+        elif folder.is_symlink() or not (wanted or _is_node(folder)):
+            unknown.append(folder)
+        else:
+            strange = _strange(folder)
+            unknown += strange
+            if node is not None and wanted:
+                found = _within(node, folder, store, readers)
+                items += [i for i in found if not any(p.is_relative_to(i.path) for p in strange)]
+            elif not strange:
+                items.append(_item(folder, SHOWN if folder.name in shown else UNASKED))
+    return Garbage(tuple(items), tuple(unknown))
+
+
+def delete_garbage(studies: Sequence[Study], store: Store) -> Garbage:
+    """Deletes what ``find_garbage`` finds, under the store's lock; returns it."""
+    with store.lock():
+        found = find_garbage(studies, store)
+        for item in found.items:
+            if sealed(item.path.parent):
+                prune(item.path.parent, item.path.name)
+            else:
+                remove(item.path)
+    return found
+
+
+def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
+    """Folders that it showed."""
+    manifest = store.root / "manifest.json"
+    if not manifest.exists():
+        return set()
+    content, names = read_json(manifest), [s.name for s in studies]
+    of = str(content.get("study"))
+    require(of in names, f"the last report of {store.root} is of the study {of!r}: name that study (too)")
+    return {Path(e["folder"]).name for e in content.get("entries", [])}
+
+
+def _within(node: Node, folder: Path, store: Store, readers: dict[str, list[Node]]) -> Iterator[Item]:
+    """What may go of a node that is asked for. Of an unfinished one nothing: it goes on from what is there."""
+    if not sealed(folder):
+        return
+    for path in sorted(folder.iterdir()):
+        if _TEMPORARY.fullmatch(path.name) or path.name.endswith(GONE):
+            yield _item(path, CRASHED)
+        elif path.name in _ROLLING:
+            yield _item(path, ROLLING)
+    if not isinstance(node, TrainNode) or node.step == node.stage.steps:
+        return
+    read_by = readers.get(node.key, [])
+    later = [n for n in read_by if isinstance(n, TrainNode) and _goes_on(n, node)]
+    if (folder / "state").exists() and all(n.done(store) for n in later):
+        yield _item(folder / "state", STATE)
+    # A step inside pre-training is an M_t: recipes still to be thought of start from it.
+    if node.parent is not None and (folder / "model").exists() and all(n.done(store) for n in read_by):
+        yield _item(folder / "model", INSIDE)
+
+
+def _goes_on(later: TrainNode, node: TrainNode) -> bool:
+    """Whether ``later`` is a later step of the stage that ``node`` is inside."""
+    while later.after is not None:
+        later = later.after
+        if later.key == node.key:
+            return True
+    return False
+
+
+def _readers(asked: Sequence[Node]) -> dict[str, list[Node]]:
+    """By a node's key, those that read it: its children, and every later step of its stage."""
+    out: dict[str, list[Node]] = {}
+    for node in asked:
+        parents = {parent.key for parent in node.parents()}
+        earlier = node.after if isinstance(node, TrainNode) else None
+        while earlier is not None:
+            parents.add(earlier.key)
+            earlier = earlier.after
+        for key in parents:
+            out.setdefault(key, []).append(node)
+    return out
+
+
+def _is_node(folder: Path) -> bool:
+    """Whether Foray made the folder: its name holds the hash of the spec in it."""
+    spec = folder / "spec.json"
+    if not _NODE.fullmatch(folder.name) or not spec.is_file():
+        return False
+    try:
+        return content_hash(read_json(spec)) == folder.name.rpartition("-")[2]
+    except ValueError:
+        return False
+
+
+def _strange(folder: Path) -> list[Path]:
+    """Files in a finished node that are not of its making; they keep the folder that they lie in."""
+    if not sealed(folder):
+        return []
+    own = {*read_json(folder / SEAL)["files"], SEAL}
+    listed = {name.partition("/")[0] for name in own}
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and not _is_own(p.relative_to(folder), own, listed)]
+
+
+def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
+    """Whether it is listed, or a deletion that was killed has left it, of which the list says nothing any more."""
+    first = path.parts[0]
+    left = first.endswith(GONE) or (first in ("state", "model", *_ROLLING) and first not in listed)
+    return str(path) in own or left or _TEMPORARY.fullmatch(path.name) is not None
+
+
+def _item(path: Path, why: str) -> Item:
+    files = [path] if path.is_symlink() or not path.is_dir() else [p for p in path.rglob("*") if not p.is_dir()]
+    node = next((p for p in (path.parent, path) if sealed(p)), None)
+    label = str(read_json(node / SEAL).get("label", "")) if node else ""
+    return Item(path, why, sum(p.lstat().st_size for p in files), label)

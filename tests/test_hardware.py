@@ -1,0 +1,211 @@
+"""``foray plan --hardware``: against hand arithmetic and published figures, and how it answers to changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conftest import Sums
+from foray.cli import main
+from foray.core.machine import machine_settings
+from foray.core.objectives import CrossEntropy
+from foray.core.stage import Corpus, Stage, Stream
+from foray.model.config import ModelConfig
+from foray.studies.paper_1b import MODEL
+from foray.study import hardware as hw
+from foray.study.forecast import Forecast, forecast
+from foray.study.graph import expand
+from foray.study.hardware import CARDS, cheapest, fewest_ranks, load, parse_hardware
+from foray.study.measures import PassKNode
+from foray.study.nodes import Node, TokenizerNode, TrainNode
+from test_study import SumsText, study
+
+Said = pytest.CaptureFixture[str]
+TOKENIZER = TokenizerNode(((1.0, SumsText("sums")),), 280, 4000)
+LARGE = replace(MODEL, width=8192, layers=80, heads=64, mlp_width=28_672)  # 70 billion parameters
+ONE = parse_hardware("h100x1")
+
+
+def pretraining(model: ModelConfig = MODEL, tokens: int = 50_000_000_000) -> TrainNode:
+    corpus = Corpus(((1.0, SumsText("sums")),), batch_size=512, length=4096)
+    steps = round(tokens / corpus.tokens_per_step)
+    stage = Stage("pretrain", ((1.0, Stream("pretrain", corpus, CrossEntropy(), precision="bf16")),), steps)
+    return TrainNode(model, TOKENIZER, stage, steps, 0)
+
+
+def evaluation(**changes: Any) -> PassKNode:
+    made = PassKNode(pretraining(), Sums(), "test", 33, 0, 32, 0.6, 512, 0, "bf16")
+    return replace(made, **changes)
+
+
+def gpu_hours(node: Node, where: str = "h100x1", ranks: int = 1) -> float:
+    return ranks * load(node, 0, parse_hardware(where), ranks).wall / 3600
+
+
+def on(where: str, **changes: Any) -> Forecast:
+    made = study(**changes)
+    return forecast(expand(made).nodes, made.data.vocab_size, parse_hardware(where))
+
+
+# --- cards ----------------------------------------------------------------------------------------------------------
+
+
+def test_hardware_is_a_card_and_a_count() -> None:
+    assert (parse_hardware("h100x8").card, parse_hardware("h100x8").count) == (CARDS["h100"], 8)
+    assert parse_hardware("rtx4090x2").name == "rtx4090" and parse_hardware("MI300Xx64").count == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("h10x8", "there is no card 'h10'; did you mean 'h100'?"),
+        ("a1000x8", "did you mean 'a100'?"),
+        ("h100", "say how many cards, such as h100x8"),
+        ("mi300x", "say how many cards, such as mi300xx8"),
+        ("h100x0", "say how many cards"),
+        ("", "there is no card ''"),
+    ],
+)
+def test_a_mistake_in_the_hardware_is_one_line(capsys: Said, text: str, message: str) -> None:
+    assert main(["plan", "tiny", "--hardware", text]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("foray: ") and said.count("\n") == 1
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+def test_pretraining_agrees_with_hand_arithmetic_and_with_olmo_core() -> None:
+    hours = gpu_hours(pretraining())
+    parameters = MODEL.parameters - MODEL.vocab_size * MODEL.width  # input embeddings multiply nothing
+    by_hand = 6 * parameters * 50e9 / (0.45 * 989e12) / 3600
+    assert by_hand == pytest.approx(240, rel=0.01)
+    assert by_hand < hours < 1.15 * by_hand, "attention comes on top"
+    assert hours == pytest.approx(50e9 / 55_000 / 3600, rel=0.1), "OLMo-core: 55,000 tokens/s on one H100"
+
+
+def test_more_ranks_cost_the_same_where_there_is_enough_to_do() -> None:
+    assert gpu_hours(pretraining(), "h100x8", 8) == pytest.approx(gpu_hours(pretraining()), rel=0.01)
+
+
+def test_decode_is_bound_by_bandwidth() -> None:
+    """One prompt's samples: every token reads all weights, whatever the FLOPs."""
+    one = evaluation(problems=1)
+    weights = 2 * (MODEL.parameters - MODEL.vocab_size * MODEL.width)
+    at_least = 512 * weights / (0.6 * 3.35e12)
+    seconds = load(one, 0, ONE, 1).wall - hw.START_SECONDS
+    assert at_least < seconds < 1.3 * at_least
+    h200 = load(one, 0, parse_hardware("h200x1"), 1).wall - hw.START_SECONDS
+    assert h200 == pytest.approx(seconds * 3.35 / 4.8, rel=0.02), "the H200 has the same FLOPs and more bandwidth"
+
+
+def test_kv_is_read_and_grouped_queries_read_less_of_it() -> None:
+    long = evaluation(problems=32, shots=8)
+    few = replace(long, checkpoint=pretraining(replace(MODEL, kv_heads=2)))
+    longer, shorter = load(long, 0, ONE, 1), load(few, 0, ONE, 1)
+    assert shorter.memory.cache < longer.memory.cache / 7 and shorter.wall < longer.wall
+
+
+def test_rows_together_share_the_reading_of_weights() -> None:
+    """Twice as many take hardly longer while there is room in a batch, and twice as long when there is none."""
+    few, twice, many, more = (
+        load(evaluation(problems=p), 0, ONE, 1).wall - hw.START_SECONDS for p in (4, 8, 40_000, 80_000)
+    )
+    assert few < twice < 1.1 * few and 1.8 * many < more < 2 * many
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_state_is_16_bytes_a_parameter_over_the_ranks() -> None:
+    for ranks in (1, 8):
+        m = load(pretraining(), 0, parse_hardware("h100x8"), ranks).memory
+        assert m.weights + m.moments + m.gradients == 16 * MODEL.parameters / ranks
+        assert m.engine == m.cache == m.reference == 0
+
+
+def test_streams_side_by_side_have_moments_each_and_rl_an_engine() -> None:
+    made = study(recipes=("rl", "parallel"))
+    nodes = {n.stage.name: n for n in expand(made).nodes if isinstance(n, TrainNode)}
+    rl, both = (load(nodes[s], 280, ONE, 1).memory for s in ("rl", "parallel"))
+    assert both.moments == 2 * rl.moments == 4 * both.weights and both.gradients == 2 * rl.gradients
+    assert rl.engine > 0 and rl.cache > 0 and rl.reference == rl.weights
+
+
+def test_a_node_that_does_not_fit_one_card_gets_ranks_or_is_named() -> None:
+    node = pretraining()
+    assert fewest_ranks(node, 0, parse_hardware("h200x1")) == 1
+    needed = fewest_ranks(node, 0, ONE)
+    assert needed is not None and needed > 1 and needed & (needed - 1) == 0
+    assert not load(node, 0, parse_hardware("h100x64"), needed // 2).fits
+    assert cheapest(node, 0, parse_hardware("h100x64")).ranks >= needed
+    (enough,) = forecast([node], 0, parse_hardware("h100x64")).notes
+    assert enough == f"does not fit one card, needs {needed} ranks: pretrain"
+    (few,) = forecast([node], 0, ONE).notes
+    assert f"needs {needed} ranks, more than there are cards" in few
+    (never,) = forecast([pretraining(LARGE)], 0, parse_hardware("h100x64")).notes
+    assert "fits no card" in never and "recompute=true" in never
+
+
+def test_settings_of_the_machine_trade_memory_for_time() -> None:
+    plain, again, small = (
+        load(pretraining(), 0, parse_hardware("h100x1", machine_settings(list(s))), 1)
+        for s in ((), ("recompute=true",), ("microbatch_tokens=4096",))
+    )
+    assert again.memory.activations < plain.memory.activations / 3
+    assert again.wall == pytest.approx(4 / 3 * plain.wall, rel=0.01)
+    assert small.memory.activations < plain.memory.activations / 2 and small.wall == pytest.approx(plain.wall, rel=0.01)
+
+
+def test_the_kv_cache_takes_what_room_there_is() -> None:
+    """Fewer rows at a time where memory is short, never more than an engine samples together."""
+    wide = replace(evaluation(problems=64), checkpoint=pretraining(replace(MODEL, layers=48)))
+    small, large = (load(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
+    assert small.fits and large.fits
+    assert small.memory.total <= 0.9 * 80e9 < large.memory.total <= 0.9 * 141e9
+
+
+# --- a study --------------------------------------------------------------------------------------------------------
+
+
+def test_levels_hold_every_node_behind_its_parents() -> None:
+    made = study()
+    nodes = expand(made).nodes
+    planned = forecast(nodes, made.data.vocab_size, parse_hardware("h100x8"))
+    level = {ld.node.key: i for i, lv in enumerate(planned.levels) for ld in lv.loads}
+    for node in nodes:
+        if node.kind != "contamination":  # nothing waits for it, and it needs no card
+            assert all(level[p.key] < level[node.key] for p in node.parents())
+    for lv in planned.levels:
+        busy = sum(ld.ranks * ld.wall for ld in lv.loads)
+        assert max(ld.wall for ld in lv.loads) <= lv.wall and busy <= 8 * lv.wall * (1 + 1e-9)
+        assert all(ld.ranks <= 8 for ld in lv.loads)
+
+
+def test_more_cards_take_less_time_and_not_fewer_gpu_hours() -> None:
+    one, eight = on("h100x1"), on("h100x8")
+    assert eight.wall < one.wall / 3
+    assert sum(map(eight.hours, hw.PHASES)) >= sum(map(one.hours, hw.PHASES)) * (1 - 1e-9)
+    assert all(one.hours(phase) > 0 for phase in hw.PHASES)
+
+
+def test_what_is_done_costs_nothing() -> None:
+    made = study()
+    left = [n for n in expand(made).nodes if n.kind == "passk"]
+    planned = forecast(left, made.data.vocab_size, ONE)
+    assert planned.hours(hw.PRETRAINING) == 0 and planned.hours(hw.EVALUATION) > 0 and len(planned.levels) == 1
+
+
+def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["plan", "tiny", "--hardware", "h200x2", "--store", "no-such-store"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "101 nodes, 101 to run, on 2 x h200", "GPU hours", *hw.PHASES, "level", "wall time", "GB a rank", "moments",
+        "KV", "disk:", "45% of the peak (MFU)", "60% of the bandwidth", "machines have 8 cards",
+    ):  # fmt: skip
+        assert words in out, words
+    assert main(["plan", "tiny", "--store", "no-such-store"]) == 0
+    assert "GPU hours" not in capsys.readouterr().out
