@@ -15,9 +15,8 @@ from foray.core.files import SEAL, seal, verify
 from foray.study import garbage
 from foray.study.garbage import Garbage, delete_garbage, find_garbage
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
 from foray.study.nodes import Node, TrainNode
-from foray.study.run import report_study, run_node, run_study
+from foray.study.run import report_study, run_study
 from foray.study.spec import Dynamics, Study
 from foray.study.store import Store
 from test_study import compute, pretrained_to, quiet, study, table_of, weights
@@ -76,14 +75,11 @@ def name(node: Node) -> str:
 
 
 def test_only_what_a_finished_study_reads_no_more_may_go(store: Store) -> None:
-    """The first M_t's moments, and the checkpoint inside RL; not the weights of an M_t or of an end."""
+    """The moments at the first M_t and inside RL; no weights."""
     made = watched()
     base, inside = name(trained(made, "pretrain", 6)), name(trained(made, "rl", 2))
     found = find_garbage([made], store)
-    assert told(found) == {
-        garbage.STATE: sorted([f"{base}/state", f"{inside}/state"]),
-        garbage.INSIDE: [f"{inside}/model"],
-    }
+    assert told(found) == {garbage.STATE: sorted([f"{base}/state", f"{inside}/state"])}
     assert not found.unknown
     assert all(item.size == sum(p.stat().st_size for p in item.path.rglob("*") if p.is_file()) for item in found.items)
 
@@ -119,25 +115,9 @@ def test_a_later_m_t_and_a_new_recipe_still_come_out_the_same(store: Store, tmp_
 
 def test_what_a_node_still_to_be_run_goes_on_from_stays(store: Store) -> None:
     made = watched()
-    end, inside = trained(made, "rl", 4), trained(made, "rl", 2)
-    for node in (end, trained(made, "pretrain", 12)):
+    for node in (trained(made, "rl", 4), trained(made, "pretrain", 12)):
         shutil.rmtree(node.folder(store))
     assert find_garbage([made], store).items == ()
-    run_node(trained(made, "pretrain", 12), store)
-    measured = next(n for n in expand(made).nodes if isinstance(n, PassKNode) and n.checkpoint == inside)
-    run_node(end, store)
-    shutil.rmtree(measured.folder(store))
-    assert garbage.INSIDE not in told(find_garbage([made], store)), "its samples are still to be drawn"
-
-
-def test_weights_that_were_deleted_are_asked_for_in_one_line(store: Store) -> None:
-    made = watched()
-    delete_garbage([made], store)
-    inside = trained(made, "rl", 2)
-    measured = next(n for n in expand(made).nodes if isinstance(n, PassKNode) and n.checkpoint == inside)
-    shutil.rmtree(measured.folder(store))
-    with pytest.raises(ValueError, match=r"foray gc\); delete it and run again"):
-        run_node(measured, store)
 
 
 def test_results_that_no_named_study_asks_for_may_go(store: Store) -> None:
@@ -223,7 +203,7 @@ def test_the_command_says_and_deletes_only_when_told(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert garbage.STATE in said and "nothing is deleted without --delete" in said
-    assert len(find_garbage([watched()], store).items) == 3
+    assert len(find_garbage([watched()], store).items) == 2
     assert main([*words, "--delete"]) == 0 and "MB: deleted" in capsys.readouterr().out
     assert main(words) == 0 and "0 files and folders, 0.0 MB" in capsys.readouterr().out
 

@@ -84,8 +84,12 @@ def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
     assert results.recipes("openmath2_gsm8k") == ["base", "rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"]
 
 
-def test_the_study_for_a_gpu_shrunk_by_settings_runs_on_its_own_mix(tmp_path: Path) -> None:
+def test_the_study_for_a_gpu_shrunk_by_settings_runs_on_its_own_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In bf16 throughout, evaluation too."""
+    monkeypatch.setattr("foray.data.text._NUMBERS", 50)
+    monkeypatch.setattr("foray.data.text._VALIDATION", 20)
     whole = load_study("gpu", [f"data.root={tmp_path}"])
     assert 48e6 < whole.model.parameters < 52e6 and whole.starts[-1] == 10**9
     small = ["tokens=12000", "vocab_size=600", "characters=60000", "whole_numbers=20"]

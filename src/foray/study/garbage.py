@@ -1,7 +1,7 @@
 """What may be deleted from a store, and why: nothing that a study named, its report or a node still to be run reads.
 
-Kept always: every evaluation, log and shard of the named studies, the weights of every M_t and of every end of a stage,
-whatever an unfinished node left to go on from, and what Foray does not know.
+Kept always: every evaluation, log, shard and checkpoint's weights of the named studies, what an unfinished node left to
+go on from, and what Foray does not know.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ SHOWN = "no study named here, with these settings, asks for it; the last report 
 CRASHED = "left by a process that was killed"
 ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
-INSIDE = "weights inside a recipe; all that reads them is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
 _NODE = re.compile(r".+-[0-9a-f]{16}")
@@ -52,7 +51,7 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
     """Looks through the store; deletes nothing. Raises ValueError where the store's last report is of another study."""
     shown = _last_report(studies, store)
     every = [node for study in studies for node in expand(study).nodes]
-    asked, readers = {node.key: node for node in every}, _readers(every)
+    asked, trained = {node.key: node for node in every}, [n for n in every if isinstance(n, TrainNode)]
     items, unknown = list[Item](), list[Path]()
     for path in sorted(store.root.iterdir()):
         if _TEMPORARY.fullmatch(path.name):
@@ -71,7 +70,7 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
             strange = _strange(folder)
             unknown += strange
             if node is not None and wanted:
-                found = _within(node, folder, store, readers)
+                found = _within(node, folder, store, trained)
                 items += [i for i in found if not any(p.is_relative_to(i.path) for p in strange)]
             elif not strange:
                 items.append(_item(folder, SHOWN if folder.name in shown else UNASKED))
@@ -101,7 +100,7 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
     return {Path(e["folder"]).name for e in content.get("entries", [])}
 
 
-def _within(node: Node, folder: Path, store: Store, readers: dict[str, list[Node]]) -> Iterator[Item]:
+def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
     """What may go of a node that is asked for. Of an unfinished one nothing: it goes on from what is there."""
     if not sealed(folder):
         return
@@ -112,13 +111,8 @@ def _within(node: Node, folder: Path, store: Store, readers: dict[str, list[Node
             yield _item(path, ROLLING)
     if not isinstance(node, TrainNode) or node.step == node.stage.steps:
         return
-    read_by = readers.get(node.key, [])
-    later = [n for n in read_by if isinstance(n, TrainNode) and _goes_on(n, node)]
-    if (folder / "state").exists() and all(n.done(store) for n in later):
+    if (folder / "state").exists() and all(n.done(store) for n in trained if _goes_on(n, node)):
         yield _item(folder / "state", STATE)
-    # A step inside pre-training is an M_t: recipes still to be thought of start from it.
-    if node.parent is not None and (folder / "model").exists() and all(n.done(store) for n in read_by):
-        yield _item(folder / "model", INSIDE)
 
 
 def _goes_on(later: TrainNode, node: TrainNode) -> bool:
@@ -128,20 +122,6 @@ def _goes_on(later: TrainNode, node: TrainNode) -> bool:
         if later.key == node.key:
             return True
     return False
-
-
-def _readers(asked: Sequence[Node]) -> dict[str, list[Node]]:
-    """By a node's key, those that read it: its children, and every later step of its stage."""
-    out: dict[str, list[Node]] = {}
-    for node in asked:
-        parents = {parent.key for parent in node.parents()}
-        earlier = node.after if isinstance(node, TrainNode) else None
-        while earlier is not None:
-            parents.add(earlier.key)
-            earlier = earlier.after
-        for key in parents:
-            out.setdefault(key, []).append(node)
-    return out
 
 
 def _is_node(folder: Path) -> bool:
@@ -167,7 +147,7 @@ def _strange(folder: Path) -> list[Path]:
 def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
     """Whether it is listed, or a deletion that was killed has left it, of which the list says nothing any more."""
     first = path.parts[0]
-    left = first.endswith(GONE) or (first in ("state", "model", *_ROLLING) and first not in listed)
+    left = first.endswith(GONE) or (first in ("state", *_ROLLING) and first not in listed)
     return str(path) in own or left or _TEMPORARY.fullmatch(path.name) is not None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import kept, read_jsonl, sealed, verify, write_atomic
+from foray.core.files import read_jsonl, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
@@ -265,8 +265,6 @@ def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Trans
     The model is moved to ``machine``; without one it is a plain copy in main memory.
     """
     if sealed(folder):
-        if not kept(folder, "model/"):
-            raise ValueError(f"{folder} has its weights no more (foray gc); delete it and run again")
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
     model = hf.load_model(source).eval()
