@@ -52,7 +52,9 @@ def posttraining(like: str) -> PostTraining:
 def evaluation(like: str) -> Evaluation:
     """All test problems x 32 samples at temperature 0.6; bases 8-shot, trained models 0-shot; six benchmarks."""
     task = posttraining(like).rl.source.task
-    return Evaluation(task, problems=1319, samples=32, max_new_tokens=512, base_shots=(8,), probes=Benchmarks())
+    return Evaluation(
+        task, problems=1319, samples=32, max_new_tokens=512, base_shots=(8,), probes=Benchmarks(), precision="bf16"
+    )
 
 
 def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
