@@ -40,8 +40,9 @@ def _open(args: argparse.Namespace) -> tuple[Study, Store]:
 def _jobs(args: argparse.Namespace, most: int = 4) -> int:
     """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    on_gpus = gpus() if machine(getattr(args, "machine_settings", ["device=cpu"])).device != "cpu" else 0
-    return args.jobs or on_gpus or min(most, os.cpu_count() or 1)
+    of = machine(getattr(args, "machine_settings", ["device=cpu"]))
+    on_gpus = gpus() if of.device != "cpu" else 0
+    return args.jobs or on_gpus // of.ranks or min(most, max(1, (os.cpu_count() or 1) // of.ranks))
 
 
 def run(args: argparse.Namespace) -> None:

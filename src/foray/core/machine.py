@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,21 +21,28 @@ class Machine:
 
     ``microbatch_tokens`` a forward pass bound its memory (0: 4096 on a CPU, 16384 on a GPU); with ``recompute`` layers
     keep no activations for the backward pass and compute them again; ``compile`` is for GPUs, where "auto" turns it on.
+    ``ranks`` processes of this machine train one node together, each on a GPU of its own where there are any; they hold
+    slices of the model, ``shard_over`` all of them or, on several machines (torchrun), over those of each.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     microbatch_tokens: int = 0
     recompute: bool = False
     compile: Switch = "auto"
+    ranks: int = 1
+    shard_over: Literal["all", "node"] = "all"
 
     def __post_init__(self) -> None:
         require(self.microbatch_tokens >= 0, f"microbatch_tokens must be >= 0, not {self.microbatch_tokens}")
+        require(self.ranks > 0, f"ranks must be positive, not {self.ranks}")
 
     def found(self) -> Machine:
         """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""
         here = gpus() > 0
         require(here or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
         device: Literal["cpu", "cuda"] = "cuda" if here and self.device != "cpu" else "cpu"
+        few = device == "cuda" and gpus() < self.ranks
+        require(not few, f"ranks={self.ranks}: there are {gpus()} GPUs here, and every rank takes one")
         on: Switch = ("on" if device == "cuda" else "off") if self.compile == "auto" else self.compile
         return replace(self, device=device, microbatch_tokens=self.microbatch_tokens or MICROBATCH[device], compile=on)
 
@@ -65,9 +73,16 @@ def gpus() -> int:
     return int(torch.cuda.device_count())
 
 
-def use_gpu(number: int) -> None:
-    """Makes GPU ``number``, modulo those there are, this process's own; nothing where there is none."""
+def use_gpu(number: int, ranks: int = 1) -> None:
+    """Makes GPU ``number``, modulo those there are, this process's own; nothing where there is none.
+
+    For a process that forks ``ranks`` others: shows them the share of that number, and leaves the GPUs alone itself.
+    """
     import torch
 
-    if gpus():
+    if gpus() and ranks == 1:
         torch.cuda.set_device(number % gpus())
+    elif gpus():
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")
+        first = number % (len(shown) // ranks) * ranks
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown[first : first + ranks])

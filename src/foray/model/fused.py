@@ -29,6 +29,7 @@ class _RMSNorm(Function):
         h, r, weight = ctx.saved_tensors
         dtype, g = g.dtype, g.float()
         gh = g * h
+        weight = weight.float()  # which a sharded layer may hold in bf16
         along = (gh @ weight).unsqueeze(-1) / h.shape[-1]
         return (g * weight).addcmul_(h, along, value=-1).mul_(r).to(dtype), gh.flatten(0, -2).sum(0), None
 

@@ -135,11 +135,18 @@ def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
 
 def save_model(model: Transformer, folder: Path, end_id: int, bos_id: int | None = None) -> None:
     """Writes ``config.json`` and ``model.safetensors`` into an existing folder."""
-    (folder / "config.json").write_text(json.dumps(config_to_hf(model.config, end_id, bos_id), indent=1) + "\n")
+    save_weights(model.config, model.state_dict(), folder, end_id, bos_id)
+
+
+def save_weights(
+    config: ModelConfig, weights: Mapping[str, Tensor], folder: Path, end_id: int, bos_id: int | None = None
+) -> None:
+    """The same of weights by name, wherever they come from."""
+    (folder / "config.json").write_text(json.dumps(config_to_hf(config, end_id, bos_id), indent=1) + "\n")
     generation = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
     (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.state_dict().items()}
-    if model.config.tied:
+    tensors = {name: p.detach().cpu().contiguous() for name, p in weights.items()}
+    if config.tied:
         del tensors["lm_head.weight"]
     save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 

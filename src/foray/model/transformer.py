@@ -142,6 +142,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     machine = Machine("cpu").found()
+    sharded = False  # whether parameters are slices, one on each rank (train/sharding.py)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -170,12 +171,15 @@ class Transformer(nn.Module):
 
     def move(self, machine: Machine) -> Transformer:
         """To the machine's device, to be computed as it says. Not for models that are to be copied afterwards."""
+        self.compute_as(machine)
+        return self.to(self.machine.torch_device)
+
+    def compute_as(self, machine: Machine) -> None:
         self.machine = machine.found()
         if self.machine.compile == "on":
             for layer in self.model.layers:  # all share the code, so it takes one layer's time
                 assert isinstance(layer, Layer)
                 layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]
-        return self.to(self.machine.torch_device)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V), for tests and one-off uses: a loss should take only the positions it scores."""

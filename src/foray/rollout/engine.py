@@ -61,6 +61,7 @@ class Engine(Protocol):
     """The embedded engine and vLLM's speak this. The same seed draws the same samples at the same batch split."""
 
     config: ModelConfig
+    max_rows: int  # that it samples at once
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over weights (names as in a checkpoint); completions carry ``version`` from now on."""

@@ -35,7 +35,7 @@ class PagedEngine:
 
     def __init__(self, model: Transformer, tokenizer: TextTokenizer, *, slots: int = 512, page: int = 128) -> None:
         self.config, self.tokenizer, self.model = model.config, tokenizer, model
-        self.slots, self.page, self.version = slots, page, 0
+        self.max_rows, self.page, self.version = slots, page, 0
         self.endings = Endings(tokenizer, self.config.vocab_size)
         self._decoders: dict[Precision, _Decoder] = {}
 
@@ -88,7 +88,7 @@ class _Shape:
 
     @classmethod
     def wanted(cls, engine: PagedEngine, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> _Shape:
-        slots, size = min(engine.slots, len(prompts) * n), engine.page
+        slots, size = min(engine.max_rows, len(prompts) * n), engine.page
         own = -(-sampling.max_new_tokens // size)
         prompt = -(-max(len(p) for p in prompts) // size)
         # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.

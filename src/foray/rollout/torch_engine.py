@@ -174,10 +174,12 @@ class _Rows:
 
 
 def take_over(model: Transformer, weights: Mapping[str, Tensor]) -> None:
-    """Copies ``weights`` (names as in a checkpoint) into the model, unless they are its own already."""
-    own = model.state_dict()
-    if any(own[name].data_ptr() != w.data_ptr() for name, w in weights.items()):
-        model.load_state_dict(dict(weights), strict=True)
+    """Copies ``weights`` (names as in a checkpoint) into the model, one at a time, unless they are its own already."""
+    own: dict[str, Tensor] = model.state_dict()
+    assert own.keys() == set(weights), "weights of another model"
+    for name, w in weights.items():
+        if own[name].data_ptr() != w.data_ptr():
+            own[name].copy_(w)
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

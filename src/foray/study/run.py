@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,9 +22,11 @@ from foray import __version__
 from foray.core.files import read_json, seal, write_atomic
 from foray.core.machine import use_gpu
 from foray.core.memory import keep_freed_memory
+from foray.core.process import die_with_parent
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
+from foray.study.launch import run_on_ranks
 from foray.study.measures import ContaminationNode, PassKNode
 from foray.study.nodes import ImportNode, Node, TrainNode
 from foray.study.progress import Show, shown
@@ -57,7 +58,10 @@ def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
     """Runs one node whose parents are done, and seals its folder."""
     folder = store.open(node.kind, node.key, node.spec)
     begun = time.monotonic()
-    node.run(folder, store, report)
+    if store.machine.ranks > 1:
+        run_on_ranks(node, folder, store, report)
+    else:
+        node.run(folder, store, report)
     write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
     seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
     return folder
@@ -261,26 +265,18 @@ def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Proce
             w.process.join()
 
 
-def _die_with_driver() -> None:
-    """A worker ends the moment its driver does, however that ended: it holds the store's lock with it."""
-    import ctypes
-
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def _work(
     channel: Connection, nodes: list[Node], store: Store, threads: int, number: int, drivers_ends: list[Connection]
 ) -> None:
     for end in drivers_ends:
         end.close()
-    _die_with_driver()
+    die_with_parent()  # it holds the store's lock with its driver
     keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)
     if store.machine.device != "cpu":
-        use_gpu(number)
+        use_gpu(number, store.machine.ranks)
     by_key = {n.key: n for n in nodes}
     try:
         while True:

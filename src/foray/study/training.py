@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from foray.core.files import kept, read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.embedded import embedded_engine
+from foray.rollout.engine import Engine
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
-from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
+from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
 from foray.train.loop import Metrics, Moments, run_stage
+from foray.train.ranks import from_first, is_first, rank_and_ranks
+from foray.train.sharding import blank, fill
 from foray.train.sources import Run
 
 if TYPE_CHECKING:
@@ -27,50 +32,92 @@ SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
-    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``."""
+    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
+
+    Many ranks call this together; rank 0 alone reports, and writes all but its slices of the others' state.
+    """
     tokenizer = open_tokenizer(node.tokenizer, store)
     stage = node.stage
-    first = _first_weights(node, store, tokenizer)
     resume = Resume(folder)
-    source = resume.newest() or _earlier_step(node, store)
-    model = (deepcopy(first) if source is None else open_checkpoint(source)[0]).move(store.machine)
-    rollouts = any(isinstance(s.source, Rollouts) for s in stage.members())
+    source = from_first(lambda: resume.newest() or _earlier_step(node, store))
+    model, engine, reference = _models(node, store, tokenizer, source)
     run = Run(
         seed=node.seed,
         stage=stage.name,
         tokenizer=tokenizer,
         model=model,
-        engine=embedded_engine(model, tokenizer),
-        reference=first.eval().move(store.machine) if rollouts else None,
+        engine=engine,
+        reference=reference,
         shards={s.source.name: open_shard(s, store) for s in node.shards},
         screened=_screened(node, store),
     )
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
-    metrics = folder / "metrics.jsonl"
-    if source is not None and not metrics.exists():  # the log of a stage is whole in every kept step of it
-        shutil.copyfile(source / "metrics.jsonl", metrics)
-    _rewind(metrics, start)
     saved_at = time.monotonic()
-    with open(metrics, "a", encoding="utf-8") as log:
+    with _log(folder / "metrics.jsonl", source, start) as log:
 
         def after_step(done: int, values: Metrics) -> None:
             nonlocal saved_at
-            log.write(json.dumps({"step": done, **values}) + "\n")
-            log.flush()
-            report(done=done, total=node.step, start=start, **values)
-            if time.monotonic() - saved_at > SAVE_SECONDS and done < node.step:
+            if log is not None:
+                log.write(json.dumps({"step": done, **values}) + "\n")
+                log.flush()
+                report(done=done, total=node.step, start=start, **values)
+            due = from_first(lambda: time.monotonic() - saved_at > SAVE_SECONDS and not resume.busy())
+            if due and done < node.step:
+                resume.finish()
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
+        resume.finish()
         save_checkpoint(folder, model, tokenizer)
         if node.step < stage.steps:
             save_state(folder, run, moments, node.step)
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
-    resume.clear()
+    if is_first():
+        resume.clear()
+
+
+@contextmanager
+def _log(metrics: Path, source: Path | None, start: int) -> Iterator[TextIO | None]:
+    """The log of the stage, up to the step that training goes on from; rank 0's alone."""
+    if not is_first():
+        yield None
+        return
+    if source is not None and not metrics.exists():  # the log of a stage is whole in every kept step of it
+        shutil.copyfile(source / "metrics.jsonl", metrics)
+    _rewind(metrics, start)
+    with open(metrics, "a", encoding="utf-8") as log:
+        yield log
+
+
+def _models(
+    node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None
+) -> tuple[Transformer, Engine | None, Transformer | None]:
+    """The model to be trained, what samples from it, and the stage's first weights, where there are rollouts."""
+    machine = store.machine
+    rollouts = any(isinstance(s.source, Rollouts) for s in node.stage.members())
+    if rank_and_ranks()[1] == 1:
+        first = _first_weights(node, store, tokenizer)
+        # Slices are read into the model afterwards.
+        opened = deepcopy(first) if source is None or not has_model(source) else open_checkpoint(source)[0]
+        model = opened.move(machine)
+        return model, embedded_engine(model, tokenizer), first.eval().move(machine) if rollouts else None
+    # Whole weights are in rank 0's memory alone, and no longer than it takes to share them out.
+    begun = _first_weights(node, store, tokenizer) if is_first() else None
+    config = from_first(lambda: None if begun is None else begun.config)
+    assert config is not None
+    bf16 = all(s.precision == "bf16" for s in node.stage.members())
+    engine = embedded_engine(blank(config, machine), tokenizer) if rollouts else None
+    reference = fill(blank(config, machine, bf16), begun).eval() if rollouts else None
+    if source is not None:
+        begun = open_checkpoint(source)[0] if is_first() and has_model(source) else begun
+    model = blank(config, machine, bf16)
+    if source is None or has_model(source):
+        fill(model, begun)
+    return model, engine, reference
 
 
 def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:

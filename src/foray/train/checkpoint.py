@@ -2,17 +2,26 @@
 
 A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights) and, where training may go
 on, ``state/`` (moments by stream, draws that several updates share, the step). Safetensors and JSON only.
+
+Many ranks write their slices, each in a file of its own in ``state/shards/``, through torch.distributed.checkpoint;
+any number of ranks, or one, reads them. What they keep while they train has the weights among the slices.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.files import SEAL, read_json, remove, replace_folder, seal, sealed, verify, write_atomic
@@ -20,21 +29,39 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
 from foray.train.loop import Moments
+from foray.train.ranks import exchanged, from_first, is_first, side_group
+from foray.train.sharding import weights_of
 from foray.train.sources import Run
+
+_WEIGHTS = "weights"  # among the slices; streams have other names, which follow "moments"
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
-    """Writes ``folder/model``."""
-    target = replace_folder(folder / "model")
-    hf.save_model(model, target, tokenizer.end_id, tokenizer.bos_id)
-    tokenizer.save(target, model.config.context)
+    """Writes ``folder/model``; rank 0 does, from weights that all ranks bring together."""
+    if is_first():
+        target = replace_folder(folder / "model")
+        gathered = {name: w.cpu() for name, w in weights_of(model).items()} if model.sharded else model.state_dict()
+        hf.save_weights(model.config, gathered, target, tokenizer.end_id, tokenizer.bos_id)
+        tokenizer.save(target, model.config.context)
+    else:
+        for _ in weights_of(model).values():
+            pass  # one at a time: this rank has no use for it
 
 
 def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -> None:
     """Writes ``folder/state``."""
-    target = replace_folder(folder / "state")
+    target = folder / "state"
+    if is_first():
+        _save_progress(replace_folder(target), run, step)
+    if run.model.sharded:
+        exchanged(None)  # the folder is there
+        _wait_for(_save_shards(target, _named(moments)))
+        return
     for name, m in moments.items():
         hf.save_tensors(m.tensors(), target / f"moments-{name}.safetensors")
+
+
+def _save_progress(target: Path, run: Run, step: int) -> None:
     replay = {}
     for name, (batch, metrics) in run.replay.items():
         values = {f.name: getattr(batch, f.name) for f in fields(Batch)}
@@ -44,12 +71,41 @@ def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -
     write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}) + "\n")
 
 
+def _named(moments: dict[str, Moments]) -> dict[str, Tensor]:
+    return {f"moments/{name}/{key}": x for name, m in moments.items() for key, x in m.state()}
+
+
+def _save_shards(state: Path, tensors: dict[str, Tensor]) -> Future[Any]:
+    """Begins to write every rank's slices; they are copied before this returns."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+
+    writer = HuggingFaceStorageWriter(str(state / "shards"), save_distributed=True)
+    saved = dcp.async_save(tensors, storage_writer=writer, process_group=side_group())
+    assert isinstance(saved, Future)
+    return saved
+
+
+def _wait_for(saved: Future[Any]) -> None:
+    from torch.distributed.checkpoint import CheckpointException
+
+    try:
+        saved.result()
+    except CheckpointException as e:
+        raise OSError(f"a slice cannot be written ({next(iter(e.failures.values()))[0]})") from None
+
+
 def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
-    """Reads ``folder/state`` into moments and replay; returns the number of updates done."""
+    """Reads ``folder/state`` into moments and replay, and into the model's weights where they are among the slices;
+    returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
+    """
     source = folder / "state"
     state = read_json(source / "state.json")
-    for name, m in moments.items():
-        m.load(load_file(source / f"moments-{name}.safetensors"))
+    if (source / "shards").is_dir():
+        _load_shards(source / "shards", run.model, moments)
+    else:
+        for name, m in moments.items():
+            m.load(_tensors(source / f"moments-{name}.safetensors"))
     for name, facts in state["replay"].items():
         batch = Batch(
             **load_file(source / f"replay-{name}.safetensors"),
@@ -60,14 +116,55 @@ def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
     return int(state["step"])
 
 
+def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(file, "pt") as f:
+        for name in f.keys():  # noqa: SIM118 (no mapping)
+            yield name, f.get_tensor(name)
+
+
+def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) -> None:
+    """In place: into the model's own tensors and into moments made for them."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+    reader = HuggingFaceStorageReader(str(shards))
+    there = reader.read_metadata().state_dict_metadata
+    wanted: dict[str, Tensor] = {}
+    for name, m in moments.items():
+        prefix = f"moments/{name}/"
+        m.begin(key.removeprefix(prefix) for key in there if key.startswith(prefix))
+        wanted |= {prefix + key: x for key, x in m.state()}
+    if not has_model(shards.parent.parent):
+        wanted |= {f"{_WEIGHTS}/{name}": w for name, w in model.state_dict().items()}
+    if model.sharded:
+        dcp.load(wanted, storage_reader=reader, process_group=side_group())
+    else:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is but one process
+            dcp.load(wanted, storage_reader=reader, no_dist=True)
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a checkpoint's weights are in ``folder/model``; else they are among the slices of its state."""
+    return (folder / "model").is_dir()
+
+
 class Resume:
     """A rolling checkpoint inside an unfinished node: two slots written in turn, the newer valid one counts."""
 
     def __init__(self, node: Path) -> None:
         self.slots = (node / "resume-a", node / "resume-b")
+        self.last: Path | None = None  # that was saved here by many ranks
+        self.saving: Future[None] | None = None
+        self.background = ThreadPoolExecutor(1)
 
     def save(self, run: Run, moments: dict[str, Moments], step: int) -> None:
-        """Raises OSError where the disk is full; the slot that was the newer one is then as it was."""
+        """Raises OSError where the disk is full; the slot that was the newer one is then as it was.
+
+        Many ranks only begin to save: they go on training while their slices, weights included, are written.
+        """
+        if run.model.sharded:
+            self._begin(run, moments, step)
+            return
         newest = self.newest()
         target = self.slots[1] if newest == self.slots[0] else self.slots[0]
         try:
@@ -78,6 +175,37 @@ class Resume:
         except OSError as e:
             shutil.rmtree(target, ignore_errors=True)
             raise OSError(f"the checkpoint of step {step} cannot be saved: {e}; {self.what_is_kept()}") from None
+
+    def _begin(self, run: Run, moments: dict[str, Moments], step: int) -> None:
+        assert not self.busy()
+        target = from_first(lambda: self._emptied(run, step))
+        weights = {f"{_WEIGHTS}/{name}": w for name, w in run.model.state_dict().items()}
+        saved = _save_shards(target / "state", _named(moments) | weights)
+        self.saving = self.background.submit(self._seal_when, saved, target, step)
+
+    def _emptied(self, run: Run, step: int) -> Path:
+        """The slot that is not the newer one, with nothing in it but what rank 0 alone writes."""
+        target = self.slots[1] if (self.last or self.newest()) == self.slots[0] else self.slots[0]
+        _save_progress(replace_folder(replace_folder(target) / "state"), run, step)
+        return target
+
+    def _seal_when(self, saved: Future[Any], target: Path, step: int) -> None:
+        _wait_for(saved)  # rank 0 hears of the others' slices before its own future is done
+        if is_first():
+            seal(target, step=step)
+        self.last = target
+
+    def busy(self) -> bool:
+        """Whether a save goes on in the background. Raises OSError where one has failed."""
+        if self.saving is not None and self.saving.done():
+            self.finish()
+        return self.saving is not None
+
+    def finish(self) -> None:
+        """Waits for the save that goes on in the background."""
+        saving, self.saving = self.saving, None
+        if saving is not None:
+            saving.result()
 
     def what_is_kept(self) -> str:
         """For a user whose disk is full."""

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.stage import AdamW, Joint, Stage, Stream, Weight
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
+from foray.train.ranks import is_first
 from foray.train.scoring import backward
+from foray.train.sharding import like, own, whole
 from foray.train.sources import Run, draw
 
 Metrics = dict[str, float]
@@ -48,30 +52,37 @@ class Moments:
             group["lr"] = lr
         self.adam.step()
 
-    def direction(self) -> Tensor:
-        """Adam's bias-corrected direction u of the last step, flattened. (parameters,)"""
-        parts = []
-        for p in self.parameters.values():
-            s = self.adam.state[p]
-            beta1, beta2 = self.spec.betas
-            t = float(s["step"])
-            m, v = s["exp_avg"] / (1 - beta1**t), s["exp_avg_sq"] / (1 - beta2**t)
-            parts.append((m / (v.sqrt() + self.spec.eps)).flatten())
-        return torch.cat(parts)
+    def direction(self, name: str) -> Tensor:
+        """Adam's bias-corrected direction u of the last step in one parameter; this rank's slice of it."""
+        s = self.adam.state[self.parameters[name]]
+        beta1, beta2 = self.spec.betas
+        t = float(s["step"])
+        m, v = own(s["exp_avg"]) / (1 - beta1**t), own(s["exp_avg_sq"]) / (1 - beta2**t)
+        return m / (v.sqrt() + self.spec.eps)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The state by parameter name, for a checkpoint; empty before the first step."""
-        out = {}
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Adam's own tensors by "key/parameter"; none before the first step."""
         for name, p in self.parameters.items():
             for key, value in self.adam.state.get(p, {}).items():
-                out[f"{key}/{name}"] = value.detach().clone()
-        return out
+                yield f"{key}/{name}", value.detach()
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        for full, value in tensors.items():
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of them, for a checkpoint."""
+        return {name: value.clone() for name, value in self.state()}
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Makes the tensors of these names, for others to fill in."""
+        for full in names:
             key, name = full.split("/", 1)
             p = self.parameters[name]
-            self.adam.state[p][key] = value.clone().to(p.device)
+            self.adam.state[p][key] = torch.zeros((), device=p.device) if key == "step" else torch.zeros_like(p)
+
+    def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Takes over what a checkpoint holds; every rank gives all of it."""
+        for full, value in tensors:
+            key, name = full.split("/", 1)
+            p = self.parameters[name]
+            self.adam.state[p][key] = like(value, p)
 
 
 def run_stage(
@@ -99,7 +110,7 @@ def run_stage(
             metrics |= logged
         weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
         apply_proposals(stage, model, moments, weighted, step)
-        metrics |= _cosines([s.name for _, s, _ in weighted], moments)
+        metrics |= _cosines([s.name for _, s, _ in weighted], moments, model)
         metrics["seconds"] = time.perf_counter() - begun
         after_step(step + 1, metrics)
 
@@ -154,23 +165,23 @@ def apply_proposals(
 
 
 def clip_gradients(model: Transformer, limit: float) -> Tensor:
-    """Scales ``.grad`` to a global norm of at most ``limit``; returns the norm before. Scalar."""
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+    """Scales ``.grad`` to a global norm of at most ``limit``; returns the norm before. Scalar, equal on all ranks."""
+    return whole(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
 
 
-def _cosines(names: list[str], moments: dict[str, Moments]) -> Metrics:
+def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) -> Metrics:
     """Cosine between the updates of each pair of streams: do they pull the weights the same way?"""
     if len(names) < 2:
         return {}
-    directions = {name: moments[name].direction() for name in names}
-    return {
-        f"cosine/{a}-{b}": float(torch.nn.functional.cosine_similarity(directions[a], directions[b], dim=0))
-        for a, b in _pairs(names)
-    }
-
-
-def _pairs(names: list[str]) -> Iterator[tuple[str, str]]:
-    return ((a, b) for i, a in enumerate(names) for b in names[i + 1 :])
+    products = torch.zeros(len(names), len(names), dtype=torch.float64, device=model.device)
+    for parameter, _ in model.named_parameters():
+        u = torch.stack([moments[name].direction(parameter).flatten() for name in names])  # (streams, entries)
+        products += (u @ u.T).double()
+    if model.sharded:  # each slice is counted once a machine, or once
+        dist.all_reduce(products)
+    lengths = products.diagonal().sqrt().clamp(min=1e-8)
+    cosines = (products / lengths / lengths[:, None]).tolist()
+    return {f"cosine/{names[i]}-{names[j]}": cosines[i][j] for i, j in combinations(range(len(names)), 2)}
 
 
 def _check_finite(
@@ -182,7 +193,8 @@ def _check_finite(
     where = ""
     if crash_folder is not None:
         tensors = {k: v.contiguous() for k, v in batch.__dict__.items() if isinstance(v, Tensor)}
-        save_tensors(tensors, crash_folder / "stopped_batch.safetensors")
+        if is_first():
+            save_tensors(tensors, crash_folder / "stopped_batch.safetensors")
         where = f"; the batch is in {crash_folder / 'stopped_batch.safetensors'}"
     raise TrainingStopped(
         f"stage {stage.name}, step {step}: the {' and the '.join(bad)} of stream {stream!r} is not finite; the weights "

@@ -80,23 +80,33 @@ class Packed:
 def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1) -> Iterator[Packed]:
     """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
 
-    Of several ranks each gets its share of the prompts.
+    Of several ranks each gets its share of the prompts, and as many sequences as the one with the most: what is missing
+    has one token, and none that is scored.
     """
     scored = where.numpy()
     ends, group, shared = _layout(batch, scored)
     units = _units(np.flatnonzero(scored.any(1)), group, shared, ends, limit)
     units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
-    taken: list[list[int]] = []
-    size = 0
-    for rows in units[rank::ranks]:
-        more = int(shared[rows[0]] + sum(ends[r] - shared[r] for r in rows))
-        if taken and size + more > limit:
-            yield _packed(batch, scored, taken, shared, ends)
-            taken, size = [], 0
-        taken.append(rows)
-        size += more
-    if taken:
+    shares = [_together(units[r::ranks], shared, ends, limit) for r in range(ranks)]
+    for taken in shares[rank]:
         yield _packed(batch, scored, taken, shared, ends)
+    for _ in range(max(map(len, shares)) - len(shares[rank])):
+        one, none = torch.zeros(1, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+        yield Packed(one, one, (Block(1, 1),), none, none, none)
+
+
+def _together(units: list[list[int]], shared: Ints, ends: Ints, limit: int) -> list[list[list[int]]]:
+    """Units by the sequence that they share."""
+    out: list[list[list[int]]] = []
+    size = 0
+    for rows in units:
+        more = int(shared[rows[0]] + sum(ends[r] - shared[r] for r in rows))
+        if not out or size + more > limit:
+            out.append([])
+            size = 0
+        out[-1].append(rows)
+        size += more
+    return out
 
 
 def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:

@@ -19,6 +19,8 @@ from foray.model import flops
 from foray.model.fused import target_logprob
 from foray.model.transformer import Transformer
 from foray.train.packing import Packed, forward_flops, pack
+from foray.train.ranks import rank_and_ranks
+from foray.train.sharding import release
 
 LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 the head takes 5,000 positions a time
 
@@ -27,11 +29,14 @@ LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 
 def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") -> Tensor:
     """Log-probabilities (B, T) at the batch's temperature; 0 where the weight is 0."""
     out = torch.zeros(batch.weight.shape)
-    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens):
+    for packed in _passes(model, batch, batch.weight != 0):
         with products_in(precision, model):
             hidden, targets = _scored_states(model, batch, packed)
             parts = [_logprobs(model, h, t, batch.temperature)[0] for h, t in _blocks(model, hidden, targets)]
         out[packed.row, packed.time] = torch.cat(parts).cpu()
+    if model.sharded:
+        release(model)
+        dist.all_reduce(out)
     return out
 
 
@@ -46,6 +51,12 @@ def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
         logprobs[at] = torch.cat([target_logprob(x, t)[0] for x, t in logits]).cpu()
         greedy[at] = torch.cat([x.argmax(-1) == t for x, t in logits]).cpu()
     return logprobs, greedy
+
+
+def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0) -> Iterator[Packed]:
+    """The packed sequences that this rank computes of a batch; of a sharded model all ranks compute equally many."""
+    share = rank_and_ranks() if model.sharded else (0, 1)
+    return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share)
 
 
 def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
@@ -70,14 +81,18 @@ def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]
 
 def products_in(precision: str, model: Transformer) -> torch.autocast:
     """A context in which matrix products are computed in ``precision``."""
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    # Autocast keeps its copies of weights to the end of the context: of a sharded model's layers, in the end, all.
+    return torch.autocast(
+        model.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not model.sharded
+    )
 
 
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = 0) -> dict[str, float]:
     """Adds d(loss)/d(weights) of the whole batch to ``.grad``; the result does not depend on the microbatch size.
 
-    Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero. Under
-    torch.distributed every rank holds the whole batch, computes its share of the rows, and gets the sum (law 3).
+    Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero. Ranks that share
+    a sharded model all have the whole batch and compute a share of its rows each; the gradient, of which every rank
+    gets its slice, is the sum (law 3).
     ``microbatch``: in tokens, in place of the machine's own.
     """
     objective = stream.objective
@@ -87,8 +102,7 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    for packed in pack(batch, contributes, microbatch or model.machine.microbatch_tokens, rank, ranks):
+    for packed in _passes(model, batch, contributes, microbatch):
         with products_in(stream.precision, model):
             hidden, targets = _scored_states(model, batch, packed)
         # Forward and backward through the head a block at a time; what comes back goes on through the layers at once.
@@ -99,9 +113,8 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
                 logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
             sums += _block_backward(objective, batch, logprobs, log_z, values)
         hidden.backward(leaf.grad)
-    if ranks > 1:
-        for tensor in (sums, *(p.grad for p in model.parameters() if p.grad is not None)):
-            dist.all_reduce(tensor)
+    if model.sharded:
+        dist.all_reduce(sums)
     loss, clipped, mismatch, scored_tokens = sums.tolist()
     work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
     metrics = {"loss": loss, "flops/update": work}
@@ -132,7 +145,7 @@ def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tenso
     scored = Scored(logprobs, log_z, advantage, behaviour, reference)
     loss = (objective(scored) * weight).sum() / batch.denominator
     loss.backward()
-    if isinstance(objective, PolicyGradient):
+    if isinstance(objective, PolicyGradient) and len(logprobs):
         clipped = clipped_fraction(scored, objective)
     clipped = clipped.double() * len(logprobs)
     return torch.stack([loss.detach().double(), clipped, mismatch.double(), clipped.new_tensor(len(logprobs))])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 from foray.train.packing import forward_flops
+from foray.train.ranks import shared_out
 from foray.train.scoring import token_logprobs
+from foray.train.sharding import weights_of
 
 V = TypeVar("V")
 
@@ -37,12 +39,18 @@ class Run:
     stage: str
     tokenizer: TextTokenizer
     model: Transformer
-    engine: Engine
+    engine: Engine | None
     reference: Transformer | None = None  # the stage's first weights
     shards: Mapping[str, Shard] = field(default_factory=dict)
     screened: Mapping[str, int] = field(default_factory=dict)  # the base's correct answers by question
     replay: dict[str, tuple[Batch, dict[str, float]]] = field(default_factory=dict)
     _cache: dict[object, Any] = field(default_factory=dict)
+
+    def sampler(self, version: int) -> Engine:
+        """The engine, with the model's weights as they are now."""
+        assert self.engine is not None, "a stage with rollouts has an engine"
+        self.engine.sync(weights_of(self.model), version)
+        return self.engine
 
     def cached(self, name: object, make: Callable[[], V]) -> V:
         """Values that are pure functions of the specs, made once."""
@@ -157,9 +165,15 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
     seeds = [rng.key(run.seed, "rollouts", run.stage, number, row) for row in range(source.prompts)]
     sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
-    run.engine.sync(run.model.state_dict(), version)
-    groups = run.engine.generate(prompts, source.group_size, sampling, seeds)
-    rewards, metrics = grade(source, chosen, groups)
+    engine = run.sampler(version)
+
+    def sampled(part: slice) -> list[Graded]:
+        groups = engine.generate(prompts[part], source.group_size, sampling, seeds[part])
+        return list(zip(groups, grade(source, chosen[part], groups)))
+
+    graded = shared_out(len(prompts), max(1, engine.max_rows // source.group_size), sampled)
+    groups, rewards = [g for g, _ in graded], np.array([[m.reward for m in marks] for _, marks in graded])
+    metrics = _logged(groups, [m for _, marks in graded for m in marks], rewards)
     metrics |= sampling_flops(run.model.config, prompts, [[len(c.tokens) for c in g] for g in groups])
     for group in groups:
         for c in group:
@@ -167,7 +181,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
             if not np.isfinite(c.logprobs).all():
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
     if source.validation and number % source.validate_every == 0:
-        metrics |= _validate(source, run, sampling)
+        metrics |= _validate(source, run, engine, sampling)
     objective = stream.objective
     kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
@@ -201,7 +215,7 @@ def _rl_questions(source: Rollouts, run: Run) -> list[Problem]:
     return kept
 
 
-def _validate(source: Rollouts, run: Run, sampling: Sampling) -> dict[str, float]:
+def _validate(source: Rollouts, run: Run, engine: Engine, sampling: Sampling) -> dict[str, float]:
     """Score of greedy answers to validation problems, where the task has any."""
     task = source.task
     problems = run.cached((source, "validation"), lambda: list(task.problems("validation", source.validation)))
@@ -209,35 +223,52 @@ def _validate(source: Rollouts, run: Run, sampling: Sampling) -> dict[str, float
         return {}
     prompts = [run.tokenizer.encode_prompt(task.prompt(p.question)) for p in problems]
     greedy = replace(sampling, temperature=0.0)
-    answers = [group[0] for group in run.engine.generate(prompts, 1, greedy, [0] * len(prompts))]
-    correct = [c.stop_reason != "length" and task.verify(p, c.text).score > 0 for p, c in zip(problems, answers)]
-    work = sampling_flops(run.model.config, prompts, [[len(c.tokens)] for c in answers])
-    return {"validation": sum(correct) / len(correct), "flops/validation": sum(work.values())}
+
+    def answered(part: slice) -> list[tuple[bool, int]]:
+        answers = [group[0] for group in engine.generate(prompts[part], 1, greedy, [0] * len(prompts[part]))]
+        return [
+            (c.stop_reason != "length" and task.verify(p, c.text).score > 0, len(c.tokens))
+            for p, c in zip(problems[part], answers)
+        ]
+
+    marked = shared_out(len(prompts), engine.max_rows, answered)
+    work = sampling_flops(run.model.config, prompts, [[length] for _, length in marked])
+    return {"validation": sum(right for right, _ in marked) / len(marked), "flops/validation": sum(work.values())}
 
 
-def grade(
-    source: Rollouts, problems: list[Problem], groups: list[list[Completion]]
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Rewards (P, G) and what is logged of a draw. A truncated completion scores 0, whatever it holds."""
-    rewards = np.zeros((len(groups), source.group_size))
-    score = formatted = truncated = 0.0
-    for i, (problem, group) in enumerate(zip(problems, groups)):
-        for j, c in enumerate(group):
-            if c.stop_reason == "length":
-                truncated += 1
-                continue
-            verdict = source.task.verify(problem, c.text)
-            score += verdict.score
-            formatted += verdict.formatted
-            rewards[i, j] = verdict.score + source.format_reward * verdict.formatted
+class Mark(NamedTuple):
+    """What a completion is worth."""
+
+    reward: float
+    score: float
+    formatted: bool
+
+
+Graded = tuple[list[Completion], list[Mark]]  # a prompt's completions and what each is worth
+
+
+def grade(source: Rollouts, problems: list[Problem], groups: list[list[Completion]]) -> list[list[Mark]]:
+    """A mark for every completion. A truncated one scores 0, whatever it holds."""
+    return [[_mark(source, problem, c) for c in group] for problem, group in zip(problems, groups)]
+
+
+def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
+    if completion.stop_reason == "length":
+        return Mark(0.0, 0.0, False)
+    verdict = source.task.verify(problem, completion.text)
+    return Mark(verdict.score + source.format_reward * verdict.formatted, verdict.score, verdict.formatted)
+
+
+def _logged(groups: list[list[Completion]], marks: list[Mark], rewards: np.ndarray) -> dict[str, float]:
+    """What is logged of a draw, whose rewards are (P, G)."""
     completions = [c for g in groups for c in g]
     lengths = np.array([len(c.tokens) for c in completions])
     n = len(completions)
-    return rewards, {
+    return {
         "reward": float(rewards.mean()),
-        "score": score / n,
-        "format": formatted / n,
-        "truncated": truncated / n,
+        "score": sum(m.score for m in marks) / n,
+        "format": sum(m.formatted for m in marks) / n,
+        "truncated": sum(c.stop_reason == "length" for c in completions) / n,
         "length": float(lengths.mean()),
         "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
         "signal": float((rewards.max(1) != rewards.min(1)).mean()),

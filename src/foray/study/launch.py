@@ -1,0 +1,169 @@
+"""One node on several ranks of this machine: processes forked for it, which end with it.
+
+The process that forks computes nothing itself, before or after: what has used a GPU or computed in threads cannot
+fork. With several ranks every kind of node therefore runs in a child, those that do not train in one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NoReturn
+
+from foray.core.machine import use_gpu
+from foray.core.process import die_with_parent
+from foray.study.nodes import Node, Report, TrainNode
+from foray.study.store import Store
+
+_LAST_WORDS = 1.0  # seconds after one rank's end in which others say what they saw
+
+
+def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None:
+    """Fills ``folder`` as ``node.run`` would, in children: as many as the machine has ranks where the node trains.
+
+    Raises ValueError with the message of the first rank that fails. Where one dies, the others are stopped and this
+    process dies in the same way: to whoever waits for it, it is the worker that died.
+    """
+    ranks = store.machine.ranks if isinstance(node, TrainNode) else 1
+    with tempfile.TemporaryDirectory(prefix="foray-") as meeting:
+        children: list[_Child] = []
+        try:
+            for rank in range(ranks):
+                work = _work(node, folder, store, rank, ranks, Path(meeting) / "store")
+                children.append(_Child(work, [c.channel for c in children]))
+            code = _watch(children, report)
+        finally:
+            for child in children:
+                child.stop()
+    if code:
+        _die_as(code)
+
+
+class _Child:
+    """A forked process and this end of the pipe to it. (A worker is a daemon, which multiprocessing lets fork none.)"""
+
+    def __init__(self, work: Callable[[Connection], None], siblings: list[Connection]) -> None:
+        self.channel, theirs = multiprocessing.Pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.code: int | None = None  # as subprocess has it: minus the signal that ended it
+        self.pid = os.fork()
+        if self.pid == 0:
+            for end in (self.channel, *siblings):  # held open here, they would hide the end of the parent
+                end.close()
+            work(theirs)
+        theirs.close()
+
+    def stop(self) -> None:
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.ended()
+
+    def ended(self) -> int:
+        """Waits for the end; how it came."""
+        if self.code is None:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self.channel.close()
+        return self.code
+
+
+def _watch(children: list[_Child], report: Report) -> int:
+    """Passes on what rank 0 reports until all are done; 0, or how the first rank to die died."""
+    working = list(children)
+    while working:
+        for child in _heard(working, None):
+            try:
+                kind, value = child.channel.recv()
+            except (EOFError, ConnectionResetError):
+                return _how_one_died(child, working)
+            if kind == "progress":
+                report(**value)
+            elif kind == "done":
+                working.remove(child)
+            elif kind == "failed":
+                raise ValueError(value)
+            else:
+                return _how_one_died(child, working, value)
+    return 0
+
+
+def _heard(children: list[_Child], seconds: float | None) -> list[_Child]:
+    ready = wait([c.channel for c in children], seconds)
+    return [c for c in children if c.channel in ready]
+
+
+def _how_one_died(child: _Child, working: list[_Child], broken: str = "") -> int:
+    """The code of a rank that a signal ended, if there is one: what broke in the others is only that they miss it."""
+    deadline = time.monotonic() + _LAST_WORDS
+    codes = [0 if broken else child.ended()]
+    others = [c for c in working if c is not child]
+    while others and min(codes) >= 0 and time.monotonic() < deadline:
+        for other in _heard(others, _LAST_WORDS):
+            others.remove(other)
+            try:
+                kind, value = other.channel.recv()
+                if kind == "failed":
+                    raise ValueError(value)
+            except (EOFError, ConnectionResetError):
+                codes.append(other.ended())
+    if min(codes) >= 0 and broken:
+        sys.stderr.write(broken)
+    return min(codes) or max(codes) or 1
+
+
+def _die_as(code: int) -> NoReturn:
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL) if code != -signal.SIGKILL else None
+        os.kill(os.getpid(), -code)
+    os._exit(abs(code))
+
+
+def _work(
+    node: Node, folder: Path, store: Store, rank: int, ranks: int, meeting: Path
+) -> Callable[[Connection], NoReturn]:
+    """What a child does, from its birth to its end."""
+
+    def work(channel: Connection) -> NoReturn:
+        code = 1
+        try:
+            die_with_parent()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and stops this process
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _join(store, rank, ranks, meeting)
+
+            def report(**values: object) -> None:
+                channel.send(("progress", values))
+
+            node.run(folder, store, report)
+            channel.send(("done", None))
+            code = 0
+        except (ValueError, OSError) as e:
+            channel.send(("failed", str(e)))
+        except Exception:  # as of any process that breaks; a peer's death looks so too
+            channel.send(("broke", traceback.format_exc()))
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # and none of what the parent would do at its end
+
+    return work
+
+
+def _join(store: Store, rank: int, ranks: int, meeting: Path) -> None:
+    import torch
+
+    from foray.train.ranks import join
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
+    if ranks > 1:
+        join(store.machine, rank, ranks, meeting)
+    elif store.machine.device == "cuda":
+        use_gpu(0)
