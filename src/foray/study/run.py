@@ -45,6 +45,10 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1, part:
 
     Raises ValueError with the node's own message when one fails; what is done stays done.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from foray.study.executors.torchrun import run_together
+
+        return run_together(study, store, console, part)
     with store.lock():
         graph = expand(study, part)
         missing = [n for n in graph.nodes if not n.done(store)]

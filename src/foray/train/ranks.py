@@ -91,14 +91,17 @@ def shared_out(count: int, at_once: int, work: Callable[[slice], list[T]]) -> li
         mine = iter([rank])
     else:
         pieces = [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
-        mine = _next_numbers(len(pieces))
+        mine = numbers_in_turn(len(pieces))
     done = {number: work(pieces[number]) if pieces[number].start < pieces[number].stop else [] for number in mine}
     merged = {number: result for part in exchanged(done) for number, result in part.items()}
     return [item for number in range(len(pieces)) for item in merged[number]]
 
 
-def _next_numbers(count: int) -> Iterator[int]:
-    """Numbers below ``count``, each on the one rank that asks first."""
+def numbers_in_turn(count: int) -> Iterator[int]:
+    """Numbers below ``count``, each on the one rank that asks first. All ranks begin with this together."""
+    if rank_and_ranks()[1] == 1:
+        yield from range(count)
+        return
     store = dist.distributed_c10d._get_default_store()
     name = from_first(lambda: f"pieces/{secrets.token_hex(8)}")
     while (number := store.add(name, 1) - 1) < count:

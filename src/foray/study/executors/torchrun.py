@@ -1,0 +1,132 @@
+"""A study by processes that torchrun starts, on one machine or several that share the store's file system.
+
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m foray run STUDY ...
+
+Every process goes through the same graph. Nodes that train are trained by all together; the others are shared out, a
+level of the graph at a time. Rank 0 alone locks the store, shows progress and seals what is trained together.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+
+from foray.core.files import read_json
+from foray.core.spec import require
+from foray.study.cost import node_cost
+from foray.study.graph import expand
+from foray.study.nodes import Node, TrainNode
+from foray.study.progress import Show, shown
+from foray.study.run import report_study, run_node
+from foray.study.spec import Study
+from foray.study.store import Store
+from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn, rank_and_ranks
+
+SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
+
+
+def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
+    """What ``run_study`` does, by all processes; the others than rank 0 end with it."""
+    require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
+    # At once: a rank that waits for another hears of nothing else.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(threads_each(int(os.environ["LOCAL_WORLD_SIZE"])))
+    join(store.machine, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    with store.lock() if is_first() else nullcontext():
+        graph = expand(study, part)
+        keys = from_first(lambda: {n.key for n in graph.nodes if not n.done(store)})
+        missing = [n for n in graph.nodes if n.key in keys]
+        quiet = console if is_first() else Console(file=io.StringIO())
+        quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
+        TorchrunExecutor().run(missing, store, quiet, cost)
+        exchanged(None)  # none leaves while another still needs what it keeps
+        dist.destroy_process_group()
+        if os.environ["RANK"] != "0":
+            raise SystemExit(0)
+        return report_study(study, store, redraw=bool(missing))
+
+
+def threads_each(ranks: int) -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // ranks)
+
+
+class TorchrunExecutor:
+    """For processes of one group, each of which calls ``run`` with the same nodes."""
+
+    def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        with shown(console, cost) as show:
+            for level in levels(missing):
+                alone = sorted((n for n in level if not isinstance(n, TrainNode)), key=lambda n: -cost[n.key])
+                self._share_out(alone, store, show)
+                for node in level:
+                    if isinstance(node, TrainNode):
+                        _train(node, store, show)
+                _await(level, store)
+
+    def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
+        """The costliest first, each to the rank that is free first."""
+        failed: str | None = None
+        for number in numbers_in_turn(len(nodes)):
+            node = nodes[number]
+            try:
+                _run(node, store, show)
+            except (ValueError, OSError) as e:
+                failed = f"{node.label()}: {e}"
+                break
+        failures = [text for text in exchanged(failed) if text]
+        require(not failures, failures[0] if failures else "")
+
+
+def _train(node: TrainNode, store: Store, show: Show) -> None:
+    try:
+        if is_first():
+            _run(node, store, show)
+        else:
+            node.run(node.folder(store), store, lambda **_: None)
+    except (ValueError, OSError) as e:
+        raise ValueError(f"{node.label()}: {e}") from None
+
+
+def _run(node: Node, store: Store, show: Show) -> None:
+    def report(**values: Any) -> None:
+        show.progress(node, values)
+
+    show.begin(node)
+    folder = run_node(node, store, report)
+    show.end(node, read_json(folder / "health.json"))
+
+
+def levels(missing: Sequence[Node]) -> list[list[Node]]:
+    """Nodes by level: the parents of each are in earlier levels or not among them."""
+    level: dict[str, int] = {}
+    for node in missing:  # parents come before children
+        level[node.key] = 1 + max((level.get(p.key, -1) for p in node.parents()), default=-1)
+    out: list[list[Node]] = [[] for _ in range(1 + max(level.values(), default=-1))]
+    for node in missing:
+        out[level[node.key]].append(node)
+    return out
+
+
+def _await(level: Sequence[Node], store: Store) -> None:
+    """Waits until every rank has done its part of a level and this one sees what has become of it."""
+    exchanged(None)
+    deadline = time.monotonic() + SEE_SECONDS
+    while unseen := [n for n in level if not n.done(store)]:
+        require(
+            time.monotonic() < deadline,
+            f"rank {rank_and_ranks()[0]} does not see {len(unseen)} finished nodes in {store.root}: the store must lie "
+            "on a file system that all machines share",
+        )
+        time.sleep(0.1)
