@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     def machine_options(p: argparse.ArgumentParser) -> None:
         p.add_argument(
             "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
-            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off",
+            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N",
         )  # fmt: skip
 
     for name, text in (

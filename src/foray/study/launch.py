@@ -18,10 +18,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
 from foray.study.nodes import Node, Report, TrainNode
 from foray.study.store import Store
+from foray.train.ranks import join
+from foray.train.sharding import preload
 
 _LAST_WORDS = 1.0  # seconds after one rank's end in which others say what they saw
 
@@ -33,6 +37,8 @@ def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None
     process dies in the same way: to whoever waits for it, it is the worker that died.
     """
     ranks = store.machine.ranks if isinstance(node, TrainNode) else 1
+    if ranks > 1:
+        preload()
     with tempfile.TemporaryDirectory(prefix="foray-") as meeting:
         children: list[_Child] = []
         try:
@@ -158,10 +164,6 @@ def _work(
 
 
 def _join(store: Store, rank: int, ranks: int, meeting: Path) -> None:
-    import torch
-
-    from foray.train.ranks import join
-
     torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
     if ranks > 1:
         join(store.machine, rank, ranks, meeting)

@@ -37,8 +37,8 @@ _WEIGHTS = "weights"  # among the slices; streams have other names, which follow
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
-    """Writes ``folder/model``; rank 0 does, from weights that all ranks bring together."""
-    if is_first():
+    """Writes ``folder/model``; of a sharded model rank 0 does, from what all ranks bring together."""
+    if not model.sharded or is_first():
         target = replace_folder(folder / "model")
         gathered = {name: w.cpu() for name, w in weights_of(model).items()} if model.sharded else model.state_dict()
         hf.save_weights(model.config, gathered, target, tokenizer.end_id, tokenizer.bos_id)

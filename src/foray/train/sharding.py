@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
+def preload() -> None:
+    """Imports what takes seconds, in a process that is about to fork ranks: once, and not in each of them."""
+    import torch._dynamo
+    import torch.distributed.checkpoint.state_dict
+    import torch.distributed.device_mesh
+    import torch.distributed.fsdp
+    import torch.distributed.tensor  # noqa: F401
+
+
 def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None) -> Transformer:
     """A model on its device, its weights yet to be filled in: whole, or sharded over all ranks unless ``bf16`` is None.
 
