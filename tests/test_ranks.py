@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -425,6 +426,26 @@ def test_a_failure_on_any_rank_is_the_nodes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, fail))
     with pytest.raises(ValueError, match=r"pretrain to step .*: rank 1 has had enough"):
         run_study(MINI, Store(tmp_path, Machine(ranks=2)), quiet())
+
+
+def test_a_slice_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the background, by a rank that writes none of the rest; what was saved before is intact."""
+
+    def limit() -> None:
+        if rank_and_ranks()[0] == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 3, limit))
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    store = Store(tmp_path, Machine(ranks=2))
+    said = r"checkpoint of step \d cannot be saved: a slice cannot be written.*too large.*that of step \d is intact"
+    with pytest.raises(ValueError, match=said):
+        run_study(MINI, store, quiet())
+    monkeypatch.undo()
+    starts: list[int] = []
+    node = next(n for n in expand(MINI).nodes if isinstance(n, TrainNode))
+    node.run(node.folder(store), Store(tmp_path), lambda **v: starts.append(v["start"]))
+    assert starts[0] >= 1, "one rank goes on from the slices of two"
 
 
 def alive(pid: str) -> bool:

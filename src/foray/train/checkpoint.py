@@ -174,7 +174,10 @@ class Resume:
             seal(target, step=step)
         except OSError as e:
             shutil.rmtree(target, ignore_errors=True)
-            raise OSError(f"the checkpoint of step {step} cannot be saved: {e}; {self.what_is_kept()}") from None
+            raise self._unsaved(step, e) from None
+
+    def _unsaved(self, step: int, why: OSError) -> OSError:
+        return OSError(f"the checkpoint of step {step} cannot be saved: {why}; {self.what_is_kept()}")
 
     def _begin(self, run: Run, moments: dict[str, Moments], step: int) -> None:
         assert not self.busy()
@@ -190,9 +193,12 @@ class Resume:
         return target
 
     def _seal_when(self, saved: Future[Any], target: Path, step: int) -> None:
-        _wait_for(saved)  # rank 0 hears of the others' slices before its own future is done
-        if is_first():
-            seal(target, step=step)
+        try:
+            _wait_for(saved)  # rank 0 hears of the others' slices before its own future is done
+            if is_first():
+                seal(target, step=step)
+        except OSError as e:
+            raise self._unsaved(step, e) from None
         self.last = target
 
     def busy(self) -> bool:
