@@ -29,9 +29,11 @@ def join(machine: Machine, rank: int, ranks: int, meeting: Path | None = None) -
 
     On GPUs a rank takes that of its number on its machine.
     """
+    if meeting is not None:  # all are on this machine
+        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
     backend = "gloo"
     if machine.device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
     if meeting is None:
         dist.init_process_group(backend, timeout=_PATIENCE)

@@ -76,7 +76,7 @@ def _mesh(device: str, shard_over: str) -> DeviceMesh:
     ranks = dist.get_world_size()
     if shard_over == "all":
         return init_device_mesh(device, (ranks,), mesh_dim_names=("shard",))
-    inside = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+    inside = int(os.environ["LOCAL_WORLD_SIZE"])
     require(ranks % inside == 0, f"shard_over=node: {ranks} ranks are not a multiple of the {inside} of this machine")
     return init_device_mesh(device, (ranks // inside, inside), mesh_dim_names=("replicate", "shard"))
 
