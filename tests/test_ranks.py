@@ -44,7 +44,7 @@ from foray.study.nodes import TrainNode, open_checkpoint
 from foray.study.run import run_study
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
-from foray.train.loop import Metrics, Moments, run_stage
+from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, own, weights_of, whole
@@ -236,6 +236,27 @@ def test_two_machines_of_two_ranks(
 ) -> None:
     on_ranks(4, tmp_path, _hybrid, config, tokenizer, texts, tmp_path)
     same(tmp_path, alone, "parallel")
+
+
+def _poisoned(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, out: Path) -> None:
+    run = begun(config, tokenizer, texts)
+    with torch.no_grad():
+        if rank_and_ranks()[0] == 1:
+            own(run.model.lm_head.weight)[0, 0] = torch.nan  # in one rank's slice
+    before = {name: own(p).clone() for name, p in run.model.named_parameters()}
+    with pytest.raises(TrainingStopped, match="the loss of stream 'sft' is not finite") as stopped:
+        run_stage(STAGES["sft"], run, {"sft": Moments(run.model, ADAM)}, 0, 1, lambda *_: None, out)
+    assert exchanged(str(stopped.value)) == [str(stopped.value)] * 2
+    for name, p in run.model.named_parameters():
+        torch.testing.assert_close(own(p), before[name], rtol=0, atol=0, equal_nan=True)
+    (out / str(rank_and_ranks()[0])).touch()
+
+
+def test_what_is_not_finite_on_one_rank_stops_all(
+    config: ModelConfig, tokenizer: TextTokenizer, texts: Path, tmp_path: Path
+) -> None:
+    on_ranks(2, tmp_path, _poisoned, config, tokenizer, texts, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"0", "1", "stopped_batch.safetensors"}
 
 
 # --- sharing out ----------------------------------------------------------------------------------------------------
