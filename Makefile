@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow vllm-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -35,6 +35,10 @@ test: setup lint
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# vLLM lives in an environment of its own, which the tests start it from.
+vllm-check: setup .venv-vllm/.done
+	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -m vllm
 
 lint: setup
 	$(BIN)/ruff check .

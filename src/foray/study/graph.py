@@ -239,7 +239,10 @@ class _Builder:
     ) -> Iterator[Entry]:
         e = self.study.evaluation
         for i, s in enumerate(shots):
-            passk = PassKNode(node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed)
+            passk = PassKNode(
+                node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed,
+                engine=e.engine, vllm=e.vllm,
+            )  # fmt: skip
             yield self._entry(place, passk, step, final and i == 0)
             if not final:
                 return  # points inside a recipe: the main setting and nothing else

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from foray.core.engines import VLLM, EngineName
 from foray.core.files import read_jsonl, write_atomic
 from foray.core.health import sampling_flags
+from foray.core.spec import added
 from foray.core.task import Split, Task
 from foray.study.nodes import Checkpoint, Node, Report, ShardNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
@@ -29,16 +31,18 @@ class PassKNode(Node):
     temperature: float
     max_new_tokens: int
     seed: int
+    engine: EngineName = added("embedded")
+    vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
 
     def label(self) -> str:
         return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.passk import evaluate
-        from foray.rollout.torch_engine import TorchEngine
+        from foray.rollout.choose import open_engine
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store))
-        engine = TorchEngine(model.config, tokenizer, model=model)
+        engine = open_engine(self.engine, model, tokenizer, self.vllm, "fp32")
         evaluate(
             engine, tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
@@ -48,6 +52,10 @@ class PassKNode(Node):
     def flags(self, folder: Path) -> list[str]:
         rows = read_jsonl(folder / "problems.jsonl")
         return sampling_flags(sum(r["samples"] for r in rows), sum(r["truncated"] for r in rows))
+
+    def check(self) -> None:
+        if self.engine == "vllm":
+            self.vllm.check()
 
 
 @dataclass(frozen=True)

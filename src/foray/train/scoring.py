@@ -67,14 +67,15 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         with _products_in(stream.precision, model):
             logprobs, log_z = score(model, batch, packed)
         reference = batch.reference if batch.reference is not None else batch.behaviour
+        engines = batch.drawn if batch.drawn is not None else batch.behaviour
         at = packed.row, packed.time
-        advantage, behaviour, of_reference, weight = (
-            x[at].to(model.device) for x in (batch.advantage, batch.behaviour, reference, batch.weight)
+        advantage, behaviour, of_reference, drawn, weight = (
+            x[at].to(model.device) for x in (batch.advantage, batch.behaviour, reference, engines, batch.weight)
         )
         if batch.on_policy:
-            mismatch += float((logprobs.detach() - behaviour).abs().sum())
             behaviour = logprobs.detach()
-        scored = Scored(logprobs, log_z, advantage, behaviour, of_reference)
+        mismatch += float((behaviour - drawn).abs().sum())
+        scored = Scored(logprobs, log_z, advantage, behaviour, of_reference, drawn)
         loss = (objective(scored) * weight).sum() / batch.denominator
         loss.backward()
         loss_sum += float(loss.detach())
@@ -90,6 +91,7 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     metrics = {"loss": loss_sum, "flops/update": work}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
-    if batch.on_policy:  # mean |log-probability of this pass - of the engine|
+    # Mean |log-probability of the trainer - of the engine|, both at the weights that sampled.
+    if batch.on_policy or batch.drawn is not None:
         metrics["mismatch"] = mismatch / max(1, scored_tokens)
     return metrics
