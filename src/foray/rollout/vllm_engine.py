@@ -80,7 +80,7 @@ class VLLMEngine:
                 [python, "-P", vllm_process.__file__, str(theirs.fileno()), str(os.getpid()), str(self.folder),
                  json.dumps(settings)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
-                env=environment | {"TMPDIR": str(self.folder)},
+                env=environment,
                 start_new_session=True,  # an interrupt at the terminal is for us; we end it
             )  # fmt: skip
         self._end = weakref.finalize(self, _end, self.process, self.channel, self.folder)

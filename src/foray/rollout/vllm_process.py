@@ -42,8 +42,14 @@ class Sampler:
     def __init__(
         self, folder: str, dtype: str, context: int, tensor_parallel: int, memory_share: float, sleep: bool
     ) -> None:
-        from vllm import LLM
         from vllm.platforms import current_platform
+
+        cpu = current_platform.is_cpu()
+        if cpu:  # compiling takes 10 s and a compiler, and gains nothing; to be said before vLLM decorates anything
+            import torch._dynamo
+
+            torch._dynamo.config.disable = True
+        from vllm import LLM
 
         self.sleeps, self.asleep = sleep and current_platform.is_sleep_mode_available(), False
         if sleep and not self.sleeps:
@@ -54,7 +60,7 @@ class Sampler:
             dtype=dtype,
             max_model_len=context,
             max_num_seqs=ROWS,
-            enforce_eager=current_platform.is_cpu(),  # compiling for the CPU takes minutes and gains little
+            enforce_eager=cpu,
             tensor_parallel_size=tensor_parallel,
             gpu_memory_utilization=memory_share,
             enable_sleep_mode=self.sleeps,
@@ -141,7 +147,8 @@ def main(channel: Connection, parent: int, folder: str, settings: dict[str, Any]
         try:
             request, arguments = channel.recv()
         except EOFError:
-            return
+            sampler.llm.llm_engine.engine_core.shutdown()  # ends tensor-parallel workers
+            os._exit(0)  # Python's own way out takes seconds here
         channel.send(("done", getattr(sampler, request)(**arguments)))
 
 

@@ -92,6 +92,6 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
     # Mean |log-probability of the trainer - of the engine|, both at the weights that sampled.
-    if batch.on_policy or batch.drawn is not None:
-        metrics["mismatch"] = mismatch / max(1, scored_tokens)
+    if scored_tokens and (batch.on_policy or batch.drawn is not None):
+        metrics["mismatch"] = mismatch / scored_tokens
     return metrics
