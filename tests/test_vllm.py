@@ -40,7 +40,7 @@ from test_study import ends, quiet, study
 
 PYTHON = os.environ.get("FORAY_VLLM_PYTHON", "")
 LAYOUT = VLLM(python=PYTHON)
-here = [f"post.rl.engine={'vllm'}", *([f"post.rl.vllm.python={PYTHON}"] if PYTHON else [])]
+HERE = ["post.rl.engine=vllm", *([f"post.rl.vllm.python={PYTHON}"] if PYTHON else [])]
 
 
 def keys(made: Study) -> dict[tuple[str, str], set[str]]:
@@ -219,7 +219,7 @@ def test_a_node_whose_vllm_is_killed_is_tried_again_and_ends_the_same(
     tmp_path: Path, draw_only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_only()
-    made = brief(*here)
+    made = brief(*HERE)
     run_study(made, Store(tmp_path / "calm"), quiet())
     whole = VLLMEngine.sync
 
@@ -237,13 +237,12 @@ def test_a_node_whose_vllm_is_killed_is_tried_again_and_ends_the_same(
     assert "its worker died (vLLM's process died, killed by SIGKILL; its log ends:\n" in said
     assert "prefix cache" in said, "the last lines of its log"
     (end,) = (n for (_, recipe, _), n in ends(made).items() if recipe == "rl")
-    results = [
-        (end.folder(Store(tmp_path / s)) / "model/model.safetensors").read_bytes() for s in ("calm", "killed_once")
-    ]
-    assert results[0] == results[1]
-    rows = read_jsonl(end.folder(Store(tmp_path / "killed_once")) / "metrics.jsonl")
+    calm, killed_once = (end.folder(Store(tmp_path / name)) for name in ("calm", "killed_once"))
+    assert (calm / "model/model.safetensors").read_bytes() == (killed_once / "model/model.safetensors").read_bytes()
+    rows = read_jsonl(killed_once / "metrics.jsonl")
     assert [r["step"] for r in rows] == [1, 2, 3, 4]
-    assert all(r["rl/mismatch"] < 1e-5 for r in rows if r["rl/signal"])
+    measured = [r["rl/mismatch"] for r in rows if "rl/mismatch" in r]  # where a token was trained on
+    assert measured and max(measured) < 1e-5
 
 
 def learnable() -> Study:
@@ -271,7 +270,7 @@ def test_grpo_learns_what_it_learns_with_the_embedded_engine(tmp_path_factory: p
     store = Store(Path(os.environ.get("FORAY_VLLM_STORE") or tmp_path_factory.mktemp("grpo")))
     begun: dict[str, Any] = {}
     last: dict[str, np.ndarray] = {}
-    for name, made in (("embedded", learnable()), ("vllm", override(learnable(), *here))):
+    for name, made in (("embedded", learnable()), ("vllm", override(learnable(), *HERE))):
         rewards = []
         for (_, recipe, _), end in sorted(ends(made).items(), key=lambda item: item[0]):
             if recipe != "rl":
