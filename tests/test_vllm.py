@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from foray.model.transformer import initialise
 from foray.rollout.engine import EngineDied, Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
+from foray.rollout.vllm_process import Sampler
 from foray.studies import tiny
 from foray.study import training
 from foray.study.graph import expand
 from foray.study.measures import PassKNode
-from foray.study.nodes import TrainNode
+from foray.study.nodes import Node
 from foray.study.run import run_node, run_study
 from foray.study.spec import Study
 from foray.study.store import Store
@@ -132,6 +134,40 @@ def test_the_node_of_an_engine_that_dies_is_tried_again(
         run_study(brief(), Store(tmp_path / "other"), quiet())
 
 
+class Recorded:
+    """What vLLM is asked to do, in order, by a sampler on a card where it can sleep."""
+
+    def __init__(self, calls: list[str], **settings: Any) -> None:
+        self.calls, self.settings = calls, settings
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def record(*arguments: Any, **settings: Any) -> list[Any]:
+            self.calls.append(name + ("(level=1)" if settings == {"level": 1} else ""))
+            return []
+
+        return record
+
+
+@pytest.mark.parametrize("sleep", [True, False])
+def test_on_a_shared_card_vllm_sleeps_between_draws(sleep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No card here: the order of requests against a stand-in."""
+    calls: list[str] = []
+    card = SimpleNamespace(is_cpu=lambda: False, is_sleep_mode_available=lambda: True)
+    made = SimpleNamespace(LLM=lambda **settings: Recorded(calls, **settings), SamplingParams=dict)
+    monkeypatch.setitem(sys.modules, "vllm", made)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "vllm.platforms", SimpleNamespace(current_platform=card))  # type: ignore[arg-type]
+    sampler = Sampler("folder", "bfloat16", 128, tensor_parallel=2, memory_share=0.4, sleep=sleep)
+    assert sampler.llm.settings["enable_sleep_mode"] == sleep
+    ask = {"prompts": [[1]], "n": 1, "seeds": [1], "temperature": 1.0, "max_new_tokens": 4, "stop": [], "end_id": 0}
+    for _ in range(2):
+        sampler.sync("weights")
+        sampler.generate(**ask)  # type: ignore[arg-type]
+    sampler.generate(**ask)  # type: ignore[arg-type]
+    draw = ["collective_rpc", "reset_prefix_cache", "generate"]
+    rest, wake = (["sleep(level=1)"], ["wake_up"]) if sleep else ([], [])
+    assert calls == [*draw, *rest, *wake, *draw, *rest, *wake, "generate", *rest]
+
+
 # From here on with vLLM itself.
 
 
@@ -200,6 +236,7 @@ from foray.core.engines import VLLM
 from foray.data.tokenizer import train_tokenizer
 from foray.model.config import ModelConfig
 from foray.rollout.vllm_engine import VLLMEngine
+from foray.rollout.vllm_process import Sampler
 tokenizer = train_tokenizer(["a b c"], 257)
 config = ModelConfig(width=32, layers=1, heads=1, mlp_width=32, vocab_size=tokenizer.vocab_size, context=64)
 engine = VLLMEngine(config, tokenizer, VLLM(python={PYTHON!r}))
@@ -252,10 +289,12 @@ def learnable() -> Study:
     pretrain = replace(
         made.pretrain, stream=replace(made.pretrain.stream, source=corpus), tokens=900_000, checkpoints=(900_000,)
     )
+    evaluation = replace(
+        made.evaluation, problems=64, samples=16, k=(1, 8), max_new_tokens=48, dynamics=None, contamination=0
+    )
     return override(
-        replace(made, pretrain=pretrain, recipes=("rl",), seeds=(0, 1, 2, 3)),
+        replace(made, pretrain=pretrain, recipes=("rl",), seeds=(0, 1, 2, 3), evaluation=evaluation),
         "post.rl_steps=24", "rl.lr=6e-4", "rl.prompts=16", "rl.max_new_tokens=48", "rl.validation=0",
-        "evaluation.problems=64", "evaluation.samples=16", "evaluation.k=1,8", "evaluation.max_new_tokens=48",
     )  # fmt: skip
 
 
@@ -275,9 +314,7 @@ def test_grpo_learns_what_it_learns_with_the_embedded_engine(tmp_path_factory: p
         for (_, recipe, _), end in sorted(ends(made).items(), key=lambda item: item[0]):
             if recipe != "rl":
                 continue
-            for node in [*lineage(end), end]:
-                if not node.done(store):
-                    run_node(node, store)
+            computed(end, store)
             rows = read_jsonl(end.folder(store) / "metrics.jsonl")
             rewards.append([r["rl/reward"] for r in rows])
             if name == "vllm":
@@ -295,9 +332,31 @@ def test_grpo_learns_what_it_learns_with_the_embedded_engine(tmp_path_factory: p
     assert rise > 2 * noise, "or the comparison could not see a run that learns nothing"
 
 
-def lineage(node: TrainNode | PassKNode) -> list[Any]:
-    """What must be done before a node, parents first."""
-    out: list[Any] = []
-    for parent in node.parents():
-        out += [n for n in [*lineage(parent), parent] if n not in out]  # type: ignore[arg-type]
-    return out
+def computed(node: Node, store: Store) -> Path:
+    """The node's folder, when what is missing of it and before it has been run."""
+    if not node.done(store):
+        for parent in node.parents():
+            computed(parent, store)
+        run_node(node, store)
+    return node.folder(store)
+
+
+@pytest.mark.vllm
+def test_pass_at_k_is_what_the_embedded_engine_finds(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same checkpoint asked by both: correct samples a problem differ by what sampling alone explains."""
+    store = Store(Path(os.environ.get("FORAY_VLLM_STORE") or tmp_path_factory.mktemp("passk")))
+    python = [f"evaluation.vllm.python={PYTHON}"] if PYTHON else []
+    correct = []
+    for settings in ([], ["evaluation.engine=vllm", *python]):
+        (asked,) = (
+            e.node
+            for e in expand(override(learnable(), *settings)).entries
+            if isinstance(e.node, PassKNode) and (e.recipe, e.seed) == ("rl", 0)
+        )
+        rows = read_jsonl(computed(asked, store) / "problems.jsonl")
+        correct.append([r["correct"]["strict"] / r["samples"] for r in rows])
+    embedded, vllm = np.array(correct)
+    gap = vllm - embedded
+    print(json.dumps({"pass@1": [embedded.mean(), vllm.mean()], "error": gap.std(ddof=1) / len(gap) ** 0.5}))
+    assert (gap != 0).any() and min(embedded.mean(), vllm.mean()) > 0.02
+    assert abs(gap.mean()) < 3 * gap.std(ddof=1) / len(gap) ** 0.5

@@ -53,7 +53,7 @@ def _prompts(e: Evaluation) -> Iterator[Row]:
         yield {
             "task": e.task.name, "split": e.split, "model": who, "shots": ", ".join(map(str, shots)),
             "prompt": repr(form), "stop": ", ".join(map(repr, e.task.stop)),
-            "problems x samples": f"{e.problems} x {e.samples}",
+            "problems x samples": f"{e.problems} x {e.samples}" + (f" by {e.engine}" if e.engine != "embedded" else ""),
             "temperature": f"{e.temperature:g}", "new tokens": str(e.max_new_tokens), "seed": str(e.seed),
         }  # fmt: skip
 
