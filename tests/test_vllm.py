@@ -205,6 +205,13 @@ def test_a_process_that_dies_says_how_with_the_end_of_its_log(one: VLLMEngine) -
 
 
 @pytest.mark.vllm
+def test_more_tokens_of_prompts_than_are_processed_at_once(one: VLLMEngine) -> None:
+    prompts = [[1 + (i * j) % 250 for j in range(110)] for i in range(200)]
+    groups = one.generate(prompts, 1, Sampling(1.0, 4), range(200))
+    assert [c.tokens for c in one.generate(prompts[150:151], 1, Sampling(1.0, 4), [150])[0]] == [groups[150][0].tokens]
+
+
+@pytest.mark.vllm
 def test_what_vllm_cannot_sample_is_refused(one: VLLMEngine) -> None:
     with pytest.raises(ValueError, match=r"lowest temperature is 0\.01"):
         one.generate([[1, 2]], 1, Sampling(0.001, 4), [0])

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 ROWS = 512  # sequences that are sampled side by side
+_BATCH_TOKENS = 8192  # of prompts that are processed together
 
 Sampled = tuple[list[int], list[float], str]  # tokens, their log-probabilities, the stop reason
 
@@ -60,7 +61,7 @@ class Sampler:
             dtype=dtype,
             max_model_len=context,
             max_num_seqs=ROWS,
-            enforce_eager=cpu,
+            **({"enforce_eager": True} | _whole_prompts(context) if cpu else {}),
             tensor_parallel_size=tensor_parallel,
             gpu_memory_utilization=memory_share,
             enable_sleep_mode=self.sleeps,
@@ -116,6 +117,11 @@ class Sampler:
         if self.asleep:
             self.llm.wake_up()
             self.asleep = False
+
+
+def _whole_prompts(context: int) -> dict[str, Any]:
+    """Settings under which no prompt is processed in parts: on the CPU vLLM then cannot put a row's generator back."""
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_BATCH_TOKENS, context)}
 
 
 def _reason(made: Any) -> str:
