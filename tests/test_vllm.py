@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from conftest import wide
+from foray.core.batch import from_rows
 from foray.core.engines import VLLM
 from foray.core.files import read_jsonl
 from foray.core.spec import override
@@ -38,6 +39,7 @@ from foray.study.nodes import Node
 from foray.study.run import run_node, run_study
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.train.scoring import token_logprobs
 from test_study import ends, quiet, study
 
 PYTHON = os.environ.get("FORAY_VLLM_PYTHON", "")
@@ -205,6 +207,22 @@ def test_a_process_that_dies_says_how_with_the_end_of_its_log(one: VLLMEngine) -
 
 
 @pytest.mark.vllm
+def test_spread_over_two_processes(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    """Weights reach workers that are processes of their own; the death of one of them is the engine's."""
+    shape = replace(config, width=64)
+    engine, model = VLLMEngine(shape, tokenizer, replace(LAYOUT, tensor_parallel=2)), wide(initialise(shape, 3))
+    engine.sync(model.state_dict(), 1)
+    made = engine.generate([[1, 2]], 8, Sampling(1.0, 16), [0])[0]
+    batch = from_rows([[1, 2]] * 8, [c.tokens for c in made], [1.0] * 8, 1.0, behaviour=[c.logprobs for c in made])
+    assert (token_logprobs(model, batch) - batch.behaviour).abs().max() < 1e-5
+    children = Path(f"/proc/{engine.process.pid}/task/{engine.process.pid}/children").read_text().split()
+    os.kill(next(int(c) for c in children if "TP1" in Path(f"/proc/{c}/cmdline").read_text()), signal.SIGKILL)
+    with pytest.raises(EngineDied):
+        engine.generate([[1, 2]], 8, Sampling(1.0, 16), [0])
+    assert all(gone(int(c)) for c in children)
+
+
+@pytest.mark.vllm
 def test_more_tokens_of_prompts_than_are_processed_at_once(one: VLLMEngine) -> None:
     prompts = [[1 + (i * j) % 250 for j in range(110)] for i in range(200)]
     groups = one.generate(prompts, 1, Sampling(1.0, 4), range(200))
@@ -305,15 +323,14 @@ def learnable() -> Study:
     )  # fmt: skip
 
 
-def t_quantile(freedom: int) -> float:
-    """Of Student's t at 99.5%."""
-    return {2: 9.925, 4: 4.604, 6: 3.707, 8: 3.355}[freedom]
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("learnable"))
 
 
 @pytest.mark.vllm
-def test_grpo_learns_what_it_learns_with_the_embedded_engine(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_grpo_learns_what_it_learns_with_the_embedded_engine(store: Store) -> None:
     """Mean reward of the last 8 updates, four seeds each: the difference lies within what seeds alone explain (99%)."""
-    store = Store(Path(os.environ.get("FORAY_VLLM_STORE") or tmp_path_factory.mktemp("grpo")))
     begun: dict[str, Any] = {}
     last: dict[str, np.ndarray] = {}
     for name, made in (("embedded", learnable()), ("vllm", override(learnable(), *HERE))):
@@ -331,7 +348,9 @@ def test_grpo_learns_what_it_learns_with_the_embedded_engine(tmp_path_factory: p
         begun[name], last[name] = curves[:, :3].mean(), curves[:, -8:].mean(1)
     k = len(last["vllm"])
     difference = float(last["vllm"].mean() - last["embedded"].mean())
-    noise = t_quantile(2 * k - 2) * float(np.sqrt((last["vllm"].var(ddof=1) + last["embedded"].var(ddof=1)) / k))
+    assert k == 4
+    error = float(np.sqrt((last["vllm"].var(ddof=1) + last["embedded"].var(ddof=1)) / k))
+    noise = 3.707 * error  # Student's t with 2 k - 2 = 6 degrees of freedom, at 99.5%
     rise = float(last["embedded"].mean() - begun["embedded"])
     print(json.dumps({"rewards": {n: v.round(3).tolist() for n, v in last.items()}, "begun": begun,
                       "difference": difference, "noise": noise, "rise": rise}))  # fmt: skip
@@ -349,9 +368,8 @@ def computed(node: Node, store: Store) -> Path:
 
 
 @pytest.mark.vllm
-def test_pass_at_k_is_what_the_embedded_engine_finds(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_pass_at_k_is_what_the_embedded_engine_finds(store: Store) -> None:
     """The same checkpoint asked by both: correct samples a problem differ by what sampling alone explains."""
-    store = Store(Path(os.environ.get("FORAY_VLLM_STORE") or tmp_path_factory.mktemp("passk")))
     python = [f"evaluation.vllm.python={PYTHON}"] if PYTHON else []
     correct = []
     for settings in ([], ["evaluation.engine=vllm", *python]):
