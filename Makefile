@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check vllm-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -41,6 +41,10 @@ GPU_PYTHON ?= python3
 gpu-check:
 	PYTHONPATH=src $(GPU_PYTHON) -m pytest -m gpu tests/test_gpu.py tests/test_engine.py
 	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py
+
+# vLLM lives in an environment of its own, which the tests start it from.
+vllm-check: setup .venv-vllm/.done
+	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -m vllm
 
 lint: setup
 	$(BIN)/ruff check .

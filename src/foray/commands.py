@@ -213,7 +213,7 @@ def data(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
-    from foray.rollout.embedded import embedded_engine
+    from foray.rollout.choose import embedded_engine
     from foray.tasks import named_tasks
 
     tasks = named_tasks(args.data_root)

@@ -17,7 +17,7 @@ from foray.core.files import read_jsonl, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
-from foray.core.stage import Stage
+from foray.core.stage import Rollouts, Stage
 from foray.core.task import Split, Task, few_shot_examples
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
@@ -79,6 +79,9 @@ class Node:
     def flags(self, folder: Path) -> list[str]:
         """What looks wrong in the finished node's folder, a line each."""
         return []
+
+    def check(self) -> None:
+        """Raises ValueError where this installation lacks what the node needs: asked before a study begins."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,11 @@ class TrainNode(Node):
 
     def flags(self, folder: Path) -> list[str]:
         return training_flags(read_jsonl(folder / "metrics.jsonl"))
+
+    def check(self) -> None:
+        for source in (s.source for s in self.stage.members()):
+            if isinstance(source, Rollouts) and source.engine == "vllm":
+                source.vllm.check()
 
 
 @dataclass(frozen=True)

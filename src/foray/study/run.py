@@ -24,6 +24,7 @@ from foray.core.files import read_json, seal, write_atomic
 from foray.core.machine import use_gpu
 from foray.core.memory import keep_freed_memory
 from foray.core.stage import Rollouts
+from foray.rollout.engine import EngineDied
 from foray.study.cost import node_cost
 from foray.study.graph import Entry, Graph, expand
 from foray.study.measures import ContaminationNode, PassKNode
@@ -48,6 +49,8 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1, part:
         graph = expand(study, part)
         missing = [n for n in graph.nodes if not n.done(store)]
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        for node in missing:
+            node.check()
         if missing:
             _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
         return report_study(study, store, redraw=bool(missing))
@@ -168,13 +171,16 @@ def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size
                 try:
                     kind, value = worker.channel.recv()
                 except (EOFError, ConnectionResetError):
+                    kind, value = "died", ""
+                if kind == "died":  # the worker, or, as it said before it went, the engine it sampled with
                     deaths[node.key] += 1
                     how = worker.how_it_ended()
+                    how = value or how
                     if deaths[node.key] > _DEATHS:
                         raise ValueError(
                             f"{node.label()}: {deaths[node.key]} workers died of it ({how}); "
                             "the same command goes on from here"
-                        ) from None
+                        )
                     show.lost(node, how)
                     with show.paused():
                         worker.start(workers)
@@ -288,6 +294,9 @@ def _work(
             try:
                 run_node(node, store, lambda **values: channel.send(("progress", values)))
                 channel.send(("done", None))
+            except EngineDied as e:
+                channel.send(("died", str(e)))
+                return
             except (ValueError, OSError) as e:
                 channel.send(("failed", str(e)))
     except KeyboardInterrupt:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foray.core.engines import VLLM
 from foray.core.files import kept, read_jsonl, verify, write_atomic
-from foray.core.stage import Rollouts
+from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
-from foray.rollout.embedded import embedded_engine
+from foray.rollout.choose import open_engine
+from foray.rollout.engine import Engine
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
@@ -40,7 +42,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
         stage=stage.name,
         tokenizer=tokenizer,
         model=model,
-        engine=embedded_engine(model, tokenizer),
+        engine=_engine(stage, model, tokenizer),
         reference=first.eval().move(store.machine) if rollouts else None,
         shards={s.source.name: open_shard(s, store) for s in node.shards},
         screened=_screened(node, store),
@@ -71,6 +73,15 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
     resume.clear()
+
+
+def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engine:
+    """What the stage's rollouts are sampled with, where it has any."""
+    chosen = {(s.source.engine, s.source.vllm, s.precision) for s in stage.members() if isinstance(s.source, Rollouts)}
+    if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
+        raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
+    name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), "fp32"))
+    return open_engine(name, model, tokenizer, vllm, precision)
 
 
 def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:
