@@ -21,6 +21,10 @@ from foray.core.spec import nearest, require
 from foray.core.task import Extraction
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
+from foray.study.executors.local import LocalExecutor
+from foray.study.executors.ray import RayExecutor
+from foray.study.executors.remote import Origin
+from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import expand
 from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
@@ -40,13 +44,30 @@ def _jobs(args: argparse.Namespace, most: int = 4) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    jobs = _jobs(args)
     study, store = _open(args)
+    executor = _executor(args, store)
+    if args.dry_run:
+        if not isinstance(executor, SlurmExecutor):
+            raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
+        print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
+        return
     console = Console()
-    index = run_study(study, store, console, jobs, args.part)
+    index = run_study(study, store, console, part=args.part, executor=executor)
     _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExecutor | SlurmExecutor:
+    jobs = _jobs(args)
+    for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
+        require(not value or args.executor == kind, f"{option} goes with --executor {kind}")
+    origin = Origin(args.study, tuple(args.settings), args.part, str(store.root.resolve()), os.getcwd())
+    if args.executor == "ray":
+        return RayExecutor(origin, jobs, args.address)
+    if args.executor == "slurm":
+        return SlurmExecutor(origin, args.slurm, args.jobs)
+    return LocalExecutor(jobs)
 
 
 def report(args: argparse.Namespace) -> None:
