@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,9 +51,11 @@ def _connected(address: str | None) -> Iterator[Any]:
     mine = not ray.is_initialized()
     if mine:
         address = address or os.environ.get("RAY_ADDRESS")
+        before = signal.getsignal(signal.SIGTERM)
         try:
             _reach(address or "")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
         except (OSError, RuntimeError, ValueError) as e:
             raise ValueError(f"no Ray cluster can be joined at {address}: {_line(e)}") from None
     try:
