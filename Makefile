@@ -55,7 +55,7 @@ lint: setup
 
 # The graph on a Ray cluster of two nodes on this machine, one of which is killed.
 ray-check: .venv-ray/.done
-	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -m ray
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -m ray tests/test_ray.py
 
 .venv-vllm/.done: constraints.txt benchmarks/vllm_requirements.py
 	$(PYTHON) -m venv .venv-vllm

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import shlex
 import signal
 import subprocess
@@ -73,7 +74,7 @@ class SlurmExecutor:
             after = [_array(ids[0])]
             console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
         with shown(console, cost) as show:
-            drive(missing, cost, _Jobs(jobs, queue, news, self.folder), show)
+            drive(missing, cost, _Jobs(jobs, news, self.folder), show)
 
     def _submit(self, level: Sequence[Node], after: Sequence[str]) -> list[str]:
         """An array that starts when the arrays ``after`` have all done their work; the job of every node."""
@@ -129,7 +130,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.jobs: set[str] = set()
-        self.seen = -QUEUE_SECONDS
+        self.seen = -math.inf
 
     def __contains__(self, job: object) -> bool:
         if time.monotonic() - self.seen > QUEUE_SECONDS:
@@ -147,8 +148,8 @@ class _Queue:
 class _Jobs:
     """The pool of jobs. All are in the queue from the start, and Slurm starts them; here they are watched."""
 
-    def __init__(self, jobs: Mapping[str, str], queue: _Queue, news: News, logs: Path) -> None:
-        self.jobs, self.queue, self.news, self.logs = jobs, queue, news, logs
+    def __init__(self, jobs: Mapping[str, str], news: News, logs: Path) -> None:
+        self.jobs, self.queue, self.news, self.logs = jobs, _Queue(), news, logs
         self.running: list[Node] = []
         self.gone: dict[str, float] = {}
 
