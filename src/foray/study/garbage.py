@@ -27,6 +27,7 @@ STATE = "optimizer state; every later step of its stage is there"
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
 _NODE = re.compile(r".+-[0-9a-f]{16}")
 _ROLLING = ("resume-a", "resume-b")
+_OURS = ("nodes", "manifest.json", ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
     for path in sorted(store.root.iterdir()):
         if _TEMPORARY.fullmatch(path.name):
             items.append(_item(path, CRASHED))
-        elif path.name not in ("nodes", "manifest.json", ".lock", "report") and not path.name.startswith("report-"):
+        elif path.name not in _OURS and not path.name.startswith("report-"):
             unknown.append(path)
     nodes = store.root / "nodes"
     for folder in sorted(nodes.iterdir()) if nodes.is_dir() else []:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import read_jsonl, sealed, verify, write_atomic
+from foray.core.files import read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
@@ -82,6 +83,22 @@ class Node:
 
     def check(self) -> None:
         """Raises ValueError where this installation lacks what the node needs: asked before a study begins."""
+
+
+def run_node(node: Node, store: Store, report: Report = lambda **_: None, patience: float = 10.0) -> Path:
+    """Runs one node whose parents are done, and seals its folder.
+
+    Where another process is at work on it, waits ``patience`` seconds for that to end.
+    """
+    with store.claim(node.key, patience) as waited:
+        if waited and node.done(store):
+            return node.folder(store)
+        folder = store.open(node.kind, node.key, node.spec)
+        begun = time.monotonic()
+        node.run(folder, store, report)
+        write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
+        seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
+        return folder
 
 
 @dataclass(frozen=True)

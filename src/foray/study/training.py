@@ -17,6 +17,7 @@ from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
 from foray.train.loop import Metrics, Moments, run_stage
@@ -29,7 +30,10 @@ SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
-    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``."""
+    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
+
+    Where ``report`` raises Preempted, saves what it has before it ends.
+    """
     tokenizer = open_tokenizer(node.tokenizer, store)
     stage = node.stage
     first = _first_weights(node, store, tokenizer)
@@ -60,10 +64,17 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             nonlocal saved_at
             log.write(json.dumps({"step": done, **values}) + "\n")
             log.flush()
-            report(done=done, total=node.step, start=start, **values)
-            if time.monotonic() - saved_at > SAVE_SECONDS and done < node.step:
+            asked: Preempted | None = None
+            try:
+                report(done=done, total=node.step, start=start, **values)
+            except Preempted as e:
+                asked = e
+            # After the last step the end is as near as a checkpoint.
+            if done < node.step and (asked or time.monotonic() - saved_at > SAVE_SECONDS):
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
+                if asked:
+                    raise asked
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
