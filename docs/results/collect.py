@@ -5,8 +5,8 @@
 
 ``raw.tar.xz`` holds the manifest and, of every node that the report reads, counts by problem, probes, logs and ledgers,
 not weights and completions; ``foray.report.write_report`` makes the report from it again. In a store that they were
-restored to these nodes count as done: a study of hours goes on where the last machine was taken away. Pre-training is
-not restored, since what is still to be run starts from its weights.
+restored to, what was measured counts as done, so a study of hours goes on where the last machine was taken away; what
+was trained does not (its weights are gone), and is trained again where a part that is still to be run needs it.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ def restore(folder: Path, store: Path) -> None:
     """Nodes that are in the store already are left alone."""
     with tarfile.open(folder / "raw.tar.xz") as archive, tempfile.TemporaryDirectory() as scratch:
         archive.extractall(scratch, filter="data")
-        manifest = json.loads(Path(scratch, "manifest.json").read_text(encoding="utf-8"))
-        pretrained = {e["folder"] for e in manifest["entries"] if e["recipe"] == "base" and e["kind"] == "train"}
         restored = 0
         for node in sorted(Path(scratch, "nodes").iterdir()):
             target = store / "nodes" / node.name
-            if f"nodes/{node.name}" in pretrained or target.exists():
+            if target.exists():
                 continue
             shutil.copytree(node, target)
-            seal(target, label="restored", seconds=0)
+            if not node.name.startswith("train-"):
+                seal(target, label="restored", seconds=0)
             restored += 1
     print(f"{restored} nodes restored to {store}")
 
