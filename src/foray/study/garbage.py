@@ -16,11 +16,12 @@ from foray.core.spec import content_hash, require
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import DAMAGED, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
 SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
 CRASHED = "left by a process that was killed"
+ASIDE = "a damaged node, set aside"
 ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
@@ -65,6 +66,8 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
         wanted = node is not None and folder == node.folder(store)
         if folder.name.endswith(GONE):
             items.append(_item(folder, CRASHED))
+        elif folder.name.endswith(DAMAGED):
+            items.append(_item(folder, ASIDE))
         elif folder.is_symlink() or not (wanted or _is_node(folder)):
             unknown.append(folder)
         else:

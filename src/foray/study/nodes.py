@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import read_jsonl, seal, sealed, verify, write_atomic
+from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
@@ -88,14 +88,18 @@ class Node:
 def run_node(node: Node, store: Store, report: Report = lambda **_: None, patience: float = 10.0) -> Path:
     """Runs one node whose parents are done, and seals its folder.
 
-    Where another process is at work on it, waits ``patience`` seconds for that to end.
+    A parent found damaged is set aside: ValueError says so, and the study typed again makes it anew. Where another
+    process is at work on the node, waits ``patience`` seconds for that to end.
     """
     with store.claim(node.key, patience) as waited:
         if waited and node.done(store):
             return node.folder(store)
         folder = store.open(node.kind, node.key, node.spec)
         begun = time.monotonic()
-        node.run(folder, store, report)
+        try:
+            node.run(folder, store, report)
+        except Damaged as e:
+            raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
         write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
         return folder

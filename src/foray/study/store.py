@@ -19,6 +19,8 @@ from typing import IO, Any
 from foray.core.files import sealed, write_atomic
 from foray.core.machine import Machine
 
+DAMAGED = ".damaged"  # ends the name of a folder that was set aside
+
 
 class Store:
     """A folder of node folders, and the machine that computes what is missing. No result depends on where it lies."""
@@ -42,6 +44,17 @@ class Store:
             json.dumps(provenance() | {"machine": asdict(self.machine.found())}, indent=1) + "\n",
         )
         return folder
+
+    def set_aside(self, folder: Path) -> str:
+        """Takes a damaged node's folder out of the way, whole, and says what follows."""
+        aside = folder.with_name(folder.name + DAMAGED)
+        if folder.parent != self.root / "nodes":  # not a node of this store's
+            return f"delete {folder} and run again"
+        try:
+            folder.rename(aside)
+        except OSError:  # another worker was first, or one is there from before
+            return f"if {folder} is still there, delete it; the same command makes it anew"
+        return f"its folder is now {aside}, and the same command makes it anew"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
