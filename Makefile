@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -42,16 +42,30 @@ gpu-check:
 	PYTHONPATH=src $(GPU_PYTHON) -m pytest -m gpu tests/test_gpu.py tests/test_engine.py
 	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py
 
+# vLLM lives in an environment of its own, which the tests start it from.
+vllm-check: setup .venv-vllm/.done
+	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -m vllm
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# TRL and vLLM's CPU build, each in an environment of its own.
+# TRL, Ray and vLLM's CPU build, each in an environment of its own.
 .venv-bench/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	.venv-bench/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]" trl==1.16.0 datasets
 	touch $@
+
+.venv-ray/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	.venv-ray/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,ray]"
+	touch $@
+
+# The graph on a Ray cluster of two nodes on this machine, one of which is killed.
+ray-check: .venv-ray/.done
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -m ray tests/test_ray.py
 
 .venv-vllm/.done: constraints.txt benchmarks/vllm_requirements.py
 	$(PYTHON) -m venv .venv-vllm

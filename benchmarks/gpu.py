@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models
+from torch import nn
 
 from foray.core.batch import Batch, from_rows
 from foray.core.machine import Machine
@@ -30,7 +31,7 @@ from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import END, TextTokenizer
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import Transformer, rope_table
 from foray.rollout.engine import Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.train.loop import Moments, run_stage
@@ -120,7 +121,7 @@ def pretrain(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[s
 
     stream = Stream("pretrain", Noise(shape.sequences, shape.length), CrossEntropy(z_loss=1e-5), AdamW(1e-4), "bf16")
     stage, seconds = Stage("pretrain", ((1.0, stream),), 7), list[float]()
-    model = initialise(shape.model, 0).move(machine)
+    model = noisy_model(shape.model, machine)
     run = Run(0, "pretrain", words(shape.model), model, PagedEngine(model, words(shape.model)))
     moments = {"pretrain": Moments(model, stream.optimizer)}
     run_stage(stage, run, moments, 0, 7, lambda step, m: seconds.append(m["seconds"]))
@@ -133,10 +134,10 @@ def pretrain(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[s
 
 def plain_loop(shape: Shape, machine: Machine) -> float | None:
     """Seconds an update: autocast, SDPA, fused AdamW, the largest power of two of sequences that fits."""
-    model = transformers_model(shape.model)
+    model = transformers_model(shape.model, machine)
     if model is None:
         return None
-    model = model.float().to(machine.torch_device).train()
+    model = model.float().train()
     adam = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     at_once = shape.sequences
 
@@ -164,7 +165,7 @@ def plain_loop(shape: Shape, machine: Machine) -> float | None:
 
 def decode(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[str, Any]:
     """New tokens a second of groups of eight, prompts read first and apart, beside ``generate()``."""
-    model = initialise(shape.model, 0).move(machine)
+    model = noisy_model(shape.model, machine)
     sampling, none = Sampling(1.0, shape.new, precision="bf16"), words(shape.model)
     reading = replace(sampling, max_new_tokens=1)
     out: dict[str, Any] = {}
@@ -181,9 +182,9 @@ def decode(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[str
             "of_bandwidth_limit": least / (whole - first),
         }  # fmt: skip
         del engine
-    theirs = transformers_model(shape.model)
+    theirs = transformers_model(shape.model, machine)
     if theirs is not None:
-        theirs = theirs.to(torch.bfloat16).to(machine.torch_device).eval()
+        theirs = theirs.to(torch.bfloat16).eval()
         ids = torch.randint(1, shape.model.vocab_size, (shape.rows[0], shape.prompt), device=machine.torch_device)
         options = {"do_sample": True, "top_k": 0, "min_new_tokens": shape.new, "max_new_tokens": shape.new}
         options |= {"cache_implementation": "static", "disable_compile": True, "pad_token_id": 0}
@@ -206,7 +207,7 @@ def step_bytes(shape: Shape, rows: int) -> float:
 
 def grpo(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[str, float]:
     """Where the time of an update goes, and the gap between the engine's log-probabilities and the trainer's."""
-    model = initialise(shape.model, 0).move(machine)
+    model = noisy_model(shape.model, machine)
     rows, stream = shape.rows[-1], Stream("rl", None, PolicyGradient(), AdamW(1e-6), "bf16")
     engine, moments = PagedEngine(model, words(shape.model), slots=rows), Moments(model, stream.optimizer)
     prompts = torch.randint(1, shape.model.vocab_size, (rows // 8, shape.prompt)).tolist()
@@ -255,16 +256,29 @@ def words(config: ModelConfig) -> TextTokenizer:
     return TextTokenizer(Tokenizer(models.WordLevel({END: 0, "t": 1}, unk_token="t")))
 
 
-def transformers_model(config: ModelConfig) -> Any:
+def noisy_model(config: ModelConfig, machine: Machine) -> Transformer:
+    """Random weights, drawn where they are used: ``initialise`` draws a billion of them on the CPU."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.to_empty(device=machine.torch_device)
+    model.cos, model.sin = (table.to(machine.torch_device) for table in rope_table(config))
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.02) if p.dim() > 1 else nn.init.ones_(p)
+    return model.move(machine)
+
+
+def transformers_model(config: ModelConfig, machine: Machine) -> Any:
     try:
         from transformers import Olmo2Config, Olmo2ForCausalLM
     except ImportError:
         return None
-    return Olmo2ForCausalLM(Olmo2Config(
+    shape = Olmo2Config(
         hidden_size=config.width, num_hidden_layers=config.layers, num_attention_heads=config.heads,
         intermediate_size=config.mlp_width, vocab_size=config.vocab_size, max_position_embeddings=config.context,
         pad_token_id=None, eos_token_id=0,
-    ))  # fmt: skip
+    )  # fmt: skip
+    with machine.torch_device:
+        return Olmo2ForCausalLM(shape)
 
 
 PARTS: dict[str, Callable[..., Any]] = {"pretrain": pretrain, "decode": decode, "grpo": grpo}

@@ -1,8 +1,13 @@
-"""The embedded engine: law 5, and that batching, sharing and compaction change nothing."""
+"""What every engine owes: law 5, and that batching, sharing and compaction change nothing.
+
+vLLM (run with ``make vllm-check``) owes the same, with samples of its own for a seed.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,38 +15,58 @@ import torch
 
 from conftest import wide
 from foray.core.batch import from_rows
+from foray.core.engines import VLLM
 from foray.core.machine import Machine
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
-from foray.rollout.engine import Completion, Sampling
+from foray.model.transformer import Transformer, initialise
+from foray.rollout.choose import open_engine
+from foray.rollout.engine import Completion, Engine, Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.torch_engine import TorchEngine, sample
+from foray.rollout.vllm_engine import VLLMEngine
 from foray.train.scoring import token_logprobs
 
 SHARED = "Q: 1 + 2 ?\nA: 3\n\nQ: 4 + 4 ?\nA: 8\n\nQ: 9 + 9 ?\nA: 18\n\n"
 QUESTIONS = ["Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7", "Q: 8 + 0 ?\nA:", "Q: 0 + 0 ?\nA:"]
 
 
-Embedded = TorchEngine | PagedEngine
+LAYOUT = VLLM(python=os.environ.get("FORAY_VLLM_PYTHON", ""))
+ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+ENGINES = ["torch", "paged", ON_GPU, pytest.param("vllm", marks=pytest.mark.vllm)]
 
 
-@pytest.fixture(params=["torch", "paged", pytest.param("cuda", marks=pytest.mark.gpu)])
-def engine(config: ModelConfig, tokenizer: TextTokenizer, request: pytest.FixtureRequest) -> Embedded:
+@pytest.fixture(scope="module")
+def config(config: ModelConfig) -> ModelConfig:
+    return replace(config, heads=1)  # vLLM's attention on the CPU has no heads narrower than 32
+
+
+@pytest.fixture
+def policy(config: ModelConfig, tokenizer: TextTokenizer) -> Transformer:
     model = wide(initialise(config, 3), 12.0)
-    if request.param == "cuda":
-        return ending_early(PagedEngine(model.move(Machine("cuda")), tokenizer, slots=11, page=128), tokenizer)
-    if request.param == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
-        return ending_early(PagedEngine(model, tokenizer, slots=11, page=8), tokenizer)
-    return ending_early(TorchEngine(config, tokenizer, model=model), tokenizer)
-
-
-def ending_early(engine: Embedded, tokenizer: TextTokenizer) -> Embedded:
+    groups = TorchEngine(config, tokenizer, model=model).generate(prompts(tokenizer), 8, Sampling(1.0, 24), range(5))
     # The end token takes the place of what a random model says most, so that rows end at different times.
-    tokens = [t for c in flat(engine.generate(prompts(tokenizer), 8, Sampling(1.0, 24), range(5))) for t in c.tokens]
-    common = Counter(tokens).most_common(4)[-1][0]
+    common = Counter(t for c in flat(groups) for t in c.tokens).most_common(4)[-1][0]
     with torch.no_grad():
-        engine.model.lm_head.weight[tokenizer.end_id] = engine.model.lm_head.weight[common]
+        model.lm_head.weight[tokenizer.end_id] = model.lm_head.weight[common]
+    return model
+
+
+@pytest.fixture(scope="module")
+def vllm(config: ModelConfig, tokenizer: TextTokenizer) -> VLLMEngine:
+    return VLLMEngine(config, tokenizer, LAYOUT)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, policy: Transformer, tokenizer: TextTokenizer) -> Engine:
+    if request.param == "torch":
+        return TorchEngine(policy.config, tokenizer, model=policy)
+    if request.param == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
+        return PagedEngine(policy, tokenizer, slots=11, page=8)
+    if request.param == "cuda":
+        return PagedEngine(policy.move(Machine("cuda")), tokenizer, slots=11)
+    engine: VLLMEngine = request.getfixturevalue("vllm")
+    engine.sync(policy.state_dict(), 0)
     return engine
 
 
@@ -56,7 +81,7 @@ def flat(groups: list[list[Completion]]) -> list[Completion]:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("shared", ["", SHARED])
 def test_law_5_logprobs_equal_the_trainers(
-    engine: Embedded, tokenizer: TextTokenizer, temperature: float, shared: str
+    engine: Engine, policy: Transformer, tokenizer: TextTokenizer, temperature: float, shared: str
 ) -> None:
     ids = prompts(tokenizer, shared)
     groups = engine.generate(ids, 6, Sampling(temperature, 24), range(5))
@@ -67,11 +92,11 @@ def test_law_5_logprobs_equal_the_trainers(
     batch = from_rows(
         rows, [c.tokens for c in all_], [1.0] * 30, 1.0, behaviour=[c.logprobs for c in all_], temperature=temperature
     )
-    difference = (token_logprobs(engine.model, batch) - batch.behaviour).abs().max()
-    assert difference < (1e-5 if engine.model.device.type == "cpu" else 1e-4)
+    difference = (token_logprobs(policy, batch) - batch.behaviour).abs().max()
+    assert difference < (1e-5 if policy.device.type == "cpu" else 1e-4)
 
 
-def test_a_row_does_not_depend_on_its_batch(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer, SHARED)
     together = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
     for i, p in enumerate(ids):
@@ -79,16 +104,17 @@ def test_a_row_does_not_depend_on_its_batch(engine: Embedded, tokenizer: TextTok
         assert [c.tokens for c in alone] == [c.tokens for c in together[i]]
     if isinstance(engine, PagedEngine):
         engine = PagedEngine(engine.model, tokenizer, slots=2, page=16)
-    else:
+    elif isinstance(engine, TorchEngine):
         engine.max_rows = 8
+    else:
+        return
     split = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
     assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
 
 
-def test_both_engines_draw_the_same(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: TextTokenizer) -> None:
     """Prompts of several pages behind a shared prefix, more rows than slots, groups that wait for a page."""
-    one = ending_early(TorchEngine(config, tokenizer, model=wide(initialise(config, 3), 12.0)), tokenizer)
-    other = PagedEngine(one.model, tokenizer, slots=7, page=8)
+    one, other = TorchEngine(policy.config, tokenizer, model=policy), PagedEngine(policy, tokenizer, slots=7, page=8)
     for shared, sampling in ((SHARED, Sampling(0.7, 24, ("1",))), ("", Sampling(1.0, 30)), ("", Sampling(0.0, 9))):
         ids = prompts(tokenizer, shared)
         ours, theirs = (e.generate(ids, 5, sampling, range(5)) for e in (one, other))
@@ -110,7 +136,7 @@ def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tok
     assert [c.tokens for c in flat(after)] == [c.tokens for c in flat(fresh)] != [c.tokens for c in flat(before)]
 
 
-def test_same_seed_same_samples_other_seed_others(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_same_seed_same_samples_other_seed_others(engine: Engine, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer)
     first, again = (engine.generate(ids, 3, Sampling(1.0, 16), range(5)) for _ in range(2))
     assert first == again
@@ -118,17 +144,17 @@ def test_same_seed_same_samples_other_seed_others(engine: Embedded, tokenizer: T
     assert [c.tokens for c in flat(other)] != [c.tokens for c in flat(first)]
 
 
-def test_greedy_is_the_argmax_of_the_model(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_greedy_is_the_argmax_of_the_model(engine: Engine, policy: Transformer, tokenizer: TextTokenizer) -> None:
     prompt = tokenizer.encode_prompt(QUESTIONS[0])
     got = engine.generate([prompt], 1, Sampling(0.0, 12), [0])[0][0].tokens
     expected: list[int] = []
     while len(expected) < len(got):
-        logits = engine.model.logits(torch.tensor([prompt + expected], device=engine.model.device))
+        logits = policy.logits(torch.tensor([prompt + expected], device=policy.device))
         expected.append(int(logits[0, -1].argmax()))
     assert got == expected
 
 
-def test_stop_strings_end_and_are_cut(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_stop_strings_end_and_are_cut(engine: Engine, tokenizer: TextTokenizer) -> None:
     ids = prompts(tokenizer)
     free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
     letter = max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free))
@@ -142,24 +168,33 @@ def test_stop_strings_end_and_are_cut(engine: Embedded, tokenizer: TextTokenizer
             assert a.tokens == b.tokens and a.stop_reason == b.stop_reason != "stop"
 
 
-def test_stop_reasons(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_stop_reasons(engine: Engine, tokenizer: TextTokenizer) -> None:
     for c in flat(engine.generate(prompts(tokenizer), 16, Sampling(1.0, 24), range(5))):
         assert (c.tokens[-1] == tokenizer.end_id) == (c.stop_reason == "end")
         assert c.stop_reason == "end" or len(c.tokens) == 24
         assert len(c.tokens) == len(c.logprobs)
 
 
-def test_too_long_a_prompt_says_what_to_change(engine: Embedded, tokenizer: TextTokenizer) -> None:
+def test_too_long_a_prompt_says_what_to_change(engine: Engine, tokenizer: TextTokenizer) -> None:
     with pytest.raises(ValueError, match="fewer shots"):
         engine.generate([tokenizer.encode_prompt("Q " * 200)], 1, Sampling(1.0, 10), [0])
 
 
-def test_sync_takes_over_weights_and_version(engine: Embedded, tokenizer: TextTokenizer) -> None:
-    other = initialise(engine.config, 9)
+def test_sync_takes_over_weights_and_version(engine: Engine, tokenizer: TextTokenizer) -> None:
+    other = wide(initialise(engine.config, 9), 12.0)
     engine.sync(other.state_dict(), 7)
-    assert torch.equal(engine.model.lm_head.weight.cpu(), other.lm_head.weight)
+    for prompt in prompts(tokenizer):
+        c = engine.generate([prompt], 1, Sampling(1.0, 12), [0])[0][0]
+        batch = from_rows([prompt], [c.tokens], [1.0], 1.0, behaviour=[c.logprobs])
+        assert c.policy_version == 7
+        assert (token_logprobs(other, batch) - batch.behaviour).abs().max() < 1e-5
+
+
+def test_the_embedded_engine_keeps_weights_of_its_own(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    engine, other = TorchEngine(config, tokenizer), initialise(config, 9)
+    engine.sync(other.state_dict(), 7)
+    assert torch.equal(engine.model.lm_head.weight, other.lm_head.weight)
     assert engine.model.lm_head.weight.data_ptr() != other.lm_head.weight.data_ptr()
-    assert engine.generate(prompts(tokenizer), 1, Sampling(1.0, 2), range(5))[0][0].policy_version == 7
 
 
 def test_sampling_follows_the_distribution() -> None:
@@ -178,12 +213,14 @@ def test_sampling_at_the_ends_of_the_table() -> None:
     assert token.tolist() == [1, 2]
 
 
-def test_bf16_samples_nearly_the_same_distribution(engine: Embedded, tokenizer: TextTokenizer) -> None:
+@pytest.mark.parametrize("name", ENGINES)
+def test_bf16_samples_nearly_the_same_distribution(name: str, policy: Transformer, tokenizer: TextTokenizer) -> None:
+    engine = open_engine(name, policy, tokenizer, LAYOUT, "bf16")  # type: ignore[arg-type]
     ids = prompts(tokenizer, SHARED)
     groups = engine.generate(ids, 6, Sampling(1.0, 24, precision="bf16"), range(5))
     all_ = flat(groups)
     batch = from_rows([p for p in ids for _ in range(6)], [c.tokens for c in all_], [1.0] * 30, 1.0,
                       behaviour=[c.logprobs for c in all_])  # fmt: skip
-    gap = (token_logprobs(engine.model, batch) - batch.behaviour)[batch.weight != 0].abs()
+    gap = (token_logprobs(policy, batch) - batch.behaviour)[batch.weight != 0].abs()
     assert gap.max() > 1e-5 and gap.mean() < 0.1
     assert sum(np.exp(c.logprobs).max() <= 1 for c in all_) == 30

@@ -246,7 +246,7 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
         run.model.zero_grad()
         metrics = backward(run.model, trained, batch)
         assert metrics["clipped"] == 0
-        assert ("mismatch" in metrics) == (updates == 1) and metrics.get("mismatch", 0.0) < 0.05
+        assert 0 < metrics["mismatch"] < 0.05
         gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None]))
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99
 
@@ -371,7 +371,7 @@ def test_golden_clipped_loss() -> None:
     """By hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
     ratio, advantage = torch.tensor([2.0, 0.5, 1.1]), torch.tensor([1.0, -1.0, 2.0])
     new, ref = ratio.log(), torch.tensor([2.0, 0.5, 2.2]).log()
-    s = Scored(new, torch.zeros(3), advantage, torch.zeros(3), ref)
+    s = Scored(new, torch.zeros(3), advantage, torch.zeros(3), ref, torch.zeros(3))
     loss = PolicyGradient(clip_low=0.2, clip_high=0.3, kl=0.1)(s)
     k3 = 2.0 - 1 - np.log(2.0)
     torch.testing.assert_close(loss, torch.tensor([-1.3, 0.8, -2.2 + 0.1 * k3], dtype=torch.float32))

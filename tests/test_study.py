@@ -34,6 +34,7 @@ from foray.data.corpus import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.study import training
+from foray.study.garbage import ASIDE, find_garbage
 from foray.study.graph import Entry, expand
 from foray.study.measures import PassKNode
 from foray.study.nodes import Node, TrainNode, open_checkpoint
@@ -761,10 +762,10 @@ def test_a_damaged_checkpoint_is_named_and_not_used(small: tuple[Study, Store], 
     folder = ends(made)[1536, "base", 0].folder(store)
     damaged(folder / file, how)
     new = ends(replace(made, recipes=("parallel",)))[1536, "parallel", 0]
-    with pytest.raises(ValueError, match=r"delete .* and run again") as error:
+    with pytest.raises(ValueError, match=r"the same command makes it anew") as error:
         run_node(new, store)
     assert str(folder / file) in str(error.value) and "\n" not in str(error.value)
-    assert not new.done(store)
+    assert not new.done(store) and not folder.exists()
 
 
 @pytest.mark.parametrize("how", ["flipped", "missing"])
@@ -824,13 +825,25 @@ def test_the_command_names_a_damaged_checkpoint(small: tuple[Study, Store]) -> N
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_deleting_the_damaged_node_as_told_repairs_the_store(small: tuple[Study, Store]) -> None:
+@pytest.mark.parametrize("kind", ["checkpoint", "shard"])
+def test_a_study_run_again_after_damage_ends_as_if_nothing_had_been(small: tuple[Study, Store], kind: str) -> None:
+    """The first run finds a file cut short and sets its node aside; the second makes it anew."""
     made, store = small
-    before = weights(store)
-    folder = ends(made)[1536, "base", 0].folder(store)
-    shutil.rmtree(folder)
-    assert trained(compute(made, store)) == [("pretrain", 12, 0)]
-    assert weights(store) == before
+    more = replace(made, recipes=("rl", "sft"))
+    base = ends(made)[1536, "base", 0]
+    node = base if kind == "checkpoint" else next(n for n in base.parents() if n.kind == "shard")
+    before, file = weights(store), node.folder(store) / ("tokens.bin" if kind == "shard" else "model/model.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    if kind == "shard":  # read by nothing that is still to be run: pre-training has to be
+        shutil.rmtree(base.folder(store))
+    with pytest.raises(ValueError, match=r"is damaged .* the same command makes it anew"):
+        run_study(more, store, quiet())
+    run_study(more, store, quiet())
+    after = weights(store)
+    assert file.read_bytes() == whole and all(after[name] == data for name, data in before.items())
+    aside = [i.path.name for i in find_garbage([more], store).items if i.why == ASIDE]
+    assert aside == [node.folder(store).name + ".damaged"]
 
 
 # --- a number that is not finite ------------------------------------------------------------------------------------

@@ -61,6 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
         machine_options(p)
         if name == "plan":
             p.add_argument("--hardware", metavar="CARDxCOUNT", help="what it takes on these cards, e.g. h100x8")
+    p.add_argument(
+        "--executor", default="local", choices=["local", "ray", "slurm"],
+        help="where nodes run: processes of this machine (the default), or a cluster whose machines share the store",
+    )  # fmt: skip
+    p.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, or one started here)"
+    )
+    p.add_argument(
+        "--slurm", metavar="KEY=VALUE", action="append", default=[],
+        help="of Slurm's jobs, by submitit's names, e.g. partition=gpu or time=600 (minutes); may be repeated",
+    )  # fmt: skip
+    p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
     p = study_command("report", "Write the report of what is there.")
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],

@@ -15,13 +15,17 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from foray.core.files import read_jsonl
-from foray.core.machine import gpus, machine, machine_settings
+from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
+from foray.study.executors.local import LocalExecutor
+from foray.study.executors.ray import RayExecutor
+from foray.study.executors.remote import Origin
+from foray.study.executors.slurm import SlurmExecutor
 from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
 from foray.study.garbage import delete_garbage, find_garbage
 from foray.study.graph import expand
@@ -34,25 +38,49 @@ from foray.study.store import Store
 
 def _open(args: argparse.Namespace) -> tuple[Study, Store]:
     study = load_study(args.study, args.settings)
-    return study, Store(args.store or Path("runs") / study.name, machine(getattr(args, "machine_settings", [])))
+    return study, Store(args.store or Path("runs") / study.name, _machine(args))
+
+
+def _machine(args: argparse.Namespace) -> Machine:
+    """This one, or for nodes that run elsewhere none in particular: what is there decides there."""
+    elsewhere = getattr(args, "executor", "local") != "local"
+    return Machine("cpu") if elsewhere else machine(getattr(args, "machine_settings", []))
 
 
 def _jobs(args: argparse.Namespace, most: int = 4) -> int:
     """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
-    of = machine(getattr(args, "machine_settings", ["device=cpu"]))
+    of = _machine(args) if hasattr(args, "machine_settings") else Machine("cpu")
     on_gpus = gpus() if of.device != "cpu" else 0
     return args.jobs or on_gpus // of.ranks or min(most, max(1, (os.cpu_count() or 1) // of.ranks))
 
 
 def run(args: argparse.Namespace) -> None:
-    jobs = _jobs(args)
     study, store = _open(args)
+    executor = _executor(args, store)
+    if args.dry_run:
+        if not isinstance(executor, SlurmExecutor):
+            raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
+        print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
+        return
     console = Console()
-    index = run_study(study, store, console, jobs, args.part)
+    index = run_study(study, store, console, part=args.part, executor=executor)
     _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExecutor | SlurmExecutor:
+    jobs = _jobs(args)
+    for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
+        require(not value or args.executor == kind, f"{option} goes with --executor {kind}")
+    settings, how = tuple(args.settings), tuple(args.machine_settings)
+    origin = Origin(args.study, settings, args.part, str(store.root.resolve()), os.getcwd(), how)
+    if args.executor == "ray":
+        return RayExecutor(origin, jobs, args.address)
+    if args.executor == "slurm":
+        return SlurmExecutor(origin, args.slurm, args.jobs)
+    return LocalExecutor(jobs)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -214,7 +242,7 @@ def data(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import passk
-    from foray.rollout.embedded import embedded_engine
+    from foray.rollout.choose import embedded_engine
     from foray.tasks import named_tasks
 
     tasks = named_tasks(args.data_root)

@@ -22,11 +22,12 @@ class Batch:
     targets: Tensor  # (B, T) int64
     weight: Tensor  # (B, T) float32
     advantage: Tensor  # (B, T) float32
-    behaviour: Tensor  # (B, T) float32, log-probabilities at sampling
+    behaviour: Tensor  # (B, T) float32, log-probabilities at sampling: the engine's, or the trainer's beside ``drawn``
     denominator: float
     temperature: float = 1.0
     on_policy: bool = False  # ratios are 1: the loss takes the pass itself for the behaviour
     reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
+    drawn: Tensor | None = None  # (B, T) float32, the engine's log-probabilities where ``behaviour`` is the trainer's
     group: Tensor | None = None  # (B,) int64; rows of a group start with the same ``shared`` tokens
     shared: Tensor | None = None  # (B,) int64
 

@@ -15,6 +15,14 @@ SEAL = "DONE"
 GONE = ".gone"  # ends the name of a folder that is being removed
 
 
+class Damaged(ValueError):
+    """A file of the sealed ``folder`` is not as it was sealed."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(f"{what}; delete {folder} and run again")
+        self.folder, self.what = folder, what
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Writes beside the target and renames, so that a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -82,16 +90,16 @@ def sealed(folder: Path) -> bool:
 
 
 def verify(folder: Path, under: str = "") -> None:
-    """Raises ValueError naming the first file (of those whose path starts with ``under``) that is not as sealed."""
+    """Raises Damaged naming the first file (of those whose path starts with ``under``) that is not as sealed."""
     if not sealed(folder):
         raise ValueError(f"{folder} is incomplete: it has no {SEAL}")
     for name, expected in read_json(folder / SEAL)["files"].items():
         if name.startswith(under):
             path = folder / name
             if not path.exists():
-                raise ValueError(f"{path} is missing; delete {folder} and run again")
+                raise Damaged(folder, f"{path} is missing")
             if digest(path) != expected:
-                raise ValueError(f"{path} is damaged (its checksum has changed); delete {folder} and run again")
+                raise Damaged(folder, f"{path} is damaged (its checksum has changed)")
 
 
 def kept(folder: Path, under: str) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from foray.core.spec import added
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -22,7 +24,8 @@ class Scored:
     """What a loss may use of N scored tokens, each (N,).
 
     ``logprobs``: of the targets under the current weights, at the batch's temperature. ``log_z``: log-partition of the
-    logits. ``behaviour``: log-probabilities at sampling. The last three are zero where they mean nothing.
+    logits. ``behaviour``: log-probabilities at sampling, by the trainer's own arithmetic; ``drawn``: by the engine's.
+    The last four are zero where they mean nothing.
     """
 
     logprobs: Tensor
@@ -30,6 +33,7 @@ class Scored:
     advantage: Tensor
     behaviour: Tensor
     reference: Tensor
+    drawn: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,20 @@ class PolicyGradient:
 
     The ratio is clipped to [1 - clip_low, 1 + clip_high] (asymmetric: DAPO). ``kl`` weighs the k3 estimate of
     KL(policy || reference), r - 1 - log r with r = reference / policy; the reference is the stage's first weights.
+
+    A finite ``importance_cap`` C corrects for an engine that does not draw from quite the trainer's distribution: the
+    surrogate of a token counts min(behaviour / drawn, C) times (truncated importance sampling; Yao et al. 2025, "Your
+    Efficient RL Framework Secretly Brings You Off-Policy RL Training"). 0 leaves it out; around 2 is usual.
     """
 
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
+    importance_cap: float = added(0.0)
 
     def __post_init__(self) -> None:
+        if self.importance_cap < 0:
+            raise ValueError(f"importance_cap must be >= 0 (0: no correction), not {self.importance_cap}")
         if not (0 <= self.clip_low <= 1 and self.clip_high >= 0 and self.kl >= 0):
             raise ValueError(f"clip_low must lie in [0, 1], clip_high and kl must be >= 0: {self}")
 
@@ -67,6 +78,8 @@ class PolicyGradient:
         ratio = (s.logprobs - s.behaviour).exp()
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         loss = -(ratio * s.advantage).minimum(clipped * s.advantage)
+        if self.importance_cap:
+            loss = (s.behaviour - s.drawn).exp().clamp(max=self.importance_cap) * loss
         return loss + self.kl * kl_k3(s) if self.kl else loss
 
     def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.spec import added, require
 from foray.core.task import Task
@@ -121,6 +122,9 @@ class Rollouts:
     ``updates_per_draw`` slices of whole groups, one for each update. Every ``validate_every`` draws, ``validation``
     problems of that split are answered greedily and the score is logged; nothing is trained on them. A ``screen`` keeps
     those of the ``questions`` that the model the recipe starts from answers neither too well nor too badly.
+
+    With ``engine="vllm"`` completions are another program's, whose rounding is its own: the behaviour's
+    log-probabilities are then the trainer's, and how far they are from the engine's is logged as ``mismatch``.
     """
 
     task: Task
@@ -136,6 +140,8 @@ class Rollouts:
     validation: int = 64
     validate_every: int = 16
     screen: Screen | None = None
+    engine: EngineName = added("embedded")
+    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
         require(self.validation >= 0 and self.validate_every > 0, "validation must be >= 0 and validate_every positive")

@@ -142,13 +142,18 @@ def save_weights(
     config: ModelConfig, weights: Mapping[str, Tensor], folder: Path, end_id: int, bos_id: int | None = None
 ) -> None:
     """The same of weights by name, wherever they come from."""
-    (folder / "config.json").write_text(json.dumps(config_to_hf(config, end_id, bos_id), indent=1) + "\n")
-    generation = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
-    (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
+    save_config(config, folder, end_id, bos_id)
     tensors = {name: p.detach().cpu().contiguous() for name, p in weights.items()}
     if config.tied:
         del tensors["lm_head.weight"]
     save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def save_config(config: ModelConfig, folder: Path, end_id: int, bos_id: int | None = None) -> None:
+    """Writes what a checkpoint says of its model besides the weights."""
+    (folder / "config.json").write_text(json.dumps(config_to_hf(config, end_id, bos_id), indent=1) + "\n")
+    generation = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -42,6 +42,17 @@ def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None
         )
 
 
+def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
+    """Raises ValueError where a prompt is empty, or one and what is to follow it do not fit."""
+    check_context(max((len(p) for p in prompts), default=0), sampling, context)
+    if any(not p for p in prompts):
+        raise ValueError("a prompt must hold at least one token")
+
+
+class EngineDied(RuntimeError):
+    """The process that an engine samples in has ended; its node may be tried again."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """One sample. ``tokens`` include the end token when that is what stopped it; ``text`` ends before the stop.

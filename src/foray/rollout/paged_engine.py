@@ -22,7 +22,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
 from foray.rollout.endings import Endings
-from foray.rollout.engine import Completion, Precision, Sampling, check_context, common_prefix
+from foray.rollout.engine import Completion, Precision, Sampling, check_prompts, common_prefix
 from foray.rollout.pages import Pages
 from foray.rollout.torch_engine import sample, take_over
 
@@ -49,9 +49,7 @@ class PagedEngine:
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        check_context(max((len(p) for p in prompts), default=0), sampling, self.config.context)
-        if any(not p for p in prompts):
-            raise ValueError("a prompt must hold at least one token")
+        check_prompts(prompts, sampling, self.config.context)
         if not prompts:
             return []
         with _products(sampling.precision, self.model.device):

@@ -41,11 +41,20 @@ class Pages:
         def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
             return kv % size < seen[b, kv // size]
 
-        no = None  # no page is passed over without a look at the mask; backward passes are not asked for
+        # No page is passed over without a look at the mask, and backward passes are not asked for.
         self.mask = BlockMask(
-            (1, pages * size), self.listed[:, None, None], self.lists[:, None, None], no, no, no, no, no, no,
-            (128, size), visible,
-        )  # fmt: skip
+            seq_lengths=(1, pages * size),
+            kv_num_blocks=self.listed[:, None, None],
+            kv_indices=self.lists[:, None, None],
+            full_kv_num_blocks=None,
+            full_kv_indices=None,
+            q_num_blocks=None,
+            q_indices=None,
+            full_q_num_blocks=None,
+            full_q_indices=None,
+            BLOCK_SIZE=(128, size),
+            mask_mod=visible,
+        )
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = self.keys[layer], self.values[layer]

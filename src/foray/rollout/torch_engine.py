@@ -18,7 +18,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
 from foray.rollout.endings import Endings
-from foray.rollout.engine import Completion, Sampling, check_context, common_prefix
+from foray.rollout.engine import Completion, Sampling, check_prompts, common_prefix
 
 _COMPACT_BELOW = 0.8  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _ROW_IN_POSITIONS = 128  # what else a row costs a step, in positions attended to; more for larger models
@@ -45,9 +45,7 @@ class TorchEngine:
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        check_context(max((len(p) for p in prompts), default=0), sampling, self.config.context)
-        if any(not p for p in prompts):
-            raise ValueError("a prompt must hold at least one token")
+        check_prompts(prompts, sampling, self.config.context)
         out: list[list[Completion]] = []
         per_batch = max(1, self.max_rows // n)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=sampling.precision == "bf16"):

@@ -16,17 +16,19 @@ from foray.core.spec import content_hash, require
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import DAMAGED, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
 SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
 CRASHED = "left by a process that was killed"
+ASIDE = "a damaged node, set aside"
 ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
 _NODE = re.compile(r".+-[0-9a-f]{16}")
 _ROLLING = ("resume-a", "resume-b")
+_OURS = ("nodes", "manifest.json", ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
     for path in sorted(store.root.iterdir()):
         if _TEMPORARY.fullmatch(path.name):
             items.append(_item(path, CRASHED))
-        elif path.name not in ("nodes", "manifest.json", ".lock", "report") and not path.name.startswith("report-"):
+        elif path.name not in _OURS and not path.name.startswith("report-"):
             unknown.append(path)
     nodes = store.root / "nodes"
     for folder in sorted(nodes.iterdir()) if nodes.is_dir() else []:
@@ -64,6 +66,8 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
         wanted = node is not None and folder == node.folder(store)
         if folder.name.endswith(GONE):
             items.append(_item(folder, CRASHED))
+        elif folder.name.endswith(DAMAGED):
+            items.append(_item(folder, ASIDE))
         elif folder.is_symlink() or not (wanted or _is_node(folder)):
             unknown.append(folder)
         else:

@@ -241,8 +241,10 @@ class _Builder:
     ) -> Iterator[Entry]:
         e = self.study.evaluation
         for i, s in enumerate(shots):
-            asked = e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed, e.precision
-            passk = PassKNode(node, *asked)
+            passk = PassKNode(
+                node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed, e.precision,
+                engine=e.engine, vllm=e.vllm,
+            )  # fmt: skip
             yield self._entry(place, passk, step, final and i == 0)
             if not final:
                 return  # points inside a recipe: the main setting and nothing else

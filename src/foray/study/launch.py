@@ -20,9 +20,11 @@ from typing import NoReturn
 
 import torch
 
+from foray.core.files import Damaged
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
 from foray.study.nodes import Node, Report, TrainNode
+from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.ranks import join
 from foray.train.sharding import preload
@@ -91,7 +93,14 @@ def _watch(children: list[_Child], report: Report) -> int:
             except (EOFError, ConnectionResetError):
                 return _how_one_died(child, working)
             if kind == "progress":
-                report(**value)
+                try:
+                    report(**value)
+                except Preempted as e:
+                    child.channel.send(e.args[0])  # hears of it at its next step, and all ranks save
+            elif kind == "preempted":
+                raise Preempted(value)
+            elif kind == "damaged":
+                raise Damaged(*value)
             elif kind == "done":
                 working.remove(child)
             elif kind == "failed":
@@ -147,10 +156,16 @@ def _work(
 
             def report(**values: object) -> None:
                 channel.send(("progress", values))
+                if channel.poll():
+                    raise Preempted(channel.recv())
 
             node.run(folder, store, report)
             channel.send(("done", None))
             code = 0
+        except Preempted as e:
+            channel.send(("preempted", e.args[0]))
+        except Damaged as e:
+            channel.send(("damaged", (e.folder, e.what)))
         except (ValueError, OSError) as e:
             channel.send(("failed", str(e)))
         except Exception:  # as of any process that breaks; a peer's death looks so too

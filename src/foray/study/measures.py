@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from foray.core.engines import VLLM, EngineName
 from foray.core.files import read_jsonl, write_atomic
 from foray.core.health import sampling_flags
 from foray.core.spec import added
@@ -32,17 +33,20 @@ class PassKNode(Node):
     max_new_tokens: int
     seed: int
     precision: Precision = added("fp32")
+    engine: EngineName = added("embedded")
+    vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
 
     def label(self) -> str:
         return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.passk import evaluate
-        from foray.rollout.embedded import embedded_engine
+        from foray.rollout.choose import open_engine
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        engine = open_engine(self.engine, model, tokenizer, self.vllm, self.precision)
         evaluate(
-            embedded_engine(model, tokenizer), tokenizer, self.task, folder,
+            engine, tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
             temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, precision=self.precision,
             report=report,
@@ -51,6 +55,10 @@ class PassKNode(Node):
     def flags(self, folder: Path) -> list[str]:
         rows = read_jsonl(folder / "problems.jsonl")
         return sampling_flags(sum(r["samples"] for r in rows), sum(r["truncated"] for r in rows))
+
+    def check(self) -> None:
+        if self.engine == "vllm":
+            self.vllm.check()
 
 
 @dataclass(frozen=True)

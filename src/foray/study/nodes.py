@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import read_jsonl, sealed, verify, write_atomic
+from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine
 from foray.core.spec import content_hash, to_json
-from foray.core.stage import Stage
+from foray.core.stage import Rollouts, Stage
 from foray.core.task import Split, Task, few_shot_examples
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
@@ -79,6 +80,34 @@ class Node:
     def flags(self, folder: Path) -> list[str]:
         """What looks wrong in the finished node's folder, a line each."""
         return []
+
+    def check(self) -> None:
+        """Raises ValueError where this installation lacks what the node needs: asked before a study begins."""
+
+
+def run_node(node: Node, store: Store, report: Report = lambda **_: None, patience: float = 10.0) -> Path:
+    """Runs one node whose parents are done, and seals its folder.
+
+    A parent found damaged is set aside: ValueError says so, and the study typed again makes it anew. Where another
+    process is at work on the node, waits ``patience`` seconds for that to end.
+    """
+    with store.claim(node.key, patience) as waited:
+        if waited and node.done(store):
+            return node.folder(store)
+        folder = store.open(node.kind, node.key, node.spec)
+        begun = time.monotonic()
+        try:
+            if store.machine.ranks > 1:
+                from foray.study.launch import run_on_ranks
+
+                run_on_ranks(node, folder, store, report)
+            else:
+                node.run(folder, store, report)
+        except Damaged as e:
+            raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
+        write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
+        seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
+        return folder
 
 
 @dataclass(frozen=True)
@@ -209,6 +238,11 @@ class TrainNode(Node):
 
     def flags(self, folder: Path) -> list[str]:
         return training_flags(read_jsonl(folder / "metrics.jsonl"))
+
+    def check(self) -> None:
+        for source in (s.source for s in self.stage.members()):
+            if isinstance(source, Rollouts) and source.engine == "vllm":
+                source.vllm.check()
 
 
 @dataclass(frozen=True)

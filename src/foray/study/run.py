@@ -1,47 +1,44 @@
-"""The local executor: workers on one store run what is missing, parents before children; then the report is written."""
+"""A study from its nodes to its report: what is missing is run by an executor, parents before children."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from foray import __version__
-from foray.core.files import read_json, seal, write_atomic
-from foray.core.machine import use_gpu
-from foray.core.memory import keep_freed_memory
-from foray.core.process import die_with_parent
+from foray.core.files import read_json, write_atomic
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
+from foray.study.executors.local import LocalExecutor
+from foray.study.executors.schedule import Executor
 from foray.study.graph import Entry, Graph, expand
-from foray.study.launch import run_on_ranks
 from foray.study.measures import ContaminationNode, PassKNode
-from foray.study.nodes import ImportNode, Node, TrainNode
-from foray.study.progress import Show, shown
+from foray.study.nodes import ImportNode, TrainNode
+from foray.study.nodes import run_node as run_node
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
 
 _NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
-_DEATHS = 2  # of workers that one node may cost before the run gives up
 
 
-def run_study(study: Study, store: Store, console: Console, jobs: int = 1, part: str | None = None) -> Path:
-    """Computes every missing node with ``jobs`` worker processes and writes the report; returns its ``index.html``.
+def run_study(
+    study: Study,
+    store: Store,
+    console: Console,
+    jobs: int = 1,
+    part: str | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Computes every missing node and writes the report; returns its ``index.html``.
 
-    Only the nodes of one ``part`` where it is named; the report is of all that is there.
+    With an ``executor``, or with ``jobs`` worker processes of this machine. Only the nodes of one ``part`` where it is
+    named; the report is of all that is there.
 
     Raises ValueError with the node's own message when one fails; what is done stays done.
     """
@@ -53,22 +50,12 @@ def run_study(study: Study, store: Store, console: Console, jobs: int = 1, part:
         graph = expand(study, part)
         missing = [n for n in graph.nodes if not n.done(store)]
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        for node in missing:
+            node.check()
         if missing:
-            _run_missing(missing, store, console, study.data.vocab_size, max(1, min(jobs, len(missing))))
+            cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+            (executor or LocalExecutor(jobs)).run(missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
-
-
-def run_node(node: Node, store: Store, report: Any = lambda **_: None) -> Path:
-    """Runs one node whose parents are done, and seals its folder."""
-    folder = store.open(node.kind, node.key, node.spec)
-    begun = time.monotonic()
-    if store.machine.ranks > 1:
-        run_on_ranks(node, folder, store, report)
-    else:
-        node.run(folder, store, report)
-    write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
-    seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
-    return folder
 
 
 def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens") -> Path:
@@ -153,144 +140,3 @@ def _rollouts(node: PassKNode) -> dict[str, Any]:
     draws = -(-made.step // source.updates_per_draw)
     screen = {"screen": [source.screen.low, source.screen.high]} if source.screen else {}
     return {"rollouts": source.group_size, "examples": draws * source.prompts} | screen
-
-
-def _run_missing(missing: list[Node], store: Store, console: Console, vocab_size: int, jobs: int) -> None:
-    cost = {n.key: node_cost(n, vocab_size).seconds(_NOMINAL_RATE) for n in missing}
-    waiting = _by_urgency(missing, cost)
-    deaths: Counter[str] = Counter()
-    with _workers(missing, store, jobs) as workers, shown(console, cost) as show:
-        finished: set[str] = set()
-        while waiting or any(w.node for w in workers):
-            for worker in workers:
-                if worker.node is None:
-                    if waiting and not worker.process.is_alive():  # killed while it had nothing to do
-                        worker.how_it_ended()
-                        with show.paused():
-                            worker.start(workers)
-                    _hand_out(worker, waiting, {n.key for n in missing} - finished, show)
-            for channel in wait([w.channel for w in workers if w.node]):
-                worker = next(w for w in workers if w.channel is channel)
-                node = worker.node
-                assert node is not None
-                try:
-                    kind, value = worker.channel.recv()
-                except (EOFError, ConnectionResetError):
-                    deaths[node.key] += 1
-                    how = worker.how_it_ended()
-                    if deaths[node.key] > _DEATHS:
-                        raise ValueError(
-                            f"{node.label()}: {deaths[node.key]} workers died of it ({how}); "
-                            "the same command goes on from here"
-                        ) from None
-                    show.lost(node, how)
-                    with show.paused():
-                        worker.start(workers)
-                    waiting.insert(0, node)  # goes on from its last rolling checkpoint
-                    continue
-                if kind == "progress":
-                    show.progress(node, value)
-                elif kind == "failed":
-                    raise ValueError(f"{node.label()}: {value}")
-                elif kind == "interrupted":
-                    raise KeyboardInterrupt
-                else:
-                    show.end(node, read_json(node.folder(store) / "health.json"))
-                    finished.add(node.key)
-                    worker.node = None
-
-
-def _hand_out(worker: _Process, waiting: list[Node], unfinished: set[str], show: Show) -> None:
-    """Gives the worker the most urgent node whose parents are done, if there is one."""
-    for node in waiting:
-        if not any(p.key in unfinished for p in node.parents()):
-            waiting.remove(node)
-            worker.node = node
-            worker.channel.send(node.key)
-            show.begin(node)
-            return
-
-
-def _by_urgency(missing: list[Node], cost: dict[str, float]) -> list[Node]:
-    """Nodes on the costliest path to an end first: what others wait for must not wait."""
-    urgency = {n.key: cost[n.key] for n in missing}
-    for node in reversed(missing):  # children come after their parents
-        for parent in node.parents():
-            if parent.key in urgency:
-                urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
-    return sorted(missing, key=lambda n: -urgency[n.key])
-
-
-class _Process:
-    """A worker process and the driver's end of the pipe to it."""
-
-    channel: Connection
-    process: ForkProcess
-
-    def __init__(self, nodes: list[Node], store: Store, threads: int, number: int) -> None:
-        self.work = (nodes, store, threads, number)
-        self.node: Node | None = None
-
-    def start(self, workers: Iterable[_Process]) -> None:
-        """Starts the process, anew where one has died; ``workers`` are all that run, this one or not."""
-        # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
-        # those that a user's study file defines. No thread runs now.
-        context = multiprocessing.get_context("fork")
-        self.node = None
-        self.channel, theirs = context.Pipe()
-        # A child that held a driver's end of a pipe would never see the driver go.
-        drivers_ends = [self.channel, *(w.channel for w in workers if w is not self)]
-        self.process = context.Process(target=_work, args=(theirs, *self.work, drivers_ends), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def how_it_ended(self) -> str:
-        self.channel.close()
-        self.process.join()
-        code = self.process.exitcode
-        if code == -signal.SIGKILL:
-            return "killed; if nobody did so by hand, memory ran out: try fewer --jobs"
-        return signal.strsignal(-code) or str(code) if code is not None and code < 0 else f"exit code {code}"
-
-
-@contextmanager
-def _workers(nodes: list[Node], store: Store, jobs: int) -> Iterator[list[_Process]]:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // jobs)
-    workers: list[_Process] = []
-    for number in range(jobs):
-        workers.append(_Process(nodes, store, threads, number))
-        workers[-1].start(workers)
-    try:
-        yield workers
-    finally:
-        for w in workers:
-            w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
-            w.process.join()
-
-
-def _work(
-    channel: Connection, nodes: list[Node], store: Store, threads: int, number: int, drivers_ends: list[Connection]
-) -> None:
-    for end in drivers_ends:
-        end.close()
-    die_with_parent()  # it holds the store's lock with its driver
-    keep_freed_memory()
-    import torch
-
-    torch.set_num_threads(threads)
-    if store.machine.device != "cpu":
-        use_gpu(number, store.machine.ranks)
-    by_key = {n.key: n for n in nodes}
-    try:
-        while True:
-            node = by_key[channel.recv()]
-            try:
-                run_node(node, store, lambda **values: channel.send(("progress", values)))
-                channel.send(("done", None))
-            except (ValueError, OSError) as e:
-                channel.send(("failed", str(e)))
-    except KeyboardInterrupt:
-        channel.send(("interrupted", None))
-    except (EOFError, BrokenPipeError):
-        return  # the driver is gone

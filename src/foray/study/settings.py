@@ -53,7 +53,7 @@ def _prompts(e: Evaluation) -> Iterator[Row]:
         yield {
             "task": e.task.name, "split": e.split, "model": who, "shots": ", ".join(map(str, shots)),
             "prompt": repr(form), "stop": ", ".join(map(repr, e.task.stop)),
-            "problems x samples": f"{e.problems} x {e.samples}",
+            "problems x samples": f"{e.problems} x {e.samples}" + (f" by {e.engine}" if e.engine != "embedded" else ""),
             "temperature": f"{e.temperature:g}", "new tokens": str(e.max_new_tokens), "seed": str(e.seed),
         }  # fmt: skip
 
@@ -102,7 +102,7 @@ def _words(spec: Any, *without: str) -> str:
     """``AdamW: betas 0.9 0.95, eps 1e-08``: the plain values of a spec."""
     if not is_dataclass(spec):
         return str(spec)
-    shown = [f for f in fields(spec) if f.name not in without and f.init]
+    shown = [f for f in fields(spec) if f.name not in without and f.init and f.metadata.get("hash", True)]
     # A field that was added later is worth a word where it is not at its default.
     shown = [f for f in shown if not (f.metadata.get("added") and getattr(spec, f.name) == f.default)]
     parts = [f"{f.name} {_value(getattr(spec, f.name))}" for f in shown]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from foray.core.engines import VLLM, EngineName
 from foray.core.spec import added, fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
@@ -152,6 +153,8 @@ class Evaluation:
     dynamics: Dynamics | None = None
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
     contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
+    engine: EngineName = added("embedded")  # of the samples that pass@k is counted from
+    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
         require(self.contamination >= 0, f"contamination must be >= 0 words, not {self.contamination}")

@@ -7,15 +7,19 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from socket import gethostname
+from typing import IO, Any
 
 from foray.core.files import sealed, write_atomic
 from foray.core.machine import Machine
+
+DAMAGED = ".damaged"  # ends the name of a folder that was set aside
 
 
 class Store:
@@ -41,18 +45,55 @@ class Store:
         )
         return folder
 
+    def set_aside(self, folder: Path) -> str:
+        """Takes a damaged node's folder out of the way, whole, and says what follows."""
+        aside = folder.with_name(folder.name + DAMAGED)
+        if folder.parent != self.root / "nodes":  # not a node of this store's
+            return f"delete {folder} and run again"
+        try:
+            folder.rename(aside)
+        except OSError:  # another worker was first, or one is there from before
+            return f"if {folder} is still there, delete it; the same command makes it anew"
+        return f"its folder is now {aside}, and the same command makes it anew"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One runner at a time; the lock goes with the process that holds it."""
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "w") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"another foray is running on the store {self.root}; wait for it or use --store"
-                ) from None
+            if not _locked(f):
+                raise ValueError(f"another foray is running on the store {self.root}; wait for it or use --store")
             yield
+
+    @contextmanager
+    def claim(self, key: str, patience: float) -> Iterator[bool]:
+        """One process at a node, on whatever machine; the claim goes with the process that holds it.
+
+        Waits ``patience`` seconds for another to let go, and gives whether it had to wait. Raises ValueError after it.
+        """
+        place = self.root / "claims" / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        begun, waited = time.monotonic(), False
+        with open(place, "a+", encoding="utf-8") as f:
+            while not _locked(f):
+                if time.monotonic() - begun > patience:
+                    f.seek(0)
+                    raise ValueError(f"{f.read() or 'another process'} is at work on it; wait for that or end it")
+                waited = True
+                time.sleep(0.1)
+            f.truncate(0)
+            f.write(f"process {os.getpid()} on {gethostname()}")
+            f.flush()
+            yield waited
+
+
+def _locked(file: IO[str]) -> bool:
+    """Takes the lock of an open file unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def provenance() -> dict[str, Any]:

@@ -12,16 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from foray.core.engines import VLLM
 from foray.core.files import kept, read_jsonl, verify, write_atomic
-from foray.core.stage import Rollouts
+from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
-from foray.rollout.embedded import embedded_engine
+from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
 from foray.train.loop import Metrics, Moments, run_stage
-from foray.train.ranks import from_first, is_first, rank_and_ranks
+from foray.train.ranks import exchanged, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
 from foray.train.sources import Run
 
@@ -34,7 +36,8 @@ SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
     """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
 
-    Many ranks call this together; rank 0 alone reports, and writes all but its slices of the others' state.
+    Many ranks call this together; rank 0 alone reports, and writes all but its slices of the others' state. Where
+    ``report`` raises Preempted, saves what it has before it ends.
     """
     tokenizer = open_tokenizer(node.tokenizer, store)
     stage = node.stage
@@ -58,15 +61,25 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
 
         def after_step(done: int, values: Metrics) -> None:
             nonlocal saved_at
+            stop: int | None = None
             if log is not None:
                 log.write(json.dumps({"step": done, **values}) + "\n")
                 log.flush()
-                report(done=done, total=node.step, start=start, **values)
-            due = from_first(lambda: time.monotonic() - saved_at > SAVE_SECONDS and not resume.busy())
-            if due and done < node.step:
+                try:
+                    report(done=done, total=node.step, start=start, **values)
+                except Preempted as e:
+                    stop = e.args[0]
+            due = time.monotonic() - saved_at > SAVE_SECONDS
+            stop, due = from_first(lambda: (stop, due and not resume.busy()))
+            # After the last step the end is as near as a checkpoint.
+            if done < node.step and (stop is not None or due):
                 resume.finish()
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
+                if stop is not None:
+                    resume.finish()
+                    exchanged(None)  # and whoever hears that this rank has ended may end the others
+                    raise Preempted(stop)
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
@@ -104,20 +117,30 @@ def _models(
         # Slices are read into the model afterwards.
         opened = deepcopy(first) if source is None or not has_model(source) else open_checkpoint(source)[0]
         model = opened.move(machine)
-        return model, embedded_engine(model, tokenizer), first.eval().move(machine) if rollouts else None
+        engine = _engine(node.stage, model, tokenizer)
+        return model, engine, first.eval().move(machine) if rollouts else None
     # Whole weights are in rank 0's memory alone, and no longer than it takes to share them out.
     begun = _first_weights(node, store, tokenizer) if is_first() else None
     config = from_first(lambda: None if begun is None else begun.config)
     assert config is not None
     bf16 = all(s.precision == "bf16" for s in node.stage.members())
-    engine = embedded_engine(blank(config, machine), tokenizer) if rollouts else None
+    sampler = _engine(node.stage, blank(config, machine), tokenizer) if rollouts else None
     reference = fill(blank(config, machine, bf16), begun).eval() if rollouts else None
     if source is not None:
         begun = open_checkpoint(source)[0] if is_first() and has_model(source) else begun
     model = blank(config, machine, bf16)
     if source is None or has_model(source):
         fill(model, begun)
-    return model, engine, reference
+    return model, sampler, reference
+
+
+def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engine:
+    """What the stage's rollouts are sampled with, where it has any."""
+    chosen = {(s.source.engine, s.source.vllm, s.precision) for s in stage.members() if isinstance(s.source, Rollouts)}
+    if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
+        raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
+    name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), "fp32"))
+    return open_engine(name, model, tokenizer, vllm, precision)
 
 
 def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:

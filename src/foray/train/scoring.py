@@ -120,15 +120,17 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     metrics = {"loss": loss, "flops/update": work}
     if isinstance(objective, PolicyGradient):
         metrics["clipped"] = clipped / max(1, scored_tokens)
-    if batch.on_policy:
-        metrics["mismatch"] = mismatch / max(1, scored_tokens)
+    # Mean |log-probability of the trainer - of the engine|, both at the weights that sampled.
+    if scored_tokens and (batch.on_policy or batch.drawn is not None):
+        metrics["mismatch"] = mismatch / scored_tokens
     return metrics
 
 
 def _token_values(batch: Batch) -> tuple[Tensor, ...]:
-    """What a loss needs besides log-probabilities, each (B, T): weight, advantage, behaviour, reference."""
+    """What a loss needs besides log-probabilities, each (B, T): weight, advantage, behaviour, reference, drawn."""
     reference = batch.reference if batch.reference is not None else batch.behaviour
-    return batch.weight, batch.advantage, batch.behaviour, reference
+    drawn = batch.drawn if batch.drawn is not None else batch.behaviour
+    return batch.weight, batch.advantage, batch.behaviour, reference, drawn
 
 
 def _at(packed: Packed, x: Tensor) -> Tensor:
@@ -137,12 +139,12 @@ def _at(packed: Packed, x: Tensor) -> Tensor:
 
 def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]) -> Tensor:
     """Backward from N tokens; their loss, clipped tokens, mismatch and number, (4,) in double precision."""
-    weight, advantage, behaviour, reference = values
-    mismatch = clipped = logprobs.new_zeros(())
+    weight, advantage, behaviour, reference, drawn = values
     if batch.on_policy:
-        mismatch = (logprobs.detach() - behaviour).abs().sum()
         behaviour = logprobs.detach()
-    scored = Scored(logprobs, log_z, advantage, behaviour, reference)
+    mismatch = (behaviour - drawn).abs().sum()
+    clipped = logprobs.new_zeros(())
+    scored = Scored(logprobs, log_z, advantage, behaviour, reference, drawn)
     loss = (objective(scored) * weight).sum() / batch.denominator
     loss.backward()
     if isinstance(objective, PolicyGradient) and len(logprobs):

@@ -186,10 +186,12 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
-    if stream.precision != "fp32" and source.updates_per_draw == 1:
+    exact = stream.precision == "fp32" and source.engine == "embedded"  # the engine's probabilities are ours: law 5
+    if not exact and source.updates_per_draw == 1:
         batch = replace(batch, on_policy=True)
-    elif stream.precision != "fp32":
-        batch = replace(batch, behaviour=token_logprobs(run.model, batch, stream.precision))
+    elif not exact:
+        ours = token_logprobs(run.model, batch, stream.precision)
+        batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
     if run.reference is not None:
         # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
         rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)

@@ -24,10 +24,11 @@ from rich.console import Console
 from foray.core.files import read_json
 from foray.core.spec import require
 from foray.study.cost import node_cost
+from foray.study.executors.schedule import levels, threads_each
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode
+from foray.study.nodes import Node, TrainNode, run_node
 from foray.study.progress import Show, shown
-from foray.study.run import report_study, run_node
+from foray.study.run import report_study
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn, rank_and_ranks
@@ -40,7 +41,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
     require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
     # At once: a rank that waits for another hears of nothing else.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(threads_each(int(os.environ["LOCAL_WORLD_SIZE"])))
+    torch.set_num_threads(threads_each(int(os.environ["LOCAL_WORLD_SIZE"]), os.cpu_count() or 1))
     join(store.machine, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     with store.lock() if is_first() else nullcontext():
         graph = expand(study, part)
@@ -55,11 +56,6 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         if os.environ["RANK"] != "0":
             raise SystemExit(0)
         return report_study(study, store, redraw=bool(missing))
-
-
-def threads_each(ranks: int) -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // ranks)
 
 
 class TorchrunExecutor:
@@ -106,17 +102,6 @@ def _run(node: Node, store: Store, show: Show) -> None:
     show.begin(node)
     folder = run_node(node, store, report)
     show.end(node, read_json(folder / "health.json"))
-
-
-def levels(missing: Sequence[Node]) -> list[list[Node]]:
-    """Nodes by level: the parents of each are in earlier levels or not among them."""
-    level: dict[str, int] = {}
-    for node in missing:  # parents come before children
-        level[node.key] = 1 + max((level.get(p.key, -1) for p in node.parents()), default=-1)
-    out: list[list[Node]] = [[] for _ in range(1 + max(level.values(), default=-1))]
-    for node in missing:
-        out[level[node.key]].append(node)
-    return out
 
 
 def _await(level: Sequence[Node], store: Store) -> None:

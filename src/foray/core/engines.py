@@ -1,0 +1,42 @@
+"""Which engine samples, as a setting. What it is called is part of a result's key; how vLLM is laid out is not."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from foray.core.spec import require
+
+EngineName = Literal["embedded", "vllm"]
+
+
+@dataclass(frozen=True)
+class VLLM:
+    """How vLLM is laid out on a machine; results differ between layouts by rounding only.
+
+    ``tensor_parallel``: cards that one model is spread over. ``memory_share``: of each card, for vLLM's weights and
+    cache. ``sleep``: whether it gives that memory back between draws, for training on the same cards (without effect on
+    the CPU, where vLLM cannot). ``python``: of an environment that has vLLM; when empty, the one that Foray runs in.
+    """
+
+    tensor_parallel: int = 1
+    memory_share: float = 0.4
+    sleep: bool = True
+    python: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.tensor_parallel > 0, f"tensor_parallel must be positive, not {self.tensor_parallel}")
+        require(0 < self.memory_share <= 1, f"memory_share must lie in (0, 1], not {self.memory_share}")
+
+    def check(self) -> None:
+        """Raises ValueError, in a line that says what to install, where there is no vLLM to be run."""
+        if self.python:
+            require(Path(self.python).exists(), f"vllm.python: there is no {self.python}")
+            return
+        if importlib.util.find_spec("vllm") is None:
+            raise ValueError(
+                "engine=vllm needs vLLM, which is not installed: pip install 'foray[vllm]', or (on a CPU: make "
+                ".venv-vllm/.done) name an environment that has it, --set rl.vllm.python=.venv-vllm/bin/python"
+            )

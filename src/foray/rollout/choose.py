@@ -1,0 +1,32 @@
+"""From an engine's name in a setting to the engine."""
+
+from __future__ import annotations
+
+from foray.core.engines import VLLM, EngineName
+from foray.data.tokenizer import TextTokenizer
+from foray.model.transformer import Transformer
+from foray.rollout.engine import Engine, Precision
+
+
+def open_engine(
+    name: EngineName, model: Transformer, tokenizer: TextTokenizer, vllm: VLLM, precision: Precision
+) -> Engine:
+    """An engine with the model's weights as they are now; embedded ones sample with the model itself."""
+    if name == "vllm":
+        from foray.rollout.vllm_engine import VLLMEngine
+
+        engine = VLLMEngine(model.config, tokenizer, vllm, precision)
+        engine.sync(model.state_dict(), 0)
+        return engine
+    return embedded_engine(model, tokenizer)
+
+
+def embedded_engine(model: Transformer, tokenizer: TextTokenizer) -> Engine:
+    """Of the two, the one that suits the model's device."""
+    if model.device.type == "cuda":
+        from foray.rollout.paged_engine import PagedEngine
+
+        return PagedEngine(model, tokenizer)
+    from foray.rollout.torch_engine import TorchEngine
+
+    return TorchEngine(model.config, tokenizer, model=model)

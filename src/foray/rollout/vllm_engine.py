@@ -1,0 +1,173 @@
+"""The engine for larger models: vLLM, in a process of its own, with the trainer's weights put in place at every sync.
+
+What it owes is what the embedded engine owes (``tests/test_engine.py``), but for this: its samples are its own, so a
+seed gives other samples than there; its log-probabilities are those of its own arithmetic (on the CPU in fp32 within
+1e-5 of the trainer's; in bf16, and on GPUs, farther: ``Rollouts`` logs how far); a row's samples do not depend on its
+batch except where rounding, which does, flips a token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from foray.core import rng
+from foray.core.engines import VLLM
+from foray.data.tokenizer import TextTokenizer
+from foray.model import hf
+from foray.model.config import ModelConfig
+from foray.rollout import vllm_process
+from foray.rollout.engine import Completion, EngineDied, Sampling, StopReason, check_prompts
+
+_LOG_LINES = 12  # of vLLM's log that are shown when it has died
+_COLDEST = 0.01  # vLLM raises lower temperatures to this one
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# vLLM's own settings where the user's environment has none: its engine in the process we watch, no word to the outside,
+# and on the CPU a GiB for the cache and threads that stay where the scheduler puts them.
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+class VLLMEngine:
+    """Samples from the weights of the last ``sync``, in matrix products of ``precision``; its process ends with it.
+
+    Raises ValueError where vLLM is not installed, EngineDied with the last lines of vLLM's log where its process ends.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: TextTokenizer,
+        layout: VLLM = VLLM(),  # noqa: B008 (frozen)
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
+        layout.check()
+        self.max_rows = 1 << 20  # given all there is, vLLM queues them itself
+        self.config, self.tokenizer, self.precision, self.version = config, tokenizer, precision, 0
+        self.folder = _shared_folder(4 * config.parameters)
+        hf.save_config(config, self.folder, tokenizer.end_id, tokenizer.bos_id)
+        tokenizer.save(self.folder, config.context)
+        settings: dict[str, Any] = asdict(layout)
+        python = settings.pop("python") or sys.executable
+        settings |= {"folder": str(self.folder), "context": config.context}
+        settings["dtype"] = str(_DTYPES[precision]).removeprefix("torch.")
+        ours, theirs = socket.socketpair()
+        self.channel = Connection(ours.detach())
+        environment = _ENVIRONMENT | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | os.environ
+        with theirs, open(self.folder / "log", "wb") as log:
+            self.process = subprocess.Popen(
+                # -P: this package's folder is no place to import from
+                [python, "-P", vllm_process.__file__, str(theirs.fileno()), str(os.getpid()), str(self.folder),
+                 json.dumps(settings)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
+                env=environment,
+                start_new_session=True,  # an interrupt at the terminal is for us; we end it
+            )  # fmt: skip
+        self._end = weakref.finalize(self, _end, self.process, self.channel, self.folder)
+        self._reply()
+
+    def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
+        names = [n for n in weights if n != "lm_head.weight" or not self.config.tied]
+        path = self.folder / "model.safetensors"
+        try:
+            hf.save_tensors({n: weights[n].detach().to("cpu", _DTYPES[self.precision]) for n in names}, path)
+            self._ask("sync", path=str(path))
+        finally:
+            path.unlink(missing_ok=True)
+        self.version = version
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        check_prompts(prompts, sampling, self.config.context)
+        if 0 < sampling.temperature < _COLDEST:
+            raise ValueError(f"vLLM's lowest temperature is {_COLDEST}, or 0 for greedy, not {sampling.temperature}")
+        if sampling.precision != self.precision:
+            raise ValueError(f"this engine samples in {self.precision}, not in {sampling.precision}")
+        rows = self._ask(
+            "generate",
+            prompts=[list(p) for p in prompts],
+            n=n,
+            seeds=[rng.key(seed, j) for seed in seeds for j in range(n)],
+            temperature=sampling.temperature,
+            max_new_tokens=sampling.max_new_tokens,
+            stop=list(sampling.stop),
+            end_id=self.tokenizer.end_id,
+        )
+        texts = self.tokenizer.tokenizer.decode_batch(
+            [ids[:-1] if reason == "end" else ids for ids, _, reason in rows], skip_special_tokens=False
+        )
+        flat = [self._completion(row, text, sampling.stop) for row, text in zip(rows, texts)]
+        return [flat[p * n : (p + 1) * n] for p in range(len(prompts))]
+
+    def _completion(self, row: vllm_process.Sampled, text: str, stop: tuple[str, ...]) -> Completion:
+        """Cut where the text, which is our tokenizer's, holds a stop string, as in every engine."""
+        ids, logprobs, said = row
+        cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+        reason: StopReason = "stop" if cut is not None or said == "stop" else "end" if said == "end" else "length"
+        return Completion(ids, logprobs, text[:cut], reason, self.version)
+
+    def _ask(self, request: str, **arguments: Any) -> Any:
+        try:
+            self.channel.send((request, arguments))
+        except OSError:
+            raise EngineDied(self._how_it_ended()) from None
+        return self._reply()
+
+    def _reply(self) -> Any:
+        try:
+            # Workers of a tensor-parallel engine may hold the other end open after it: its process is looked at too.
+            while not self.channel.poll(1.0):
+                if self.process.poll() is not None and not self.channel.poll():
+                    raise EngineDied(self._how_it_ended())
+            kind, value = self.channel.recv()
+        except (EOFError, ConnectionResetError):
+            raise EngineDied(self._how_it_ended()) from None
+        if kind == "refused":
+            raise ValueError(value)
+        return value
+
+    def _how_it_ended(self) -> str:
+        code = self.process.wait()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        lines = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "".join(f"\n    {line}" for line in lines[-_LOG_LINES:])
+        return f"vLLM's process died, {how}; its log ends:{tail}"
+
+
+def _end(process: subprocess.Popen[bytes], channel: Connection, folder: Path) -> None:
+    channel.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shared_folder(size: int) -> Path:
+    """A new folder that only we can read, in memory where that has room for twice ``size`` bytes, else on the disk."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * size
+    return Path(tempfile.mkdtemp(prefix="foray-vllm-", dir=memory if roomy else None))

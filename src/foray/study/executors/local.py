@@ -1,0 +1,151 @@
+"""Nodes in worker processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+
+from rich.console import Console
+
+from foray.core.files import read_json
+from foray.core.machine import use_gpu
+from foray.core.memory import keep_freed_memory
+from foray.core.process import die_with_parent
+from foray.rollout.engine import EngineDied
+from foray.study.executors.schedule import Event, drive, threads_each
+from foray.study.nodes import Node, run_node
+from foray.study.progress import Show, shown
+from foray.study.store import Store
+
+
+class LocalExecutor:
+    """``jobs`` worker processes, each with its share of the cores."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        with _workers(missing, store, max(1, min(self.jobs, len(missing)))) as pool, shown(console, cost) as show:
+            drive(missing, cost, pool, show)
+
+
+class _Process:
+    """A worker process and the driver's end of the pipe to it."""
+
+    channel: Connection
+    process: ForkProcess
+
+    def __init__(self, nodes: Sequence[Node], store: Store, threads: int, number: int) -> None:
+        self.work = (nodes, store, threads, number)
+        self.node: Node | None = None
+
+    def start(self, workers: Sequence[_Process]) -> None:
+        """Starts the process, anew where one has died; ``workers`` are all that run, this one or not."""
+        # Forked, so that a worker starts at once, shares the memory of what is imported, and knows the nodes, also
+        # those that a user's study file defines. No thread runs now.
+        context = multiprocessing.get_context("fork")
+        self.node = None
+        self.channel, theirs = context.Pipe()
+        # A child that held a driver's end of a pipe would never see the driver go.
+        drivers_ends = [self.channel, *(w.channel for w in workers if w is not self)]
+        self.process = context.Process(target=_work, args=(theirs, *self.work, drivers_ends), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def heard(self) -> Event:
+        """What the worker has to say of its node, or how it ended."""
+        node = self.node
+        assert node is not None
+        try:
+            kind, value = self.channel.recv()
+        except (EOFError, ConnectionResetError):
+            kind, value = "died", self._how_it_ended()
+        if kind != "progress":
+            self.node = None
+        return Event(node, kind, value)
+
+    def _how_it_ended(self) -> str:
+        self.channel.close()
+        self.process.join()
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return "killed; if nobody did so by hand, memory ran out: try fewer --jobs"
+        return signal.strsignal(-code) or str(code) if code is not None and code < 0 else f"exit code {code}"
+
+
+class _Workers:
+    """The pool of processes."""
+
+    def __init__(self, workers: list[_Process]) -> None:
+        self.workers = workers
+
+    def room(self) -> bool:
+        return any(w.node is None for w in self.workers)
+
+    def start(self, node: Node, show: Show) -> None:
+        worker = next(w for w in self.workers if w.node is None)
+        if not worker.process.is_alive():  # of its last node, or killed while it had nothing to do
+            worker.channel.close()
+            with show.paused():
+                worker.start(self.workers)
+        worker.node = node
+        worker.channel.send(node.key)
+
+    def events(self) -> list[Event]:
+        ready = wait([w.channel for w in self.workers if w.node])
+        return [w.heard() for w in self.workers if w.channel in ready]
+
+
+@contextmanager
+def _workers(nodes: Sequence[Node], store: Store, jobs: int) -> Iterator[_Workers]:
+    threads = threads_each(jobs, os.cpu_count() or 1)
+    workers: list[_Process] = []
+    for number in range(jobs):
+        workers.append(_Process(nodes, store, threads, number))
+        workers[-1].start(workers)
+    try:
+        yield _Workers(workers)
+    finally:
+        for w in workers:
+            w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
+            w.process.join()
+
+
+def _work(
+    channel: Connection,
+    nodes: Sequence[Node],
+    store: Store,
+    threads: int,
+    number: int,
+    drivers_ends: Sequence[Connection],
+) -> None:
+    for end in drivers_ends:
+        end.close()
+    die_with_parent()  # it holds the store's lock with its driver
+    keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(threads)
+    if store.machine.device != "cpu":
+        use_gpu(number, store.machine.ranks)
+    by_key = {n.key: n for n in nodes}
+    try:
+        while True:
+            node = by_key[channel.recv()]
+            try:
+                folder = run_node(node, store, lambda **values: channel.send(("progress", values)))
+                channel.send(("done", read_json(folder / "health.json")))
+            except EngineDied as e:
+                channel.send(("died", str(e)))
+                return
+            except (ValueError, OSError) as e:
+                channel.send(("failed", str(e)))
+    except KeyboardInterrupt:
+        channel.send(("interrupted", None))
+    except (EOFError, BrokenPipeError):
+        return  # the driver is gone

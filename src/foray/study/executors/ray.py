@@ -1,0 +1,146 @@
+"""Nodes as tasks of a Ray cluster whose machines share the store's file system."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from foray.rollout.engine import EngineDied
+from foray.study.executors.remote import News, Origin, await_results, run_remotely
+from foray.study.executors.schedule import Event, drive, threads_each
+from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
+from foray.study.nodes import Node, TrainNode
+from foray.study.progress import Show, shown
+from foray.study.store import Store
+
+POLL_SECONDS = 0.5
+
+
+class RayExecutor:
+    """``jobs`` nodes at a time on every machine, each with its share of the cores.
+
+    ``address`` is a cluster's; without one Ray looks for ``RAY_ADDRESS`` and else starts on this machine.
+    """
+
+    def __init__(self, origin: Origin, jobs: int, address: str | None = None) -> None:
+        self.origin, self.jobs, self.address = origin, jobs, address
+
+    def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        with _connected(self.address) as ray:
+            pool = _Tasks(ray, self.origin, store, self.jobs)
+            try:
+                with shown(console, cost) as show:
+                    drive(missing, cost, pool, show)
+            finally:
+                pool.stop()
+        await_results(missing, store)
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--executor ray needs Ray: pip install 'foray[ray]'") from None
+    mine = not ray.is_initialized()
+    if mine:
+        address = address or os.environ.get("RAY_ADDRESS")
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            _reach(address or "")
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
+        except (OSError, RuntimeError, ValueError) as e:
+            raise ValueError(f"no Ray cluster can be joined at {address}: {_line(e)}") from None
+    try:
+        yield ray
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody answers; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+class _Tasks:
+    """The pool of tasks. Ray itself retries none: whether a node runs again is decided for all executors alike."""
+
+    def __init__(self, ray: Any, origin: Origin, store: Store, jobs: int) -> None:
+        self.ray, self.origin, self.news = ray, origin, News(store)
+        self.threads = threads_each(jobs, min((int(c) for c in self._machines("CPU")), default=1))
+        self.gpus = int(any(self._machines("GPU")))
+        self.task = ray.remote(max_retries=0, scheduling_strategy="SPREAD")(_run)
+        self.running: dict[Any, Node] = {}
+        if not self._places():
+            raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set OMP_NUM_THREADS lower")
+
+    def _machines(self, resource: str) -> list[float]:
+        """How much of a resource each machine has that takes tasks."""
+        alive = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
+        return [r.get(resource, 0.0) for r in alive if r.get("CPU")]
+
+    def _places(self) -> int:
+        return sum(int(cores) // self.threads for cores in self._machines("CPU"))
+
+    def room(self) -> bool:
+        return len(self.running) < self._places()
+
+    def start(self, node: Node, show: Show) -> None:
+        self.news.forget(node)
+        # A node that trains on several ranks would take a placement group here, with a bundle for each of them.
+        gpus = self.gpus if isinstance(node, TrainNode | PassKNode | ProbesNode | PerplexityNode) else 0
+        task = self.task.options(num_cpus=self.threads, num_gpus=gpus, name=node.label())
+        self.running[task.remote(self.origin, node.key, self.threads)] = node
+
+    def events(self) -> list[Event]:
+        if not self.running:  # every machine is gone: others may come
+            time.sleep(POLL_SECONDS)
+            return []
+        ended, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+        told = [(node, self.news.of(node)) for node in self.running.values()]
+        out = [Event(node, "progress", values) for node, values in told if values]
+        for task in ended:
+            node = self.running.pop(task)
+            self.news.forget(node)
+            out.append(Event(node, *self._outcome(task)))
+        return out
+
+    def _outcome(self, task: Any) -> Any:
+        try:
+            return self.ray.get(task)
+        except self.ray.exceptions.NodeDiedError:
+            return "lost", "its machine is gone"
+        except self.ray.exceptions.RayError as e:  # the worker died, or ended with an error that no user can mend
+            return "died", _line(e)
+
+    def stop(self) -> None:
+        """Ends what still runs: what a node has on disk is whole or passed over."""
+        for task in self.running:
+            self.ray.cancel(task, force=True)
+
+
+def _run(origin: Origin, key: str, threads: int) -> tuple[str, Any]:
+    """What a worker does: an event's kind and value."""
+    try:
+        return "done", run_remotely(origin, key, threads)
+    except EngineDied as e:
+        return "died", str(e)
+    except (ValueError, OSError) as e:
+        return "failed", str(e)
+
+
+def _line(error: BaseException) -> str:
+    """The last line of Ray's long messages, which says the most: that of the error itself."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,129 @@
+"""Nodes in processes of other machines: how those find a node again, and how they tell of its progress.
+
+All of it goes through the store, which lies where every machine sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+from foray.core.files import read_json, write_atomic
+from foray.core.machine import machine
+from foray.core.memory import keep_freed_memory
+from foray.study.graph import expand
+from foray.study.nodes import Node, run_node
+from foray.study.spec import load_study
+from foray.study.store import Store
+
+TELL_SECONDS = 1.0  # between two words of progress
+SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a process finds a study's nodes: by the words of the command that named it.
+
+    Nodes themselves are not sent. What a user's file defines and registers is there only where that file is run; and a
+    machine whose code or data makes other nodes than the driver's says so instead of computing something else.
+    """
+
+    study: str
+    settings: tuple[str, ...]
+    part: str | None
+    store: str
+    folder: str  # that relative paths begin at
+    machine: tuple[str, ...] = ()  # how to compute
+
+    def node(self, key: str) -> Node:
+        nodes = _nodes(self)
+        if key not in nodes:
+            raise ValueError(
+                f"on {gethostname()} study {self.study} has no node {key}: Foray, the study's file or the data differ "
+                "there from what they are on the machine of the command"
+            )
+        return nodes[key]
+
+
+@lru_cache(maxsize=1)
+def _nodes(origin: Origin) -> dict[str, Node]:
+    study = load_study(origin.study, list(origin.settings))
+    return {n.key: n for n in expand(study, origin.part).nodes}
+
+
+def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
+    """Runs a node whose parents are done, unless it is done by now, and returns its flags.
+
+    Tells of its progress and calls ``check`` at every step. Where another process is still at work on the node (one
+    whose machine was taken for dead), waits for it.
+    """
+    import torch
+
+    os.chdir(origin.folder)
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    store, told = Store(Path(origin.store), machine(list(origin.machine))), -math.inf
+
+    def report(**values: Any) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            tell(store, key, values)
+            told = time.monotonic()
+        check()
+
+    folder = run_node(origin.node(key), store, report, patience=math.inf)
+    return list(read_json(folder / "health.json"))
+
+
+def tell(store: Store, key: str, values: dict[str, Any]) -> None:
+    """Leaves word of a node where its driver looks for it."""
+    path = _place(store, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(values) + "\n")
+
+
+def _place(store: Store, key: str) -> Path:
+    return store.root / "progress" / f"{key}.json"
+
+
+class News:
+    """The driver's ear: what was told of nodes since it last listened."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.heard: dict[str, int] = {}
+
+    def of(self, node: Node) -> dict[str, Any] | None:
+        path = _place(self.store, node.key)
+        try:
+            changed = path.stat().st_mtime_ns
+            if self.heard.get(node.key) == changed:
+                return None
+            self.heard[node.key] = changed
+            return dict(read_json(path))
+        except OSError:
+            return None
+
+    def forget(self, node: Node) -> None:
+        """What was told of the node is of no more use: it begins, or it has ended."""
+        _place(self.store, node.key).unlink(missing_ok=True)
+
+
+def await_results(nodes: Sequence[Node], store: Store) -> None:
+    """Waits until this machine sees what others have finished."""
+    deadline = time.monotonic() + SEE_SECONDS
+    while unseen := [n for n in nodes if not n.done(store)]:
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"{len(unseen)} nodes were finished elsewhere and are not in {store.root} here: the store must lie "
+                "on a file system that all machines share"
+            )
+        time.sleep(0.5)

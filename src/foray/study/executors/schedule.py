@@ -1,0 +1,113 @@
+"""What every executor shares: which node may start now, the most urgent first, and what follows from what happened."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from rich.console import Console
+
+from foray.study.nodes import Node
+from foray.study.progress import Show
+from foray.study.store import Store
+
+_DEATHS = 2  # of workers that one node may cost before the run gives up
+
+
+class Executor(Protocol):
+    """A way of running nodes. No result depends on which."""
+
+    def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        """Runs them all, parents (which come first) before children. ``cost`` weighs them against each other, by key.
+
+        Raises ValueError with the node's own message when one fails.
+        """
+
+
+class Event(NamedTuple):
+    """What became of a node at work, and the values of its report, its flags, or words that say why."""
+
+    node: Node
+    kind: Literal["progress", "done", "failed", "died", "lost", "interrupted"]
+    value: Any = None
+
+
+class Pool(Protocol):
+    """Where nodes run: processes of this machine, tasks or jobs of a cluster."""
+
+    def room(self) -> bool:
+        """Whether another node can start."""
+
+    def start(self, node: Node, show: Show) -> None:
+        """Starts a node whose parents are done. ``show`` is there to be paused."""
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call; waits a while where nothing has."""
+
+
+def drive(missing: Sequence[Node], cost: Mapping[str, float], pool: Pool, show: Show) -> None:
+    """Runs all nodes in the pool, side by side where their parents are done."""
+    waiting = by_urgency(missing, cost)
+    unfinished = {n.key for n in missing}
+    deaths: Counter[str] = Counter()
+    while unfinished:
+        while pool.room() and (node := _next(waiting, unfinished)) is not None:
+            pool.start(node, show)
+            show.begin(node)
+        for node, kind, value in pool.events():
+            if kind == "progress":
+                show.progress(node, value)
+            elif kind == "done":
+                show.end(node, value)
+                unfinished.remove(node.key)
+            elif kind == "failed":
+                raise ValueError(f"{node.label()}: {value}")
+            elif kind == "interrupted":
+                raise KeyboardInterrupt
+            else:
+                deaths[node.key] += kind == "died"  # and not lost with its machine, which was not its doing
+                if deaths[node.key] > _DEATHS:
+                    raise ValueError(
+                        f"{node.label()}: {deaths[node.key]} workers died of it ({value}); "
+                        "the same command goes on from here"
+                    )
+                show.lost(node, value)
+                waiting.insert(0, node)  # goes on from its last rolling checkpoint
+
+
+def _next(waiting: list[Node], unfinished: set[str]) -> Node | None:
+    """Takes the most urgent node whose parents are done, if there is one."""
+    for node in waiting:
+        if not any(p.key in unfinished for p in node.parents()):
+            waiting.remove(node)
+            return node
+    return None
+
+
+def by_urgency(missing: Sequence[Node], cost: Mapping[str, float]) -> list[Node]:
+    """Nodes on the costliest path to an end first: what others wait for must not wait."""
+    urgency = {n.key: cost[n.key] for n in missing}
+    for node in reversed(missing):  # children come after their parents
+        for parent in node.parents():
+            if parent.key in urgency:
+                urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
+    return sorted(missing, key=lambda n: -urgency[n.key])
+
+
+def levels(missing: Sequence[Node]) -> list[list[Node]]:
+    """Nodes by level: the parents of each are in earlier levels or not among them."""
+    level: dict[str, int] = {}
+    for node in missing:  # parents come before children
+        level[node.key] = 1 + max((level.get(p.key, -1) for p in node.parents()), default=-1)
+    out: list[list[Node]] = [[] for _ in range(1 + max(level.values(), default=-1))]
+    for node in missing:
+        out[level[node.key]].append(node)
+    return out
+
+
+def threads_each(jobs: int, cores: int) -> int:
+    """Threads of a node where ``jobs`` share a machine. Results are equal to the bit at the same number."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else max(1, cores // jobs)

@@ -1,0 +1,217 @@
+"""Nodes as Slurm jobs, through submitit: an array for every level of the graph, each waiting for the one before.
+
+The command watches its jobs and writes the report. It may leave: the jobs go on without it, and the same command typed
+again watches those that are left and submits what has no job.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from foray.core.files import read_json, write_atomic
+from foray.core.spec import nearest, require
+from foray.rollout.engine import EngineDied
+from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
+from foray.study.executors.schedule import Event, drive, levels, threads_each
+from foray.study.nodes import Node
+from foray.study.preemption import Preempted, preemptible
+from foray.study.progress import Show, shown
+from foray.study.store import Store
+
+POLL_SECONDS = 2.0  # between two looks at the store
+QUEUE_SECONDS = 15.0  # between two at the queue
+WAIT_SECONDS = 600.0  # after SIGTERM, for Slurm to end the job
+
+# A node whose job comes to the end of its time goes on in the next, so time is a matter of the queue.
+DEFAULTS: dict[str, Any] = {"time": 240, "cpus_per_task": 1}
+TIMES = 1000  # that one may
+OURS = ("additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args")
+
+
+class SlurmExecutor:
+    """``settings`` are KEY=VALUE by submitit's names: partition, account, time (minutes), cpus_per_task, mem, ...
+
+    They hold for every job. ``jobs`` is how many of a level run at a time.
+    """
+
+    def __init__(self, origin: Origin, settings: Sequence[str] = (), jobs: int | None = None) -> None:
+        parameters = DEFAULTS | ({"array_parallelism": jobs} if jobs else {}) | _parsed(settings)
+        cores = parameters["cpus_per_task"]
+        self.parameters = parameters | {
+            "job_name": "foray",
+            "srun_args": [f"--cpus-per-task={cores}"],  # which srun does not take from the job
+            # A node that fails leaves none waiting for it for ever.
+            "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
+        }
+        self.job = NodeJob(origin, threads_each(1, cores))
+        self.folder = Path(origin.store) / "slurm"  # of scripts and logs
+
+    def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        news, queue = News(store), _Queue()
+        record = self.folder / "jobs.json"
+        known: dict[str, str] = read_json(record) if record.exists() else {}
+        jobs = {n.key: known[n.key] for n in missing if known.get(n.key) in queue}
+        if jobs:
+            console.print(f"{len(jobs)} nodes have jobs in the queue already", highlight=False)
+        after = sorted({_array(job) for job in jobs.values()})
+        for level in levels([n for n in missing if n.key not in jobs]):
+            for node in level:
+                news.forget(node)
+            ids = self._submit(level, after)
+            jobs |= {n.key: job for n, job in zip(level, ids)}
+            write_atomic(record, json.dumps(jobs, indent=1) + "\n")  # at once: this command may be killed
+            after = [_array(ids[0])]
+            console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
+        with shown(console, cost) as show:
+            drive(missing, cost, _Jobs(jobs, news, self.folder), show)
+
+    def _submit(self, level: Sequence[Node], after: Sequence[str]) -> list[str]:
+        """An array that starts when the arrays ``after`` have all done their work; the job of every node."""
+        executor = _submitit().SlurmExecutor(self.folder, max_num_timeout=TIMES)
+        executor.update_parameters(**self.parameters, **_dependency(after))
+        try:
+            return [job.job_id for job in executor.map_array(self.job, [n.key for n in level])]
+        except _submitit().core.utils.FailedJobError as e:  # sbatch has refused
+            raise ValueError(f"Slurm takes no such job: {str(e).strip().splitlines()[-1]}") from None
+
+    def scripts(self, missing: Sequence[Node]) -> str:
+        """What would be submitted."""
+        slurm = _submitit().slurm.slurm
+        out = []
+        for number, level in enumerate(levels(missing), 1):
+            parameters = self.parameters | _dependency([f"LEVEL_{number - 1}"] if number > 1 else [])
+            count = {"map_count": len(level)} if len(level) > 1 else {}
+            command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)])
+            out.append(f"# --- level {number}: {'; '.join(n.label() for n in level)}")
+            out.append(slurm._make_sbatch_string(command, self.folder, **parameters, **count))
+        return "\n".join(out)
+
+
+class NodeJob:
+    """What a job does: one node. Asked to make room, it saves what it has and is queued again."""
+
+    def __init__(self, origin: Origin, threads: int) -> None:
+        self.origin, self.threads = origin, threads
+
+    def __call__(self, key: str) -> None:
+        try:
+            with preemptible(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) as check:
+                run_remotely(self.origin, key, self.threads, check)
+            return
+        except Preempted as e:
+            (asked,) = e.args
+        except (ValueError, OSError, EngineDied) as e:
+            tell(Store(Path(self.origin.store)), key, {"failed": str(e)})
+            raise
+        if asked == signal.SIGTERM:
+            # Slurm is about to end the job: for good (scancel) or to start it again elsewhere. It knows which.
+            time.sleep(WAIT_SECONDS)
+        # All is saved and submitit's own handler is back: it queues the job again.
+        signal.raise_signal(_submitit().JobEnvironment()._usr_sig())
+
+    def checkpoint(self, key: str) -> Any:
+        """How submitit asks what to run in the next life of the job: the same, for what it has lies in the store."""
+        return _submitit().helpers.DelayedSubmission(self, key)
+
+
+class _Queue:
+    """Which of the user's jobs wait or run, seen every so often."""
+
+    def __init__(self) -> None:
+        self.jobs: set[str] = set()
+        self.seen = -math.inf
+
+    def __contains__(self, job: object) -> bool:
+        if time.monotonic() - self.seen > QUEUE_SECONDS:
+            command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+            try:
+                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            except FileNotFoundError:
+                raise ValueError("there is no Slurm here (no squeue): use a machine that submits jobs") from None
+            except subprocess.CalledProcessError as e:
+                raise ValueError(f"Slurm does not answer: {e.stderr.strip()}") from None
+            self.jobs, self.seen = set(said.split()), time.monotonic()
+        return job in self.jobs
+
+
+class _Jobs:
+    """The pool of jobs. All are in the queue from the start, and Slurm starts them; here they are watched."""
+
+    def __init__(self, jobs: Mapping[str, str], news: News, logs: Path) -> None:
+        self.jobs, self.queue, self.news, self.logs = jobs, _Queue(), news, logs
+        self.running: list[Node] = []
+        self.gone: dict[str, float] = {}
+
+    def room(self) -> bool:
+        return True
+
+    def start(self, node: Node, show: Show) -> None:
+        self.running.append(node)
+
+    def events(self) -> list[Event]:
+        out = [event for node in self.running if (event := self._event(node)) is not None]
+        for event in out:
+            if event.kind == "done":
+                self.running.remove(event.node)
+        if not out:
+            time.sleep(POLL_SECONDS)
+        return out
+
+    def _event(self, node: Node) -> Event | None:
+        if node.done(self.news.store):
+            self.news.forget(node)
+            return Event(node, "done", read_json(node.folder(self.news.store) / "health.json"))
+        told, job = self.news.of(node), self.jobs[node.key]
+        if told and "failed" in told:
+            return Event(node, "failed", told["failed"])
+        if told:
+            return Event(node, "progress", told)
+        if job in self.queue:
+            self.gone.pop(node.key, None)
+        elif time.monotonic() - self.gone.setdefault(node.key, time.monotonic()) > SEE_SECONDS:
+            log = self.logs / f"{job}_0_log.err"
+            return Event(node, "failed", f"its job {job} has ended without a result: see {log}, or `sacct -j {job}`")
+        return None
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError("--executor slurm needs submitit: pip install 'foray[slurm]'") from None
+    return submitit
+
+
+def _array(job: str) -> str:
+    """The array of a job 12_3: 12."""
+    return job.partition("_")[0]
+
+
+def _dependency(after: Sequence[str]) -> dict[str, str]:
+    return {"dependency": f"afterok:{':'.join(after)}"} if after else {}
+
+
+def _parsed(settings: Sequence[str]) -> dict[str, Any]:
+    """Settings of a job by name. Raises ValueError for a name or value that Slurm would not understand."""
+    known = [key for key in _submitit().SlurmExecutor._valid_parameters() if key not in OURS]
+    out: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        require(bool(equals and value), f"--slurm {text}: write KEY=VALUE, such as partition=gpu")
+        require(key in known, f"--slurm {text}: submitit knows no setting {key!r}{nearest(key, known)}")
+        whole = value.isdecimal()
+        require(whole or key not in ("time", "cpus_per_task"), f"--slurm {text}: write a whole number")
+        out[key] = int(value) if whole else [value] if key in ("setup", "teardown") else value
+    return out

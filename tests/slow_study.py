@@ -1,0 +1,57 @@
+"""A user's own study file, whose training leaves time to disturb it.
+
+``SLOW`` is the seconds that a step takes at least, ``SAVE`` those between rolling checkpoints. Where a training node
+begins is noted in ``starts`` of its store. Any process that runs the study needs this folder on its path.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from foray.data.corpus import TextSplit
+from foray.study import training
+from test_study import Study, SumsText, brief
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A source of text that only this file knows."""
+
+    name: str = "own"
+
+    def documents(self, split: TextSplit) -> Iterator[str]:
+        yield from SumsText("own").documents(split)
+
+
+def study() -> Study:
+    made = brief()
+    corpus = replace(made.pretrain.stream.source, mixture=((1.0, OwnText()),))
+    return replace(
+        made, name="slow", pretrain=replace(made.pretrain, stream=replace(made.pretrain.stream, source=corpus))
+    )
+
+
+def slowly(whole: Any) -> Any:
+    def run_stage(stage: Any, run: Any, moments: Any, start: int, until: int, after: Any, folder: Path) -> None:
+        with open(folder.parents[1] / "starts", "a") as f:
+            f.write(f"{stage.name} {start}\n")
+
+        def after_step(done: int, values: Any) -> None:
+            time.sleep(float(os.environ.get("SLOW", "0")))
+            after(done, values)
+
+        whole(stage, run, moments, start, until, after_step, folder)
+
+    run_stage.slow = True  # type: ignore[attr-defined]
+    return run_stage
+
+
+if "SAVE" in os.environ:
+    training.SAVE_SECONDS = float(os.environ["SAVE"])
+if not getattr(training.run_stage, "slow", False):  # the file may be run several times in one process
+    training.run_stage = slowly(training.run_stage)
