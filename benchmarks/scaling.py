@@ -34,7 +34,7 @@ from foray.core.task import Problem, Verdict
 from foray.data.tokenizer import END, TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise
-from foray.rollout.embedded import embedded_engine
+from foray.rollout.choose import embedded_engine
 from foray.train.loop import Moments, run_stage
 from foray.train.ranks import exchanged, is_first, join
 from foray.train.sharding import blank, fill
