@@ -20,6 +20,7 @@ import pytest
 
 from fake_slurm import install
 from foray.core.files import SEAL
+from foray.study import training
 from foray.study.executors import slurm
 from foray.study.executors.remote import Origin, run_remotely
 from foray.study.executors.schedule import levels
@@ -33,6 +34,14 @@ from test_study import brief, compute, quiet, table_of, weights
 
 HERE = Path(__file__).parent
 SLOW = HERE / "slow_study.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_before() -> Iterator[None]:
+    """What the slow study's file changes is put right for the tests that come after."""
+    whole = training.run_stage
+    yield
+    training.run_stage = whole
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from foray.study.run import run_study
 from foray.study.spec import Study, load_study
 from foray.study.store import Store
 from test_cli import Said, refused
-from test_executors import HERE, SLOW, origin, path, same, slow, starts, until
+from test_executors import HERE, SLOW, as_before, origin, path, same, slow, starts, until
 from test_study import quiet
 
 pytestmark = pytest.mark.ray
-fixtures = (path, slow)
+fixtures = (as_before, path, slow)
 
 
 @pytest.fixture
