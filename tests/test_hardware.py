@@ -131,7 +131,9 @@ def test_streams_side_by_side_have_moments_each_and_rl_an_engine() -> None:
     nodes = {n.stage.name: n for n in expand(made).nodes if isinstance(n, TrainNode)}
     rl, both = (load(nodes[s], 280, ONE, 1).memory for s in ("rl", "parallel"))
     assert both.moments == 2 * rl.moments == 4 * both.weights and both.gradients == 2 * rl.gradients
-    assert rl.engine > 0 and rl.cache > 0 and rl.reference == rl.weights
+    assert rl.engine == 0 and rl.cache > 0 and rl.reference == rl.weights, "it samples with the weights themselves"
+    on_two = load(nodes["rl"], 280, ONE, 2).memory
+    assert on_two.engine == rl.weights == 2 * on_two.weights, "and with several ranks with a whole copy"
 
 
 def test_a_node_that_does_not_fit_one_card_gets_ranks_or_is_named() -> None:

@@ -212,10 +212,10 @@ def assumptions(made: Forecast) -> list[str]:
         f"machines have {hw.MACHINE} cards; a node on several machines loses nothing to the network between them",
         "fp32 is without tensor cores; probes and perplexity are in fp32, all else in its own precision",
         "weights, both Adam moments, gradients and RL's reference model (ref.) are fp32 shards (FSDP)",
-        "a rank holds two layers and the embeddings whole (layers)",
+        "of several ranks each holds two layers and the embeddings whole (layers)",
         f"activations are those of {made.hardware.microbatch_tokens:,} tokens, "
         + ("of one layer at a time" if made.hardware.recompute else "of all layers")
         + " (--machine microbatch_tokens, recompute)",
-        "every rank that samples has an engine with a whole copy of the weights",
+        "an engine has a copy of the weights in bf16 where it samples so, and of several ranks each has a whole one",
         "left out: RL's validation and reference passes, about a tenth of its updates; every group has a signal",
     ]

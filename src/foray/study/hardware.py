@@ -90,7 +90,7 @@ def parse_hardware(text: str, machine: Machine | None = None) -> Hardware:
 @dataclass(frozen=True)
 class Memory:
     """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards; ``gathered`` are
-    the whole layers that a sharded pass works with; the engine has a whole copy of the weights on every rank."""
+    the whole layers that a sharded pass works with; ``engine`` are its own copies of the weights."""
 
     weights: float = 0.0
     moments: float = 0.0
@@ -256,17 +256,20 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
     members = list(node.stage.members())
     value = max(_bytes(s.precision) for s in members)
     samples = any(isinstance(s.source, Rollouts) for s in members)
-    # FSDP gathers a layer while the one before it is at work, and the embeddings for the whole pass.
+    # FSDP gathers a layer while the one before it is at work, and the embeddings, in fp32, for the whole pass.
     embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
+    gathered = 2.0 * value * model.layer_matrices + 4.0 * embeddings
+    # An engine samples with the weights themselves where a rank has them all; in bf16 with copies of the matrices.
+    copies = 4.0 * model.parameters * (ranks > 1) + 2.0 * model.parameters * (value == 2)
     longest = max((s.source.length for s in members if isinstance(s.source, Corpus)), default=0)
     return Memory(
         weights=shard,
         moments=2 * shard * streams,
         gradients=shard * streams,
         reference=shard if samples else 0.0,
-        gathered=value * (2.0 * model.layer_matrices + embeddings),
+        gathered=gathered if ranks > 1 else 0.0,
         activations=activation_bytes(model, max(hardware.microbatch_tokens, longest), value, hardware.recompute),
-        engine=float(value * model.parameters) if samples else 0.0,
+        engine=copies if samples else 0.0,
     )
 
 
