@@ -83,6 +83,20 @@ def use_gpu(number: int, ranks: int = 1) -> None:
     if gpus() and ranks == 1:
         torch.cuda.set_device(number % gpus())
     elif gpus():
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")
+        shown = _shown()
         first = number % (len(shown) // ranks) * ranks
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown[first : first + ranks])
+
+
+def cards(count: int) -> str:
+    """``CUDA_VISIBLE_DEVICES`` of a process that is to have ``count`` GPUs, this one's own and those behind it."""
+    import torch
+
+    own = torch.cuda.current_device()
+    require(own + count <= gpus(), f"{count} GPUs are asked for from number {own} on, and there are {gpus()}")
+    return ",".join(_shown()[own : own + count])
+
+
+def _shown() -> list[str]:
+    """Names of the GPUs that this process sees."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")

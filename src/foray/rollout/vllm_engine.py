@@ -28,6 +28,7 @@ from torch import Tensor
 
 from foray.core import rng
 from foray.core.engines import VLLM
+from foray.core.machine import cards, gpus
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
@@ -47,6 +48,8 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+# Of the group of ranks that this process may be one of: vLLM would take itself for another.
+_OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class VLLMEngine:
@@ -75,6 +78,10 @@ class VLLMEngine:
         ours, theirs = socket.socketpair()
         self.channel = Connection(ours.detach())
         environment = _ENVIRONMENT | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | os.environ
+        for name in _OURS:
+            environment.pop(name, None)
+        if gpus():
+            environment["CUDA_VISIBLE_DEVICES"] = cards(layout.tensor_parallel)
         with theirs, open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 # -P: this package's folder is no place to import from
