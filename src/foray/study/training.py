@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foray.data.tokenizer import TextTokenizer
 
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
+_QUICK_SECONDS = 1.5  # a save that takes longer, as of a large model, comes as much less often
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
@@ -56,11 +57,11 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     )
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
-    saved_at = time.monotonic()
+    saved_at, save_took = time.monotonic(), 0.0
     with _log(folder / "metrics.jsonl", source, start) as log:
 
         def after_step(done: int, values: Metrics) -> None:
-            nonlocal saved_at
+            nonlocal saved_at, save_took
             stop: int | None = None
             if log is not None:
                 log.write(json.dumps({"step": done, **values}) + "\n")
@@ -69,13 +70,15 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
                     report(done=done, total=node.step, start=start, **values)
                 except Preempted as e:
                     stop = e.args[0]
-            due = time.monotonic() - saved_at > SAVE_SECONDS
+            now = time.monotonic()
+            due = now - saved_at > SAVE_SECONDS * max(1.0, save_took / _QUICK_SECONDS)
             stop, due = from_first(lambda: (stop, due and not resume.busy()))
             # After the last step the end is as near as a checkpoint.
             if done < node.step and (stop is not None or due):
                 resume.finish()
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
+                save_took = saved_at - now
                 if stop is not None:
                     resume.finish()
                     exchanged(None)  # and whoever hears that this rank has ended may end the others
