@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, models
 from torch import nn
 
 from foray.core.batch import Batch, from_rows
-from foray.core.machine import Machine
+from foray.core.machine import Machine, free_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import END, TextTokenizer
@@ -34,6 +34,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, rope_table
 from foray.rollout.engine import Sampling
 from foray.rollout.paged_engine import PagedEngine
+from foray.study.cost import activation_bytes
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sources import Drawn, Run, draw
@@ -127,6 +128,7 @@ def pretrain(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[s
     run_stage(stage, run, moments, 0, 7, lambda step, m: seconds.append(m["seconds"]))
     out: dict[str, Any] = {"foray": row(statistics.median(seconds[2:])) | {"compiling_s": seconds[0]}}
     del model, run, moments
+    free_memory()
     theirs = plain_loop(shape, machine)
     out["transformers"] = row(theirs) if theirs else "not installed"
     return out
@@ -209,7 +211,9 @@ def grpo(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[str, 
     """Where the time of an update goes, and the gap between the engine's log-probabilities and the trainer's."""
     model = noisy_model(shape.model, machine)
     rows, stream = shape.rows[-1], Stream("rl", None, PolicyGradient(), AdamW(1e-6), "bf16")
-    engine, moments = PagedEngine(model, words(shape.model), slots=rows), Moments(model, stream.optimizer)
+    moments = Moments(model, stream.optimizer)
+    reserve = 12.0 * shape.model.parameters + activation_bytes(shape.model, model.machine.microbatch_tokens, 2)
+    engine = PagedEngine(model, words(shape.model), slots=rows, reserve=reserve)
     prompts = torch.randint(1, shape.model.vocab_size, (rows // 8, shape.prompt)).tolist()
     parts: dict[str, list[float]] = {"rollout": [], "forward": [], "forward_backward": [], "optimizer": [], "whole": []}
     gap = 0.0
@@ -305,8 +309,7 @@ def main() -> None:
         print(json.dumps({part: found[part]}, indent=1), flush=True)
         if args.out:
             args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        if machine.device == "cuda":
-            torch.cuda.empty_cache()
+        free_memory()
     print(json.dumps({k: found[k] for k in ("device", "torch", "machine", "rates")}, indent=1))
 
 

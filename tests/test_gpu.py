@@ -161,7 +161,7 @@ def test_a_study_runs_on_the_gpu(tmp_path: Path) -> None:
     for _ in range(2):  # the second finds nothing to do
         done = subprocess.run(
             [*words, "--store", str(tmp_path / "store"), "--machine", f"device={DEVICE}"],
-            capture_output=True, text=True, env=os.environ, timeout=400,
+            capture_output=True, text=True, env=os.environ, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     assert "0 to run" in done.stdout

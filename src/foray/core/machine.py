@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -86,6 +87,15 @@ def use_gpu(number: int, ranks: int = 1) -> None:
         shown = _shown()
         first = number % (len(shown) // ranks) * ranks
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown[first : first + ranks])
+
+
+def free_memory() -> None:
+    """Gives back what a GPU holds for models that are gone. Compiled ones end with a collection and not before."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def cards(count: int) -> str:

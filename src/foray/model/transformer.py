@@ -176,7 +176,12 @@ class Transformer(nn.Module):
 
     def compute_as(self, machine: Machine) -> None:
         self.machine = machine.found()
+        if self.machine.device == "cuda":
+            torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan, in about a second, for every new shape
         if self.machine.compile == "on":
+            # A process trains, evaluates and samples, in two precisions: more variants of a function than torch allows
+            # for, which would leave the last ones uncompiled.
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
             for layer in self.model.layers:  # all share the code, so it takes one layer's time
                 assert isinstance(layer, Layer)
                 layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]

@@ -9,24 +9,32 @@ from foray.rollout.engine import Engine, Precision
 
 
 def open_engine(
-    name: EngineName, model: Transformer, tokenizer: TextTokenizer, vllm: VLLM, precision: Precision
+    name: EngineName,
+    model: Transformer,
+    tokenizer: TextTokenizer,
+    vllm: VLLM,
+    precision: Precision,
+    reserve: float = 0.0,
 ) -> Engine:
-    """An engine with the model's weights as they are now; embedded ones sample with the model itself."""
+    """An engine with the model's weights as they are now; embedded ones sample with the model itself.
+
+    ``reserve``: bytes of a GPU's memory that an embedded engine leaves to training.
+    """
     if name == "vllm":
         from foray.rollout.vllm_engine import VLLMEngine
 
         engine = VLLMEngine(model.config, tokenizer, vllm, precision)
         engine.sync(model.state_dict(), 0)
         return engine
-    return embedded_engine(model, tokenizer)
+    return embedded_engine(model, tokenizer, reserve)
 
 
-def embedded_engine(model: Transformer, tokenizer: TextTokenizer) -> Engine:
+def embedded_engine(model: Transformer, tokenizer: TextTokenizer, reserve: float = 0.0) -> Engine:
     """Of the two, the one that suits the model's device."""
     if model.device.type == "cuda":
         from foray.rollout.paged_engine import PagedEngine
 
-        return PagedEngine(model, tokenizer)
+        return PagedEngine(model, tokenizer, reserve=reserve)
     from foray.rollout.torch_engine import TorchEngine
 
     return TorchEngine(model.config, tokenizer, model=model)

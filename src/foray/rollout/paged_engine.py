@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from foray.core import rng
+from foray.core.machine import free_memory
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
@@ -27,13 +28,20 @@ from foray.rollout.pages import Pages
 from foray.rollout.torch_engine import sample, take_over
 
 LOOK = 16  # steps between two looks; a row that a stop string ends may draw so many tokens in vain
-_FREE_MEMORY = 0.6  # share of a GPU's free memory that keys and values may take: training wants some too
+_MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
+_PAGES = 64  # a decoder has a multiple of so many: every number of them is compiled anew
 
 
 class PagedEngine:
-    """Samples with a model that somebody else keeps up to date; in bf16 with a copy of its matrices."""
+    """Samples with a model that somebody else keeps up to date; in bf16 with a copy of its matrices.
 
-    def __init__(self, model: Transformer, tokenizer: TextTokenizer, *, slots: int = 512, page: int = 128) -> None:
+    ``reserve``: bytes of the GPU's memory that training is still to take.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: TextTokenizer, *, slots: int = 512, page: int = 128, reserve: float = 0.0
+    ) -> None:
+        self.reserve = reserve
         self.config, self.tokenizer, self.model = model.config, tokenizer, model
         self.max_rows, self.page, self.version = slots, page, 0
         self.endings = Endings(tokenizer, self.config.vocab_size)
@@ -62,13 +70,13 @@ class PagedEngine:
         """One with room for these prompts, made anew where the last one is too small."""
         shape = _Shape.wanted(self, prompts, n, sampling)
         decoder = self._decoders.get(sampling.precision)
-        if decoder is None or not decoder.shape.holds(shape):
+        if decoder is None or not decoder.wanted.holds(shape):
             model = _decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
             if decoder is not None:  # or two uses would take turns in making it anew
-                shape = shape.covering(decoder.shape)
+                shape = shape.covering(decoder.wanted)
             self._decoders.pop(sampling.precision, None)
             del decoder  # its memory goes before more is taken
-            decoder = _Decoder(model, self.model, shape.fitted(self), self.tokenizer.end_id)
+            decoder = _Decoder(model, self.model, shape, shape.fitted(self), self.tokenizer.end_id)
             self._decoders[sampling.precision] = decoder
         decoder.refresh()
         return decoder
@@ -92,10 +100,11 @@ class _Shape:
         # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.
         groups = min(len(prompts), 2 * (slots // n + 1))
         dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
-        return cls(slots, 1 + slots * own + (groups + 1) * (prompt + 1), size, sampling.max_new_tokens, dtype)
+        pages = 1 + slots * own + (groups + 1) * (prompt + 1)
+        return cls(slots, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
 
     def holds(self, other: _Shape) -> bool:
-        """Fewer slots than wanted do: what a smaller memory could not hold, it will not hold now."""
+        """Fewer slots do."""
         return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
 
     def covering(self, other: _Shape) -> _Shape:
@@ -106,10 +115,11 @@ class _Shape:
         """As much of it as the GPU's free memory holds."""
         if engine.model.device.type != "cuda":
             return self
-        torch.cuda.empty_cache()
-        config = engine.config
+        free_memory()
+        config, free = engine.config, torch.cuda.mem_get_info()[0]
         page = 2 * config.layers * config.groups * config.head_dim * self.size * self.dtype.itemsize
-        most = int(_FREE_MEMORY * torch.cuda.mem_get_info()[0] / page)
+        room = min(_MOST_MEMORY * free, max(_LEAST_MEMORY * free, free - engine.reserve))
+        most = int(room / page) // _PAGES * _PAGES
         if most >= self.pages:
             return self
         return replace(self, slots=max(1, self.slots * most // self.pages), pages=most)
@@ -118,8 +128,9 @@ class _Shape:
 class _Decoder:
     """The static tensors of decoding, and the step that works on them."""
 
-    def __init__(self, model: Transformer, trained: Transformer, shape: _Shape, end_id: int) -> None:
-        self.model, self.trained, self.shape, self.end_id, self.stale = model, trained, shape, end_id, True
+    def __init__(self, model: Transformer, trained: Transformer, wanted: _Shape, shape: _Shape, end_id: int) -> None:
+        self.model, self.trained, self.end_id, self.stale = model, trained, end_id, True
+        self.wanted, self.shape = wanted, shape
         self.device = trained.device
         self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
         R, T, device = shape.slots, shape.steps, self.device
@@ -164,7 +175,7 @@ class _Decoder:
                 self.step(temperature)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may be saving
             self.step(temperature)
         self._graphs[temperature] = graph
 
@@ -302,7 +313,7 @@ class _Generation:
         h = self.decoder.model(tokens, positions, recorder)  # padding on the right is causally invisible
         places: list[int] = []
         for i, (p, rest) in enumerate(zip(prompts, rests)):
-            p.hidden, p.pages = h[i, len(rest) - 1], self.pages.take(len(rest))
+            p.hidden, p.pages = h[i, len(rest) - 1].clone(), self.pages.take(len(rest))  # and not all of h
             places += self.pages.places(p.pages, len(rest))
         counts = torch.arange(T) < torch.tensor([len(r) for r in rests])[:, None]  # (B, T)
         at = counts.flatten().nonzero()[:, 0].to(self.device)
@@ -337,11 +348,13 @@ class _Generation:
     def _collect(self) -> None:
         """Rows that ended leave their slots; the host waits for the device here and nowhere else."""
         d = self.decoder
-        slots = list(self.rows)
-        live, count, tokens = d.live[slots].tolist(), d.count[slots].tolist(), d.tokens[slots].tolist()
-        ends: dict[int, int] = {}  # slot -> tokens of its row
+        slots, ends = list(self.rows), dict[int, int]()  # slot -> tokens of its row
+        at = torch.tensor(slots, device=self.device)
+        live, count = torch.stack([d.live[at].long(), d.count[at]]).tolist()
+        # Tokens are looked at where there are stop strings to be found, and are else read when their row has ended.
+        tokens = d.tokens[at, : max(count)].tolist() if self.sampling.stop else [[] for _ in slots]
         for slot, alive, length, ids in zip(slots, live, count, tokens):
-            stopped = self._stopped(self.rows[slot], ids[:length])
+            stopped = self._stopped(self.rows[slot], ids, length)
             if stopped or not alive:
                 ends[slot] = stopped or length
         if not ends:
@@ -356,12 +369,12 @@ class _Generation:
                 self.pages.free += row.prompt.pages
         d.live[gone] = False
 
-    def _stopped(self, row: _Row, ids: list[int]) -> int:
-        """Tokens up to the one that completes the first stop string; 0 where there is none."""
-        for t in range(row.drawn - 1 if self.sampling.stop else len(ids), len(ids)):
+    def _stopped(self, row: _Row, ids: list[int], length: int) -> int:
+        """Of ``length`` tokens, those up to the one that completes the first stop string; 0 where there is none."""
+        for t in range(row.drawn - 1 if self.sampling.stop else length, length):
             if self.closing[ids[t]] and any(s in self.endings.spelled([ids[: t + 1]])[0] for s in self.sampling.stop):
                 return t + 1
-        row.drawn = len(ids)
+        row.drawn = length
         return 0
 
 

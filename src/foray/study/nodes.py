@@ -16,7 +16,7 @@ import torch
 
 from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
-from foray.core.machine import Machine
+from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
 from foray.core.task import Split, Task, few_shot_examples
@@ -105,6 +105,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
                 node.run(folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
+        finally:
+            free_memory()
         write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
         return folder

@@ -18,6 +18,7 @@ from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
+from foray.study.cost import activation_bytes
 from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.preemption import Preempted
 from foray.study.store import Store
@@ -143,7 +144,11 @@ def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engin
     if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
         raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
     name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), "fp32"))
-    return open_engine(name, model, tokenizer, vllm, precision)
+    machine, streams = model.machine, len(stage.streams)
+    value = 2 if precision == "bf16" else 4
+    reserve = activation_bytes(model.config, machine.microbatch_tokens, value, machine.recompute)
+    reserve += 4.0 * model.config.parameters * (streams + 2 * streams) / rank_and_ranks()[1]  # gradients and moments
+    return open_engine(name, model, tokenizer, vllm, precision, reserve)
 
 
 def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:

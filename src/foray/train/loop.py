@@ -52,11 +52,14 @@ class Moments:
             group["lr"] = lr
         self.adam.step()
 
-    def direction(self, name: str) -> Tensor:
-        """Adam's bias-corrected direction u of the last step in one parameter; this rank's slice of it."""
+    def taken(self) -> float:
+        """Steps taken so far, which are those of every parameter."""
+        return float(next(iter(self.adam.state.values()))["step"])
+
+    def direction(self, name: str, t: float) -> Tensor:
+        """Adam's bias-corrected direction u of step ``t``, the last, in one parameter; this rank's slice of it."""
         s = self.adam.state[self.parameters[name]]
         beta1, beta2 = self.spec.betas
-        t = float(s["step"])
         m, v = own(s["exp_avg"]) / (1 - beta1**t), own(s["exp_avg_sq"]) / (1 - beta2**t)
         return m / (v.sqrt() + self.spec.eps)
 
@@ -68,7 +71,7 @@ class Moments:
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of them, for a checkpoint."""
-        return {name: value.clone() for name, value in self.state()}
+        return {name: value.to("cpu", copy=True) for name, value in self.state()}
 
     def begin(self, names: Iterable[str]) -> None:
         """Makes the tensors of these names, for others to fill in."""
@@ -174,8 +177,11 @@ def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) 
     if len(names) < 2:
         return {}
     products = torch.zeros(len(names), len(names), dtype=torch.float64, device=model.device)
+    taken = {name: moments[name].taken() for name in names}
     for parameter, _ in model.named_parameters():
-        u = torch.stack([moments[name].direction(parameter).flatten() for name in names])  # (streams, entries)
+        u = torch.stack(
+            [moments[name].direction(parameter, taken[name]).flatten() for name in names]
+        )  # (streams, entries)
         products += (u @ u.T).double()
     if model.sharded:  # each slice is counted once a machine, or once
         dist.all_reduce(products)

@@ -77,11 +77,13 @@ class Packed:
         return torch.cat(outs).transpose(0, 1)[None]  # (1, H, M, d)
 
 
-def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1) -> Iterator[Packed]:
+def pack(
+    batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1, device: torch.device | None = None
+) -> Iterator[Packed]:
     """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
 
     Of several ranks each gets its share of the prompts, and as many sequences as the one with the most: what is missing
-    has one token, and none that is scored.
+    has one token, and none that is scored. ``device``: where their largest tensors, the biases, are made.
     """
     scored = where.numpy()
     ends, group, shared = _layout(batch, scored)
@@ -89,7 +91,7 @@ def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1)
     units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
     shares = [_together(units[r::ranks], shared, ends, limit) for r in range(ranks)]
     for taken in shares[rank]:
-        yield _packed(batch, scored, taken, shared, ends)
+        yield _packed(batch, scored, taken, shared, ends, device)
     for _ in range(max(map(len, shares)) - len(shares[rank])):
         one, none = torch.zeros(1, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         yield Packed(one, one, (Block(1, 1),), none, none, none)
@@ -150,7 +152,14 @@ def _units(rows: Ints, group: Ints, shared: Ints, ends: Ints, limit: int) -> lis
     return units
 
 
-def _packed(batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], shared: Ints, ends: Ints) -> Packed:
+def _packed(
+    batch: Batch,
+    scored: NDArray[np.bool_],
+    units: list[list[int]],
+    shared: Ints,
+    ends: Ints,
+    device: torch.device | None,
+) -> Packed:
     text = batch.tokens.numpy()
     blocks: list[Block] = []
     tokens: list[Ints] = []
@@ -175,7 +184,7 @@ def _packed(batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], sha
         tokens.append(own.ravel())
         positions.append((shared[members][:, None] + np.arange(L)).ravel())
         which = torch.tensor([prompt_of[r] for r in members]) if T else None
-        bias = _bias(torch.from_numpy(shared[members]), T, L) if T else None
+        bias = _bias(torch.from_numpy(shared[members]).to(device), T, L) if T else None
         blocks.append(Block(len(members), L, which, bias))
         start += own.size
     row, time = np.nonzero(scored[list(prompt_of)])
@@ -207,7 +216,7 @@ def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
 
 def _bias(shared: Tensor, longest: int, length: int) -> Tensor:
     """0 for what of [prompt, own] keys the rows of a block may see. shared (rows,) -> (rows, 1, length, both)"""
-    before = (torch.arange(longest) < shared[:, None])[:, None, :].expand(-1, length, -1)
-    own = torch.ones(length, length, dtype=torch.bool).tril().expand(len(shared), -1, -1)
+    before = (torch.arange(longest, device=shared.device) < shared[:, None])[:, None, :].expand(-1, length, -1)
+    own = torch.ones(length, length, dtype=torch.bool, device=shared.device).tril().expand(len(shared), -1, -1)
     seen = torch.cat([before, own], 2)[:, None]
-    return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
+    return torch.zeros(seen.shape, device=shared.device).masked_fill_(~seen, -torch.inf)

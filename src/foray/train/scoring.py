@@ -44,7 +44,7 @@ def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") ->
 def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Log-probabilities (B, T), and whether the target is the likeliest token (B, T); 0 and False at weight 0."""
     logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
-    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens):
+    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens, device=model.device):
         hidden, targets = _scored_states(model, batch, packed)
         logits = [(model.lm_head(h).float(), t) for h, t in _blocks(model, hidden, targets)]
         at = packed.row, packed.time
@@ -56,7 +56,7 @@ def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
 def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0) -> Iterator[Packed]:
     """The packed sequences that this rank computes of a batch; of a sharded model all ranks compute equally many."""
     share = rank_and_ranks() if model.sharded else (0, 1)
-    return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share)
+    return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share, model.device)
 
 
 def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
@@ -150,4 +150,4 @@ def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tenso
     if isinstance(objective, PolicyGradient) and len(logprobs):
         clipped = clipped_fraction(scored, objective)
     clipped = clipped.double() * len(logprobs)
-    return torch.stack([loss.detach().double(), clipped, mismatch.double(), clipped.new_tensor(len(logprobs))])
+    return torch.stack([loss.detach().double(), clipped, mismatch.double(), clipped.new_full((), len(logprobs))])
