@@ -20,6 +20,7 @@ from foray.core.machine import Machine
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
+from foray.rollout import paged_engine
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Completion, Engine, Sampling
 from foray.rollout.paged_engine import PagedEngine
@@ -121,6 +122,25 @@ def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: Tex
         for a, b in zip(flat(ours), flat(theirs)):
             assert (a.tokens, a.text, a.stop_reason) == (b.tokens, b.text, b.stop_reason)
             assert np.abs(np.subtract(a.logprobs, b.logprobs)).max() < 1e-4
+
+
+def test_a_decoder_is_kept_while_it_is_large_enough(
+    policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where memory has less room than is wanted, and for two uses in turn: each is compiled and captured anew."""
+    made: list[int] = []
+    real = paged_engine._Shape.fitted
+
+    def tight(shape: paged_engine._Shape, engine: PagedEngine) -> paged_engine._Shape:
+        made.append(shape.pages)
+        return replace(real(shape, engine), pages=40, slots=3)
+
+    monkeypatch.setattr(paged_engine._Shape, "fitted", tight)
+    engine, ids = PagedEngine(policy, tokenizer, page=8), prompts(tokenizer, SHARED)
+    for _ in range(3):
+        engine.generate(ids, 8, Sampling(1.0, 8), range(5))
+        engine.generate(ids[:1], 1, Sampling(0.0, 30), range(1))
+    assert len(made) == 2, "for the first use, and once for what both want"
 
 
 def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tokenizer: TextTokenizer) -> None:

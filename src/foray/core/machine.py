@@ -39,11 +39,11 @@ class Machine:
 
     def found(self) -> Machine:
         """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""
-        here = gpus() > 0
-        require(here or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
-        device: Literal["cpu", "cuda"] = "cuda" if here and self.device != "cpu" else "cpu"
-        few = device == "cuda" and gpus() < self.ranks
-        require(not few, f"ranks={self.ranks}: there are {gpus()} GPUs here, and every rank takes one")
+        there = gpus() if self.device != "cpu" else 0
+        require(there > 0 or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
+        device: Literal["cpu", "cuda"] = "cuda" if there else "cpu"
+        few = 0 < there < self.ranks
+        require(not few, f"ranks={self.ranks}: there are {there} GPUs here, and every rank takes one")
         on: Switch = ("on" if device == "cuda" else "off") if self.compile == "auto" else self.compile
         return replace(self, device=device, microbatch_tokens=self.microbatch_tokens or MICROBATCH[device], compile=on)
 
