@@ -110,7 +110,7 @@ def test_moments_survive_a_checkpoint() -> None:
     moments, again = Moments(model, AdamW()), Moments(model, AdamW())
     backward(model, SFT, windows())
     moments.step({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, 1e-3)
-    again.load({name: x.cpu() for name, x in moments.tensors().items()})
+    again.load(moments.tensors().items())
     assert all(torch.equal(x, again.tensors()[name]) for name, x in moments.tensors().items())
 
 
