@@ -68,8 +68,10 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
         for size, (c, m) in ((s, style.series(i)) for i, s in enumerate(sizes))
     ]  # fmt: skip
-    shots = frame.loc[frame["recipe"] == "base", "shots"].max()
-    faces = {style.label("base", shots): "white", style.label("rl"): "#444444"}
+    # Tasks may be asked with different numbers of examples.
+    shots = sorted({int(s) for s in frame.loc[frame["recipe"] == "base", "shots"].dropna()}, reverse=True)
+    asked = f" ({' and '.join(map(str, shots))}-shot)" if shots else ""
+    faces = {style.label("base") + asked: "white", style.label("rl"): "#444444"}
     handles += [
         Line2D([], [], color="#444444", marker="o", markerfacecolor=face, linestyle="", label=name)
         for name, face in faces.items()
