@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--vllm", help="python of an environment with vLLM's CPU build; left out where not given")
     parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
+    if unknown := [name for name in args.cases if name not in CASES]:
+        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join(CASES)}")
     keep_freed_memory()  # or fresh pages, not products, would be timed for the limit
     torch.set_num_threads(args.threads)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from parts import Noise
 from tokenizers import Tokenizer, models
 from torch import nn
 
-from foray.core.batch import Batch, from_rows
+from foray.core.batch import from_rows
 from foray.core.machine import Machine, free_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Stage, Stream
@@ -37,7 +38,7 @@ from foray.rollout.paged_engine import PagedEngine
 from foray.study.cost import activation_bytes
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward, token_logprobs
-from foray.train.sources import Drawn, Run, draw
+from foray.train.sources import Run
 
 PEAK = 989e12  # bf16, dense: NVIDIA's datasheets of the H100 SXM and the H200
 
@@ -65,22 +66,6 @@ SHAPES = {
         64, 4, 32, 32, (8, 16), 256,
     ),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Random tokens in place of text."""
-
-    batch_size: int
-    length: int
-
-
-@draw.register
-def _(source: Noise, stream: Stream, step: int, run: Run) -> Drawn:
-    tokens = torch.randint(1, run.model.config.vocab_size, (source.batch_size, source.length + 1))
-    ones = torch.ones(source.batch_size, source.length)
-    zeros = torch.zeros_like(ones)
-    return Batch(tokens[:, :-1], tokens[:, 1:], ones, zeros, zeros, float(ones.numel())), {}
 
 
 def timed(run: Callable[[], Any], repeats: int = 5, warm: int = 2) -> float:

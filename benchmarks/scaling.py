@@ -16,21 +16,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from cases import SHAPES, reward
+from cases import SHAPES
+from parts import Endless, Noise, Words
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from foray.core.batch import Batch
 from foray.core.machine import Machine, machine
 from foray.core.memory import keep_freed_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Rollouts, Stage, Stream
-from foray.core.task import Problem, Verdict
 from foray.data.tokenizer import END, TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise
@@ -38,61 +37,9 @@ from foray.rollout.choose import embedded_engine
 from foray.train.loop import Moments, run_stage
 from foray.train.ranks import exchanged, is_first, join
 from foray.train.sharding import blank, fill
-from foray.train.sources import Drawn, Run, draw
+from foray.train.sources import Run
 
 STEPS = 2  # timed, after one to warm up
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Random tokens in place of text, the same on every rank."""
-
-    batch_size: int
-    length: int
-
-
-@draw.register
-def _(source: Noise, stream: Stream, step: int, run: Run) -> Drawn:
-    generator = torch.Generator().manual_seed(step)
-    size = (source.batch_size, source.length + 1)
-    tokens = torch.randint(1, run.model.config.vocab_size, size, generator=generator)
-    ones = torch.ones(source.batch_size, source.length)
-    return Batch(tokens[:, :-1], tokens[:, 1:], ones, ones, ones, float(ones.numel())), {}
-
-
-@dataclass(frozen=True)
-class Words:
-    """Prompts of random words; a completion's reward is a function of its words, whatever ended it."""
-
-    vocab_size: int
-    count: int
-    length: int = 64
-    name: str = "words"
-    stop: tuple[str, ...] = ()
-
-    def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.randint(1, self.vocab_size, (self.count, self.length), generator=generator).tolist()
-        return [Problem(str(i), " ".join(f"t{t}" for t in row), "") for i, row in enumerate(rows)]
-
-    def prompt(self, question: str, examples: Any = ()) -> str:
-        return question
-
-    def target(self, solution: str) -> str:
-        return solution
-
-    def verify(self, problem: Problem, completion: str, extraction: str = "strict") -> Verdict:
-        return Verdict(reward([int(w[1:]) for w in completion.split() if w[0] == "t"]), True, "")
-
-
-class Endless:
-    """An engine of which completions cut off by their length count as finished."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine, self.max_rows, self.sync = engine, engine.max_rows, engine.sync
-
-    def generate(self, *arguments: Any) -> Any:
-        return [[replace(c, stop_reason="end") for c in g] for g in self.engine.generate(*arguments)]
 
 
 def words(vocab_size: int) -> TextTokenizer:
@@ -106,7 +53,9 @@ def stream_of(case: str, size: int, vocab_size: int) -> Stream:
     """The case's stream, ``size`` times as large as on one rank."""
     if case == "pretrain":
         return Stream("s", Noise(8 * size, 256), CrossEntropy(), AdamW(lr=1e-4))
-    source = Rollouts(Words(vocab_size, 8 * size), 8 * size, 8 * size, group_size=8, max_new_tokens=48, format_reward=0)
+    prompts = torch.randint(1, vocab_size, (8 * size, 64), generator=torch.Generator().manual_seed(0)).tolist()
+    task = Words(tuple(map(tuple, prompts)))
+    source = Rollouts(task, 8 * size, 8 * size, group_size=8, max_new_tokens=48, format_reward=0)
     return Stream("s", source, PolicyGradient(), AdamW(lr=1e-6))
 
 

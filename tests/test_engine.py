@@ -20,8 +20,8 @@ from foray.core.machine import Machine
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
-from foray.rollout import paged_engine
 from foray.rollout.choose import open_engine
+from foray.rollout.decoder import Shape
 from foray.rollout.engine import Completion, Engine, Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.torch_engine import TorchEngine, sample
@@ -129,13 +129,12 @@ def test_a_decoder_is_kept_while_it_is_large_enough(
 ) -> None:
     """Also where memory has less room than is wanted, and for two uses in turn: each is compiled and captured anew."""
     made: list[int] = []
-    real = paged_engine._Shape.fitted
 
-    def tight(shape: paged_engine._Shape, engine: PagedEngine) -> paged_engine._Shape:
+    def tight(shape: Shape, *_: object) -> Shape:
         made.append(shape.pages)
-        return replace(real(shape, engine), pages=40, slots=3)
+        return replace(shape, pages=40, slots=3)
 
-    monkeypatch.setattr(paged_engine._Shape, "fitted", tight)
+    monkeypatch.setattr(Shape, "fitted", tight)
     engine, ids = PagedEngine(policy, tokenizer, page=8), prompts(tokenizer, SHARED)
     for _ in range(3):
         engine.generate(ids, 8, Sampling(1.0, 8), range(5))

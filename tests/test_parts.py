@@ -17,8 +17,8 @@ from foray.report.controls import comparisons
 from foray.report.tuning import chosen, trials
 from foray.study.graph import expand
 from foray.study.measures import PassKNode
-from foray.study.nodes import MergeNode, TrainNode
-from foray.study.run import manifest_of, report_study, run_node
+from foray.study.nodes import MergeNode, TrainNode, run_node
+from foray.study.run import manifest_of, report_study
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Dynamics, Part, Study, Variant, load_study
 from foray.study.store import Store

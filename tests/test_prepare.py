@@ -18,8 +18,7 @@ from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.study.graph import expand
-from foray.study.nodes import ShardNode, TokenizerNode, open_shard
-from foray.study.run import run_node
+from foray.study.nodes import ShardNode, TokenizerNode, open_shard, run_node
 from foray.study.store import Store
 
 

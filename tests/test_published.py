@@ -27,9 +27,9 @@ from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.graph import expand
 from foray.study.measures import PerplexityNode
-from foray.study.nodes import ImportNode, TrainNode, open_checkpoint
+from foray.study.nodes import ImportNode, TrainNode, open_checkpoint, run_node
 from foray.study.published import Release
-from foray.study.run import run_node, run_study
+from foray.study.run import run_study
 from foray.study.spec import Published, Study, load_study
 from foray.study.store import Store
 from foray.train.sources import demonstrations
@@ -143,7 +143,7 @@ def finished(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[S
     store, made = Store(tmp_path_factory.mktemp("store")), study(folders)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foray.report.discover", list)
-        run_study(made, store, quiet(), jobs=1)
+        run_study(made, store, quiet())
     return store, made
 
 
@@ -320,7 +320,7 @@ def test_olmo2_public_runs_on_stand_ins(tmp_path: Path, monkeypatch: pytest.Monk
         "evaluation.max_new_tokens=8", "evaluation.base_shots=2",
     ]  # fmt: skip
     made, store = load_study("olmo2_public", small), Store(tmp_path / "store")
-    run_study(made, store, quiet(), jobs=1)
+    run_study(made, store, quiet())
     table = (store.root / "report" / "results.csv").read_text().splitlines()
     rows_ = [dict(zip(table[0].split(","), line.split(","))) for line in table[1:]]
     strict = {(r["tokens"], r["recipe"]) for r in rows_ if r["metric"] == "pass@4" and r["extraction"] == "strict"}

@@ -40,9 +40,9 @@ from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.study import training
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode, open_checkpoint
+from foray.study.nodes import TrainNode, open_checkpoint, run_node
 from foray.study.preemption import Preempted
-from foray.study.run import run_node, run_study
+from foray.study.run import run_study
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage

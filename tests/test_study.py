@@ -34,11 +34,12 @@ from foray.data.corpus import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.study import training
+from foray.study.executors.local import LocalExecutor
 from foray.study.garbage import ASIDE, find_garbage
 from foray.study.graph import Entry, expand
 from foray.study.measures import PassKNode
-from foray.study.nodes import Node, TrainNode, open_checkpoint
-from foray.study.run import manifest_of, report_study, run_node, run_study
+from foray.study.nodes import Node, TrainNode, open_checkpoint, run_node
+from foray.study.run import manifest_of, report_study, run_study
 from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study, load_study
 from foray.study.store import Store
 
@@ -140,7 +141,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, str]
     store, console = Store(tmp_path_factory.mktemp("finished")), quiet()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foray.report.discover", figures("f2_passk", "f6_parallel"))
-        index = run_study(study(), store, console, jobs=1)
+        index = run_study(study(), store, console)
     assert isinstance(console.file, io.StringIO)
     return store, console.file.getvalue(), (index.parent / "results.csv").read_text()
 
@@ -218,7 +219,7 @@ def test_two_workers_give_what_one_gives(
 ) -> None:
     draw_only()
     made, two = study(recipes=("sft_rl", "parallel")), Store(tmp_path)
-    index = run_study(made, two, quiet(), jobs=2)
+    index = run_study(made, two, quiet(), LocalExecutor(2))
     one = weights(finished[0])
     assert len(weights(two)) == 8 and all(one[name] == data for name, data in weights(two).items())
     assert (index.parent / "results.csv").read_text() == table_of(made, finished[0])
@@ -256,7 +257,7 @@ def test_the_node_of_a_worker_that_dies_is_taken_over(
     monkeypatch.setattr(training, "run_stage", acting_at("rl", 3, die_once))
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     store, console = Store(tmp_path / "store"), quiet()
-    index = run_study(brief(), store, console, jobs=2)
+    index = run_study(brief(), store, console, LocalExecutor(2))
     assert isinstance(console.file, io.StringIO)
     assert (tmp_path / "died").exists() and "its worker died (killed" in console.file.getvalue()
     assert all(weights(finished[0])[name] == data for name, data in weights(store).items())
@@ -275,14 +276,14 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, kill_siblings))
     store = Store(tmp_path)
-    run_study(brief(), store, quiet(), jobs=2)
+    run_study(brief(), store, quiet(), LocalExecutor(2))
     assert all(node.done(store) for node in expand(brief()).nodes)
 
 
 def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, die))
     with pytest.raises(ValueError, match=r"pretrain to step .*: 3 workers died of it \(killed.*goes on from here"):
-        run_study(brief(), Store(tmp_path), quiet(), jobs=2)
+        run_study(brief(), Store(tmp_path), quiet(), LocalExecutor(2))
 
 
 def test_a_store_can_be_moved(finished: tuple[Store, str, str], tmp_path: Path) -> None:

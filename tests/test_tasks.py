@@ -15,6 +15,7 @@ from rich.console import Console
 
 from foray.core.spec import content_hash
 from foray.core.task import Split, Task, few_shot_examples
+from foray.study.executors.local import LocalExecutor
 from foray.study.run import run_study
 from foray.study.spec import load_study
 from foray.study.store import Store
@@ -484,6 +485,6 @@ def test_a_study_of_another_task_runs_in_its_forked_workers(root: Path, draw_onl
         [f"data.root={prepared(root)}", *settings, "recipes=rl", "pretrain.checkpoints=6144", "probes=none"],
     )
     study = swapped(study, MATH())
-    index = run_study(study, Store(root / "store"), Console(file=io.StringIO()), jobs=2)
+    index = run_study(study, Store(root / "store"), Console(file=io.StringIO()), LocalExecutor(2))
     lines = (index.parent / "results.csv").read_text().splitlines()
     assert any("pass@1" in line and "math" in line for line in lines)

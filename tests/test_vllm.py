@@ -35,8 +35,8 @@ from foray.studies import tiny
 from foray.study import training
 from foray.study.graph import expand
 from foray.study.measures import PassKNode
-from foray.study.nodes import Node
-from foray.study.run import run_node, run_study
+from foray.study.nodes import Node, run_node
+from foray.study.run import run_study
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.scoring import token_logprobs

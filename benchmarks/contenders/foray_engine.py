@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from cases import Case, reward
+from cases import Case
+from parts import Endless, Words
 
 from foray.core.batch import Batch
 from foray.core.memory import keep_freed_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Rollouts, Stage, Stream
-from foray.core.task import Problem, Verdict
 from foray.data.tokenizer import load_tokenizer
 from foray.model.hf import load_model
-from foray.rollout.engine import Completion, Sampling
+from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.studies import tiny
 from foray.train.loop import Moments, run_stage
@@ -62,41 +61,14 @@ def _sample(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     return run
 
 
-@dataclass(frozen=True)
-class _Words:
-    """The case's prompts as a task; a completion's reward is a function of its tokens."""
-
-    case: Case
-    name: str = "words"
-    stop: tuple[str, ...] = ()
-
-    def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        return [Problem(str(i), " ".join(f"t{t}" for t in p), "") for i, p in enumerate(self.case.token_prompts())]
-
-    def prompt(self, question: str, examples: Any = ()) -> str:
-        return question
-
-    def target(self, solution: str) -> str:
-        return solution
-
-    def verify(self, problem: Problem, completion: str, extraction: str = "strict") -> Verdict:
-        return Verdict(reward([int(w[1:]) for w in completion.split() if w[0] == "t"]), True, "")
-
-
-class _Whole(TorchEngine):
-    """Completions of full length count as finished: here everybody's have it."""
-
-    def generate(self, *args: Any) -> list[list[Completion]]:
-        return [[replace(c, stop_reason="end") for c in group] for group in super().generate(*args)]
-
-
 def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     endless = load_tokenizer(folder)
     endless.end_id = -1  # nobody may stop early
-    engine = _Whole(model.config, endless, model=model)
+    engine = Endless(TorchEngine(model.config, endless, model=model))
+    task = Words(tuple(map(tuple, case.token_prompts())))
     source = Rollouts(
-        _Words(case), questions=case.prompts, prompts=case.prompts, group_size=case.samples,
+        task, questions=case.prompts, prompts=case.prompts, group_size=case.samples,
         max_new_tokens=case.new_tokens, format_reward=0.0,
     )  # fmt: skip
     stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6), precision=variant)

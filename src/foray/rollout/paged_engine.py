@@ -1,35 +1,32 @@
-"""The embedded engine for GPUs: decoding steps of fixed shape, replayed as a CUDA graph.
+"""The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``decoder.py``).
 
 Slots hold rows; a finished row leaves its slot to a waiting one. A step waits for nothing: tokens are drawn, recorded
 and compared with the end token on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
 same steps run one by one, for tests: ``TorchEngine`` is the one that is fast there.
 
-Shapes: R slots, T new tokens at most, V vocabulary.
+Shapes: D width, T tokens.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foray.core import rng
-from foray.core.machine import free_memory
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
+from foray.rollout.decoder import Decoder, Shape, decoding_model
 from foray.rollout.endings import Endings
 from foray.rollout.engine import Completion, Precision, Sampling, check_prompts, common_prefix
-from foray.rollout.pages import Pages
 from foray.rollout.torch_engine import sample, take_over
 
 LOOK = 16  # steps between two looks; a row that a stop string ends may draw so many tokens in vain
-_MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
-_PAGES = 64  # a decoder has a multiple of so many: every number of them is compiled anew
 
 
 class PagedEngine:
@@ -45,7 +42,7 @@ class PagedEngine:
         self.config, self.tokenizer, self.model = model.config, tokenizer, model
         self.max_rows, self.page, self.version = slots, page, 0
         self.endings = Endings(tokenizer, self.config.vocab_size)
-        self._decoders: dict[Precision, _Decoder] = {}
+        self._decoders: dict[Precision, Decoder] = {}
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
         take_over(self.model, weights)
@@ -66,137 +63,21 @@ class PagedEngine:
         out = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
         return [out[i : i + n] for i in range(0, len(out), n)]
 
-    def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> _Decoder:
+    def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Decoder:
         """One with room for these prompts, made anew where the last one is too small."""
-        shape = _Shape.wanted(self, prompts, n, sampling)
+        shape = Shape.wanted(self.max_rows, self.page, prompts, n, sampling)
         decoder = self._decoders.get(sampling.precision)
         if decoder is None or not decoder.wanted.holds(shape):
-            model = _decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
+            model = decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
             if decoder is not None:  # or two uses would take turns in making it anew
                 shape = shape.covering(decoder.wanted)
             self._decoders.pop(sampling.precision, None)
             del decoder  # its memory goes before more is taken
-            decoder = _Decoder(model, self.model, shape, shape.fitted(self), self.tokenizer.end_id)
+            fitted = shape.fitted(self.config, self.model.device, self.reserve)
+            decoder = Decoder(model, self.model, shape, fitted, self.tokenizer.end_id)
             self._decoders[sampling.precision] = decoder
         decoder.refresh()
         return decoder
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Sizes of everything that a decoder keeps."""
-
-    slots: int
-    pages: int
-    size: int
-    steps: int
-    dtype: torch.dtype
-
-    @classmethod
-    def wanted(cls, engine: PagedEngine, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> _Shape:
-        slots, size = min(engine.max_rows, len(prompts) * n), engine.page
-        own = -(-sampling.max_new_tokens // size)
-        prompt = -(-max(len(p) for p in prompts) // size)
-        # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.
-        groups = min(len(prompts), 2 * (slots // n + 1))
-        dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
-        pages = 1 + slots * own + (groups + 1) * (prompt + 1)
-        return cls(slots, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
-
-    def holds(self, other: _Shape) -> bool:
-        """Fewer slots do."""
-        return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
-
-    def covering(self, other: _Shape) -> _Shape:
-        slots, pages, steps = (max(getattr(s, name) for s in (self, other)) for name in ("slots", "pages", "steps"))
-        return replace(self, slots=slots, pages=pages, steps=steps)
-
-    def fitted(self, engine: PagedEngine) -> _Shape:
-        """As much of it as the GPU's free memory holds."""
-        if engine.model.device.type != "cuda":
-            return self
-        free_memory()
-        config, free = engine.config, torch.cuda.mem_get_info()[0]
-        page = 2 * config.layers * config.groups * config.head_dim * self.size * self.dtype.itemsize
-        room = min(_MOST_MEMORY * free, max(_LEAST_MEMORY * free, free - engine.reserve))
-        most = int(room / page) // _PAGES * _PAGES
-        if most >= self.pages:
-            return self
-        return replace(self, slots=max(1, self.slots * most // self.pages), pages=most)
-
-
-class _Decoder:
-    """The static tensors of decoding, and the step that works on them."""
-
-    def __init__(self, model: Transformer, trained: Transformer, wanted: _Shape, shape: _Shape, end_id: int) -> None:
-        self.model, self.trained, self.end_id, self.stale = model, trained, end_id, True
-        self.wanted, self.shape = wanted, shape
-        self.device = trained.device
-        self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
-        R, T, device = shape.slots, shape.steps, self.device
-        self.live = torch.zeros(R, dtype=torch.bool, device=device)
-        self.token, self.position, self.count = (torch.zeros(R, dtype=torch.long, device=device) for _ in range(3))
-        self.before = torch.zeros(R, dtype=torch.int32, device=device)  # pages listed before the row's own
-        self.own = torch.zeros(R, -(-T // shape.size), dtype=torch.long, device=device)  # the row's own pages
-        self.u = torch.zeros(R, T, dtype=torch.float64, device=device)
-        self.tokens = torch.zeros(R, T, dtype=torch.long, device=device)
-        self.logprobs = torch.zeros(R, T, device=device)
-        self.limit = torch.zeros((), dtype=torch.long, device=device)
-        self.index = torch.arange(R, device=device)
-        self._graphs: dict[float, torch.cuda.CUDAGraph] = {}
-
-    def refresh(self) -> None:
-        """Takes over the trained weights where matrices are copies."""
-        if self.stale and self.model is not self.trained:
-            theirs = dict(self.trained.named_parameters(remove_duplicate=False))
-            for name, p in self.model.named_parameters(remove_duplicate=False):
-                if p is not theirs[name]:
-                    p.copy_(theirs[name])
-        self.stale = False
-
-    def steps(self, number: int, temperature: float) -> None:
-        if self.device.type != "cuda":
-            for _ in range(number):
-                self.step(temperature)
-            return
-        graph = self._graphs[temperature]
-        for _ in range(number):
-            graph.replay()
-
-    def ready(self, temperature: float) -> None:
-        """Records the step at this temperature, while no slot holds a row: such steps change nothing."""
-        self.live.zero_()
-        if self.device.type != "cuda" or temperature in self._graphs:
-            return
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):  # compiles, and lets libraries take their workspaces
-                self.step(temperature)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may be saving
-            self.step(temperature)
-        self._graphs[temperature] = graph
-
-    def step(self, temperature: float) -> None:
-        """One more token for every live row. Nothing in it depends on a value that the host would have to wait for."""
-        pages, live, index = self.pages, self.live, self.index
-        place = (self.count - 1).clamp_(min=0)  # among the row's own tokens, of the one that is read now
-        number, offset = place // pages.size, place % pages.size
-        page = self.own[index, number] * live
-        pages.at.copy_(page * pages.size + offset * live)
-        pages.seen[index, page] = ((offset + 1) * live + ~live).int()
-        pages.listed.copy_((self.before + number + 1) * live + ~live)
-        h = self.model(self.token[:, None], self.position[:, None], pages)
-        at = self.count.clamp(max=self.shape.steps - 1)
-        token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], temperature)
-        self.tokens[index, at] = torch.where(live, token, self.tokens[index, at])
-        self.logprobs[index, at] = torch.where(live, logprob, self.logprobs[index, at])
-        self.token.copy_(torch.where(live, token, self.token))
-        self.count += live
-        self.position += live
-        live &= (token != self.end_id) & (self.count < self.limit)
 
 
 @dataclass
@@ -223,7 +104,7 @@ class _Generation:
     """One call of ``generate``: rows wait, enter slots, end."""
 
     def __init__(
-        self, decoder: _Decoder, endings: Endings, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling,
+        self, decoder: Decoder, endings: Endings, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling,
         seeds: Sequence[int],
     ) -> None:  # fmt: skip
         self.decoder, self.endings, self.sampling, self.n = decoder, endings, sampling, n
@@ -376,23 +257,6 @@ class _Generation:
                 return t + 1
         row.drawn = length
         return 0
-
-
-def _decoding_model(trained: Transformer, precision: Precision) -> Transformer:
-    """The model itself, or in bf16 one whose matrices are bf16 copies and all else is the trained model's own: what
-    autocast would compute, without casting fp32 weights at every step.
-    """
-    if precision == "fp32":
-        return trained
-    with torch.device("meta"):
-        model = Transformer(trained.config)
-    for name, p in trained.named_parameters(remove_duplicate=False):
-        *path, leaf = name.split(".")
-        owner = model.get_submodule(".".join(path))
-        copied = isinstance(owner, nn.Linear) and p.dim() == 2
-        setattr(owner, leaf, nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False) if copied else p)
-    model.cos, model.sin = trained.cos, trained.sin
-    return model.eval().move(trained.machine)
 
 
 def _products(precision: Precision, device: torch.device) -> torch.autocast:

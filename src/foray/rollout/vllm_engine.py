@@ -18,7 +18,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.rollout import vllm_process
-from foray.rollout.engine import Completion, EngineDied, Sampling, StopReason, check_prompts
+from foray.rollout.endings import Endings
+from foray.rollout.engine import Completion, EngineDied, Sampling, check_prompts
 
 _LOG_LINES = 12  # of vLLM's log that are shown when it has died
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one
@@ -68,6 +69,7 @@ class VLLMEngine:
         layout.check()
         self.max_rows = 1 << 20  # given all there is, vLLM queues them itself
         self.config, self.tokenizer, self.precision, self.version = config, tokenizer, precision, 0
+        self.endings = Endings(tokenizer, config.vocab_size)
         self.folder = _shared_folder(4 * config.parameters)
         hf.save_config(config, self.folder, tokenizer.end_id, tokenizer.bos_id)
         tokenizer.save(self.folder, config.context)
@@ -122,18 +124,11 @@ class VLLMEngine:
             stop=list(sampling.stop),
             end_id=self.tokenizer.end_id,
         )
-        texts = self.tokenizer.tokenizer.decode_batch(
-            [ids[:-1] if reason == "end" else ids for ids, _, reason in rows], skip_special_tokens=False
-        )
-        flat = [self._completion(row, text, sampling.stop) for row, text in zip(rows, texts)]
+        tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
+        flat = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
+        # Where vLLM spells a text another way than our tokenizer, and finds a stop string that is not in ours.
+        flat = [replace(c, stop_reason="stop") if s == "stop" != c.stop_reason else c for c, s in zip(flat, said)]
         return [flat[p * n : (p + 1) * n] for p in range(len(prompts))]
-
-    def _completion(self, row: vllm_process.Sampled, text: str, stop: tuple[str, ...]) -> Completion:
-        """Cut where the text, which is our tokenizer's, holds a stop string, as in every engine."""
-        ids, logprobs, said = row
-        cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-        reason: StopReason = "stop" if cut is not None or said == "stop" else "end" if said == "end" else "length"
-        return Completion(ids, logprobs, text[:cut], reason, self.version)
 
     def _ask(self, request: str, **arguments: Any) -> Any:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from foray.core.machine import Machine
+from foray.core.machine import MICROBATCH
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
@@ -132,7 +132,7 @@ def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
             work[phase] = work.get(phase, 0.0) + n * steps
     streams = len(node.stage.streams)
     kept = 4.0 * model.parameters * (1 if node.step == node.stage.steps else 1 + 2 * streams)
-    activations = activation_bytes(model, Machine("cpu").found().microbatch_tokens)
+    activations = activation_bytes(model, MICROBATCH["cpu"])
     memory = _PROCESS_BYTES + 4.0 * model.parameters * (3 + 3 * streams) + activations
     return Cost(work, kept, memory)
 

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from foray.data.corpus import Prepared
 from foray.study import hardware as hw
 from foray.study.cost import node_cost
+from foray.study.executors.schedule import levels
 from foray.study.hardware import Hardware, Load, Memory
 from foray.study.nodes import Node, ShardNode, TrainNode
 
@@ -55,31 +56,20 @@ def forecast(nodes: Sequence[Node], vocab_size: int, hardware: Hardware) -> Fore
     beside, others = list[Node](), list[Node]()
     for node in nodes:
         (others if hw.needs_card(node) or node.key in waited_for else beside).append(node)
-    levels = []
-    for level in _levels(others):
+    made = []
+    for level in levels(others):
         loads = _placed(level, vocab_size, hardware)
-        levels.append(Level(tuple(loads), _wall(loads, hardware.count)))
+        made.append(Level(tuple(loads), _wall(loads, hardware.count)))
     slow = max((node_cost(n, vocab_size).start for n in beside), default=0.0)
     disk = sum(node_cost(n, vocab_size).disk for n in nodes if not _linked(n))
-    rolling = max((sum(_rolling(load) for load in level.loads) for level in levels), default=0.0)
-    notes = _notes([load for level in levels for load in level.loads], vocab_size, hardware)
-    return Forecast(hardware, tuple(levels), slow, notes, disk, rolling)
+    rolling = max((sum(_rolling(load) for load in level.loads) for level in made), default=0.0)
+    notes = _notes([load for level in made for load in level.loads], vocab_size, hardware)
+    return Forecast(hardware, tuple(made), slow, notes, disk, rolling)
 
 
 def name_of(node: Node) -> str:
     """What nodes of a kind are called together."""
     return node.stage.name if isinstance(node, TrainNode) else {"passk": "pass@k"}.get(node.kind, node.kind)
-
-
-def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
-    depth: dict[str, int] = {}
-    levels: list[list[Node]] = []
-    for node in nodes:
-        depth[node.key] = 1 + max((depth.get(p.key, -1) for p in node.parents()), default=-1)
-        if depth[node.key] == len(levels):
-            levels.append([])
-        levels[depth[node.key]].append(node)
-    return levels
 
 
 def _placed(level: list[Node], vocab_size: int, hardware: Hardware) -> list[Load]:

@@ -19,7 +19,6 @@ from foray.study.executors.schedule import Executor
 from foray.study.graph import Entry, Graph, expand
 from foray.study.measures import ContaminationNode, PassKNode
 from foray.study.nodes import ImportNode, TrainNode
-from foray.study.nodes import run_node as run_node
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
@@ -31,14 +30,13 @@ def run_study(
     study: Study,
     store: Store,
     console: Console,
-    jobs: int = 1,
-    part: str | None = None,
     executor: Executor | None = None,
+    part: str | None = None,
 ) -> Path:
     """Computes every missing node and writes the report; returns its ``index.html``.
 
-    With an ``executor``, or with ``jobs`` worker processes of this machine. Only the nodes of one ``part`` where it is
-    named; the report is of all that is there.
+    Without an ``executor`` in one worker process of this machine. Only the nodes of one ``part`` where it is named; the
+    report is of all that is there.
 
     Raises ValueError with the node's own message when one fails; what is done stays done.
     """
@@ -54,7 +52,7 @@ def run_study(
             node.check()
         if missing:
             cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
-            (executor or LocalExecutor(jobs)).run(missing, store, console, cost)
+            (executor or LocalExecutor(1)).run(missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
 
 

@@ -30,7 +30,7 @@ from foray.model import hf
 from foray.model.transformer import Transformer
 from foray.train.loop import Moments
 from foray.train.ranks import exchanged, from_first, is_first, side_group
-from foray.train.sharding import weights_of
+from foray.train.sharding import gathered
 from foray.train.sources import Run
 
 _WEIGHTS = "weights"  # among the slices; streams have other names, which follow "moments"
@@ -38,14 +38,11 @@ _WEIGHTS = "weights"  # among the slices; streams have other names, which follow
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
     """Writes ``folder/model``; of a sharded model rank 0 does, from what all ranks bring together."""
+    weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        gathered = {name: w.cpu() for name, w in weights_of(model).items()} if model.sharded else model.state_dict()
-        hf.save_weights(model.config, gathered, target, tokenizer.end_id, tokenizer.bos_id)
+        hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id)
         tokenizer.save(target, model.config.context)
-    else:
-        for _ in weights_of(model).values():
-            pass  # one at a time: this rank has no use for it
 
 
 def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -> None:

@@ -44,7 +44,7 @@ def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") ->
 def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Log-probabilities (B, T), and whether the target is the likeliest token (B, T); 0 and False at weight 0."""
     logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
-    for packed in pack(batch, batch.weight != 0, model.machine.microbatch_tokens, device=model.device):
+    for packed in _passes(model, batch, batch.weight != 0):
         hidden, targets = _scored_states(model, batch, packed)
         logits = [(model.lm_head(h).float(), t) for h, t in _blocks(model, hidden, targets)]
         at = packed.row, packed.time

@@ -117,6 +117,17 @@ def weights_of(model: Transformer) -> Mapping[str, Tensor]:
     return _Gathered(model) if model.sharded else model.state_dict()
 
 
+def gathered(model: Transformer) -> dict[str, Tensor]:
+    """All weights, whole: those of a sharded model in rank 0's main memory alone, for which all ranks call this."""
+    if not model.sharded:
+        return model.state_dict()
+    mine: dict[str, Tensor] = {}
+    for name, w in weights_of(model).items():  # every rank looks at each, or none would see it
+        if is_first():
+            mine[name] = w.cpu()
+    return mine
+
+
 def whole(x: Tensor) -> Tensor:
     """All of a tensor of which ranks may hold slices; they all ask for it."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.console import Console
 from foray.core.files import read_json
 from foray.core.spec import require
 from foray.study.cost import node_cost
+from foray.study.executors.remote import await_results
 from foray.study.executors.schedule import levels, threads_each
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode, run_node
@@ -31,9 +31,7 @@ from foray.study.progress import Show, shown
 from foray.study.run import report_study
 from foray.study.spec import Study
 from foray.study.store import Store
-from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn, rank_and_ranks
-
-SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
+from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn
 
 
 def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
@@ -69,7 +67,8 @@ class TorchrunExecutor:
                 for node in level:
                     if isinstance(node, TrainNode):
                         _train(node, store, show)
-                _await(level, store)
+                exchanged(None)  # every rank has done its part of the level
+                await_results(level, store)
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
         """The costliest first, each to the rank that is free first."""
@@ -102,16 +101,3 @@ def _run(node: Node, store: Store, show: Show) -> None:
     show.begin(node)
     folder = run_node(node, store, report)
     show.end(node, read_json(folder / "health.json"))
-
-
-def _await(level: Sequence[Node], store: Store) -> None:
-    """Waits until every rank has done its part of a level and this one sees what has become of it."""
-    exchanged(None)
-    deadline = time.monotonic() + SEE_SECONDS
-    while unseen := [n for n in level if not n.done(store)]:
-        require(
-            time.monotonic() < deadline,
-            f"rank {rank_and_ranks()[0]} does not see {len(unseen)} finished nodes in {store.root}: the store must lie "
-            "on a file system that all machines share",
-        )
-        time.sleep(0.1)

@@ -1,0 +1,156 @@
+"""The static tensors of decoding and the step that works on them, which a GPU replays as a CUDA graph.
+
+Shapes: R slots, T new tokens at most, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from foray.core.machine import free_memory
+from foray.model.config import ModelConfig
+from foray.model.transformer import Transformer
+from foray.rollout.engine import Precision, Sampling
+from foray.rollout.pages import Pages
+from foray.rollout.torch_engine import sample
+
+_MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
+_PAGES = 64  # a decoder has a multiple of so many: every number of them is compiled anew
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of everything that a decoder keeps."""
+
+    slots: int
+    pages: int
+    size: int
+    steps: int
+    dtype: torch.dtype
+
+    @classmethod
+    def wanted(cls, most_rows: int, size: int, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Shape:
+        slots = min(most_rows, len(prompts) * n)
+        own = -(-sampling.max_new_tokens // size)
+        prompt = -(-max(len(p) for p in prompts) // size)
+        # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.
+        groups = min(len(prompts), 2 * (slots // n + 1))
+        dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
+        pages = 1 + slots * own + (groups + 1) * (prompt + 1)
+        return cls(slots, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
+
+    def holds(self, other: Shape) -> bool:
+        """Fewer slots do."""
+        return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
+
+    def covering(self, other: Shape) -> Shape:
+        slots, pages, steps = (max(getattr(s, name) for s in (self, other)) for name in ("slots", "pages", "steps"))
+        return replace(self, slots=slots, pages=pages, steps=steps)
+
+    def fitted(self, config: ModelConfig, device: torch.device, reserve: float) -> Shape:
+        """As much of it as a GPU's free memory holds beside ``reserve`` bytes."""
+        if device.type != "cuda":
+            return self
+        free_memory()
+        free = torch.cuda.mem_get_info()[0]
+        page = 2 * config.layers * config.groups * config.head_dim * self.size * self.dtype.itemsize
+        room = min(_MOST_MEMORY * free, max(_LEAST_MEMORY * free, free - reserve))
+        most = int(room / page) // _PAGES * _PAGES
+        if most >= self.pages:
+            return self
+        return replace(self, slots=max(1, self.slots * most // self.pages), pages=most)
+
+
+class Decoder:
+    """The static tensors of decoding, and the step that works on them."""
+
+    def __init__(self, model: Transformer, trained: Transformer, wanted: Shape, shape: Shape, end_id: int) -> None:
+        self.model, self.trained, self.end_id, self.stale = model, trained, end_id, True
+        self.wanted, self.shape = wanted, shape
+        self.device = trained.device
+        self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
+        R, T, device = shape.slots, shape.steps, self.device
+        self.live = torch.zeros(R, dtype=torch.bool, device=device)
+        self.token, self.position, self.count = (torch.zeros(R, dtype=torch.long, device=device) for _ in range(3))
+        self.before = torch.zeros(R, dtype=torch.int32, device=device)  # pages listed before the row's own
+        self.own = torch.zeros(R, -(-T // shape.size), dtype=torch.long, device=device)  # the row's own pages
+        self.u = torch.zeros(R, T, dtype=torch.float64, device=device)
+        self.tokens = torch.zeros(R, T, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(R, T, device=device)
+        self.limit = torch.zeros((), dtype=torch.long, device=device)
+        self.index = torch.arange(R, device=device)
+        self._graphs: dict[float, torch.cuda.CUDAGraph] = {}
+
+    def refresh(self) -> None:
+        """Takes over the trained weights where matrices are copies."""
+        if self.stale and self.model is not self.trained:
+            theirs = dict(self.trained.named_parameters(remove_duplicate=False))
+            for name, p in self.model.named_parameters(remove_duplicate=False):
+                if p is not theirs[name]:
+                    p.copy_(theirs[name])
+        self.stale = False
+
+    def steps(self, number: int, temperature: float) -> None:
+        if self.device.type != "cuda":
+            for _ in range(number):
+                self.step(temperature)
+            return
+        graph = self._graphs[temperature]
+        for _ in range(number):
+            graph.replay()
+
+    def ready(self, temperature: float) -> None:
+        """Records the step at this temperature, while no slot holds a row: such steps change nothing."""
+        self.live.zero_()
+        if self.device.type != "cuda" or temperature in self._graphs:
+            return
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # compiles, and lets libraries take their workspaces
+                self.step(temperature)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may be saving
+            self.step(temperature)
+        self._graphs[temperature] = graph
+
+    def step(self, temperature: float) -> None:
+        """One more token for every live row. Nothing in it depends on a value that the host would have to wait for."""
+        pages, live, index = self.pages, self.live, self.index
+        place = (self.count - 1).clamp_(min=0)  # among the row's own tokens, of the one that is read now
+        number, offset = place // pages.size, place % pages.size
+        page = self.own[index, number] * live
+        pages.at.copy_(page * pages.size + offset * live)
+        pages.seen[index, page] = ((offset + 1) * live + ~live).int()
+        pages.listed.copy_((self.before + number + 1) * live + ~live)
+        h = self.model(self.token[:, None], self.position[:, None], pages)
+        at = self.count.clamp(max=self.shape.steps - 1)
+        token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], temperature)
+        self.tokens[index, at] = torch.where(live, token, self.tokens[index, at])
+        self.logprobs[index, at] = torch.where(live, logprob, self.logprobs[index, at])
+        self.token.copy_(torch.where(live, token, self.token))
+        self.count += live
+        self.position += live
+        live &= (token != self.end_id) & (self.count < self.limit)
+
+
+def decoding_model(trained: Transformer, precision: Precision) -> Transformer:
+    """The model itself, or in bf16 one whose matrices are bf16 copies and all else is the trained model's own: what
+    autocast would compute, without casting fp32 weights at every step.
+    """
+    if precision == "fp32":
+        return trained
+    with torch.device("meta"):
+        model = Transformer(trained.config)
+    for name, p in trained.named_parameters(remove_duplicate=False):
+        *path, leaf = name.split(".")
+        owner = model.get_submodule(".".join(path))
+        copied = isinstance(owner, nn.Linear) and p.dim() == 2
+        setattr(owner, leaf, nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False) if copied else p)
+    model.cos, model.sin = trained.cos, trained.sin
+    return model.eval().move(trained.machine)
