@@ -39,12 +39,12 @@ test-slow: setup
 # In an environment with a GPU's torch, which the constraints do not pin: nothing is set up.
 GPU_PYTHON ?= python3
 gpu-check:
-	PYTHONPATH=src $(GPU_PYTHON) -m pytest -m gpu tests/test_gpu.py tests/test_engine.py
+	PYTHONPATH=src $(GPU_PYTHON) -m pytest -rP -m gpu tests/test_gpu.py tests/test_engine.py
 	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py
 
 # vLLM lives in an environment of its own, which the tests start it from.
 vllm-check: setup .venv-vllm/.done
-	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -m vllm
+	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -rP -m vllm
 
 lint: setup
 	$(BIN)/ruff check .

@@ -276,3 +276,9 @@ def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: 
     assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2") == shown
     assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9") != shown
     assert "must lie between" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "999999")
+
+
+def test_output_may_be_cut_short() -> None:
+    command = f"{sys.executable} -m foray ls tiny --store /nowhere | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert done.stdout.startswith("     M_t tokens") and not done.stderr
