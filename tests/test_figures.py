@@ -97,7 +97,7 @@ def models(study: Study) -> None:
 
 def budgets(study: Study) -> None:
     """RL with 5 and 64 rollouts a prompt on Easy and on Hard questions, and a trial that no figure may show."""
-    for screen, rollouts, seed in itertools.product(([16, 64], [0, 8]), (5, 64), (0, 1)):
+    for screen, rollouts, seed in itertools.product(([16, 64], [0, 8, "lenient"]), (5, 64), (0, 1)):
         run = {"recipe": "rl", "tokens": TOKENS[2], "seed": seed, "variant": f"{screen[0]}-{screen[1]} n={rollouts}"}
         log(study, "rl", reward=0.6, stage_step=STEPS, trained_on="world_easy", **run)
         prompts = 320 // rollouts
@@ -207,7 +207,7 @@ def test_shots_of_bases_alone(results: Results) -> None:
 
 def test_rollouts_have_examples_and_flops(results: Results) -> None:
     frame = r1_rollouts.data(results)
-    assert list(frame["screen"].unique()) == ["16-64", "0-8"]
+    assert list(frame["screen"].unique()) == ["16-64", "0-8 lenient"]
     assert [r1_rollouts.name_of(s) for s in ("16-64", "0-8", "4-12", "")] == [
         "Easy (16-64 of 64)", "Hard (0-8 of 64)", "4-12 of 64", "all questions",
     ]  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
-from foray.core.stage import Corpus, Screen, Stage
+from foray.core.stage import Corpus, Rollouts, Screen, Stage
+from foray.core.task import Extraction
 from foray.core.userfile import bundled
 from foray.model.hf import load_model
 from foray.report import read_results
@@ -23,6 +25,7 @@ from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Dynamics, Part, Study, Variant, load_study
 from foray.study.store import Store
 from foray.train import controls
+from foray.train.sources import Run, _rl_questions, training_questions
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
 
 
@@ -165,8 +168,8 @@ def test_rl_asks_only_the_questions_that_pass_the_screen(tmp_path: Path) -> None
     made, store = study(recipes=("rl",), pretrain=pretrained_to(1536)), Store(tmp_path)
     source = made.post.rl.source
 
-    def screened(low: int, high: int) -> Study:
-        screen = Screen(low, high, samples=8, shots=2)
+    def screened(low: int, high: int, extraction: Extraction = "strict") -> Study:
+        screen = Screen(low, high, samples=8, shots=2, extraction=extraction)
         rl = replace(made.post.rl, source=replace(source, screen=screen))
         return replace(made, post=replace(made.post, rl=rl))
 
@@ -176,8 +179,19 @@ def test_rl_asks_only_the_questions_that_pass_the_screen(tmp_path: Path) -> None
     assert isinstance(node.screen, PassKNode) and (node.screen.split, node.screen.temperature) == ("train", 1.0)
     compute(made, store)
     assert log(node, store) == log(ends(made)[1536, "rl", 0], store), "a screen that all pass changes nothing"
-    with pytest.raises(ValueError, match="of 12 questions the base answers 0 between 8 and 8 times in 8; 4 are wanted"):
+    lenient = ends(screened(0, 8, "lenient"))[1536, "rl", 0]
+    assert lenient.screen.key == node.screen.key and lenient.key != node.key, "the same answers, graded otherwise"
+    with pytest.raises(ValueError, match="the base answers 0 between 8 and 8 times in 8, strict grading; 4 are wanted"):
         compute(screened(8, 8), store)
+
+
+def test_a_screen_counts_by_its_grading() -> None:
+    task = study().post.rl.source.task
+    graded = {p.id: {"strict": 0, "lenient": i} for i, p in enumerate(training_questions(task, 6))}
+    run = cast(Run, SimpleNamespace(screened=graded))
+    for extraction, kept in (("strict", 6), ("lenient", 3)):
+        screen = Screen(0, 2, samples=8, extraction=cast(Extraction, extraction))
+        assert len(_rl_questions(Rollouts(task, 6, prompts=2, screen=screen), run)) == kept
 
 
 def test_text_after_pretraining_is_pretrainings_own() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.spec import added, require
-from foray.core.task import Task
+from foray.core.task import Extraction, Task
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,15 @@ class Demonstrations:
 class Screen:
     """A choice of training questions by how many of the base model's own ``samples`` were correct: ``low`` to ``high``.
 
-    The base answers ``shots``-shot at temperature 1.
+    The base answers ``shots``-shot at temperature 1. Graded leniently, a screen asks what the base can work out; graded
+    strictly, also whether it keeps to the form.
     """
 
     low: int
     high: int
     samples: int = 64
     shots: int = 8
+    extraction: Extraction = added("strict")
 
     def __post_init__(self) -> None:
         require(0 <= self.low <= self.high <= self.samples, f"a screen needs 0 <= low <= high <= samples: {self}")

@@ -179,7 +179,7 @@ def c10(results: Results) -> Finding:
 
     Contradicted (Holm over all) if any is on the other side. Reads entries with ``rollouts`` and ``examples``.
     """
-    grids: dict[tuple[int, tuple[int, int] | None], dict[int, dict[int, dict[Run, Evaluation]]]] = {}
+    grids: dict[tuple[int, tuple[int, int, str] | None], dict[int, dict[int, dict[Run, Evaluation]]]] = {}
     for e in results.variants:
         x = e.entry
         other = x.split or x.mix or x.model_parameters
@@ -197,7 +197,7 @@ def c10(results: Results) -> Finding:
 def _budget_needs(
     results: Results,
     tokens: int,
-    screen: tuple[int, int] | None,
+    screen: tuple[int, int, str] | None,
     points: Mapping[int, Mapping[int, Mapping[Run, Evaluation]]],
 ) -> list[Need]:
     """C10's comparisons within one M_t and choice of questions; none where the points do not meet."""
@@ -211,7 +211,7 @@ def _budget_needs(
     shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
     if not examples or not rollouts or not all(shared):
         return []
-    asked = f" (questions answered {screen[0]} to {screen[1]} times)" if screen else ""
+    asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
 
     def need(at_many: int, at_few: int, what: str, **bounds: float) -> Need:
         theirs = few[at_few]

@@ -50,7 +50,7 @@ class Entry:
     ``against``: the recipe there to compare it with), another ``split`` of the task, another pre-training ``mix``,
     another model's ``model_parameters``. A model inside or after one stage of RL has its
     ``rollouts`` a prompt and the ``examples`` (prompts) seen; ``screen`` bounds how often, of its 64 samples, the base
-    answered those correctly.
+    answered those correctly, by strict or lenient grading.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Entry:
     trained_on: str = ""
     rollouts: int | None = None
     examples: int | None = None
-    screen: tuple[int, int] | None = None
+    screen: tuple[int, int, str] | None = None
     variant: str = ""
     own: bool = True
     against: str = ""

@@ -200,14 +200,17 @@ def _longer(at_end: Study) -> Study:
 def _rollout_budget(main: Study) -> tuple[Study, ...]:
     """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
 
-    Evaluated after equal numbers of examples and after equal numbers of rollouts.
+    Evaluated after equal numbers of examples and after equal numbers of rollouts. The base's answers are graded
+    leniently here: it keeps to the asked-for form in a fifth of them, and by strict grading one base of the two answers
+    a single question in a thousand often enough to be Easy.
     """
     many = (15, 30, 45)  # updates; with n = 5, 64 / 5 times as many see as many rollouts
     few = tuple(round(s * 64 / 5) for s in many)
     post = main.post
     sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
+    easy, hard = Screen(16, 64, extraction="lenient"), Screen(0, 8, extraction="lenient")
     grids = []
-    for name, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
+    for name, screen in (("Easy", easy), ("Hard", hard)):
         rl = replace(post.rl, source=replace(post.rl.source, questions=1000, screen=screen))
         recipes = tuple(
             own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}")

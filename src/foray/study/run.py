@@ -136,5 +136,6 @@ def _rollouts(node: PassKNode) -> dict[str, Any]:
     if not isinstance(source, Rollouts):
         return {}
     draws = -(-made.step // source.updates_per_draw)
-    screen = {"screen": [source.screen.low, source.screen.high]} if source.screen else {}
+    chosen = source.screen
+    screen = {"screen": [chosen.low, chosen.high, chosen.extraction]} if chosen else {}
     return {"rollouts": source.group_size, "examples": draws * source.prompts} | screen

@@ -161,13 +161,13 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     return initialise(replace(node.model, vocab_size=size), node.seed)
 
 
-def _screened(node: TrainNode, store: Store) -> dict[str, int]:
-    """Correct answers of the base to each training question that was screened, by the question's id."""
+def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:
+    """Correct answers of the base to each training question that was screened, by the question's id and the grading."""
     if node.screen is None:
         return {}
     folder = node.screen.folder(store)
     verify(folder)
-    return {row["id"]: row["correct"]["strict"] for row in read_jsonl(folder / "problems.jsonl")}
+    return {row["id"]: row["correct"] for row in read_jsonl(folder / "problems.jsonl")}
 
 
 def _earlier_step(node: TrainNode, store: Store) -> Path | None:

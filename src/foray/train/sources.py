@@ -42,7 +42,7 @@ class Run:
     engine: Engine | None
     reference: Transformer | None = None  # the stage's first weights
     shards: Mapping[str, Shard] = field(default_factory=dict)
-    screened: Mapping[str, int] = field(default_factory=dict)  # the base's correct answers by question
+    screened: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # the base's correct answers by question
     replay: dict[str, tuple[Batch, dict[str, float]]] = field(default_factory=dict)
     _cache: dict[object, Any] = field(default_factory=dict)
 
@@ -208,11 +208,11 @@ def _rl_questions(source: Rollouts, run: Run) -> list[Problem]:
     problems, screen = training_questions(source.task, source.questions), source.screen
     if screen is None:
         return problems
-    kept = [p for p in problems if screen.low <= run.screened[p.id] <= screen.high]
+    kept = [p for p in problems if screen.low <= run.screened[p.id][screen.extraction] <= screen.high]
     if len(kept) < source.prompts:
         raise ValueError(
             f"{source.task.name}: of {len(problems)} questions the base answers {len(kept)} between {screen.low} and "
-            f"{screen.high} times in {screen.samples}; {source.prompts} are wanted for one draw"
+            f"{screen.high} times in {screen.samples}, {screen.extraction} grading; {source.prompts} are wanted"
         )
     return kept
 

@@ -60,7 +60,7 @@ def _with_flops(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 
 def _bounds(screen: str) -> tuple[int, int]:
-    low, _, high = screen.partition("-")
+    low, _, high = screen.partition(" ")[0].partition("-")
     return (int(low), int(high)) if high else (-1, _SCREEN_SAMPLES)
 
 
@@ -70,7 +70,8 @@ def name_of(screen: str) -> str:
     if low < 0:
         return "all questions"
     word = "Easy" if low >= 16 else "Hard" if high <= 8 else ""
-    span = f"{screen} of {_SCREEN_SAMPLES}"
+    counts, _, grading = screen.partition(" ")
+    span = f"{counts} of {_SCREEN_SAMPLES}" + (f", {grading} grading" if grading else "")
     return f"{word} ({span})" if word else span
 
 
