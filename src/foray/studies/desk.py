@@ -110,6 +110,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("with_text", (_text_controls(at_end),)),
         Part("rollout_budget", _rollout_budget(main)),
         Part("longer", (_longer(at_end),)),
+        Part("rates", (_other_rates(at_end),)),
         Part("formats", _formats(main)),
     )
 
@@ -195,6 +196,17 @@ def _longer(at_end: Study) -> Study:
     """Three times the updates of RL: are the recipes compared before they have converged?"""
     steps = f"rl_steps={3 * at_end.post.rl_steps}"
     return replace(at_end, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
+
+
+def _other_rates(at_end: Study) -> Study:
+    """RL's learning rates that the tuning did not choose: would another have turned what is found at the last M_t?"""
+    recipes = tuple(
+        Variant(recipe, rates(lr, CHOSEN[recipe][1]), f"RL at {lr:g}")
+        for recipe in ("rl", "sft_rl")
+        for lr in RL_RATES
+        if lr != CHOSEN[recipe][0]
+    )
+    return replace(at_end, recipes=recipes)
 
 
 def _rollout_budget(main: Study) -> tuple[Study, ...]:
