@@ -39,8 +39,8 @@ test-slow: setup
 # In an environment with a GPU's torch, which the constraints do not pin: nothing is set up.
 GPU_PYTHON ?= python3
 gpu-check:
-	PYTHONPATH=src $(GPU_PYTHON) -m pytest -rP -m gpu tests/test_gpu.py tests/test_engine.py
-	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py
+	PYTHONPATH=src $(GPU_PYTHON) -m pytest -rP -m gpu tests/test_gpu.py tests/test_engine.py; tests=$$?; \
+	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py && exit $$tests
 
 # vLLM lives in an environment of its own, which the tests start it from.
 vllm-check: setup .venv-vllm/.done

@@ -59,12 +59,17 @@ def vllm(config: ModelConfig, tokenizer: TextTokenizer) -> VLLMEngine:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, policy: Transformer, tokenizer: TextTokenizer) -> Engine:
-    if request.param == "torch":
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, kind: str, policy: Transformer, tokenizer: TextTokenizer) -> Engine:
+    if kind == "torch":
         return TorchEngine(policy.config, tokenizer, model=policy)
-    if request.param == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
+    if kind == "paged":  # few slots, so that rows wait; pages that prompts and rows fill in part
         return PagedEngine(policy, tokenizer, slots=11, page=8)
-    if request.param == "cuda":
+    if kind == "cuda":
         return PagedEngine(policy.move(Machine("cuda")), tokenizer, slots=11)
     engine: VLLMEngine = request.getfixturevalue("vllm")
     engine.sync(policy.state_dict(), 0)
@@ -73,6 +78,11 @@ def engine(request: pytest.FixtureRequest, policy: Transformer, tokenizer: TextT
 
 def prompts(tokenizer: TextTokenizer, shared: str = "") -> list[list[int]]:
     return [tokenizer.encode_prompt(shared + q) for q in QUESTIONS]
+
+
+def exact(engine: Engine) -> float:
+    """How far log-probabilities of equal weights may be apart: both in fp32, on a GPU in other orders of summation."""
+    return 1e-4 if isinstance(engine, PagedEngine) and engine.model.device.type == "cuda" else 1e-5
 
 
 def flat(groups: list[list[Completion]]) -> list[Completion]:
@@ -94,7 +104,7 @@ def test_law_5_logprobs_equal_the_trainers(
         rows, [c.tokens for c in all_], [1.0] * 30, 1.0, behaviour=[c.logprobs for c in all_], temperature=temperature
     )
     difference = (token_logprobs(policy, batch) - batch.behaviour).abs().max()
-    assert difference < (1e-5 if policy.device.type == "cpu" else 1e-4)
+    assert difference < exact(engine)
 
 
 def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextTokenizer) -> None:
@@ -206,7 +216,7 @@ def test_sync_takes_over_weights_and_version(engine: Engine, tokenizer: TextToke
         c = engine.generate([prompt], 1, Sampling(1.0, 12), [0])[0][0]
         batch = from_rows([prompt], [c.tokens], [1.0], 1.0, behaviour=[c.logprobs])
         assert c.policy_version == 7
-        assert (token_logprobs(other, batch) - batch.behaviour).abs().max() < 1e-5
+        assert (token_logprobs(other, batch) - batch.behaviour).abs().max() < exact(engine)
 
 
 def test_the_embedded_engine_keeps_weights_of_its_own(config: ModelConfig, tokenizer: TextTokenizer) -> None:
@@ -232,9 +242,11 @@ def test_sampling_at_the_ends_of_the_table() -> None:
     assert token.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_bf16_samples_nearly_the_same_distribution(name: str, policy: Transformer, tokenizer: TextTokenizer) -> None:
-    engine = open_engine(name, policy, tokenizer, LAYOUT, "bf16")  # type: ignore[arg-type]
+def test_bf16_samples_nearly_the_same_distribution(
+    kind: str, engine: Engine, policy: Transformer, tokenizer: TextTokenizer
+) -> None:
+    if kind == "vllm":  # which has one precision, from its start
+        engine = open_engine("vllm", policy, tokenizer, LAYOUT, "bf16")
     ids = prompts(tokenizer, SHARED)
     groups = engine.generate(ids, 6, Sampling(1.0, 24, precision="bf16"), range(5))
     all_ = flat(groups)

@@ -161,4 +161,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
         return _Attention.apply(q, k, v, bias)
     shared = q.shape[1] != k.shape[1]
+    if shared and bias is not None and q.device.type == "cuda":
+        # Of torch's fast kernels none has both: the plain one would lay out all attention weights in memory.
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        shared = False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)

@@ -18,6 +18,8 @@ from foray.core.machine import Machine
 from foray.model.config import ModelConfig
 from foray.model.fused import attention, rms_norm, rotate
 
+_VARIANTS = 64  # of a compiled function, in a process
+
 
 class Attend(Protocol):
     """How queries meet keys and values: (layer, q (B, H, T, d), k, v (B, K, T, d)) to (B, H, T, d). Caches are such."""
@@ -164,7 +166,10 @@ class Transformer(nn.Module):
             cos, sin = (table[positions].unsqueeze(2) for table in (self.cos, self.sin))  # (B, T, 1, d)
         for i, layer in enumerate(self.model.layers):
             if self.machine.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, attend, i, use_reentrant=False)
+                # On a GPU a layer is computed again in a thread of autograd's own, which has settings of its own.
+                x = checkpoint(
+                    _with_variants, layer, x, cos, sin, attend, i, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x = layer(x, cos, sin, attend, i)
         return self.model.norm(x)
@@ -179,9 +184,7 @@ class Transformer(nn.Module):
         if self.machine.device == "cuda":
             torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan, in about a second, for every new shape
         if self.machine.compile == "on":
-            # A process trains, evaluates and samples, in two precisions: more variants of a function than torch allows
-            # for, which would leave the last ones uncompiled.
-            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+            _allow_variants()
             for layer in self.model.layers:  # all share the code, so it takes one layer's time
                 assert isinstance(layer, Layer)
                 layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]
@@ -193,6 +196,19 @@ class Transformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.lm_head.weight.device
+
+
+def _allow_variants() -> None:
+    """Lets this thread compile more variants of a function than torch does, which would leave the last ones uncompiled:
+    a process trains, evaluates and samples, in two precisions.
+    """
+    if torch._dynamo.config.recompile_limit < _VARIANTS:
+        torch._dynamo.config.recompile_limit = _VARIANTS
+
+
+def _with_variants(layer: nn.Module, x: Tensor, *rest: object) -> Tensor:
+    _allow_variants()
+    return layer(x, *rest)
 
 
 def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from foray.model.fused import attention
+
 # Own caches grow by this many positions and are always read whole, the rest masked: a read with gaps runs at a quarter
 # of the memory's speed, and products over fewer positions than this are no faster. What is masked is filled with zeros,
 # because a weight of 0 times what memory happens to hold could be NaN.
@@ -69,8 +71,7 @@ class Recorder:
         self.keys.append(k)
         self.values.append(v)
         if self.prefix is None:
-            shared = q.shape[1] != k.shape[1]
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+            return attention(q, k, v)
         (B, H, T, d), K = q.shape, k.shape[1]
         q = (q * d**-0.5).reshape(B, K, -1, d)  # (B, K, G T, d)
         as_one = q.transpose(0, 1).reshape(K, -1, d)  # all rows are queries of the one prefix block

@@ -1,6 +1,6 @@
 """The static tensors of decoding and the step that works on them, which a GPU replays as a CUDA graph.
 
-Shapes: R slots, T new tokens at most, V vocabulary.
+Shapes: R slots, T new tokens at most.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Shape:
         free = torch.cuda.mem_get_info()[0]
         page = 2 * config.layers * config.groups * config.head_dim * self.size * self.dtype.itemsize
         room = min(_MOST_MEMORY * free, max(_LEAST_MEMORY * free, free - reserve))
-        most = int(room / page) // _PAGES * _PAGES
+        most = max(1, int(room / page) // _PAGES) * _PAGES
         if most >= self.pages:
             return self
         return replace(self, slots=max(1, self.slots * most // self.pages), pages=most)

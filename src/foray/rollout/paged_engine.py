@@ -63,6 +63,11 @@ class PagedEngine:
         out = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
         return [out[i : i + n] for i in range(0, len(out), n)]
 
+    def slots(self, precision: Precision) -> int:
+        """Rows that are decoded at once, as far as is known: before the first call, as many as were asked for."""
+        made = self._decoders.get(precision)
+        return self.max_rows if made is None else made.shape.slots
+
     def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Decoder:
         """One with room for these prompts, made anew where the last one is too small."""
         shape = Shape.wanted(self.max_rows, self.page, prompts, n, sampling)
@@ -124,14 +129,17 @@ class _Generation:
     def run(self) -> tuple[list[list[int]], list[list[float]]]:
         """Tokens and log-probabilities of every row, in the order of prompts and samples."""
         d = self.decoder
+        longest = max(len(p.tokens) for p in self.prompts)
+        if d.shape.pages < 1 + self.pages.needed(longest) + self.pages.needed(self.sampling.max_new_tokens):
+            raise ValueError("the GPU's free memory holds not even one row's keys and values")
         d.ready(self.sampling.temperature)
         d.limit.fill_(self.sampling.max_new_tokens)
         d.pages.free = list(range(d.shape.pages - 1, 0, -1))
         self._read_prefix()
         while self.waiting or self.rows:
             self._admit()
-            longest = self.sampling.max_new_tokens - min((r.drawn for r in self.rows.values()), default=0)
-            d.steps(min(LOOK, longest), self.sampling.temperature)
+            left = self.sampling.max_new_tokens - min((r.drawn for r in self.rows.values()), default=0)
+            d.steps(min(LOOK, left), self.sampling.temperature)
             self._collect()
         return self.tokens, self.logprobs
 
@@ -166,8 +174,6 @@ class _Generation:
                 unread[id(p)] = p
             taken.append(self.waiting.popleft())
         if not taken:
-            if not self.rows:
-                raise ValueError("the GPU's free memory holds not even one row's keys and values")
             return
         for part in self._batches(list(unread.values())):
             self._read_prompts(part)

@@ -4,8 +4,9 @@
     foray plan gpu --set data.root=DATA --hardware h200x1
     timeout 480 foray run gpu --set data.root=DATA              a piece of eight minutes; typed again, it goes on
 
-Interrupted it loses at most half a minute (a rolling checkpoint) and never a finished node. Learning rates are not
-tuned: pre-training's and SFT's are of the order of public recipes at this size, RL's is between tiny's and paper_1b's.
+Interrupted it loses what it did since its last rolling checkpoint (half a minute, or twenty times what saving one
+takes) and never a finished node. Learning rates are not tuned: pre-training's and SFT's are of the order of public
+recipes at this size, RL's is between tiny's and paper_1b's.
 """
 
 from __future__ import annotations

@@ -105,6 +105,12 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
                 node.run(folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
+        except torch.OutOfMemoryError as e:
+            tokens = store.machine.found().microbatch_tokens
+            raise ValueError(
+                f"{node.label()}: the GPU's memory is full; set --machine microbatch_tokens=N lower (it is {tokens}), "
+                f"or --machine recompute=true ({e})"
+            ) from None
         finally:
             free_memory()
         write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")

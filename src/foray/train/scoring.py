@@ -34,23 +34,22 @@ def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") ->
             hidden, targets = _scored_states(model, batch, packed)
             parts = [_logprobs(model, h, t, batch.temperature)[0] for h, t in _blocks(model, hidden, targets)]
         out[packed.row, packed.time] = torch.cat(parts).cpu()
-    if model.sharded:
-        release(model)
-        dist.all_reduce(out)
-    return out
+    return _of_all_ranks(model, out)
 
 
 @torch.no_grad()
 def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Log-probabilities (B, T), and whether the target is the likeliest token (B, T); 0 and False at weight 0."""
-    logprobs, greedy = torch.zeros(batch.weight.shape), torch.zeros(batch.weight.shape, dtype=torch.bool)
+    out = torch.zeros(2, *batch.weight.shape)
     for packed in _passes(model, batch, batch.weight != 0):
         hidden, targets = _scored_states(model, batch, packed)
-        logits = [(model.lm_head(h).float(), t) for h, t in _blocks(model, hidden, targets)]
-        at = packed.row, packed.time
-        logprobs[at] = torch.cat([target_logprob(x, t)[0] for x, t in logits]).cpu()
-        greedy[at] = torch.cat([x.argmax(-1) == t for x, t in logits]).cpu()
-    return logprobs, greedy
+        parts = []
+        for h, t in _blocks(model, hidden, targets):
+            logits = model.lm_head(h).float()
+            parts.append(torch.stack([target_logprob(logits, t)[0], (logits.argmax(-1) == t).float()]))
+        out[:, packed.row, packed.time] = torch.cat(parts, 1).cpu()
+    logprobs, greedy = _of_all_ranks(model, out)
+    return logprobs, greedy.bool()
 
 
 def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0) -> Iterator[Packed]:
@@ -59,11 +58,19 @@ def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0
     return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share, model.device)
 
 
+def _of_all_ranks(model: Transformer, out: Tensor) -> Tensor:
+    """``out``, of which every rank of a sharded model has computed a share and left zeros elsewhere."""
+    if model.sharded:
+        release(model)
+        dist.all_reduce(out)
+    return out
+
+
 def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
     """Hidden states (N, D) at the packed scored positions, and their targets (N,)."""
-    packed = packed.to(model.device)
-    hidden = model(packed.tokens, packed.positions, packed)[0].index_select(0, packed.place)
-    return hidden, batch.targets[packed.row, packed.time].to(model.device)
+    # Before the pass: a copy to a GPU waits for what was launched before it.
+    targets, packed = _at(packed, batch.targets).to(model.device), packed.to(model.device)
+    return model(packed.tokens, packed.positions, packed)[0].index_select(0, packed.place), targets
 
 
 def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -103,11 +110,11 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     for packed in _passes(model, batch, contributes, microbatch):
+        of_tokens = [_at(packed, x).to(model.device) for x in _token_values(batch)]
         with products_in(stream.precision, model):
             hidden, targets = _scored_states(model, batch, packed)
         # Forward and backward through the head a block at a time; what comes back goes on through the layers at once.
         leaf = hidden.detach().requires_grad_()
-        of_tokens = (_at(packed, x).to(model.device) for x in _token_values(batch))
         for states, of_block, *values in _blocks(model, leaf, targets, *of_tokens):
             with products_in(stream.precision, model):
                 logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
