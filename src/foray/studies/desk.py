@@ -108,7 +108,9 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("mix_and_size", _mixes_and_sizes(main, (task, hard))),
         Part("controls", (_parallel_controls(at_end),)),
         Part("with_text", (_text_controls(at_end),)),
-        Part("rollout_budget", _rollout_budget(main)),
+        # With n = 5, 64 / 5 times as many updates see as many rollouts.
+        Part("rollout_budget", _rollouts(main, {5: (192, 384, 576), 64: (15, 30, 45)})),
+        Part("rollouts_longer", _rollouts(main, {64: (90, 135)}, "three times the updates")),
         Part("longer", (_longer(at_end),)),
         Part("rates", (_other_rates(at_end),)),
         Part("formats", _formats(main)),
@@ -209,15 +211,13 @@ def _other_rates(at_end: Study) -> Study:
     return replace(at_end, recipes=recipes)
 
 
-def _rollout_budget(main: Study) -> tuple[Study, ...]:
+def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], longer: str = "") -> tuple[Study, ...]:
     """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
 
-    Evaluated after equal numbers of examples and after equal numbers of rollouts. The base's answers are graded
-    leniently here: it keeps to the asked-for form in a fifth of them, and by strict grading one base of the two answers
-    a single question in a thousand often enough to be Easy.
+    ``updates``: by rollouts a prompt, those to evaluate after; all after the lowest ones too, and so after equal counts
+    of examples and of rollouts. The base's answers are graded leniently here: it keeps to the asked-for form in a fifth
+    of them, and by strict grading one base of the two answers a single question in a thousand often enough to be Easy.
     """
-    many = (15, 30, 45)  # updates; with n = 5, 64 / 5 times as many see as many rollouts
-    few = tuple(round(s * 64 / 5) for s in many)
     post = main.post
     sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
     easy, hard = Screen(16, 64, extraction="lenient"), Screen(0, 8, extraction="lenient")
@@ -225,10 +225,13 @@ def _rollout_budget(main: Study) -> tuple[Study, ...]:
     for name, screen in (("Easy", easy), ("Hard", hard)):
         rl = replace(post.rl, source=replace(post.rl.source, questions=1000, screen=screen))
         recipes = tuple(
-            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}")
-            for n, steps in ((5, few), (64, many))
+            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=", ".join(filter(None, words)))
+            for n, steps in updates.items()
+            for words in [(name, f"n={n}", longer)]
         )
-        watched = Dynamics(main.pretrain.checkpoints[-1], recipes=("rl",), steps=(*many, *few))
+        watched = Dynamics(
+            main.pretrain.checkpoints[-1], recipes=("rl",), steps=tuple(s for steps in updates.values() for s in steps)
+        )
         evaluation = replace(main.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
         grid = replace(main, excursions=main.pretrain.checkpoints[-1:], seeds=(0,), post=replace(post, rl=rl, sft=sft))
         grids.append(replace(grid, recipes=recipes, evaluation=evaluation))
