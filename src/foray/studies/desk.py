@@ -105,7 +105,8 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("gold", (replace(main, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
         Part("gold_epochs", (_gold_by_epochs(at_end),)),
         Part("hard", (_on(main, hard, (middle, late), ("rl", "sft", "sft_rl")),)),
-        Part("mix_and_size", _mixes_and_sizes(main, (task, hard))),
+        Part("mix", _rl_at_the_end(_math_heavy(main), (task, hard))),
+        Part("size", _rl_at_the_end(_larger(main), (task, hard))),
         Part("controls", (_parallel_controls(at_end),)),
         Part("with_text", (_text_controls(at_end),)),
         # With n = 5, 64 / 5 times as many updates see as many rollouts.
@@ -150,16 +151,20 @@ def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: 
     )
 
 
-def _mixes_and_sizes(main: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
-    """A math-heavy mix at the main size, and a larger model on the main mix; RL on both tiers from the last M_t."""
+def _math_heavy(main: Study) -> Study:
     pretrain = main.pretrain
     source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
-    rich = replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy")
-    models = (
-        replace(main, seeds=(0,), pretrain=rich),
-        replace(main, seeds=(0,), model=replace(main.model, width=160, layers=4, heads=5, mlp_width=427)),
-    )
-    return tuple(_on(model, tier, pretrain.checkpoints[-1:], ("rl",)) for model in models for tier in tiers)
+    return replace(main, pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy"))
+
+
+def _larger(main: Study) -> Study:
+    return replace(main, model=replace(main.model, width=160, layers=4, heads=5, mlp_width=427))
+
+
+def _rl_at_the_end(main: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
+    """RL on every tier from the last M_t, one seed."""
+    last = main.pretrain.checkpoints[-1:]
+    return tuple(_on(replace(main, seeds=(0,)), tier, last, ("rl",)) for tier in tiers)
 
 
 def _parallel_controls(at_end: Study) -> Study:
