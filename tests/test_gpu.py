@@ -21,7 +21,7 @@ from conftest import wide
 from foray.core.batch import Batch, from_rows
 from foray.core.machine import Machine
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Stream
+from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
@@ -31,6 +31,8 @@ from foray.rollout.torch_engine import TorchEngine
 from foray.train import scoring
 from foray.train.loop import Moments, clip_gradients
 from foray.train.scoring import backward, token_logprobs
+from test_laws import SFT as DEMONSTRATIONS
+from test_laws import start, train
 
 pytestmark = pytest.mark.gpu
 DEVICE: Literal["cpu", "cuda"] = "cpu" if os.environ.get("FORAY_GPU_TESTS_ON") == "cpu" else "cuda"
@@ -90,6 +92,36 @@ def test_queries_that_share_keys_and_values(precision: Literal["fp32", "bf16"]) 
     for config in (replace(LARGER, kv_heads=2), replace(LARGER, kv_heads=1)):
         on_cpu, here = (gradients(m, stream, rollouts(), config=config) for m in (Machine("cpu"), EAGER))
         assert differ(on_cpu, here) < (1e-3 if precision == "fp32" else 0.1)
+
+
+def test_law_2_weights_combine_proposals(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    """Two equal streams at half are one, and a stream at 0 changes nothing; every backward may sum in its own order."""
+
+    def after(*weights: float) -> torch.Tensor:
+        run = start(config, tokenizer)
+        run.model.move(EAGER)
+        stage = Stage("s", tuple((w, replace(DEMONSTRATIONS, name=f"s{i}")) for i, w in enumerate(weights)), 4)
+        return torch.cat([p.flatten().cpu() for p in train(run, stage)[0].values()])
+
+    before = torch.cat([p.detach().flatten() for p in start(config, tokenizer).model.state_dict().values()])
+    alone = after(1.0)
+    moved = float((alone - before).norm())
+    assert moved > 0.1
+    assert max(float((after(*w) - alone).norm()) for w in ((0.5, 0.5), (1.0, 0.0))) < 1e-2 * moved
+
+
+def test_law_6_on_policy_grpo_is_reinforce() -> None:
+    """Of plainly computed logits; rows without a signal change nothing."""
+    batch = replace(rollouts(), on_policy=True)
+    advantage = batch.advantage.clone()
+    advantage[:4] = 0.0
+    batch = replace(batch, advantage=advantage)
+    model, device = initialise(LARGER, 0).move(EAGER), EAGER.torch_device
+    logits = model.logits(batch.tokens.to(device)).log_softmax(-1)
+    logprobs = logits.gather(2, batch.targets[..., None].to(device))[..., 0].cpu()
+    (-(logprobs * batch.advantage * batch.weight).sum() / batch.denominator).backward()
+    plain = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+    assert differ(plain, gradients(EAGER, RL, batch)) < 1e-3
 
 
 def test_law_3_microbatches_change_nothing_but_rounding() -> None:
