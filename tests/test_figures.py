@@ -97,7 +97,7 @@ def models(study: Study) -> None:
 
 def budgets(study: Study) -> None:
     """RL with 5 and 64 rollouts a prompt on Easy and on Hard questions, and a trial that no figure may show."""
-    for screen, rollouts, seed in itertools.product(([16, 64], [0, 8, "lenient"]), (5, 64), (0, 1)):
+    for screen, rollouts, seed in itertools.product(([16, 64, "strict"], [0, 8, "lenient"]), (5, 64), (0, 1)):
         run = {"recipe": "rl", "tokens": TOKENS[2], "seed": seed, "variant": f"{screen[0]}-{screen[1]} n={rollouts}"}
         log(study, "rl", reward=0.6, stage_step=STEPS, trained_on="world_easy", **run)
         prompts = 320 // rollouts
@@ -107,7 +107,7 @@ def budgets(study: Study) -> None:
             place = {"stage_step": step, "final": step == STEPS}
             study.passk(maturity=skill, **place, **MAIN, **TRAINED, **run, **seen)
     trial = MAIN | {"split": "validation", "tokens": TOKENS[2], "stage_step": STEPS, "trained_on": "world_easy"}
-    for recipe, seen in (("rl", {"rollouts": 7, "examples": 3, "screen": [0, 8]}), ("sft_gold", {})):
+    for recipe, seen in (("rl", {"rollouts": 7, "examples": 3, "screen": [0, 8, "strict"]}), ("sft_gold", {})):
         study.passk(recipe, 1.0, shots=0, variant="trial of 3 epochs", **trial, **seen)
     study.passk("base", 0.0, shots=16, **MAIN | {"split": "validation", "tokens": TOKENS[0], "stage_step": 0})
 

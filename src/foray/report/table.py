@@ -146,18 +146,13 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         pretrain_seed=int(e.get("pretrain_seed", 0)),
         trained_on=str(e.get("trained_on", "")),
         split=str(e.get("split", "")),
-        screen=None if e.get("screen") is None else _screen(*e["screen"]),
+        screen=None if e.get("screen") is None else (int(e["screen"][0]), int(e["screen"][1]), str(e["screen"][2])),
         variant=str(e.get("variant", "")),
         own=bool(e.get("own", True)),
         against=str(e.get("against", "")),
         mix=str(e.get("mix", "")),
         **known,
     )
-
-
-def _screen(low: int, high: int, extraction: str = "strict") -> tuple[int, int, str]:
-    """Of a manifest, also one from before screens could be graded leniently."""
-    return int(low), int(high), str(extraction)
 
 
 def _read_training(entry: Entry) -> TrainingRun:
@@ -197,8 +192,7 @@ def _row(
     stderr: float = math.nan,
 ) -> Row:
     where = (study, e.pretrain_seed, e.tokens, e.recipe, e.trained_on, e.stage_step, e.seed)
-    low, high, grading = e.screen or (0, 0, "")
-    screen = {"": "", "strict": f"{low}-{high}"}.get(grading, f"{low}-{high} {grading}")
+    screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]} {e.screen[2]}".removesuffix(" strict")
     beside = (e.variant, e.against, e.mix, e.model_parameters, e.split, screen, e.rollouts, e.examples)
     return (*where, task, e.shots, extraction, metric, *i, stderr, e.final, chance, e.own, *beside)
 

@@ -10,6 +10,7 @@ rates are those that ``tuning`` chooses by a rule fixed beforehand (``foray.repo
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 from foray.core.objectives import CrossEntropy
 from foray.core.stage import AdamW, Screen, Stream
@@ -111,7 +112,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("with_text", (_text_controls(at_end),)),
         # With n = 5, 64 / 5 times as many updates see as many rollouts.
         Part("rollout_budget", _rollouts(main, {5: (192, 384, 576), 64: (15, 30, 45)})),
-        Part("rollouts_longer", _rollouts(main, {64: (90, 135)}, "three times the updates")),
+        Part("rollouts_longer", _rollouts(main, {64: (90, 135)}, ", three times the updates")),
         Part("longer", (_longer(at_end),)),
         Part("rates", (_other_rates(at_end),)),
         Part("formats", _formats(main)),
@@ -216,7 +217,7 @@ def _other_rates(at_end: Study) -> Study:
     return replace(at_end, recipes=recipes)
 
 
-def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], longer: str = "") -> tuple[Study, ...]:
+def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], words: str = "") -> tuple[Study, ...]:
     """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
 
     ``updates``: by rollouts a prompt, those to evaluate after; all after the lowest ones too, and so after equal counts
@@ -230,13 +231,10 @@ def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], longer: str = ""
     for name, screen in (("Easy", easy), ("Hard", hard)):
         rl = replace(post.rl, source=replace(post.rl.source, questions=1000, screen=screen))
         recipes = tuple(
-            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=", ".join(filter(None, words)))
+            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}{words}")
             for n, steps in updates.items()
-            for words in [(name, f"n={n}", longer)]
         )
-        watched = Dynamics(
-            main.pretrain.checkpoints[-1], recipes=("rl",), steps=tuple(s for steps in updates.values() for s in steps)
-        )
+        watched = Dynamics(main.pretrain.checkpoints[-1], recipes=("rl",), steps=tuple(chain(*updates.values())))
         evaluation = replace(main.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
         grid = replace(main, excursions=main.pretrain.checkpoints[-1:], seeds=(0,), post=replace(post, rl=rl, sft=sft))
         grids.append(replace(grid, recipes=recipes, evaluation=evaluation))
