@@ -519,6 +519,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_study_under_torchrun(by_one: Store, tmp_path: Path) -> None:
     file = tmp_path / "mini.py"
     file.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_ranks import MINI\n"
+                    "import atexit, os\natexit.register(os.abort)  # as gloo's threads may, on Python's way out\n"
                     "def study():\n    return MINI\n")  # fmt: skip
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "foray", "run"]
     command = [sys.executable, *words, str(file), "--store", str(tmp_path / "store"), "--machine", "device=cpu"]

@@ -131,6 +131,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         build_parser().print_help()
         return 0
+    code = _run(args)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from foray.study.executors.torchrun import leave
+
+        leave(code)
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
     from foray import commands
 
     before = signal.signal(signal.SIGTERM, _interrupt)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -52,8 +53,19 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         exchanged(None)  # none leaves while another still needs what it keeps
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
-            raise SystemExit(0)
+            leave(0)
         return report_study(study, store, redraw=bool(missing))
+
+
+def leave(code: int) -> NoReturn:
+    """Ends a process of torchrun's without Python's way out.
+
+    Gloo's threads live as long as anything (a sharded model's mesh, say) refers to their group. One that lets go of
+    its last message after Python's end has begun aborts the process, and torchrun then kills the others.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class TorchrunExecutor:
