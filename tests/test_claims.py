@@ -12,7 +12,7 @@ import pytest
 from foray.report import Results, claims, read_results, write_report
 from foray.report.claims import CLAIMS, judge
 from foray.report.evidence import Need, every, paper, some
-from foray.report.results import Difference, Run
+from foray.report.measured import Difference, Run
 from foray.report.stats import Interval
 from test_report import RECIPES, TOKENS, Study, build
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foray.report import read_results, verdicts
-from foray.report.results import Run
+from foray.report.measured import Run
 from foray.report.stats import Interval
 from foray.report.verdicts import verdict
 from test_report import TOKENS, Study, build

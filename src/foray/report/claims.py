@@ -16,7 +16,8 @@ import pandas as pd
 from foray.report import stats
 from foray.report.evidence import Absent, Finding, Need, compare, compare_general, every, last, paper, some
 from foray.report.markup import label
-from foray.report.results import Evaluation, Results, Run, TrainingRun, difference
+from foray.report.measured import Evaluation, Run, TrainingRun, difference
+from foray.report.results import Results
 from foray.report.stats import MARGIN, Interval
 from foray.report.verdicts import top_k
 

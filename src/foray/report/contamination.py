@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from foray.report import markup
-from foray.report.results import Overlaps, Results
+from foray.report.measured import Overlaps
+from foray.report.results import Results
 
 SHARES = ("whole", "same_numbers", "any_ngram", "ngrams")
 COLUMNS = ("mix", "tokens", "task", "trained_on", "text", "of", "questions", "n", *SHARES, "example")

@@ -8,16 +8,8 @@ import pandas as pd
 
 from foray.report import stats
 from foray.report.markup import in_tokens, label, points, table
-from foray.report.results import (
-    Difference,
-    Evaluation,
-    Probes,
-    Results,
-    Run,
-    difference,
-    general_difference,
-    recipe_rank,
-)
+from foray.report.measured import Difference, Evaluation, Probes, Run, difference, general_difference
+from foray.report.results import Results, recipe_rank
 from foray.report.verdicts import top_k, verdict
 
 

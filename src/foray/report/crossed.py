@@ -14,7 +14,8 @@ import pandas as pd
 
 from foray.report import stats
 from foray.report.markup import in_tokens, label, points, table
-from foray.report.results import Difference, Evaluation, Results, Run, difference, recipe_rank
+from foray.report.measured import Difference, Evaluation, Run, difference
+from foray.report.results import Results, recipe_rank
 
 Ends = Mapping[tuple[int, str, int], Mapping[Run, Evaluation]]  # by tokens, recipe, shots
 

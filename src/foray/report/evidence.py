@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 
 from foray.report import stats
 from foray.report.markup import label
-from foray.report.results import Difference, Results
+from foray.report.measured import Difference
+from foray.report.results import Results
 from foray.report.stats import Interval
 
 Answer = Literal["shown", "contradicted", "cannot tell", "not run"]

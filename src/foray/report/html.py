@@ -13,7 +13,8 @@ import pandas as pd
 
 from foray.report import contamination, ledger, readiness, settings, stats
 from foray.report.markup import in_tokens, label, percent, table
-from foray.report.results import AVERAGE, Evaluation, Results, recipe_rank, records
+from foray.report.measured import Evaluation
+from foray.report.results import AVERAGE, Results, recipe_rank, records
 
 PROBLEMS_SHOWN = 2
 SAMPLES_SHOWN = 2

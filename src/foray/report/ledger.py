@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from foray.report.results import AXES, Entry, Results, Run, TrainingRun, recipe_rank
+from foray.report.measured import Entry, Run, TrainingRun
+from foray.report.results import AXES, Results, recipe_rank
 from foray.report.table import AXES_BESIDE
 
 PHASES = ("prefill", "decode", "reference", "update", "validation")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from foray.core.rng import key
 from foray.report import stats
 from foray.report.markup import Markup, table
-from foray.report.results import Evaluation, Results, TrainingRun, records, shots_rank
+from foray.report.measured import Evaluation, TrainingRun
+from foray.report.results import Results, records, shots_rank
 from foray.report.verdicts import top_k
 
 TITLE = "What predicts that RL will work"

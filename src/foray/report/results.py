@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from foray.report import stats
-from foray.report.stats import Graded, Interval
+from foray.report.measured import (
+    Difference,
+    Entry,
+    Evaluation,
+    Overlaps,
+    Probes,
+    Run,
+    TrainingRun,
+    difference,
+    general_difference,
+)
+from foray.report.stats import Interval
 
 LABELS = {
     "base": "Base",
@@ -32,135 +40,6 @@ _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
 class NotDrawable(Exception):
     """The results lack what a figure shows; the message is the one-line reason that the report prints."""
-
-
-class Run(NamedTuple):
-    """Which training run a result is of: the seed of its pre-training and that of what came after."""
-
-    pretrain_seed: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the manifest: what was measured, and the folder that holds it.
-
-    ``trained_on`` is the task of post-training (none for a base model). The fields from ``variant`` on are axes beside
-    the main grid: a recipe with settings of its own (``own``: those are the settings that it has in the main grid;
-    ``against``: the recipe there to compare it with), another ``split`` of the task, another pre-training ``mix``,
-    another model's ``model_parameters``. A model inside or after one stage of RL has its
-    ``rollouts`` a prompt and the ``examples`` (prompts) seen; ``screen`` bounds how often, of its 64 samples, the base
-    answered those correctly, by strict or lenient grading.
-    """
-
-    kind: str
-    folder: Path
-    tokens: int
-    recipe: str
-    stage: str
-    stage_step: int
-    final: bool
-    seed: int
-    task: str
-    shots: int | None
-    part: str = ""
-    pretrain_seed: int = 0
-    trained_on: str = ""
-    rollouts: int | None = None
-    examples: int | None = None
-    screen: tuple[int, int, str] | None = None
-    variant: str = ""
-    own: bool = True
-    against: str = ""
-    split: str = ""
-    mix: str = ""
-    model_parameters: int | None = None
-
-    @property
-    def run(self) -> Run:
-        return Run(self.pretrain_seed, self.seed)
-
-    @property
-    def off_grid(self) -> bool:
-        """Beside the main grid: for the figures, tables and claims that ask for it, kept out of all others."""
-        return bool(self.variant or self.split or self.mix) or self.model_parameters is not None
-
-    @property
-    def words(self) -> str:
-        task = (
-            f", {self.task} {self.shots}-shot"
-            if self.kind == "passk"
-            else f", stage {self.stage}"
-            if self.stage
-            else ""
-        )
-        named = [self.recipe, *(x for x in (self.variant, self.mix) if x)]
-        return (
-            f"{self.kind} of {', '.join(named)} at {self.tokens} tokens, step {self.stage_step}, "
-            f"seed {self.pretrain_seed}/{self.seed}{task}"
-        )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One pass@k evaluation: P problems by extraction rule, and per-problem rates in [0, 1], each (P,)."""
-
-    entry: Entry
-    graded: Mapping[str, Graded]
-    rates: Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Probes:
-    """The general-ability probes of one model: for each, the value of every document, in [0, 1]."""
-
-    entry: Entry
-    answers: Mapping[str, NDArray[np.float64]]
-
-
-class Difference(NamedTuple):
-    """A paired difference of two recipes at one M_t, the mean of ``each`` run's."""
-
-    interval: Interval
-    runs: tuple[Run, ...]
-    each: tuple[float, ...]
-
-    @property
-    def seeds(self) -> int:
-        return len(self.runs)
-
-    @property
-    def degrees(self) -> int:
-        """Degrees of freedom of the spread between seeds of one pre-training."""
-        return stats.degrees_of_freedom([r.pretrain_seed for r in self.runs])
-
-    def by_pretraining(self) -> dict[int, float]:
-        """The mean difference from each pre-training."""
-        starts = sorted({r.pretrain_seed for r in self.runs})
-        return {s: float(np.mean([v for r, v in zip(self.runs, self.each) if r.pretrain_seed == s])) for s in starts}
-
-
-def difference(runs: Mapping[Run, Interval]) -> Difference:
-    """The mean of every run's paired difference."""
-    mean = stats.over_seeds(list(runs.values()), -1.0, 1.0, [r.pretrain_seed for r in runs])
-    return Difference(mean, tuple(runs), tuple(i.value for i in runs.values()))
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """The log of one stage: a row a step, columns as in ``metrics.jsonl``."""
-
-    entry: Entry
-    metrics: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Overlaps:
-    """What evaluation questions share with training text, in runs of ``n`` words, with the same numbers, and whole."""
-
-    entry: Entry
-    n: int
-    rows: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -351,16 +230,6 @@ def _paired(
         if same:
             found.setdefault(tokens, {})[run] = made, partners[tokens, run if run in same else same[0]]
     return found
-
-
-def general_difference(a: Probes, b: Probes) -> Interval:
-    """Mean over probes of the paired differences; documents are paired by their place in the probe."""
-    parts = []
-    for name in sorted(set(a.answers) & set(b.answers)):
-        if len(a.answers[name]) != len(b.answers[name]):
-            raise ValueError(f"the probe {name} has other documents in {a.entry.words} than in {b.entry.words}")
-        parts.append(stats.difference_intervals((a.answers[name] - b.answers[name])[:, None])[0])
-    return stats.mean_of_independent(parts)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

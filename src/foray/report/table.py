@@ -15,18 +15,8 @@ import pandas as pd
 
 from foray.core.files import read_json, read_jsonl, sealed, verify
 from foray.report import stats
-from foray.report.results import (
-    AVERAGE,
-    AXES,
-    Entry,
-    Evaluation,
-    Overlaps,
-    Probes,
-    Results,
-    TrainingRun,
-    metric_rank,
-    recipe_rank,
-)
+from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
+from foray.report.results import AVERAGE, AXES, Results, metric_rank, recipe_rank
 from foray.report.stats import Graded, Interval
 
 COLUMNS = (

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from foray.report.markup import label, table
-from foray.report.results import Evaluation, Results, recipe_rank
+from foray.report.measured import Evaluation
+from foray.report.results import Results, recipe_rank
 
 
 class Trial(NamedTuple):

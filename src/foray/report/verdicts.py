@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from foray.report import stats
-from foray.report.results import LABELS, Evaluation, Results, Run, recipe_rank
+from foray.report.measured import Evaluation, Run
+from foray.report.results import LABELS, Results, recipe_rank
 from foray.report.stats import MARGIN, Interval
 
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
