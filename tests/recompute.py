@@ -274,7 +274,7 @@ def check_transitions(store: Store) -> int:
             "detectable_pass1": (Z + Z80) / Z * (one[2] - one[1]) / 2,
             "detectable_passk": (Z + Z80) / Z * (top[2] - top[1]) / 2,
             "n": min(len(c) for c in changes),
-            "seeds": len(runs),
+            "runs": len(runs),
         }
         check(f"transitions.csv, line {line}", row, expected)
     return len(rows)

@@ -11,7 +11,7 @@ import pytest
 
 from foray.report import Results, claims, read_results, write_report
 from foray.report.claims import CLAIMS, judge
-from foray.report.evidence import Need, every, paper, some
+from foray.report.evidence import Finding, Need, every, paper, some
 from foray.report.measured import Difference, Run
 from foray.report.stats import Interval
 from test_report import RECIPES, TOKENS, Study, build
@@ -146,6 +146,49 @@ def test_hard_tasks_are_known_by_name(tmp_path: Path) -> None:
     assert answers(study(tmp_path / "a", skills, "my_hard"))["C3"] == "shown"
     assert answers(study(tmp_path / "b", skills | {"sft_rl": (0.3, 0.1)}, "MATH"))["C3"] == "contradicted"
     assert answers(study(tmp_path / "c", skills, "easy"))["C3"] == "not run"
+
+
+def c3_of(made: Study) -> Finding:
+    return judge(CLAIMS[2], read_results(made.write(model_parameters=PARAMETERS)))
+
+
+def test_the_hard_task_is_not_the_main_one_whose_name_only_holds_the_word(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3), "sft_rl": (0.5, 0.5)}, "openmath2_gsm8k")
+    assert c3_of(made).answer == "not run"
+    for recipe, (share, chance) in {"base": (0.3, 0.2), "rl": (0.4, 0.5), "sft_rl": (0.2, 0.1)}.items():
+        place = {"tokens": 12 * PARAMETERS, "recipe": recipe, "stage_step": RECIPES.get(recipe, 9)}
+        add(made, share, chance, task="openmath2_math", shots=0, **place)
+    found = c3_of(made)
+    assert found.answer == "contradicted" and "on openmath2_math" in found.effect
+
+
+def test_a_task_whose_part_has_run_alone_does_not_stand_in_for_the_main_one(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3), "sft": (0.7, 0.6), "sft_rl": (0.5, 0.5)}, "my_hard")
+    own = made.entries
+    made.entries = [e | {"task": "easy", "folder": f"nodes/later-{i}"} for i, e in enumerate(own)] + own
+    results = read_results(made.write(model_parameters=PARAMETERS))
+    assert results.tasks == ["my_hard"] and len(results.missing) == len(own)
+    found = {c.name: judge(c, results) for c in CLAIMS}
+    assert [name for name, f in found.items() if f.answer != "not run"] == ["C3"]
+    assert found["C1"].note == "no pass@k evaluation on easy has finished"
+    text = write_report(tmp_path / "manifest.json", tmp_path / "report").read_text()
+    assert "no pass@k evaluation on easy has finished" in text
+
+
+def test_models_trained_on_another_task_are_kept_apart(tmp_path: Path) -> None:
+    """RL trained on the main task and asked the hard one, before the hard task's own RL in the manifest."""
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)}, "t")
+    for trained_on, share in (("t", 0.9), ("hard", 0.5), ("", 0.3)):
+        recipe = "rl" if trained_on else "base"
+        place = {"tokens": 12 * PARAMETERS, "recipe": recipe, "stage_step": RECIPES[recipe], "trained_on": trained_on}
+        add(made, share, 0.5, task="hard", shots=0, **place)
+    results = read_results(made.write(model_parameters=PARAMETERS))
+    (found,) = results.finals("rl", "hard").values()
+    assert found.entry.trained_on == "hard"
+    # With nothing trained on it, a transfer is what there is to show.
+    made.entries = [e for e in made.entries if e.get("trained_on") != "hard"]
+    results = read_results(made.write(model_parameters=PARAMETERS))
+    assert [e.entry.trained_on for e in results.finals("rl", "hard").values()] == ["t"]
 
 
 def test_seeds_of_equal_reward(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_gold_by_epochs_is_dashed_and_the_main_grid_is_not(results: Results) -> 
     assert set(frame.loc[frame["variant"] != "", "recipe"]) == set(GOLD)
     assert set(frame["metric"]) == {"pass@1", "pass@8", "pass@32"} and set(frame["tokens"]) == set(TOKENS)
     one = frame[(frame["recipe"] == "sft_gold") & (frame["metric"] == "pass@1") & (frame["variant"] != "")]
-    assert list(one["seeds"]) == [2] * len(TOKENS)
+    assert list(one["runs"]) == [2] * len(TOKENS)
     assert "Dashed" in f3_gold.caption(frame) and "Dashed" not in f3_gold.caption(frame[frame["variant"] == ""])
 
 
@@ -202,7 +202,7 @@ def test_epochs_are_those_of_the_log(results: Results) -> None:
 def test_shots_of_bases_alone(results: Results) -> None:
     frame = a4_shots.data(results)
     assert set(frame["recipe"]) == {"base"} and list(frame["shots"].unique()) == [0, 2, 8]
-    assert set(frame["seeds"]) == {2} and len(frame) == 3 * 3 * len(TOKENS)
+    assert set(frame["runs"]) == {2} and len(frame) == 3 * 3 * len(TOKENS)
 
 
 def test_rollouts_have_examples_and_flops(results: Results) -> None:
@@ -212,7 +212,7 @@ def test_rollouts_have_examples_and_flops(results: Results) -> None:
         "Easy (16-64 of 64)", "Hard (0-8 of 64)", "4-12 of 64", "all questions",
     ]  # fmt: skip
     points = frame[frame["recipe"] == "rl"]
-    assert set(points["rollouts"]) == {5, 64} and set(points["seeds"]) == {2}
+    assert set(points["rollouts"]) == {5, 64} and set(points["runs"]) == {2}
     assert (points["total_rollouts"] == points["rollouts"] * points["examples"]).all()
     assert (points["total_rollouts"] == points["stage_step"] * 320).all()
     assert points["flops"].to_numpy() == pytest.approx(points["stage_step"].to_numpy() * 2 * FLOPS)

@@ -65,6 +65,14 @@ def test_a_row_is_an_m_t(frame: pd.DataFrame) -> None:
     assert frame["log pass@1"].min() >= math.log(0.5 / (PROBLEMS * SAMPLES))
 
 
+def test_a_validation_base_does_not_stand_in(tmp_path: Path) -> None:
+    made = study(tmp_path, 1, 1, 1)
+    base = next(e for e in made.entries if e["recipe"] == "base" and e["final"])
+    made.entries.remove(base)
+    made.entries.append(base | {"split": "validation"})
+    assert rows(read_results(made.write())).empty
+
+
 def test_the_planted_predictor_wins_and_a_useless_one_loses(frame: pd.DataFrame) -> None:
     found = {e.predictor: e for e in errors(frame)}
     assert list(found)[:3] == [MEAN, PLAIN, "rl/signal"]

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from foray.report import NotDrawable, Results, read_results, stats, write_report
+from foray.report import NotDrawable, Results, controls, read_results, stats, style, write_report
 from foray.report import figures as figure_package
 from foray.report.html import page
 from foray.report.stats import Graded, Interval
@@ -288,9 +288,7 @@ def test_gains_are_paired_and_several_seeds_are_averaged(tmp_path: Path) -> None
     results = read_results(build(tmp_path, seeds=3).write())
     gains = results.gains("rl", "base", "world_easy", 1)
     curve = results.curve(["pass@1"], ["world_easy"]).set_index(["recipe", "tokens"])
-    assert (
-        list(gains["tokens"]) == list(TOKENS) and set(gains["seeds"]) == {3} and set(curve.loc["base", "seeds"]) == {1}
-    )
+    assert list(gains["tokens"]) == list(TOKENS) and set(gains["runs"]) == {3} and set(curve.loc["base", "runs"]) == {1}
     for row in gains.itertuples():
         expected = curve.loc[("rl", row.tokens), "value"] - curve.loc[("base", row.tokens), "value"]
         assert row.value == pytest.approx(expected)
@@ -303,6 +301,34 @@ def test_crossed_shots_leave_the_headline_alone(tmp_path: Path) -> None:
     study.passk("base", 0.1, tokens=TOKENS[0], stage_step=0, task="world_easy", shots=0)
     study.passk("rl", 0.1, tokens=TOKENS[0], stage_step=50, task="world_easy", shots=8)
     pd.testing.assert_frame_equal(read_results(study.write()).curve(["pass@1"], ["world_easy"]), before)
+
+
+def test_a_variant_is_compared_with_its_base_too(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for recipe, variant, right, seed in (("base", "", 8, 0), ("rl", "", 7, 0), ("rl", "lr", 6, 0), ("rl", "lr", 4, 1)):
+        where = {"tokens": 10, "recipe": recipe, "stage_step": 0 if recipe == "base" else 5, "seed": seed}
+        where |= {"variant": variant, "against": "rl"} if variant else {}
+        study.passk(maturity=0.5, task="t", shots=0, **where)
+        probe = {"value": right / 10, "n": 10, "chance": 0.5, "per_doc": [int(i < right) for i in range(10)]}
+        study.add("probes", {"probes.json": {"piqa": probe}}, **where)
+    row = controls.frame(read_results(study.write())).iloc[0]
+    assert row["d_general"] == pytest.approx(-0.1), "the seed that RL has"
+    assert row["d_base_general"] == pytest.approx((-0.2 - 0.4) / 2), "every seed came from the one base"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([(1, 1)], "one seed, so they say nothing"),
+        ([(1, 1), (3, 1)], "means over up to 3 seeds."),
+        ([(2, 2), (6, 2)], "means over up to 6 runs (2 pre-trainings × 3 seeds)."),
+        ([(2, 2), (5, 2)], "means over up to 5 runs (2 pre-trainings)."),
+        ([(1, 1), (2, 2)], "means over up to 2 pre-trainings, one seed each: they say nothing of the spread"),
+    ],
+)
+def test_a_caption_says_what_was_averaged(rows: list[tuple[int, int]], words: str) -> None:
+    frame = pd.DataFrame([(200, *row) for row in rows], columns=["n", "runs", "pretrainings"])
+    assert words in style.interval_note(frame, "problems")
 
 
 def test_many_that_are_missing_for_one_reason_are_one_line() -> None:

@@ -83,7 +83,7 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
         for t in TOKENS
     }
     for t in found:
-        assert list(t.curve) == [1, 2, 4, 8, 16, 32] and t.k == 32 and t.seeds == 1
+        assert list(t.curve) == [1, 2, 4, 8, 16, 32] and t.k == 32 and t.runs == 1
         if t.extraction == "strict":
             a, b = evaluations[t.target, t.tokens].correct, evaluations[t.source, t.tokens].correct
             assert t.gained == ((a > 0) & (b == 0)).sum() and t.lost == ((b > 0) & (a == 0)).sum()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from foray.report.claims import HARD
 from foray.report.results import NotDrawable, Results
 
 
@@ -21,8 +20,7 @@ def passk(results: Results, task: str, ks: Sequence[int]) -> pd.DataFrame:
     rows = pd.concat(frames, ignore_index=True)
     rows = rows[(rows["task"] == task) & rows["metric"].isin([f"pass@{k}" for k in ks])]
     rows = rows[(rows["extraction"] == results.extraction) & (rows["split"] == "")]
-    trained_on = results.trained_on(task) or next((t for t in rows["trained_on"] if t), "")
-    return rows[rows["trained_on"].isin(["", trained_on])]
+    return rows[rows["trained_on"].isin(["", results.trained_on(task)])]
 
 
 def same_model(rows: pd.DataFrame) -> pd.DataFrame:
@@ -33,12 +31,6 @@ def same_model(rows: pd.DataFrame) -> pd.DataFrame:
 def ends(results: Results) -> list[int]:
     """The smallest and the largest k."""
     return sorted({results.ks[0], results.ks[-1]})
-
-
-def hard_task(results: Results) -> str | None:
-    """The first task after the main one with a hard task's word in its name."""
-    names = [t for t in results.tasks if t != results.main_task and any(word in t.lower() for word in HARD)]
-    return names[0] if names else None
 
 
 def busiest(rows: pd.DataFrame) -> int:

@@ -17,14 +17,13 @@ from foray.report import stats
 from foray.report.evidence import Absent, Finding, Need, compare, compare_general, every, last, paper, some
 from foray.report.markup import label
 from foray.report.measured import Evaluation, Run, TrainingRun, difference
-from foray.report.results import Results
+from foray.report.results import NotDrawable, Results
 from foray.report.stats import MARGIN, Interval
 from foray.report.verdicts import top_k
 
 CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
 FROM = 10.0  # tokens per parameter from which C2 speaks, and up to which C9 does
 SAME_REWARD = 0.05  # mean reward of two runs' last five steps that counts as the same
-HARD = ("hard", "math")  # a task whose name holds one of these is a hard one
 
 
 class Claim(NamedTuple):
@@ -69,7 +68,8 @@ def c2(results: Results) -> Finding:
 def c3(results: Results) -> Finding:
     """On a hard task, at the last M_t, in pass@1: RL − base above 0, and SFT→RL − RL above 0.
 
-    Contradicted if one is below 0. A hard task has "hard" or "math" in its name.
+    Contradicted if one is below 0. The hard task is the first after the main one with the word "hard" or "math" in its
+    name, or else the main one if that has.
     """
     task = _hard(results)
     return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)
@@ -230,11 +230,14 @@ def _budget_needs(
 
 
 def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Run, Evaluation]]:
-    """The runs of a recipe on a hard task at the last M_t of every (parameters, mix)."""
+    """The runs of a recipe on the hard task at the last M_t of every (parameters, mix)."""
+    task = _hard(results)
+    trained_on = ("", results.trained_on(task))
     found: dict[tuple[int, str], dict[int, dict[Run, Evaluation]]] = {}
     for e in (*results.evaluations, *results.variants):
         x = e.entry
-        if x.final and not x.variant and x.recipe == recipe and any(word in x.task.lower() for word in HARD):
+        beside = x.variant or x.split
+        if x.final and not beside and x.recipe == recipe and x.task == task and x.trained_on in trained_on:
             place = (x.model_parameters or results.model_parameters, x.mix)
             found.setdefault(place, {}).setdefault(x.tokens, {})[x.run] = e
     return {place: by_tokens[max(by_tokens)] for place, by_tokens in found.items()}
@@ -252,10 +255,9 @@ def _lenient(results: Results, k: int) -> list[Need]:
 
 
 def _hard(results: Results) -> str:
-    for task in results.tasks:
-        if any(word in task.lower() for word in HARD):
-            return task
-    raise Absent("needs a task with “hard” or “math” in its name")
+    if results.hard_task is None:
+        raise Absent("needs a task with “hard” or “math” in its name")
+    return results.hard_task
 
 
 def _reward(run: TrainingRun) -> float:
@@ -322,7 +324,7 @@ def judge(claim: Claim, results: Results) -> Finding:
         return Finding("not run", "", None, "no pass@k evaluation has finished")
     try:
         return claim.rule(results)
-    except Absent as e:
+    except (Absent, NotDrawable) as e:
         return Finding("not run", "", None, str(e))
 
 

@@ -33,7 +33,7 @@ def comparisons(results: Results) -> list[tuple[Evaluation, dict[str, Any]]]:
         if shared := [run for run in runs if run in partners]:
             for name, at in (("one", 1), ("top", k)):
                 known[name] = difference({r: _paired(results, runs[r], partners[r], at) for r in shared})
-        known["general"] = _general(results, first, against)
+        known["general"], known["base_general"] = (_general(results, first, r) for r in (against, "base"))
         found.append((first, known))
     return sorted(found, key=lambda f: (f[1]["task"], f[1]["tokens"], recipe_rank(f[1]["against"])))
 
@@ -42,7 +42,8 @@ def _paired(results: Results, a: Evaluation, b: Evaluation, k: int) -> stats.Int
     return stats.paired_difference(a.graded[results.extraction], b.graded[results.extraction], k)
 
 
-def _general(results: Results, variant: Evaluation, against: str) -> Difference | None:
+def _general(results: Results, variant: Evaluation, reference: str) -> Difference | None:
+    """The variant's general average minus that of a recipe of the main grid, or of the base it came from."""
     x = variant.entry
 
     def ends(probed: tuple[Probes, ...], recipe: str, words: str) -> dict[Run, Probes]:
@@ -50,16 +51,21 @@ def _general(results: Results, variant: Evaluation, against: str) -> Difference 
             p.entry.run: p
             for p in probed
             if p.entry.final and (p.entry.tokens, p.entry.recipe, p.entry.variant) == (x.tokens, recipe, words)
-            and p.entry.trained_on == x.trained_on and not (p.entry.mix or p.entry.model_parameters)
+            and p.entry.trained_on in ("", x.trained_on) and not (p.entry.mix or p.entry.model_parameters)
         }  # fmt: skip
 
-    ours, theirs = ends(results.variant_probed, x.recipe, x.variant), ends(results.probed, against, "")
+    ours, theirs = ends(results.variant_probed, x.recipe, x.variant), ends(results.probed, reference, "")
+    if reference == "base":
+        bases = {run.pretrain_seed: p for run, p in theirs.items()}
+        theirs = {run: bases[run.pretrain_seed] for run in ours if run.pretrain_seed in bases}
     shared = {r: general_difference(p, theirs[r]) for r, p in ours.items() if r in theirs and p.answers}
     return difference(shared) if shared else None
 
 
 def frame(results: Results) -> pd.DataFrame:
-    """``controls.csv``: a row a variant and M_t; differences are variant minus ``against``. Shares, not percent."""
+    """``controls.csv``: a row a variant and M_t; differences are variant minus ``against``, those of ``base_general``
+    variant minus base. Shares, not percent.
+    """
     rows = []
     for evaluation, known in comparisons(results):
         x, k = evaluation.entry, known["k"]
@@ -69,7 +75,7 @@ def frame(results: Results) -> pd.DataFrame:
         for name, column in (("pass@1", "pass1"), (f"pass@{k}", "passk")):
             row |= dict(zip((column, f"{column}_lo", f"{column}_hi"), known[name][:3]))
         row["against"] = x.against
-        for name in ("one", "top", "general"):
+        for name in ("one", "top", "general", "base_general"):
             gain = known.get(name)
             bounds = gain.interval[:3] if gain else (None, None, None)
             row |= dict(zip((f"d_{name}", f"d_{name}_lo", f"d_{name}_hi"), bounds))
@@ -82,12 +88,12 @@ def section(results: Results) -> str:
     rows = []
     for evaluation, known in comparisons(results):
         x, k = evaluation.entry, known["k"]
-        one, top, general = (known.get(name) for name in ("one", "top", "general"))
+        one, top, general, kept = (known.get(name) for name in ("one", "top", "general", "base_general"))
         rows.append((
             in_tokens(x.tokens), x.variant if x.recipe == x.against else f"{x.variant} ({label(x.recipe)})",
             label(x.against), verdict(one.interval, top.interval) if one and top else "–",
             *(f"{100 * known[name].value:.1f}" for name in ("pass@1", f"pass@{k}")),
-            *(points(d.interval if d else None) for d in (one, top, general)), known["runs"],
+            *(points(d.interval if d else None) for d in (one, top, general, kept)), known["runs"],
         ))  # fmt: skip
     if not rows:
         return ""
@@ -105,6 +111,7 @@ def section(results: Results) -> str:
         "Δ pass@1",
         "Δ pass@K",
         "Δ general",
+        "general − base",
         "runs",
     ]
     shown = table(headers, rows, text_columns=4, rules=True)

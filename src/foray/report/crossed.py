@@ -22,12 +22,13 @@ Ends = Mapping[tuple[int, str, int], Mapping[Run, Evaluation]]  # by tokens, rec
 
 def ends(results: Results, task: str) -> Ends:
     """Every evaluation of a finished model on the task, whatever the shots."""
-    last = {(e.entry.tokens, e.entry.recipe, e.entry.run): e.entry.stage_step for e in results.evaluations
-            if e.entry.final and e.entry.task == task}  # fmt: skip
+    trained_on = ("", results.trained_on(task))
+    asked = [e for e in results.evaluations if e.entry.task == task and e.entry.trained_on in trained_on]
+    last = {(e.entry.tokens, e.entry.recipe, e.entry.run): e.entry.stage_step for e in asked if e.entry.final}
     found: dict[tuple[int, str, int], dict[Run, Evaluation]] = {}
-    for e in results.evaluations:
+    for e in asked:
         x = e.entry
-        if x.task == task and x.shots is not None and last.get((x.tokens, x.recipe, x.run)) == x.stage_step:
+        if x.shots is not None and last.get((x.tokens, x.recipe, x.run)) == x.stage_step:
             found.setdefault((x.tokens, x.recipe, x.shots), {})[x.run] = e
     return found
 
@@ -52,7 +53,7 @@ def gains(results: Results, task: str) -> list[tuple[int, str, int, str, Differe
 def frame(results: Results) -> pd.DataFrame:
     """``crossed.csv``: shares, not percent."""
     rows = [
-        (task, tokens, recipe, shots, rule, *gain.interval[:3], gain.seeds)
+        (task, tokens, recipe, shots, rule, *gain.interval[:3], len(gain.runs))
         for task in results.tasks
         for tokens, recipe, shots, rule, gain in gains(results, task)
     ]

@@ -108,7 +108,8 @@ def compare(
     if not found:
         raise Absent(f"needs {label(recipe)} and {label(reference)} from one M_t on {task}")
     graded = " (lenient)" if extraction == "lenient" else ""
-    what = f"{label(recipe)} − {label(reference)}, pass@{k}{graded}"
+    on = "" if task == results.asked[0] else f" on {task}"
+    what = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}"
     return [Need(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]
 
 

@@ -138,9 +138,7 @@ def _main_table(results: Results, task: str) -> str:
             problems.add(int(first.n))
             cells = [percent(found.get(f"pass@{k}")) for k in results.ks] + [percent(found.get("average"))]
             cells += [percent(found.get(m), interval=False) for m in metrics[-2:]]
-            rows.append(
-                (f"{in_tokens(tokens)} ({ratio:.2g})", label(recipe, first.shots), *cells, first.n, first.seeds)
-            )
+            rows.append((f"{in_tokens(tokens)} ({ratio:.2g})", label(recipe, first.shots), *cells, first.n, first.runs))
     headers = ["tokens (per parameter)", "recipe", *(f"pass@{k}" for k in results.ks), "general average"]
     samples = sorted(
         {int(e.graded[results.extraction].samples.min()) for e in results.evaluations if e.entry.task == task}
@@ -149,7 +147,7 @@ def _main_table(results: Results, task: str) -> str:
         f"Percent on {task}, {results.extraction} extraction, from {' or '.join(map(str, samples))} samples a problem. "
         "n counts problems; the general average is the plain mean of the probes."
     )
-    shown = table([*headers, "formatted", "truncated", "n", "seeds"], rows, text_columns=2, rules=True)
+    shown = table([*headers, "formatted", "truncated", "n", "runs"], rows, text_columns=2, rules=True)
     return f'<p class="dim">{escape(text)}</p>{shown}'
 
 
@@ -239,9 +237,9 @@ def _perplexity(results: Results) -> str:
 
 def _samples(results: Results) -> str:
     """Two problems × two samples of every recipe at the last checkpoint that keeps completions."""
-    if not results.evaluations:
+    if not results.tasks:
         return ""
-    task = results.main_task
+    task = results.tasks[0]
     kept: dict[int, list[tuple[str, list[Any]]]] = {}
     for recipe in results.recipes(task):
         for (tokens, _), evaluation in sorted(results.finals(recipe, task).items(), reverse=True):

@@ -86,14 +86,14 @@ def _transitions(results: Results, transitions: Sequence[Transition]) -> str:
             (
                 f"{in_tokens(t.tokens)} ({t.tokens / results.model_parameters:.2g})", t.label,
                 _badge(t.verdict, _VERDICTS), points(t.one), points(t.top), _count(t.gained), _count(t.lost),
-                f"{100 * stats.detectable(t.one):.1f}, {100 * stats.detectable(t.top):.1f}", t.seeds,
+                f"{100 * stats.detectable(t.one):.1f}, {100 * stats.detectable(t.top):.1f}", t.runs,
             )
             for t in found
         ]  # fmt: skip
         k = " or ".join(str(k) for k in sorted({t.k for t in found}))
         headers = ["tokens (per parameter)", "transition", "verdict", "Δ pass@1", f"Δ pass@{k}", "solved", "lost"]
         heading = f"<h3>{escape(task)}</h3>" if len(results.tasks) > 1 else ""
-        parts.append(heading + table([*headers, "detectable", "seeds"], rows, text_columns=3, rules=True))
+        parts.append(heading + table([*headers, "detectable", "runs"], rows, text_columns=3, rules=True))
         parts.append(_curves(results, found))
     return "\n".join(parts) + _files("transitions", "transition_curves")
 
@@ -117,6 +117,7 @@ def _seeds(results: Results) -> str:
         metrics = [f"pass@{k}" for k in sorted({1, top_k(results, task)})]
         asked = results.table[results.table["final"] & (results.table["task"] == task)]
         asked = asked[asked["metric"].isin(metrics) & (asked["extraction"] == results.extraction)]
+        asked = asked[asked["trained_on"].isin(["", results.trained_on(task)])]
         groups: dict[tuple[Any, ...], list[Any]] = {}
         for row in records(asked):
             place = (row.tokens, recipe_rank(row.recipe), row.recipe, metric_rank(row.metric), row.metric, row.shots)
@@ -136,4 +137,5 @@ def _seeds(results: Results) -> str:
         "Percent, one value a run in order of pre-training seed and seed, all on the same problems; sd and range over "
         "all of them in points."
     )
-    return _dim(text) + table(["tokens", "recipe", "metric", "seeds", "sd", "range"], rows, text_columns=4, rules=True)
+    headers = ["tokens", "recipe", "metric", "each run", "sd", "range"]
+    return _dim(text) + table(headers, rows, text_columns=4, rules=True)

@@ -129,7 +129,7 @@ def add_axis(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     """
     if results.axis == "tokens" or results.axis in frame or set(AXES_BESIDE) & set(frame):
         return frame
-    asked = next((t for t in frame.get("task", []) if t in results.tasks), None)
+    asked = next((t for t in frame.get("task", []) if t in results.asked), None)
     trained_on = results.trained_on(asked)
     costs: dict[tuple[int, str, int], list[float]] = {}
     for place, (_, total) in since_start(results).items():

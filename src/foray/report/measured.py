@@ -107,10 +107,6 @@ class Difference(NamedTuple):
     each: tuple[float, ...]
 
     @property
-    def seeds(self) -> int:
-        return len(self.runs)
-
-    @property
     def degrees(self) -> int:
         """Degrees of freedom of the spread between seeds of one pre-training."""
         return stats.degrees_of_freedom([r.pretrain_seed for r in self.runs])

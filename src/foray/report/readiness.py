@@ -68,7 +68,7 @@ def rows(results: Results) -> pd.DataFrame:
     chosen = {m: max(bases[m], key=lambda e: shots_rank("base", e.entry.shots)) for m in found}
     rule = results.extraction
     samples = [int(e.graded[rule].samples.min()) for e in chosen.values()]
-    most = min([top_k(results, results.main_task), *samples]) if found else 1
+    most = min([top_k(results, results.asked[0]), *samples]) if found else 1
     ks = sorted({1, min(8, most), most})
     out = []
     for m in found:
@@ -164,8 +164,8 @@ def _finals(results: Results, recipe: str) -> dict[Mt, list[Evaluation]]:
     found: dict[Mt, list[Evaluation]] = {}
     for e in (*results.evaluations, *results.variants):
         x = e.entry
-        asked = x.final and x.task in results.tasks[:1] and x.trained_on in ("", results.trained_on())
-        if asked and not x.variant and x.recipe == recipe and results.extraction in e.graded:
+        asked = x.final and x.task in results.asked[:1] and x.trained_on in ("", results.trained_on())
+        if asked and not x.variant and not x.split and x.recipe == recipe and results.extraction in e.graded:
             found.setdefault(_mt(results, e), []).append(e)
     return found
 

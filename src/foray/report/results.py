@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ LABELS = {
 }
 AVERAGE = "general_average"
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
+_HARD = {"hard", "math"}  # a task with one of these words in its name is a hard one
 _T = TypeVar("_T")
 _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
@@ -56,6 +58,7 @@ class Results:
     provenance: Mapping[str, Any]
     table: pd.DataFrame
     beside: pd.DataFrame  # the same of what is beside the main grid
+    asked: tuple[str, ...]  # every task of the manifest, measured or not: the main grid's first
     evaluations: tuple[Evaluation, ...]
     training: tuple[TrainingRun, ...]
     missing: tuple[tuple[str, str], ...]
@@ -71,19 +74,32 @@ class Results:
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks with a pass@k, in the manifest's order; the figures show the first."""
-        return list(dict.fromkeys(e.entry.task for e in self.evaluations))
+        """Tasks with a pass@k, in the manifest's order."""
+        return [t for t in self.asked if any(e.entry.task == t for e in self.evaluations)]
 
     @property
     def main_task(self) -> str:
-        if not self.evaluations:
-            raise NotDrawable("no pass@k evaluation has finished")
-        return self.tasks[0]
+        """The study's first task. Raises NotDrawable while nothing of the main grid has been evaluated on it: what
+        another task says is no answer to what is asked of this one.
+        """
+        if not self.tasks or self.tasks[0] != self.asked[0]:
+            raise NotDrawable(f"no pass@k evaluation{f' on {self.asked[0]}' if self.asked else ''} has finished")
+        return self.asked[0]
+
+    @property
+    def hard_task(self) -> str | None:
+        """The first task but the main one that is hard by its name, else the main one if that is."""
+        hard = [t for t in (*self.asked[1:], *self.asked[:1]) if _HARD & set(re.split("[^a-z]+", t.lower()))]
+        return hard[0] if hard else None
 
     def trained_on(self, task: str | None = None) -> str:
-        """The post-training task of the models that were evaluated on ``task`` (on the main one)."""
-        task = task or (self.tasks[0] if self.evaluations else "")
-        return next((e.entry.trained_on for e in self.evaluations if e.entry.task == task and e.entry.trained_on), "")
+        """The post-training task of the models whose numbers on ``task`` (on the main one) are shown: that task itself
+        where models were trained on it.
+        """
+        task = task or next(iter(self.asked), "")
+        entries = [e.entry for e in (*self.evaluations, *self.variants) if e.entry.task == task and not e.entry.split]
+        found = dict.fromkeys(x.trained_on for x in entries if x.trained_on)
+        return task if task in found else next(iter(found), "")
 
     def _trained_on_main(self, entry: Entry) -> bool:
         return entry.trained_on in ("", self.trained_on())
@@ -101,14 +117,23 @@ class Results:
 
     def recipes(self, task: str | None = None) -> list[str]:
         """Recipes with a final pass@k evaluation (on ``task``), in the paper's order."""
-        found = {e.entry.recipe for e in self.evaluations if e.entry.final and task in (None, e.entry.task)}
+        trained_on = "" if task is None else self.trained_on(task)
+        found = {
+            e.entry.recipe
+            for e in self.evaluations
+            if e.entry.final and (task is None or (e.entry.task == task and e.entry.trained_on in ("", trained_on)))
+        }
         return sorted(found, key=recipe_rank)
 
     def finals(self, recipe: str, task: str) -> dict[tuple[int, Run], Evaluation]:
-        """The final evaluation for every (tokens, run), at the recipe's own number of shots."""
+        """The final evaluation for every (tokens, run), at the recipe's own number of shots, of models trained on what
+        ``trained_on`` says.
+        """
         chosen: dict[tuple[int, Run], Evaluation] = {}
+        trained_on = ("", self.trained_on(task))
         for e in self.evaluations:
-            if e.entry.final and e.entry.recipe == recipe and e.entry.task == task:
+            x = e.entry
+            if x.final and x.recipe == recipe and x.task == task and x.trained_on in trained_on:
                 place = (e.entry.tokens, e.entry.run)
                 rank = shots_rank(recipe, e.entry.shots)
                 if place not in chosen or rank > shots_rank(recipe, chosen[place].entry.shots):
@@ -126,7 +151,7 @@ class Results:
     def curve(
         self, metrics: Sequence[str], tasks: Sequence[str], recipes: Sequence[str] | None = None, inside: bool = False
     ) -> pd.DataFrame:
-        """Means over seeds with intervals, one row per (tokens, recipe, stage_step, task, metric).
+        """Means over runs with intervals, one row per (tokens, recipe, stage_step, task, metric).
 
         Final checkpoints only, unless ``inside`` asks for those inside a recipe too. Base models are shown at their
         largest number of shots, trained ones at their smallest. Of models post-trained on several tasks, those trained
@@ -187,10 +212,10 @@ class Results:
         found = []
         for tokens, gain in self.differences(recipe, reference, task, k).items():
             ratio, (_, last) = tokens / self.model_parameters, list(pairs[tokens].values())[-1]
-            metric = f"pass@{k}"
-            found.append((tokens, ratio, recipe, reference, last.entry.shots, metric, *gain.interval, gain.seeds))
+            counts = len(gain.runs), len(gain.by_pretraining())
+            found.append((tokens, ratio, recipe, reference, last.entry.shots, f"pass@{k}", *gain.interval, *counts))
         columns = ["tokens", "tokens_per_parameter", "recipe", "reference", "reference_shots", "metric"]
-        frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "seeds"])
+        frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "runs", "pretrainings"])
         return frame.astype({"reference_shots": "Int64"})
 
 
@@ -211,12 +236,13 @@ def averaged(rows: pd.DataFrame, parameters: int, by: Sequence[str]) -> pd.DataF
         runs = [r for r in group if shots_rank(r.recipe, r.shots) == rank]
         one = runs[0]
         intervals = [Interval(r.value, r.lo, r.hi, r.n) for r in runs]
-        mean = stats.over_seeds(intervals, 0.0, _CEILING.get(one.metric, 1.0), [r.pretrain_seed for r in runs])
+        starts = [r.pretrain_seed for r in runs]
+        mean = stats.over_seeds(intervals, 0.0, _CEILING.get(one.metric, 1.0), starts)
         ratio = one.tokens / (parameters if pd.isna(one.model_parameters) else one.model_parameters)
         where = (one.tokens, ratio, one.recipe, one.stage_step, one.task, one.metric, one.shots)
-        found.append((*(getattr(one, name) for name in by), *where, *mean, len(runs), one.chance))
+        found.append((*(getattr(one, name) for name in by), *where, *mean, len(runs), len(set(starts)), one.chance))
     columns = [*by, "tokens", "tokens_per_parameter", "recipe", "stage_step", "task", "metric", "shots"]
-    columns += ["value", "lo", "hi", "n", "seeds", "chance"]
+    columns += ["value", "lo", "hi", "n", "runs", "pretrainings", "chance"]
     return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
 
 

@@ -280,9 +280,12 @@ def interval_note(frame: pd.DataFrame, what: str) -> str:
     """The sentence about intervals that captions share."""
     counts = sorted(frame["n"].unique())
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    seeds = int(frame["seeds"].max())
-    return f"Bars (and bands) are 95% intervals over {n} {what}; " + (
-        "one seed, so they say nothing about the spread between seeds."
-        if seeds == 1
-        else f"means over up to {seeds} seeds."
-    )
+    runs, starts = int(frame["runs"].max()), int(frame["pretrainings"].max())
+    each = f"{starts} pre-trainings × {runs // starts} seeds" if runs % starts == 0 else f"{starts} pre-trainings"
+    if runs == 1:
+        mean = "one seed, so they say nothing about the spread between seeds."
+    elif (frame["runs"] == frame["pretrainings"]).all():
+        mean = f"means over up to {starts} pre-trainings, one seed each: they say nothing of the spread between seeds."
+    else:
+        mean = f"means over up to {runs} seeds." if starts == 1 else f"means over up to {runs} runs ({each})."
+    return f"Bars (and bands) are 95% intervals over {n} {what}; {mean}"

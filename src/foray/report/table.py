@@ -85,10 +85,16 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
         study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
-        tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
+        _tasks(chosen), tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
         tuple(contamination), _settings(content),
     )  # fmt: skip
+
+
+def _tasks(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Those of the main grid, in the manifest's order, then those beside it."""
+    asked = sorted((e for e in entries if e.kind == "passk"), key=lambda e: e.off_grid)
+    return tuple(dict.fromkeys(e.task for e in asked))
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:

@@ -65,7 +65,7 @@ class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
     ``gained`` and ``lost`` count problems that only the target, or only the source, solves at K (pass@K of at least one
-    half), as means over seeds. ``curve`` has every k from 1 to the number of samples.
+    half), as means over runs. ``curve`` has every k from 1 to the number of samples.
     """
 
     tokens: int
@@ -78,7 +78,7 @@ class Transition(NamedTuple):
     curve: dict[int, Interval]
     gained: float
     lost: float
-    seeds: int
+    runs: int
 
     @property
     def one(self) -> Interval:
@@ -157,22 +157,22 @@ def table(results: Results, found: list[Transition]) -> pd.DataFrame:
         (
             results.study, t.task, t.tokens, t.tokens / results.model_parameters, t.source, t.target, t.extraction,
             *t.shots, t.k, *t.one[:3], *t.top[:3], t.verdict, t.gained, t.lost,
-            stats.detectable(t.one), stats.detectable(t.top), t.one.n, t.seeds,
+            stats.detectable(t.one), stats.detectable(t.top), t.one.n, t.runs,
         )
         for t in found
     ]  # fmt: skip
     columns = ["study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots"]
     columns += ["k", "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved"]
-    columns += ["newly_lost", "detectable_pass1", "detectable_passk", "n", "seeds"]
+    columns += ["newly_lost", "detectable_pass1", "detectable_passk", "n", "runs"]
     return pd.DataFrame(rows, columns=columns).astype({"from_shots": "Int64", "to_shots": "Int64"})
 
 
 def curves(found: list[Transition]) -> pd.DataFrame:
     """``transition_curves.csv``: the difference in pass@k of every transition at every k."""
     rows = [
-        (t.task, t.tokens, t.source, t.target, t.extraction, k, *interval, t.seeds)
+        (t.task, t.tokens, t.source, t.target, t.extraction, k, *interval, t.runs)
         for t in found
         for k, interval in t.curve.items()
     ]
-    columns = ["task", "tokens", "from", "to", "extraction", "k", "value", "lo", "hi", "n", "seeds"]
+    columns = ["task", "tokens", "from", "to", "extraction", "k", "value", "lo", "hi", "n", "runs"]
     return pd.DataFrame(rows, columns=columns)

@@ -22,7 +22,8 @@ def data(results: Results) -> pd.DataFrame:
     rows = results.table[results.table["final"] & results.table["recipe"].isin(["base", "rl"])]
     rows = rows[(rows["task"] == results.main_task) & rows["trained_on"].isin(["", results.trained_on()])]
     rows = rows[(rows["metric"] == "pass@1") & (rows["extraction"] == results.extraction)]
-    frame = averaged(rows, results.model_parameters, ["pretrain_seed", "seed"]).drop(columns=["chance", "seeds"])
+    frame = averaged(rows, results.model_parameters, ["pretrain_seed", "seed"])
+    frame = frame.drop(columns=["chance", "runs", "pretrainings"])
     runs = frame[frame["recipe"] == "rl"].groupby("tokens").size()
     if runs.empty or runs.max() < 2:
         raise NotDrawable("no M_t has RL runs of two seeds")

@@ -27,12 +27,10 @@ def data(results: Results) -> pd.DataFrame:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    spread = " The bars do not hold the spread between pre-trainings." if frame["seeds"].max() > 1 else ""
     return (
         f"pass@k on {frame['task'].iloc[0]} of base models against the number of solved examples in the prompt "
         "(evenly spaced, not to scale). One line per checkpoint M_t; darker is earlier in pre-training. "
         + style.interval_note(frame, "problems")
-        + spread
     )
 
 

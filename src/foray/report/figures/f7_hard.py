@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foray.report import beside, style
+from foray.report import style
 from foray.report.results import NotDrawable, Results
 
 NAME = "f7_hard"
@@ -13,8 +13,8 @@ TITLE = "F7. A harder task"
 
 
 def data(results: Results) -> pd.DataFrame:
-    task = beside.hard_task(results)
-    if task is None:
+    task = results.hard_task
+    if task is None or task == results.asked[0]:
         raise NotDrawable("no second task with “hard” or “math” in its name has been evaluated")
     metrics = [f"pass@{k}" for k in results.ks]
     frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"])

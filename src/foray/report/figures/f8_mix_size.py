@@ -17,7 +17,7 @@ TITLE = "F8. Data mix and model size"
 def data(results: Results) -> pd.DataFrame:
     """A row a task, mix, size, recipe and metric, at the last M_t that was evaluated of this mix and size."""
     frames = []
-    for task in [results.main_task, *([hard] if (hard := beside.hard_task(results)) else [])]:
+    for task in dict.fromkeys([results.main_task, results.hard_task or results.main_task]):
         rows = beside.passk(results, task, beside.ends(results))
         rows = rows[rows["final"] & rows["recipe"].isin(["base", "rl"]) & (rows["variant"] == "")]
         rows = rows.assign(model_parameters=rows["model_parameters"].fillna(results.model_parameters))
