@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -90,6 +91,47 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tmp_path: Path) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+
+    def fresh(name: str, rows: int) -> None:
+        (folder / name).write_text("".join(json.dumps({"text": f"{name} {i}"}) + "\n" for i in range(rows)))
+
+    for name in ("b.ndjson", "c.ndjson"):
+        fresh(name, 5)
+    source = Text("own", "*.ndjson", holdout=0, root=str(folder))
+    mix = replace(corpus, sources=((1.0, source),), tokens=100_000)
+    whole = prepare(mix, out, 2, lambda _: None).read_bytes()
+    parts_of_it = sorted((out / "own").glob("*.json"))
+
+    def refused() -> bool:
+        with pytest.raises(ValueError, match=r"have changed since this corpus was begun; name another --out, or") as e:
+            prepare(mix, out, 1, lambda _: None)
+        return "\n" not in str(e.value) and f"delete {out}" in str(e.value)
+
+    fresh("a.ndjson", 5)
+    assert refused(), "the first part would be another file's"
+    (folder / "a.ndjson").unlink()
+    copy = folder / "c.ndjson"
+    kept, time = copy.read_bytes(), copy.stat().st_mtime_ns
+    fresh("c.ndjson", 2)
+    assert refused()
+    copy.write_bytes(kept.replace(b"c", b"d"))
+    os.utime(copy, ns=(time, time + 1))
+    assert refused(), "of the same size"
+    copy.write_bytes(kept)
+    os.utime(copy, ns=(time, time))
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    mix = replace(mix, sources=((1.0, replace(source, root=str(moved))),))
+    assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole, "a copy is the same"
+    for said in parts_of_it:  # as an earlier version wrote them
+        said.write_text(json.dumps({k: v for k, v in json.loads(said.read_text()).items() if k != "file"}) + "\n")
+    assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole
+    (moved / "a.ndjson").write_bytes(kept)
+    assert refused()
+    assert (out / "index.json").read_bytes() == whole and mixture(mix, "out", str(tmp_path))[0][1].index()
 
 
 def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def _text_parts(source: Text) -> Iterator[Part]:
             yield Part("document", str(file), 0, file.stat().st_size)
 
 
+def origin(source: TextSource, part: Part) -> tuple[str, list[int]]:
+    """What a part is read from: its name below the root, and the size and time of its file where it has one."""
+    if not isinstance(source, Text) or part.kind == "hub":
+        return part.place, []
+    file = Path(part.place)
+    stat = file.stat()
+    below = file.relative_to(source.root) if file.is_relative_to(source.root) else file
+    return str(below), [stat.st_size, stat.st_mtime_ns]
+
+
 def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
     """The texts of a part, each with whether it is kept for validation.
 
