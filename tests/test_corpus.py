@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from foray.core import rng
 from foray.core.files import read_json, read_jsonl
@@ -239,6 +240,24 @@ def test_a_saved_tokenizer_is_the_same(tokenizer: TextTokenizer, tmp_path: Path)
     again = load_tokenizer(tmp_path)
     text = f"Q: 3 + 4 ?\nA: 3 and 4 make 7 ünï {END}"
     assert again.encode(text) == tokenizer.encode(text) and again.end_id == tokenizer.end_id
+
+
+def test_no_text_is_cut_or_filled_up_as_a_published_tokenizer_says(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path, 128)
+    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs.enable_truncation(4)
+    theirs.enable_padding(length=40, pad_id=7)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    texts = ["3", "3 and 4 make 7, and 5 and 6 make 11"]
+    for own in (True, False):  # and as if it came from elsewhere
+        if not own:
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))
+        read = load_tokenizer(tmp_path)
+        assert read.encode_batch(texts) == [read.encode(t) for t in texts] == [tokenizer.encode(t) for t in texts]
+        assert (read.files is None) == own
+    (tmp_path / "out").mkdir()
+    read.save(tmp_path / "out", 128)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
 def test_training_a_tokenizer_is_deterministic() -> None:
