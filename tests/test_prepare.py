@@ -274,6 +274,37 @@ def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
         list(documents(replace(source, column="body"), next(parts(source))))
 
 
+def held_out(source: Text) -> list[str]:
+    held = list(source.documents("validation"))
+    assert not set(held) & set(source.documents("train"))
+    backwards = [(t, kept) for p in reversed(list(parts(source))) for t, kept in documents(source, p)]
+    assert sorted(t for t, kept in backwards if kept) == sorted(held), "in whichever order the parts are read"
+    return held
+
+
+def test_validation_is_chosen_whatever_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every part has fewer documents than ``holdout``: files of text, row groups, pieces of JSON Lines."""
+    monkeypatch.setattr(module, "PART_BYTES", 1000)
+    for i in range(20):
+        (tmp_path / f"{i:02d}.txt").write_text(f"text {i}")
+    assert held_out(Text("own", "*.txt", holdout=5, root=str(tmp_path))) == [f"text {i}" for i in (4, 9, 14, 19)]
+    rows = [f"row {i} " + "x" * 80 for i in range(2000)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    source = Text("own", "long.jsonl", holdout=20, root=str(tmp_path))
+    assert len(list(parts(source))) > 190 and 70 < len(held_out(source)) < 130
+    monkeypatch.setattr(module, "PART_BYTES", 64 << 20)
+    assert held_out(source) == rows[19::20], "a file in one piece is counted through"
+    assert not held_out(replace(source, holdout=0))
+
+
+def test_validation_is_chosen_by_the_row_of_a_table(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [f"row {i}" for i in range(50)]
+    for size in (4, 7, 50):
+        pq.write_table(pa.table({"text": rows}), tmp_path / "t.parquet", row_group_size=size)
+        assert held_out(Text("own", "t.parquet", holdout=10, root=str(tmp_path))) == rows[9::10]
+
+
 def test_the_bundled_mixes_are_those_of_the_paper() -> None:
     assert bundled("mixes") == ["dolmino_50b", "dolmino_math_60b", "gsm8k_small", "world_1b"]
     made, rich = load_mix("dolmino_50b"), load_mix("dolmino_math_60b")

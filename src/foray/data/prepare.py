@@ -171,7 +171,7 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    facts = {"stem": stem.name, "part": list(part), "dtype": np.dtype(dtype).name, **counts}
+    facts = {"stem": stem.name, "part": list(part[:4]), "dtype": np.dtype(dtype).name, **counts}
     facts |= {f"sha256_{name}": digest(path) for name, path in paths.items()}
     write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
     return facts

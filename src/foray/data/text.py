@@ -13,6 +13,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from foray.core.rng import key
 from foray.core.spec import require
 from foray.data.corpus import EndlessText, TextSource, TextSplit
 from foray.data.hub import datasets_library, loaded
@@ -30,7 +31,9 @@ class Text:
     Parquet; plain text, a document a file), or a data set on the hub (``hub``, ``config``, ``revision``, files that
     match ``path``).
 
-    Every ``holdout``-th document is kept for validation (0: none).
+    Every ``holdout``-th document of each file is kept for validation (0: none), and so none of a file that has fewer;
+    of plain text, every ``holdout``-th file. Long JSON Lines are counted anew in every part behind the first, from a
+    number drawn for that part: what stands before it is not read.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Part(NamedTuple):
     place: str
     start: int
     end: int
+    before: int = 0  # documents counted before its first one, by which those for validation are chosen
 
 
 def parts(source: TextSource) -> Iterator[Part]:
@@ -84,19 +88,22 @@ def _text_parts(source: Text) -> Iterator[Part]:
         Path(source.path)
     ]  # fmt: skip
     require(bool(files) and files[0].exists(), f"source {source.name}: no file matches {root / source.path}")
+    texts = count()
     for file in files:
         if file.suffix in _LINES:
             size = file.stat().st_size
             for start in range(0, size, PART_BYTES):
-                yield Part("lines", str(file), start, min(start + PART_BYTES, size))
+                drawn = key("holdout", source.name, file.name, start) % (source.holdout or 1) if start else 0
+                yield Part("lines", str(file), start, min(start + PART_BYTES, size), drawn)
         elif file.suffix in _PACKED:
             yield Part("lines", str(file), 0, 1 << 62)  # cannot be entered in the middle
         elif file.suffix == ".parquet":
-            groups = _parquet(file).num_row_groups
-            for group in range(groups):
-                yield Part("table", str(file), group, group + 1)
+            described, rows = _parquet(file).metadata, 0
+            for group in range(described.num_row_groups):
+                yield Part("table", str(file), group, group + 1, rows)
+                rows += described.row_group(group).num_rows
         else:
-            yield Part("document", str(file), 0, file.stat().st_size)
+            yield Part("document", str(file), 0, file.stat().st_size, next(texts))
 
 
 def origin(source: TextSource, part: Part) -> tuple[str, list[int]]:
@@ -115,7 +122,7 @@ def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
     Raises ValueError naming the file and the line, or row, that has none.
     """
     if isinstance(source, Text):
-        for number, text in enumerate(_texts(source, part), 1):
+        for number, text in enumerate(_texts(source, part), part.before + 1):
             yield text, bool(source.holdout) and number % source.holdout == 0
         return
     split: TextSplit = "validation" if part.place == "validation" else "train"
