@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -250,6 +252,18 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
         prepare(replace(corpus, tokenizer="no/such-model"), tmp_path / "none", 1)
     with pytest.raises(ValueError, match="give a path of local files or a hub data set"):
         Text("x")
+
+
+def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from foray.data.prepare import Mix\nfrom foray.data.text import Text\n\n\ndef mix():\n"
+        f"    return Mix('own', {corpus.tokenizer!r}, 100, ((1.0, Text('own', 'own.jsonl')),))\n"
+    )
+    (tmp_path / "own.jsonl").write_text('{"text": "a"}\n{}\n')
+    settings = [str(tmp_path / "own.py"), "--data-root", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-m", "foray", "prepare", *settings], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no JSON object")
+    assert done.stderr.count("\n") == 1, "nor do the workers that it ends say anything"
 
 
 def test_packed_lines_are_read_whichever_way_they_are_packed(tmp_path: Path, corpus: Mix) -> None:

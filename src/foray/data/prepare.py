@@ -12,6 +12,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -148,6 +149,8 @@ _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
 def _start(tokenizer: TextTokenizer) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
     _WORKER["tokenizer"] = tokenizer
 
