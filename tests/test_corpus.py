@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,8 @@ def test_jsonl_text_splits_its_documents(tmp_path: Path) -> None:
     held, kept = list(source.documents("validation")), list(source.documents("train"))
     assert held == ["é 5", "é 10", "é 15", "é 20"]
     assert len(kept) == 16 and not set(kept) & set(held)
+    none = replace(source, holdout=0)
+    assert len(list(none.documents("train"))) == 20 and not list(none.documents("validation"))
 
 
 def test_the_hash_of_jsonl_text_is_of_its_content_not_its_place(tmp_path: Path) -> None:
@@ -188,13 +190,14 @@ def test_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"text": "cut', r"x\.jsonl, line 3: not JSON"),
-        ('{"txt": "other field"}', r"x\.jsonl, row 3: no text in column 'text'"),
-        ('{"text": 5}', r"x\.jsonl, row 3: no text in column 'text'"),
-        ("[]", r"x\.jsonl, row 3: no text in column 'text'"),
+        ('{"txt": "other field"}', r"x\.jsonl, line 3: no text in column 'text'"),
+        ('{"text": 5}', r"x\.jsonl, line 3: no text in column 'text'"),
+        ('{"text": "bad \\ud83d half"}', r"x\.jsonl, line 3: the text in .* half a surrogate pair \('\\ud83d'\)"),
+        ("[]", r"x\.jsonl, line 3: no text in column 'text'"),
     ],
 )
 def test_damaged_rows_are_named_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n' + line + '\n{"text": "c"}\n', encoding="utf-8")
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n\n' + line + '\n{"text": "c"}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=message) as error:
         list(JsonlText("x", "x.jsonl", root=str(tmp_path)).documents("train"))
     assert "\n" not in str(error.value)

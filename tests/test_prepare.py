@@ -238,8 +238,12 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
     lines.write_text("\n".join(broken))
     source = replace(corpus.sources[0][1], path="sums1.jsonl")
     only = replace(corpus, sources=((1.0, source),), tokens=10_000)
-    with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no JSON object with text in column 'text'"):
+    with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no text in column 'text'"):
         prepare(only, tmp_path / "out", 1, lambda _: None)
+    for bad, words in (('{"text": "bad \\ud83d half"}', "the text in column 'text' has half a"), ("[", "not a JSON")):
+        lines.write_text("\n".join([*broken[:30], bad]))
+        with pytest.raises(ValueError, match=rf"sums1\.jsonl, line 31: {words}"):
+            prepare(only, tmp_path / words[:3], 1, lambda _: None)
     with pytest.raises(ValueError, match=r"no file matches .*nothing\*"):
         list(parts(replace(source, path="nothing*")))
     (root / "bad.txt").write_bytes(b"\xff\xfe\xff")
@@ -262,7 +266,7 @@ def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> No
     (tmp_path / "own.jsonl").write_text('{"text": "a"}\n{}\n')
     settings = [str(tmp_path / "own.py"), "--data-root", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "2"]
     done = subprocess.run([sys.executable, "-m", "foray", "prepare", *settings], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no JSON object")
+    assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no text in")
     assert done.stderr.count("\n") == 1, "nor do the workers that it ends say anything"
 
 
@@ -286,6 +290,9 @@ def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
     assert [t for p in parts(source) for t, _ in documents(source, p)] == [f"row {i}" for i in range(25)]
     with pytest.raises(ValueError, match=r"table\.parquet: no column 'body' \(it has text, n\)"):
         list(documents(replace(source, column="body"), next(parts(source))))
+    pq.write_table(pa.table({"text": [None if i == 17 else f"row {i}" for i in range(25)]}), file, row_group_size=10)
+    with pytest.raises(ValueError, match=r"table\.parquet, row 18: no text in column 'text'"):
+        [t for p in parts(source) for t, _ in documents(source, p)]
 
 
 def held_out(source: Text) -> list[str]:

@@ -280,6 +280,8 @@ BAD = [
     (SVAMP(train="f.jsonl", test="f.jsonl"), {"Body": "b", "Answer": 3}, "Question or question"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q"}, "the field answer"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "", "answer": "1"}, "the field question"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q \ud83d", "answer": "1"}, "column 'question' has half a surr"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\udc00"}, "solution 1.* half a"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": [3]}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": {"a": 1}}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\\boxed{2}"}, "solution 1 ends"),

@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from foray.core.rng import key
 from foray.core.spec import require
-from foray.data.corpus import EndlessText, TextSource, TextSplit
+from foray.data.corpus import EndlessText, TextSource, TextSplit, flaw
 from foray.data.hub import datasets_library, loaded
 
 PART_BYTES = 64 << 20  # of text a part, about
@@ -147,13 +147,18 @@ def _texts(source: Text, part: Part) -> Iterator[str]:
         if source.column not in table.schema_arrow.names:
             names = ", ".join(table.schema_arrow.names)
             raise ValueError(f"{part.place}: no column {source.column!r} (it has {names})")
-        for batch in table.iter_batches(_ROWS, [part.start], [source.column]):
-            yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str))
+        rows = (batch.column(0).to_pylist() for batch in table.iter_batches(_ROWS, [part.start], [source.column]))
+        for number, text in enumerate(chain.from_iterable(rows), part.before + 1):
+            if words := flaw(text, source.column):
+                raise ValueError(f"{part.place}, row {number}: {words}")
+            yield text
     else:
-        rows = _hub(source)
-        for row in rows.shard(num_shards=rows.num_shards, index=part.start):
-            if not isinstance(row.get(source.column), str):
-                raise ValueError(f"{source.hub}: no text in column {source.column!r} (it has {', '.join(row)})")
+        data = _hub(source)
+        for number, row in enumerate(data.shard(num_shards=data.num_shards, index=part.start), 1):
+            if words := flaw(row.get(source.column), source.column):
+                raise ValueError(
+                    f"{source.hub}, shard {part.start}, row {number}: {words} (the row has {', '.join(row)})"
+                )
             yield row[source.column]
 
 
@@ -168,13 +173,12 @@ def _lines(source: Text, part: Part) -> Iterator[str]:
                 continue
             try:
                 row = json.loads(line)
-                text = row[source.column] if isinstance(row, dict) else None
-            except (ValueError, KeyError, RecursionError):
-                text = None
-            if not isinstance(text, str):
-                number = _line_number(part.place, at)
-                raise ValueError(f"{part.place}, line {number}: no JSON object with text in column {source.column!r}")
-            yield text
+            except (ValueError, RecursionError):
+                row = None
+            words = flaw(row.get(source.column), source.column) if isinstance(row, dict) else "not a JSON object"
+            if words:
+                raise ValueError(f"{part.place}, line {_line_number(part.place, at)}: {words}")
+            yield row[source.column]
 
 
 @contextmanager

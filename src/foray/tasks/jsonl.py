@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from foray.core.spec import require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
+from foray.data.corpus import flaw
 from foray.tasks import latex, numbers, sources
 from foray.tasks.math import BoxedAnswers
 from foray.tasks.numbers import MARK
@@ -107,8 +108,15 @@ def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Pr
     given = [given] if isinstance(given, str) else given or ()
     if not isinstance(given, list | tuple) or not all(isinstance(s, str) and s.strip() for s in given):
         raise ValueError(f"{where}: expected the field solutions to be a list of texts")
-    texts = (_marked(f"{where}, solution {i}", s.strip(), answer, answers) for i, s in enumerate(given, 1))
+    texts = (_solution(f"{where}, solution {i}", s.strip(), answer, answers) for i, s in enumerate(given, 1))
     return Problem(identity, question, answer, tuple(dict.fromkeys(texts)))
+
+
+def _solution(where: str, text: str, answer: str, answers: str) -> str:
+    """What SFT trains on. Raises ValueError where no completion could be like it."""
+    if words := flaw(text, "solutions"):
+        raise ValueError(f"{where}: {words}")
+    return _marked(where, text, answer, answers)
 
 
 def _marked(where: str, solution: str, answer: str, answers: str) -> str:
