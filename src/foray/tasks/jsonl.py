@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -81,19 +81,25 @@ class OwnProblems:
 @lru_cache(maxsize=8)
 def _problems(source: tuple[str, str, int], split: Split, answers: str) -> tuple[Problem, ...]:
     rows = enumerate(sources.rows(source[0], source[1], split), 1)
-    return _merged(_problem(where, row, f"{split}-{number}", answers) for number, (where, row) in rows)
-
-
-def _merged(problems: Any) -> tuple[Problem, ...]:
-    """One problem a question, with the solutions of all its rows."""
-    found: dict[str, Problem] = {}
-    for p in problems:
-        name = sources.plain(p.question)
-        first = found.setdefault(name, p)
+    found: dict[str, tuple[str, Problem]] = {}  # one problem a question, with the solutions of all its rows
+    for number, (where, row) in rows:
+        p = _problem(where, row, f"{split}-{number}", answers)
+        there, first = found.setdefault(sources.plain(p.question), (where, p))
         if first is not p:
+            if not _same(first.answer, p.answer, answers):
+                raise ValueError(
+                    f"{where}: the answer is {p.answer[:40]!r}, but {there} has {first.answer[:40]!r} for this question"
+                )
             both = tuple(dict.fromkeys((*first.solutions, *p.solutions)))
-            found[name] = Problem(first.id, first.question, first.answer, both, first.tags)
-    return tuple(found.values())
+            found[sources.plain(p.question)] = there, replace(first, solutions=both)
+    return tuple(p for _, p in found.values())
+
+
+def _same(first: str, other: str, answers: str) -> bool:
+    """Whether the verifier takes one answer for the other."""
+    if answers == "math":
+        return latex.equivalent(first, other)[0]
+    return numbers.graded_answer(first, other, "strict").score == 1.0
 
 
 def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Problem:
