@@ -300,6 +300,7 @@ BAD = [
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "", "answer": "1"}, "the field question"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q \ud83d", "answer": "1"}, "column 'question' has half a surr"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\udc00"}, "solution 1.* half a"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": ["1", "Question: 1"]}, "2 has"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": [3]}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": {"a": 1}}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\\boxed{2}"}, "solution 1 ends"),

@@ -14,6 +14,8 @@ from foray.tasks import latex, numbers, sources
 from foray.tasks.math import BoxedAnswers
 from foray.tasks.numbers import MARK
 
+STOP = ("\n\nQuestion:", "Question:")
+
 
 @dataclass(frozen=True)
 class OwnProblems:
@@ -36,7 +38,7 @@ class OwnProblems:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        return ("\n\nQuestion:", "Question:")
+        return STOP
 
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)
@@ -122,6 +124,9 @@ def _solution(where: str, text: str, answer: str, answers: str) -> str:
     """What SFT trains on. Raises ValueError where no completion could be like it."""
     if words := flaw(text, "solutions"):
         raise ValueError(f"{where}: {words}")
+    for stop in STOP:
+        if stop in text:
+            raise ValueError(f"{where} has {stop!r} in it, where completions end; write it without")
     return _marked(where, text, answer, answers)
 
 
