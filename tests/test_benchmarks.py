@@ -83,6 +83,33 @@ def test_labels_may_stand_in_a_file_of_their_own(folder: Path) -> None:
         probes.rows("piqa")
 
 
+@pytest.mark.parametrize("label", [None, -1, "2", True, ""])
+def test_a_choice_without_its_label_is_named(folder: Path, label: Any) -> None:
+    rows = [{**row, "label": i % 2} for i, row in enumerate(published("piqa"))]
+    (folder / "piqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    probes = Benchmarks(("piqa",), root=str(folder), folder=".")
+    assert [row["label"] for row in probes.rows("piqa")] == [0, 1, 0, 1, 0, 1]
+    rows[3] = published("piqa")[3] | ({} if label is None else {"label": label})
+    (folder / "piqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"piqa\.jsonl, row 4: not a row of piqa \(.*label"):
+        probes.rows("piqa")
+    (folder / "piqa.jsonl").unlink()
+    (folder / "piqa_valid-labels.lst").write_text("0 1 1 0 -1 0")
+    with pytest.raises(ValueError, match=r"piqa_valid\.jsonl, row 5: .*label -1 is neither 0 nor 1"):
+        probes.rows("piqa")
+
+
+@pytest.mark.parametrize("name", ["arc_easy", "arc_challenge", "openbookqa"])
+def test_the_test_file_goes_before_the_validation_file(folder: Path, name: str) -> None:
+    """As lm-eval scores these sets from the hub."""
+    probes = Benchmarks((name,), root=str(folder), folder=".")
+    assert len(probes.rows(name)) == 6, "without a test file"
+    published_as = {"arc_easy": "ARC-Easy-Test.jsonl", "arc_challenge": "ARC-Challenge-Test.jsonl"}
+    for count, file in ((2, published_as.get(name, "test.jsonl")), (1, f"{name}_test.jsonl")):
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in published(name, count)))
+        assert len(probes.rows(name)) == count
+
+
 def test_the_key_is_of_the_content_of_the_files(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     def key(root: Path) -> str:
         return content_hash(Benchmarks(("arc_easy",), root=str(root), folder="."))
@@ -97,7 +124,7 @@ def test_the_key_is_of_the_content_of_the_files(folder: Path, tmp_path_factory: 
 def test_mistakes_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="there is no benchmark 'arc_eesy'; did you mean 'arc_easy'"):
         Benchmarks(("arc_eesy",))
-    with pytest.raises(ValueError, match=r"has none of arc_easy\.jsonl, arc_easy_validation\.jsonl"):
+    with pytest.raises(ValueError, match=r"has none of arc_easy\.jsonl, arc_easy_test\.jsonl"):
         content_hash(Benchmarks(("arc_easy",), root=str(folder), folder="nowhere"))
     (folder / "arc_easy_validation.jsonl").write_text(json.dumps({"id": "1", "question": "x"}) + "\n")
     with pytest.raises(ValueError, match=r"arc_easy_validation\.jsonl, row 1: not a row of arc_easy \(KeyError"):

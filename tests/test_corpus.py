@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from foray.core import rng
 from foray.core.files import read_json, read_jsonl
@@ -166,6 +167,8 @@ def test_jsonl_text_splits_its_documents(tmp_path: Path) -> None:
     held, kept = list(source.documents("validation")), list(source.documents("train"))
     assert held == ["é 5", "é 10", "é 15", "é 20"]
     assert len(kept) == 16 and not set(kept) & set(held)
+    none = replace(source, holdout=0)
+    assert len(list(none.documents("train"))) == 20 and not list(none.documents("validation"))
 
 
 def test_the_hash_of_jsonl_text_is_of_its_content_not_its_place(tmp_path: Path) -> None:
@@ -187,13 +190,14 @@ def test_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"text": "cut', r"x\.jsonl, line 3: not JSON"),
-        ('{"txt": "other field"}', r"x\.jsonl, row 3: no text in column 'text'"),
-        ('{"text": 5}', r"x\.jsonl, row 3: no text in column 'text'"),
-        ("[]", r"x\.jsonl, row 3: no text in column 'text'"),
+        ('{"txt": "other field"}', r"x\.jsonl, line 3: no text in column 'text'"),
+        ('{"text": 5}', r"x\.jsonl, line 3: no text in column 'text'"),
+        ('{"text": "bad \\ud83d half"}', r"x\.jsonl, line 3: the text in .* half a surrogate pair \('\\ud83d'\)"),
+        ("[]", r"x\.jsonl, line 3: no text in column 'text'"),
     ],
 )
 def test_damaged_rows_are_named_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n' + line + '\n{"text": "c"}\n', encoding="utf-8")
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n\n' + line + '\n{"text": "c"}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=message) as error:
         list(JsonlText("x", "x.jsonl", root=str(tmp_path)).documents("train"))
     assert "\n" not in str(error.value)
@@ -239,6 +243,24 @@ def test_a_saved_tokenizer_is_the_same(tokenizer: TextTokenizer, tmp_path: Path)
     again = load_tokenizer(tmp_path)
     text = f"Q: 3 + 4 ?\nA: 3 and 4 make 7 ünï {END}"
     assert again.encode(text) == tokenizer.encode(text) and again.end_id == tokenizer.end_id
+
+
+def test_no_text_is_cut_or_filled_up_as_a_published_tokenizer_says(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path, 128)
+    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs.enable_truncation(4)
+    theirs.enable_padding(length=40, pad_id=7)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    texts = ["3", "3 and 4 make 7, and 5 and 6 make 11"]
+    for own in (True, False):  # and as if it came from elsewhere
+        if not own:
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))
+        read = load_tokenizer(tmp_path)
+        assert read.encode_batch(texts) == [read.encode(t) for t in texts] == [tokenizer.encode(t) for t in texts]
+        assert (read.files is None) == own
+    (tmp_path / "out").mkdir()
+    read.save(tmp_path / "out", 128)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
 def test_training_a_tokenizer_is_deterministic() -> None:

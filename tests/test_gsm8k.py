@@ -69,6 +69,17 @@ def test_rows_become_problems(root: Path) -> None:
     assert "<<" not in problems[2].solutions[0]
 
 
+def test_no_solution_has_in_it_what_ends_a_completion(root: Path) -> None:
+    """A few of the published ones have blank lines; boxed ones may keep them, for there a blank line ends nothing."""
+    answer = "It is 2.\n\nThen\n<<2*3=6>>\n\n6.\n\n#### 6"
+    write(root / "gsm8k" / "test.jsonl", [{"question": "How much?", "answer": answer}])
+    plain, boxed = "It is 2.\nThen\n6.\n#### 6", "It is 2.\n\nThen\n\n\n6.\nThe answer is \\boxed{6}."
+    for box, solution in ((False, plain), (True, boxed)):
+        task = GSM8K(str(root), box=box)
+        (problem,) = task.problems("test")
+        assert problem.solutions == (solution,) and not any(stop in solution for stop in task.stop)
+
+
 def test_validation_is_carved_from_train_by_text(root: Path) -> None:
     task = GSM8K(str(root))
     parts = {s: [p.question for p in task.problems(s)] for s in ("train", "validation", "test")}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -90,6 +93,47 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tmp_path: Path) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+
+    def fresh(name: str, rows: int) -> None:
+        (folder / name).write_text("".join(json.dumps({"text": f"{name} {i}"}) + "\n" for i in range(rows)))
+
+    for name in ("b.ndjson", "c.ndjson"):
+        fresh(name, 5)
+    source = Text("own", "*.ndjson", holdout=0, root=str(folder))
+    mix = replace(corpus, sources=((1.0, source),), tokens=100_000)
+    whole = prepare(mix, out, 2, lambda _: None).read_bytes()
+    parts_of_it = sorted((out / "own").glob("*.json"))
+
+    def refused() -> bool:
+        with pytest.raises(ValueError, match=r"have changed since this corpus was begun; name another --out, or") as e:
+            prepare(mix, out, 1, lambda _: None)
+        return "\n" not in str(e.value) and f"delete {out}" in str(e.value)
+
+    fresh("a.ndjson", 5)
+    assert refused(), "the first part would be another file's"
+    (folder / "a.ndjson").unlink()
+    copy = folder / "c.ndjson"
+    kept, time = copy.read_bytes(), copy.stat().st_mtime_ns
+    fresh("c.ndjson", 2)
+    assert refused()
+    copy.write_bytes(kept.replace(b"c", b"d"))
+    os.utime(copy, ns=(time, time + 1))
+    assert refused(), "of the same size"
+    copy.write_bytes(kept)
+    os.utime(copy, ns=(time, time))
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    mix = replace(mix, sources=((1.0, replace(source, root=str(moved))),))
+    assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole, "a copy is the same"
+    for said in parts_of_it:  # as an earlier version wrote them
+        said.write_text(json.dumps({k: v for k, v in json.loads(said.read_text()).items() if k != "file"}) + "\n")
+    assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole
+    (moved / "a.ndjson").write_bytes(kept)
+    assert refused()
+    assert (out / "index.json").read_bytes() == whole and mixture(mix, "out", str(tmp_path))[0][1].index()
 
 
 def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Path) -> None:
@@ -194,8 +238,12 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
     lines.write_text("\n".join(broken))
     source = replace(corpus.sources[0][1], path="sums1.jsonl")
     only = replace(corpus, sources=((1.0, source),), tokens=10_000)
-    with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no JSON object with text in column 'text'"):
+    with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no text in column 'text'"):
         prepare(only, tmp_path / "out", 1, lambda _: None)
+    for bad, words in (('{"text": "bad \\ud83d half"}', "the text in column 'text' has half a"), ("[", "not a JSON")):
+        lines.write_text("\n".join([*broken[:30], bad]))
+        with pytest.raises(ValueError, match=rf"sums1\.jsonl, line 31: {words}"):
+            prepare(only, tmp_path / words[:3], 1, lambda _: None)
     with pytest.raises(ValueError, match=r"no file matches .*nothing\*"):
         list(parts(replace(source, path="nothing*")))
     (root / "bad.txt").write_bytes(b"\xff\xfe\xff")
@@ -208,6 +256,18 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
         prepare(replace(corpus, tokenizer="no/such-model"), tmp_path / "none", 1)
     with pytest.raises(ValueError, match="give a path of local files or a hub data set"):
         Text("x")
+
+
+def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from foray.data.prepare import Mix\nfrom foray.data.text import Text\n\n\ndef mix():\n"
+        f"    return Mix('own', {corpus.tokenizer!r}, 100, ((1.0, Text('own', 'own.jsonl')),))\n"
+    )
+    (tmp_path / "own.jsonl").write_text('{"text": "a"}\n{}\n')
+    settings = [str(tmp_path / "own.py"), "--data-root", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-m", "foray", "prepare", *settings], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no text in")
+    assert done.stderr.count("\n") == 1, "nor do the workers that it ends say anything"
 
 
 def test_packed_lines_are_read_whichever_way_they_are_packed(tmp_path: Path, corpus: Mix) -> None:
@@ -230,6 +290,40 @@ def test_parquet_is_read_by_row_groups(tmp_path: Path, corpus: Mix) -> None:
     assert [t for p in parts(source) for t, _ in documents(source, p)] == [f"row {i}" for i in range(25)]
     with pytest.raises(ValueError, match=r"table\.parquet: no column 'body' \(it has text, n\)"):
         list(documents(replace(source, column="body"), next(parts(source))))
+    pq.write_table(pa.table({"text": [None if i == 17 else f"row {i}" for i in range(25)]}), file, row_group_size=10)
+    with pytest.raises(ValueError, match=r"table\.parquet, row 18: no text in column 'text'"):
+        [t for p in parts(source) for t, _ in documents(source, p)]
+
+
+def held_out(source: Text) -> list[str]:
+    held = list(source.documents("validation"))
+    assert not set(held) & set(source.documents("train"))
+    backwards = [(t, kept) for p in reversed(list(parts(source))) for t, kept in documents(source, p)]
+    assert sorted(t for t, kept in backwards if kept) == sorted(held), "in whichever order the parts are read"
+    return held
+
+
+def test_validation_is_chosen_whatever_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every part has fewer documents than ``holdout``: files of text, row groups, pieces of JSON Lines."""
+    monkeypatch.setattr(module, "PART_BYTES", 1000)
+    for i in range(20):
+        (tmp_path / f"{i:02d}.txt").write_text(f"text {i}")
+    assert held_out(Text("own", "*.txt", holdout=5, root=str(tmp_path))) == [f"text {i}" for i in (4, 9, 14, 19)]
+    rows = [f"row {i} " + "x" * 80 for i in range(2000)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    source = Text("own", "long.jsonl", holdout=20, root=str(tmp_path))
+    assert len(list(parts(source))) > 190 and 70 < len(held_out(source)) < 130
+    monkeypatch.setattr(module, "PART_BYTES", 64 << 20)
+    assert held_out(source) == rows[19::20], "a file in one piece is counted through"
+    assert not held_out(replace(source, holdout=0))
+
+
+def test_validation_is_chosen_by_the_row_of_a_table(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [f"row {i}" for i in range(50)]
+    for size in (4, 7, 50):
+        pq.write_table(pa.table({"text": rows}), tmp_path / "t.parquet", row_group_size=size)
+        assert held_out(Text("own", "t.parquet", holdout=10, root=str(tmp_path))) == rows[9::10]
 
 
 def test_the_bundled_mixes_are_those_of_the_paper() -> None:

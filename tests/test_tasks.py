@@ -256,6 +256,24 @@ def test_own_solutions_get_the_mark_they_lack(tmp_path: Path) -> None:
     assert task.problems("test")[0].solutions[0] == "Two.\nThe answer is $\\boxed{2}$."
 
 
+def test_one_question_has_one_answer(tmp_path: Path) -> None:
+    def row(answer: str) -> dict[str, Any]:
+        return {"question": "2+3?", "answer": answer, "solutions": [f"That is {answer}."]}
+
+    def read(answers: Any, *rows: str) -> list[Any]:
+        file = f"{answers}-{len(rows)}.jsonl"
+        write(tmp_path / file, [row(answer) for answer in rows])
+        task = OwnProblems(file, file, answers=answers, root=str(tmp_path))
+        return [(p.answer, len(p.solutions)) for p in task.problems("test")]
+
+    assert read("number", "5", "5.0") == [("5", 2)] and read("math", "\\frac{1}{2}", "0.5") == [("\\frac{1}{2}", 2)]
+    for answers in ("number", "math"):
+        file = tmp_path / f"{answers}-3.jsonl"
+        with pytest.raises(ValueError) as error:
+            read(answers, "5", "5", "6")
+        assert str(error.value) == f"{file}, line 3: the answer is '6', but {file}, line 1 has '5' for this question"
+
+
 def test_own_validation_file(tmp_path: Path) -> None:
     for name, numbers in (("train", range(9)), ("validation", range(7, 14)), ("test", range(12, 20))):
         write(tmp_path / f"{name}.jsonl", [own_row(i) for i in numbers])
@@ -280,6 +298,9 @@ BAD = [
     (SVAMP(train="f.jsonl", test="f.jsonl"), {"Body": "b", "Answer": 3}, "Question or question"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q"}, "the field answer"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "", "answer": "1"}, "the field question"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q \ud83d", "answer": "1"}, "column 'question' has half a surr"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\udc00"}, "solution 1.* half a"),
+    (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": ["1", "Question: 1"]}, "2 has"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": [3]}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": {"a": 1}}, "a list of texts"),
     (OwnProblems("f.jsonl", "f.jsonl"), {"question": "q", "answer": "1", "solutions": "\\boxed{2}"}, "solution 1 ends"),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
-from foray.core.files import read_json, read_jsonl
+from foray.core.files import iter_jsonl, read_json
 from foray.data.tokenizer import TextTokenizer
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
@@ -45,9 +45,21 @@ class EndlessText(Protocol):
     def documents(self, split: TextSplit, first: int = 0) -> Iterator[str]: ...
 
 
+def flaw(text: Any, column: str) -> str:
+    """Why what stands in a row's column is no document, for an error that names the row; empty where it is one."""
+    if not isinstance(text, str):
+        return f"no text in column {column!r}"
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:  # JSON can spell what is no character, and no tokenizer takes it
+        half = ascii(text[e.start])
+        return f"the text in column {column!r} has half a surrogate pair ({half}): write the whole character, or none"
+    return ""
+
+
 @dataclass(frozen=True)
 class JsonlText:
-    """Documents in one column of a JSON Lines file; every ``holdout``-th document is kept for validation.
+    """Documents in one column of a JSON Lines file; every ``holdout``-th document is kept for validation (0: none).
 
     A relative ``path`` lies below ``root``, which the study fills in from its ``data.root`` when empty. The hash is of
     the file's content, not of where it lies.
@@ -72,10 +84,10 @@ class JsonlText:
         return file
 
     def documents(self, split: TextSplit) -> Iterator[str]:
-        for number, row in enumerate(read_jsonl(self.file), 1):
-            if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-                raise ValueError(f"{self.file}, row {number}: no text in column {self.column!r}")
-            if (number % self.holdout == 0) == (split == "validation"):
+        for number, (line, row) in enumerate(iter_jsonl(self.file), 1):
+            if words := flaw(row.get(self.column) if isinstance(row, dict) else None, self.column):
+                raise ValueError(f"{self.file}, line {line}: {words}")
+            if (bool(self.holdout) and number % self.holdout == 0) == (split == "validation"):
                 yield row[self.column]
 
 

@@ -3,7 +3,7 @@
 A mix is sources with shares of a budget of tokens. Every source is cut into parts (byte ranges of JSON Lines, files,
 row groups of Parquet, shards of a data set on the hub), a part becomes one file of tokens, and a source is its parts
 in order up to its share. So the result does not depend on the number of workers, a killed run goes on behind its last
-whole part, and memory is that of a batch of documents however large the corpus.
+whole part while its files are as they were, and memory is that of a batch of documents however large the corpus.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from foray.core.files import digest, read_json, replace_folder, write_atomic
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, sample_texts
-from foray.data.text import Part, documents, parts
+from foray.data.text import Part, documents, origin, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 
 _DOCUMENTS = 256  # tokenised together
@@ -83,7 +84,8 @@ def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepare
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
-    Raises ValueError for a folder that holds another mix, and naming file and line for what cannot be read.
+    Raises ValueError for a folder that holds another mix or parts of files that have changed since, and naming file and
+    line for what cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted = {"mix": content_hash(mix), "name": mix.name}
@@ -147,6 +149,8 @@ _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
 def _start(tokenizer: TextTokenizer) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
     _WORKER["tokenizer"] = tokenizer
 
@@ -154,8 +158,9 @@ def _start(tokenizer: TextTokenizer) -> None:
 def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
+    name, file = origin(source, part)
     if said.exists():
-        return read_json(said)
+        return _finished(said, name, file, part)
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
@@ -169,9 +174,23 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    facts = {"stem": stem.name, "part": list(part), "dtype": np.dtype(dtype).name, **counts}
+    facts = {"stem": stem.name, "part": list(part[:4]), "dtype": np.dtype(dtype).name, **counts}
     facts |= {f"sha256_{name}": digest(path) for name, path in paths.items()}
-    write_atomic(said, json.dumps(facts) + "\n")
+    write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
+    return facts
+
+
+def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
+    """What an earlier run says of a part. Raises ValueError where it was made of anything else than it would be now."""
+    facts: dict[str, Any] = read_json(said)
+    # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
+    before, (kind, place, start, end) = facts.pop("file", file), facts["part"]
+    # The root may be spelled in another way now, or be another copy's.
+    if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
+        raise ValueError(
+            f"{part.place} is not what {said} was made from ({place}, as it was then): the sources have changed since "
+            f"this corpus was begun; name another --out, or delete {said.parent.parent}"
+        )
     return facts
 
 

@@ -9,12 +9,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from foray.core.rng import key
 from foray.core.spec import require
-from foray.data.corpus import EndlessText, TextSource, TextSplit
+from foray.data.corpus import EndlessText, TextSource, TextSplit, flaw
 from foray.data.hub import datasets_library, loaded
 
 PART_BYTES = 64 << 20  # of text a part, about
@@ -30,7 +31,9 @@ class Text:
     Parquet; plain text, a document a file), or a data set on the hub (``hub``, ``config``, ``revision``, files that
     match ``path``).
 
-    Every ``holdout``-th document is kept for validation (0: none).
+    Every ``holdout``-th document of each file is kept for validation (0: none), and so none of a file that has fewer;
+    of plain text, every ``holdout``-th file. Long JSON Lines are counted anew in every part behind the first, from a
+    number drawn for that part: what stands before it is not read.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Part(NamedTuple):
     place: str
     start: int
     end: int
+    before: int = 0  # documents counted before its first one, by which those for validation are chosen
 
 
 def parts(source: TextSource) -> Iterator[Part]:
@@ -84,19 +88,32 @@ def _text_parts(source: Text) -> Iterator[Part]:
         Path(source.path)
     ]  # fmt: skip
     require(bool(files) and files[0].exists(), f"source {source.name}: no file matches {root / source.path}")
+    texts = count()
     for file in files:
         if file.suffix in _LINES:
             size = file.stat().st_size
             for start in range(0, size, PART_BYTES):
-                yield Part("lines", str(file), start, min(start + PART_BYTES, size))
+                drawn = key("holdout", source.name, file.name, start) % (source.holdout or 1) if start else 0
+                yield Part("lines", str(file), start, min(start + PART_BYTES, size), drawn)
         elif file.suffix in _PACKED:
             yield Part("lines", str(file), 0, 1 << 62)  # cannot be entered in the middle
         elif file.suffix == ".parquet":
-            groups = _parquet(file).num_row_groups
-            for group in range(groups):
-                yield Part("table", str(file), group, group + 1)
+            described, rows = _parquet(file).metadata, 0
+            for group in range(described.num_row_groups):
+                yield Part("table", str(file), group, group + 1, rows)
+                rows += described.row_group(group).num_rows
         else:
-            yield Part("document", str(file), 0, file.stat().st_size)
+            yield Part("document", str(file), 0, file.stat().st_size, next(texts))
+
+
+def origin(source: TextSource, part: Part) -> tuple[str, list[int]]:
+    """What a part is read from: its name below the root, and the size and time of its file where it has one."""
+    if not isinstance(source, Text) or part.kind == "hub":
+        return part.place, []
+    file = Path(part.place)
+    stat = file.stat()
+    below = file.relative_to(source.root) if file.is_relative_to(source.root) else file
+    return str(below), [stat.st_size, stat.st_mtime_ns]
 
 
 def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
@@ -105,7 +122,7 @@ def documents(source: TextSource, part: Part) -> Iterator[tuple[str, bool]]:
     Raises ValueError naming the file and the line, or row, that has none.
     """
     if isinstance(source, Text):
-        for number, text in enumerate(_texts(source, part), 1):
+        for number, text in enumerate(_texts(source, part), part.before + 1):
             yield text, bool(source.holdout) and number % source.holdout == 0
         return
     split: TextSplit = "validation" if part.place == "validation" else "train"
@@ -130,13 +147,18 @@ def _texts(source: Text, part: Part) -> Iterator[str]:
         if source.column not in table.schema_arrow.names:
             names = ", ".join(table.schema_arrow.names)
             raise ValueError(f"{part.place}: no column {source.column!r} (it has {names})")
-        for batch in table.iter_batches(_ROWS, [part.start], [source.column]):
-            yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str))
+        rows = (batch.column(0).to_pylist() for batch in table.iter_batches(_ROWS, [part.start], [source.column]))
+        for number, text in enumerate(chain.from_iterable(rows), part.before + 1):
+            if words := flaw(text, source.column):
+                raise ValueError(f"{part.place}, row {number}: {words}")
+            yield text
     else:
-        rows = _hub(source)
-        for row in rows.shard(num_shards=rows.num_shards, index=part.start):
-            if not isinstance(row.get(source.column), str):
-                raise ValueError(f"{source.hub}: no text in column {source.column!r} (it has {', '.join(row)})")
+        data = _hub(source)
+        for number, row in enumerate(data.shard(num_shards=data.num_shards, index=part.start), 1):
+            if words := flaw(row.get(source.column), source.column):
+                raise ValueError(
+                    f"{source.hub}, shard {part.start}, row {number}: {words} (the row has {', '.join(row)})"
+                )
             yield row[source.column]
 
 
@@ -151,13 +173,12 @@ def _lines(source: Text, part: Part) -> Iterator[str]:
                 continue
             try:
                 row = json.loads(line)
-                text = row[source.column] if isinstance(row, dict) else None
-            except (ValueError, KeyError, RecursionError):
-                text = None
-            if not isinstance(text, str):
-                number = _line_number(part.place, at)
-                raise ValueError(f"{part.place}, line {number}: no JSON object with text in column {source.column!r}")
-            yield text
+            except (ValueError, RecursionError):
+                row = None
+            words = flaw(row.get(source.column), source.column) if isinstance(row, dict) else "not a JSON object"
+            if words:
+                raise ValueError(f"{part.place}, line {_line_number(part.place, at)}: {words}")
+            yield row[source.column]
 
 
 @contextmanager

@@ -44,6 +44,9 @@ class TextTokenizer:
         self.tokenizer, self.files = tokenizer, files
         # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
+        # A published file may hold how its maker last cut and filled up texts; AutoTokenizer goes by neither.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         name = _token(settings.get("eos_token"))
         end = tokenizer.token_to_id(name)

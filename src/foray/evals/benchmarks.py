@@ -17,7 +17,10 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Benchmarks:
     """Benchmarks by lm-eval's names. With a ``folder`` (below ``root``) their rows come from its files, and no network
-    is touched; without one lm-eval loads them, from the Hugging Face cache or the hub.
+    is touched; without one lm-eval loads them, from the Hugging Face cache or the hub. Of the files that may be there
+    the one of the split that lm-eval scores is taken: test for LAMBADA, ARC and OpenBookQA (their validation files only
+    where there is no test file), validation for HellaSwag and PIQA, whose test labels are not public. ``NAME.jsonl``
+    goes before all others.
 
     ``limit`` takes the first rows of each. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length (LAMBADA has
     the first alone).
@@ -66,19 +69,18 @@ class Benchmarks:
     def rows(self, name: str) -> list[Row]:
         """A benchmark's rows in the hub's schema. Raises ValueError with file and line for what cannot be read so."""
         file, *more = self._files(name)
-        found = []
-        for number, row in enumerate(read_jsonl(file), 1):
-            try:
-                found.append(SETS[name].convert(row))
-            except (KeyError, TypeError, ValueError, AttributeError) as e:
-                raise ValueError(f"{file}, row {number}: not a row of {name} ({type(e).__name__}: {e})") from None
-        require(bool(found), f"{file} has no rows")
+        given, found = read_jsonl(file), []
+        require(bool(given), f"{file} has no rows")
         if more:  # labels that stand in a file of their own
             labels = more[0].read_text(encoding="utf-8").split()
             require(
-                len(labels) == len(found), f"{more[0]} has {len(labels)} labels for the {len(found)} rows of {file}"
+                len(labels) == len(given), f"{more[0]} has {len(labels)} labels for the {len(given)} rows of {file}"
             )
-            found = [row | {"label": int(label)} for row, label in zip(found, labels)]
+        for number, row in enumerate(given, 1):
+            try:
+                found.append(SETS[name].convert(row | {"label": labels[number - 1]} if more else row))
+            except (KeyError, TypeError, ValueError, AttributeError) as e:
+                raise ValueError(f"{file}, row {number}: not a row of {name} ({type(e).__name__}: {e})") from None
         return found[: self.limit]
 
     def _files(self, name: str) -> list[Path]:
@@ -93,7 +95,9 @@ class Benchmarks:
 
 @dataclass(frozen=True)
 class _Set:
-    """One benchmark: its published files, a row of those as the hub has it, how many choices a row has (0: open)."""
+    """One benchmark: its published files, those to be preferred first; a row of those as the hub has it; how many
+    choices a row has (0: open).
+    """
 
     files: tuple[tuple[str, ...], ...]
     convert: Callable[[Row], Row]
@@ -118,7 +122,10 @@ def _hellaswag(row: Row) -> Row:
 
 
 def _piqa(row: Row) -> Row:
-    return {name: str(row[name]) for name in ("goal", "sol1", "sol2")} | {"label": int(row.get("label", 0))}
+    label = str(row["label"])
+    if label not in ("0", "1"):  # -1 stands for those that are kept secret
+        raise ValueError(f"label {label} is neither 0 nor 1")
+    return {name: str(row[name]) for name in ("goal", "sol1", "sol2")} | {"label": int(label)}
 
 
 def _question(stem: str) -> Callable[[Row], Row]:
@@ -154,15 +161,18 @@ SETS: Mapping[str, _Set] = {
     "lambada_openai": _Set((("lambada_test.jsonl",),), _lambada, lambda row: 0, 0.0),
     "hellaswag": _Set((("hellaswag_val.jsonl",),), _hellaswag, lambda row: len(row["endings"]), 0.25),
     "arc_easy": _Set(
-        (("arc_easy_validation.jsonl",), ("ARC-Easy-Dev.jsonl",), ("ARC-Easy-Test.jsonl",)),
+        (("arc_easy_test.jsonl",), ("ARC-Easy-Test.jsonl",), ("arc_easy_validation.jsonl",), ("ARC-Easy-Dev.jsonl",)),
         _question("question"), lambda row: len(row["choices"]["text"]), 0.25,
     ),
     "arc_challenge": _Set(
-        (("arc_challenge_validation.jsonl",), ("ARC-Challenge-Dev.jsonl",), ("ARC-Challenge-Test.jsonl",)),
+        (("arc_challenge_test.jsonl",), ("ARC-Challenge-Test.jsonl",),
+         ("arc_challenge_validation.jsonl",), ("ARC-Challenge-Dev.jsonl",)),
         _question("question"), lambda row: len(row["choices"]["text"]), 0.25,
     ),
     "piqa": _Set((("piqa_valid.jsonl", "piqa_valid-labels.lst"), ("valid.jsonl", "valid-labels.lst")), _piqa,
                  lambda row: 2, 0.5),
-    "openbookqa": _Set((("openbookqa_validation.jsonl",), ("dev.jsonl",)), _question("question_stem"),
-                       lambda row: len(row["choices"]["text"]), 0.25),
+    "openbookqa": _Set(
+        (("openbookqa_test.jsonl",), ("test.jsonl",), ("openbookqa_validation.jsonl",), ("dev.jsonl",)),
+        _question("question_stem"), lambda row: len(row["choices"]["text"]), 0.25,
+    ),
 }  # fmt: skip

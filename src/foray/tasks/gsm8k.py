@@ -15,6 +15,7 @@ from foray.tasks import numbers, sources
 from foray.tasks.numbers import MARK
 
 _NOTE = re.compile(r"<<[^<>]{0,200}>>")  # calculator marks, which are no part of the text
+_BLANK = re.compile(r"\n{2,}")
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,6 @@ def problem(where: str, row: dict[str, object], identity: str, box: bool = False
         raise ValueError(f"{where}: the answer does not end in '{MARK} <number>'")
     if box:
         solution = f"{solution.split(MARK)[0].rstrip()}\nThe answer is \\boxed{{{found.text}}}."
+    else:  # a blank line ends a completion, so one that was like this solution would never come to its answer
+        solution = _BLANK.sub("\n", solution)
     return Problem(identity, question, found.text, (solution,))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from foray.core.spec import require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
+from foray.data.corpus import flaw
 from foray.tasks import latex, numbers, sources
 from foray.tasks.math import BoxedAnswers
 from foray.tasks.numbers import MARK
+
+STOP = ("\n\nQuestion:", "Question:")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class OwnProblems:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        return ("\n\nQuestion:", "Question:")
+        return STOP
 
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)
@@ -80,19 +83,25 @@ class OwnProblems:
 @lru_cache(maxsize=8)
 def _problems(source: tuple[str, str, int], split: Split, answers: str) -> tuple[Problem, ...]:
     rows = enumerate(sources.rows(source[0], source[1], split), 1)
-    return _merged(_problem(where, row, f"{split}-{number}", answers) for number, (where, row) in rows)
-
-
-def _merged(problems: Any) -> tuple[Problem, ...]:
-    """One problem a question, with the solutions of all its rows."""
-    found: dict[str, Problem] = {}
-    for p in problems:
-        name = sources.plain(p.question)
-        first = found.setdefault(name, p)
+    found: dict[str, tuple[str, Problem]] = {}  # one problem a question, with the solutions of all its rows
+    for number, (where, row) in rows:
+        p = _problem(where, row, f"{split}-{number}", answers)
+        there, first = found.setdefault(sources.plain(p.question), (where, p))
         if first is not p:
+            if not _same(first.answer, p.answer, answers):
+                raise ValueError(
+                    f"{where}: the answer is {p.answer[:40]!r}, but {there} has {first.answer[:40]!r} for this question"
+                )
             both = tuple(dict.fromkeys((*first.solutions, *p.solutions)))
-            found[name] = Problem(first.id, first.question, first.answer, both, first.tags)
-    return tuple(found.values())
+            found[sources.plain(p.question)] = there, replace(first, solutions=both)
+    return tuple(p for _, p in found.values())
+
+
+def _same(first: str, other: str, answers: str) -> bool:
+    """Whether the verifier takes one answer for the other."""
+    if answers == "math":
+        return latex.equivalent(first, other)[0]
+    return numbers.graded_answer(first, other, "strict").score == 1.0
 
 
 def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Problem:
@@ -107,8 +116,18 @@ def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Pr
     given = [given] if isinstance(given, str) else given or ()
     if not isinstance(given, list | tuple) or not all(isinstance(s, str) and s.strip() for s in given):
         raise ValueError(f"{where}: expected the field solutions to be a list of texts")
-    texts = (_marked(f"{where}, solution {i}", s.strip(), answer, answers) for i, s in enumerate(given, 1))
+    texts = (_solution(f"{where}, solution {i}", s.strip(), answer, answers) for i, s in enumerate(given, 1))
     return Problem(identity, question, answer, tuple(dict.fromkeys(texts)))
+
+
+def _solution(where: str, text: str, answer: str, answers: str) -> str:
+    """What SFT trains on. Raises ValueError where no completion could be like it."""
+    if words := flaw(text, "solutions"):
+        raise ValueError(f"{where}: {words}")
+    for stop in STOP:
+        if stop in text:
+            raise ValueError(f"{where} has {stop!r} in it, where completions end; write it without")
+    return _marked(where, text, answer, answers)
 
 
 def _marked(where: str, solution: str, answer: str, answers: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from foray.core.files import digest_of_input, iter_jsonl
 from foray.core.rng import key
 from foray.core.task import Problem, Split
-from foray.data.corpus import WHERE_DATA_LIES
+from foray.data.corpus import WHERE_DATA_LIES, flaw
 from foray.data.hub import datasets_library, loaded
 
 Row = tuple[str, dict[str, Any]]
@@ -74,6 +74,8 @@ def text_of(where: str, row: dict[str, Any], *columns: str) -> str:
     for column in columns:
         value = row.get(column)
         if isinstance(value, str) and value.strip():
+            if words := flaw(value, column):
+                raise ValueError(f"{where}: {words}")
             return value.strip()
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
