@@ -205,7 +205,11 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     assert [r["id"] for r in rows] == [p.id for p in WorldProblems("easy").problems("test", 3)]
     assert all(len(r["samples"]) == 2 for r in rows)
     assert worked(capsys, *words) == out, "the same seed draws the same samples"
-    assert "already holds completions" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
+    assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
+    other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))
+    assert "completions of another shots and temperature" in other
+    (tmp_path / "kept" / "settings.json").unlink()
+    assert "name another --out" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
     assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"
 
 
@@ -267,6 +271,16 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
     assert str(folder / file) in said
 
 
+def test_what_a_report_leaves_out_is_said(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    words = [str(mini), "--store", str(tmp_path / "out")]
+    worked(capsys, "run", *words, "--jobs", "1")
+    lost = next((tmp_path / "out" / "nodes").glob("passk-*/problems.jsonl"))
+    lost.unlink()
+    assert main(["report", *words]) == 0
+    said = capsys.readouterr()
+    assert "index.html" in said.out and said.err == f"left out: {lost} is missing; `foray run` makes it anew\n"
+
+
 def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: Path) -> None:
     store = str(tmp_path / "out")
     assert "run the study first" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "1")
@@ -274,7 +288,26 @@ def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: 
     shown = worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2")
     assert shown.count("--- step 2, row ") == 4 and "of " in shown and "Q:" in shown
     assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2") == shown
-    assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9") != shown
+    assert "the study's are" in refused(
+        capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9"
+    )
+    # Text whose root the study fills in is found all the same.
+    text = "from foray.data.corpus import JsonlText\nfrom dataclasses import replace\n"
+    mini.write_text(
+        text
+        + mini.read_text().replace(
+            "return brief()",
+            """made = brief()
+    own = replace(made.pretrain.stream.source, mixture=((1.0, JsonlText("own", "own.jsonl")),))
+    return replace(made, recipes=(), pretrain=replace(made.pretrain, stream=replace(made.pretrain.stream, source=own)))
+""",
+        )
+    )
+    rows = [json.dumps({"text": f"{i} apples and {i} pears are {2 * i} fruits. " * 20}) for i in range(400)]
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    words = [str(mini), "--store", store, "--set", f"data.root={tmp_path}"]
+    worked(capsys, "run", *words, "--jobs", "1")
+    assert "fruits" in worked(capsys, "data", "show", *words, "--step", "2")
     assert "must lie between" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "999999")
 
 

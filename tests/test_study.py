@@ -807,6 +807,20 @@ def test_a_damaged_result_is_named_and_not_reported(small: tuple[Study, Store]) 
     assert len(results.table) < before.count("\n") - 1
 
 
+def test_damaged_results_are_made_anew(small: tuple[Study, Store], capsys: pytest.CaptureFixture[str]) -> None:
+    made, store = small
+    before = table_of(made, store)
+    nodes = {n.kind: n.folder(store) for n in expand(made).nodes if n.done(store)}
+    (nodes["passk"] / "problems.jsonl").unlink()
+    (nodes["perplexity"] / SEAL).write_text("")
+    flip(nodes["train"] / "metrics.jsonl")
+    said = io.StringIO()
+    run_study(made, store, Console(file=said, width=10_000))
+    assert "3 to run" in said.getvalue() and said.getvalue().count("is damaged") == 2
+    assert f"{nodes['passk'] / 'problems.jsonl'} is missing; its folder is now" in said.getvalue()
+    assert table_of(made, store) == before
+
+
 def test_prompts_that_do_not_fit_stop_a_study_before_it_trains(tmp_path: Path) -> None:
     made, store = study(), Store(tmp_path)
     made = replace(made, evaluation=replace(made.evaluation, base_shots=(12,)))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from foray.core.files import read_jsonl
+from foray.core.files import read_json, read_jsonl, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
-from foray.core.spec import nearest, require
+from foray.core.spec import nearest, require, to_json
 from foray.core.task import Extraction
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
@@ -34,6 +37,17 @@ from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open
 from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
 from foray.study.store import Store
+
+_ASKED = (
+    "split",
+    "problems",
+    "shots",
+    "samples",
+    "temperature",
+    "max_new_tokens",
+    "seed",
+    "precision",
+)  # of foray eval
 
 
 def _open(args: argparse.Namespace) -> tuple[Study, Store]:
@@ -87,6 +101,10 @@ def report(args: argparse.Namespace) -> None:
     study, store = _open(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
     index = report_study(study, store, axis=args.x)
+    damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        print(f"left out: {damaged[0].what}{more}; `foray run` makes it anew", file=sys.stderr)
     _print_claims(index.parent, Console())
     print(index)
 
@@ -217,11 +235,13 @@ def prepare(args: argparse.Namespace) -> None:
 
 def data(args: argparse.Namespace) -> None:
     study, store = _open(args)
+    study = study.bound()
     pretrain = study.pretrain
     if not isinstance(pretrain, Pretrain):
         raise ValueError("the study's M_t are published checkpoints: what they have read is not here")
     corpus = pretrain.stream.source
     seed = pretrain.seeds[0] if args.seed is None else args.seed
+    require(seed in pretrain.seeds, f"no pre-training has the seed {seed}: the study's are {pretrain.seeds}")
     require(0 < args.step <= pretrain.stage.steps, f"--step must lie between 1 and {pretrain.stage.steps}")
     node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)
     missing = [s for s in (*node.shards, node.tokenizer) if not s.done(store)]
@@ -258,12 +278,9 @@ def evaluate(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        require(not (folder / "completions.jsonl").exists(), f"{folder} already holds completions; name another --out")
-        passk.evaluate(
-            embedded_engine(model, tokenizer), tokenizer, task, folder,
-            split=args.split, problems=args.problems, shots=args.shots, samples=args.samples,
-            temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed, precision=args.precision,
-        )  # fmt: skip
+        settings = {name: getattr(args, name) for name in _ASKED}
+        _take(folder, {"checkpoint": str(args.checkpoint.resolve()), "task": to_json(task), **settings})
+        passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in ("strict", "lenient"):
@@ -273,6 +290,16 @@ def evaluate(args: argparse.Namespace) -> None:
     Console().print(table)
     formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+def _take(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes a folder of completions that of ``settings``. Raises ValueError where it holds those of others."""
+    made, written = folder / "settings.json", folder / "completions.jsonl"
+    if written.exists() and written.stat().st_size:
+        there = read_json(made) if made.exists() else {}
+        other = [name for name, value in settings.items() if there.get(name) != value]
+        require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
+    write_atomic(made, json.dumps(settings, indent=1) + "\n")
 
 
 def grade(args: argparse.Namespace) -> None:

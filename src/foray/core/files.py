@@ -93,7 +93,11 @@ def verify(folder: Path, under: str = "") -> None:
     """Raises Damaged naming the first file (of those whose path starts with ``under``) that is not as sealed."""
     if not sealed(folder):
         raise ValueError(f"{folder} is incomplete: it has no {SEAL}")
-    for name, expected in read_json(folder / SEAL)["files"].items():
+    try:
+        files = dict(read_json(folder / SEAL)["files"])
+    except (ValueError, KeyError, TypeError):
+        raise Damaged(folder, f"{folder / SEAL} is damaged") from None
+    for name, expected in files.items():
         if name.startswith(under):
             path = folder / name
             if not path.exists():

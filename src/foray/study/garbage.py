@@ -99,6 +99,7 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
     if not manifest.exists():
         return set()
     content, names = read_json(manifest), [s.name for s in studies]
+    require(isinstance(content, dict), f"{manifest} is no study's manifest; delete it and run the study again")
     of = str(content.get("study"))
     require(of in names, f"the last report of {store.root} is of the study {of!r}: name that study (too)")
     return {Path(e["folder"]).name for e in content.get("entries", [])}

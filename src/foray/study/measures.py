@@ -23,6 +23,7 @@ class PassKNode(Node):
     """Samples of a checkpoint on a task, graded."""
 
     kind: ClassVar[str] = "passk"
+    reported: ClassVar[str | None] = ""
     checkpoint: Checkpoint
     task: Task
     split: Split
@@ -66,6 +67,7 @@ class ProbesNode(Node):
     """The general-ability probes of a checkpoint, through lm-eval."""
 
     kind: ClassVar[str] = "probes"
+    reported: ClassVar[str | None] = ""
     checkpoint: Checkpoint
     probes: Any
 
@@ -86,6 +88,7 @@ class PerplexityNode(Node):
     """Held-out perplexity of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
+    reported: ClassVar[str | None] = ""
     checkpoint: Checkpoint
     shards: tuple[ShardNode, ...]
     length: int
@@ -115,6 +118,7 @@ class ContaminationNode(Node):
     """
 
     kind: ClassVar[str] = "contamination"
+    reported: ClassVar[str | None] = ""
     shards: tuple[ShardNode, ...]
     trained: Task
     questions: int

@@ -41,6 +41,7 @@ class Node:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1  # raised when the meaning of a result changes with its spec unchanged
+    reported: ClassVar[str | None] = None  # how the names of its files that a report reads begin, if it reads any
 
     @cached_property
     def key(self) -> str:
@@ -70,6 +71,15 @@ class Node:
 
     def done(self, store: Store) -> bool:
         return store.done(self.kind, self.key)
+
+    def damage(self, store: Store) -> Damaged | None:
+        """What of a finished node a report could not read. What other nodes read, those verify themselves."""
+        try:
+            if self.reported is not None and self.done(store):
+                verify(self.folder(store), self.reported)
+        except Damaged as e:
+            return e
+        return None
 
     def label(self) -> str:
         raise NotImplementedError
@@ -225,6 +235,7 @@ class TrainNode(Node):
     """
 
     kind: ClassVar[str] = "train"
+    reported: ClassVar[str | None] = "metrics"
     model: ModelConfig
     tokenizer: AnyTokenizer
     stage: Stage

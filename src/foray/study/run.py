@@ -18,7 +18,7 @@ from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor
 from foray.study.graph import Entry, Graph, expand
 from foray.study.measures import ContaminationNode, PassKNode
-from foray.study.nodes import ImportNode, TrainNode
+from foray.study.nodes import ImportNode, Node, TrainNode
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
 from foray.study.store import Store, provenance
@@ -46,7 +46,7 @@ def run_study(
         return run_together(study, store, console, part)
     with store.lock():
         graph = expand(study, part)
-        missing = [n for n in graph.nodes if not n.done(store)]
+        missing = to_run(graph, store, console)
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         for node in missing:
             node.check()
@@ -54,6 +54,15 @@ def run_study(
             cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
             (executor or LocalExecutor(1)).run(missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
+
+
+def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
+    """The nodes that are not done. One whose results are not as they were sealed is set aside, which is said."""
+    for node in graph.nodes:
+        if damage := node.damage(store):
+            text = f"{node.label()}: {damage.what}; {store.set_aside(damage.folder)}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return [n for n in graph.nodes if not n.done(store)]
 
 
 def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens") -> Path:

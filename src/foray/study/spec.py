@@ -159,6 +159,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         require(self.contamination >= 0, f"contamination must be >= 0 words, not {self.contamination}")
         require(self.problems > 0 and self.samples > 0, "problems and samples must be positive")
+        require(self.max_new_tokens > 0, f"max_new_tokens must be positive, not {self.max_new_tokens}")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
