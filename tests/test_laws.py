@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import Sums, wide
 from foray.core.batch import Batch
@@ -35,6 +36,7 @@ RL = Stream(
     PolicyGradient(),
     replace(ADAM, lr=2e-3),
 )
+TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
 def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Run:
@@ -48,6 +50,17 @@ def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: f
         for number in range(10):
             model.lm_head.weight[tokenizer.encode(f" {number}")[-1]] += 5 * push
     return Run(seed, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=model))
+
+
+def with_text(run: Run, folder: Path) -> Run:
+    """The run with the one text source of ``TEXT``."""
+    text = [run.tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
+    flat = np.array([t for ids in text for t in (run.tokenizer.end_id, *ids)], dtype=np.uint16)
+    flat.tofile(folder / "tokens.bin")
+    meta = {"source": "x", "split": "train", "tokens": len(flat), "dtype": "uint16"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    run.shards = {"x": Shard(folder)}
+    return run
 
 
 def train(run: Run, stage: Stage, until: int | None = None) -> tuple[dict[str, torch.Tensor], list[Metrics]]:
@@ -287,17 +300,9 @@ def test_law_4_killed_and_resumed_is_bit_equal(
 def test_documents_of_a_window_do_not_see_one_another_if_asked(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    text = [tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
-    flat = np.array([t for ids in text for t in (tokenizer.end_id, *ids)], dtype=np.uint16)
-    flat.tofile(tmp_path / "tokens.bin")
-    meta = {"source": "x", "split": "train", "tokens": len(flat), "dtype": "uint16"}
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    run = start(config, tokenizer)
-    run.shards = {"x": Shard(tmp_path)}
-    corpus = Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30, separate=True)
-    stream = Stream("text", corpus, CrossEntropy(), ADAM)
-    batch, drawn = draw(corpus, stream, 0, run)
-    together, _ = draw(replace(corpus, separate=False), stream, 0, run)
+    run = with_text(start(config, tokenizer), tmp_path)
+    batch, drawn = draw(replace(TEXT.source, separate=True), TEXT, 0, run)
+    together, _ = draw(TEXT.source, TEXT, 0, run)
     assert batch.denominator == drawn["tokens"] == together.denominator == 60 == float(batch.weight.sum())
     ours = token_logprobs(run.model, batch)[batch.weight != 0]
     alone = []
@@ -441,21 +446,38 @@ def test_sft_masks_the_prompt(config: ModelConfig, tokenizer: TextTokenizer) -> 
     assert batch.denominator == float((batch.weight != 0).sum())
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(SFT.source, id="demonstrations"),
+        pytest.param(TEXT.source, id="text"),
+        pytest.param(replace(TEXT.source, batch_size=1), id="one_window"),
+        pytest.param(replace(TEXT.source, separate=True), id="documents"),
+    ],
+)
 def test_a_non_finite_gradient_stops_before_the_weights_change(
-    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
+    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, source: Any
 ) -> None:
     class Broken(CrossEntropy):
         def __call__(self, s: Scored) -> torch.Tensor:
             return super().__call__(s) * float("nan")
 
-    run = start(config, tokenizer)
-    stage = Stage("s", ((0.5, SFT), (0.5, Stream("bad", SFT.source, Broken()))), 3)
+    run = with_text(start(config, tokenizer), tmp_path)
+    stage = Stage("s", ((0.5, SFT), (0.5, Stream("bad", source, Broken()))), 3)
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     with pytest.raises(TrainingStopped, match="stream 'bad'"):
         run_stage(stage, run, moments, 0, 3, lambda *_: None, tmp_path)
     assert all(torch.equal(before[n], p) for n, p in run.model.state_dict().items())
-    assert (tmp_path / "stopped_batch.safetensors").exists()
+    batch, metrics = draw(source, SFT, 0, run)
+    saved = load_file(tmp_path / "stopped_batch.safetensors")
+    assert {name for name, x in vars(batch).items() if isinstance(x, torch.Tensor)} == set(saved)
+    assert all(torch.equal(getattr(batch, name), x) for name, x in saved.items())
+    run.replay["bad"] = batch, metrics
+    save_state(tmp_path, run, {}, 1)
+    run.replay = {}
+    load_state(tmp_path, run, {})
+    assert all(torch.equal(getattr(run.replay["bad"][0], name), x) for name, x in saved.items())
 
 
 def test_non_finite_log_probabilities_stop_the_run(config: ModelConfig, tokenizer: TextTokenizer) -> None:

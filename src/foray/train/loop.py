@@ -198,9 +198,8 @@ def _check_finite(
         return
     where = ""
     if crash_folder is not None:
-        tensors = {k: v.contiguous() for k, v in batch.__dict__.items() if isinstance(v, Tensor)}
         if is_first():
-            save_tensors(tensors, crash_folder / "stopped_batch.safetensors")
+            save_tensors(batch.copies(), crash_folder / "stopped_batch.safetensors")
         where = f"; the batch is in {crash_folder / 'stopped_batch.safetensors'}"
     raise TrainingStopped(
         f"stage {stage.name}, step {step}: the {' and the '.join(bad)} of stream {stream!r} is not finite; the weights "
