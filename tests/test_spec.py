@@ -7,11 +7,14 @@ import json
 import math
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from foray.core.objectives import CrossEntropy
 from foray.core.spec import added, canonical, content_hash, nearest, override, to_json
+from foray.core.userfile import load
 from foray.study.spec import Study, load_study
 
 
@@ -57,7 +60,8 @@ class Range:
 
 def test_canonical_json_is_the_same_for_equal_specs() -> None:
     assert canonical(Outer(table={"x": 1, "y": 2})) == canonical(Outer(table={"y": 2, "x": 1}))
-    assert json.loads(canonical(Inner()))["type"] == "Inner"
+    assert json.loads(canonical(Inner()))["type"] == f"{__name__}:Inner"
+    assert json.loads(canonical(CrossEntropy()))["type"] == "CrossEntropy"
     assert canonical((1, 2)) == canonical([1, 2]) == "[1,2]"
     assert to_json(math.sqrt) == "math:sqrt"
 
@@ -93,6 +97,26 @@ def test_class_names_are_in_the_hash() -> None:
         high: int = 10
 
     assert content_hash(Other()) != content_hash(Range())
+
+
+def test_a_class_of_a_users_own_is_known_by_its_file(tmp_path: Path) -> None:
+    """One that is called as one of Foray's is another; where the file lies does not matter."""
+    text = """
+from dataclasses import dataclass
+from foray.core import objectives
+@dataclass(frozen=True)
+class CrossEntropy(objectives.CrossEntropy):
+    def __call__(self, s):
+        return -2 * s.logprobs
+def study():
+    return CrossEntropy()
+"""
+    keys = []
+    for place in ("a/mine.py", "b/mine.py", "a/yours.py"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+        keys.append(content_hash(load(str(tmp_path / place), "study", "studies", CrossEntropy)[0]))
+    assert keys[0] == keys[1] and len({*keys, content_hash(CrossEntropy())}) == 3
 
 
 def test_a_fingerprint_is_in_the_hash() -> None:

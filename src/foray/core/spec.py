@@ -3,6 +3,10 @@
 A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
 such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are. A
 field that a spec gets when results are kept already is ``added(default)``.
+
+Classes of Foray's own are known by their names; anybody else's, and functions, by their module and name, the module
+of a study file being the file's own name, wherever it lies. What a class or function *does* is not in the hash: one
+whose body is edited in place is given the results of the old one. Rename it, or give the class a field ``version``.
 """
 
 from __future__ import annotations
@@ -32,9 +36,12 @@ def added(default: Any) -> Any:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON data for a spec; dataclasses carry their class name as ``type``."""
+    """Plain JSON data for a spec; dataclasses carry their class as ``type``.
+
+    Raises ValueError for a value that has no place in a spec.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        out: dict[str, Any] = {"type": type(value).__name__}
+        out: dict[str, Any] = {"type": _class_name(type(value))}
         for f in dataclasses.fields(value):
             content = getattr(value, f.name)
             if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
@@ -52,6 +59,11 @@ def to_json(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}:{value.__qualname__}"
     raise ValueError(f"a spec cannot hold {value!r}: use numbers, strings, tuples, dicts or frozen dataclasses")
+
+
+def _class_name(cls: type) -> str:
+    own = cls.__module__.partition(".")[0] == "foray"
+    return cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def canonical(value: Any) -> str:
