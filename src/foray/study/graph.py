@@ -222,9 +222,14 @@ class _Builder:
         tokenizer = place.base.tokenizer
         text = [self._text(s, stage.steps * s.tokens_per_step, tokenizer) for s in sources if isinstance(s, Corpus)]
         screens = [self._screen(s, place.base) for s in sources if isinstance(s, Rollouts) and s.screen is not None]
+        if len({s.key for s in screens}) > 1:
+            raise ValueError(
+                f"stage {stage.name}: its streams choose their questions by different answers of the base; give their "
+                "screens the same samples and shots, and their sources the same task, questions and max_new_tokens"
+            )
         return TrainNode(
             self.study.model, tokenizer, stage, step, place.seed, parent,
-            shards=text[0] if text else (), screen=screens[0] if screens else None, after=after,
+            shards=_merged(stage, text), screen=screens[0] if screens else None, after=after,
             checks=self._checks(tokenizer) if isinstance(place.base, ImportNode) else (),  # else the base waited
         )  # fmt: skip
 
@@ -261,6 +266,18 @@ class _Builder:
             node, self.part, self.study, place.pretrain_seed, place.tokens, place.recipe, step, place.seed, final,
             stage, place.variant, place.own, place.against,
         )  # fmt: skip
+
+
+def _merged(stage: Stage, text: list[tuple[ShardNode, ...]]) -> tuple[ShardNode, ...]:
+    """The text of all streams of a stage: of each source as much as the stream that wants most of it."""
+    merged: dict[str, ShardNode] = {}
+    for shard in (s for shards in text for s in shards):
+        other = merged.setdefault(shard.source.name, shard)
+        if other.source != shard.source:
+            raise ValueError(f"stage {stage.name}: two text sources are called {shard.source.name!r}; rename one")
+        if other.max_tokens < shard.max_tokens:
+            merged[shard.source.name] = shard
+    return tuple(merged.values())
 
 
 def _words(recipe: AnyRecipe) -> str:
