@@ -36,6 +36,7 @@ RL = Stream(
     PolicyGradient(),
     replace(ADAM, lr=2e-3),
 )
+TWICE = replace(RL, source=replace(RL.source, updates_per_draw=2))
 TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
@@ -207,12 +208,27 @@ def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: Text
 
 def test_streams_that_take_turns_see_what_they_would_have_seen(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     frozen = replace(ADAM, lr=0.0)  # so that only the draws matter
-    rl = replace(RL, optimizer=frozen, source=replace(RL.source, updates_per_draw=2))
+    rl = replace(TWICE, optimizer=frozen)
     sft = replace(SFT, optimizer=frozen)
     _, side = train(start(config, tokenizer), Stage("s", ((1.0, rl), (1.0, sft)), 3))
     _, turns = train(start(config, tokenizer), Stage("s", ((Turns(2, 0), rl), (Turns(2, 1), sft)), 6))
     assert [m["rl/loss"] for m in turns[0::2]] == [m["rl/loss"] for m in side]
     assert [m["sft/loss"] for m in turns[1::2]] == [m["sft/loss"] for m in side]
+
+
+def test_a_stream_alone_and_in_a_joint_one_has_draws_of_its_own_in_each(
+    config: ModelConfig, tokenizer: TextTokenizer
+) -> None:
+    frozen = replace(ADAM, lr=0.0)  # so that only the draws matter
+    rl = replace(TWICE, optimizer=frozen)
+    joint = (Turns(3, 0), Joint("joint", ((1.0, rl),), frozen))
+
+    def norms(of: str, *streams: Any) -> list[float]:
+        _, log = train(start(config, tokenizer), Stage("s", streams, 6))
+        return [m[f"{of}/gradient_norm"] for m in log if f"{of}/gradient_norm" in m]
+
+    assert norms("joint", joint, (1.0, rl)) == norms("joint", joint)
+    assert norms("rl", joint, (1.0, rl)) == norms("rl", (1.0, rl))
 
 
 def _steps_of(moments: Moments) -> int:
@@ -270,6 +286,7 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
         ((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),),
         ((0.5, RL), (0.5, SFT)),
         ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
+        ((Turns(3, 0), Joint("both", ((1.0, TWICE), (1.0, SFT)), ADAM)), (1.0, TWICE)),
     ],
 )
 def test_law_4_killed_and_resumed_is_bit_equal(

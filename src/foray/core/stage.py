@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
@@ -189,6 +189,11 @@ class Joint:
     optimizer: AdamW = field(default_factory=AdamW)
 
 
+def drawing(stream: Stream | Joint, member: Stream) -> Stream:
+    """A member under the name that its draws go by: the same stream elsewhere in the stage has draws of its own."""
+    return member if member is stream else replace(member, name=f"{stream.name}.{member.name}")
+
+
 @dataclass(frozen=True)
 class Ramp:
     """A weight that goes linearly from ``start``, at the stage's first update, to ``end``, at its last."""
@@ -253,7 +258,8 @@ class Stage:
             if isinstance(weight, float | int):
                 ok = math.isfinite(weight) and weight >= 0
                 require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
-        names = [s.name for _, s in self.streams]
+        names = [s.name for _, s in self.streams if isinstance(s, Joint)]
+        names += [drawing(s, member).name for _, s in self.streams for _, member in s.members]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
 
     def weight_at(self, weight: Weight, step: int, metrics: Mapping[str, float]) -> float:

@@ -33,7 +33,9 @@ V = TypeVar("V")
 
 @dataclass
 class Run:
-    """What draws need besides their spec. ``replay`` holds draws that several updates share: a checkpoint keeps it."""
+    """What draws need besides their spec. ``replay`` holds draws that several updates share, by stream (of a member of
+    a joint one, by the name that ``drawing`` gives it): a checkpoint keeps it.
+    """
 
     seed: int
     stage: str
