@@ -5,7 +5,7 @@ A new source is a frozen dataclass and a function registered here with ``@draw.r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any, NamedTuple, TypeVar
@@ -128,15 +128,20 @@ def _(source: Rollouts, stream: Stream, step: int, run: Run) -> Drawn:
 
 def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) -> list[tuple[list[int], list[int]]]:
     """(prompt, target) token pairs. The one solution of a question depends on the seed and the question alone."""
-    pairs = []
+    return [(prompt, target) for _, prompt, target in solved(source, seed, tokenizer)]
+
+
+def solved(
+    source: Demonstrations, seed: int, tokenizer: TextTokenizer
+) -> Iterator[tuple[Problem, list[int], list[int]]]:
+    """(problem, prompt, target) of every demonstration, one at a time."""
     for p in training_questions(source.task, source.questions):
         if not p.solutions:
             raise ValueError(f"{source.task.name}: problem {p.id} has no solution to train on")
         chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
         prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
         for solution in chosen if source.solutions == "one" else p.solutions:
-            pairs.append((prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]))
-    return pairs
+            yield p, prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]
 
 
 def training_questions(task: Task, count: int) -> list[Problem]:
