@@ -99,6 +99,7 @@ def test_no_command_prints_the_help_and_version_the_version(capsys: Said) -> Non
         (["plan", "tinny"], "there is no study 'tinny'; did you mean 'tiny'?"),
         (["run", "gsm8k-small"], "did you mean 'gsm8k_small'?"),
         (["plan", "no/such/study.py"], "there is no study file no/such/study.py"),
+        (["plan", "/usr/"], "/usr/ is no Python file: name a .py file for the study"),
         (["plan", "tiny", "--stor", "x", "--nonsense"], "--nonsense"),
         (["run", "tiny", "--jobs", "two"], "--jobs"),
         (["plan", "tiny", "--set", "pretrain.lr"], "key=value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -196,6 +197,30 @@ def test_weights_may_ramp_take_turns_or_follow_a_metric(config: ModelConfig, tok
     assert [[(s.name, n) for _, s, n in stage.working(i)] for i in (0, 2, 4)] == [
         [("sft", 0)], [("rl", 1), ("sft", 2)], [("rl", 3)]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["rl/signl", "rl/validation"])
+def test_a_metric_that_is_not_logged_at_an_update_cannot_be_followed(
+    config: ModelConfig, tokenizer: TextTokenizer, metric: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"'{metric}', which is not logged at update \d: .*rl/signal") as error:
+        train(start(config, tokenizer), Stage("s", ((Follow(metric), RL), (1.0, SFT)), 2))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        (lambda: ((1.0, Joint("j", (), ADAM)),), "joint stream j has no member"),
+        (lambda: ((1.0, Joint("j", ((-1.0, SFT),), ADAM)),), "the weight of sft must be finite and >= 0, not -1"),
+        (lambda: ((1.0, Joint("j", ((float("nan"), SFT),), ADAM)),), "the weight of sft must be finite and >= 0"),
+        (lambda: ((1.0, Joint("j", ((1.0, SFT), (1.0, SFT)), ADAM)),), "two streams share a name: j, j.sft, j.sft"),
+        (lambda: ((1.0, SFT), (1.0, SFT)), "two streams share a name: sft, sft"),
+    ],
+)
+def test_impossible_streams_say_what_is_wrong(streams: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stage("s", streams(), 2)
 
 
 def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: TextTokenizer) -> None:

@@ -182,6 +182,8 @@ def test_overrides_reach_into_tuples_and_dicts() -> None:
     out = override(Outer(), "streams.1.1.lr=0.25")
     assert [s.lr for _, s in out.streams] == [1e-3, 0.25]
     assert override(Outer(), "streams.0.0=3").streams[0][0] == 3.0
+    whole = override(Outer(streams=((1, Inner()),)), "streams.0.0=0.5")  # an int where the annotation says float
+    assert whole.streams[0][0] == 0.5
     assert override(Outer(), "table.x=7").table == {"x": 7, "y": 2}
     assert Outer().table == {"x": 1, "y": 2}
 
@@ -322,6 +324,18 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
         ("evaluation.samples=4", "needs at least 32 samples"),
         ("data.vocab_size=100", "at least 257"),
         ("model.width=97", "multiple of heads"),
+        ("model.vocab_size=-1", "vocab_size must be >= 0"),
+        ("model.init_std=-0.1", "init_std must be a finite number >= 0"),
+        ("model.embed_std=-0.1", "embed_std must be a finite number >= 0"),
+        ("model.norm_eps=0", "norm_eps must be a finite number > 0"),
+        ("model.rope_theta=-1", "rope_theta must be a finite number > 0"),
+        ("pretrain.batch_size=0", "batch_size of a corpus must be positive, not 0"),
+        ("pretrain.length=0", "length of a corpus's windows must be positive, not 0"),
+        ("pretrain.length=-4", "length of a corpus's windows must be positive, not -4"),
+        ("pretrain.eps=0", "eps must be a finite number > 0"),
+        ("recipes=interpolated,rl,sft_rl post.weights=0,0", "interpolated divides by the sum of post.weights"),
+        ("post.rl.final=-0.1", "final must be a finite number >= 0"),
+        ("post.sft.weight_decay=-0.1", "weight_decay must be a finite number >= 0"),
         ("model.context=100", "longer than the model's context"),
         ("post.rl.group_size=1", "group_size must be at least 2"),
         ("post.rl.updates_per_draw=3", "multiple of updates_per_draw"),
@@ -346,7 +360,7 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
 def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
     """In one line that names the setting, before anything runs: not by a crash in the middle of a study."""
     with pytest.raises(ValueError, match=message) as error:
-        study = override(tiny, *[setting])
+        study = override(tiny, *setting.split())
         for recipe in study.recipes:
             study.stages(recipe)
         content_hash(replace(study, notes=()))

@@ -130,7 +130,8 @@ def _validate(node: Any) -> None:
         check()
 
 
-def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
+def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> Any:
+    """``node`` with a setting changed; ``kind`` is what its own place is annotated with."""
     head, rest = parts[0], parts[1:]
     children = _children(node)
     if head not in children:
@@ -143,12 +144,9 @@ def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
             deeper = difflib.get_close_matches(head, sorted(_all_names(node)), n=1, cutoff=0.75)
             hint = nearest(head, names) if not deeper else f"; did you mean {deeper[0]!r}?"
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
-        return _set(node, [*found[0], head, *rest], text, full)
-    value = children[head]
-    if rest:
-        new = _set(value, rest, text, full)
-    else:
-        new = _parse(text, _annotation(node, head), value, full)
+        return _set(node, [*found[0], head, *rest], text, full, kind)
+    value, inner = children[head], _annotation(node, head, kind)
+    new = _set(value, rest, text, full, inner) if rest else _parse(text, inner, value, full)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         changed = copy.copy(node)  # not ``replace``: its checks would see one setting of several
         object.__setattr__(changed, head, new)
@@ -186,11 +184,15 @@ def _all_names(node: Any) -> set[str]:
     return {k for k in children if not k.isdigit()}.union(*(_all_names(v) for v in children.values()))
 
 
-def _annotation(node: Any, name: str) -> Any:
+def _annotation(node: Any, name: str, kind: Any) -> Any:
+    """What a child is annotated with: by its dataclass, or within a tuple by the tuple's own annotation ``kind``."""
     if dataclasses.is_dataclass(node):
         cls = node if isinstance(node, type) else type(node)
         return typing.get_type_hints(cls).get(name, Any)
-    return type(_children(node)[name])
+    args = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+    inner = args[0 if args[1:] == (...,) else int(name)] if args else Any
+    # A value written 1 where the annotation says float is a float; without an annotation it is what it was.
+    return type(_children(node)[name]) if inner is Any else inner
 
 
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:

@@ -39,6 +39,10 @@ class AdamW:
     def __post_init__(self) -> None:
         require(math.isfinite(self.lr) and self.lr >= 0, f"lr must be a finite number >= 0, not {self.lr}")
         require(0 <= self.warmup < 1, f"warmup is a fraction of the steps in [0, 1), not {self.warmup}")
+        require(0 < self.eps < math.inf, f"eps must be a finite number > 0, not {self.eps}")
+        for name in ("weight_decay", "final"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"{name} must be a finite number >= 0, not {value}")
         require(self.clip > 0, f"clip must be > 0 (use a large number for none), not {self.clip}")
         require(all(0 <= b < 1 for b in self.betas), f"betas must lie in [0, 1), not {self.betas}")
 
@@ -68,6 +72,8 @@ class Corpus:
 
     def __post_init__(self) -> None:
         require(bool(self.mixture), "a corpus needs at least one source")
+        require(self.batch_size > 0, f"the batch_size of a corpus must be positive, not {self.batch_size}")
+        require(self.length > 0, f"the length of a corpus's windows must be positive, not {self.length}")
         for weight, source in self.mixture:
             require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
         require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")
@@ -188,6 +194,12 @@ class Joint:
     members: tuple[tuple[float, Stream], ...]
     optimizer: AdamW = field(default_factory=AdamW)
 
+    def __post_init__(self) -> None:
+        require(bool(self.members), f"joint stream {self.name} has no member")
+        for weight, stream in self.members:
+            ok = 0 <= weight < math.inf
+            require(ok, f"joint stream {self.name}: the weight of {stream.name} must be finite and >= 0, not {weight}")
+
 
 def drawing(stream: Stream | Joint, member: Stream) -> Stream:
     """A member under the name that its draws go by: the same stream elsewhere in the stage has draws of its own."""
@@ -226,12 +238,20 @@ class Turns:
 
 @dataclass(frozen=True)
 class Follow:
-    """A weight that is this very update's value of a metric in [0, 1], or what is left to 1: it follows the draw."""
+    """A weight that is this very update's value of a metric in [0, 1], or what is left to 1: it follows the draw.
+
+    Every update must log the metric: one that does not stops the stage with ValueError.
+    """
 
     metric: str
     rest: bool = False
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        if self.metric not in metrics:
+            raise ValueError(
+                f"a weight follows {self.metric!r}, which is not logged at update {step + 1}: let it follow a metric "
+                f"that every update logs; this one logs {', '.join(sorted(metrics))}"
+            )
         value = min(1.0, max(0.0, metrics[self.metric]))
         return 1.0 - value if self.rest else value
 

@@ -43,6 +43,7 @@ def interpolated(post: PostTraining) -> Recipe:
     sft = (Stage("sft", ((1.0, post.sft),), post.rl_steps),)
     rl_weight, sft_weight = post.weights
     total = rl_weight + sft_weight
+    require(total > 0, f"interpolated divides by the sum of post.weights, which must be above 0: {post.weights}")
     return (Merge("interpolated", ((rl_weight / total, rl(post)), (sft_weight / total, sft))),)
 
 
