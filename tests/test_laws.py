@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from conftest import Sums, wide
 from foray.core.batch import Batch
-from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages
+from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
 from foray.core.stage import AdamW, Corpus, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
@@ -221,6 +221,12 @@ def test_a_metric_that_is_not_logged_at_an_update_cannot_be_followed(
 def test_impossible_streams_say_what_is_wrong(streams: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Stage("s", streams(), 2)
+
+
+def test_a_ramp_ends_at_its_end() -> None:
+    for first, last in ((0.3, 0.0), (0.1, 0.0), (0.9, 0.2), (0.0, 1.0)):
+        ramp = Ramp(first, last)
+        assert {(ramp.at(0, n, {}), ramp.at(n - 1, n, {})) for n in range(2, 60)} == {(first, last)}
 
 
 def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: TextTokenizer) -> None:
@@ -451,6 +457,29 @@ def test_kl_pulls_towards_the_reference(config: ModelConfig, tokenizer: TextToke
         assert log[0]["rl/kl"] < 1e-6
         ends[stream.objective.kl] = log[-1]["rl/kl"]
     assert ends[5.0] < 0.7 * ends[0.0]
+
+
+def test_a_loss_of_ones_own_gets_the_reference_that_it_asks_for(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    class Reads(PolicyGradient):
+        def __call__(self, s: Scored) -> torch.Tensor:
+            return super().__call__(s) + 0.5 * kl_k3(s)
+
+        def contributes(self, weight: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+            return weight != 0
+
+    class Asks(Reads):
+        needs_reference = True  # type: ignore[assignment]
+
+    def one_step(stream: Stream) -> dict[str, torch.Tensor]:
+        run = start(config, tokenizer)
+        run.reference = initialise(config, 1)
+        return train(run, Stage("s", ((1.0, stream),), 3), until=1)[0]
+
+    ours, theirs = (one_step(replace(RL, objective=o)) for o in (Asks(), PolicyGradient(kl=0.5)))
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+    for stream in (replace(RL, objective=Reads()), replace(SFT, objective=Asks())):
+        with pytest.raises(ValueError, match=r"only rollouts have, and only where .* needs_reference = True"):
+            one_step(stream)
 
 
 def test_several_updates_per_draw_replay_one_draw(config: ModelConfig, tokenizer: TextTokenizer) -> None:

@@ -22,8 +22,9 @@ from foray.core.task import Extraction, Task
 class AdamW:
     """AdamW with decoupled weight decay (Loshchilov & Hutter 2019), gradient clipping and a learning-rate schedule.
 
-    ``warmup`` and the schedule are fractions of the stage's steps. ``final`` is the last learning rate over the peak.
-    Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the embeddings).
+    ``warmup`` is a fraction of the stage's steps. A schedule that falls would reach ``final`` times the peak one update
+    after the stage's last. Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the
+    embeddings).
     """
 
     lr: float = 1e-3
@@ -217,6 +218,8 @@ class Ramp:
         require(0 <= self.start < math.inf and 0 <= self.end < math.inf, f"weights must be finite and >= 0: {self}")
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        if 0 < step == steps - 1:
+            return self.end  # and not nearly: a stream whose weight is 0 rests
         return self.start + (self.end - self.start) * step / max(1, steps - 1)
 
 

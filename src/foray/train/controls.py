@@ -48,7 +48,10 @@ def interpolated(post: PostTraining) -> Recipe:
 
 
 def anneal(post: PostTraining) -> Recipe:
-    """M_t with its learning rate brought down to zero on pre-training text: a finished model, not a snapshot."""
+    """M_t with its learning rate brought down on pre-training text: a finished model, not a snapshot.
+
+    It falls in a line that would reach zero one update after the last.
+    """
     text = _text(post)
     falling = replace(text, optimizer=replace(text.optimizer, schedule="linear", final=0.0))
     return (Stage("anneal", ((1.0, falling),), post.anneal_steps),)

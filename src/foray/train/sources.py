@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
-from foray.core.objectives import PolicyGradient, group_advantages
+from foray.core.objectives import group_advantages
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows
@@ -189,8 +189,6 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
     if source.validation and number % source.validate_every == 0:
         metrics |= _validate(source, run, engine, sampling)
-    objective = stream.objective
-    kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
     exact = stream.precision == "fp32" and source.engine == "embedded"  # the engine's probabilities are ours: law 5
@@ -200,12 +198,13 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         ours = token_logprobs(run.model, batch, stream.precision)
         batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
     if run.reference is not None:
-        # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
-        rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)
+        # For a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
+        needed = getattr(stream.objective, "needs_reference", False)
+        rows = torch.arange(0, batch.rows, 1 if needed else 4 * source.group_size)
         metrics["kl"], reference = _against_reference(batch, rows, run.reference, stream.precision)
         piece = batch.select(rows)
         metrics["flops/reference"] = forward_flops(run.model.config, piece, piece.weight != 0)
-        if kl > 0:
+        if needed:
             batch = replace(batch, reference=reference)
     return batch, metrics
 
