@@ -99,6 +99,7 @@ def test_no_command_prints_the_help_and_version_the_version(capsys: Said) -> Non
         (["plan", "tinny"], "there is no study 'tinny'; did you mean 'tiny'?"),
         (["run", "gsm8k-small"], "did you mean 'gsm8k_small'?"),
         (["plan", "no/such/study.py"], "there is no study file no/such/study.py"),
+        (["plan", "/usr/"], "/usr/ is no Python file: name a .py file for the study"),
         (["plan", "tiny", "--stor", "x", "--nonsense"], "--nonsense"),
         (["run", "tiny", "--jobs", "two"], "--jobs"),
         (["plan", "tiny", "--set", "pretrain.lr"], "key=value"),
@@ -173,7 +174,7 @@ def test_a_study_file_runs_and_is_listed(
     planned = worked(capsys, "plan", str(mini), "--store", store)
     assert ", 0 to run" in planned
     more = worked(capsys, "plan", str(mini), "--store", store, "--set", "seeds=0,1")
-    assert ", 6 to run" in more
+    assert ", 7 to run" in more
     table = (tmp_path / "out" / "report" / "results.csv").read_bytes()
     printed = worked(capsys, "report", str(mini), "--store", store)
     assert "index.html" in printed.splitlines()[-1] and "not run" in printed

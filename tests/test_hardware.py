@@ -205,7 +205,7 @@ def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pyt
     assert main(["plan", "tiny", "--hardware", "h200x2", "--store", "no-such-store"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "101 nodes, 101 to run, on 2 x h200", "GPU hours", *hw.PHASES, "level", "wall time", "GB a rank", "moments",
+        "102 nodes, 102 to run, on 2 x h200", "GPU hours", *hw.PHASES, "level", "wall time", "GB a rank", "moments",
         "KV", "disk:", "45% of the peak (MFU)", "60% of the bandwidth", "machines have 8 cards",
     ):  # fmt: skip
         assert words in out, words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import Sums, wide
 from foray.core.batch import Batch
-from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages
+from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
 from foray.core.stage import AdamW, Corpus, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
@@ -35,6 +37,8 @@ RL = Stream(
     PolicyGradient(),
     replace(ADAM, lr=2e-3),
 )
+TWICE = replace(RL, source=replace(RL.source, updates_per_draw=2))
+TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
 def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Run:
@@ -48,6 +52,17 @@ def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: f
         for number in range(10):
             model.lm_head.weight[tokenizer.encode(f" {number}")[-1]] += 5 * push
     return Run(seed, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=model))
+
+
+def with_text(run: Run, folder: Path) -> Run:
+    """The run with the one text source of ``TEXT``."""
+    text = [run.tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
+    flat = np.array([t for ids in text for t in (run.tokenizer.end_id, *ids)], dtype=np.uint16)
+    flat.tofile(folder / "tokens.bin")
+    meta = {"source": "x", "split": "train", "tokens": len(flat), "dtype": "uint16"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    run.shards = {"x": Shard(folder)}
+    return run
 
 
 def train(run: Run, stage: Stage, until: int | None = None) -> tuple[dict[str, torch.Tensor], list[Metrics]]:
@@ -184,6 +199,36 @@ def test_weights_may_ramp_take_turns_or_follow_a_metric(config: ModelConfig, tok
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("metric", ["rl/signl", "rl/validation"])
+def test_a_metric_that_is_not_logged_at_an_update_cannot_be_followed(
+    config: ModelConfig, tokenizer: TextTokenizer, metric: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"'{metric}', which is not logged at update \d: .*rl/signal") as error:
+        train(start(config, tokenizer), Stage("s", ((Follow(metric), RL), (1.0, SFT)), 2))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        (lambda: ((1.0, Joint("j", (), ADAM)),), "joint stream j has no member"),
+        (lambda: ((1.0, Joint("j", ((-1.0, SFT),), ADAM)),), "the weight of sft must be finite and >= 0, not -1"),
+        (lambda: ((1.0, Joint("j", ((float("nan"), SFT),), ADAM)),), "the weight of sft must be finite and >= 0"),
+        (lambda: ((1.0, Joint("j", ((1.0, SFT), (1.0, SFT)), ADAM)),), "two streams share a name: j, j.sft, j.sft"),
+        (lambda: ((1.0, SFT), (1.0, SFT)), "two streams share a name: sft, sft"),
+    ],
+)
+def test_impossible_streams_say_what_is_wrong(streams: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stage("s", streams(), 2)
+
+
+def test_a_ramp_ends_at_its_end() -> None:
+    for first, last in ((0.3, 0.0), (0.1, 0.0), (0.9, 0.2), (0.0, 1.0)):
+        ramp = Ramp(first, last)
+        assert {(ramp.at(0, n, {}), ramp.at(n - 1, n, {})) for n in range(2, 60)} == {(first, last)}
+
+
 def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     run, stage = start(config, tokenizer), Stage("s", ((Turns(2, 0), RL), (Turns(2, 1), SFT)), 4)
     moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
@@ -194,12 +239,27 @@ def test_a_resting_stream_keeps_its_moments(config: ModelConfig, tokenizer: Text
 
 def test_streams_that_take_turns_see_what_they_would_have_seen(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     frozen = replace(ADAM, lr=0.0)  # so that only the draws matter
-    rl = replace(RL, optimizer=frozen, source=replace(RL.source, updates_per_draw=2))
+    rl = replace(TWICE, optimizer=frozen)
     sft = replace(SFT, optimizer=frozen)
     _, side = train(start(config, tokenizer), Stage("s", ((1.0, rl), (1.0, sft)), 3))
     _, turns = train(start(config, tokenizer), Stage("s", ((Turns(2, 0), rl), (Turns(2, 1), sft)), 6))
     assert [m["rl/loss"] for m in turns[0::2]] == [m["rl/loss"] for m in side]
     assert [m["sft/loss"] for m in turns[1::2]] == [m["sft/loss"] for m in side]
+
+
+def test_a_stream_alone_and_in_a_joint_one_has_draws_of_its_own_in_each(
+    config: ModelConfig, tokenizer: TextTokenizer
+) -> None:
+    frozen = replace(ADAM, lr=0.0)  # so that only the draws matter
+    rl = replace(TWICE, optimizer=frozen)
+    joint = (Turns(3, 0), Joint("joint", ((1.0, rl),), frozen))
+
+    def norms(of: str, *streams: Any) -> list[float]:
+        _, log = train(start(config, tokenizer), Stage("s", streams, 6))
+        return [m[f"{of}/gradient_norm"] for m in log if f"{of}/gradient_norm" in m]
+
+    assert norms("joint", joint, (1.0, rl)) == norms("joint", joint)
+    assert norms("rl", joint, (1.0, rl)) == norms("rl", (1.0, rl))
 
 
 def _steps_of(moments: Moments) -> int:
@@ -257,6 +317,7 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
         ((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),),
         ((0.5, RL), (0.5, SFT)),
         ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
+        ((Turns(3, 0), Joint("both", ((1.0, TWICE), (1.0, SFT)), ADAM)), (1.0, TWICE)),
     ],
 )
 def test_law_4_killed_and_resumed_is_bit_equal(
@@ -287,17 +348,9 @@ def test_law_4_killed_and_resumed_is_bit_equal(
 def test_documents_of_a_window_do_not_see_one_another_if_asked(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    text = [tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
-    flat = np.array([t for ids in text for t in (tokenizer.end_id, *ids)], dtype=np.uint16)
-    flat.tofile(tmp_path / "tokens.bin")
-    meta = {"source": "x", "split": "train", "tokens": len(flat), "dtype": "uint16"}
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    run = start(config, tokenizer)
-    run.shards = {"x": Shard(tmp_path)}
-    corpus = Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30, separate=True)
-    stream = Stream("text", corpus, CrossEntropy(), ADAM)
-    batch, drawn = draw(corpus, stream, 0, run)
-    together, _ = draw(replace(corpus, separate=False), stream, 0, run)
+    run = with_text(start(config, tokenizer), tmp_path)
+    batch, drawn = draw(replace(TEXT.source, separate=True), TEXT, 0, run)
+    together, _ = draw(TEXT.source, TEXT, 0, run)
     assert batch.denominator == drawn["tokens"] == together.denominator == 60 == float(batch.weight.sum())
     ours = token_logprobs(run.model, batch)[batch.weight != 0]
     alone = []
@@ -406,6 +459,29 @@ def test_kl_pulls_towards_the_reference(config: ModelConfig, tokenizer: TextToke
     assert ends[5.0] < 0.7 * ends[0.0]
 
 
+def test_a_loss_of_ones_own_gets_the_reference_that_it_asks_for(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    class Reads(PolicyGradient):
+        def __call__(self, s: Scored) -> torch.Tensor:
+            return super().__call__(s) + 0.5 * kl_k3(s)
+
+        def contributes(self, weight: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+            return weight != 0
+
+    class Asks(Reads):
+        needs_reference = True  # type: ignore[assignment]
+
+    def one_step(stream: Stream) -> dict[str, torch.Tensor]:
+        run = start(config, tokenizer)
+        run.reference = initialise(config, 1)
+        return train(run, Stage("s", ((1.0, stream),), 3), until=1)[0]
+
+    ours, theirs = (one_step(replace(RL, objective=o)) for o in (Asks(), PolicyGradient(kl=0.5)))
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+    for stream in (replace(RL, objective=Reads()), replace(SFT, objective=Asks())):
+        with pytest.raises(ValueError, match=r"only rollouts have, and only where .* needs_reference = True"):
+            one_step(stream)
+
+
 def test_several_updates_per_draw_replay_one_draw(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     source = replace(RL.source, updates_per_draw=3)
     stream = replace(RL, source=source)
@@ -441,21 +517,38 @@ def test_sft_masks_the_prompt(config: ModelConfig, tokenizer: TextTokenizer) -> 
     assert batch.denominator == float((batch.weight != 0).sum())
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(SFT.source, id="demonstrations"),
+        pytest.param(TEXT.source, id="text"),
+        pytest.param(replace(TEXT.source, batch_size=1), id="one_window"),
+        pytest.param(replace(TEXT.source, separate=True), id="documents"),
+    ],
+)
 def test_a_non_finite_gradient_stops_before_the_weights_change(
-    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
+    config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, source: Any
 ) -> None:
     class Broken(CrossEntropy):
         def __call__(self, s: Scored) -> torch.Tensor:
             return super().__call__(s) * float("nan")
 
-    run = start(config, tokenizer)
-    stage = Stage("s", ((0.5, SFT), (0.5, Stream("bad", SFT.source, Broken()))), 3)
+    run = with_text(start(config, tokenizer), tmp_path)
+    stage = Stage("s", ((0.5, SFT), (0.5, Stream("bad", source, Broken()))), 3)
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     with pytest.raises(TrainingStopped, match="stream 'bad'"):
         run_stage(stage, run, moments, 0, 3, lambda *_: None, tmp_path)
     assert all(torch.equal(before[n], p) for n, p in run.model.state_dict().items())
-    assert (tmp_path / "stopped_batch.safetensors").exists()
+    batch, metrics = draw(source, SFT, 0, run)
+    saved = load_file(tmp_path / "stopped_batch.safetensors")
+    assert {name for name, x in vars(batch).items() if isinstance(x, torch.Tensor)} == set(saved)
+    assert all(torch.equal(getattr(batch, name), x) for name, x in saved.items())
+    run.replay["bad"] = batch, metrics
+    save_state(tmp_path, run, {}, 1)
+    run.replay = {}
+    load_state(tmp_path, run, {})
+    assert all(torch.equal(getattr(run.replay["bad"][0], name), x) for name, x in saved.items())
 
 
 def test_non_finite_log_probabilities_stop_the_run(config: ModelConfig, tokenizer: TextTokenizer) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from foray.core.stage import Corpus, Rollouts, Screen, Stage
+from foray.core.stage import Corpus, PostTraining, Recipe, Rollouts, Screen, Stage, Stream
 from foray.core.task import Extraction
 from foray.core.userfile import bundled
 from foray.model.hf import load_model
@@ -206,6 +206,49 @@ def test_text_after_pretraining_is_pretrainings_own() -> None:
     assert [s.source.name for s in node.shards] == ["third"]
     with pytest.raises(ValueError, match=r"set post\.text"):
         study(recipes=("anchored",))
+
+
+def test_a_stage_has_the_text_of_all_its_streams(tmp_path: Path) -> None:
+    main, store = study(pretrain=pretrained_to(1536)), Store(tmp_path)
+
+    def reading(*sources: SumsText) -> Stream:
+        mixture = tuple((1.0, s) for s in sources)
+        return replace(main.pretrain.stream, name=sources[-1].name, source=Corpus(mixture, batch_size=2, length=32))
+
+    def texts(post: PostTraining) -> Recipe:
+        one, two = reading(SumsText("one")), reading(SumsText("one"), SumsText("two", "are"))
+        return (Stage("texts", ((0.5, one), (0.5, two)), 2),)
+
+    def alike(post: PostTraining) -> Recipe:
+        one, two = reading(SumsText("one")), reading(SumsText("one", "are"), SumsText("two"))
+        return (Stage("alike", ((0.5, one), (0.5, two)), 2),)
+
+    made = replace(main, recipes=(texts,))
+    node = ends(made)[1536, "texts", 0]
+    assert [s.source.name for s in node.shards] == ["one", "two"]
+    compute(made, store)
+    assert {"one/loss", "two/loss"} <= set(log(node, store)[1])
+    with pytest.raises(ValueError, match="stage alike: two text sources are called 'one'; rename one"):
+        expand(replace(main, recipes=(alike,)))
+
+
+def test_streams_of_one_stage_may_choose_by_the_same_answers_only() -> None:
+    main = study(pretrain=pretrained_to(1536))
+
+    def made(*screens: Screen) -> Study:
+        def screened(post: PostTraining) -> Recipe:
+            streams = tuple(
+                (0.5, replace(post.rl, name=f"rl{i}", source=replace(post.rl.source, screen=screen)))
+                for i, screen in enumerate(screens)
+            )
+            return (Stage("screened", streams, 2),)
+
+        return replace(main, recipes=(screened,))
+
+    node = ends(made(Screen(0, 4, 8, 2), Screen(4, 8, 8, 2)))[1536, "screened", 0]
+    assert node.screen is not None and node.screen.samples == 8
+    with pytest.raises(ValueError, match=r"stage screened: .* give their screens the same samples and shots"):
+        expand(made(Screen(0, 4, 8, 2), Screen(0, 4, 16, 2)))
 
 
 def test_the_desk_study_is_what_the_issue_asks() -> None:

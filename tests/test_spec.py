@@ -7,11 +7,14 @@ import json
 import math
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from foray.core.objectives import CrossEntropy
 from foray.core.spec import added, canonical, content_hash, nearest, override, to_json
+from foray.core.userfile import load
 from foray.study.spec import Study, load_study
 
 
@@ -57,7 +60,8 @@ class Range:
 
 def test_canonical_json_is_the_same_for_equal_specs() -> None:
     assert canonical(Outer(table={"x": 1, "y": 2})) == canonical(Outer(table={"y": 2, "x": 1}))
-    assert json.loads(canonical(Inner()))["type"] == "Inner"
+    assert json.loads(canonical(Inner()))["type"] == f"{__name__}:Inner"
+    assert json.loads(canonical(CrossEntropy()))["type"] == "CrossEntropy"
     assert canonical((1, 2)) == canonical([1, 2]) == "[1,2]"
     assert to_json(math.sqrt) == "math:sqrt"
 
@@ -93,6 +97,26 @@ def test_class_names_are_in_the_hash() -> None:
         high: int = 10
 
     assert content_hash(Other()) != content_hash(Range())
+
+
+def test_a_class_of_a_users_own_is_known_by_its_file(tmp_path: Path) -> None:
+    """One that is called as one of Foray's is another; where the file lies does not matter."""
+    text = """
+from dataclasses import dataclass
+from foray.core import objectives
+@dataclass(frozen=True)
+class CrossEntropy(objectives.CrossEntropy):
+    def __call__(self, s):
+        return -2 * s.logprobs
+def study():
+    return CrossEntropy()
+"""
+    keys = []
+    for place in ("a/mine.py", "b/mine.py", "a/yours.py"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+        keys.append(content_hash(load(str(tmp_path / place), "study", "studies", CrossEntropy)[0]))
+    assert keys[0] == keys[1] and len({*keys, content_hash(CrossEntropy())}) == 3
 
 
 def test_a_fingerprint_is_in_the_hash() -> None:
@@ -158,6 +182,8 @@ def test_overrides_reach_into_tuples_and_dicts() -> None:
     out = override(Outer(), "streams.1.1.lr=0.25")
     assert [s.lr for _, s in out.streams] == [1e-3, 0.25]
     assert override(Outer(), "streams.0.0=3").streams[0][0] == 3.0
+    whole = override(Outer(streams=((1, Inner()),)), "streams.0.0=0.5")  # an int where the annotation says float
+    assert whole.streams[0][0] == 0.5
     assert override(Outer(), "table.x=7").table == {"x": 7, "y": 2}
     assert Outer().table == {"x": 1, "y": 2}
 
@@ -298,6 +324,18 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
         ("evaluation.samples=4", "needs at least 32 samples"),
         ("data.vocab_size=100", "at least 257"),
         ("model.width=97", "multiple of heads"),
+        ("model.vocab_size=-1", "vocab_size must be >= 0"),
+        ("model.init_std=-0.1", "init_std must be a finite number >= 0"),
+        ("model.embed_std=-0.1", "embed_std must be a finite number >= 0"),
+        ("model.norm_eps=0", "norm_eps must be a finite number > 0"),
+        ("model.rope_theta=-1", "rope_theta must be a finite number > 0"),
+        ("pretrain.batch_size=0", "batch_size of a corpus must be positive, not 0"),
+        ("pretrain.length=0", "length of a corpus's windows must be positive, not 0"),
+        ("pretrain.length=-4", "length of a corpus's windows must be positive, not -4"),
+        ("pretrain.eps=0", "eps must be a finite number > 0"),
+        ("recipes=interpolated,rl,sft_rl post.weights=0,0", "interpolated divides by the sum of post.weights"),
+        ("post.rl.final=-0.1", "final must be a finite number >= 0"),
+        ("post.sft.weight_decay=-0.1", "weight_decay must be a finite number >= 0"),
         ("model.context=100", "longer than the model's context"),
         ("post.rl.group_size=1", "group_size must be at least 2"),
         ("post.rl.updates_per_draw=3", "multiple of updates_per_draw"),
@@ -322,7 +360,7 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
 def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
     """In one line that names the setting, before anything runs: not by a crash in the middle of a study."""
     with pytest.raises(ValueError, match=message) as error:
-        study = override(tiny, *[setting])
+        study = override(tiny, *setting.split())
         for recipe in study.recipes:
             study.stages(recipe)
         content_hash(replace(study, notes=()))

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
@@ -30,6 +30,7 @@ from foray.core.files import SEAL, read_jsonl
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
 from foray.core.spec import override
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Recipe, Rollouts, Stage, Stream
+from foray.core.task import Problem, Split
 from foray.data.corpus import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
@@ -39,8 +40,9 @@ from foray.study.garbage import ASIDE, find_garbage
 from foray.study.graph import Entry, expand
 from foray.study.measures import PassKNode
 from foray.study.nodes import Node, TrainNode, open_checkpoint, run_node
+from foray.study.published import Release
 from foray.study.run import manifest_of, report_study, run_study
-from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study, load_study
+from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Published, Study, load_study
 from foray.study.store import Store
 
 SIX = ("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel")
@@ -352,7 +354,8 @@ def test_parents_come_before_children_and_nothing_twice() -> None:
     ],
 )
 def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> None:
-    old = {n.key for n in expand(study()).nodes if n.kind not in ("tokenizer", "shard", "prompts", "contamination")}
+    untrained = ("tokenizer", "shard", "prompts", "demonstrations", "contamination")
+    old = {n.key for n in expand(study()).nodes if n.kind not in untrained}
     new = {n.key for n in expand(override(study(), *settings)).nodes}
     assert not old & new
 
@@ -493,7 +496,7 @@ def test_adding_a_seed_computes_only_that_seed(small: tuple[Study, Store]) -> No
     made, store = small
     run = added(made, replace(made, seeds=(0, 1)), store)
     assert trained(run) == [("sft", 4, 1), ("rl", 4, 1)]
-    assert len(run) == 2 * 3  # with pass@k and perplexity each
+    assert len(run) == 2 * 3 + 1  # with pass@k and perplexity each, and the length of the seed's demonstrations
 
 
 def test_adding_a_recipe_computes_only_that_recipe(small: tuple[Study, Store]) -> None:
@@ -828,6 +831,34 @@ def test_prompts_that_do_not_fit_stop_a_study_before_it_trains(tmp_path: Path) -
         run_study(made, store, quiet())
     assert "\n" not in str(error.value)
     assert not list((store.root / "nodes").glob("train-*"))
+
+
+class _Wordy(Sums):
+    """One question has a solution that does not end for long, and it is no question's first."""
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        first, *others = super().problems(split, count)
+        return [replace(first, solutions=(*first.solutions, "1 and" * 90)), *others]
+
+
+@pytest.mark.parametrize("where", ["main", "part", "published"])
+def test_demonstrations_that_do_not_fit_stop_a_study_before_it_trains(
+    finished: tuple[Store, str, str], tmp_path: Path, where: str
+) -> None:
+    """Whichever part of the study wants them."""
+    made, store, task = study(recipes=("rl",)), Store(tmp_path), _Wordy()
+    rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (made.post.rl, made.post.sft))
+    gold = replace(made, post=replace(made.post, rl=rl, sft=sft), recipes=("sft", "sft_gold"))
+    if where == "published":
+        folder = ends(study())[1536, "base", 0].folder(finished[0]) / "model"
+        gold = replace(gold, model=Release(str(folder)).shape(), pretrain=Published(((str(folder), "", 1536),)))
+    whole = replace(made, parts=(Part("gold", (gold,)),)) if where == "part" else gold
+    with pytest.raises(ValueError, match=r"problem train-0\+0 and its solution are 190 tokens.*context=190") as error:
+        run_study(whole, store, quiet())
+    assert "\n" not in str(error.value) and "with all solutions: problem" in str(error.value)
+    assert not list((store.root / "nodes").glob("train-*"))
+    (fits,) = (n for n in expand(replace(gold, recipes=("sft",))).nodes if n.kind == "demonstrations")
+    assert run_node(fits, store).exists()
 
 
 def test_the_command_names_a_damaged_checkpoint(small: tuple[Study, Store]) -> None:

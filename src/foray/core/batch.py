@@ -40,6 +40,11 @@ class Batch:
         tensors: dict[str, Any] = {name: x[rows] for name, x in self.__dict__.items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 
+    def copies(self) -> dict[str, Tensor]:
+        """Its tensors by name, for a file: here two may share memory, as inputs and targets of one window do."""
+        every = {name: x for name, x in self.__dict__.items() if isinstance(x, Tensor)}
+        return {name: x.clone(memory_format=torch.contiguous_format) for name, x in every.items()}
+
 
 def from_rows(
     prompts: list[list[int]],

@@ -24,16 +24,29 @@ class Scored:
     """What a loss may use of N scored tokens, each (N,).
 
     ``logprobs``: of the targets under the current weights, at the batch's temperature. ``log_z``: log-partition of the
-    logits. ``behaviour``: log-probabilities at sampling, by the trainer's own arithmetic; ``drawn``: by the engine's.
-    The last four are zero where they mean nothing.
+    logits. ``behaviour``: log-probabilities at sampling, by the trainer's own arithmetic; ``drawn``: by the engine's
+    where that is another, else ``behaviour``. Of text and demonstrations, which nothing has sampled, ``advantage``,
+    ``behaviour`` and ``drawn`` are zero. ``first``: under the stage's first weights, to be read as ``reference``.
     """
 
     logprobs: Tensor
     log_z: Tensor
     advantage: Tensor
     behaviour: Tensor
-    reference: Tensor
+    first: Tensor | None
     drawn: Tensor
+
+    @property
+    def reference(self) -> Tensor:
+        """Log-probabilities under the reference, the stage's first weights: rollouts have them where the objective's
+        ``needs_reference`` is true. Raises ValueError where there are none.
+        """
+        if self.first is None:
+            raise ValueError(
+                "a loss reads the reference's log-probabilities, which only rollouts have, and only where the loss's "
+                "class says needs_reference = True"
+            )
+        return self.first
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,10 @@ class PolicyGradient:
             raise ValueError(f"importance_cap must be >= 0 (0: no correction), not {self.importance_cap}")
         if not (0 <= self.clip_low <= 1 and self.clip_high >= 0 and self.kl >= 0):
             raise ValueError(f"clip_low must lie in [0, 1], clip_high and kl must be >= 0: {self}")
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl > 0
 
     def __call__(self, s: Scored) -> Tensor:
         ratio = (s.logprobs - s.behaviour).exp()

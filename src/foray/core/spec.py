@@ -3,6 +3,10 @@
 A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
 such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are. A
 field that a spec gets when results are kept already is ``added(default)``.
+
+Classes of Foray's own are known by their names; anybody else's, and functions, by their module and name, the module
+of a study file being the file's own name, wherever it lies. What a class or function *does* is not in the hash: one
+whose body is edited in place is given the results of the old one. Rename it, or give the class a field ``version``.
 """
 
 from __future__ import annotations
@@ -32,9 +36,12 @@ def added(default: Any) -> Any:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON data for a spec; dataclasses carry their class name as ``type``."""
+    """Plain JSON data for a spec; dataclasses carry their class as ``type``.
+
+    Raises ValueError for a value that has no place in a spec.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        out: dict[str, Any] = {"type": type(value).__name__}
+        out: dict[str, Any] = {"type": _class_name(type(value))}
         for f in dataclasses.fields(value):
             content = getattr(value, f.name)
             if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
@@ -52,6 +59,11 @@ def to_json(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}:{value.__qualname__}"
     raise ValueError(f"a spec cannot hold {value!r}: use numbers, strings, tuples, dicts or frozen dataclasses")
+
+
+def _class_name(cls: type) -> str:
+    own = cls.__module__.partition(".")[0] == "foray"
+    return cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def canonical(value: Any) -> str:
@@ -118,7 +130,8 @@ def _validate(node: Any) -> None:
         check()
 
 
-def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
+def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> Any:
+    """``node`` with a setting changed; ``kind`` is what its own place is annotated with."""
     head, rest = parts[0], parts[1:]
     children = _children(node)
     if head not in children:
@@ -131,12 +144,9 @@ def _set(node: Any, parts: list[str], text: str, full: str) -> Any:
             deeper = difflib.get_close_matches(head, sorted(_all_names(node)), n=1, cutoff=0.75)
             hint = nearest(head, names) if not deeper else f"; did you mean {deeper[0]!r}?"
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
-        return _set(node, [*found[0], head, *rest], text, full)
-    value = children[head]
-    if rest:
-        new = _set(value, rest, text, full)
-    else:
-        new = _parse(text, _annotation(node, head), value, full)
+        return _set(node, [*found[0], head, *rest], text, full, kind)
+    value, inner = children[head], _annotation(node, head, kind)
+    new = _set(value, rest, text, full, inner) if rest else _parse(text, inner, value, full)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         changed = copy.copy(node)  # not ``replace``: its checks would see one setting of several
         object.__setattr__(changed, head, new)
@@ -174,11 +184,15 @@ def _all_names(node: Any) -> set[str]:
     return {k for k in children if not k.isdigit()}.union(*(_all_names(v) for v in children.values()))
 
 
-def _annotation(node: Any, name: str) -> Any:
+def _annotation(node: Any, name: str, kind: Any) -> Any:
+    """What a child is annotated with: by its dataclass, or within a tuple by the tuple's own annotation ``kind``."""
     if dataclasses.is_dataclass(node):
         cls = node if isinstance(node, type) else type(node)
         return typing.get_type_hints(cls).get(name, Any)
-    return type(_children(node)[name])
+    args = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+    inner = args[0 if args[1:] == (...,) else int(name)] if args else Any
+    # A value written 1 where the annotation says float is a float; without an annotation it is what it was.
+    return type(_children(node)[name]) if inner is Any else inner
 
 
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:

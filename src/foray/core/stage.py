@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
@@ -22,8 +22,9 @@ from foray.core.task import Extraction, Task
 class AdamW:
     """AdamW with decoupled weight decay (Loshchilov & Hutter 2019), gradient clipping and a learning-rate schedule.
 
-    ``warmup`` and the schedule are fractions of the stage's steps. ``final`` is the last learning rate over the peak.
-    Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the embeddings).
+    ``warmup`` is a fraction of the stage's steps. A schedule that falls would reach ``final`` times the peak one update
+    after the stage's last. Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the
+    embeddings).
     """
 
     lr: float = 1e-3
@@ -39,6 +40,10 @@ class AdamW:
     def __post_init__(self) -> None:
         require(math.isfinite(self.lr) and self.lr >= 0, f"lr must be a finite number >= 0, not {self.lr}")
         require(0 <= self.warmup < 1, f"warmup is a fraction of the steps in [0, 1), not {self.warmup}")
+        require(0 < self.eps < math.inf, f"eps must be a finite number > 0, not {self.eps}")
+        for name in ("weight_decay", "final"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"{name} must be a finite number >= 0, not {value}")
         require(self.clip > 0, f"clip must be > 0 (use a large number for none), not {self.clip}")
         require(all(0 <= b < 1 for b in self.betas), f"betas must lie in [0, 1), not {self.betas}")
 
@@ -68,6 +73,8 @@ class Corpus:
 
     def __post_init__(self) -> None:
         require(bool(self.mixture), "a corpus needs at least one source")
+        require(self.batch_size > 0, f"the batch_size of a corpus must be positive, not {self.batch_size}")
+        require(self.length > 0, f"the length of a corpus's windows must be positive, not {self.length}")
         for weight, source in self.mixture:
             require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
         require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")
@@ -188,6 +195,17 @@ class Joint:
     members: tuple[tuple[float, Stream], ...]
     optimizer: AdamW = field(default_factory=AdamW)
 
+    def __post_init__(self) -> None:
+        require(bool(self.members), f"joint stream {self.name} has no member")
+        for weight, stream in self.members:
+            ok = 0 <= weight < math.inf
+            require(ok, f"joint stream {self.name}: the weight of {stream.name} must be finite and >= 0, not {weight}")
+
+
+def drawing(stream: Stream | Joint, member: Stream) -> Stream:
+    """A member under the name that its draws go by: the same stream elsewhere in the stage has draws of its own."""
+    return member if member is stream else replace(member, name=f"{stream.name}.{member.name}")
+
 
 @dataclass(frozen=True)
 class Ramp:
@@ -200,6 +218,8 @@ class Ramp:
         require(0 <= self.start < math.inf and 0 <= self.end < math.inf, f"weights must be finite and >= 0: {self}")
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        if 0 < step == steps - 1:
+            return self.end  # and not nearly: a stream whose weight is 0 rests
         return self.start + (self.end - self.start) * step / max(1, steps - 1)
 
 
@@ -221,12 +241,20 @@ class Turns:
 
 @dataclass(frozen=True)
 class Follow:
-    """A weight that is this very update's value of a metric in [0, 1], or what is left to 1: it follows the draw."""
+    """A weight that is this very update's value of a metric in [0, 1], or what is left to 1: it follows the draw.
+
+    Every update must log the metric: one that does not stops the stage with ValueError.
+    """
 
     metric: str
     rest: bool = False
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        if self.metric not in metrics:
+            raise ValueError(
+                f"a weight follows {self.metric!r}, which is not logged at update {step + 1}: let it follow a metric "
+                f"that every update logs; this one logs {', '.join(sorted(metrics))}"
+            )
         value = min(1.0, max(0.0, metrics[self.metric]))
         return 1.0 - value if self.rest else value
 
@@ -253,7 +281,8 @@ class Stage:
             if isinstance(weight, float | int):
                 ok = math.isfinite(weight) and weight >= 0
                 require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
-        names = [s.name for _, s in self.streams]
+        names = [s.name for _, s in self.streams if isinstance(s, Joint)]
+        names += [drawing(s, member).name for _, s in self.streams for _, member in s.members]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
 
     def weight_at(self, weight: Weight, step: int, metrics: Mapping[str, float]) -> float:

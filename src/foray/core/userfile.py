@@ -29,6 +29,7 @@ def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleTy
     if name.endswith(".py") or "/" in name:
         path = Path(name)
         require(path.exists(), f"there is no {word} file {name}")
+        require(path.is_file() and path.suffix == ".py", f"{name} is no Python file: name a .py file for the {word}")
         spec = importlib.util.spec_from_file_location(f"foray_{word}_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

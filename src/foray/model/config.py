@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,13 @@ class ModelConfig:
         require(
             min(self.width, self.layers, self.heads, self.mlp_width, self.context) > 0, "model sizes must be positive"
         )
+        require(self.vocab_size >= 0, f"vocab_size must be >= 0 (0: as many as the tokenizer has): {self.vocab_size}")
+        for name in ("init_std", "embed_std"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"{name} must be a finite number >= 0, not {value}")
+        for name in ("norm_eps", "rope_theta"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"{name} must be a finite number > 0, not {value}")
         require(min(self.kv_heads, self.head_width) >= 0, "kv_heads and head_width must be >= 0")
         require(
             self.head_width > 0 or self.width % self.heads == 0,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 
-from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
+from foray.core.stage import Corpus, Demonstrations, Merge, Recipe, Rollouts, Stage
 from foray.core.task import Split, Task
+from foray.study.checks import Check, DemonstrationsNode, PromptsNode
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import (
     AnyTokenizer,
@@ -15,7 +16,6 @@ from foray.study.nodes import (
     ImportNode,
     MergeNode,
     Node,
-    PromptsNode,
     ShardNode,
     TokenizerNode,
     TrainNode,
@@ -62,8 +62,10 @@ def expand(study: Study, part: str | None = None) -> Graph:
     study = study.bound()
     # What each recipe is in the main results, wherever in the study that stands.
     own = {(recipe_name(r), grid.stages(r)) for _, grid in study.grids() for r in grid.recipes if not _words(r)}
-    for name, grid in study.grids(part):
-        entries += _Builder(name, grid, own).entries()
+    builders = [_Builder(name, grid, own) for name, grid in study.grids(part)]
+    checks = {check.key: check for builder in builders for check in builder.checks}
+    for builder in builders:
+        entries += builder.entries(checks.values())
     for entry in entries:
         for node in _with_parents(entry.node):
             unique.setdefault(node.key, node)
@@ -88,15 +90,17 @@ class _Builder:
     def __init__(self, part: str, study: Study, own: Set[tuple[str, Recipe]]) -> None:
         self.part, self.study, self.own = part, study, own
         self.shards: tuple[ShardNode, ...] = ()
+        self.checks: tuple[Check, ...] = ()
         if isinstance(study.pretrain, Pretrain):
-            self.shards = self._shards(
-                study.pretrain.stream.source, study.pretrain.tokens, self._tokenizer(study.pretrain)
-            )
+            tokenizer = self._tokenizer(study.pretrain)
+            self.shards = self._shards(study.pretrain.stream.source, study.pretrain.tokens, tokenizer)
+            self.checks = self._checks(tokenizer)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, checks: Collection[Check]) -> Iterator[Entry]:
+        """Those of the grid, whose pre-trainings wait for the ``checks`` of whichever grid has the same tokenizer."""
         study = self.study
         for pretrain_seed in study.pretrain.seeds:
-            for tokens, base in self._bases(pretrain_seed):
+            for tokens, base in self._bases(pretrain_seed, checks):
                 if tokens not in study.starts:
                     continue
                 place = _Place(base, pretrain_seed, tokens, "base", pretrain_seed)
@@ -138,20 +142,29 @@ class _Builder:
         same = isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.stream.source.mixture
         return self.shards if same else self._shards(corpus, tokens, tokenizer)
 
-    def _checks(self, tokenizer: AnyTokenizer) -> tuple[PromptsNode, ...]:
-        """Every kind of prompt that the study will sample from."""
-        e, source = self.study.evaluation, self.study.post.rl.source
+    def _checks(self, tokenizer: AnyTokenizer) -> tuple[Check, ...]:
+        """Every kind of prompt that the study will sample from, and every kind of demonstration."""
+        e, source, context = self.study.evaluation, self.study.post.rl.source, self.study.model.context
         sampled: list[tuple[Task, Split, int, int, int]] = [
             (e.task, e.split, e.problems, s, e.max_new_tokens) for s in (*e.base_shots, *e.trained_shots)
         ]
         if isinstance(source, Rollouts):
             sampled.append((source.task, "train", source.questions, 0, source.max_new_tokens))
-        return tuple(
-            PromptsNode(tokenizer, task, split, problems, shots, e.seed, new, self.study.model.context)
+        prompts = [
+            PromptsNode(tokenizer, task, split, problems, shots, e.seed, new, context)
             for task, split, problems, shots, new in sampled
+        ]
+        stages = (stage for recipe in self.study.recipes for stage in _stages(self.study.stages(recipe)))
+        sources = (member.source for stage in stages for member in stage.members())
+        # Whatever the size of their batches, and all solutions whatever the seed.
+        shown = dict.fromkeys(replace(s, batch_size=1) for s in sources if isinstance(s, Demonstrations))
+        return *prompts, *(
+            DemonstrationsNode(tokenizer, s, seed, context)
+            for s in shown
+            for seed in (self.study.seeds if s.solutions == "one" else (0,))
         )
 
-    def _bases(self, seed: int) -> Iterator[tuple[int, TrainNode | ImportNode]]:
+    def _bases(self, seed: int, checks: Collection[Check]) -> Iterator[tuple[int, TrainNode | ImportNode]]:
         """(tokens, M_t) in rising order."""
         pretrain, node = self.study.pretrain, None
         if not isinstance(pretrain, Pretrain):
@@ -159,11 +172,11 @@ class _Builder:
                 yield tokens, ImportNode(self.study.model, release)
             return
         tokenizer = self._tokenizer(pretrain)
-        checks = self._checks(tokenizer)
+        before = tuple(check for check in checks if check.tokenizer.key == tokenizer.key)
         for tokens in pretrain.checkpoints:
             node = TrainNode(
                 self.study.model, tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
-                shards=self.shards, after=node, checks=checks,
+                shards=self.shards, after=node, checks=before,
             )  # fmt: skip
             yield tokens, node
 
@@ -222,9 +235,14 @@ class _Builder:
         tokenizer = place.base.tokenizer
         text = [self._text(s, stage.steps * s.tokens_per_step, tokenizer) for s in sources if isinstance(s, Corpus)]
         screens = [self._screen(s, place.base) for s in sources if isinstance(s, Rollouts) and s.screen is not None]
+        if len({s.key for s in screens}) > 1:
+            raise ValueError(
+                f"stage {stage.name}: its streams choose their questions by different answers of the base; give their "
+                "screens the same samples and shots, and their sources the same task, questions and max_new_tokens"
+            )
         return TrainNode(
             self.study.model, tokenizer, stage, step, place.seed, parent,
-            shards=text[0] if text else (), screen=screens[0] if screens else None, after=after,
+            shards=_merged(stage, text), screen=screens[0] if screens else None, after=after,
             checks=self._checks(tokenizer) if isinstance(place.base, ImportNode) else (),  # else the base waited
         )  # fmt: skip
 
@@ -263,8 +281,30 @@ class _Builder:
         )  # fmt: skip
 
 
+def _merged(stage: Stage, text: list[tuple[ShardNode, ...]]) -> tuple[ShardNode, ...]:
+    """The text of all streams of a stage: of each source as much as the stream that wants most of it."""
+    merged: dict[str, ShardNode] = {}
+    for shard in (s for shards in text for s in shards):
+        other = merged.setdefault(shard.source.name, shard)
+        if other.source != shard.source:
+            raise ValueError(f"stage {stage.name}: two text sources are called {shard.source.name!r}; rename one")
+        if other.max_tokens < shard.max_tokens:
+            merged[shard.source.name] = shard
+    return tuple(merged.values())
+
+
 def _words(recipe: AnyRecipe) -> str:
     return recipe.words if isinstance(recipe, Variant) else ""
+
+
+def _stages(recipe: Recipe) -> Iterator[Stage]:
+    """All stages, those of merged branches too."""
+    for stage in recipe:
+        if isinstance(stage, Merge):
+            for _, branch in stage.branches:
+                yield from _stages(branch)
+        else:
+            yield stage
 
 
 def _only_text(stage: Stage | Merge) -> bool:

@@ -19,17 +19,16 @@ from foray.core.health import training_flags
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
-from foray.core.task import Split, Task, few_shot_examples
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
-from foray.rollout.engine import Sampling, check_context
 from foray.study.published import Release, import_checkpoint
 from foray.study.store import Store
 
 if TYPE_CHECKING:
+    from foray.study.checks import Check
     from foray.study.measures import PassKNode
 
 Report = Callable[..., None]  # report(done=, total=, **what to show)
@@ -198,35 +197,6 @@ class ShardNode(Node):
 
 
 @dataclass(frozen=True)
-class PromptsNode(Node):
-    """Nothing but the knowledge that a task's prompts and completions fit the model's context.
-
-    Pre-training waits for it, so that a study that cannot be evaluated fails in its first seconds.
-    """
-
-    kind: ClassVar[str] = "prompts"
-    tokenizer: AnyTokenizer
-    task: Task
-    split: Split
-    problems: int
-    shots: int
-    seed: int
-    max_new_tokens: int
-    context: int
-
-    def label(self) -> str:
-        return f"length of {self.shots}-shot {self.split} prompts of {self.task.name}"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        tokenizer = open_tokenizer(self.tokenizer, store)
-        examples = few_shot_examples(self.task, self.shots, self.seed)
-        prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
-        longest = max((len(tokenizer.encode_prompt(p)) for p in prompts), default=0)
-        check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
-        write_atomic(folder / "prompts.json", json.dumps({"longest": longest}) + "\n")
-
-
-@dataclass(frozen=True)
 class TrainNode(Node):
     """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialisation).
 
@@ -245,7 +215,7 @@ class TrainNode(Node):
     shards: tuple[ShardNode, ...] = ()
     screen: PassKNode | None = None  # the base's own answers to the training questions, where RL chooses among them
     after: TrainNode | None = field(default=None, metadata={"hash": False})
-    checks: tuple[PromptsNode, ...] = field(default=(), metadata={"hash": False})
+    checks: tuple[Check, ...] = field(default=(), metadata={"hash": False})
 
     def label(self) -> str:
         return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"

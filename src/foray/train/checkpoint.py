@@ -14,11 +14,9 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -61,9 +59,7 @@ def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -
 def _save_progress(target: Path, run: Run, step: int) -> None:
     replay = {}
     for name, (batch, metrics) in run.replay.items():
-        values = {f.name: getattr(batch, f.name) for f in fields(Batch)}
-        tensors = {k: v.contiguous() for k, v in values.items() if torch.is_tensor(v)}
-        hf.save_tensors(tensors, target / f"replay-{name}.safetensors")
+        hf.save_tensors(batch.copies(), target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
     write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}) + "\n")
 

@@ -43,11 +43,15 @@ def interpolated(post: PostTraining) -> Recipe:
     sft = (Stage("sft", ((1.0, post.sft),), post.rl_steps),)
     rl_weight, sft_weight = post.weights
     total = rl_weight + sft_weight
+    require(total > 0, f"interpolated divides by the sum of post.weights, which must be above 0: {post.weights}")
     return (Merge("interpolated", ((rl_weight / total, rl(post)), (sft_weight / total, sft))),)
 
 
 def anneal(post: PostTraining) -> Recipe:
-    """M_t with its learning rate brought down to zero on pre-training text: a finished model, not a snapshot."""
+    """M_t with its learning rate brought down on pre-training text: a finished model, not a snapshot.
+
+    It falls in a line that would reach zero one update after the last.
+    """
     text = _text(post)
     falling = replace(text, optimizer=replace(text.optimizer, schedule="linear", final=0.0))
     return (Stage("anneal", ((1.0, falling),), post.anneal_steps),)

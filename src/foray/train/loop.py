@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.stage import AdamW, Joint, Stage, Stream, Weight
+from foray.core.stage import AdamW, Joint, Stage, Stream, Weight, drawing
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
 from foray.train.ranks import is_first
@@ -126,7 +126,7 @@ def _gradient(
     total: Gradients = {}
     for weight, member in stream.members:
         try:
-            batch, drawn = draw(member.source, member, turn, run)
+            batch, drawn = draw(member.source, drawing(stream, member), turn, run)
         except FloatingPointError as e:
             raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
         model.zero_grad(set_to_none=True)
@@ -198,9 +198,8 @@ def _check_finite(
         return
     where = ""
     if crash_folder is not None:
-        tensors = {k: v.contiguous() for k, v in batch.__dict__.items() if isinstance(v, Tensor)}
         if is_first():
-            save_tensors(tensors, crash_folder / "stopped_batch.safetensors")
+            save_tensors(batch.copies(), crash_folder / "stopped_batch.safetensors")
         where = f"; the batch is in {crash_folder / 'stopped_batch.safetensors'}"
     raise TrainingStopped(
         f"stage {stage.name}, step {step}: the {' and the '.join(bad)} of stream {stream!r} is not finite; the weights "

@@ -151,7 +151,8 @@ def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tenso
         behaviour = logprobs.detach()
     mismatch = (behaviour - drawn).abs().sum()
     clipped = logprobs.new_zeros(())
-    scored = Scored(logprobs, log_z, advantage, behaviour, reference, drawn)
+    first = reference if batch.reference is not None else None
+    scored = Scored(logprobs, log_z, advantage, behaviour, first, drawn)
     loss = (objective(scored) * weight).sum() / batch.denominator
     loss.backward()
     if isinstance(objective, PolicyGradient) and len(logprobs):

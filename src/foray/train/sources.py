@@ -5,7 +5,7 @@ A new source is a frozen dataclass and a function registered here with ``@draw.r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
-from foray.core.objectives import PolicyGradient, group_advantages
+from foray.core.objectives import group_advantages
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows
@@ -33,7 +33,9 @@ V = TypeVar("V")
 
 @dataclass
 class Run:
-    """What draws need besides their spec. ``replay`` holds draws that several updates share: a checkpoint keeps it."""
+    """What draws need besides their spec. ``replay`` holds draws that several updates share, by stream (of a member of
+    a joint one, by the name that ``drawing`` gives it): a checkpoint keeps it.
+    """
 
     seed: int
     stage: str
@@ -126,15 +128,20 @@ def _(source: Rollouts, stream: Stream, step: int, run: Run) -> Drawn:
 
 def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) -> list[tuple[list[int], list[int]]]:
     """(prompt, target) token pairs. The one solution of a question depends on the seed and the question alone."""
-    pairs = []
+    return [(prompt, target) for _, prompt, target in solved(source, seed, tokenizer)]
+
+
+def solved(
+    source: Demonstrations, seed: int, tokenizer: TextTokenizer
+) -> Iterator[tuple[Problem, list[int], list[int]]]:
+    """(problem, prompt, target) of every demonstration, one at a time."""
     for p in training_questions(source.task, source.questions):
         if not p.solutions:
             raise ValueError(f"{source.task.name}: problem {p.id} has no solution to train on")
         chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
         prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
         for solution in chosen if source.solutions == "one" else p.solutions:
-            pairs.append((prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]))
-    return pairs
+            yield p, prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]
 
 
 def training_questions(task: Task, count: int) -> list[Problem]:
@@ -182,8 +189,6 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
     if source.validation and number % source.validate_every == 0:
         metrics |= _validate(source, run, engine, sampling)
-    objective = stream.objective
-    kl = objective.kl if isinstance(objective, PolicyGradient) else 0.0
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
     exact = stream.precision == "fp32" and source.engine == "embedded"  # the engine's probabilities are ours: law 5
@@ -193,12 +198,13 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         ours = token_logprobs(run.model, batch, stream.precision)
         batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
     if run.reference is not None:
-        # With a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
-        rows = torch.arange(0, batch.rows, 1 if kl > 0 else 4 * source.group_size)
+        # For a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
+        needed = getattr(stream.objective, "needs_reference", False)
+        rows = torch.arange(0, batch.rows, 1 if needed else 4 * source.group_size)
         metrics["kl"], reference = _against_reference(batch, rows, run.reference, stream.precision)
         piece = batch.select(rows)
         metrics["flops/reference"] = forward_flops(run.model.config, piece, piece.weight != 0)
-        if kl > 0:
+        if needed:
             batch = replace(batch, reference=reference)
     return batch, metrics
 
