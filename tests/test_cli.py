@@ -129,6 +129,11 @@ def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:
         ("study = 3\n", "defines a function study()"),
         ("def study():\n    return 3\n", "returns a foray.study.spec.Study"),
         ("", "defines a function study()"),
+        ("import os\n\ndef study(:\n", "mine.py, line 3: SyntaxError: "),
+        ("import nowhere_at_all\n", "mine.py, line 1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("from foray.studies import tiny\n\ndef study():\n    return tiny.stduy()\n", "mine.py, line 4: AttributeErr"),
+        ("from foray.core.stage import AdamW\nbest = AdamW(lr=-1)\n", "mine.py, line 2: lr must be a finite number"),
+        ("from foray.studies.tiny import study\ndef parts(s):\n    return 1 / 0\n", "mine.py, line 3: ZeroDivision"),
     ],
 )
 def test_a_file_that_is_no_study_is_named(capsys: Said, tmp_path: Path, text: str, message: str) -> None:
@@ -310,6 +315,20 @@ def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: 
     worked(capsys, "run", *words, "--jobs", "1")
     assert "fruits" in worked(capsys, "data", "show", *words, "--step", "2")
     assert "must lie between" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "999999")
+
+
+def test_an_interrupt_while_it_starts_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    class Interrupted:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "foray.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "foray.commands", raising=False)
+    monkeypatch.delattr("foray.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    assert main(["ls", "tiny"]) == 130
+    assert capsys.readouterr().err == "foray: interrupted\n"
 
 
 def test_output_may_be_cut_short() -> None:

@@ -140,10 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from foray import commands
-
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        from foray import commands  # takes a second or two, in which Ctrl-C may come
+
         commands.COMMANDS[args.command](args)
     except BrokenPipeError:  # whoever read the output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -152,7 +152,8 @@ def _run(args: argparse.Namespace) -> int:
         print(f"foray: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("foray: interrupted; the same command goes on from here", file=sys.stderr)
+        goes_on = args.command in ("run", "prepare") or (getattr(args, "out", None) and args.command == "eval")
+        print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -146,6 +146,12 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
         return _set(node, [*found[0], head, *rest], text, full, kind)
     value, inner = children[head], _annotation(node, head, kind)
+    anything = Any in (inner, *typing.get_args(inner))
+    if not rest and anything and dataclasses.is_dataclass(value) and not _left_out(node, head, text):
+        raise ValueError(
+            f"--set {full}={text}: a {type(value).__name__} stands here, with settings of its own "
+            f"({', '.join(_children(value)) or 'none'}); set those, or put another in its place in a study file"
+        )
     new = _set(value, rest, text, full, inner) if rest else _parse(text, inner, value, full)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         changed = copy.copy(node)  # not ``replace``: its checks would see one setting of several
@@ -193,6 +199,12 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
     inner = args[0 if args[1:] == (...,) else int(name)] if args else Any
     # A value written 1 where the annotation says float is a float; without an annotation it is what it was.
     return type(_children(node)[name]) if inner is Any else inner
+
+
+def _left_out(node: Any, name: str, text: str) -> bool:
+    """Whether ``text`` takes a spec away that its dataclass can do without."""
+    fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+    return text.lower() in ("none", "null") and any(f.name == name and f.default is None for f in fields)
 
 
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -20,11 +23,24 @@ def bundled(package: str) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
 
 
+@contextmanager
+def mistakes_named(name: str) -> Iterator[None]:
+    """Inside, what goes wrong in a user's file is a ValueError that names the file, and the line that it came to."""
+    try:
+        yield
+    except Exception as e:
+        lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(name)]
+        lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(name) else []
+        what = str(e) if isinstance(e, ValueError) else f"{type(e).__name__}: {getattr(e, 'msg', None) or e}"
+        raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {what}") from e
+
+
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:
     """What the function called ``word`` returns in a bundled module or in a ``.py`` file, and the module.
 
     Such a file is the user's own program and is run as such; nothing else that Foray reads is. Raises ValueError for
-    a name that is neither, with the nearest that is, and for a file that makes nothing of the ``kind``.
+    a name that is neither, with the nearest that is, and naming file and line for one that fails or makes nothing of
+    the ``kind``.
     """
     if name.endswith(".py") or "/" in name:
         path = Path(name)
@@ -34,12 +50,14 @@ def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleTy
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
-        spec.loader.exec_module(module)
+        with mistakes_named(name):
+            spec.loader.exec_module(module)
     else:
         require(name in bundled(package), f"there is no {word} {name!r}{nearest(name, bundled(package))}")
         module = importlib.import_module(f"foray.{package}.{name}")
     make = getattr(module, word, None)
-    made = make() if callable(make) else None
+    with mistakes_named(name):
+        made = make() if callable(make) else None
     if not isinstance(made, kind):
         wanted = f"{kind.__module__}.{kind.__name__}"
         raise ValueError(f"{name}: a {word} file defines a function {word}() that returns a {wanted}")

@@ -10,7 +10,7 @@ from foray.core.engines import VLLM, EngineName
 from foray.core.spec import added, fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
-from foray.core.userfile import load
+from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
 from foray.study.published import Release
 
@@ -121,7 +121,7 @@ class Dynamics:
     steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.points > 0, "dynamics.points must be positive")
+        require(0 < self.points <= 1000, f"dynamics.points must lie between 1 and 1000, not {self.points}")
         require(all(s > 0 for s in self.steps), "dynamics.steps must be positive")
 
     def steps_of(self, stage_steps: int) -> list[int]:
@@ -308,4 +308,6 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     made, module = load(name, "study", "studies", Study)
     made = override(made, *(settings or []))
     make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
-    return replace(made, parts=tuple(make_parts(made))) if callable(make_parts) else made
+    with mistakes_named(name):
+        parts = tuple(make_parts(made)) if callable(make_parts) else ()
+    return replace(made, parts=parts) if parts else made
