@@ -82,6 +82,17 @@ def test_a_reference_without_a_number_is_refused() -> None:
             numbers.reference(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["5 10", "5 or 6", "10:42", "6*7", "5–6", "12 apples and 3 pears", "x/2", "ln 2", "\\sqrt{2}", "-(1/2)", "minus 5",
+     "\\frac{-1}{2}", "\\boxed{5 or 6}", "The answer is \\boxed{5 or 6}.", "x = 5 or 6", "[2, 3]"],
+)  # fmt: skip
+def test_what_is_more_than_a_number_is_no_reference(text: str) -> None:
+    """Its last number is not the answer, and a wrong reference would be trusted."""
+    with pytest.raises(ValueError, match="no number"):
+        numbers.reference(text)
+
+
 def test_a_boxed_format_reads_the_last_box() -> None:
     task = GSM8K(box=True)
     assert task.name == "gsm8k_boxed"

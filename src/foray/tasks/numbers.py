@@ -41,6 +41,9 @@ _LEADING = re.compile(rf"[ \t]*(?:\*\*|\\\(|\\\[)?[ \t]*{_number('[ ]?')}{_GOES_
 _ANY = re.compile(rf"(?<![0-9.,]){_number('')}")  # in a sentence a sign with a space behind it is an operator
 _NAMED = re.compile(r"[ \t]*(?:[A-Za-z][ \t]?)?=(?!=)")  # x = 5
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
+# A solution, in which the last number counts, begins with a capital or a label, has lines or words enough, or has an
+# equation. What else cannot be read is an answer: of "5 or 6", "ln 2" and "12 apples and 3 pears" no number is the one.
+_SOLUTION = re.compile(r"[^\W\d_a-z][^\W\d_A-Z]|[A-Za-z]+:|.*\n|(?:[^A-Za-z\\]*+[A-Za-z]++){5}|[^0-9]*+[0-9][^=]*+=")
 _COMMA = re.compile(r"\{,\}|,\\![ ]?")
 _SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f]")
 # As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
@@ -98,10 +101,18 @@ def boxed(text: str) -> Number | None:
 
 
 def reference(text: str) -> str:
-    """The reference answer in a bare number or a full solution, as text. Raises ValueError when there is none."""
-    found = marked(text) if MARK in text else boxed(text) or bare(text) or last(text)
+    """The reference answer in a bare number or a full solution, as text.
+
+    Raises ValueError when there is none, or when where it should stand is something that is no number.
+    """
+    if MARK in text:
+        found = marked(text)
+    elif last_box(text) is not None:
+        found = boxed(text)
+    else:
+        found = bare(text) or (last(text) if _SOLUTION.match(text.strip()) else None)
     if found is None:
-        raise ValueError("no number in the reference answer")
+        raise ValueError(f"no number in the reference answer: give it bare, after {MARK} or in \\boxed{{}}")
     return found.text
 
 
