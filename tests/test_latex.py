@@ -184,13 +184,52 @@ def test_neither_threads_nor_forks_are_in_the_way(started: None) -> None:
     assert judge.equal("4x+1", "1+4x")[0], "the parent's own process lives on"
 
 
-def test_a_killed_process_is_replaced(started: None) -> None:
+def test_a_right_answer_is_right_though_the_process_is_killed(started: None) -> None:
+    for number, stopped in enumerate((False, True)):
+        process = judge._judge(os.getpid()).process
+        assert process is not None
+        if stopped:  # it has the question, and is killed before it answers
+            os.killpg(process.pid, signal.SIGSTOP)
+            threading.Timer(0.3, os.killpg, (process.pid, signal.SIGKILL)).start()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert judge.equal("7x", f"8x-x+0\\cdot {number}") == (True, "equal")
+        assert judge.equal("7x", f"8x-2x+0\\cdot {number}") == (False, "different")
+
+
+def test_a_right_answer_is_right_though_the_worker_is_killed(started: None) -> None:
     process = judge._judge(os.getpid()).process
     assert process is not None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert judge.equal("7x", "8x-2x") == (False, "the comparison broke off")
-    assert judge.equal("7x", "8x-x")[0]
+    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    assert judge.equal("11x", "12x-x") == (True, "equal")
+    assert judge._judge(os.getpid()).process is process, "which forked another"
+
+
+def test_a_comparison_that_is_lost_is_tried_twice_and_not_remembered(
+    started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def silent(process: subprocess.Popen[bytes], seconds: float) -> str:
+        if seconds == judge._START_SECONDS:
+            return line(process, seconds)
+        asked.append("")
+        return ""
+
+    line = judge._line
+    monkeypatch.setattr(judge, "_line", silent)
+    assert judge.equal("13x", "14x-x") == (False, "the comparison broke off") and len(asked) == 2
+    monkeypatch.undo()
+    assert judge.equal("13x", "14x-x") == (True, "equal")
+
+
+def test_a_comparison_that_takes_too_long_is_remembered(started: None) -> None:
+    found = [judge.equal("7", "5^{8^{9^{8}}}")]
+    begun = time.monotonic()
+    found.append(judge.equal("7", "5^{8^{9^{8}}}"))
+    assert found == [(False, "takes too long to compare")] * 2 and time.monotonic() - begun < 0.1
 
 
 def test_the_process_ends_with_its_parent(started: None) -> None:
