@@ -22,6 +22,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.decoder import Shape
+from foray.rollout.endings import Endings
 from foray.rollout.engine import Completion, Engine, Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.torch_engine import TorchEngine, sample
@@ -183,18 +184,32 @@ def test_greedy_is_the_argmax_of_the_model(engine: Engine, policy: Transformer, 
     assert got == expected
 
 
-def test_stop_strings_end_and_are_cut(engine: Engine, tokenizer: TextTokenizer) -> None:
+@pytest.mark.parametrize("ascii", [True, False])
+def test_stop_strings_end_and_are_cut(engine: Engine, tokenizer: TextTokenizer, ascii: bool) -> None:
+    """Also those of characters that are spread over several tokens."""
     ids = prompts(tokenizer)
     free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
-    letter = max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free))
-    stopped = flat(engine.generate(ids, 8, Sampling(1.0, 24, (letter,)), range(5)))
+    stop = (max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free)),)
+    if not ascii:
+        stop = tuple(sorted({s for c in free for s in c.text if not s.isascii() and s != "\ufffd"}))
+    stopped = flat(engine.generate(ids, 8, Sampling(1.0, 24, stop), range(5)))
     assert any(c.stop_reason == "stop" for c in stopped)
     for a, b in zip(free, stopped):
-        if letter in a.text:
-            assert b.stop_reason == "stop" and b.text == a.text[: a.text.index(letter)]
+        found = [a.text.index(s) for s in stop if s in a.text]
+        if found:
+            assert b.stop_reason == "stop" and b.text == a.text[: min(found)]
             assert b.tokens == a.tokens[: len(b.tokens)]
+            before = tokenizer.decode(b.tokens[:-1])
+            assert not any(s in before for s in stop), "it goes on behind the stop"
         else:
             assert a.tokens == b.tokens and a.stop_reason == b.stop_reason != "stop"
+
+
+@pytest.mark.parametrize("stop", ["。", "。A", "A。", "é\n", "\n\n", "Q:"])
+def test_the_token_that_completes_a_stop_string_is_seen(tokenizer: TextTokenizer, stop: str) -> None:
+    endings, ids = Endings(tokenizer, tokenizer.vocab_size + 3), tokenizer.encode("12 " + stop)
+    assert endings.closing((stop,), torch.device("cpu"))[ids[-1]]
+    assert endings.stopped([ids, ids[:-1]], (stop,)) == [True, False]
 
 
 def test_stop_reasons(engine: Engine, tokenizer: TextTokenizer) -> None:

@@ -28,10 +28,13 @@ PLAIN_SAME = [
     ("(1,2)", r"\left(1,2\right)"), (r"\text{even}", "even"), (r"\text{Evelyn}", "Evelyn"), (r"\text{(C)}", "C"),
     ("(C)", r"\textbf{(C)}"), ("6", r"6 \text{ cm}"), ("12", "12 dollars"), (r"3\frac{1}{2}", "3.5"), ("1e3", "1000"),
     (r"-\frac{1}{2}", r"\frac{-1}{2}"), (r"-\frac12", "-0.5"), ("1011_2", "1011_{2}"), (r"11\sqrt2", r"11\sqrt{2}"),
+    ("1000", r"1\,000"), ("1000", "1 000"), ("1,000", "1 000"), ("1000000", "1~000~000"), ("7/2", "3 1/2"),
+    ("1000x", "1 000x"), (r"\frac12", r"\frac1 2"), ("0.25", r"25\%"), (r"0.5\%", "0.005"),
 ]  # fmt: skip
 PLAIN_OTHER = [
     ("5", "6"), ("5", "-5"), ("5", "55"), ("1,234", "1,235"), (r"\text{even}", "odd"), (r"\text{Evelyn}", "Lynvee"),
     ("(C)", "D"), (r"50\%", "5"), (r"\frac{1}{3}", r"\frac{1}{4}"), ("0.5", "0.51"), ("5", ""), ("5", " . "),
+    ("25", r"0.25\%"), (r"25\%", "2500"), ("50", r"0.5\%"), ("31/2", "3 1/2"), ("5100/200", "5 100/200"),
 ]  # fmt: skip
 ALGEBRA_SAME = [
     ("x^2+2x+1", "(x+1)^2"), (r"\sqrt{8}", r"2\sqrt2"), ("1,2,3", "3,2,1"), (r"\pi/2", r"\frac{\pi}{2}"),
@@ -44,7 +47,8 @@ ALGEBRA_SAME = [
 ALGEBRA_OTHER = [
     ("x=5", "y=5"), ("(1,2)", "(2,1)"), ("[0,1)", "[0,1]"), ("x+1", "x-1"), ("2", "2x"), ("0", "10^{-200}"),
     ("1,2", "1,2,3"), ("3", "3,4"), ("1", r"\frac{1}{0}"), ("1", "1/0"), (r"\sqrt{2}", "1.414"), ("5", r"\text{five}"),
-    (r"\frac{1}{3}", "0.33"), ("5", "5 or 6"), ("1", "__import__('os').getpid()"), ("1", r"\mathcal{Z"), ("1", "\x00"),
+    (r"\frac{1}{3}", "0.33"), ("5", "5 or 6"), ("11", "1 1"), ("12", r"1\ 2"), ("12x", "1 2x"), ("(12,3)", "(1 2,3)"),
+    ("1", "__import__('os').getpid()"), ("1", r"\mathcal{Z"), ("1", "\x00"),
     ("1", "\ud800"), ("1", "½"), ("1", "{" * 50), ("1", "}" * 50),
 ]  # fmt: skip
 
@@ -180,13 +184,52 @@ def test_neither_threads_nor_forks_are_in_the_way(started: None) -> None:
     assert judge.equal("4x+1", "1+4x")[0], "the parent's own process lives on"
 
 
-def test_a_killed_process_is_replaced(started: None) -> None:
+def test_a_right_answer_is_right_though_the_process_is_killed(started: None) -> None:
+    for number, stopped in enumerate((False, True)):
+        process = judge._judge(os.getpid()).process
+        assert process is not None
+        if stopped:  # it has the question, and is killed before it answers
+            os.killpg(process.pid, signal.SIGSTOP)
+            threading.Timer(0.3, os.killpg, (process.pid, signal.SIGKILL)).start()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert judge.equal("7x", f"8x-x+0\\cdot {number}") == (True, "equal")
+        assert judge.equal("7x", f"8x-2x+0\\cdot {number}") == (False, "different")
+
+
+def test_a_right_answer_is_right_though_the_worker_is_killed(started: None) -> None:
     process = judge._judge(os.getpid()).process
     assert process is not None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert judge.equal("7x", "8x-2x") == (False, "the comparison broke off")
-    assert judge.equal("7x", "8x-x")[0]
+    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    assert judge.equal("11x", "12x-x") == (True, "equal")
+    assert judge._judge(os.getpid()).process is process, "which forked another"
+
+
+def test_a_comparison_that_is_lost_is_tried_twice_and_not_remembered(
+    started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def silent(process: subprocess.Popen[bytes], seconds: float) -> str:
+        if seconds == judge._START_SECONDS:
+            return line(process, seconds)
+        asked.append("")
+        return ""
+
+    line = judge._line
+    monkeypatch.setattr(judge, "_line", silent)
+    assert judge.equal("13x", "14x-x") == (False, "the comparison broke off") and len(asked) == 2
+    monkeypatch.undo()
+    assert judge.equal("13x", "14x-x") == (True, "equal")
+
+
+def test_a_comparison_that_takes_too_long_is_remembered(started: None) -> None:
+    found = [judge.equal("7", "5^{8^{9^{8}}}")]
+    begun = time.monotonic()
+    found.append(judge.equal("7", "5^{8^{9^{8}}}"))
+    assert found == [(False, "takes too long to compare")] * 2 and time.monotonic() - begun < 0.1
 
 
 def test_the_process_ends_with_its_parent(started: None) -> None:

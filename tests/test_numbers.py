@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ SAME = [
     ("42", "$42$"), ("42", "**42**"), ("42", "x = 42"), ("-5", "−5"), ("-5", "-$5"), ("1000", "1e3"), ("42", "= 42"),
     ("0.75", "\\frac{3}{4}"), ("3.5", "3\\frac{1}{2}"), ("2.5", "2½"), ("42", "42 cm^2"), ("5", "5 km/h"),
     ("42", "+42"),
+    ("-5", "- 5"), ("-5", "–5"), ("-5", "- $ 5"), ("-5", "$ -5"), ("18", "$ 18"), ("18", "\\$ 18"), ("18", "€ 18"),
+    ("0.5", "\\frac12"), ("-0.5", "-\\frac{1}{2}"), ("-0.5", "$-\\dfrac12$"), ("18.5", "18\\frac12"), ("-1.5", "-1½"),
+    ("0.5", "\\frac1{2}"), ("3.5", "3\\,\\tfrac{1}{2}"), ("-0.5", "−½"), ("2.125", "2⅛"), ("5100/1000", "5 100/1000"),
+    ("1000", "1{,}000"), ("1000", "1,\\!000"), ("1000", "1\\,000"), ("1000", "1 000"), ("1000", "1\u00a0000"),
+    ("1000000", "1\u202f000\u2009000"), ("-12500.5", "-$12 500.50"), ("10000000", "10,\\! 000,\\!000"),
+    ("1000", "1 000 m2"),
     ("1234567.5", "$1,234,567.50 dollars"), ("42", "US$42"), ("42", "€42"), ("42", "042"), ("20", "20 percent"),
     ("2", "4/2"), ("42", "\\$42"), ("42", "\\(42\\)"), ("100", "100 m2"), ("3.5", "3 and 1/2"), ("42", "$42.00."),
 ]  # fmt: skip
@@ -26,6 +33,10 @@ OTHER = [
     ("42", "43"), ("42", "4 2"), ("9", "9**9**9**9"), ("9", "9^9"), ("6", "6 * 7"), ("42", "6*7"), ("42", ""),
     ("42", "forty-two"), ("1", "1/0"), ("42", "42,000"), ("0.5", "1/3"), ("42", "1e42"), ("1", "1e9999"), ("50%", "5"),
     ("12", "12-3"), ("1", "1/2/2020"), ("3", "3,4"), ("1", "__import__('os')"), ("42", "9" * 5000), ("0.5", "-1/2"),
+    ("50", "50% - 20% = 30%"), ("3", "3 1/2 + 1"), ("5", "5–6"), ("5", "5 – 6"), ("6", "6 x 7"), ("50", "€50 - €20"),
+    ("50", "$ 50 - $ 20"), ("5", "5\\% + 1"), ("0.5", "½ + ½"), ("1", "1{,}00"), ("510", "5 10"),
+    ("12345", "12 345 67"), ("5", "5\\frac{x}{2}"), ("0.04", "\\frac{1}{2}5"), ("5", "5½5"), ("2.55", "5.½"),
+    ("25.5", "5 100/200"), ("12200", "12 200-gram bars"), ("100200", "x^2 100 200"), ("0.5", "-\\frac12"),
 ]  # fmt: skip
 
 
@@ -55,7 +66,10 @@ def test_a_bare_answer_is_one_number_and_nothing_else(written: str) -> None:
     ("text", "number"),
     [("#### 1,234", "1234"), ("1,234", "1234"), ("She has 5.\nA: 18", "18"), ("It is \\boxed{7}.", "7"),
      ("-.5", "-0.5"),
-     ("3 1/2 cups", "3 1/2"), ("a\n#### $5", "5")],
+     ("3 1/2 cups", "3 1/2"), ("a\n#### $5", "5"), ("-\\frac{1}{2}", "-1/2"), ("- 5", "-5"), ("1{,}000", "1000"),
+     ("1 000", "1000"), ("18\\frac12", "18 1/2"), ("It is -½.", "-1/2"), ("So it is $100 000.", "100000"),
+     ("A: 18", "18"), ("The answer is 18", "18"), ("10 - 4 = 6 apples", "6"), ("5 and 3 more, so she has 8", "8"),
+     ("She has 100 - 50.", "50"), ("It is on pages 5–6.", "6"), ("答案是18", "18")],
 )  # fmt: skip
 def test_references_bare_or_in_a_solution(text: str, number: str) -> None:
     assert numbers.reference(text) == number
@@ -63,9 +77,20 @@ def test_references_bare_or_in_a_solution(text: str, number: str) -> None:
 
 
 def test_a_reference_without_a_number_is_refused() -> None:
-    for text in ("", "forty-two", "#### none", "\\boxed{x}"):
+    for text in ("", "forty-two", "#### none", "\\boxed{x}", "#### 50% - 20% = 30%"):
         with pytest.raises(ValueError, match="no number"):
             numbers.reference(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5 10", "5 or 6", "10:42", "6*7", "5–6", "12 apples and 3 pears", "x/2", "ln 2", "\\sqrt{2}", "-(1/2)", "minus 5",
+     "\\frac{-1}{2}", "\\boxed{5 or 6}", "The answer is \\boxed{5 or 6}.", "x = 5 or 6", "[2, 3]"],
+)  # fmt: skip
+def test_what_is_more_than_a_number_is_no_reference(text: str) -> None:
+    """Its last number is not the answer, and a wrong reference would be trusted."""
+    with pytest.raises(ValueError, match="no number"):
+        numbers.reference(text)
 
 
 def test_a_boxed_format_reads_the_last_box() -> None:
@@ -81,8 +106,9 @@ def test_a_boxed_format_reads_the_last_box() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "{", "}", "e5", "%", "= ", "**"]
-)
+    "part", ["9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "{", "}", "e5", "%", "= ", "**", "100 ",
+             "{,}000", "\\,", "\u00a0", "- ", "$ ", "\\frac12", "5% ", "1 1/2 ", "–", " x 5", "a", "a ", "A: "]
+)  # fmt: skip
 def test_long_repetitions_take_linear_time(part: str) -> None:
     for text in (part * 50_000, "#### " + part * 50_000, "#### 1" + part * 50_000):
         begun = time.process_time()
@@ -90,6 +116,8 @@ def test_long_repetitions_take_linear_time(part: str) -> None:
             for box in (False, True):
                 numbers.graded_completion("42", text, extraction, box)  # type: ignore[arg-type]
             numbers.graded_answer("42", text, extraction)  # type: ignore[arg-type]
+        with suppress(ValueError):
+            numbers.reference(text)
         assert time.process_time() - begun < 2
 
 

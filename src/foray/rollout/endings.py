@@ -10,6 +10,8 @@ from torch import Tensor
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, StopReason
 
+_PART = "\ufffd"  # what a token decodes to that holds some of a character's bytes
+
 
 class Endings:
     """Knows how tokens are spelled, and so which of them can complete a stop string."""
@@ -20,16 +22,21 @@ class Endings:
         self._pieces = pieces + [""] * (vocab_size - len(pieces))  # a padded vocabulary
         self._closings: dict[tuple[str, ...], Tensor] = {}
 
-    def spelled(self, rows: list[list[int]]) -> list[str]:
-        """Texts as completions will have them. Where pieces make a text, joining them is quicker than decoding."""
-        if self.tokenizer.joins_in_pieces:
-            return ["".join(self._pieces[i] for i in ids) for ids in rows]
-        return list(self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False))
+    def stopped(self, rows: list[list[int]], stop: tuple[str, ...]) -> list[bool]:
+        """Whether a stop string stands in the text of each row."""
+        # Joining pieces is quicker than decoding, but makes nothing of a character whose bytes are in several of them.
+        if self.tokenizer.joins_in_pieces and all(s.isascii() for s in stop):
+            texts = ["".join(self._pieces[i] for i in ids) for ids in rows]
+        else:
+            texts = self.tokenizer.tokenizer.decode_batch(rows, skip_special_tokens=False)
+        return [any(s in text for s in stop) for text in texts]
 
     def closing(self, stop: tuple[str, ...], device: torch.device) -> Tensor:
-        """Whether each token (V,) holds the last character of a stop string: only such a token can complete one."""
+        """Whether each token (V,) holds a stop string's last character, or part of it: only such can complete one."""
         if stop not in self._closings:
             ends = {s[-1] for s in stop}
+            if not all(c.isascii() for c in ends):
+                ends.add(_PART)
             holds = [not ends.isdisjoint(piece) for piece in self._pieces]
             self._closings[stop] = torch.tensor(holds, device=device)
         return self._closings[stop]

@@ -259,7 +259,7 @@ class _Generation:
     def _stopped(self, row: _Row, ids: list[int], length: int) -> int:
         """Of ``length`` tokens, those up to the one that completes the first stop string; 0 where there is none."""
         for t in range(row.drawn - 1 if self.sampling.stop else length, length):
-            if self.closing[ids[t]] and any(s in self.endings.spelled([ids[: t + 1]])[0] for s in self.sampling.stop):
+            if self.closing[ids[t]] and self.endings.stopped([ids[: t + 1]], self.sampling.stop)[0]:
                 return t + 1
         row.drawn = length
         return 0

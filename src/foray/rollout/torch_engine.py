@@ -109,8 +109,7 @@ class TorchEngine:
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
             slots = (rows.live & self.endings.closing(stop, token.device)[token]).nonzero()[:, 0]
-            texts = self.endings.spelled(rows.tokens[rows.index[slots], : t + 1].tolist())
-            ends = [any(s in text for s in stop) for text in texts]
+            ends = self.endings.stopped(rows.tokens[rows.index[slots], : t + 1].tolist(), stop)
             done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
 

@@ -18,6 +18,8 @@ import threading
 from contextlib import suppress
 from functools import lru_cache
 
+from foray.tasks.judge_process import BROKE_OFF
+
 _START_SECONDS = 120.0  # imports on a busy machine
 _REPLY_SECONDS = 30.0  # the process itself kills a comparison long before
 
@@ -30,14 +32,32 @@ def require_math_verify() -> None:
         raise ValueError(INSTALL)
 
 
-@lru_cache(maxsize=1 << 16)
 def equal(gold: str, answer: str) -> tuple[bool, str]:
     """Whether math-verify finds the answer equal to the reference, and a reason. Bounded in time; never raises on text.
 
     Raises ValueError where math-verify is not installed.
     """
-    reply = _judge(os.getpid()).ask(gold, answer)
+    try:
+        reply = _reply(gold, answer)
+    except _BrokeOff:
+        reply = BROKE_OFF
     return reply == "equal", reply
+
+
+class _BrokeOff(Exception):
+    """The comparison was lost twice."""
+
+
+@lru_cache(maxsize=1 << 16)
+def _reply(gold: str, answer: str) -> str:
+    """What is known of the answers. Raises _BrokeOff where nothing is, which is not kept: the next time it may be."""
+    # Once more: it may have been another's memory that the process was killed for. A comparison that is the cause
+    # itself is not tried for ever.
+    for _ in range(2):
+        reply = _judge(os.getpid()).ask(gold, answer)
+        if reply != BROKE_OFF:
+            return reply
+    raise _BrokeOff
 
 
 class _Judge:
@@ -61,7 +81,7 @@ class _Judge:
             finally:
                 if not answered:  # dead, silent or interrupted: what it says next could be of an earlier question
                     self.close()
-            return reply or "the comparison broke off"
+            return reply or BROKE_OFF
 
     def _start(self) -> subprocess.Popen[bytes]:
         require_math_verify()

@@ -23,6 +23,9 @@ WALL_SECONDS = 10.0  # only for a worker that does not even get to use its proce
 MEMORY = 1 << 30  # bytes beyond what the libraries need
 _LINE = 1 << 16
 
+# The reply where a worker ended neither by itself nor by its timer, but was killed: it says nothing about the answers.
+BROKE_OFF = "the comparison broke off"
+
 Compare = Callable[[str, str], bool]
 
 # Trusted pairs whose parsing warms the grammar's tables, which every worker then starts with.
@@ -151,7 +154,9 @@ class _Worker:
         os.close(self.requests)
         os.close(self.replies)
         ended = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        slow = ended in (signal.SIGPROF, signal.SIGKILL)
+        if ended in (signal.SIGKILL, signal.SIGTERM):  # sent above, or by whoever needs the memory
+            return BROKE_OFF, False
+        slow = ended == signal.SIGPROF
         return "takes too long to compare" if slow else f"crashes the comparison (signal {ended})", False
 
 

@@ -128,7 +128,7 @@ def obvious(gold: str, answer: str) -> bool | None:
     x, y = plain_number(a), plain_number(b)
     if x is None or y is None or len(set(names)) > 1:  # x = 5 is not y = 5
         return None
-    if x[0] == y[0] or (x[1] != y[1] and (x[0] == 100 * y[0] or y[0] == 100 * x[0])):
+    if x[0] == y[0] or (x[1] != y[1] and (x[0] == 100 * y[0] if x[1] else y[0] == 100 * x[0])):
         return True  # the second: one is a percentage, and 50% is 50 or one half
     # 0.333333 for 1/3 is a matter of rounding, which is left to the library that has rules for it.
     rounded = _endless(x[0]) != _endless(y[0]) and ("." in a or "." in b)
@@ -143,6 +143,7 @@ _ENORMOUS = re.compile(
 )
 _COSMETIC = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|q?quad)(?![A-Za-z])|(?<!\\)\\[!,;: ]|~")
 _THOUSANDS = re.compile(r",\\![ ]?")
+_SPACED = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]| ?/))")  # 1 000, but not 3 125/1000
 _UNIT = re.compile(r"[ ]?(?:\\(?:text|mathrm|mbox)\{[ ]?[A-Za-z][A-Za-z .]*\}|(?<=[ ])[A-Za-z]{2,}(?: [A-Za-z]+)*)$")
 _DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[)(.*?)(?:\$\$?|\\\)|\\\])$", re.DOTALL)
 _WORDS = re.compile(
@@ -170,7 +171,8 @@ def tidy(latex: str) -> str:
 
 
 def _compact(text: str) -> str:
-    text = re.sub(r"(?<![A-Za-z])\s+|\s+(?![A-Za-z])", "", text)
+    # Between two letters, and between two digits unless they are thousands, a space makes a difference.
+    text = re.sub(r" (?!(?<=[A-Za-z] )[A-Za-z]|(?<=[0-9] )[0-9])", "", _SPACED.sub("", text))
     return re.sub(r"\{([A-Za-z0-9])\}", r"\1", text)
 
 
@@ -191,14 +193,15 @@ _PLAIN = re.compile(
 _FRACTION = re.compile(
     rf"(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?"
     rf"(?:\{{[ ]?(?P<minus>-?)(?P<a>{_WHOLE})[ ]?\}}|(?P<a1>[0-9]))"
-    rf"[ ]?(?:\{{[ ]?(?P<b>{_WHOLE})[ ]?\}}|(?P<b1>[0-9]))|(?P<sign2>[-+]?)(?P<a2>{_WHOLE})[ ]?/[ ]?(?P<b2>{_WHOLE})"
+    rf"[ ]?(?:\{{[ ]?(?P<b>{_WHOLE})[ ]?\}}|(?P<b1>[0-9]))|"
+    rf"(?P<sign2>[-+]?)(?:(?P<whole2>[0-9]{{1,9}})[ ](?!0))?(?P<a2>{_WHOLE})[ ]?/[ ]?(?P<b2>{_WHOLE})"
 )
 
 
 def plain_number(text: str) -> tuple[Fraction, bool] | None:
     """The value of a tidy text that is one number (whole, decimal, fraction, mixed) and whether it is a percentage."""
     named = _NAMES.match(text)
-    text = text[named.end() :].strip() if named else text
+    text = _SPACED.sub("", text[named.end() :].strip() if named else text)
     found = _PLAIN.fullmatch(text)
     if found is not None:
         digits = (found["whole"] or "0").replace(",", "") + (found["tail"] or "").rstrip(".")
@@ -213,10 +216,11 @@ def plain_number(text: str) -> tuple[Fraction, bool] | None:
     if int(below) == 0:
         return None
     value = Fraction(int(above), int(below))
-    if found["whole"]:
+    whole = found["whole"] or found["whole2"]
+    if whole:
         if found["minus"]:
             return None
-        value += int(found["whole"])
+        value += int(whole)
     negative = [found["sign"], found["minus"], found["sign2"]].count("-")
     return (-value if negative % 2 else value), False
 

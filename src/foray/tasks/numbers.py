@@ -11,22 +11,46 @@ from foray.core.task import Extraction, Verdict
 from foray.tasks.latex import last_box
 
 MARK = "####"
+_VULGAR = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
+    "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}(?![0-9])|[0-9]{1,18})(?:\.[0-9]{1,12})?|\.[0-9]{1,12}"
-_CURRENCY = r"(?:\\?\$|US\\?\$|USD |Rs\.? ?|[€£¥₹])?"
-_NUMBER = (
-    rf"(?P<sign>[-−+]?){_CURRENCY}(?P<inner>[-−]?)(?P<digits>{_DIGITS})"
-    r"(?:[eE](?P<power>[-+]?[0-9]{1,2})(?![0-9]))?"
-    r"(?:[ \t]?/[ \t]?(?P<under>[0-9]{1,9})|(?:[ \t]+and)?[ \t]+(?P<over>[0-9]{1,9})/(?P<low>[0-9]{1,9}))?"
-    r"(?P<percent>[ \t]?\\?%|[ \t]percent\b)?"
+_CURRENCY = r"(?:(?:\\?\$|US\\?\$|[€£¥₹])[ ]?|USD |Rs\.? ?)?"
+
+
+def _number(gap: str) -> str:
+    """A number; ``gap`` is what may stand between a sign and what it belongs to.
+
+    Atomic, so that what follows is looked at behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
+    """
+    return (
+        rf"(?>(?P<sign>[-−–+]?){gap}{_CURRENCY}(?P<inner>[-−–]?){gap}(?P<digits>{_DIGITS})"
+        r"(?:[eE](?P<power>[-+]?[0-9]{1,2})(?![0-9]))?"
+        r"(?:[ \t]?/[ \t]?(?P<under>[0-9]{1,9})|(?:[ \t]+and)?[ \t]+(?P<over>[0-9]{1,9})/(?P<low>[0-9]{1,9}))?"
+        r"(?P<percent>[ \t]?\\?%|[ \t]percent\b)?)"
+    )
+
+
+# More digits, a fraction or a term of a calculation follow: then what was read is not the number that was written.
+_GOES_ON = (
+    r"(?![0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|[ \t]{0,4}[-−–+*×x·÷^/=]{1,4}[ \t]{0,4}[\\$€£¥₹({]{0,3}[ \t]?\.?[0-9]|"
+    rf"[ ]?(?:\\[dt]?frac|[{''.join(_VULGAR)}]))"
 )
-# More digits, or a term of a calculation, follow: then what was read is not the number that was written.
-_GOES_ON = r"(?![0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|[ \t]{0,4}[-−+*×·÷^/=]{1,4}[ \t]{0,4}[\\$({]{0,3}\.?[0-9])"
-_LEADING = re.compile(rf"[ \t]*(?:\*\*|\\\(|\\\[)?[ \t]*{_NUMBER}{_GOES_ON}")
-_ANY = re.compile(rf"(?<![0-9.,]){_NUMBER}")
+_LEADING = re.compile(rf"[ \t]*(?:\*\*|\\\(|\\\[)?[ \t]*{_number('[ ]?')}{_GOES_ON}")
+_ANY = re.compile(rf"(?<![0-9.,]){_number('')}")  # in a sentence a sign with a space behind it is an operator
 _NAMED = re.compile(r"[ \t]*(?:[A-Za-z][ \t]?)?=(?!=)")  # x = 5
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac[ ]?\{([0-9]{1,9})\}[ ]?\{([0-9]{1,9})\}")
-_VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"}
+# A solution, in which the last number counts, begins with a capital or a label, has lines or words enough, or has an
+# equation. What else cannot be read is an answer: of "5 or 6", "ln 2" and "12 apples and 3 pears" no number is the one.
+_SOLUTION = re.compile(r"[^\W\d_a-z][^\W\d_A-Z]|[A-Za-z]+:|.*\n|(?:[^A-Za-z\\]*+[A-Za-z]++){5}|[^0-9]*+[0-9][^=]*+=")
+_COMMA = re.compile(r"\{,\}|,\\![ ]?")
+_SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f]")
+# As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
+# "12 200-gram bars" are 12.
+_SPACED = re.compile(r"(?<![\w^/])(?<![0-9][., ])[1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,6}(?![ ]?[0-9/]|-[A-Za-z])")
+_PART = r"(?:\{([0-9]{1,9})\}|([0-9]))"
+_FRACTION = re.compile(rf"([0-9.]?)(?:\\[dt]?frac[ ]?{_PART}[ ]?{_PART}|([{''.join(_VULGAR)}]))(?![0-9])")
 _LONGEST = 400  # characters of a bare answer
 
 
@@ -77,10 +101,18 @@ def boxed(text: str) -> Number | None:
 
 
 def reference(text: str) -> str:
-    """The reference answer in a bare number or a full solution, as text. Raises ValueError when there is none."""
-    found = marked(text) if MARK in text else boxed(text) or bare(text) or last(text)
+    """The reference answer in a bare number or a full solution, as text.
+
+    Raises ValueError when there is none, or when where it should stand is something that is no number.
+    """
+    if MARK in text:
+        found = marked(text)
+    elif last_box(text) is not None:
+        found = boxed(text)
+    else:
+        found = bare(text) or (last(text) if _SOLUTION.match(text.strip()) else None)
     if found is None:
-        raise ValueError("no number in the reference answer")
+        raise ValueError(f"no number in the reference answer: give it bare, after {MARK} or in \\boxed{{}}")
     return found.text
 
 
@@ -134,10 +166,15 @@ def _without_frame(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _LATEX_FRACTION.sub(r" \1/\2", text)
-    for sign, written in _VULGAR.items():
-        text = text.replace(sign, written)
-    return text
+    """The text with thousands, spaces and fractions as on a typewriter: ``1,000`` and ``3 1/2``."""
+    text = _SPACE.sub(" ", _COMMA.sub(",", text))
+    return _FRACTION.sub(_slashed, _SPACED.sub(lambda found: found.group().replace(" ", ","), text))
+
+
+def _slashed(found: re.Match[str]) -> str:
+    before, a, a1, b, b1, sign = found.groups()
+    fraction = _VULGAR[sign] if sign else f"{a or a1}/{b or b1}"
+    return f"{before} {fraction}" if before else fraction  # apart from a whole number, but not from a minus
 
 
 def _read(found: re.Match[str]) -> Number | None:
@@ -155,6 +192,6 @@ def _read(found: re.Match[str]) -> Number | None:
         value = value / int(under) if part["under"] else value + Fraction(int(part["over"]), int(under))
         written += f"/{under}" if part["under"] else f" {part['over']}/{under}"
     # A minus on either side of the currency: -$5 and $-5.
-    negative = (part["sign"] + part["inner"]).replace("−", "-").count("-") > 0
+    negative = not {"-", "−", "–"}.isdisjoint(part["sign"] + part["inner"])
     percent = part["percent"] is not None
     return Number(-value if negative else value, percent, "-" * negative + written + "%" * percent)
