@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -93,6 +94,17 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_two_runs_do_not_make_one_corpus_together(corpus: Mix, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"another foray prepare is at work in .*out; wait for it or name") as e:
+            prepare(corpus, out, 1, lambda _: None)
+    assert "\n" not in str(e.value) and not (out / "mix.json").exists()
+    prepare(corpus, out, 1, lambda _: None)
 
 
 def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tmp_path: Path) -> None:

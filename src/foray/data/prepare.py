@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.files import digest, read_json, replace_folder, write_atomic
+from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, sample_texts
@@ -84,10 +84,14 @@ def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepare
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
-    Raises ValueError for a folder that holds another mix or parts of files that have changed since, and naming file and
-    line for what cannot be read.
+    Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
+    process is at work; and naming file and line for what cannot be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out, f"another foray prepare is at work in {out}; wait for it or name another --out"):
+        return _prepare(mix, out, jobs, say)
+
+
+def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
         found = read_json(out / "mix.json")
