@@ -5,10 +5,15 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -129,14 +134,14 @@ def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tm
     assert refused(), "the first part would be another file's"
     (folder / "a.ndjson").unlink()
     copy = folder / "c.ndjson"
-    kept, time = copy.read_bytes(), copy.stat().st_mtime_ns
+    kept, changed = copy.read_bytes(), copy.stat().st_mtime_ns
     fresh("c.ndjson", 2)
     assert refused()
     copy.write_bytes(kept.replace(b"c", b"d"))
-    os.utime(copy, ns=(time, time + 1))
+    os.utime(copy, ns=(changed, changed + 1))
     assert refused(), "of the same size"
     copy.write_bytes(kept)
-    os.utime(copy, ns=(time, time))
+    os.utime(copy, ns=(changed, changed))
     moved = shutil.copytree(folder, tmp_path / "moved")
     mix = replace(mix, sources=((1.0, replace(source, root=str(moved))),))
     assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole, "a copy is the same"
@@ -280,6 +285,72 @@ def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-m", "foray", "prepare", *settings], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no text in")
     assert done.stderr.count("\n") == 1, "nor do the workers that it ends say anything"
+
+
+@contextmanager
+def making(corpus: Mix, folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+    """``foray prepare`` as a process of a group of its own, each of its two workers at a document where ``then`` is
+    done. What it says ends with its last process.
+    """
+    (folder / "own.py").write_text(
+        "import os, signal, time\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from foray.data.prepare import Mix\n\n\n@dataclass(frozen=True)\nclass Own:\n    name: str = 'own'\n\n"
+        f"    def documents(self, split):\n        yield 'a'\n        Path(split).touch()\n        {then}\n\n\n"
+        f"def mix():\n    return Mix('own', {corpus.tokenizer!r}, 100, ((1.0, Own()),))\n"
+    )
+    words = [sys.executable, "-m", "foray", "prepare", "own.py", "--out", "out", "--jobs", "2"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not ((folder / "train").exists() and (folder / "validation").exists()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if split == 'train' else time.sleep(99)") as p:
+        said, wrong = p.communicate(timeout=20)
+    assert (p.returncode, said) == (1, "") and wrong == (
+        "foray: a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here\n"
+    )
+
+
+def test_an_interrupted_prepare_stops_at_once_and_says_so(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "time.sleep(99)") as p:
+        os.killpg(p.pid, signal.SIGINT)  # what Ctrl-C does
+        said, wrong = p.communicate(timeout=10)
+    assert (p.returncode, said, wrong) == (130, "", "foray: interrupted; the same command goes on from here\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker ends after its part")
+def test_workers_of_prepare_end_with_it(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "time.sleep(99)") as p:
+        p.kill()
+        assert p.communicate(timeout=20) == ("", "")
+
+
+def test_an_interruption_waits_for_the_workers_to_be_there(corpus: Mix, tmp_path: Path) -> None:
+    """Python drops what is raised between a fork and its end."""
+    asked: list[int] = []
+    fork = os.fork
+
+    def interrupted_fork() -> int:
+        child = fork()
+        if child:
+            signal.raise_signal(signal.SIGINT)
+            asked.append(child)
+        return child
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fork", interrupted_fork)
+        prepare(corpus, tmp_path / "out", 3, lambda _: None)
+    assert len(asked) == 3 and not {p.pid for p in multiprocessing.active_children()} & set(asked)
 
 
 def test_packed_lines_are_read_whichever_way_they_are_packed(tmp_path: Path, corpus: Mix) -> None:

@@ -15,6 +15,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
+from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, sample_texts
@@ -85,7 +89,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
     Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
-    process is at work; and naming file and line for what cannot be read.
+    process is at work; naming file and line for what cannot be read; and where a worker is killed.
     """
     with alone_in(out, f"another foray prepare is at work in {out}; wait for it or name another --out"):
         return _prepare(mix, out, jobs, say)
@@ -103,9 +107,8 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
-    context = multiprocessing.get_context("fork")
     sources = []
-    with context.Pool(jobs, _start, (tokenizer,)) as pool:
+    with _workers(jobs, tokenizer) as pool:
         for _, source in mix.sources:
             sources.append(_source(source, mix.budget(source.name), out / source.name, pool, say))
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": _fingerprint(out / "tokenizer")}
@@ -115,7 +118,9 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     return out / "index.json"
 
 
-def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _source(
+    source: TextSource, budget: int, folder: Path, pool: ProcessPoolExecutor, say: Callable[[str], None]
+) -> dict[str, Any]:
     """All parts of one source that its budget needs, in order; a little more is tokenised than is used."""
     folder.mkdir(exist_ok=True)
     begun, size, files = time.monotonic(), 0, list[dict[str, Any]]()
@@ -136,23 +141,47 @@ def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Calla
     return {"name": source.name, "tokens": taken(), "validation": sum(f["validation"] for f in files), "files": files}
 
 
-def _until(pool: Any, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """Results in order; as many are under way as there are workers, and none is begun when there is enough."""
-    waiting: list[Any] = []
+    waiting: list[Future[dict[str, Any]]] = []
     for item in work:
-        waiting.append(pool.apply_async(_tokenise, item))
-        if len(waiting) > pool._processes:
-            yield waiting.pop(0).get()
+        waiting.append(pool.submit(_tokenise, *item))
+        if len(waiting) > len(pool._processes):
+            yield waiting.pop(0).result()
         if enough():
             break
     while waiting and not enough():
-        yield waiting.pop(0).get()
+        yield waiting.pop(0).result()
+
+
+@contextmanager
+def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecutor]:
+    """Processes that tokenise. In the end they are killed whatever they are at: what is on disk is whole or made again.
+
+    Raises ValueError where somebody else kills one.
+    """
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _start, (tokenizer,))
+    try:
+        with uninterrupted():
+            pool.submit(os.getpid)  # starts them all
+        yield pool
+    except BrokenProcessPool as e:
+        if e.__cause__ is not None:  # no worker has died: what one sent could not be read
+            raise
+        raise ValueError(
+            "a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here"
+        ) from None
+    finally:
+        for worker in list(pool._processes.values()):
+            worker.kill()
+        pool.shutdown()
 
 
 _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
 def _start(tokenizer: TextTokenizer) -> None:
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
