@@ -23,6 +23,7 @@ import pytest
 
 from foray.core.userfile import bundled
 from foray.data import text as module
+from foray.data.corpus import Shard
 from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
@@ -55,7 +56,11 @@ def corpus(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyP
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The index and all it speaks of; parts beyond are there in whatever state the end found them."""
+    index = folder / "index.json"
+    parts = [folder / s["name"] / f["stem"] for s in json.loads(index.read_bytes())["sources"] for f in s["files"]]
+    files = [p for part in parts for p in part.parent.glob(f"{part.name}.*")]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in [index, *(folder / "tokenizer").iterdir(), *files]}
 
 
 def test_parts_hold_every_document_once_and_in_order(corpus: Mix) -> None:
@@ -94,8 +99,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     (tmp_path / "again" / "sums" / "00001.bin").write_bytes(b"half")
     before = (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns
     prepare(corpus, tmp_path / "again", 2, lambda _: None)
-    again = tree(tmp_path / "again")
-    assert {name: again[name] for name in whole} == whole
+    assert tree(tmp_path / "again") == whole
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
@@ -183,6 +187,91 @@ def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Pa
     assert keys("elsewhere") == before, "the key is of the content, not of the place"
     with pytest.raises(ValueError, match="nowhere holds no prepared corpus; make it with foray prepare"):
         mixture(corpus, "nowhere", str(tmp_path))[0][1].index()
+
+
+def zeroed(path: Path) -> None:
+    """Damage of the kind that a lost write leaves: the size stays."""
+    path.write_bytes(bytes(20) + path.read_bytes()[20:])
+
+
+def test_damaged_parts_are_made_again(corpus: Mix, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", list[str]()
+    prepare(corpus, out, 1, lambda _: None)
+    whole, sums = tree(out), out / "sums"
+    intact = (sums / "00002.bin").stat().st_mtime_ns
+    os.truncate(sums / "00000.bin", 10)
+    zeroed(sums / "00001.bin")
+    (out / "packed" / "00000.bin").unlink()
+    (sums / "00000.validation.bin").write_bytes(b"more")
+    root = Path(corpus.sources[0][1].root)  # type: ignore[attr-defined]
+    spelled = str(root / ".." / root.name)  # which the description of a part that is made again does not take over
+    mix = replace(corpus, sources=tuple((w, replace(s, root=spelled)) for w, s in corpus.sources))
+    prepare(mix, out, 2, said.append)
+    assert tree(out) == whole and (sums / "00002.bin").stat().st_mtime_ns == intact
+    again = [line for line in said if line.endswith(": made again")]
+    assert len(again) == 3 and again[1] == f"{sums / '00001.bin'} is damaged (its checksum has changed): made again"
+    assert f"{sums / '00000.bin'} is damaged (it has 10 bytes" in again[0] and "00000.validation.bin is dam" in again[0]
+    assert again[2] == f"{out / 'packed' / '00000.bin'} is missing: made again"
+
+
+def test_a_damaged_part_is_made_again_only_as_it_was(
+    corpus: Mix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a data set on the hub there is no time to tell whether it has changed."""
+    out = tmp_path / "out"
+    prepare(corpus, out, 1, lambda _: None)
+    zeroed(out / "sums" / "00001.bin")
+    monkeypatch.setattr("foray.data.prepare.documents", lambda *_: iter([("another text", False)]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"00001\.bin is damaged .* made again, it is not what it was: ") as e:
+            prepare(corpus, out, 1, lambda _: None)
+        assert "\n" not in str(e.value) and f"name another --out, or delete {out}" in str(e.value)
+
+
+def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
+    """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
+    out = tmp_path / "made"
+    prepare(corpus, out, 1, lambda _: None)
+    prepared = mixture(corpus, "made", str(tmp_path))
+    tokenizer, store = TokenizerNode(prepared, 96, 0), Store(tmp_path / "store")
+    run_node(tokenizer, store)
+    file, held, other = (out / "sums" / f"{name}.bin" for name in ("00001", "00000.validation", "00003"))
+    whole = file.read_bytes()
+    nodes = [ShardNode(prepared[0][1], split, tokenizer, 100) for split in ("train", "validation")]
+
+    def refused(what: str) -> None:
+        with pytest.raises(ValueError, match=what) as e:
+            open_shard(nodes[0], store) if nodes[0].done(store) else run_node(nodes[0], store)
+        mend = f"; the command that made it makes it again: foray prepare MIX --out {out}"
+        assert str(e.value).startswith(f"{file} ") and str(e.value).endswith(mend)
+
+    zeroed(file)
+    zeroed(held)
+    zeroed(other)
+    refused(r"is damaged \(its checksum has changed\)")
+    with pytest.raises(ValueError, match=r"00000\.validation\.bin is damaged"):
+        run_node(nodes[1], store)
+    file.unlink()
+    refused("is missing")
+    prepare(corpus, out, 1, lambda _: None)
+    zeroed(other)  # which these nodes do not read
+    for node in nodes:
+        run_node(node, store)
+    before = open_shard(nodes[0], store).read(0, 100).tolist()
+    for size in (len(whole) + 2, len(whole) - 2):
+        os.truncate(file, size)
+        refused(rf"is damaged \(it has {size} bytes, and {len(whole)} are wanted\)")
+    prepare(corpus, out, 1, lambda _: None)
+    assert open_shard(nodes[0], store).read(0, 100).tolist() == before
+    meta = nodes[0].folder(store) / "meta.json"  # as an earlier version wrote it
+    facts = json.loads(meta.read_text())
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "meta.json").write_text(json.dumps({**facts, "files": [f[:2] for f in facts["files"]]}))
+    assert Shard(old, out).read(0, 100).tolist() == before
+    os.truncate(file, 2)
+    with pytest.raises(ValueError, match=r"00001\.bin is damaged \(it has 2 bytes"):
+        Shard(old, out)
 
 
 def test_endless_text_is_generated_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from foray.core.files import alone_in, digest, read_json, replace_folder, write_
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
-from foray.data.corpus import Prepared, TextSource, sample_texts
+from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts
 from foray.data.text import Part, documents, origin, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 
@@ -88,6 +88,8 @@ def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepare
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
+    Parts of an earlier run are read once, and what is not as it was written is made again, a line each.
+
     Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
     process is at work; naming file and line for what cannot be read; and where a worker is killed.
     """
@@ -129,7 +131,9 @@ def _source(
         return sum(f["used"] for f in files)
 
     work = ((source, part, folder / f"{number:05d}") for number, part in enumerate(parts(source)))
-    for done in _until(pool, work, lambda: taken() >= budget):
+    for done, wrong in _until(pool, work, lambda: taken() >= budget):
+        if wrong:
+            say(f"{wrong}: made again")
         files.append({**done, "used": min(done["tokens"], budget - taken())})
         size += done["bytes"]
         rate = size / 1e6 / max(1e-9, time.monotonic() - begun)
@@ -141,9 +145,9 @@ def _source(
     return {"name": source.name, "tokens": taken(), "validation": sum(f["validation"] for f in files), "files": files}
 
 
-def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[_Done]:
     """Results in order; as many are under way as there are workers, and none is begun when there is enough."""
-    waiting: list[Future[dict[str, Any]]] = []
+    waiting: list[Future[_Done]] = []
     for item in work:
         waiting.append(pool.submit(_tokenise, *item))
         if len(waiting) > len(pool._processes):
@@ -177,6 +181,7 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
         pool.shutdown()
 
 
+_Done = tuple[dict[str, Any], str]  # what is to be said of a part, and what was wrong with it before
 _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
@@ -188,17 +193,35 @@ def _start(tokenizer: TextTokenizer) -> None:
     _WORKER["tokenizer"] = tokenizer
 
 
-def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
+def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
+    kinds: dict[TokenKind, str] = {"tokens": ".bin", "validation": ".validation.bin"}
+    paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
-    if said.exists():
-        return _finished(said, name, file, part)
+    if not said.exists():
+        facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths)}
+        write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
+        return facts, ""
+    facts = _finished(said, name, file, part)
+    wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
+    # What is said of the part stays: the index is made of it, and the keys of studies of that.
+    if wrong and not facts.items() >= _written(source, part, paths).items():
+        raise ValueError(
+            f"{wrong}; made again, it is not what it was: the sources, or the tokenizers library, have changed since "
+            f"this corpus was begun; name another --out, or delete {said.parent.parent}"
+        )
+    return facts, wrong
+
+
+def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path]) -> dict[str, Any]:
+    """Writes a part's tokens; what was written."""
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
-    paths = {"tokens": stem.with_suffix(".bin"), "validation": stem.with_suffix(".validation.bin")}
     texts = documents(source, part)
+    for path in paths.values():
+        path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
     with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
         while batch := list(islice(texts, _DOCUMENTS)):
             for (text, kept), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
@@ -207,10 +230,8 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    facts = {"stem": stem.name, "part": list(part[:4]), "dtype": np.dtype(dtype).name, **counts}
-    facts |= {f"sha256_{name}": digest(path) for name, path in paths.items()}
-    write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
-    return facts
+    digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
+    return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
 def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
