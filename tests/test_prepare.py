@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +23,7 @@ import pytest
 
 from foray.core.userfile import bundled
 from foray.data import text as module
+from foray.data.corpus import Shard
 from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
@@ -49,7 +56,11 @@ def corpus(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyP
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The index and all it speaks of; parts beyond are there in whatever state the end found them."""
+    index = folder / "index.json"
+    parts = [folder / s["name"] / f["stem"] for s in json.loads(index.read_bytes())["sources"] for f in s["files"]]
+    files = [p for part in parts for p in part.parent.glob(f"{part.name}.*")]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in [index, *(folder / "tokenizer").iterdir(), *files]}
 
 
 def test_parts_hold_every_document_once_and_in_order(corpus: Mix) -> None:
@@ -88,11 +99,21 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus: Mix, tmp_path: Path, tok
     (tmp_path / "again" / "sums" / "00001.bin").write_bytes(b"half")
     before = (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns
     prepare(corpus, tmp_path / "again", 2, lambda _: None)
-    again = tree(tmp_path / "again")
-    assert {name: again[name] for name in whole} == whole
+    assert tree(tmp_path / "again") == whole
     assert (tmp_path / "again" / "sums" / "00000.bin").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds another mix \(test\); name another --out"):
         prepare(replace(corpus, tokens=401), tmp_path / "again", 1)
+
+
+def test_two_runs_do_not_make_one_corpus_together(corpus: Mix, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"another foray prepare is at work in .*out; wait for it or name") as e:
+            prepare(corpus, out, 1, lambda _: None)
+    assert "\n" not in str(e.value) and not (out / "mix.json").exists()
+    prepare(corpus, out, 1, lambda _: None)
 
 
 def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tmp_path: Path) -> None:
@@ -117,14 +138,14 @@ def test_a_part_is_gone_on_from_only_where_its_file_is_as_it_was(corpus: Mix, tm
     assert refused(), "the first part would be another file's"
     (folder / "a.ndjson").unlink()
     copy = folder / "c.ndjson"
-    kept, time = copy.read_bytes(), copy.stat().st_mtime_ns
+    kept, changed = copy.read_bytes(), copy.stat().st_mtime_ns
     fresh("c.ndjson", 2)
     assert refused()
     copy.write_bytes(kept.replace(b"c", b"d"))
-    os.utime(copy, ns=(time, time + 1))
+    os.utime(copy, ns=(changed, changed + 1))
     assert refused(), "of the same size"
     copy.write_bytes(kept)
-    os.utime(copy, ns=(time, time))
+    os.utime(copy, ns=(changed, changed))
     moved = shutil.copytree(folder, tmp_path / "moved")
     mix = replace(mix, sources=((1.0, replace(source, root=str(moved))),))
     assert prepare(mix, out, 1, lambda _: None).read_bytes() == whole, "a copy is the same"
@@ -166,6 +187,91 @@ def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Pa
     assert keys("elsewhere") == before, "the key is of the content, not of the place"
     with pytest.raises(ValueError, match="nowhere holds no prepared corpus; make it with foray prepare"):
         mixture(corpus, "nowhere", str(tmp_path))[0][1].index()
+
+
+def zeroed(path: Path) -> None:
+    """Damage of the kind that a lost write leaves: the size stays."""
+    path.write_bytes(bytes(20) + path.read_bytes()[20:])
+
+
+def test_damaged_parts_are_made_again(corpus: Mix, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", list[str]()
+    prepare(corpus, out, 1, lambda _: None)
+    whole, sums = tree(out), out / "sums"
+    intact = (sums / "00002.bin").stat().st_mtime_ns
+    os.truncate(sums / "00000.bin", 10)
+    zeroed(sums / "00001.bin")
+    (out / "packed" / "00000.bin").unlink()
+    (sums / "00000.validation.bin").write_bytes(b"more")
+    root = Path(corpus.sources[0][1].root)  # type: ignore[attr-defined]
+    spelled = str(root / ".." / root.name)  # which the description of a part that is made again does not take over
+    mix = replace(corpus, sources=tuple((w, replace(s, root=spelled)) for w, s in corpus.sources))
+    prepare(mix, out, 2, said.append)
+    assert tree(out) == whole and (sums / "00002.bin").stat().st_mtime_ns == intact
+    again = [line for line in said if line.endswith(": made again")]
+    assert len(again) == 3 and again[1] == f"{sums / '00001.bin'} is damaged (its checksum has changed): made again"
+    assert f"{sums / '00000.bin'} is damaged (it has 10 bytes" in again[0] and "00000.validation.bin is dam" in again[0]
+    assert again[2] == f"{out / 'packed' / '00000.bin'} is missing: made again"
+
+
+def test_a_damaged_part_is_made_again_only_as_it_was(
+    corpus: Mix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a data set on the hub there is no time to tell whether it has changed."""
+    out = tmp_path / "out"
+    prepare(corpus, out, 1, lambda _: None)
+    zeroed(out / "sums" / "00001.bin")
+    monkeypatch.setattr("foray.data.prepare.documents", lambda *_: iter([("another text", False)]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"00001\.bin is damaged .* made again, it is not what it was: ") as e:
+            prepare(corpus, out, 1, lambda _: None)
+        assert "\n" not in str(e.value) and f"name another --out, or delete {out}" in str(e.value)
+
+
+def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
+    """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
+    out = tmp_path / "made"
+    prepare(corpus, out, 1, lambda _: None)
+    prepared = mixture(corpus, "made", str(tmp_path))
+    tokenizer, store = TokenizerNode(prepared, 96, 0), Store(tmp_path / "store")
+    run_node(tokenizer, store)
+    file, held, other = (out / "sums" / f"{name}.bin" for name in ("00001", "00000.validation", "00003"))
+    whole = file.read_bytes()
+    nodes = [ShardNode(prepared[0][1], split, tokenizer, 100) for split in ("train", "validation")]
+
+    def refused(what: str) -> None:
+        with pytest.raises(ValueError, match=what) as e:
+            open_shard(nodes[0], store) if nodes[0].done(store) else run_node(nodes[0], store)
+        mend = f"; the command that made it makes it again: foray prepare MIX --out {out}"
+        assert str(e.value).startswith(f"{file} ") and str(e.value).endswith(mend)
+
+    zeroed(file)
+    zeroed(held)
+    zeroed(other)
+    refused(r"is damaged \(its checksum has changed\)")
+    with pytest.raises(ValueError, match=r"00000\.validation\.bin is damaged"):
+        run_node(nodes[1], store)
+    file.unlink()
+    refused("is missing")
+    prepare(corpus, out, 1, lambda _: None)
+    zeroed(other)  # which these nodes do not read
+    for node in nodes:
+        run_node(node, store)
+    before = open_shard(nodes[0], store).read(0, 100).tolist()
+    for size in (len(whole) + 2, len(whole) - 2):
+        os.truncate(file, size)
+        refused(rf"is damaged \(it has {size} bytes, and {len(whole)} are wanted\)")
+    prepare(corpus, out, 1, lambda _: None)
+    assert open_shard(nodes[0], store).read(0, 100).tolist() == before
+    meta = nodes[0].folder(store) / "meta.json"  # as an earlier version wrote it
+    facts = json.loads(meta.read_text())
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "meta.json").write_text(json.dumps({**facts, "files": [f[:2] for f in facts["files"]]}))
+    assert Shard(old, out).read(0, 100).tolist() == before
+    os.truncate(file, 2)
+    with pytest.raises(ValueError, match=r"00001\.bin is damaged \(it has 2 bytes"):
+        Shard(old, out)
 
 
 def test_endless_text_is_generated_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +374,72 @@ def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-m", "foray", "prepare", *settings], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith(f"foray: {tmp_path / 'own.jsonl'}, line 2: no text in")
     assert done.stderr.count("\n") == 1, "nor do the workers that it ends say anything"
+
+
+@contextmanager
+def making(corpus: Mix, folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+    """``foray prepare`` as a process of a group of its own, each of its two workers at a document where ``then`` is
+    done. What it says ends with its last process.
+    """
+    (folder / "own.py").write_text(
+        "import os, signal, time\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from foray.data.prepare import Mix\n\n\n@dataclass(frozen=True)\nclass Own:\n    name: str = 'own'\n\n"
+        f"    def documents(self, split):\n        yield 'a'\n        Path(split).touch()\n        {then}\n\n\n"
+        f"def mix():\n    return Mix('own', {corpus.tokenizer!r}, 100, ((1.0, Own()),))\n"
+    )
+    words = [sys.executable, "-m", "foray", "prepare", "own.py", "--out", "out", "--jobs", "2"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not ((folder / "train").exists() and (folder / "validation").exists()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if split == 'train' else time.sleep(99)") as p:
+        said, wrong = p.communicate(timeout=20)
+    assert (p.returncode, said) == (1, "") and wrong == (
+        "foray: a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here\n"
+    )
+
+
+def test_an_interrupted_prepare_stops_at_once_and_says_so(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "time.sleep(99)") as p:
+        os.killpg(p.pid, signal.SIGINT)  # what Ctrl-C does
+        said, wrong = p.communicate(timeout=10)
+    assert (p.returncode, said, wrong) == (130, "", "foray: interrupted; the same command goes on from here\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker ends after its part")
+def test_workers_of_prepare_end_with_it(corpus: Mix, tmp_path: Path) -> None:
+    with making(corpus, tmp_path, "time.sleep(99)") as p:
+        p.kill()
+        assert p.communicate(timeout=20) == ("", "")
+
+
+def test_an_interruption_waits_for_the_workers_to_be_there(corpus: Mix, tmp_path: Path) -> None:
+    """Python drops what is raised between a fork and its end."""
+    asked: list[int] = []
+    fork = os.fork
+
+    def interrupted_fork() -> int:
+        child = fork()
+        if child:
+            signal.raise_signal(signal.SIGINT)
+            asked.append(child)
+        return child
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fork", interrupted_fork)
+        prepare(corpus, tmp_path / "out", 3, lambda _: None)
+    assert len(asked) == 3 and not {p.pid for p in multiprocessing.active_children()} & set(asked)
 
 
 def test_packed_lines_are_read_whichever_way_they_are_packed(tmp_path: Path, corpus: Mix) -> None:

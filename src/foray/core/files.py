@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 SEAL = "DONE"
 GONE = ".gone"  # ends the name of a folder that is being removed
@@ -31,6 +33,28 @@ def write_atomic(path: Path, text: str) -> None:
         f.flush()
         os.fsync(f.fileno())
     os.replace(temporary, path)
+
+
+@contextmanager
+def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
+    """One process at a time in a folder, made if need be; its ``.lock`` goes with the process that holds it.
+
+    Raises ValueError with the words of ``otherwise`` where another one is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as f:
+        if not locked(f):
+            raise ValueError(otherwise)
+        yield
+
+
+def locked(file: IO[str]) -> bool:
+    """Takes the lock of an open file unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> Any:

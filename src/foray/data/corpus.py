@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
-from foray.core.files import iter_jsonl, read_json
+from foray.core.files import digest_of_input, iter_jsonl, read_json
 from foray.data.tokenizer import TextTokenizer
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
 
 TextSplit = Literal["train", "validation"]
+TokenKind = Literal["tokens", "validation"]  # of a prepared part: to train on, and kept back
 
 
 class TextSource(Protocol):
@@ -72,8 +73,6 @@ class JsonlText:
     root: str = field(default="", metadata={"hash": False})
 
     def fingerprint(self) -> str:
-        from foray.core.files import digest_of_input
-
         return digest_of_input(self.file)
 
     @property
@@ -141,21 +140,50 @@ def sample_texts(mixture: Sequence[tuple[float, TextSource]], characters: int, w
 
 
 def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int) -> None:
-    """A shard that says where a prepared source's tokens lie: as many as are wanted, or all of them."""
+    """A shard that says where a prepared source's tokens lie: as many as are wanted, or all of them.
+
+    Reads the files once, at the speed of the disk, before hours are spent on them. Raises ValueError naming the first
+    that is not as it was made.
+    """
     found = next((s for s in source.index()["sources"] if s["name"] == source.name), None)
     if found is None:
         raise ValueError(f"{source.place} has no source {source.name}")
     files, total = [], 0
+    kind: TokenKind = "tokens" if split == "train" else "validation"
     for file in found["files"]:
         count = min(file["used"] if split == "train" else file["validation"], max_tokens - total)
         if count > 0:
-            stem = f"{source.name}/{file['stem']}" + ("" if split == "train" else ".validation")
-            files.append([f"{stem}.bin", count])
+            name = f"{source.name}/{file['stem']}" + ("" if split == "train" else ".validation") + ".bin"
+            if words := damage(source.place / name, file, kind):
+                raise _to_mend(source.place, name, words)
+            files.append([name, count, file[kind]])
             total += count
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
     (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+
+
+def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
+    """What is wrong with a file of tokens by what was written down of its part; empty where nothing is."""
+    if words := _wrong_size(path, part[kind] * np.dtype(part["dtype"]).itemsize):
+        return words
+    return "" if digest_of_input(path) == part[f"sha256_{kind}"] else "is damaged (its checksum has changed)"
+
+
+def _wrong_size(path: Path, size: int, or_more: bool = False) -> str:
+    if not path.exists():
+        return "is missing"
+    found = path.stat().st_size
+    if found == size or (or_more and found > size):
+        return ""
+    return f"is damaged (it has {found:,} bytes, and {size:,} are wanted)"
+
+
+def _to_mend(place: Path, name: str, words: str) -> ValueError:
+    return ValueError(
+        f"{place / name} {words}; the command that made it makes it again: foray prepare MIX --out {place}"
+    )
 
 
 def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:
@@ -189,7 +217,7 @@ class Shard:
         if base is None:
             self._parts: list[NDArray[Any]] = [np.memmap(folder / "tokens.bin", dtype=dtype, mode="r")]
         else:
-            self._parts = [_mapped(base / name, dtype, count) for name, count in meta["files"]]
+            self._parts = [_mapped(base, name, dtype, *counts) for name, *counts in meta["files"]]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         self.size = int(self._starts[-1])
 
@@ -222,10 +250,11 @@ class Shard:
         yield rest[rest != end_id].tolist()
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[np.integer[Any]]:
-    if not path.exists() or path.stat().st_size < count * dtype.itemsize:
-        raise ValueError(f"{path} is missing or too short; make the corpus again")
-    return np.memmap(path, dtype=dtype, mode="r", shape=(count,))
+def _mapped(base: Path, name: str, dtype: np.dtype[Any], count: int, whole: int = 0) -> NDArray[np.integer[Any]]:
+    """The first ``count`` tokens of a file of ``whole``, which shards of an earlier version do not say."""
+    if words := _wrong_size(base / name, (whole or count) * dtype.itemsize, or_more=not whole):
+        raise _to_mend(base, name, words)
+    return np.memmap(base / name, dtype=dtype, mode="r", shape=(count,))
 
 
 def mixed_windows(

@@ -15,6 +15,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.files import digest, read_json, replace_folder, write_atomic
+from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
+from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
-from foray.data.corpus import Prepared, TextSource, sample_texts
+from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts
 from foray.data.text import Part, documents, origin, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 
@@ -84,10 +88,16 @@ def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepare
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
-    Raises ValueError for a folder that holds another mix or parts of files that have changed since, and naming file and
-    line for what cannot be read.
+    Parts of an earlier run are read once, and what is not as it was written is made again, a line each.
+
+    Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
+    process is at work; naming file and line for what cannot be read; and where a worker is killed.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out, f"another foray prepare is at work in {out}; wait for it or name another --out"):
+        return _prepare(mix, out, jobs, say)
+
+
+def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
         found = read_json(out / "mix.json")
@@ -99,9 +109,8 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
         tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
-    context = multiprocessing.get_context("fork")
     sources = []
-    with context.Pool(jobs, _start, (tokenizer,)) as pool:
+    with _workers(jobs, tokenizer) as pool:
         for _, source in mix.sources:
             sources.append(_source(source, mix.budget(source.name), out / source.name, pool, say))
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": _fingerprint(out / "tokenizer")}
@@ -111,7 +120,9 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
     return out / "index.json"
 
 
-def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _source(
+    source: TextSource, budget: int, folder: Path, pool: ProcessPoolExecutor, say: Callable[[str], None]
+) -> dict[str, Any]:
     """All parts of one source that its budget needs, in order; a little more is tokenised than is used."""
     folder.mkdir(exist_ok=True)
     begun, size, files = time.monotonic(), 0, list[dict[str, Any]]()
@@ -120,7 +131,9 @@ def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Calla
         return sum(f["used"] for f in files)
 
     work = ((source, part, folder / f"{number:05d}") for number, part in enumerate(parts(source)))
-    for done in _until(pool, work, lambda: taken() >= budget):
+    for done, wrong in _until(pool, work, lambda: taken() >= budget):
+        if wrong:
+            say(f"{wrong}: made again")
         files.append({**done, "used": min(done["tokens"], budget - taken())})
         size += done["bytes"]
         rate = size / 1e6 / max(1e-9, time.monotonic() - begun)
@@ -132,40 +145,83 @@ def _source(source: TextSource, budget: int, folder: Path, pool: Any, say: Calla
     return {"name": source.name, "tokens": taken(), "validation": sum(f["validation"] for f in files), "files": files}
 
 
-def _until(pool: Any, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[_Done]:
     """Results in order; as many are under way as there are workers, and none is begun when there is enough."""
-    waiting: list[Any] = []
+    waiting: list[Future[_Done]] = []
     for item in work:
-        waiting.append(pool.apply_async(_tokenise, item))
-        if len(waiting) > pool._processes:
-            yield waiting.pop(0).get()
+        waiting.append(pool.submit(_tokenise, *item))
+        if len(waiting) > len(pool._processes):
+            yield waiting.pop(0).result()
         if enough():
             break
     while waiting and not enough():
-        yield waiting.pop(0).get()
+        yield waiting.pop(0).result()
 
 
+@contextmanager
+def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecutor]:
+    """Processes that tokenise. In the end they are killed whatever they are at: what is on disk is whole or made again.
+
+    Raises ValueError where somebody else kills one.
+    """
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _start, (tokenizer,))
+    try:
+        with uninterrupted():
+            pool.submit(os.getpid)  # starts them all
+        yield pool
+    except BrokenProcessPool as e:
+        if e.__cause__ is not None:  # no worker has died: what one sent could not be read
+            raise
+        raise ValueError(
+            "a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here"
+        ) from None
+    finally:
+        for worker in list(pool._processes.values()):
+            worker.kill()
+        pool.shutdown()
+
+
+_Done = tuple[dict[str, Any], str]  # what is to be said of a part, and what was wrong with it before
 _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
 def _start(tokenizer: TextTokenizer) -> None:
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
     _WORKER["tokenizer"] = tokenizer
 
 
-def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
+def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
+    kinds: dict[TokenKind, str] = {"tokens": ".bin", "validation": ".validation.bin"}
+    paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
-    if said.exists():
-        return _finished(said, name, file, part)
+    if not said.exists():
+        facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths)}
+        write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
+        return facts, ""
+    facts = _finished(said, name, file, part)
+    wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
+    # What is said of the part stays: the index is made of it, and the keys of studies of that.
+    if wrong and not facts.items() >= _written(source, part, paths).items():
+        raise ValueError(
+            f"{wrong}; made again, it is not what it was: the sources, or the tokenizers library, have changed since "
+            f"this corpus was begun; name another --out, or delete {said.parent.parent}"
+        )
+    return facts, wrong
+
+
+def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path]) -> dict[str, Any]:
+    """Writes a part's tokens; what was written."""
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
-    paths = {"tokens": stem.with_suffix(".bin"), "validation": stem.with_suffix(".validation.bin")}
     texts = documents(source, part)
+    for path in paths.values():
+        path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
     with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
         while batch := list(islice(texts, _DOCUMENTS)):
             for (text, kept), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
@@ -174,10 +230,8 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> dict[str, Any]:
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    facts = {"stem": stem.name, "part": list(part[:4]), "dtype": np.dtype(dtype).name, **counts}
-    facts |= {f"sha256_{name}": digest(path) for name, path in paths.items()}
-    write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
-    return facts
+    digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
+    return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
 def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -14,9 +13,9 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from socket import gethostname
-from typing import IO, Any
+from typing import Any
 
-from foray.core.files import sealed, write_atomic
+from foray.core.files import alone_in, locked, sealed, write_atomic
 from foray.core.machine import Machine
 
 DAMAGED = ".damaged"  # ends the name of a folder that was set aside
@@ -59,10 +58,8 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One runner at a time; the lock goes with the process that holds it."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as f:
-            if not _locked(f):
-                raise ValueError(f"another foray is running on the store {self.root}; wait for it or use --store")
+        words = f"another foray is running on the store {self.root}; wait for it or use --store"
+        with alone_in(self.root, words):
             yield
 
     @contextmanager
@@ -75,7 +72,7 @@ class Store:
         place.parent.mkdir(parents=True, exist_ok=True)
         begun, waited = time.monotonic(), False
         with open(place, "a+", encoding="utf-8") as f:
-            while not _locked(f):
+            while not locked(f):
                 if time.monotonic() - begun > patience:
                     f.seek(0)
                     raise ValueError(f"{f.read() or 'another process'} is at work on it; wait for that or end it")
@@ -85,15 +82,6 @@ class Store:
             f.write(f"process {os.getpid()} on {gethostname()}")
             f.flush()
             yield waited
-
-
-def _locked(file: IO[str]) -> bool:
-    """Takes the lock of an open file unless another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def provenance() -> dict[str, Any]:
