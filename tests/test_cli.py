@@ -331,7 +331,8 @@ def test_an_interrupt_while_it_starts_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().err == "foray: interrupted\n"
 
 
-def test_output_may_be_cut_short() -> None:
-    command = f"{sys.executable} -m foray ls tiny --store /nowhere | head -1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
-    assert done.stdout.startswith("     M_t tokens") and not done.stderr
+@pytest.mark.parametrize(("command", "line"), [("ls", "     M_t tokens"), ("plan", "")])
+def test_output_may_be_cut_short(command: str, line: str) -> None:
+    whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store /nowhere | head -1"
+    done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True)
+    assert done.stdout.startswith(line) and not done.stderr and done.returncode == 0

@@ -145,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
         from foray import commands  # takes a second or two, in which Ctrl-C may come
 
         commands.COMMANDS[args.command](args)
-    except BrokenPipeError:  # whoever read the output has read enough, as `head` does
+    except (BrokenPipeError, SystemExit):  # rich's for it: whoever read the output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as e:
