@@ -228,6 +228,17 @@ def test_a_damaged_part_is_made_again_only_as_it_was(
         assert "\n" not in str(e.value) and f"name another --out, or delete {out}" in str(e.value)
 
 
+def test_another_tokenizer_in_a_corpus_is_refused(corpus: Mix, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    prepare(corpus, out, 1, lambda _: None)
+    file = out / "tokenizer" / "tokenizer.json"
+    file.write_text(file.read_text() + " ")
+    node = TokenizerNode(mixture(corpus, "made", str(tmp_path)), 96, 0)
+    for refused in (lambda: prepare(corpus, out, 1, lambda _: None), lambda: run_node(node, Store(tmp_path / "store"))):
+        with pytest.raises(ValueError, match="is not the tokenizer that the corpus was made with"):
+            refused()
+
+
 def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
     out = tmp_path / "made"

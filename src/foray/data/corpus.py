@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from foray.core import rng
 from foray.core.files import digest_of_input, iter_jsonl, read_json
+from foray.core.spec import content_hash
 from foray.data.tokenizer import TextTokenizer
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
@@ -119,6 +120,17 @@ class Prepared:
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
         found: dict[str, Any] = read_json(file)
         return found
+
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer that its tokens are of. Raises ValueError where another one lies there."""
+        folder = self.place / "tokenizer"
+        if tokenizer_digest(folder) != self.index()["tokenizer"]:
+            raise ValueError(f"{folder} is not the tokenizer that the corpus was made with; put that back")
+        return folder
+
+
+def tokenizer_digest(folder: Path) -> str:
+    return content_hash({p.name: digest_of_input(p) for p in sorted(folder.glob("*")) if p.is_file()})
 
 
 def sample_texts(mixture: Sequence[tuple[float, TextSource]], characters: int, whole_numbers: int = 0) -> list[str]:

@@ -29,7 +29,7 @@ from foray.core.files import alone_in, digest, read_json, replace_folder, write_
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
-from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts
+from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts, tokenizer_digest
 from foray.data.text import Part, documents, origin, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 
@@ -109,11 +109,14 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
+    if (out / "index.json").exists():
+        same = tokenizer_digest(out / "tokenizer") == read_json(out / "index.json")["tokenizer"]
+        require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
     with _workers(jobs, tokenizer) as pool:
         for _, source in mix.sources:
             sources.append(_source(source, mix.budget(source.name), out / source.name, pool, say))
-    index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": _fingerprint(out / "tokenizer")}
+    index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": tokenizer_digest(out / "tokenizer")}
     index["sources"] = sources
     index["fingerprint"] = content_hash(index)
     write_atomic(out / "index.json", json.dumps(index, indent=1) + "\n")
@@ -265,7 +268,3 @@ def _tokenizer(mix: Mix) -> TextTokenizer:
     except Exception as e:
         words = " ".join(str(e).split())[:200] or type(e).__name__
         raise ValueError(f"tokenizer {name}: neither a folder nor to be had from the hub ({words})") from None
-
-
-def _fingerprint(folder: Path) -> str:
-    return content_hash({p.name: digest(p) for p in sorted(folder.iterdir()) if p.is_file()})

@@ -147,8 +147,7 @@ class TokenizerNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         prepared = [source for _, source in self.sources if isinstance(source, Prepared)]
         if prepared:  # its tokens are those of its own tokenizer
-            prepared[0].index()
-            shutil.copytree(prepared[0].place / "tokenizer", folder, dirs_exist_ok=True)
+            shutil.copytree(prepared[0].tokenizer(), folder, dirs_exist_ok=True)
             return
         texts = sample_texts(self.sources, self.characters, self.whole_numbers)
         train_tokenizer(texts, self.vocab_size).save(folder, 1 << 20)
