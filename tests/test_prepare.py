@@ -415,7 +415,7 @@ def making(corpus: Mix, folder: Path, then: str) -> Iterator[subprocess.Popen[st
 
 def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
     with making(corpus, tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if split == 'train' else time.sleep(99)") as p:
-        said, wrong = p.communicate(timeout=20)
+        said, wrong = p.communicate(timeout=60)
     assert (p.returncode, said) == (1, "") and wrong == (
         "foray: a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here\n"
     )
@@ -424,7 +424,7 @@ def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
 def test_an_interrupted_prepare_stops_at_once_and_says_so(corpus: Mix, tmp_path: Path) -> None:
     with making(corpus, tmp_path, "time.sleep(99)") as p:
         os.killpg(p.pid, signal.SIGINT)  # what Ctrl-C does
-        said, wrong = p.communicate(timeout=10)
+        said, wrong = p.communicate(timeout=60)
     assert (p.returncode, said, wrong) == (130, "", "foray: interrupted; the same command goes on from here\n")
 
 
@@ -432,7 +432,7 @@ def test_an_interrupted_prepare_stops_at_once_and_says_so(corpus: Mix, tmp_path:
 def test_workers_of_prepare_end_with_it(corpus: Mix, tmp_path: Path) -> None:
     with making(corpus, tmp_path, "time.sleep(99)") as p:
         p.kill()
-        assert p.communicate(timeout=20) == ("", "")
+        assert p.communicate(timeout=60) == ("", "")
 
 
 def test_an_interruption_waits_for_the_workers_to_be_there(corpus: Mix, tmp_path: Path) -> None:
