@@ -47,10 +47,11 @@ def rollouts(rows: int = 16, prompt: int = 40, new: int = 60) -> Batch:
     prompts = [random.integers(0, 1000, prompt).tolist() for _ in range(rows // 4)]
     texts = [random.integers(0, 1000, random.integers(5, new)).tolist() for _ in range(rows)]
     old = [random.normal(-5, 1, len(t)).tolist() for t in texts]
-    return from_rows(
+    batch = from_rows(
         [p for p in prompts for _ in range(4)], texts, [1.0] * rows, float(sum(map(len, texts))),
         advantage=random.normal(size=rows).tolist(), behaviour=old, group_size=4,
     )  # fmt: skip
+    return replace(batch, reference=0.9 * batch.behaviour)
 
 
 def windows() -> Batch:
