@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foray.report import Results, claims, read_results, write_report
+from foray.report import Results, claims, judged, read_results, write_report
 from foray.report.claims import CLAIMS, judge
 from foray.report.evidence import Finding, Need, every, paper, some
 from foray.report.measured import Difference, Run
@@ -70,7 +70,7 @@ def test_the_answers_of_a_study(results: Results) -> None:
         assert table.loc[name, "answer"] != "not run" and table.loc[name, "lo"] < table.loc[name, "hi"]
     assert table.loc["C1", "answer"] == "shown" and table.loc["C6", "answer"] != "shown"
     assert "15.6" in table.loc["C1", "paper"]
-    assert "one post-training seed" in claims.scope(results)
+    assert "one post-training seed" in judged.scope(results)
 
 
 def study(root: Path, skills: dict[str, tuple[float, float]], task: str = "t", seeds: int = 1) -> Study:

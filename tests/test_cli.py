@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ import pytest
 
 from foray import __version__
 from foray.cli import main
-from foray.data.tokenizer import train_tokenizer
+from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
+from foray.model.hf import load_model
 from foray.model.transformer import initialise
 from foray.tasks.world import WorldProblems, math_sources
 from foray.train.checkpoint import save_checkpoint
@@ -214,6 +216,13 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
     other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))
     assert "completions of another shots and temperature" in other
+    again = tmp_path / "again" / "model"  # other weights in the place of those
+    shutil.copytree(checkpoint, again)
+    worked(capsys, words[0], str(again), *words[2:], "--out", str(tmp_path / "twice"))
+    model, tokenizer = load_model(again), load_tokenizer(again)
+    save_checkpoint(again.parent, initialise(model.config, 1), tokenizer)
+    said = refused(capsys, words[0], str(again), *words[2:], "--out", str(tmp_path / "twice"))
+    assert "completions of another checkpoint" in said
     (tmp_path / "kept" / "settings.json").unlink()
     assert "name another --out" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
     assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"

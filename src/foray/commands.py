@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from foray.core.files import read_json, read_jsonl, write_atomic
+from foray.core.files import digest_of_input, read_json, read_jsonl, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
@@ -38,16 +38,8 @@ from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
 from foray.study.store import Store
 
-_ASKED = (
-    "split",
-    "problems",
-    "shots",
-    "samples",
-    "temperature",
-    "max_new_tokens",
-    "seed",
-    "precision",
-)  # of foray eval
+# What foray eval is asked, by the names of its options and of passk.evaluate's arguments.
+_ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 
 
 def _open(args: argparse.Namespace) -> tuple[Study, Store]:
@@ -279,7 +271,8 @@ def evaluate(args: argparse.Namespace) -> None:
         folder = args.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         settings = {name: getattr(args, name) for name in _ASKED}
-        _take(folder, {"checkpoint": str(args.checkpoint.resolve()), "task": to_json(task), **settings})
+        if args.out:
+            _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings})
         passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
@@ -290,6 +283,12 @@ def evaluate(args: argparse.Namespace) -> None:
     Console().print(table)
     formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+def _weights(checkpoint: Path) -> dict[str, str]:
+    """Digests by file: another training's weights may come to lie in the same place."""
+    model = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
+    return {p.name: digest_of_input(p) for p in sorted(model.glob("*.safetensors"))}
 
 
 def _take(folder: Path, settings: dict[str, Any]) -> None:

@@ -26,11 +26,12 @@ def bundled(package: str) -> list[str]:
 @contextmanager
 def mistakes_named(name: str) -> Iterator[None]:
     """Inside, what goes wrong in a user's file is a ValueError that names the file, and the line that it came to."""
+    file = Path(name).name
     try:
         yield
     except Exception as e:
-        lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(name)]
-        lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(name) else []
+        lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(file)]
+        lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(file) else []
         what = str(e) if isinstance(e, ValueError) else f"{type(e).__name__}: {getattr(e, 'msg', None) or e}"
         raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {what}") from e
 

@@ -337,28 +337,3 @@ def table(results: Results) -> pd.DataFrame:
         rows.append((claim.name, claim.statement, found.answer, found.effect, *bounds, found.note, claim.paper))
     columns = ["claim", "statement", "answer", "effect", "value", "lo", "hi", "note", "paper"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float, "lo": float, "hi": float})
-
-
-def scope(results: Results) -> str:
-    """What the numbers of this study can speak of, given its seeds."""
-    starts = {e.entry.pretrain_seed for e in results.evaluations if e.entry.recipe == "base"}
-    runs: dict[tuple[str, int, str, int], set[int]] = {}
-    for x in (e.entry for e in results.evaluations):
-        if x.final and x.recipe != "base":
-            runs.setdefault((x.recipe, x.tokens, x.task, x.pretrain_seed), set()).add(x.seed)
-    fewest, most = (f((len(s) for s in runs.values()), default=0) for f in (min, max))
-    missing = len(results.missing)
-    partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
-    pretrained = f"{max(1, len(starts))} pre-training run{'s'[: len(starts) > 1]}"
-    if most <= 1:
-        return (
-            f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
-            f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
-        )
-    seeds = f"{fewest} to {most}" if fewest < most else str(most)
-    each = " each" if len(starts) > 1 else ""
-    return (
-        f"Scope: {pretrained}, {seeds} post-training seeds{each}. Intervals of means over seeds speak of other "
-        "problems of the same kind and of other post-training seeds from these pre-trainings, not of other "
-        f"pre-trainings, sizes or worlds.{partial}"
-    )

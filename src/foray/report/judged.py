@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from foray.report import controls, crossed, readiness, stats, tuning
-from foray.report.claims import scope
 from foray.report.markup import Markup, cell, in_tokens, label, points, table
 from foray.report.results import Results, metric_rank, recipe_rank, records
 from foray.report.stats import MARGIN
@@ -61,6 +60,31 @@ def _claims(results: Results, answers: pd.DataFrame) -> str:
     )
     shown = table(["", "claim", "answer", "points", "decided by", "in the paper"], rows, text_columns=6)
     return f'<div class="note">{escape(scope(results))}</div>{_dim(text)}{shown}{_files("claims")}'
+
+
+def scope(results: Results) -> str:
+    """What the numbers of this study can speak of, given its seeds."""
+    starts = {e.entry.pretrain_seed for e in results.evaluations if e.entry.recipe == "base"}
+    runs: dict[tuple[str, int, str, int], set[int]] = {}
+    for x in (e.entry for e in results.evaluations):
+        if x.final and x.recipe != "base":
+            runs.setdefault((x.recipe, x.tokens, x.task, x.pretrain_seed), set()).add(x.seed)
+    fewest, most = (f((len(s) for s in runs.values()), default=0) for f in (min, max))
+    missing = len(results.missing)
+    partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
+    pretrained = f"{max(1, len(starts))} pre-training run{'s'[: len(starts) > 1]}"
+    if most <= 1:
+        return (
+            f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
+            f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
+        )
+    seeds = f"{fewest} to {most}" if fewest < most else str(most)
+    each = " each" if len(starts) > 1 else ""
+    return (
+        f"Scope: {pretrained}, {seeds} post-training seeds{each}. Intervals of means over seeds speak of other "
+        "problems of the same kind and of other post-training seeds from these pre-trainings, not of other "
+        f"pre-trainings, sizes or worlds.{partial}"
+    )
 
 
 def _transitions(results: Results, transitions: Sequence[Transition]) -> str:
