@@ -41,7 +41,7 @@ def at_work(store: Path) -> set[str]:
 
 
 def reporting(store: Path) -> bool:
-    return (store / "manifest.json").exists() and not (store / "report" / "drawn_from.json").exists()
+    return (store / "manifest.json").exists() and not (store / "report" / SEAL).exists()
 
 
 def results(store: Path) -> dict[str, str]:

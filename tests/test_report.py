@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from foray.core.files import seal, sealed
 from foray.report import NotDrawable, Results, controls, read_results, stats, style, write_report
 from foray.report import figures as figure_package
 from foray.report.html import page
@@ -100,6 +101,9 @@ class Study:
             "notes": [f"sft_gold was left out: {HOSTILE}"],
             "provenance": {"commit": "abc", "versions": {"numpy": HOSTILE}}, "entries": self.entries, **changes,
         }  # fmt: skip
+        for folder in {self.root / e["folder"] for e in self.entries}:
+            if folder.is_dir() and not sealed(folder):
+                seal(folder)
         path = self.root / "manifest.json"
         path.write_text(json.dumps(manifest))
         return path

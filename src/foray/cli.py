@@ -83,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     text = "Say what may be deleted from a store, and why; with --delete, delete it."
     p = study_command("gc", text, several=True)
     p.add_argument("--delete", action="store_true", help="delete what is listed")
+    text = "Read every file of a store once, and say what is not as it was written and what was made from it."
+    p = commands.add_parser("check", help=text, description=text)
+    p.add_argument("store", metavar="STORE", type=Path, help="the folder that foray run --store named")
+    p.add_argument("--repair", action="store_true", help="set aside what is damaged, and make it anew")
+    p.add_argument("--jobs", type=int, metavar="N", help="files at a time, then worker processes (default: one a core)")
     text = "Tokenise a pre-training mix once, in parallel, for studies to read."
     p = commands.add_parser("prepare", help=text, description=text)
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
@@ -123,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    known = ["plan", "run", "report", "ls", "gc", "prepare", "data", "eval", "grade"]
+    known = ["plan", "run", "report", "ls", "gc", "check", "prepare", "data", "eval", "grade"]
     if words and not words[0].startswith("-") and words[0] not in known:
         print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
         return 2
@@ -152,7 +157,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"foray: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = args.command in ("run", "prepare") or (getattr(args, "out", None) and args.command == "eval")
+        goes_on = args.command in ("run", "prepare", "check") or (getattr(args, "out", None) and args.command == "eval")
         print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     finally:

@@ -33,6 +33,7 @@ from foray.study.forecast import Forecast, assumptions, forecast, level_table, m
 from foray.study.garbage import delete_garbage, find_garbage
 from foray.study.graph import expand
 from foray.study.hardware import Hardware, parse_hardware
+from foray.study.integrity import examine, remember, repair
 from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     console = Console()
+    remember(_origin(args, store), store.root)
     index = run_study(study, store, console, executor, args.part)
     _print_claims(index.parent, console)
     console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
@@ -80,13 +82,17 @@ def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExec
     jobs = _jobs(args)
     for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
         require(not value or args.executor == kind, f"{option} goes with --executor {kind}")
-    settings, how = tuple(args.settings), tuple(args.machine_settings)
-    origin = Origin(args.study, settings, args.part, str(store.root.resolve()), os.getcwd(), how)
+    origin = _origin(args, store)
     if args.executor == "ray":
         return RayExecutor(origin, jobs, args.address)
     if args.executor == "slurm":
         return SlurmExecutor(origin, args.slurm, args.jobs)
     return LocalExecutor(jobs)
+
+
+def _origin(args: argparse.Namespace, store: Store) -> Origin:
+    settings, how = tuple(args.settings), tuple(args.machine_settings)
+    return Origin(args.study, settings, args.part, str(store.root.resolve()), os.getcwd(), how)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -209,6 +215,28 @@ def gc(args: argparse.Namespace) -> None:
         print(f"left, as Foray does not know it: {path}")
     total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
     print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
+
+
+def check(args: argparse.Namespace) -> None:
+    from foray.study.progress import reading
+
+    jobs, console = _jobs(args), Console()
+    require((args.store / "nodes").is_dir(), f"{args.store} is no store: it holds no nodes")
+    store = Store(args.store, machine([]))
+    with reading(console) as (total, read):
+        found = examine(store, jobs, total, read)
+    for finding in found.findings:
+        console.print(finding.line, markup=False, highlight=False, soft_wrap=True)
+    unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
+    print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
+    bad = f"{len(found.findings)} folders are damaged or gone"
+    if not found.findings:
+        print("all are as they were written")
+    elif not args.repair:
+        raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+    else:
+        repair(store, found.findings, console, jobs)
+        print(f"{bad}: made anew")
 
 
 def _state(node: Node, store: Store) -> str:
@@ -345,5 +373,5 @@ def _whole_numbers(text: str) -> list[int]:
 
 COMMANDS = {
     "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
-    "grade": grade, "gc": gc,
+    "grade": grade, "gc": gc, "check": check,
 }  # fmt: skip

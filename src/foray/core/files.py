@@ -6,14 +6,21 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from foray.core.spec import content_hash
+
 SEAL = "DONE"
+LOCK = ".lock"
+SPEC = "spec.json"  # of a node: what its folder's name is the hash of
+NODE = re.compile(r".+-[0-9a-f]{16}")  # a node's folder: its kind and the hash of its spec
+TRAINING_FILES = ("metrics.jsonl", "health.json", "provenance.json")  # what a report reads of a training node
 GONE = ".gone"  # ends the name of a folder that is being removed
 
 
@@ -42,7 +49,7 @@ def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
     Raises ValueError with the words of ``otherwise`` where another one is there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as f:
+    with open(folder / LOCK, "w") as f:
         if not locked(f):
             raise ValueError(otherwise)
         yield
@@ -105,7 +112,8 @@ def _digest_at(path: Path, changed: int, size: int) -> str:
 
 def seal(folder: Path, **facts: Any) -> None:
     """Declares a folder complete: writes ``DONE`` last, with the SHA-256 of every file below."""
-    files = {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SEAL}
+    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, LOCK)]
+    files = {str(p.relative_to(folder)): digest(p) for p in there}
     write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1) + "\n")
 
 
@@ -113,21 +121,50 @@ def sealed(folder: Path) -> bool:
     return (folder / SEAL).exists()
 
 
-def verify(folder: Path, under: str = "") -> None:
-    """Raises Damaged naming the first file (of those whose path starts with ``under``) that is not as sealed."""
+def sealed_files(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file that a sealed folder lists, by path. Raises Damaged where its list cannot be read."""
     if not sealed(folder):
         raise ValueError(f"{folder} is incomplete: it has no {SEAL}")
     try:
         files = dict(read_json(folder / SEAL)["files"])
     except (ValueError, KeyError, TypeError):
-        raise Damaged(folder, f"{folder / SEAL} is damaged") from None
+        files = {"": 0}
+    if not all(isinstance(text, str) for pair in files.items() for text in pair):
+        raise Damaged(folder, f"{folder / SEAL} is damaged")
+    return files
+
+
+def verify(folder: Path, under: str | tuple[str, ...] = "") -> None:
+    """Raises Damaged naming the first file (of those whose path starts with ``under``) that is not as sealed.
+
+    A node's folder must be that of its own spec as well: two folders that changed places are both damaged.
+    """
+    files = sealed_files(folder)
     for name, expected in files.items():
-        if name.startswith(under):
-            path = folder / name
-            if not path.exists():
-                raise Damaged(folder, f"{path} is missing")
-            if digest(path) != expected:
-                raise Damaged(folder, f"{path} is damaged (its checksum has changed)")
+        if name.startswith(under) or name == SPEC:
+            verify_file(folder, name, expected)
+    check_identity(folder, files)
+
+
+def verify_file(folder: Path, name: str, expected: str) -> int:
+    """Reads a file of a sealed folder and returns its bytes. Raises Damaged where it is not as sealed."""
+    path = folder / name
+    try:
+        if digest(path) != expected:
+            raise Damaged(folder, f"{path} is damaged (its checksum has changed)")
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise Damaged(folder, f"{path} is missing") from None
+    except OSError as e:  # a folder in its place, a disk that cannot read it
+        raise Damaged(folder, f"{path} cannot be read ({e.strerror})") from None
+
+
+def check_identity(folder: Path, files: Mapping[str, str]) -> None:
+    """Raises Damaged where a folder has a node's name and lists the spec of another node."""
+    if SPEC not in files or not NODE.fullmatch(folder.name):
+        return
+    if content_hash(read_json(folder / SPEC)) != folder.name.rpartition("-")[2]:
+        raise Damaged(folder, f"{folder} holds another node's results (its spec.json is not that of its name)")
 
 
 def kept(folder: Path, under: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foray.core.files import read_json, read_jsonl, sealed, verify
+from foray.core.files import TRAINING_FILES, read_json, read_jsonl, sealed, verify
 from foray.report import stats
 from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
 from foray.report.results import AVERAGE, AXES, Results, metric_rank, recipe_rank
@@ -55,7 +55,9 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     for entry in chosen:
         try:
             if sealed(entry.folder):
-                verify(entry.folder, "metrics" if entry.kind == "train" else "")
+                verify(entry.folder, TRAINING_FILES if entry.kind == "train" else "")
+            elif entry.kind != "train":  # whose log is shown as it grows
+                raise ValueError("it is not finished (yet)")
             off = entry.off_grid
             to = rows_beside if off else rows
             if entry.kind == "train":

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foray.core.files import GONE, SEAL, prune, read_json, remove, sealed
+from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, remove, sealed
 from foray.core.spec import content_hash, require
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode
 from foray.study.spec import Study
-from foray.study.store import DAMAGED, Store
+from foray.study.store import ASIDE as SET_ASIDE
+from foray.study.store import ASKED, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
 SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
@@ -26,9 +27,8 @@ ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
-_NODE = re.compile(r".+-[0-9a-f]{16}")
 _ROLLING = ("resume-a", "resume-b")
-_OURS = ("nodes", "manifest.json", ".lock", "report", "claims", "progress", "slurm")  # in a store's root
+_OURS = ("nodes", "manifest.json", ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
         wanted = node is not None and folder == node.folder(store)
         if folder.name.endswith(GONE):
             items.append(_item(folder, CRASHED))
-        elif folder.name.endswith(DAMAGED):
+        elif SET_ASIDE.search(folder.name):
             items.append(_item(folder, ASIDE))
         elif folder.is_symlink() or not (wanted or _is_node(folder)):
             unknown.append(folder)
@@ -131,8 +131,8 @@ def _goes_on(later: TrainNode, node: TrainNode) -> bool:
 
 def _is_node(folder: Path) -> bool:
     """Whether Foray made the folder: its name holds the hash of the spec in it."""
-    spec = folder / "spec.json"
-    if not _NODE.fullmatch(folder.name) or not spec.is_file():
+    spec = folder / SPEC
+    if not NODE.fullmatch(folder.name) or not spec.is_file():
         return False
     try:
         return content_hash(read_json(spec)) == folder.name.rpartition("-")[2]

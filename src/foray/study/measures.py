@@ -23,7 +23,7 @@ class PassKNode(Node):
     """Samples of a checkpoint on a task, graded."""
 
     kind: ClassVar[str] = "passk"
-    reported: ClassVar[str | None] = ""
+    reported: ClassVar[tuple[str, ...]] = ("",)
     checkpoint: Checkpoint
     task: Task
     split: Split
@@ -67,7 +67,7 @@ class ProbesNode(Node):
     """The general-ability probes of a checkpoint, through lm-eval."""
 
     kind: ClassVar[str] = "probes"
-    reported: ClassVar[str | None] = ""
+    reported: ClassVar[tuple[str, ...]] = ("",)
     checkpoint: Checkpoint
     probes: Any
 
@@ -88,7 +88,7 @@ class PerplexityNode(Node):
     """Held-out perplexity of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
-    reported: ClassVar[str | None] = ""
+    reported: ClassVar[tuple[str, ...]] = ("",)
     checkpoint: Checkpoint
     shards: tuple[ShardNode, ...]
     length: int
@@ -118,7 +118,7 @@ class ContaminationNode(Node):
     """
 
     kind: ClassVar[str] = "contamination"
-    reported: ClassVar[str | None] = ""
+    reported: ClassVar[tuple[str, ...]] = ("",)
     shards: tuple[ShardNode, ...]
     trained: Task
     questions: int

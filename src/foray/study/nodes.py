@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
+from foray.core.files import TRAINING_FILES, Damaged, read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
@@ -40,7 +40,7 @@ class Node:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1  # raised when the meaning of a result changes with its spec unchanged
-    reported: ClassVar[str | None] = None  # how the names of its files that a report reads begin, if it reads any
+    reported: ClassVar[tuple[str, ...]] = ()  # how the names of its files that a report reads begin
 
     @cached_property
     def key(self) -> str:
@@ -72,9 +72,9 @@ class Node:
         return store.done(self.kind, self.key)
 
     def damage(self, store: Store) -> Damaged | None:
-        """What of a finished node a report could not read. What other nodes read, those verify themselves."""
+        """The first damaged file among those that a report reads, or None. What other nodes read, those verify."""
         try:
-            if self.reported is not None and self.done(store):
+            if self.reported and self.done(store):
                 verify(self.folder(store), self.reported)
         except Damaged as e:
             return e
@@ -204,7 +204,7 @@ class TrainNode(Node):
     """
 
     kind: ClassVar[str] = "train"
-    reported: ClassVar[str | None] = "metrics"
+    reported: ClassVar[tuple[str, ...]] = TRAINING_FILES
     model: ModelConfig
     tokenizer: AnyTokenizer
     stage: Stage

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from foray.study.nodes import Node
 
@@ -95,3 +95,15 @@ def shown(console: Console, cost: Mapping[str, float]) -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), detail)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Show(progress, console, cost)
+
+
+@contextmanager
+def reading(console: Console) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A bar over bytes, as two functions: one is told the total, the other what has been read since the last call."""
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        yield (
+            lambda size: progress.update(task, total=size),
+            lambda size: progress.advance(task, size),
+        )

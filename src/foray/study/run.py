@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from foray import __version__
-from foray.core.files import read_json, write_atomic
+from foray.core.files import SEAL, read_json, seal, verify, write_atomic
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
@@ -48,12 +49,17 @@ def run_study(
         graph = expand(study, part)
         missing = to_run(graph, store, console)
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
-        for node in missing:
-            node.check()
-        if missing:
-            cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
-            (executor or LocalExecutor(1)).run(missing, store, console, cost)
+        compute(missing, study, store, console, executor or LocalExecutor(1))
         return report_study(study, store, redraw=bool(missing))
+
+
+def compute(missing: Sequence[Node], study: Study, store: Store, console: Console, executor: Executor) -> None:
+    """Runs nodes, all of whose other parents are done."""
+    for node in missing:
+        node.check()
+    if missing:
+        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+        executor.run(missing, store, console, cost)
 
 
 def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
@@ -74,16 +80,26 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
 
     graph = expand(study)
     text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
-    present = sorted(n.key for n in graph.nodes if n.done(store))
+    facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
+    manifest = store.root / "manifest.json"
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
-    drawn_from, state = out / "drawn_from.json", {"manifest": text, "present": present, "version": __version__}
-    if not redraw and drawn_from.exists() and read_json(drawn_from) == state:
-        return out / "index.html"
-    write_atomic(store.root / "manifest.json", text)
-    drawn_from.unlink(missing_ok=True)
-    index = write_report(store.root / "manifest.json", out, axis)
-    write_atomic(drawn_from, json.dumps(state) + "\n")
+    with store.claim(out.name, patience=600.0):
+        if not redraw and _is_drawn(out, facts) and manifest.exists() and manifest.read_bytes() == text.encode():
+            return out / "index.html"
+        write_atomic(manifest, text)
+        (out / SEAL).unlink(missing_ok=True)
+        index = write_report(manifest, out, axis)
+        seal(out, **facts)
     return index
+
+
+def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
+    """Whether a report of these facts is there, every file of it as it was written."""
+    try:
+        verify(out)
+        return facts.items() <= read_json(out / SEAL).items()
+    except ValueError:
+        return False
 
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:

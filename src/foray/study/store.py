@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -18,7 +20,8 @@ from typing import Any
 from foray.core.files import alone_in, locked, sealed, write_atomic
 from foray.core.machine import Machine
 
-DAMAGED = ".damaged"  # ends the name of a folder that was set aside
+ASIDE = re.compile(r"\.damaged(-\d+)?$")  # ends the name of a folder that was set aside
+ASKED = "studies.json"  # in a store's root: the commands that ran studies there
 
 
 class Store:
@@ -45,15 +48,26 @@ class Store:
         return folder
 
     def set_aside(self, folder: Path) -> str:
-        """Takes a damaged node's folder out of the way, whole, and says what follows."""
-        aside = folder.with_name(folder.name + DAMAGED)
+        """Takes a damaged node's folder out of the way, whole, and says what follows.
+
+        Raises OSError where the folder can be neither moved nor passed over: nothing can be made in its place.
+        """
         if folder.parent != self.root / "nodes":  # not a node of this store's
             return f"delete {folder} and run again"
-        try:
-            folder.rename(aside)
-        except OSError:  # another worker was first, or one is there from before
-            return f"if {folder} is still there, delete it; the same command makes it anew"
-        return f"its folder is now {aside}, and the same command makes it anew"
+        for number in count(1):
+            aside = folder.with_name(folder.name + ".damaged" + (f"-{number}" if number > 1 else ""))
+            if aside.exists():  # from an earlier time
+                continue
+            try:
+                folder.rename(aside)
+            except FileNotFoundError:
+                return "its folder has been set aside already, and the same command makes it anew"
+            except OSError as e:
+                if aside.exists():  # another worker was first
+                    continue
+                raise OSError(f"{folder} is damaged and cannot be set aside ({e.strerror}); delete it") from None
+            return f"its folder is now {aside}, and the same command makes it anew"
+        raise AssertionError("counting has no end")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

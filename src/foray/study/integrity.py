@@ -1,0 +1,226 @@
+"""Whether a store is as it was written. Every byte of what is finished is read once; what is damaged is made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from foray.core.files import (
+    GONE,
+    SEAL,
+    SPEC,
+    Damaged,
+    check_identity,
+    read_json,
+    sealed,
+    sealed_files,
+    verify_file,
+    write_atomic,
+)
+from foray.study.executors.local import LocalExecutor
+from foray.study.executors.remote import Origin
+from foray.study.graph import expand
+from foray.study.run import compute, report_study
+from foray.study.spec import load_study
+from foray.study.store import ASIDE, ASKED, Store
+
+Tell = Callable[[int], None]  # of bytes read
+_LABELS = 3  # of dependent nodes, in a line
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A folder that is not as it was written, what is wrong in it, and the nodes that were made from it."""
+
+    folder: Path
+    what: str
+    label: str = ""
+    dependents: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        text = f"{self.what}{f' ({self.label})' if self.label else ''}"
+        if not self.dependents:
+            return text
+        more = f" and {len(self.dependents) - _LABELS} more" if len(self.dependents) > _LABELS else ""
+        return f"{text}; {len(self.dependents)} nodes are made from it: {', '.join(self.dependents[:_LABELS])}{more}"
+
+
+@dataclass
+class Examined:
+    """What an examination has read and found."""
+
+    folders: int = 0
+    files: int = 0
+    size: int = 0
+    unfinished: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+def remember(origin: Origin, root: Path) -> None:
+    """Notes in a store which command ran a study there, so that its nodes can be made anew."""
+    there = asked(root)
+    if origin not in there:
+        rows = [asdict(o) for o in (*there, origin)]
+        write_atomic(root / ASKED, json.dumps(rows, indent=1) + "\n")
+
+
+def asked(root: Path) -> list[Origin]:
+    """The commands that ran studies in a store, the earliest first; a file that cannot be read says nothing."""
+    def origin(row: dict[str, Any]) -> Origin:
+        return Origin(**{name: tuple(x) if isinstance(x, list) else x for name, x in row.items()})
+
+    try:
+        return [origin(row) for row in read_json(root / ASKED)]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = lambda _: None) -> Examined:
+    """Compares every file of every finished folder with its seal, ``jobs`` files at a time.
+
+    ``total`` is told the bytes that will be read, ``read`` those of each file. Nothing is changed.
+    """
+    out = Examined()
+    work: list[tuple[Path, str, str]] = []
+    found: dict[Path, str] = {}
+    for folder in _folders(store.root):
+        if not sealed(folder):
+            out.unfinished += folder.parent.name == "nodes"
+            continue
+        out.folders += 1
+        try:
+            work += [(folder, name, digest) for name, digest in sealed_files(folder).items()]
+        except Damaged as e:
+            found[folder] = e.what
+    out.files, out.size = len(work), sum(_size(folder / name) for folder, name, _ in work)
+    total(out.size)
+
+    def examined(item: tuple[Path, str, str]) -> None:
+        folder, name, digest = item
+        try:
+            read(verify_file(folder, name, digest))
+            if name == SPEC:
+                check_identity(folder, {name: digest})
+        except Damaged as e:
+            found.setdefault(folder, e.what)
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        list(pool.map(examined, work))
+    for folder in _shown(store.root) - found.keys():
+        if not sealed(folder):
+            found[folder] = f"{folder} is gone or unfinished, which the last report showed"
+    children, labels = _made_from(store.root)
+    for folder, what in sorted(found.items()):
+        key = folder.name.rpartition("-")[2]
+        below = _below(key, children)
+        out.findings.append(Finding(folder, what, labels.get(key, ""), tuple(labels.get(k, k) for k in below)))
+    return out
+
+
+def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) -> None:
+    """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws the report again.
+
+    Raises ValueError naming what no study asks for any more.
+    """
+    with store.lock():
+        for finding in found:
+            if finding.folder.parent.name == "nodes" and finding.folder.exists():
+                says = f"{finding.folder.name}: {store.set_aside(finding.folder)}"
+                console.print(says, markup=False, highlight=False, soft_wrap=True)
+            else:  # a report: drawn again where its seal is gone
+                (finding.folder / SEAL).unlink(missing_ok=True)
+        wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
+        manifest, root = store.root / "manifest.json", store.root.resolve()
+        last = read_json(manifest).get("study") if manifest.exists() else None
+        for origin in asked(store.root):
+            with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
+                study = load_study(origin.study, list(origin.settings))
+                there = Store(root, store.machine)
+                graph = expand(study, origin.part)
+                names = {n.key: f"{n.kind}-{n.key}" for n in graph.nodes}
+                again = {k for k, name in names.items() if name in wanted}
+                for node in reversed(graph.nodes):  # children come after their parents
+                    if node.key in again:
+                        again |= {p.key for p in node.parents() if not p.done(there)}
+                compute([n for n in graph.nodes if n.key in again], study, there, console, LocalExecutor(jobs))
+                wanted -= set(names.values())
+                if study.name == last:
+                    report_study(study, there, redraw=bool(again))
+    if wanted:
+        raise ValueError(
+            f"{len(wanted)} of them are set aside, and no study that ran in {store.root} asks for them as it is now "
+            f"({', '.join(sorted(wanted))}): run their study again"
+        )
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Every folder of a store that can be sealed: nodes, rolling checkpoints inside them, reports."""
+    nodes = root / "nodes"
+    for folder in sorted(nodes.iterdir()) if nodes.is_dir() else []:
+        if folder.is_dir() and folder.suffix != GONE and not ASIDE.search(folder.name):
+            yield folder
+            yield from (slot for slot in sorted(folder.glob("resume-?")) if sealed(slot))
+    yield from (p for p in sorted(root.glob("report*")) if p.is_dir())
+
+
+def _shown(root: Path) -> set[Path]:
+    """Folders of the nodes that were there when the last report was drawn and that the report read."""
+    try:
+        facts = read_json(root / "report" / SEAL)
+        present = set(facts["present"])
+        entries = json.loads(facts["manifest"])["entries"]
+        folders = [root / str(e["folder"]) for e in entries]
+        return {f for f in folders if f.name.rpartition("-")[2] in present}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _made_from(root: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Of every node by its key: the keys of the nodes that name it in their specs, and its label."""
+    children: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
+    keys = {f.name.rpartition("-")[2]: f for f in sorted(root.glob("nodes/*-*")) if sealed(f)}
+    for key, folder in keys.items():
+        try:
+            labels[key] = str(read_json(folder / SEAL).get("label", ""))
+            named = set(_texts(read_json(folder / SPEC)))
+        except (OSError, ValueError, AttributeError):
+            continue
+        for parent in sorted(named & keys.keys()):
+            children.setdefault(parent, []).append(key)
+    return children, labels
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
+
+
+def _below(key: str, children: dict[str, list[str]]) -> list[str]:
+    """All nodes that a node's content has gone into, the nearest first."""
+    out = dict.fromkeys(children.get(key, []))
+    todo = list(out)
+    for one in todo:
+        for child in children.get(one, []):
+            if child not in out:
+                out[child] = None
+                todo.append(child)
+    return list(out)
