@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,3 +242,50 @@ def test_unknown_probes_are_refused() -> None:
         WorldProbes(names=("world_arc_eesy",))
     with pytest.raises(ValueError, match="questions must be positive"):
         replace(WorldProbes(), questions=0)
+
+
+# --- rows that changed ----------------------------------------------------------------------------------------------
+
+
+def _with(row: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    found = json.loads(row)
+    change(found)
+    return json.dumps(found).encode() + b"\n"
+
+
+@pytest.mark.parametrize("how", ["correct", "text", "flip", "order", "other", "twice", "more"])
+def test_a_row_that_changed_is_drawn_again(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path, how: str
+) -> None:
+    whole = sampled(tmp_path, engine, tokenizer)
+    rows = whole[0].splitlines(keepends=True)
+    if how in ("correct", "text"):
+        value = True if how == "correct" else "another"
+        rows[4] = _with(rows[4], lambda row: row["samples"][0].update({how: value, "lenient": True}))
+    elif how == "flip":  # no UTF-8 any more
+        rows[4] = rows[4][:9] + b"\xff" + rows[4][10:]
+    elif how == "order":
+        rows[4], rows[5] = rows[5], rows[4]
+    elif how == "other":
+        rows[4] = _with(rows[4], lambda row: row.update({"id": "test-9+9"}))
+    elif how == "twice":
+        rows[4:4] = [rows[4]]
+    else:
+        rows += rows
+    (tmp_path / "completions.jsonl").write_bytes(b"".join(rows))
+    (tmp_path / "problems.jsonl").unlink()
+    drawn: list[int] = []
+    assert sampled(tmp_path, engine, tokenizer, report=lambda **v: drawn.append(v["done"])) == whole
+    assert drawn == ([] if how == "more" else [6, 9, 10]), "what stands before it is kept"
+
+
+def test_completions_that_change_while_they_are_written_are_not_counted(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    def meddle(**values: Any) -> None:
+        path = tmp_path / "completions.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'"correct": false', b'"correct": true ', 1))
+
+    with pytest.raises(ValueError, match=r"completions\.jsonl, line 1 has changed since"):
+        sampled(tmp_path, engine, tokenizer, report=meddle)
+    assert not (tmp_path / "problems.jsonl").exists()

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from foray.core.files import digest_of_input, read_json, read_jsonl, write_atomic
+from foray.core.files import alone_in, digest_of_input, read_json, read_jsonl, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
@@ -297,12 +297,12 @@ def evaluate(args: argparse.Namespace) -> None:
     task = tasks[args.task]
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.out or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
         settings = {name: getattr(args, name) for name in _ASKED}
-        if args.out:
-            _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings})
-        passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
-        rows = read_jsonl(folder / "problems.jsonl")
+        with alone_in(folder, f"another foray evaluates into {folder}; wait for it or name another --out"):
+            if args.out:
+                _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings})
+            passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
+            rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in ("strict", "lenient"):
         correct = [r["correct"][extraction] for r in rows]

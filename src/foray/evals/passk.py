@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def evaluate(
     sampling = Sampling(temperature, max_new_tokens, task.stop, precision)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
-    done = _whole_rows(path)
+    ids = [p.id for p in chosen]
+    done = len(whole_rows(path, ids, samples))
     done -= done % chunk if done < problems else 0
     _cut(path, done)
     with open(path, "a", encoding="utf-8") as out:
@@ -52,19 +54,50 @@ def evaluate(
             prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
             seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
             groups = engine.generate(prompts, samples, sampling, seeds)
-            out.writelines(json.dumps(_graded(task, p, g)) + "\n" for p, g in zip(part, groups))
+            out.writelines(_line(_graded(task, p, g)) for p, g in zip(part, groups))
             out.flush()
             os.fsync(out.fileno())
             tokens = sum(len(c.tokens) for g in groups for c in g)
             report(done=start + len(part), total=problems, start=done, tokens=tokens, seconds=time.monotonic() - begun)
-    counts, lengths = [], []
-    with open(path, encoding="utf-8") as rows:
-        for row in map(json.loads, rows):
-            counts.append(_counts(row))
-            lengths.append([s["tokens"] for s in row["samples"]])
+    counts = whole_rows(path, ids, samples)
+    if len(counts) < problems:
+        raise ValueError(f"{path}, line {len(counts) + 1} has changed since; the same command draws it again")
     prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
-    write_atomic(folder / "ledger.json", json.dumps(sampling_flops(engine.config, prompts, lengths)) + "\n")
+    work = sampling_flops(engine.config, prompts, [c.pop("lengths") for c in counts])
+    write_atomic(folder / "ledger.json", json.dumps(work) + "\n")
     write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row of ``completions.jsonl``, with the checksum of all else in it."""
+    return json.dumps({**row, "checksum": _checksum(row)}) + "\n"
+
+
+def _checksum(row: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
+
+
+def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, Any]]:
+    """The counts, with ``lengths`` in tokens, of the rows that are as they were written and of these problems.
+
+    Ends before the first that is not: cut short by a kill, changed since, of another problem.
+    """
+    counts: list[dict[str, Any]] = []
+    if not path.exists():
+        return counts
+    with open(path, "rb") as f:
+        for problem, line in zip(ids, f):
+            try:
+                row = json.loads(line)
+                checksum = row.pop("checksum")
+                if checksum != _checksum(row) or row["id"] != problem or len(row["samples"]) != samples:
+                    return counts
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return counts
+            if not line.endswith(b"\n"):
+                return counts
+            counts.append(_counts(row) | {"lengths": [s["tokens"] for s in row["samples"]]})
+    return counts
 
 
 def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
@@ -103,15 +136,8 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _whole_rows(path: Path) -> int:
-    """Complete rows; a last line cut short by a kill does not count."""
-    if not path.exists():
-        return 0
-    with open(path, "rb") as f:
-        return sum(line.endswith(b"\n") for line in f)
-
-
 def _cut(path: Path, rows: int) -> None:
+    """Leaves the first ``rows`` lines of a file."""
     if path.exists():
         with open(path, "rb+") as f:
             for _ in range(rows):

@@ -69,6 +69,7 @@ def remember(origin: Origin, root: Path) -> None:
     """Notes in a store which command ran a study there, so that its nodes can be made anew."""
     there = asked(root)
     if origin not in there:
+        root.mkdir(parents=True, exist_ok=True)
         rows = [asdict(o) for o in (*there, origin)]
         write_atomic(root / ASKED, json.dumps(rows, indent=1) + "\n")
 

@@ -1,0 +1,220 @@
+"""After any damage every number of a report is right, or named as missing; ``foray check`` finds and mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import figures
+from foray.cli import main
+from foray.core.files import SEAL
+from foray.study.graph import expand
+from foray.study.integrity import asked, examine
+from foray.study.nodes import Node, TrainNode
+from foray.study.run import run_study
+from foray.study.store import Store
+from test_study import brief, done_at, flip, quiet
+
+FILE = "from test_study import brief\n\ndef study():\n    return brief()\n"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A finished store, run by the command from a file of the user's own."""
+    root = tmp_path_factory.mktemp("whole")
+    (root / "mine.py").write_text(FILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foray.report.discover", figures("f2_passk"))
+        assert main(["run", str(root / "mine.py"), "--store", str(root / "store"), "--jobs", "1"]) == 0
+        yield Store(root / "store")
+
+
+@pytest.fixture
+def store(whole: Store, tmp_path: Path) -> Store:
+    shutil.copytree(whole.root, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def nodes(kind: str) -> list[Node]:
+    return [n for n in expand(brief()).nodes if n.kind == kind]
+
+
+def tables(store: Store) -> dict[str, str]:
+    """The report's numbers; the ledger's hold seconds."""
+    return {p.name: p.read_text() for p in sorted((store.root / "report").glob("*.csv")) if p.name != "ledger.csv"}
+
+
+def kinds_of_file() -> list[tuple[str, str]]:
+    """(kind of node, file) for everything that a finished study has written."""
+    trained = ["model/model.safetensors", "model/config.json", "model/tokenizer.json", "metrics.jsonl", "health.json"]
+    measured = {"passk": ["completions.jsonl", "problems.jsonl", "ledger.json"], "perplexity": ["perplexity.json"]}
+    return [
+        *(("train", name) for name in [*trained, "spec.json", "provenance.json", SEAL]),
+        *((kind, name) for kind, names in measured.items() for name in names),
+        ("tokenizer", "tokenizer.json"), ("shard", "meta.json"), ("shard", "tokens.bin"), ("prompts", "prompts.json"),
+    ]  # fmt: skip
+
+
+def test_a_whole_store_is_found_whole_and_every_byte_is_read_once(
+    whole: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read: list[int] = []
+    found = examine(whole, 2, read=read.append)
+    listed = [f for f in (whole.root / "nodes").rglob("*") if f.is_file() and f.name != SEAL]
+    drawn = [f for f in (whole.root / "report").rglob("*") if f.is_file() and f.name != SEAL]
+    assert not found.findings and found.files == len(read) == len(listed) + len(drawn)
+    assert sum(read) == found.size == sum(f.stat().st_size for f in [*listed, *drawn])
+    assert main(["check", str(whole.root)]) == 0
+    assert "all are as they were written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_every_kind_of_damaged_file_is_found(store: Store, how: str) -> None:
+    damaged = set()
+    for i, (kind, name) in enumerate(kinds_of_file()):
+        same = nodes(kind)
+        path = same[i % len(same)].folder(store) / name
+        if not path.exists() or path.parent in damaged:  # of a file that this study has not, or a node of two
+            continue
+        flip(path) if how == "flipped" or name == SEAL else path.unlink()
+        damaged.add(next(p for p in path.parents if p.parent.name == "nodes"))
+    assert len(damaged) >= 6
+    assert {f.folder for f in examine(store, 1).findings} == damaged
+
+
+def test_check_names_what_was_made_from_a_damaged_node(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    base = next(n for n in nodes("train") if isinstance(n, TrainNode) and n.parent is None)
+    flip(base.folder(store) / "model" / "model.safetensors")
+    assert main(["check", str(store.root)]) == 1
+    said = capsys.readouterr()
+    (line,) = [row for row in said.out.splitlines() if "is damaged" in row]
+    below = [n for n in expand(brief()).nodes if base in _above(n)]
+    assert f"{len(below)} nodes are made from it" in line and base.label() in line
+    assert said.err == f"foray: 1 folders are damaged or gone; foray check {store.root} --repair makes them anew\n"
+
+
+def _above(node: Node) -> set[Node]:
+    return {node} - {node} | {a for p in node.parents() for a in (p, *_above(p))}
+
+
+def test_repair_makes_everything_anew_as_it_was(
+    store: Store, whole: Store, capsys: pytest.CaptureFixture[str], draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    before = tables(whole)
+    flip(nodes("train")[-1].folder(store) / "model" / "model.safetensors")
+    flip(nodes("shard")[0].folder(store) / SEAL)
+    shutil.rmtree(nodes("perplexity")[0].folder(store))
+    (store.root / "report" / "results.csv").write_text("study\n")
+    untouched = done_at(store).keys() - {n.folder(store).name for n in (nodes("train")[-1], nodes("shard")[0])}
+    kept = {name: when for name, when in done_at(store).items() if name in untouched}
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert "4 folders are damaged or gone: made anew" in capsys.readouterr().out
+    assert main(["check", str(store.root)]) == 0
+    assert tables(store) == before
+    assert {name: when for name, when in done_at(store).items() if name in kept} == kept
+
+
+def test_repair_says_what_no_study_asks_for_any_more(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (store.root / "studies.json").unlink()
+    folder = nodes("passk")[0].folder(store)
+    flip(folder / "problems.jsonl")
+    assert main(["check", str(store.root), "--repair"]) == 1
+    assert f"({folder.name}): run their study again" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_a_store_remembers_the_commands_that_ran_in_it(whole: Store, tmp_path: Path) -> None:
+    (origin,) = asked(whole.root)
+    assert origin.study.endswith("mine.py") and origin.settings == ()
+    (tmp_path / "studies.json").write_text("[3")
+    assert asked(tmp_path) == []
+
+
+def test_two_nodes_that_changed_places_are_both_named_and_made_anew(
+    store: Store, whole: Store, draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    a, b = (n.folder(store) for n in nodes("passk")[:2])
+    a.rename(store.root / "aside")
+    b.rename(a)
+    (store.root / "aside").rename(b)
+    assert {f.folder for f in examine(store, 1).findings} == {a, b}
+    console = quiet()
+    run_study(brief(), store, console)
+    said: Any = console.file
+    assert said.getvalue().count("holds another node's results") == 2 and "2 to run" in said.getvalue()
+    assert tables(store) == tables(whole)
+
+
+def test_changed_flags_of_a_training_are_not_shown(store: Store, draw_only: Callable[..., None]) -> None:
+    draw_only("f2_passk")
+    node = next(n for n in nodes("train") if isinstance(n, TrainNode) and n.parent is not None)
+    (node.folder(store) / "health.json").write_text('["entropy has collapsed by lies"]')
+    console = quiet()
+    index = run_study(brief(), store, console)
+    said: Any = console.file
+    assert "health.json is damaged" in said.getvalue() and "by lies" not in index.read_text()
+
+
+def test_a_node_damaged_again_and_again_is_always_made_anew(store: Store, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    folder = nodes("passk")[0].folder(store)
+    for _ in range(3):
+        flip(folder / "problems.jsonl")
+        run_study(brief(), store, quiet())
+        assert (folder / SEAL).exists() and not examine(store, 1).findings
+    aside = {p.name for p in folder.parent.glob("*.damaged*")}
+    assert aside == {f"{folder.name}.damaged", f"{folder.name}.damaged-2", f"{folder.name}.damaged-3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("index.html", "gone"), ("results.csv", "changed"), (SEAL, "changed"), (SEAL, "gone"), ("manifest", "gone"),
+        ("manifest", "changed"), ("figures/f2_passk.png", "changed"),
+    ],
+)  # fmt: skip
+def test_run_remakes_whatever_of_its_report_is_gone_or_changed(
+    store: Store, whole: Store, draw_only: Callable[..., None], name: str, how: str
+) -> None:
+    draw_only("f2_passk")
+    path = store.root / "manifest.json" if name == "manifest" else store.root / "report" / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_text("changed")
+    index = run_study(brief(), store, quiet())
+    assert index.exists() and tables(store) == tables(whole)
+    assert json.loads((store.root / "manifest.json").read_text())["entries"]
+    assert (index.parent / "figures" / "f2_passk.png").stat().st_size > 1000
+    assert not examine(store, 1).findings
+
+
+def test_an_unfinished_measurement_is_not_reported(store: Store, draw_only: Callable[..., None]) -> None:
+    from foray.report import read_results
+
+    draw_only()
+    (nodes("passk")[0].folder(store) / SEAL).unlink()
+    results = read_results(store.root / "manifest.json")
+    assert [reason for _, reason in results.missing] == ["it is not finished (yet)"]
+
+
+def test_a_damaged_folder_that_cannot_be_moved_ends_the_run_in_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+
+    def refused(self: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match=r"cannot be set aside \(Permission denied\); delete it"):
+        run_study(brief(), store, quiet())
+
+
