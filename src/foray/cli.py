@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 from foray import __version__
 from foray.core.spec import nearest
+from foray.core.terminal import one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -145,26 +147,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # A shell's background command starts with Ctrl-C ignored, and stays so.
+    heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
+    before = [(n, signal.signal(n, _interrupt)) for n in heard]
     try:
         from foray import commands  # takes a second or two, in which Ctrl-C may come
 
         commands.COMMANDS[args.command](args)
-    except (BrokenPipeError, SystemExit):  # rich's for it: whoever read the output has read enough, as `head` does
+    except (BrokenPipeError, SystemExit) as e:  # rich's for it: whoever read the output has read enough, as `head` does
+        if isinstance(e, SystemExit) and e.__context__ is None:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as e:
-        print(f"foray: {e}", file=sys.stderr)
+        print(f"foray: {one_line(str(e))}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("foray: main memory is full: ask for less at once, or try fewer --jobs", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         goes_on = args.command in ("run", "prepare", "check") or (getattr(args, "out", None) and args.command == "eval")
         print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
     return 0
 
 
 def _interrupt(*_: object) -> None:
-    """SIGTERM is Ctrl-C from a machine."""
+    """SIGTERM is Ctrl-C from a machine. A second one ends the process at once: what is on disk stays whole."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> None:
+    if multiprocessing.parent_process() is None:
+        os.write(2, b"foray: interrupted\n")
+    os._exit(130)

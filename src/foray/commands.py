@@ -23,6 +23,7 @@ from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require, to_json
 from foray.core.task import Extraction
+from foray.core.terminal import plain
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
@@ -154,7 +155,7 @@ def plan(args: argparse.Namespace) -> None:
         for node in graph.nodes:
             cost, state = costs[node.key], "done" if node.done(store) else "to run"
             numbers = f"{cost.flops / 1e15:.4f}", f"{cost.seconds(rate):.0f}", f"{cost.disk / 1e6:.1f}"
-            table.add_row(state, node.label(), *numbers)
+            table.add_row(state, escape(node.label()), *numbers)
         console.print(table)
     left = [node for node in graph.nodes if not node.done(store)]
     phases: Counter[str] = Counter()
@@ -276,8 +277,7 @@ def data(args: argparse.Namespace) -> None:
         text = tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
         place = f"{source}, window {window} of {shards[source].windows(corpus.length)}"
         print(f"--- step {args.step}, row {row}: {place}" + (f", read {before} times before" if before else ""))
-        # Untrusted text: what would move the cursor is spelled out.
-        print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
+        print(plain(text))
 
 
 def evaluate(args: argparse.Namespace) -> None:

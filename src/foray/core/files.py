@@ -71,6 +71,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); delete its folder and run again") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is damaged (not UTF-8 text); delete its folder and run again") from None
+    except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
+        raise ValueError(f"{path} is damaged ({type(e).__name__}); delete its folder and run again") from None
 
 
 def read_jsonl(path: Path) -> list[Any]:

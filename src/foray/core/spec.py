@@ -30,6 +30,14 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def check_name(name: Any, what: str) -> None:
+    """Raises ValueError for a name that could not be a file's, a column's or a word on a terminal."""
+    ok = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and name == name.strip()
+    ok = ok and not any(c in name for c in "/\\") and name[0] not in ".=+-@~"
+    rules = "up to 100 printable characters without slashes, the first none of .=+-@~"
+    require(ok, f"{what} cannot be called {name!r}: a name is {rules}")
+
+
 def added(default: Any) -> Any:
     """A field that a spec got later: left out of the JSON at its default, so that earlier results keep their keys."""
     return dataclasses.field(default=default, metadata={"added": True})
@@ -210,7 +218,7 @@ def _left_out(node: Any, name: str, text: str) -> bool:
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:  # not JSON, or a number of thousands of digits
+    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, brackets without end
         value = None if text.lower() == "none" else text
     if isinstance(current, tuple) and not isinstance(value, list):
         value = [_literal(part) for part in text.split(",")] if text else []
@@ -230,7 +238,7 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
 def _literal(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.spec import added, require
+from foray.core.spec import added, check_name, require
 from foray.core.task import Extraction, Task
 
 
@@ -79,6 +79,8 @@ class Corpus:
             require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
         require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")
         names = [s.name for _, s in self.mixture]
+        for name in names:
+            check_name(name, "a text source")
         require(len(set(names)) == len(names), f"two sources of the mixture share a name: {', '.join(names)}")
 
     @property
@@ -281,6 +283,9 @@ class Stage:
             if isinstance(weight, float | int):
                 ok = math.isfinite(weight) and weight >= 0
                 require(ok, f"the weight of stream {stream.name} must be a finite number >= 0, not {weight}")
+        check_name(self.name, "a stage")
+        for _, stream in self.streams:
+            check_name(stream.name, "a stream")
         names = [s.name for _, s in self.streams if isinstance(s, Joint)]
         names += [drawing(s, member).name for _, s in self.streams for _, member in s.members]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")

@@ -29,10 +29,12 @@ def mistakes_named(name: str) -> Iterator[None]:
     file = Path(name).name
     try:
         yield
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(file)]
         lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(file) else []
-        what = str(e) if isinstance(e, ValueError) else f"{type(e).__name__}: {getattr(e, 'msg', None) or e}"
+        what = f"{type(e).__name__}: {getattr(e, 'msg', None) or e}"
+        if isinstance(e, ValueError | SystemExit):
+            what = str(e) if isinstance(e, ValueError) else f"it ends the program (sys.exit({e.code!r}))"
         raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {what}") from e
 
 

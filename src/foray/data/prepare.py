@@ -27,7 +27,7 @@ import numpy as np
 
 from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
 from foray.core.process import die_with_parent, uninterrupted
-from foray.core.spec import content_hash, fill_root, override, require
+from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts, tokenizer_digest
 from foray.data.text import Part, documents, origin, parts
@@ -62,6 +62,8 @@ class Mix:
         require(self.tokens > 0, "tokens must be positive")
         require(bool(self.sources), "a mix needs at least one source")
         names = [s.name for _, s in self.sources]
+        for name in names:
+            check_name(name, "a source of a mix")
         require(len(set(names)) == len(names), f"two sources share a name: {', '.join(names)}")
         require(all(w > 0 for w, _ in self.sources), "shares must be positive")
 

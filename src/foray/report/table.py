@@ -24,6 +24,7 @@ COLUMNS = (
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
 
 
@@ -281,4 +282,15 @@ def _cell(value: Any) -> str:
     if value is None or pd.isna(value):
         return ""
     # Rounded first: shares of samples often fall on a tie of six digits, where the last bit of a sum would decide.
-    return f"{round(value, 12):.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{round(value, 12):.6g}"
+    text = str(value)
+    # A spreadsheet runs a cell that begins like a formula; an apostrophe before it says that it is text.
+    return f"'{text}" if isinstance(value, str) and text[:1] in _FORMULA and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, remove, sealed
+from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, remove, sealed, sealed_files
 from foray.core.spec import content_hash, require
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode
@@ -144,7 +144,7 @@ def _strange(folder: Path) -> list[Path]:
     """Files in a finished node that are not of its making; they keep the folder that they lie in."""
     if not sealed(folder):
         return []
-    own = {*read_json(folder / SEAL)["files"], SEAL}
+    own = {*sealed_files(folder), SEAL}
     listed = {name.partition("/")[0] for name in own}
     return [p for p in sorted(folder.rglob("*")) if p.is_file() and not _is_own(p.relative_to(folder), own, listed)]
 

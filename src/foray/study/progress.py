@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from foray.core.terminal import plain
 from foray.study.nodes import Node
 
 
@@ -33,7 +35,7 @@ class Show:
         self.overall = progress.add_task("study", total=sum(cost.values()), detail="")
 
     def begin(self, node: Node) -> None:
-        task = self.bars.add_task(node.label(), total=None, detail="")
+        task = self.bars.add_task(escape(plain(node.label())), total=None, detail="")
         self.active[node.key] = _Bar(task, time.monotonic())
 
     def progress(self, node: Node, values: dict[str, Any]) -> None:
@@ -52,14 +54,14 @@ class Show:
         self.done_cost += self.cost[node.key]
         line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
         self._update()
 
     def lost(self, node: Node, how: str) -> None:
         """A node's worker died: said in a line, and the node's bar goes."""
         self.bars.remove_task(self.active.pop(node.key).task)
         line = f"{node.label()}: its worker died ({how}); another takes over"
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

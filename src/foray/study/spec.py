@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
-from foray.core.spec import added, fill_root, nearest, override, require
+from foray.core.spec import added, check_name, fill_root, nearest, override, require
 from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
@@ -223,6 +223,8 @@ class Study:
     parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
+        check_name(self.name, "a study")
+        check_name(self.evaluation.task.name, "a task")
         text, context = self.text, self.model.context
         if text is not None:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"

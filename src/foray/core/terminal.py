@@ -1,0 +1,13 @@
+"""Words for a terminal: what a user's data or files are called can move no cursor and is no markup."""
+
+from __future__ import annotations
+
+
+def plain(text: str) -> str:
+    """The text with every character spelled out that a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same, in one line."""
+    return plain(" ".join(text.splitlines()))
