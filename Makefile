@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow gpu-check vllm-check ray-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check gpu-check vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -32,6 +32,9 @@ gsm8k_small: setup
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+fault-check: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP -m fault tests/test_faults.py
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from foray import __version__
 from foray.core.spec import nearest
-from foray.core.terminal import one_line
+from foray.core.terminal import failure
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,7 +160,7 @@ def _run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as e:
-        print(f"foray: {one_line(str(e))}", file=sys.stderr)
+        print(f"foray: {failure(e)}", file=sys.stderr)
         return 1
     except MemoryError:
         print("foray: main memory is full: ask for less at once, or try fewer --jobs", file=sys.stderr)

@@ -33,13 +33,20 @@ class Damaged(ValueError):
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Writes beside the target and renames, so that a reader sees the old file or the new one."""
+    """Writes beside the target and renames, so that a reader sees the old file or the new one.
+
+    Raises OSError naming the target where the disk is full or broken.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as e:  # of a write it names no file, of a rename two
+        temporary.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror, str(path)) from None
 
 
 @contextmanager
@@ -49,7 +56,7 @@ def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
     Raises ValueError with the words of ``otherwise`` where another one is there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as f:
+    with open(folder / LOCK, "a") as f:
         if not locked(f):
             raise ValueError(otherwise)
         yield

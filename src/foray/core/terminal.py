@@ -11,3 +11,10 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """The same, in one line."""
     return plain(" ".join(text.splitlines()))
+
+
+def failure(e: Exception) -> str:
+    """What went wrong, in one line: of the file system the file and what it said."""
+    if isinstance(e, OSError) and e.strerror and e.filename is not None:
+        return one_line(f"{e.filename}: {e.strerror}")
+    return one_line(str(e))

@@ -16,6 +16,7 @@ from foray.core.files import read_json
 from foray.core.machine import use_gpu
 from foray.core.memory import keep_freed_memory
 from foray.core.process import die_with_parent
+from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.schedule import Event, drive, threads_each
 from foray.study.nodes import Node, run_node
@@ -144,7 +145,7 @@ def _work(
                 channel.send(("died", str(e)))
                 return
             except (ValueError, OSError) as e:
-                channel.send(("failed", str(e)))
+                channel.send(("failed", failure(e)))
     except KeyboardInterrupt:
         channel.send(("interrupted", None))
     except (EOFError, BrokenPipeError):
