@@ -1,4 +1,4 @@
-"""Runs a study again and again while the disk fails once a run, until nothing is left to fail, and prints what was seen.
+"""Runs a study again and again while the disk fails once a run, until nothing is left to fail; prints what was seen.
 
     LD_PRELOAD=shim.so FORAY_FAULTS=CONTROL python injection.py STUDY STORE ERRNO SECONDS
 
@@ -52,6 +52,7 @@ def forked(words: list[str], out: Path, err: Path) -> int:
         try:
             for path, fd in ((out, 1), (err, 2)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # not a test runner's
             from foray.cli import main
 
             code = main(words)
