@@ -52,7 +52,7 @@ def forked(words: list[str], out: Path, err: Path) -> int:
         try:
             for path, fd in ((out, 1), (err, 2)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # not a test runner's
+            sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))  # not a test runner's
             from foray.cli import main
 
             code = main(words)
