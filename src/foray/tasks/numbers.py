@@ -38,11 +38,6 @@ def bare(text: str) -> Number | None:
     return None if _MORE.search(text, end) else found
 
 
-def last(text: str) -> Number | None:
-    """The last number of a text."""
-    return last_number(typed(text))
-
-
 def boxed(text: str) -> Number | None:
     """The number in the last ``\\boxed{}``, with a sign before it and what scales it behind."""
     spans = boxes(text)
@@ -65,7 +60,7 @@ def reference(text: str) -> str:
     elif last_box(text) is not None:
         found = boxed(text)
     else:
-        found = bare(text) or (last(text) if _SOLUTION.match(text.strip()) else None)
+        found = bare(text) or (last_number(text) if _SOLUTION.match(text.strip()) else None)
     if found is None:
         raise ValueError(f"no number in the reference answer: give it bare, after {MARK} or in \\boxed{{}}")
     return found.text
@@ -78,7 +73,7 @@ def graded_completion(gold: str, completion: str, extraction: Extraction, box: b
     found = boxed(completion) if box else marked(completion)
     formatted = found is not None
     if found is None and extraction == "lenient":
-        found = (marked(completion) or boxed(completion)) or last(completion)
+        found = (marked(completion) or boxed(completion)) or last_number(completion)
     if found is None:
         sign = "\\boxed{}" if box else MARK
         there = last_box(completion) is not None if box else MARK in completion
@@ -91,7 +86,7 @@ def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
     found = bare(answer)
     formatted = found is not None
     if found is None and extraction == "lenient":
-        found = boxed(answer) or last(answer)
+        found = boxed(answer) or last_number(answer)
     return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted)
 
 

@@ -30,14 +30,14 @@ _DIGITS = (
     rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,9}}(?![0-9])|[0-9]{{1,{_MOST}}})(?:\.[0-9]{{1,{_MOST}}})?|\.[0-9]{{1,{_MOST}}}"
 )
 _CURRENCY = r"(?:(?:\\?\$|US\\?\$|[€£¥₹])[ ]?|USD |Rs\.? ?)?"
-_CLOSED = r"(?:\*{1,3}|_{1,3}|`{1,3}|\$|\\\)|\\\])?+"  # the end of what was set in bold, in italics or as a formula
+_CLOSED = r"(?:\*{1,3}|_{1,3}|`{1,3}|\$|\\\)|\\\])?"  # the end of what was set in bold, in italics or as a formula
 _LARGE = rf"(?:{'|'.join(_TENS)}|dozen)s?"
 _POWER = r"[ ]?\^[ ]?(?:\{[ ]?(?P<raised>[-+]?[0-9]{1,3})[ ]?\}|(?P<raised1>[-+]?[0-9]{1,3})(?![0-9]))"
 _SCALE = (
     rf"(?:{_CLOSED}[ ]?(?:[*×xX·⋅]|\\times|\\cdot)[ ]?\{{?10\}}?(?:\^|\*\*)[ ]?"
     r"(?:\{[ ]?(?P<ten>[-+]?[0-9]{1,3})[ ]?\}|(?P<ten1>[-+]?[0-9]{1,3})(?![0-9]))|"
     rf"{_CLOSED}[ ]?-?(?P<large>(?i:{_LARGE}(?:[ ]{_LARGE}){{0,2}}))(?!-?[A-Za-z])|"
-    rf"(?P<letter>{'|'.join(_LETTERS)})(?![A-Za-z0-9&'’-])|(?P<spaced>[ ][kKMB])(?![A-Za-z0-9&'’.-]))"
+    rf"(?P<letter>{'|'.join(_LETTERS)})(?![A-Za-z0-9&'’-])|(?P<spaced>[ ][kKMB])(?!\.?[A-Za-z0-9&'’-]))"
 )
 
 
@@ -77,7 +77,7 @@ _WORD = (
     r"[ ]?[A-Za-z]{1,12}[.,]?[ ]?(?:and[ ])?\$?[0-9]{1,9}[ ]?"
     r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|cents?|inch(?:es)?|in|ounces?|oz|months?|days?|pence|cm)\b"
 )
-_ALTERED = rf"(?:\*[A-Za-z(\\]|{_CLOSED}(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
+_ALTERED = rf"(?:\*[A-Za-z(\\]|{_CLOSED}+(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
 _ALTER = re.compile(_ALTERED)
 _ELLIPSIS = re.compile(r"\.{2,}|…|\\[lc]?dots")
 _MINUS = r"(?i:minus|negative)[ ]"
@@ -93,10 +93,11 @@ _ANY = re.compile(rf"(?<![0-9.,]){_number('', rf'(?<![0-9)%$}}][ ]){_MINUS}')}")
 _SCALED = re.compile(rf"[$*_` ]{{0,4}}(?:\\\)|\\\])?(?:{_POWER}|{_SCALE})")
 # Before a box: a sign that touches it, unless a term stands before the sign; with a space between, only behind "=".
 _SIGNED = re.compile(
-    rf"(?:(?<![A-Za-z0-9)}}\]%])(?<![0-9)}}\]%$][ ])-|[=:(,>][ ]?-[ ]|(?<![0-9)}}\]%$][ ]){_MINUS})"
-    r"[$*_`]{0,3}(?:\\\(|\\\[|\\\$)?[ ]?$"
+    rf"(?:(?<![A-Za-z0-9)}}\]%])(?<![0-9)}}\]%$][ ])-|(?:[=:(,>][ ]?-|(?<![0-9)}}\]%$][ ])(?i:minus|negative))[ ])"
+    r"[$*_`]{0,3}(?:\\\(|\\\[|\\\$)?$"
 )
 
+_DIGIT = re.compile("[0-9]")
 _COMMA = re.compile(r"\{,\}|,\\![ ]?|(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))")
 _SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f\u3000]")
 # As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
@@ -148,11 +149,16 @@ def leading(text: str) -> tuple[Number | None, int]:
 
 
 def last_number(text: str) -> Number | None:
-    """The last number of a typed text."""
-    found = None
-    for found in _ANY.finditer(text):
-        pass
-    return None if found is None or _ALTER.match(text, found.end()) else _read(found)
+    """The last number of a text, which need not be typed: lines are looked at from the end, for no number has two."""
+    for line in reversed(text.split("\n")):
+        if line.isascii() and not _DIGIT.search(line):
+            continue
+        line, found = typed(line), None
+        for found in _ANY.finditer(line):
+            pass
+        if found is not None:
+            return None if _ALTER.match(line, found.end()) else _read(found)
+    return None
 
 
 def in_context(number: Number, before: str, after: str) -> Number | None:
