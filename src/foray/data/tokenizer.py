@@ -121,7 +121,7 @@ class TextTokenizer:
             return
         self.tokenizer.save(str(folder / "tokenizer.json"))
         config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:

@@ -42,6 +42,10 @@ class GSM8K:
         # Boxed solutions are OpenMathInstruct's, which have blank lines in them.
         return ("\n\nQuestion:", "Question:") if self.box else ("\n\n", "Question:")
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER
+
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 

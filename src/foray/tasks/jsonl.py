@@ -40,6 +40,10 @@ class OwnProblems:
     def stop(self) -> tuple[str, ...]:
         return STOP
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER if self.answers == "number" else ""
+
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)
         return " ".join(sources.fingerprint(self.root, file) if file else "-" for file in files)

@@ -7,6 +7,7 @@ makes what was written no number. Units and other words change nothing.
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
@@ -93,10 +94,9 @@ _ANY = re.compile(rf"(?<![0-9.,]){_number('', rf'(?<![0-9)%$}}][ ]){_MINUS}')}")
 _SCALED = re.compile(rf"[$*_` ]{{0,4}}(?:\\\)|\\\])?(?:{_POWER}|{_SCALE})")
 # Before a box: a sign that touches it, unless a term stands before the sign; with a space between, only behind "=".
 _SIGNED = re.compile(
-    rf"(?:(?<![A-Za-z0-9)}}\]%])(?<![0-9)}}\]%$][ ])-|(?:[=:(,>][ ]?-|(?<![0-9)}}\]%$][ ])(?i:minus|negative))[ ])"
+    r"(?:(?<![A-Za-z0-9)}\]%])(?<![0-9)}\]%$][ ])-|(?:[=:(,>][ ]?-|(?<![0-9)}\]%$][ ])(?i:minus|negative))[ ])"
     r"[$*_`]{0,3}(?:\\\(|\\\[|\\\$)?$"
 )
-
 _DIGIT = re.compile("[0-9]")
 _COMMA = re.compile(r"\{,\}|,\\![ ]?|(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))")
 _SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f\u3000]")
@@ -153,11 +153,10 @@ def last_number(text: str) -> Number | None:
     for line in reversed(text.split("\n")):
         if line.isascii() and not _DIGIT.search(line):
             continue
-        line, found = typed(line), None
-        for found in _ANY.finditer(line):
-            pass
-        if found is not None:
-            return None if _ALTER.match(line, found.end()) else _read(found)
+        typed_line = typed(line)
+        found = deque(_ANY.finditer(typed_line), maxlen=1)
+        if found:
+            return None if _ALTER.match(typed_line, found[0].end()) else _read(found[0])
     return None
 
 
@@ -173,7 +172,7 @@ def in_context(number: Number, before: str, after: str) -> Number | None:
 
 
 def typed(text: str) -> str:
-    """The text as on a typewriter, with thousands as in ``1,000``, fractions as in ``3 1/2`` and powers as in ``5^2``."""
+    """The text as on a typewriter: thousands as in ``1,000``, fractions as in ``3 1/2``, powers as in ``5^2``."""
     if not text.isascii():
         text = text.translate(_TYPED)
         text = _SUPERSCRIPT.sub(lambda found: f"^{{{found.group().translate(_LOWERED)}}}", text)

@@ -32,6 +32,10 @@ class SVAMP:
     def stop(self) -> tuple[str, ...]:
         return ("\n\n", "Question:")
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER
+
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
