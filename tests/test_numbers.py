@@ -133,7 +133,7 @@ NO_NUMBER = [
 UNCHANGED = [
     "5 apples", "$5", "5%", "5 km", "5 m", "5m", "5 m²", "5 cm^2", r"5\text{ cm}^2", "5°", r"5^\circ", "5th", "5^{th}",
     "5 T-shirts", "5 M&Ms", "5-gallon jugs", "$5/hour", "5 apples a day", "5 (five)", "5 hundred-dollar bills",
-    "5 third-graders", r"5 \%", "5 half-days", "5 kg",
+    "5 third-graders", "5 per day", r"5 \%", "5 half-days", "5 kg",
 ]  # fmt: skip
 
 
@@ -163,6 +163,11 @@ def test_units_and_words_leave_a_number_as_it_is(written: str) -> None:
         assert numbers.graded_answer("5", written, mode).score == 1.0  # type: ignore[arg-type]
         assert numbers.graded_completion("5", f"#### {written}", mode).score == 1.0  # type: ignore[arg-type]
     assert numbers.graded_completion("5", f"It is {written}.", "lenient").score == 1.0
+
+
+def test_a_rate_is_no_second_unit() -> None:
+    assert numbers.graded_completion("5", "#### 5 in 3 days", "strict").score == 1.0
+    assert numbers.graded_completion("5", "#### 5 days 3 hours", "strict").score == 0.0
 
 
 def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentence() -> None:

@@ -75,7 +75,8 @@ _WORD = (
     r"[ ](?:plus|minus|times|over|divided by|multiplied by|to|or|and|of|out of)[ ]\$?[0-9]|"
     r"[ ]or[ ](?:more|less|fewer|so|above|below|higher|lower|greater|over|under)\b|"
     r"[ -](?:halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|(?:ten|hundred|thousand|million)ths)\b|"
-    r"[ ]?[A-Za-z]{1,12}[.,]?[ ]?(?:and[ ])?\$?[0-9]{1,9}[ ]?"
+    r"[ ]?(?!(?:in|per|for|at|by|from|after|within|every|on|with|than)[ ])"
+    r"[A-Za-z]{1,12}[.,]?[ ]?(?:and[ ])?\$?[0-9]{1,9}[ ]?"
     r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|cents?|inch(?:es)?|in|ounces?|oz|months?|days?|pence|cm)\b"
 )
 _ALTERED = rf"(?:\*[A-Za-z(\\]|{_CLOSED}+(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
