@@ -504,7 +504,7 @@ def hub_error(kind: str, words: str) -> Exception:
     [
         (("RepositoryNotFoundError", "404"), "the hub has no model org/name that you may see"),
         (("RevisionNotFoundError", "404"), "org/name has no revision 'step1'; did you mean 'step10'?"),
-        (("GatedRepoError", "403"), "org/name is gated: accept its terms at https://huggingface.co/org/name"),
+        (("GatedRepoError", "403"), "org/name@step1 is gated: accept its terms at https://huggingface.co/org/name"),
         (("HFValidationError", "bad id"), "'org/name' is no hub id: write ORGANISATION/NAME"),
         (
             ("LocalEntryNotFoundError", "offline\nand more"),
@@ -528,5 +528,5 @@ def test_the_hub_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error:
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the hub's own client."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    refused(study(tmp_path, ("org/name", "step1", 1000)), tmp_path, "org/name at step1 is not in the local cache")
+    refused(study(tmp_path, ("org/name", "step1", 1000)), tmp_path, "org/name@step1 is not in the local cache")
     refused(study(tmp_path, ("org/na me/x", "step1", 1000)), tmp_path, "is no hub id")

@@ -32,6 +32,11 @@ FILES = (
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
 
+_MAKE_ONE = (
+    ", only {}: let transformers make one (AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)), with config.json "
+    "and the weights beside it, and name that folder"
+)
+
 
 class TextTokenizer:
     """Encodes any text. ``end_id`` separates documents and ends completions; ``start`` stands before every document.
@@ -51,7 +56,10 @@ class TextTokenizer:
         name = _token(settings.get("eos_token"))
         end = tokenizer.token_to_id(name)
         if end is None:
-            raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")
+            raise ValueError(
+                f"the tokenizer has no {name or 'end'} token, which must end documents and completions; name one of its "
+                "entries as eos_token in tokenizer_config.json"
+            )
         self.end_id: int = end
         self.bos_id: int | None = tokenizer.token_to_id(_token(settings.get("bos_token")))
         self.start: list[int] = [end] if files is None else self._before_text()
@@ -70,6 +78,32 @@ class TextTokenizer:
     def vocab_size(self) -> int:
         """One more than the highest id."""
         return 1 + max(self.tokenizer.get_vocab().values()) if self.files else self.tokenizer.get_vocab_size()
+
+    @property
+    def reach(self) -> int:
+        """One more than the highest id that a text, its beginning or its end can have: what a model must know.
+
+        A special token that is no piece of text has its id alone; some models carry one beyond their vocabulary.
+        """
+        return 1 + max(self._reached().values())
+
+    def _reached(self) -> dict[str, int]:
+        added = self.tokenizer.get_added_tokens_decoder()
+        pieces = set(self.tokenizer.get_vocab(with_added_tokens=False).values())
+        # Spelled out in a text a special token is plain text (above); one that is not special is matched.
+        alone = {i for i, token in added.items() if token.special} - pieces - {self.end_id, *self.start}
+        return {token: i for token, i in self.tokenizer.get_vocab().items() if i not in alone}
+
+    def check_fits(self, vocab_size: int, name: str) -> None:
+        """Raises ValueError where a text could become an id that a model of this vocabulary does not know."""
+        beyond = {i: token for token, i in self._reached().items() if i >= vocab_size}
+        if beyond:
+            first = min(beyond)
+            raise ValueError(
+                f"{name}: its tokenizer makes ids up to {max(beyond)} of a text, more than the model's {vocab_size} "
+                f"(the first is {first}, {beyond[first]!r}): take the tokenizer that the model was trained with, or give "
+                "the model rows for them (resize_token_embeddings in transformers)"
+            )
 
     @property
     def separator(self) -> list[int]:
@@ -124,17 +158,22 @@ class TextTokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def load_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a folder, trained here or published. Raises ValueError where there is none, or no end token."""
-    file = folder / "tokenizer.json"
+def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
+    """The tokenizer of a folder, trained here or published; its files may lie ``beside``, in another folder.
+
+    Raises ValueError where there is none, or no end token.
+    """
+    beside = beside or folder
+    file = beside / "tokenizer.json"
     if not file.exists():
-        raise ValueError(f"{folder} has no tokenizer.json")
+        other = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (beside / name).exists()]
+        raise ValueError(f"{folder} has no tokenizer.json{_MAKE_ONE.format(other[0]) if other else ''}")
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
     try:
-        return TextTokenizer(tokenizer, None if _is_own(folder) else _files(folder))
+        return TextTokenizer(tokenizer, None if _is_own(beside) else _files(beside))
     except ValueError as e:
         raise ValueError(f"{file}: {e}") from None
 
@@ -143,8 +182,8 @@ def _is_own(folder: Path) -> bool:
     """Whether a tokenizer was trained here: then its documents begin with the end token, though no file says so."""
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
-        return True
-    found = read_json(settings)
+        return False
+    found = read_json(settings, "replace it")
     return {name: found.get(name) for name in _OWN} == _OWN and "added_tokens_decoder" not in found
 
 
@@ -156,7 +195,8 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            out |= json.loads(files.get(name, b"{}"))
+            # What one file leaves open (null) the other may say.
+            out |= {key: value for key, value in json.loads(files.get(name, b"{}")).items() if value is not None}
         except ValueError as e:
             raise ValueError(f"{name} beside it is damaged ({e})") from None
     return out

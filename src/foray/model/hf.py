@@ -14,6 +14,7 @@ from torch import Tensor
 from foray.core.files import read_json
 from foray.core.spec import nearest, require
 from foray.model.config import FAMILIES, ModelConfig
+from foray.model.formats import other_format
 from foray.model.transformer import Transformer
 
 _CLASSES = {"olmo2": "Olmo2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
@@ -62,8 +63,12 @@ def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[s
 
 def config_from_hf(folder: Path) -> ModelConfig:
     """Reads ``config.json``. Raises ValueError for what Foray's Transformer cannot compute, naming it."""
-    require((folder / "config.json").exists(), f"{folder} is no checkpoint: it has no config.json")
-    raw = read_json(folder / "config.json")
+    if not (folder / "config.json").exists():
+        adapter = (folder / "adapter_config.json").exists()
+        more = ", only an adapter's: merge that into its model, and save the model" if adapter else ""
+        raise ValueError(f"{folder} is no checkpoint: it has no config.json{more}")
+    raw = read_json(folder / "config.json", "replace it")
+    require(isinstance(raw, dict), f"{folder / 'config.json'}: expected an object of settings")
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(str(kind), FAMILIES)}")
@@ -201,11 +206,8 @@ def weight_files(folder: Path) -> list[Path]:
         return files
     alone = folder / "model.safetensors"
     files = [alone] if alone.exists() else sorted(folder.glob("*.safetensors"))
-    if not files and any(folder.glob("*.bin")):
-        raise ValueError(
-            f"{folder} holds its weights as pickles (*.bin), which Foray does not open; load and save it with "
-            "transformers (save_pretrained) to have safetensors"
-        )
+    if not files and (other := other_format(p.name for p in sorted(folder.iterdir()))):
+        raise ValueError(f"{folder} {other}")
     require(bool(files), f"{folder} is no checkpoint: config.json and *.safetensors are needed")
     return files
 
@@ -216,6 +218,15 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             with safe_open(file, "pt") as f:
                 for name in f.keys():  # noqa: SIM118 (no mapping)
                     if not name.endswith("rotary_emb.inv_freq"):  # a constant that old files carry along
-                        yield name, f.get_tensor(name)
+                        yield name, _finite(f.get_tensor(name), name, file)
         except SafetensorError as e:
             raise ValueError(f"{file} is damaged ({e})") from None
+
+
+def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
+    """The tensor itself. Raises ValueError where it holds NaN or infinite values."""
+    values = tensor.float() if tensor.is_floating_point() else tensor
+    if not values.sum().isfinite():  # a sum may overflow without such a value
+        bad = int((~values.isfinite()).sum())
+        require(not bad, f"{file}: {name} holds {bad} NaN or infinite values; take another copy of the checkpoint")
+    return tensor

@@ -19,7 +19,8 @@ class Endings:
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int) -> None:
         self.tokenizer = tokenizer
         pieces = tokenizer.pieces()
-        self._pieces = pieces + [""] * (vocab_size - len(pieces))  # a padded vocabulary
+        # A padded vocabulary; or entries beyond it, which the model does not make.
+        self._pieces = (pieces + [""] * (vocab_size - len(pieces)))[:vocab_size]
         self._closings: dict[tuple[str, ...], Tensor] = {}
 
     def stopped(self, rows: list[list[int]], stop: tuple[str, ...]) -> list[bool]:

@@ -289,5 +289,6 @@ def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Trans
     if sealed(folder):
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
-    model = hf.load_model(source).eval()
-    return model.move(machine) if machine else model, load_tokenizer(source)
+    model, tokenizer = hf.load_model(source).eval(), load_tokenizer(source)
+    tokenizer.check_fits(model.config.vocab_size, str(source))
+    return model.move(machine) if machine else model, tokenizer
