@@ -261,7 +261,7 @@ def _tokenizer(mix: Mix) -> TextTokenizer:
         return load_tokenizer(Path(name))
     try:
         hub = importlib.import_module("huggingface_hub")
-        files = ["*token*", "*.model", "vocab*", "merges*"]
+        files = ["*token*", "*.model", "vocab*", "merges*", "config.json", "generation_config.json"]
         return load_tokenizer(Path(hub.snapshot_download(name, allow_patterns=files)))
     except ValueError:
         raise

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from foray.core.files import read_json
+from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
 
@@ -34,14 +35,18 @@ FILES = (
 
 
 class TextTokenizer:
-    """Encodes any text. ``end_id`` separates documents and ends completions; ``start`` stands before every document.
+    """Encodes any text. ``end_id`` separates documents and ends demonstrations; a completion ends at any of
+    ``end_ids``, which are more where the ``model`` that came with a tokenizer names more; ``start`` stands before every
+    document.
 
     Of a tokenizer trained here ``start`` is the end token; of a published model's, whose ``files`` are kept as they
     are, it is what that tokenizer itself puts before a text: a token, or nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None) -> None:
-        self.tokenizer, self.files = tokenizer, files
+    def __init__(
+        self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None, model: ModelEnds | None = None
+    ) -> None:
+        self.tokenizer, self.files, self.model = tokenizer, files, model
         # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
         # A published file may hold how its maker last cut and filled up texts; AutoTokenizer goes by neither.
@@ -49,7 +54,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         name = _token(settings.get("eos_token"))
-        end = tokenizer.token_to_id(name)
+        self._own_end: int | None = tokenizer.token_to_id(name)
+        end = self._own_end if model is None or (name and self._own_end is None) else model.trained(self._own_end)
         if end is None:
             raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")
         self.end_id: int = end
@@ -65,6 +71,12 @@ class TextTokenizer:
             if whole[at : at + len(bare)] == bare:
                 return whole[:at]
         raise ValueError("the tokenizer encodes a text in another way where it adds special tokens")
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion, ``end_id`` first."""
+        own = () if self.model is None or self._own_end is None else (self._own_end,)
+        return tuple(dict.fromkeys((self.end_id, *own, *(self.model.ends if self.model else ()))))
 
     @property
     def vocab_size(self) -> int:
@@ -115,13 +127,16 @@ class TextTokenizer:
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
+        config = folder / "config.json"
+        if self.end_id != self._own_end and not config.exists():  # a folder of no model, as prepared text has beside it
+            config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
             return
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        settings = {**_OWN, "model_max_length": context}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
@@ -133,8 +148,11 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
+    own, model = _is_own(folder), read_ends(folder)
     try:
-        return TextTokenizer(tokenizer, None if _is_own(folder) else _files(folder))
+        if own and model is not None and set(model.ends) <= {tokenizer.token_to_id(END)}:
+            model = None  # Foray's own checkpoint
+        return TextTokenizer(tokenizer, None if own else _files(folder), model)
     except ValueError as e:
         raise ValueError(f"{file}: {e}") from None
 

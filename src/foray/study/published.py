@@ -46,7 +46,8 @@ class Release:
         from foray.model.hf import weight_files
 
         folder = self._local()
-        named = [folder / name for name in ("config.json", *FILES) if (folder / name).exists()]
+        names = ("config.json", "generation_config.json", *FILES)
+        named = [folder / name for name in names if (folder / name).exists()]
         parts = [f"{f.name} {digest_of_input(f)}" for f in [*named, *weight_files(folder)]]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
