@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from conftest import Sums
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
+from foray.evals.general import evaluate_probes
 from foray.evals.passk import evaluate
 from foray.model import hf
 from foray.model.transformer import Transformer, initialise
@@ -245,3 +246,35 @@ def test_a_tokenizer_kept_beside_prepared_text_ends_documents_as_the_model_does(
     other.mkdir()
     agreeing.save(other, 64)
     assert not (other / "config.json").exists() and load_tokenizer(other).separator == [280]
+
+
+def test_scored_texts_follow_what_lm_eval_puts_before_them(theirs: Path) -> None:
+    """Its own model asks the tokenizer alone, and so do we: scores are compared across programs."""
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    class Probes:
+        names, limit, metric = ("probe",), None, "acc"
+
+        def prepare(self, scratch: Path) -> dict[str, Path]:
+            return {}
+
+        def chance(self, name: str) -> float:
+            return 0.5
+
+    made: list[Any] = []
+    model, tokenizer = open_checkpoint(theirs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foray.evals.general.run_probes", lambda lm, *_: made.append(lm) or {})
+        evaluate_probes(Probes(), model, tokenizer)  # type: ignore[arg-type]
+    reference = HFLM(
+        pretrained=AutoModelForCausalLM.from_pretrained(theirs, dtype=torch.float32),
+        tokenizer=AutoTokenizer.from_pretrained(theirs), device="cpu", dtype="float32", max_length=96,
+    )  # fmt: skip
+    assert made[0].eot_token_id == reference.eot_token_id == NAMED[TURN] != tokenizer.end_id
+    for kind, asked in (("loglikelihood", [("", "3 + 4"), ("Q: 3", " + 4")]), ("loglikelihood_rolling", [("3 + 4",)])):
+        requests = [Instance(kind, {}, arguments, 0) for arguments in asked]  # type: ignore[arg-type]
+        ours, theirs_ = (getattr(lm, kind)(requests, disable_tqdm=True) for lm in (made[0], reference))
+        for a, b in zip(ours, theirs_):
+            assert a == pytest.approx(b, abs=1e-4)

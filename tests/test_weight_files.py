@@ -178,7 +178,11 @@ def with_a_list(folder: Path) -> None:
     (folder / INDEX).write_text('{"weight_map": ["a"]}')
 
 
-def with_no_list(folder: Path) -> None:
+def with_no_settings(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+
+
+def with_no_map(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / INDEX).write_text("[]")
 
@@ -208,7 +212,8 @@ def an_adapter(folder: Path) -> None:
         (chosen_and_gone, r"gone.safetensors is missing, which config.json names as transformers_weights"),
         (without_a_map, "index.json has no weight_map from tensors to files"),
         (with_a_list, "index.json has no weight_map from tensors to files"),
-        (with_no_list, "index.json has no weight_map from tensors to files"),
+        (with_no_map, "index.json is damaged: it holds no settings by name"),
+        (with_no_settings, "config.json is damaged: it holds no settings by name"),
         (of_numbers, "index.json has no weight_map from tensors to files"),
         (a_shard_gone, "model-00002-of-00002.safetensors is missing, which model.safetensors.index.json names"),
         (an_adapter, "holds an adapter .* merge it into the weights"),

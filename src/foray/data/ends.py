@@ -59,7 +59,7 @@ def read_ends(folder: Path) -> ModelEnds | None:
 
 def _settings(file: Path) -> dict[str, Any]:
     found = read_json(file) if file.exists() else {}
-    require(isinstance(found, dict), f"{file} is damaged: settings by name are needed")
+    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
     return dict(found)
 
 

@@ -54,8 +54,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         name = _token(settings.get("eos_token"))
-        self._own_end: int | None = tokenizer.token_to_id(name)
-        end = self._own_end if model is None or (name and self._own_end is None) else model.trained(self._own_end)
+        self.own_end: int | None = tokenizer.token_to_id(name)  # which the model's files may leave out
+        end = self.own_end if model is None or (name and self.own_end is None) else model.trained(self.own_end)
         if end is None:
             raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")
         self.end_id: int = end
@@ -75,7 +75,7 @@ class TextTokenizer:
     @property
     def end_ids(self) -> tuple[int, ...]:
         """Every token that ends a completion, ``end_id`` first."""
-        own = () if self.model is None or self._own_end is None else (self._own_end,)
+        own = () if self.model is None or self.own_end is None else (self.own_end,)
         return tuple(dict.fromkeys((self.end_id, *own, *(self.model.ends if self.model else ()))))
 
     @property
@@ -128,7 +128,7 @@ class TextTokenizer:
 
     def save(self, folder: Path, context: int) -> None:
         config = folder / "config.json"
-        if self.end_id != self._own_end and not config.exists():  # a folder of no model, as prepared text has beside it
+        if self.end_id != self.own_end and not config.exists():  # a folder of no model, as prepared text has beside it
             config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
         if self.files is not None:
             for name, content in self.files.items():

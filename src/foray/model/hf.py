@@ -65,7 +65,7 @@ def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[s
 def config_from_hf(folder: Path) -> ModelConfig:
     """Reads ``config.json``. Raises ValueError for what Foray's Transformer cannot compute, naming it."""
     require((folder / "config.json").exists(), f"{folder} is no checkpoint: it has no config.json")
-    raw = read_json(folder / "config.json")
+    raw = _settings(folder / "config.json")
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(str(kind), FAMILIES)}")
@@ -97,6 +97,12 @@ def config_from_hf(folder: Path) -> ModelConfig:
         raise ValueError(f"{folder / 'config.json'} has no {e.args[0]}") from None
     except (TypeError, ValueError) as e:
         raise ValueError(f"{folder / 'config.json'}: {e}") from None
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    found = read_json(file)
+    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
+    return dict(found)
 
 
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +241,7 @@ def weight_files(folder: Path) -> list[Path]:
     them. Raises ValueError where there are none.
     """
     config = folder / "config.json"
-    chosen = read_json(config).get("transformers_weights") if config.exists() else None
+    chosen = _settings(config).get("transformers_weights") if config.exists() else None
     require(
         not (folder / "adapter_config.json").exists(),
         f"{folder} holds an adapter (adapter_config.json), which Foray does not load: merge it into the weights "
@@ -258,8 +264,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     """The files that an index names, in the order in which transformers reads them."""
-    raw = read_json(index)
-    places = raw.get("weight_map") if isinstance(raw, dict) else None
+    places = _settings(index).get("weight_map")
     names = list(places.values()) if isinstance(places, dict) else []
     require(bool(names) and all(isinstance(n, str) for n in names), f"{index} has no weight_map from tensors to files")
     files = [_inside(index.parent, name, index) for name in sorted(set(names))]
