@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from foray.cli import main
 from foray.core.spec import override
 from foray.data.prepare import load_mix
 from foray.data.repository import Repository
-from foray.data.tokenizer import END, load_tokenizer, train_tokenizer
+from foray.data.tokenizer import load_tokenizer
 from foray.model import hf
 from foray.study.graph import expand
 from foray.study.nodes import ImportNode, TrainNode, open_checkpoint, run_node
@@ -55,7 +56,8 @@ def study():
         base, name="own", recipes=("rl",), model={model},
         pretrain=Published((("org/name", "early", 1000), ("org/name", "late", 3000))),
         evaluation=replace(
-            base.evaluation, problems=4, samples=2, k=(1, 2), base_shots=(0,), probes=None, dynamics=None, contamination=0
+            base.evaluation, problems=4, samples=2, k=(1, 2), base_shots=(0,), max_new_tokens=8, probes=None,
+            dynamics=None, contamination=0,
         ),
     )
 """
@@ -68,13 +70,13 @@ def world_texts() -> list[str]:
 
 
 def to_cache(root: Path, source: str, revision: str, folder: Path) -> Path:
-    """A folder's files as the hub's client keeps them: blobs by digest, and links to them by commit. Gives the snapshot."""
+    """A folder's files as the hub's client keeps them: blobs, and links to them by commit. Returns the snapshot."""
     repository = root / f"models--{source.replace('/', '--')}"
-    commit = f"{abs(hash((source, revision))):040x}"[:40]
+    commit = hashlib.sha1(f"{source}@{revision}".encode()).hexdigest()
     (repository / "refs").mkdir(parents=True, exist_ok=True)
     (repository / "refs" / revision).write_text(commit)
     for file in (f for f in folder.rglob("*") if f.is_file()):
-        blob = repository / "blobs" / f"{commit}{abs(hash(str(file))):x}"
+        blob = repository / "blobs" / hashlib.sha256(f"{commit} {file}".encode()).hexdigest()
         link = repository / "snapshots" / commit / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
         blob.parent.mkdir(exist_ok=True)
@@ -136,7 +138,10 @@ def test_a_fresh_process_without_a_network_says_so_in_one_line(tmp_path: Path) -
 def test_the_bundled_study_of_hub_models_is_refused_offline_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "gsm8k").mkdir()
     for name in ("train", "test"):
-        rows = ({"question": f"How many does {name} have after {i}?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"} for i in range(7473))
+        rows = (
+            {"question": f"How many does {name} have after {i}?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
+            for i in range(7473)
+        )
         (tmp_path / "gsm8k" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = fresh(
         "run", "olmo2_public", "--set", f"data.root={tmp_path}", "--store", str(tmp_path / "store"), "--jobs", "3",
@@ -210,7 +215,7 @@ def test_a_series_in_folders_of_a_repository_is_a_series_of_checkpoints(
         assert torch.equal(ours.logits(ids), theirs.logits(ids))
     local = [Release(str(whole / "steps" / f"step{n}")) for n in (1000, 2000)]
     assert local[0].fingerprint() != local[1].fingerprint() and local[0].shape() == model
-    with pytest.raises(ValueError, match="step1000 has no tokenizer.json"):
+    with pytest.raises(ValueError, match=r"step1000 has no tokenizer\.json"):
         import_checkpoint(local[0], model, tmp_path / "none")  # two above: the hub says what belongs together, this not
     shutil.copyfile(whole / "tokenizer.json", whole / "steps" / "tokenizer.json")
     before = local[0].fingerprint()
@@ -224,7 +229,10 @@ def test_a_series_in_folders_of_a_repository_is_a_series_of_checkpoints(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("org/series", r"org/series@main has no config.json, its folders have: .*valid: steps/step1000, steps/step2000"),
+        (
+            "org/series",
+            r"org/series@main has no config.json, its folders have: .*valid: steps/step1000, steps/step2000",
+        ),
         ("org/series/steps/step100", r"org/series@main has no folder 'steps/step100'.*did you mean 'steps/step1000'"),
         ("org/series/../x", "is no hub id, nor a folder inside a repository"),
     ],
@@ -244,7 +252,7 @@ def test_what_is_fetched_is_the_folder_and_the_tokenizers_above_it(monkeypatch: 
     asked: dict[str, Any] = {}
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda source, **how: asked.update(how) or "/nowhere")
     files = ["config.json", "tokenizer.json", "model.safetensors", "a/1/config.json", "a/1/model.safetensors",
-             "a/1/optimizer/x.safetensors", "a/1/pytorch_model.bin", "a/tokenizer.model", "a/2/config.json"]  # fmt: skip
+             "a/1/optimizer/x.safetensors", "a/1/pytorch_model.bin", "a/tokenizer.model"]  # fmt: skip
     for path, wanted in (("o/n", files[:3]), ("o/n/a/1", ["tokenizer.json", *files[3:5], "a/tokenizer.model"])):
         with pytest.raises(ValueError, match="o/n@r"), Repository(path, "r").opened() as folder:
             raise ValueError(f"{folder} is asked")
@@ -255,7 +263,10 @@ def test_what_is_fetched_is_the_folder_and_the_tokenizers_above_it(monkeypatch: 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["pytorch_model.bin.index.json"], r"holds its weights as pickles \(\*\.bin\.index\.json\), which Foray does not"),
+        (
+            ["pytorch_model.bin.index.json"],
+            r"holds its weights as pickles \(\*\.bin\.index\.json\), which Foray does not",
+        ),
         (["pytorch_model.bin", "flax_model.msgpack"], r"pickles \(\*\.bin\).*save_pretrained"),
         (["consolidated.00.pth"], r"pickles \(\*\.pth\)"),
         (["model.Q4_K_M.gguf"], r"GGUF .*gguf_file"),
@@ -397,13 +408,14 @@ def test_the_end_token_is_read_where_it_stands(copy: Path, settings_file: dict[s
     if settings_file is not None:
         settings(copy, **settings_file)
     (copy / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<|pad|>"}}))
+    (copy / "generation_config.json").unlink()
+    spoiled(copy, "config.json", eos_token_id=None)
     assert load_tokenizer(copy).end_id == end and load_tokenizer(copy).start == []
     (copy / "special_tokens_map.json").unlink()
     spoiled(copy, "config.json", eos_token_id=end)
     assert load_tokenizer(copy).end_id == end
     spoiled(copy, "config.json", eos_token_id=None)
-    (copy / "generation_config.json").unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="no end token.*eos_token in tokenizer_config.json"):
+    with pytest.raises(ValueError, match=r"no end token.*eos_token in tokenizer_config\.json"):
         load_tokenizer(copy)
 
 
@@ -473,7 +485,7 @@ def test_a_mixs_tokenizer_comes_from_the_hub_with_the_same_lines(made: Path, cac
     to_cache(cache, "org/name", "main", made / "late")
     mix = replace(load_mix("world_1b"), tokenizer="org/name")
     assert _tokenizer(mix).same(load_tokenizer(made / "late"))
-    with pytest.raises(ValueError, match="nor to be had from the hub .*org/other@main is not in the local cache"):
+    with pytest.raises(ValueError, match=r"nor to be had from the hub .*org/other@main is not in the local cache"):
         _tokenizer(replace(mix, tokenizer="org/other"))
 
 

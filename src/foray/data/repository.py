@@ -1,4 +1,4 @@
-"""A model's files on the Hugging Face hub, in the local cache: what can go wrong there is one line that names the model.
+"""A model's files on the Hugging Face hub, in the local cache. What goes wrong there is one line that names the model.
 
 ``huggingface_hub`` is imported only when something is fetched.
 """
@@ -102,9 +102,7 @@ class Repository:
         allowed, ignored = self._patterns(wanted)
         try:
             return Path(
-                hub.snapshot_download(
-                    self.id, revision=self.revision, allow_patterns=allowed, ignore_patterns=ignored
-                )
+                hub.snapshot_download(self.id, revision=self.revision, allow_patterns=allowed, ignore_patterns=ignored)
             )
         except errors.HFValidationError:
             raise ValueError(

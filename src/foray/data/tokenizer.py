@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from foray.core.files import read_json
+from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
 
@@ -33,20 +34,24 @@ FILES = (
 )  # fmt: skip
 
 _MAKE_ONE = (
-    ", only {}: let transformers make one (AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)), with config.json "
+    ", only {}: let transformers make one (AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)), put the config "
     "and the weights beside it, and name that folder"
 )
 
 
 class TextTokenizer:
-    """Encodes any text. ``end_id`` separates documents and ends completions; ``start`` stands before every document.
+    """Encodes any text. ``end_id`` separates documents and ends demonstrations; a completion ends at any of
+    ``end_ids``, which are more where the ``model`` that came with a tokenizer names more; ``start`` stands before every
+    document.
 
     Of a tokenizer trained here ``start`` is the end token; of a published model's, whose ``files`` are kept as they
     are, it is what that tokenizer itself puts before a text: a token, or nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None) -> None:
-        self.tokenizer, self.files = tokenizer, files
+    def __init__(
+        self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None, model: ModelEnds | None = None
+    ) -> None:
+        self.tokenizer, self.files, self.model = tokenizer, files, model
         # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
         # A published file may hold how its maker last cut and filled up texts; AutoTokenizer goes by neither.
@@ -54,11 +59,12 @@ class TextTokenizer:
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         name = _token(settings.get("eos_token"))
-        end = tokenizer.token_to_id(name)
+        self.own_end: int | None = tokenizer.token_to_id(name)  # which the model's files may leave out
+        end = self.own_end if model is None or (name and self.own_end is None) else model.trained(self.own_end)
         if end is None:
             raise ValueError(
-                f"the tokenizer has no {name or 'end'} token, which must end documents and completions; name one of its "
-                "entries as eos_token in tokenizer_config.json"
+                f"the tokenizer has no {name or 'end'} token, which must end documents and completions; name one of "
+                "its entries as eos_token in tokenizer_config.json"
             )
         self.end_id: int = end
         self.bos_id: int | None = tokenizer.token_to_id(_token(settings.get("bos_token")))
@@ -73,6 +79,12 @@ class TextTokenizer:
             if whole[at : at + len(bare)] == bare:
                 return whole[:at]
         raise ValueError("the tokenizer encodes a text in another way where it adds special tokens")
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion, ``end_id`` first."""
+        own = () if self.model is None or self.own_end is None else (self.own_end,)
+        return tuple(dict.fromkeys((self.end_id, *own, *(self.model.ends if self.model else ()))))
 
     @property
     def vocab_size(self) -> int:
@@ -91,7 +103,7 @@ class TextTokenizer:
         added = self.tokenizer.get_added_tokens_decoder()
         pieces = set(self.tokenizer.get_vocab(with_added_tokens=False).values())
         # Spelled out in a text a special token is plain text (above); one that is not special is matched.
-        alone = {i for i, token in added.items() if token.special} - pieces - {self.end_id, *self.start}
+        alone = {i for i, token in added.items() if token.special} - pieces - {*self.end_ids, *self.start}
         return {token: i for token, i in self.tokenizer.get_vocab().items() if i not in alone}
 
     def check_fits(self, vocab_size: int, name: str) -> None:
@@ -101,8 +113,8 @@ class TextTokenizer:
             first = min(beyond)
             raise ValueError(
                 f"{name}: its tokenizer makes ids up to {max(beyond)} of a text, more than the model's {vocab_size} "
-                f"(the first is {first}, {beyond[first]!r}): take the tokenizer that the model was trained with, or give "
-                "the model rows for them (resize_token_embeddings in transformers)"
+                f"(the first is {first}, {beyond[first]!r}): take the tokenizer that the model was trained with, or "
+                "give the model rows for them (resize_token_embeddings in transformers)"
             )
 
     @property
@@ -149,13 +161,16 @@ class TextTokenizer:
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
+        config = folder / "config.json"
+        if self.end_id != self.own_end and not config.exists():  # a folder of no model, as prepared text has beside it
+            config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
             return
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        settings = {**_OWN, "model_max_length": context}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
@@ -172,8 +187,11 @@ def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
+    own, model = _is_own(beside), read_ends(folder)
     try:
-        return TextTokenizer(tokenizer, None if _is_own(beside) else _files(beside))
+        if own and model is not None and set(model.ends) <= {tokenizer.token_to_id(END)}:
+            model = None  # Foray's own checkpoint
+        return TextTokenizer(tokenizer, None if own else _files(beside), model)
     except ValueError as e:
         raise ValueError(f"{file}: {e}") from None
 

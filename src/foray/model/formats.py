@@ -10,7 +10,7 @@ _CONVERT = "convert it to safetensors with a library that reads it, or take a re
 # The first that is there is named: pickles are what most of those who publish other formats too have.
 _FORMATS = (
     ("pickles", ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.pkl"), _SAVE),
-    ("GGUF", ("*.gguf",), "load it with transformers (from_pretrained(..., gguf_file=...)) and save it to have safetensors"),
+    ("GGUF", ("*.gguf",), _SAVE.replace("transformers", "transformers' gguf_file")),
     ("TensorFlow's", ("*.h5", "*.ckpt.index", "*.ckpt.data-*", "saved_model.pb"), _CONVERT),
     ("Flax's", ("*.msgpack", "*.msgpack.index.json"), _CONVERT),
     ("ONNX", ("*.onnx", "*.onnx_data"), _CONVERT),

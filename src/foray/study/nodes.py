@@ -270,7 +270,8 @@ Checkpoint = TrainNode | MergeNode | ImportNode
 def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:
     folder = node.folder(store)
     if isinstance(node, ImportNode):
-        verify(folder, "model/tokenizer")  # and not gigabytes of weights
+        for part in ("tokenizer", "config.json", "generation_config.json"):  # and not gigabytes of weights
+            verify(folder, f"model/{part}")
         return load_tokenizer(folder / "model")
     verify(folder)
     return load_tokenizer(folder)

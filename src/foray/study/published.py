@@ -1,7 +1,6 @@
 """Checkpoints that somebody else trained, as M_t: from the Hugging Face hub, or from folders in its format.
 
-transformers, for a check of the tokenizer, is imported only when a checkpoint is there, and torch only when one is read:
-a study is plain data.
+transformers, for a check of the tokenizer, and torch are imported only where a checkpoint is read: studies are data.
 """
 
 from __future__ import annotations
@@ -52,7 +51,8 @@ class Release:
 
         folder = self._local()
         beside = tokenizer_folder(folder, folder.parent)
-        named = [f for f in (folder / "config.json", *(beside / name for name in FILES)) if f.exists()]
+        own = (folder / "config.json", folder / "generation_config.json")
+        named = [f for f in (*own, *(beside / name for name in FILES)) if f.exists()]
         parts = [f"{f.name} {digest_of_input(f)}" for f in [*named, *weight_files(folder)]]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -78,7 +78,7 @@ class Release:
         from foray.data.repository import Repository
 
         repository = Repository(self.source, self.revision)
-        with (repository.opened(only) if only else repository.opened()) as folder:
+        with repository.opened(only) if only else repository.opened() as folder:
             _check_config(folder, repository.name, lambda: repository.listing(folder)[0])
             if not only:
                 _check_weights(repository, folder)
@@ -121,8 +121,8 @@ def _check_weights(repository: Repository, folder: Path) -> None:
         raise ValueError(f"{repository.name} {other}")
     if not asked:
         raise ValueError(
-            f"of {repository.name} the local cache has no weights (*.safetensors), and they cannot be fetched: is there "
-            "a network, and is HF_HUB_OFFLINE unset?"
+            f"of {repository.name} the local cache has no weights (*.safetensors), and they cannot be fetched: is "
+            "there a network, and is HF_HUB_OFFLINE unset?"
         )
     raise ValueError(f"{repository.name} has no weights (*.safetensors)")
 
