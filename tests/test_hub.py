@@ -211,6 +211,8 @@ def test_a_series_in_folders_of_a_repository_is_a_series_of_checkpoints(
         theirs = hf.load_model(made / name)
         ids = torch.tensor([tokenizer.encode_prompt("Tom has 3 pens")])
         assert torch.equal(ours.logits(ids), theirs.logits(ids))
+    with pytest.raises(ValueError, match=r"steps has no config\.json, its folders have: .*valid: step1000, step2000"):
+        Release(str(whole / "steps")).fingerprint()
     local = [Release(str(whole / "steps" / f"step{n}")) for n in (1000, 2000)]
     assert local[0].fingerprint() != local[1].fingerprint() and local[0].shape() == model
     with pytest.raises(ValueError, match=r"step1000 has no tokenizer\.json"):

@@ -72,7 +72,6 @@ class Release:
         """
         if not self.revision:
             folder = self._local()
-            _check_config(folder, str(folder), lambda: [f"{p.parent.name}/{p.name}" for p in folder.glob("*/*")])
             yield folder, tokenizer_folder(folder, folder.parent)
             return
         from foray.data.repository import Repository
@@ -91,6 +90,7 @@ class Release:
                 f"there is no folder {folder}; a model of the hub is named with a revision, such as "
                 f'("{self.source}", "main", tokens)'
             )
+        _check_config(folder, str(folder), lambda: [f"{p.parent.name}/{p.name}" for p in folder.glob("*/*")])
         return folder
 
 

@@ -68,7 +68,8 @@ class Pretrain:
 @dataclass(frozen=True)
 class Published:
     """In place of a pre-training, checkpoints that are there: ``models`` are (hub id, revision, tokens) or (folder, "",
-    tokens), in rising order of the tokens that they were trained on.
+    tokens), in rising order of the tokens that they were trained on. Behind a hub id may stand a folder inside the
+    repository: "ORGANISATION/NAME/FOLDER".
 
     All have the shape of the study's ``model`` (``Release(...).shape()`` reads it from one of them). ``heldout``: text
     whose validation split gives the held-out perplexity; without it there is none. A relative folder lies below
