@@ -338,15 +338,22 @@ def entries(folder: Path) -> int:
     return load_tokenizer(folder).vocab_size
 
 
-def test_an_entry_beyond_the_vocabulary_that_no_text_reaches_is_let_pass(tmp_path: Path) -> None:
-    """As Llama 2's ``<pad>``, whose id is the first that the model does not have."""
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_entry_beyond_the_vocabulary_that_no_text_reaches_is_let_pass(tmp_path: Path, listed: bool) -> None:
+    """As Llama 2's ``<pad>``, whose id is the first that the model does not have; also in BPE's vocabulary."""
     folder = tmp_path / "copy"
     folder.mkdir()
     olmo_tokenizer(folder)
     have = entries(folder)
     stand_in(folder, replace(SHAPE, vocab_size=have))
     add(folder, special=True)
+    if listed:
+        raw = json.loads((folder / "tokenizer.json").read_text())
+        raw["model"]["vocab"]["<pad>"] = have
+        (folder / "tokenizer.json").write_text(json.dumps(raw))
     assert entries(folder) == have + 1 and load_tokenizer(folder).reach <= have
+    if listed:
+        return
     made_ = study(tmp_path, ("copy", "", 3000), model=replace(SHAPE, vocab_size=have, init_std=0.02), recipes=("rl",))
     made_, store = override(made_, "evaluation.base_shots=1"), Store(tmp_path / "store")
     for node in expand(made_).nodes:

@@ -101,14 +101,23 @@ class TextTokenizer:
 
     def _reached(self) -> dict[str, int]:
         added = self.tokenizer.get_added_tokens_decoder()
-        pieces = set(self.tokenizer.get_vocab(with_added_tokens=False).values())
         # Spelled out in a text a special token is plain text (above); one that is not special is matched.
-        alone = {i for i, token in added.items() if token.special} - pieces - {*self.end_ids, *self.start}
+        alone = {i for i, token in added.items() if token.special} - self._pieces() - {*self.end_ids, *self.start}
         return {token: i for token, i in self.tokenizer.get_vocab().items() if i not in alone}
+
+    def _pieces(self) -> set[int]:
+        """Ids that the model behind the tokenizer may make of plain text. Of BPE those that merges lead to."""
+        vocab = self.tokenizer.get_vocab(with_added_tokens=False)
+        model = json.loads(self.tokenizer.to_str())["model"]
+        if model["type"] != "BPE" or any(model.get(n) for n in ("ignore_merges", "end_of_word_suffix")):
+            return set(vocab.values())
+        made = {"".join(pair) for pair in model["merges"]} | {model.get("unk_token")}
+        return {i for token, i in vocab.items() if token in made or len(token) == 1 or token.startswith("<0x")}
 
     def check_fits(self, vocab_size: int, name: str) -> None:
         """Raises ValueError where a text could become an id that a model of this vocabulary does not know."""
-        beyond = {i: token for token, i in self._reached().items() if i >= vocab_size}
+        reached = self._reached() if self.vocab_size > vocab_size else {}
+        beyond = {i: token for token, i in reached.items() if i >= vocab_size}
         if beyond:
             first = min(beyond)
             raise ValueError(
