@@ -272,7 +272,9 @@ def evaluate(args: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         settings = {name: getattr(args, name) for name in _ASKED}
         if args.out:
-            _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings})
+            ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
+            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            _take(folder, asked | settings)
         passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)

@@ -175,7 +175,7 @@ def save_config(
     """Writes what a checkpoint says of its model besides the weights. Of a published model's, ``named`` is what its
     config.json names special tokens, which stands, and ``generation`` its generation_config.json, None if it has none.
     """
-    settings = config_to_hf(config, end_id, bos_id) | (named or {})
+    settings = config_to_hf(config, end_id, bos_id) | dict(named or {})
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     if named is None:
         made = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
