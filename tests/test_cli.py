@@ -226,6 +226,9 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     shutil.copytree(checkpoint, copied)
     worked(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     model, tokenizer = load_model(copied), load_tokenizer(copied)
+    (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 5]}))
+    said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
+    assert "completions of another choice of end tokens" in said
     save_checkpoint(copied.parent, initialise(model.config, 1), tokenizer)
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     assert "completions of another checkpoint" in said

@@ -273,7 +273,9 @@ def evaluate(args: argparse.Namespace) -> None:
         settings = {name: getattr(args, name) for name in _ASKED}
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
-            _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings, **graded_by})
+            ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
+            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            _take(folder, asked | settings | graded_by)
         passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)

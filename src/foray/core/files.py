@@ -75,13 +75,14 @@ def _spelled(value: Any) -> Any:
     return [_spelled(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, otherwise: str = "delete its folder and run again") -> Any:
+    """Raises ValueError where the file is damaged, with what to do then: ``otherwise``."""
     try:
         return json.loads(path.read_bytes())
     except json.JSONDecodeError as e:
-        raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); delete its folder and run again") from None
+        raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); {otherwise}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged (not UTF-8 text); delete its folder and run again") from None
+        raise ValueError(f"{path} is damaged (not UTF-8 text); {otherwise}") from None
 
 
 def read_jsonl(path: Path) -> list[Any]:

@@ -8,7 +8,6 @@ whole part while its files are as they were, and memory is that of a batch of do
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -30,8 +29,9 @@ from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts, tokenizer_digest
+from foray.data.repository import Repository
 from foray.data.text import Part, documents, origin, parts
-from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
 _DOCUMENTS = 256  # tokenised together
 
@@ -260,11 +260,7 @@ def _tokenizer(mix: Mix) -> TextTokenizer:
     if Path(name).is_dir():
         return load_tokenizer(Path(name))
     try:
-        hub = importlib.import_module("huggingface_hub")
-        files = ["*token*", "*.model", "vocab*", "merges*"]
-        return load_tokenizer(Path(hub.snapshot_download(name, allow_patterns=files)))
-    except ValueError:
-        raise
-    except Exception as e:
-        words = " ".join(str(e).split())[:200] or type(e).__name__
-        raise ValueError(f"tokenizer {name}: neither a folder nor to be had from the hub ({words})") from None
+        with Repository(name, "main").opened((*FILES, "config.json", "generation_config.json")) as folder:
+            return load_tokenizer(folder)
+    except ValueError as e:
+        raise ValueError(f"tokenizer {name}: neither a folder nor to be had from the hub ({e})") from None

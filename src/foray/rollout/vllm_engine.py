@@ -122,7 +122,7 @@ class VLLMEngine:
             temperature=sampling.temperature,
             max_new_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
-            end_id=self.tokenizer.end_id,
+            end_ids=[i for i in self.tokenizer.end_ids if i < self.config.vocab_size],
         )
         tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
         flat = self.endings.completions(tokens, logprobs, sampling.stop, self.version)

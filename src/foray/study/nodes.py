@@ -270,7 +270,8 @@ Checkpoint = TrainNode | MergeNode | ImportNode
 def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:
     folder = node.folder(store)
     if isinstance(node, ImportNode):
-        verify(folder, "model/tokenizer")  # and not gigabytes of weights
+        for part in ("tokenizer", "config.json", "generation_config.json"):  # and not gigabytes of weights
+            verify(folder, f"model/{part}")
         return load_tokenizer(folder / "model")
     verify(folder)
     return load_tokenizer(folder)
@@ -289,5 +290,6 @@ def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Trans
     if sealed(folder):
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
-    model = hf.load_model(source).eval()
-    return model.move(machine) if machine else model, load_tokenizer(source)
+    model, tokenizer = hf.load_model(source).eval(), load_tokenizer(source)
+    tokenizer.check_fits(model.config.vocab_size, str(source))
+    return model.move(machine) if machine else model, tokenizer

@@ -156,8 +156,8 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     if node.parent is not None:
         return open_checkpoint(node.parent.folder(store))[0]
     size = node.model.vocab_size or tokenizer.vocab_size
-    if size < tokenizer.vocab_size:
-        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.vocab_size})")
+    if size < tokenizer.reach:
+        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.reach})")
     return initialise(replace(node.model, vocab_size=size), node.seed)
 
 

@@ -39,7 +39,9 @@ def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) 
     weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id)
+        said = tokenizer.model  # by a published model's own files, of its special tokens
+        kept = (said.ids, said.generation) if said else ()
+        hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
 
 
