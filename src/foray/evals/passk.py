@@ -64,17 +64,17 @@ def evaluate(
         raise ValueError(f"{path}, line {len(counts) + 1} has changed since; the same command draws it again")
     prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
     work = sampling_flops(engine.config, prompts, [c.pop("lengths") for c in counts])
-    write_atomic(folder / "ledger.json", json.dumps(work) + "\n")
-    write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))
+    write_atomic(folder / "ledger.json", json.dumps(work, allow_nan=False) + "\n")
+    write_atomic(folder / "problems.jsonl", "".join(json.dumps(c, allow_nan=False) + "\n" for c in counts))
 
 
 def _line(row: dict[str, Any]) -> str:
     """A row of ``completions.jsonl``, with the checksum of all else in it."""
-    return json.dumps({**row, "checksum": _checksum(row)}) + "\n"
+    return json.dumps({**row, "checksum": _checksum(row)}, allow_nan=False) + "\n"
 
 
 def _checksum(row: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(row, allow_nan=False).encode()).hexdigest()[:16]
 
 
 def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def remember(origin: Origin, root: Path) -> None:
     if origin not in there:
         root.mkdir(parents=True, exist_ok=True)
         rows = [asdict(o) for o in (*there, origin)]
-        write_atomic(root / ASKED, json.dumps(rows, indent=1) + "\n")
+        write_atomic(root / ASKED, json.dumps(rows, indent=1, allow_nan=False) + "\n")
 
 
 def asked(root: Path) -> list[Origin]:

@@ -79,7 +79,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
     from foray.report import write_report
 
     graph = expand(study)
-    text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
+    text = json.dumps(manifest_of(study, graph), indent=1, allow_nan=False) + "\n"
     facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
     manifest = store.root / "manifest.json"
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
