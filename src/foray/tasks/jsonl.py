@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from foray.core.spec import require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.data.corpus import flaw
+from foray.data.rows import flaw
 from foray.tasks import latex, numbers, sources
 from foray.tasks.math import BoxedAnswers
 from foray.tasks.numbers import MARK
