@@ -121,10 +121,11 @@ def structure(text: str, column: str) -> str:
             return "JSON Lines"
         if isinstance(_value(text), dict | list):
             return "JSON"
-    first, more, _ = text.lstrip("\n").partition("\n")
+    first, second = [*islice((line for line in io.StringIO(text) if line.strip()), 2), "", ""][:2]
     for delimiter, what in ((",", "CSV"), ("\t", "TSV"), (";", "CSV"), ("|", "CSV")):
         names = [name.strip().strip('"') for name in first.split(delimiter)]
-        if more and len(names) > 1 and column in names:
+        alike = all(re.fullmatch(r"[\w.-]+", name) for name in names) or second.count(delimiter) == len(names) - 1
+        if second and len(names) > 1 and column in names and alike:
             return what
     return ""
 
