@@ -212,7 +212,7 @@ def test_the_format_can_be_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", PACKING)
 def test_a_file_cut_short_is_named_and_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
-    content = lines([{"text": f"{i} " + "".join(chr(97 + i * j % 26) for j in range(i % 500))} for i in range(3000)])
+    content = lines([{"text": f"{i} " + "".join(chr(97 + i * j % 26) for j in range(i % 500))} for i in range(600)])
     whole = PACKING[ending](content)
     for size in (len(whole) // 2, len(whole) - 1):
         (tmp_path / f"x.jsonl{ending}").write_bytes(whole[:size])
@@ -221,7 +221,7 @@ def test_a_file_cut_short_is_named_and_not_taken_for_whole(tmp_path: Path, endin
     (tmp_path / f"x.jsonl{ending}").write_bytes(torn)
     assert ": damaged" in refused(tmp_path / f"x.jsonl{ending}", skip_broken=True), "not a broken row"
     (tmp_path / f"x.jsonl{ending}").write_bytes(whole * 2)
-    assert len(read(tmp_path / f"x.jsonl{ending}")) == 6000, "files put together are read to the end"
+    assert len(read(tmp_path / f"x.jsonl{ending}")) == 1200, "files put together are read to the end"
 
 
 def test_every_frame_of_zstandard_is_read(tmp_path: Path) -> None:
