@@ -21,7 +21,7 @@ from foray.core import rng
 from foray.core.files import digest_of_input, read_json
 from foray.core.spec import added, content_hash
 from foray.data.files import kind_of
-from foray.data.rows import Skipped, document, rows_of
+from foray.data.rows import Skipped, document, place, rows_of
 from foray.data.tokenizer import TextTokenizer
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
@@ -78,16 +78,16 @@ class JsonlText:
 
     def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
         """The texts of a split. Raises ValueError naming file and line of a row that has none; or counts that row."""
-        kind = kind_of(self.file, otherwise="jsonl")
-        for number, (where, row, wrong) in enumerate(rows_of(self.file, kind, self.column), 1):
-            text, words = ("", wrong) if wrong else document(row, self.column)
-            mine = (bool(self.holdout) and number % self.holdout == 0) == (split == "validation")
+        file, column, kind = self.file, self.column, kind_of(self.file, otherwise="jsonl")
+        for number, (at, row, wrong) in enumerate(rows_of(file, kind, column), 1):
+            text, words = ("", wrong) if wrong else document(row, column)
             if words and not self.skip_broken:
-                raise ValueError(f"{where}: {words}")
-            if words and mine and skipped is not None:
-                skipped.add(lambda where=where, words=words: f"{where}: {words}")  # type: ignore[misc]
-            if mine and not words:
-                yield text
+                raise ValueError(f"{place(file, kind, at)}: {words}")
+            if (bool(self.holdout) and number % self.holdout == 0) == (split == "validation"):
+                if not words:
+                    yield text
+                elif skipped is not None:
+                    skipped.add(lambda at=at, words=words: f"{place(file, kind, at)}: {words}")  # type: ignore[misc]
 
 
 @runtime_checkable

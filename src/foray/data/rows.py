@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from foray.core.files import not_utf8, parsed
 from foray.data.files import BOM, Kind, opened
@@ -16,12 +16,12 @@ from foray.data.files import BOM, Kind, opened
 _TOGETHER = 256  # rows of a Parquet file, read together
 
 
-class Row(NamedTuple):
-    """A row with the words for where it stands, or with what is wrong with it."""
+Row = tuple[int, Any, str]  # the number of its line, or of the row; what is in it; what is wrong with it, or nothing
 
-    where: str
-    content: Any
-    wrong: str = ""
+
+def place(path: Path, kind: Kind, number: int) -> str:
+    """Words for where a row of that number stands."""
+    return f"{path}, {'line' if kind in ('lines', 'csv', 'tsv') else 'row'} {number}"
 
 
 @dataclass
@@ -51,6 +51,8 @@ def flaw(text: Any, column: str) -> str:
     """Why what stands in a row's column is no document, for an error that names the row; empty where it is one."""
     if not isinstance(text, str):
         return f"no text in column {column!r}"
+    if text.isascii():
+        return ""
     try:
         text.encode()
     except UnicodeEncodeError as e:  # JSON can spell what is no character, and no tokenizer takes it
@@ -65,10 +67,12 @@ def document(row: Any, column: str) -> tuple[str, str]:
         return "", f"no text in column {column!r}: not a JSON object"
     text = cell(row, column)
     words = flaw(text, column)
-    if words and text is None:
+    if not words:
+        return text, ""
+    if text is None:
         names = ", ".join(map(str, list(row)[:20]))
         words += f" (the row has {names})" if names else ""
-    return ("" if words else text), words
+    return "", words
 
 
 def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
@@ -80,11 +84,11 @@ def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
         yield from _lines(path)
     elif kind == "rows":
         for number, row in enumerate(_one_value(path, column), 1):
-            yield Row(f"{path}, row {number}", row)
+            yield number, row, ""
     elif kind == "parquet":
         table = parquet(path)
         for number, row in enumerate((r for b in table.iter_batches(_TOGETHER) for r in b.to_pylist()), 1):
-            yield Row(f"{path}, row {number}", row)
+            yield number, row, ""
     else:
         assert kind in ("csv", "tsv"), f"{kind} has no rows"
         yield from _table(path, "," if kind == "csv" else "\t")
@@ -94,7 +98,7 @@ def _lines(path: Path) -> Iterator[Row]:
     with opened(path) as f:
         for number, line in enumerate(f, 1):
             if line.strip():
-                yield Row(f"{path}, line {number}", *parsed(line))
+                yield number, *parsed(line)
 
 
 def _one_value(path: Path, column: str) -> list[Any]:
@@ -146,7 +150,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
                     raise ValueError(f"{path}, line {line}: a quote that is opened here is not closed") from None
                 if names is None:
                     raise ValueError(f"{path}, line {line}: no names of columns ({e})") from None
-                yield Row(f"{path}, line {line}", None, f"not a row of a table ({e})")
+                yield line, None, f"not a row of a table ({e})"
                 continue
             if fields is None:
                 return
@@ -160,7 +164,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
             wrong = bad[0] if bad else ""
             if not wrong and len(fields) != len(names):
                 wrong = f"{len(fields)} fields, where the first line names {len(names)}"
-            yield Row(f"{path}, line {line}", {n: v or None for n, v in zip(names, fields)}, wrong)
+            yield line, {n: v or None for n, v in zip(names, fields)}, wrong
 
 
 def parquet(path: Path) -> Any:

@@ -14,7 +14,7 @@ from foray.core.spec import added, require
 from foray.data.corpus import EndlessText, TextSource, TextSplit, documents_of
 from foray.data.files import PACKED, Format, Kind, kind_of, known, opened, structure
 from foray.data.hub import datasets_library, loaded
-from foray.data.rows import Skipped, cell, document, flaw, parquet, rows_of
+from foray.data.rows import Skipped, cell, document, flaw, parquet, place, rows_of
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together
@@ -158,8 +158,10 @@ def _texts(source: Text, part: Part) -> Iterator[_Read]:
             yield _read(f"{source.hub}, shard {part.start}, row {number}", *document(row, source.column))
     else:
         kind: Any = part.kind
-        for where, content, wrong in rows_of(Path(part.place), kind, source.column):
-            yield _read(where, *(("", wrong) if wrong else document(content, source.column)))
+        path = Path(part.place)
+        for number, content, wrong in rows_of(path, kind, source.column):
+            text, words = ("", wrong) if wrong else document(content, source.column)
+            yield _read(place(path, kind, number) if words else "", text, words)
 
 
 def _read(where: str, text: str, words: str) -> _Read:
@@ -197,7 +199,7 @@ def _row_group(source: Text, part: Part) -> Iterator[_Read]:
             texts = [cell(r, column) for r in batch.to_pylist()]
         for text in texts:
             row, words = row + 1, flaw(text, column)
-            yield _read(f"{part.place}, row {row}", "" if words else text, words)
+            yield _read(f"{part.place}, row {row}", "", words) if words else (text, None)
 
 
 def _lines(source: Text, part: Part) -> Iterator[_Read]:

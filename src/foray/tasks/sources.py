@@ -19,7 +19,7 @@ from foray.core.task import Problem, Split
 from foray.data.corpus import WHERE_DATA_LIES
 from foray.data.files import PACKED, kind_of
 from foray.data.hub import datasets_library, loaded
-from foray.data.rows import flaw, rows_of
+from foray.data.rows import flaw, place, rows_of
 
 Row = tuple[str, dict[str, Any]]
 
@@ -130,7 +130,9 @@ def _file(path: Path) -> Iterator[Row]:
         read = loaded(str(path), library.load_dataset, kind, **settings)
         yield from _numbered(f"{path}, row", _guarded(str(path), read))
     else:
-        for where, row, wrong in rows_of(path, kind_of(path, otherwise="jsonl")):
+        kind = kind_of(path, otherwise="jsonl")
+        for number, row, wrong in rows_of(path, kind):
+            where = place(path, kind, number)
             if wrong:
                 raise ValueError(f"{where}: {wrong}")
             yield _row(where, row)
