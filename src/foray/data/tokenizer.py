@@ -83,10 +83,10 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids without any special token; special tokens spelled out in ``text`` are plain text."""
-        return self.encode_batch([text])[0]
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        # The fast one does not keep where in the text each token stands; the ids are the same.
+        # Fast: it does not keep where in the text each token stands. The ids are the same.
         return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_prompt(self, text: str) -> list[int]:
