@@ -98,10 +98,12 @@ def _json_kind(path: Path, head: bytes, said: str) -> Kind:
     """Whether JSON has a value a line or is one value, by its first character and its first two lines."""
     if head.removeprefix(BOM).lstrip()[:1] == b"[":
         return "rows"
+    if said == "jsonl":
+        return "lines"
     with opened(path) as f:
         first = list(islice((line for line in f if line.strip()), 2))
     objects = [isinstance(_value(line), dict) for line in first]
-    return "lines" if said == "jsonl" or not first or (any(objects) and len(first) > 1) else "rows"
+    return "lines" if not first or (any(objects) and len(first) > 1) else "rows"
 
 
 def _value(line: bytes | str) -> Any:

@@ -19,7 +19,7 @@ STOP = ("\n\nQuestion:", "Question:")
 
 @dataclass(frozen=True)
 class OwnProblems:
-    """Problems of a file of one's own (JSON Lines, a JSON array, Parquet, CSV), below ``root`` or on the hub.
+    """Problems of a file of one's own (JSON Lines, a JSON array, CSV, TSV, Parquet), below ``root`` or on the hub.
 
     ``answers`` says what answers are: ``math`` (LaTeX in ``\\boxed{}``, compared symbolically) or ``number`` (after
     ``####``). Solutions without that mark get it. ``validation`` is carved from ``train`` unless it is a file of its
