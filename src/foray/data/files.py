@@ -115,15 +115,14 @@ def _value(line: bytes | str) -> Any:
 
 def structure(text: str, column: str) -> str:
     """What a text is that was taken for one document by its file's name; empty where it is no table of any kind."""
-    begins = text.lstrip()[:1]
-    if begins and begins in "[{":
-        lines = list(islice((line for line in io.StringIO(text) if line.strip()), 10))
+    lines = [line for line in text.lstrip().split("\n", 20)[:20] if line.strip()]
+    if lines and lines[0].lstrip()[0] in "[{":
         rows = sum(isinstance(_value(line), dict) for line in lines)
         if len(lines) > 1 and 2 * rows >= len(lines):
             return "JSON Lines"
         if isinstance(_value(text), dict | list):
             return "JSON"
-    first, second = [*islice((line for line in io.StringIO(text) if line.strip()), 2), "", ""][:2]
+    first, second = [*lines, "", ""][:2]
     for delimiter, what in ((",", "CSV"), ("\t", "TSV"), (";", "CSV"), ("|", "CSV")):
         names = [name.strip().strip('"') for name in first.split(delimiter)]
         alike = all(re.fullmatch(r"[\w.-]+", name) for name in names) or second.count(delimiter) == len(names) - 1
