@@ -78,12 +78,13 @@ class JsonlText:
 
     def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
         """The texts of a split. Raises ValueError naming file and line of a row that has none; or counts that row."""
-        file, column, kind = self.file, self.column, kind_of(self.file, otherwise="jsonl")
+        file, column, holdout, held = self.file, self.column, self.holdout, split == "validation"
+        kind = kind_of(file, otherwise="jsonl")
         for number, (at, row, wrong) in enumerate(rows_of(file, kind, column), 1):
             text, words = ("", wrong) if wrong else document(row, column)
             if words and not self.skip_broken:
                 raise ValueError(f"{place(file, kind, at)}: {words}")
-            if (bool(self.holdout) and number % self.holdout == 0) == (split == "validation"):
+            if (number % holdout == 0 if holdout else False) is held:
                 if not words:
                     yield text
                 elif skipped is not None:

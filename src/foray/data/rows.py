@@ -101,7 +101,12 @@ def _lines(path: Path) -> Iterator[Row]:
     with opened(path) as f:
         for number, line in enumerate(f, 1):
             if line.strip():
-                yield number, *parsed(line)
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    yield number, *parsed(line)  # which says what is wrong
+                else:
+                    yield number, row, ""
 
 
 def _one_value(path: Path, column: str) -> list[Any]:
