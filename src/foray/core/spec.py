@@ -1,8 +1,8 @@
 """Specs are frozen dataclasses: their canonical JSON, their content hash, and overrides typed by a user.
 
 A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
-such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are. A
-field that a spec gets when results are kept already is ``added(default)``.
+such as the digest of a file it reads; an empty one is left out) and mark fields ``metadata={"hash": False}`` that only
+say *where* things are. A field that a spec gets when results are kept already is ``added(default)``.
 
 Classes of Foray's own are known by their names; anybody else's, and functions, by their module and name, the module
 of a study file being the file's own name, wherever it lies. What a class or function *does* is not in the hash: one
@@ -47,8 +47,8 @@ def to_json(value: Any) -> Any:
             if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
                 out[f.name] = to_json(content)
         fingerprint = getattr(value, "fingerprint", None)
-        if callable(fingerprint):
-            out["fingerprint"] = fingerprint()
+        if callable(fingerprint) and (found := fingerprint()):
+            out["fingerprint"] = found
         return out
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]

@@ -112,7 +112,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     if (out / "mix.json").exists():
         found = read_json(out / "mix.json")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
-    write_atomic(out / "mix.json", json.dumps(wanted) + "\n")
+    write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
         tokenizer = load_tokenizer(out / "tokenizer")
     else:
@@ -129,7 +129,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": tokenizer_digest(out / "tokenizer")}
     index["sources"] = sources
     index["fingerprint"] = content_hash(index)
-    write_atomic(out / "index.json", json.dumps(index, indent=1) + "\n")
+    write_atomic(out / "index.json", json.dumps(index, indent=1, allow_nan=False) + "\n")
     return out / "index.json"
 
 
@@ -221,7 +221,7 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     skipped = Skipped()
     if not said.exists():
         facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths, skipped)}
-        write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
+        write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
     facts = _finished(said, name, file, part)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import not_utf8, parsed
+from foray.core.files import loads, not_utf8, parsed
 from foray.data.files import BOM, Kind, opened
 
 _TOGETHER = 256  # rows of a Parquet file, read together
@@ -102,7 +102,7 @@ def _lines(path: Path) -> Iterator[Row]:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = loads(line)
                 except (ValueError, RecursionError):
                     yield number, *parsed(line)  # which says what is wrong
                 else:
@@ -114,7 +114,7 @@ def _one_value(path: Path, column: str) -> list[Any]:
     with opened(path) as f:
         packed = f.read()
     try:
-        content = json.loads(packed)
+        content = loads(packed)
     except json.JSONDecodeError as e:
         more = "a second value begins here; write one array, or a value a line" if e.msg == "Extra data" else e.msg
         raise ValueError(f"{path}, line {e.lineno}: not JSON ({more})") from None

@@ -127,7 +127,7 @@ class TextTokenizer:
             return
         self.tokenizer.save(str(folder / "tokenizer.json"))
         config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
 
 
 def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:

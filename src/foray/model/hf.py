@@ -151,9 +151,11 @@ def save_weights(
 
 def save_config(config: ModelConfig, folder: Path, end_id: int, bos_id: int | None = None) -> None:
     """Writes what a checkpoint says of its model besides the weights."""
-    (folder / "config.json").write_text(json.dumps(config_to_hf(config, end_id, bos_id), indent=1) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps(config_to_hf(config, end_id, bos_id), indent=1, allow_nan=False) + "\n"
+    )
     generation = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
-    (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(generation, allow_nan=False) + "\n")
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -88,7 +88,7 @@ class VLLMEngine:
             self.process = subprocess.Popen(
                 # -P: this package's folder is no place to import from
                 [python, "-P", vllm_process.__file__, str(theirs.fileno()), str(os.getpid()), str(self.folder),
-                 json.dumps(settings)],
+                 json.dumps(settings, allow_nan=False)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 env=environment,
                 start_new_session=True,  # an interrupt at the terminal is for us; we end it

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import Damaged, read_json, read_jsonl, seal, sealed, verify, write_atomic
+from foray.core.files import Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
@@ -122,7 +122,7 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             ) from None
         finally:
             free_memory()
-        write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
+        write_atomic(folder / "health.json", json.dumps(node.flags(folder), allow_nan=False) + "\n")
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
         return folder
 
@@ -230,7 +230,7 @@ class TrainNode(Node):
         run_training(self, folder, store, report)
 
     def flags(self, folder: Path) -> list[str]:
-        return training_flags(read_jsonl(folder / "metrics.jsonl"))
+        return training_flags(read_numbers(folder / "metrics.jsonl"))
 
     def check(self) -> None:
         for source in (s.source for s in self.stage.members()):

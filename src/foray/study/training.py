@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from foray.core.engines import VLLM
-from foray.core.files import kept, read_jsonl, verify, write_atomic
+from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
@@ -65,7 +65,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             nonlocal saved_at, save_took
             stop: int | None = None
             if log is not None:
-                log.write(json.dumps({"step": done, **values}) + "\n")
+                log.write(json_text({"step": done, **values}) + "\n")
                 log.flush()
                 try:
                     report(done=done, total=node.step, start=start, **values)

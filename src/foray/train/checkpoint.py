@@ -61,7 +61,7 @@ def _save_progress(target: Path, run: Run, step: int) -> None:
     for name, (batch, metrics) in run.replay.items():
         hf.save_tensors(batch.copies(), target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
-    write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}) + "\n")
+    write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}, allow_nan=False) + "\n")
 
 
 def _named(moments: dict[str, Moments]) -> dict[str, Tensor]:
