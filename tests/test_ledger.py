@@ -70,6 +70,10 @@ def test_the_ledger_sums_the_logs(done: Store) -> None:
     last, half = watched().pretrain.checkpoints[-1], post.sft_steps // 2
     inside = found[last, "sft_rl", half]
     assert float(inside["flops"]) == pytest.approx(spent(log[last, "sft_rl", "sft"][:half], "/flops/"), rel=1e-5)
+    ends = {place for place, row in found.items() if row["final"] == "True"}
+    assert (last, "sft_rl", post.sft_steps + post.rl_steps) in ends and (last, "base", 0) in ends
+    assert (last, "sft_rl", half) not in ends and (last, "sft_rl", post.sft_steps) not in ends
+    assert len({(tokens, recipe) for tokens, recipe, _ in ends}) == len(ends)
 
 
 @pytest.mark.parametrize("axis", AXES[1:])

@@ -103,16 +103,25 @@ def _evaluated(results: Results, stage: Entry) -> Iterable[int]:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """``ledger.csv``: a row a point, with its cost since M_t by phase and its total from the first token on."""
+    """``ledger.csv``: a row a point, with its cost since M_t by phase and its total from the first token on.
+
+    ``final`` are the ends of recipes; the other points lie inside one, and their cost is part of the end's.
+    """
     rows: list[Any] = []
-    for (tokens, recipe, trained_on, step, run), (own, total) in since_start(results).items():
+    ends = {
+        Place(e.tokens, e.recipe, e.trained_on, e.stage_step, e.run)
+        for e in (*(t.entry for t in results.training), *(v.entry for v in results.evaluations))
+        if e.final
+    }
+    for point, (own, total) in since_start(results).items():
+        tokens, recipe, trained_on, step, run = point
         if recipe != "base" and step == 0:
             continue
         place = (run.pretrain_seed, tokens, recipe, trained_on, step, run.seed)
-        rows.append((*place, own.samples, own.seconds, *own.work, own.flops, *_axes(total)))
+        rows.append((*place, own.samples, own.seconds, *own.work, own.flops, *_axes(total), point in ends))
     rows.sort(key=lambda r: (r[1], recipe_rank(r[2]), r[3], r[4], r[0], r[5]))
     columns = ["pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed", "samples", "seconds"]
-    columns += [*(f"flops_{p}" for p in PHASES), "flops", *(f"total_{axis}" for axis in AXES[1:])]
+    columns += [*(f"flops_{p}" for p in PHASES), "flops", *(f"total_{axis}" for axis in AXES[1:]), "final"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -48,7 +48,7 @@ class NotDrawable(Exception):
 class Results:
     """All that was found. Shares, not percent.
 
-    ``table`` has the columns of ``results.csv``, ``final``, ``chance``, ``own`` and ``foray.report.table.AXES_BESIDE``.
+    ``table`` has the columns of ``results.csv``, ``own`` and ``foray.report.table.AXES_BESIDE``.
     """
 
     study: str

@@ -21,10 +21,11 @@ from foray.report.stats import Graded, Interval
 
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
-    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr"
+    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
+    "final", "chance", "tokens_per_parameter"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
-Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
+Row = tuple[Any, ...]  # COLUMNS but the last, own, AXES_BESIDE
 
 
 def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
@@ -84,7 +85,8 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
             missing.append((entry.words, str(e)))
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
-        study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
+        study, parameters, ks, notes, dict(content.get("provenance", {})),
+        _frame(rows, parameters), _frame(rows_beside, parameters),
         _tasks(chosen), tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
         tuple(contamination), _settings(content),
@@ -250,18 +252,22 @@ def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
     ]  # fmt: skip
 
 
-def _frame(rows: list[Row]) -> pd.DataFrame:
+def _frame(rows: list[Row], size: int) -> pd.DataFrame:
+    """``size``: parameters of the model, where a row does not say it."""
+
     def order(row: Any) -> tuple[Any, ...]:
         _, pretrain_seed, tokens, recipe, trained_on, step, seed, task, shots, extraction, metric, *_ = row
-        variant, _, mix, parameters, split = row[len(COLUMNS) + 3 :][:5]
+        variant, _, mix, parameters, split = row[len(COLUMNS) :][:5]
         beside = (mix, parameters or 0, variant, split)
         place = (tokens, recipe_rank(recipe), trained_on, step, pretrain_seed, seed, task)
         return (*beside, *place, -1 if shots is None else shots, extraction, metric_rank(metric))
 
-    columns = [*COLUMNS, "final", "chance", "own", *AXES_BESIDE]
+    columns = [*COLUMNS[:-1], "own", *AXES_BESIDE]
     kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64")
     kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float") | dict.fromkeys(("final", "own"), "bool")
-    return pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
+    frame = pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
+    sizes = frame["model_parameters"].fillna(size).astype("float")
+    return frame.assign(**{COLUMNS[-1]: frame["tokens"].astype("float") / sizes})
 
 
 def csv_text(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
