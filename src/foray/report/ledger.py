@@ -16,7 +16,7 @@ from foray.report.measured import Entry, Run, TrainingRun
 from foray.report.results import AXES, Results, recipe_rank
 from foray.report.table import AXES_BESIDE
 
-PHASES = ("prefill", "decode", "reference", "update", "validation")
+PHASES = ("prefill", "decode", "behaviour", "reference", "update", "validation")
 
 
 class Cost(NamedTuple):
