@@ -129,7 +129,7 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
     counter = FlopCounterMode(display=False)
     logged = []
     for step in range(stream.source.updates_per_draw):
-        batch, metrics = draw(stream.source, stream, step, run)
+        _, metrics = draw(stream.source, stream, step, run)
         logged.append(metrics.get("flops/behaviour", 0.0))
     assert sum(1 for x in logged if x) == passes and logged[0] == sum(logged), "once a draw, with its first update"
     if passes:
