@@ -15,6 +15,7 @@ from foray.report.measured import (
     Difference,
     Entry,
     Evaluation,
+    Origin,
     Overlaps,
     Probes,
     Run,
@@ -71,6 +72,7 @@ class Results:
     axis: str = AXES[0]
     contamination: tuple[Overlaps, ...] = ()
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
+    origins: tuple[Origin, ...] = ()  # of every node that is there
 
     @property
     def tasks(self) -> list[str]:

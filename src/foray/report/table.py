@@ -16,6 +16,7 @@ import pandas as pd
 from foray.core.files import read_json, read_jsonl, sealed, verify
 from foray.report import stats
 from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
+from foray.report.origins import read_origins
 from foray.report.results import AVERAGE, AXES, Results, metric_rank, recipe_rank
 from foray.report.stats import Graded, Interval
 
@@ -89,8 +90,13 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         _frame(rows, parameters), _frame(rows_beside, parameters),
         _tasks(chosen), tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
-        tuple(contamination), _settings(content),
+        tuple(contamination), _settings(content), read_origins(manifest.parent, _nodes(content)),
     )  # fmt: skip
+
+
+def _nodes(content: Mapping[str, Any]) -> list[str]:
+    """Folders of all nodes; a manifest of an earlier version names those that are reported."""
+    return [str(name) for name in content.get("nodes", ())] or [str(e["folder"]) for e in content["entries"]]
 
 
 def _tasks(entries: Sequence[Entry]) -> tuple[str, ...]:

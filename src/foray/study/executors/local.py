@@ -31,11 +31,14 @@ class LocalExecutor:
 
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         # Threads are those of all jobs, also where few nodes are left: results depend on them.
-        threads = threads_each(self.jobs, cores(), store.machine.threads)
+        threads = self.threads_here(store)
         jobs = max(1, min(self.jobs, len(missing)))
         say(console, crowding(jobs, threads, cores(), store.machine.threads, store.machine.ranks))
         with _workers(missing, store, jobs, threads) as pool, shown(console, cost) as show:
             drive(missing, cost, pool, show)
+
+    def threads_here(self, store: Store) -> int:
+        return threads_each(self.jobs, cores(), store.machine.threads)
 
 
 class _Process:

@@ -33,6 +33,9 @@ class RayExecutor:
     def __init__(self, origin: Origin, jobs: int, address: str | None = None) -> None:
         self.origin, self.jobs, self.address = origin, jobs, address
 
+    def threads_here(self, store: Store) -> int:
+        return 0
+
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         with _connected(self.address) as ray:
             alone = not (self.address or os.environ.get("RAY_ADDRESS"))

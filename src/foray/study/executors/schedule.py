@@ -25,6 +25,9 @@ class Executor(Protocol):
         Raises ValueError with the node's own message when one fails.
         """
 
+    def threads_here(self, store: Store) -> int:
+        """Threads that a node has on this machine; 0 where nodes run elsewhere."""
+
 
 class Event(NamedTuple):
     """What became of a node at work, and the values of its report, its flags, or words that say why."""

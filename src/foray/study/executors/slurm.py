@@ -59,6 +59,9 @@ class SlurmExecutor:
         self.crowding = crowding(1, self.job.threads, cores, origin.threads)
         self.folder = Path(origin.store) / "slurm"  # of scripts and logs
 
+    def threads_here(self, store: Store) -> int:
+        return 0
+
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         say(console, self.crowding)
         news, queue = News(store), _Queue()

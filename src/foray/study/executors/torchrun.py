@@ -29,6 +29,7 @@ from foray.study.executors.schedule import crowding, levels, say, threads_each
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode, run_node
 from foray.study.progress import Show, shown
+from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.run import report_study, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
@@ -51,6 +52,9 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         say(quiet, line)
         keys = from_first(lambda: {n.key for n in to_run(graph, store, quiet)})
         missing = [n for n in graph.nodes if n.key in keys]
+        if is_first():
+            before = made_so_far(graph.nodes, store)
+            say(quiet, other_machines(graph.nodes, before, made_here(missing, store, threads)))
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
         TorchrunExecutor().run(missing, store, quiet, cost)
