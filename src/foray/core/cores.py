@@ -45,8 +45,7 @@ def _allowed(group: Path) -> float:
         if (group / "cpu.max").exists():
             most, period = (group / "cpu.max").read_text().split()
         else:
-            most, period = (group / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
-            most, period = most.read_text(), period.read_text()
+            most, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return math.inf if most == "max" or int(most) < 0 else int(most) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf

@@ -7,12 +7,11 @@ sequences: windows of pre-training text, demonstrations, rollouts. Seconds are t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from foray.report.measured import Entry, Run, TrainingRun
+from foray.report.measured import Run, TrainingRun
 from foray.report.results import AXES, Results, recipe_rank
 from foray.report.table import AXES_BESIDE
 
@@ -70,14 +69,18 @@ def since_start(results: Results) -> dict[Place, tuple[Cost, Cost]]:
         if run.entry.recipe == "base"
     }
     found = {Place(tokens, "base", "", 0, Run(start, start)): (FREE, cost) for (tokens, start), cost in bases.items()}
+    evaluated: dict[tuple[int, str, str, Run], set[int]] = {}
+    for e in (evaluation.entry for evaluation in results.evaluations):
+        evaluated.setdefault((e.tokens, e.recipe, e.trained_on, e.run), set()).add(e.stage_step)
     for (tokens, recipe, trained_on, run), stages in _recipes(results).items():
+        points = evaluated.get((tokens, recipe, trained_on, run), set())
         base = bases.get((tokens, run.pretrain_seed), UNKNOWN)
         before, done = FREE, 0  # cost and updates of the stages before
         for stage in sorted(stages, key=lambda r: r.entry.stage_step):
             first = stage.entry.stage_step - len(stage.metrics)
             if first != done:
                 break  # the stage before has not finished: its cost is not known
-            for step in sorted({stage.entry.stage_step, *_evaluated(results, stage.entry)}):
+            for step in sorted({stage.entry.stage_step, *points}):
                 if done < step <= stage.entry.stage_step:
                     own = before.plus(of_steps(stage.metrics[stage.metrics["step"] <= step - first]))
                     found[Place(tokens, recipe, trained_on, step, run)] = own, own.plus(base)
@@ -94,12 +97,6 @@ def _recipes(results: Results) -> dict[tuple[int, str, str, Run], list[TrainingR
         if e.recipe != "base":
             found.setdefault((e.tokens, e.recipe, e.trained_on, e.run), []).append(run)
     return found
-
-
-def _evaluated(results: Results, stage: Entry) -> Iterable[int]:
-    for e in (evaluation.entry for evaluation in results.evaluations):
-        if (e.tokens, e.recipe, e.trained_on, e.run) == (stage.tokens, stage.recipe, stage.trained_on, stage.run):
-            yield e.stage_step
 
 
 def table(results: Results) -> pd.DataFrame:
