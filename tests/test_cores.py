@@ -21,13 +21,13 @@ from foray.core import cores as module
 from foray.core.cores import cores, quota, use_threads
 from foray.core.machine import Machine
 from foray.data import prepare
-from foray.study.executors import local, ray, remote, slurm
+from foray.study.executors import local, ray, remote, slurm, torchrun
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
 from foray.study.executors.schedule import crowding, threads_each
 from foray.study.graph import expand
 from foray.study.store import Store
-from test_study import brief
+from test_study import brief, quiet
 
 Told = Callable[..., None]
 
@@ -37,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Says how many cores there are and what OMP_NUM_THREADS is."""
 
     def told(count: int, omp: str | None) -> None:
-        for place in (commands, local, ray, remote):
+        for place in (commands, local, ray, remote, torchrun):
             monkeypatch.setattr(place, "cores", lambda: count)
         monkeypatch.setenv("OMP_NUM_THREADS", omp) if omp else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -130,6 +130,24 @@ def test_a_slurm_job_has_no_more_threads_than_its_cores(monkeypatch: pytest.Monk
     assert "OMP_NUM_THREADS=8 is taken as 4" in made("8", 4).crowding and made("2", 4).crowding == ""
     more = made("8", 2, "threads=4")
     assert more.job.threads == 4 and "share the 2 cores" in more.crowding
+
+
+def test_processes_of_torchrun_share_the_cores(machine: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    had = []
+
+    def join(*_: Any) -> None:
+        had.append(torch.get_num_threads())
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(torchrun, "join", join)
+    monkeypatch.setattr(torchrun.signal, "signal", lambda *_: None)
+    for name, value in (("LOCAL_WORLD_SIZE", "2"), ("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    for omp, asked in (("2", 0), (None, 0), (None, 2)):
+        machine(2, omp)
+        with pytest.raises(ValueError, match="far enough"):
+            torchrun.run_together(brief(), Store(tmp_path, Machine("cpu", threads=asked)), quiet(), None)
+    assert had == [1, 1, 2]
 
 
 def test_where_a_node_runs_elsewhere_it_has_no_more_threads_than_are_there(

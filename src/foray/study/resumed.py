@@ -38,8 +38,8 @@ def other_machines(nodes: Iterable[Node], before: Mapping[str, Made], now: Mappi
     (was, is_), count = apart.most_common(1)[0]
     rest = apart.total() - count
     more = f" (and {rest} on others)" if rest else ""
-    nodes = f"{count} node{'s' * (count > 1)}"
+    some = f"{count} node{'s' * (count > 1)}"
     return (
-        f"{nodes} of this store had been made on {was.words}{more}, what is run now on {is_.words}: results are "
+        f"{some} of this store had been made on {was.words}{more}, what is run now on {is_.words}: results are "
         "equal to the last bit only on one kind of machine (docs/scaling.md)"
     )
