@@ -62,7 +62,10 @@ def section(results: Results) -> str:
     rows = [(count, commit, of.words, versions) for (commit, of, versions), count in groups.most_common()]
     parts = [str(table(["nodes", "commit", "computed on", "versions"], rows, text_columns=4))] if rows else []
     written = [
-        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+        (
+            key,
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False),
+        )
         for key, value in results.provenance.items()
     ]
     if written:

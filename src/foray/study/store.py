@@ -34,11 +34,11 @@ class Store:
         """The node's folder, made if need be, with its spec and where the result came from."""
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / "spec.json", json.dumps(spec, indent=1) + "\n")
+        write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
         made = record(self.machine.found(), shared=kind == "train")
         if earlier := _earlier(folder, made):
             made["earlier"] = earlier
-        write_atomic(folder / PROVENANCE, json.dumps(made, indent=1) + "\n")
+        write_atomic(folder / PROVENANCE, json.dumps(made, indent=1, allow_nan=False) + "\n")
         return folder
 
     def set_aside(self, folder: Path) -> str:
