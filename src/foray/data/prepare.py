@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from foray.core.cores import use_threads
 from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
@@ -209,6 +210,7 @@ def _start(tokenizer: TextTokenizer) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
+    use_threads(1)
     _WORKER["tokenizer"] = tokenizer
 
 

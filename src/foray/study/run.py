@@ -12,16 +12,18 @@ from rich.console import Console
 
 from foray import __version__
 from foray.core.files import read_json, write_atomic
+from foray.core.provenance import program
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
-from foray.study.executors.schedule import Executor
+from foray.study.executors.schedule import Executor, say
 from foray.study.graph import Entry, Graph, expand
 from foray.study.measures import ContaminationNode, PassKNode
 from foray.study.nodes import ImportNode, Node, TrainNode
+from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
-from foray.study.store import Store, provenance
+from foray.study.store import Store
 
 _NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
 
@@ -52,8 +54,23 @@ def run_study(
             node.check()
         if missing:
             cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
-            (executor or LocalExecutor(1)).run(missing, store, console, cost)
+            _run(executor or LocalExecutor(1), graph, missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
+
+
+def _run(
+    executor: Executor, graph: Graph, missing: list[Node], store: Store, console: Console, cost: dict[str, float]
+) -> None:
+    """What is missing, with a line where the machine rounds otherwise than that of what is there: before, if the nodes
+    are run here, and behind, if elsewhere.
+    """
+    program()  # as it is now, for all workers: files may change while they run
+    before, threads = made_so_far(graph.nodes, store), executor.threads_here(store)
+    if threads:
+        say(console, other_machines(graph.nodes, before, made_here(missing, store, threads)))
+    executor.run(missing, store, console, cost)
+    if not threads:
+        say(console, other_machines(graph.nodes, before, made_so_far(missing, store)))
 
 
 def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
@@ -93,9 +110,10 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
-        "provenance": provenance(),
+        "provenance": program(),
         "settings": {"recipes": recipe_rows(study), "seeds": seed_rows(study), "prompts": prompt_rows(study)},
         # An imported checkpoint has no log of its training to report.
+        "nodes": [f"nodes/{n.kind}-{n.key}" for n in graph.nodes],
         "entries": [_entry(e, study) for e in graph.entries if not isinstance(e.node, ImportNode)],
     }
 

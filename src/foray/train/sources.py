@@ -199,11 +199,11 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         metrics |= _validate(source, run, engine, sampling)
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
-    exact = stream.precision == "fp32" and source.engine == "embedded"  # the engine's probabilities are ours: law 5
-    if not exact and source.updates_per_draw == 1:
+    if stream.own_behaviour and source.updates_per_draw == 1:
         batch = replace(batch, on_policy=True)
-    elif not exact:
+    elif stream.own_behaviour:
         ours = token_logprobs(run.model, batch, stream.precision)
+        metrics["flops/behaviour"] = forward_flops(run.model.config, batch, batch.weight != 0)
         batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
     if run.reference is not None:
         # For a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.
