@@ -176,9 +176,9 @@ class TextTokenizer:
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
-        config = folder / "config.json"
-        if self.end_id != self.own_end and not config.exists():  # a folder of no model, as prepared text has beside it
-            config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
+        of_model = folder / "config.json"
+        if self.end_id != self.own_end and not of_model.exists():  # a folder of no model, as prepared text has beside it
+            of_model.write_text(json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
