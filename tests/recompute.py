@@ -200,25 +200,30 @@ def triple(names: tuple[str, str, str], numbers: Triple) -> dict[str, float]:
 def check_results(store: Store) -> int:
     rows = store.rows("results.csv")
     for line, row in enumerate(rows, 2):
+        chance = math.nan
         where = {"tokens": int(row["tokens"]), "recipe": row["recipe"], "stage_step": int(row["stage_step"])}
         where |= {"seed": int(row["seed"]), "pretrain_seed": int(row["pretrain_seed"])}
         if row["trained_on"]:
             where["trained_on"] = row["trained_on"]
         if row["metric"] == "perplexity":
-            entry = store.find("perplexity", **where)[0]
-            found = json.loads((store.root / entry["folder"] / "perplexity.json").read_text())[row["task"]]
+            entries = store.find("perplexity", **where)
+            found = json.loads((store.root / entries[0]["folder"] / "perplexity.json").read_text())[row["task"]]
             numbers, n = (math.exp(found["nats_per_token"]), math.nan, math.nan), found["tokens"]
         elif row["metric"] == "acc":
-            entry = store.find("probes", **where)[0]
-            probes = json.loads((store.root / entry["folder"] / "probes.json").read_text())
+            entries = store.find("probes", **where)
+            probes = json.loads((store.root / entries[0]["folder"] / "probes.json").read_text())
             numbers, n = probe(probes, row["task"])
+            guesses = [float(p["chance"]) for name, p in probes.items() if row["task"] in (name, "general_average")]
+            chance = sum(guesses) / len(guesses)
         else:
             entries = store.find("passk", **where, task=row["task"], shots=int(row["shots"]))
             if len({e["folder"] for e in entries}) != 1:
                 raise Differs(f"results.csv, line {line}: {len(entries)} entries of the manifest: {dict(row)}")
             values = store.raw(entries[0]["folder"]).values(row["extraction"], row["metric"])
             numbers, n = mean_interval(values), len(values)
-        check(f"results.csv, line {line}", row, {**triple(("value", "lo", "hi"), numbers), "n": n})
+        place: dict[str, Any] = {"final": any(e["final"] for e in entries), "chance": chance}
+        place["tokens_per_parameter"] = int(row["tokens"]) / store.manifest["model_parameters"]
+        check(f"results.csv, line {line}", row, {**triple(("value", "lo", "hi"), numbers), "n": n, **place})
     return len(rows)
 
 

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from foray.core.files import read_json, read_jsonl
 from foray.report import AXES
+from foray.report.ledger import PHASES, of_steps
 from foray.study.graph import expand
 from foray.study.nodes import TrainNode
 from foray.study.run import report_study, run_study
@@ -70,6 +72,10 @@ def test_the_ledger_sums_the_logs(done: Store) -> None:
     last, half = watched().pretrain.checkpoints[-1], post.sft_steps // 2
     inside = found[last, "sft_rl", half]
     assert float(inside["flops"]) == pytest.approx(spent(log[last, "sft_rl", "sft"][:half], "/flops/"), rel=1e-5)
+    ends = {place for place, row in found.items() if row["final"] == "True"}
+    assert (last, "sft_rl", post.sft_steps + post.rl_steps) in ends and (last, "base", 0) in ends
+    assert (last, "sft_rl", half) not in ends and (last, "sft_rl", post.sft_steps) not in ends
+    assert len({(tokens, recipe) for tokens, recipe, _ in ends}) == len(ends)
 
 
 @pytest.mark.parametrize("axis", AXES[1:])
@@ -106,6 +112,14 @@ def test_logs_without_flops_say_so(done: Store, tmp_path: Path) -> None:
     assert write_report(store.root / "manifest.json", tmp_path / "report").exists()
     with pytest.raises(ValueError, match="do not hold the flops"):
         write_report(store.root / "manifest.json", tmp_path / "report", "flops")
+
+
+def test_the_pass_for_the_behaviour_is_a_phase_of_its_own_and_older_logs_cost_what_they_did() -> None:
+    old = {"rl/flops/decode": 2.0, "rl/flops/update": 1.0, "rl/samples": 4.0, "seconds": 1.0}
+    new = old | {"rl/flops/behaviour": 8.0}
+    phases = [dict(zip(PHASES, of_steps(pd.DataFrame([row])).work)) for row in (old, new)]
+    assert [p["behaviour"] for p in phases] == [0.0, 8.0] and phases[0]["decode"] == phases[1]["decode"] == 2.0
+    assert of_steps(pd.DataFrame([new])).flops == 11.0 and of_steps(pd.DataFrame([old])).flops == 3.0
 
 
 def test_evaluations_write_what_they_cost(done: Store) -> None:

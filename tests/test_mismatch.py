@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import Sums, wide
 from foray.core.batch import Batch, from_rows
@@ -16,6 +17,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.cost import Cost, update_work
+from foray.train.packing import forward_flops
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sources import Run, draw
 
@@ -104,3 +107,42 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
     assert said is not None
     apart = (token_logprobs(model, batch) - said)[where].abs().mean()
     assert metrics["mismatch"] == pytest.approx(float(apart), rel=1e-4) and apart > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision", "passes"),
+    [
+        ({"updates_per_draw": 2}, "fp32", 0),
+        ({"updates_per_draw": 1}, "bf16", 0),
+        ({"updates_per_draw": 1, "engine": "vllm"}, "fp32", 0),
+        ({"updates_per_draw": 2}, "bf16", 1),
+        ({"updates_per_draw": 3, "engine": "vllm"}, "fp32", 1),
+    ],
+)
+def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
+    config: ModelConfig, tokenizer: TextTokenizer, changes: dict[str, Any], precision: Any, passes: int
+) -> None:
+    source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
+    stream = Stream("rl", replace(source, **changes), PolicyGradient(), precision=precision)
+    model = wide(initialise(config, 5))
+    run = Run(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
+    counter = FlopCounterMode(display=False)
+    logged = []
+    for step in range(stream.source.updates_per_draw):
+        _, metrics = draw(stream.source, stream, step, run)
+        logged.append(metrics.get("flops/behaviour", 0.0))
+    assert sum(1 for x in logged if x) == passes and logged[0] == sum(logged), "once a draw, with its first update"
+    if passes:
+        whole, _ = run.replay["rl"]
+        with counter:
+            token_logprobs(model, whole, precision)
+        products = sum(
+            n for op, n in counter.get_flop_counts()["Global"].items() if "mm" in str(op) and "bmm" not in str(op)
+        )
+        assert 0.5 * logged[0] < products <= logged[0], "the products with weights are most of it"
+        assert sum(logged) == forward_flops(config, whole, whole.weight != 0)
+    planned, updates = update_work(stream, config), stream.source.updates_per_draw
+    assert planned.get("behaviour", 0.0) == pytest.approx(passes * planned["update"] / 3), updates
+    cost = Cost(planned)
+    assert cost.flops == sum(planned.values()) and cost.seconds(1e9) > 0
+    assert passes == 0 or cost.seconds(1e9) > Cost({k: v for k, v in planned.items() if k != "behaviour"}).seconds(1e9)

@@ -357,7 +357,7 @@ def test_mistakes_are_named(corpus: Mix, tmp_path: Path) -> None:
     only = replace(corpus, sources=((1.0, source),), tokens=10_000)
     with pytest.raises(ValueError, match=r"sums1\.jsonl, line 31: no text in column 'text'"):
         prepare(only, tmp_path / "out", 1, lambda _: None)
-    for bad, words in (('{"text": "bad \\ud83d half"}', "the text in column 'text' has half a"), ("[", "not a JSON")):
+    for bad, words in (('{"text": "bad \\ud83d half"}', "the text in column 'text' has half a"), ("[", "not JSON")):
         lines.write_text("\n".join([*broken[:30], bad]))
         with pytest.raises(ValueError, match=rf"sums1\.jsonl, line 31: {words}"):
             prepare(only, tmp_path / words[:3], 1, lambda _: None)

@@ -76,6 +76,13 @@ def test_a_report_agrees_and_each_falsified_number_is_named(
         assert recompute.main([str(root)]) == 1
         assert f"{name}, line 4: {column} is {cells[place]}" in capsys.readouterr().err
         path.write_text(whole)
+    path = root / "report" / "results.csv"
+    whole = path.read_text()
+    for right, wrong in ((",True,", ",False,"), (",False,", ",True,")):
+        path.write_text(whole.replace(right, wrong, 1))
+        assert recompute.main([str(root)]) == 1
+        assert ": final is" in capsys.readouterr().err
+    path.write_text(whole)
     assert recompute.main([str(root)]) == 0
 
 

@@ -188,6 +188,37 @@ def test_results_csv_has_the_schema_and_every_number(report: tuple[Path, Path]) 
     )
 
 
+def test_results_csv_tells_the_ends_of_recipes_from_points_inside_them(report: tuple[Path, Path]) -> None:
+    """A mean over rows that mixes them is of nothing; ``final`` is what leaves the ends."""
+    rows = [r for r in rows_of(report[1]) if r["metric"] == "pass@1" and r["extraction"] == "strict"]
+    for tokens, recipe in itertools.product(TOKENS, RECIPES):
+        found = [r for r in rows if (r["tokens"], r["recipe"]) == (str(tokens), recipe)]
+        ends = [r for r in found if r["final"] == "True"]
+        assert [r["stage_step"] for r in ends] == [str(RECIPES[recipe])]
+        assert all(r["final"] == "False" for r in found if r not in ends)
+    assert sum(r["final"] == "False" for r in rows) == 6
+
+
+def test_results_csv_gives_the_level_of_chance_and_tokens_per_parameter(report: tuple[Path, Path]) -> None:
+    rows = rows_of(report[1])
+    chances = {f"world_{name}": chance for name, chance in PROBES.items()}
+    chances["general_average"] = sum(PROBES.values()) / len(PROBES)
+    for row in rows:
+        wanted = f"{chances[row['task']]:.6g}" if row["metric"] == "acc" else ""
+        assert row["chance"] == wanted
+        assert float(row["tokens_per_parameter"]) == pytest.approx(int(row["tokens"]) / PARAMETERS, rel=1e-5)
+    assert {r["tokens_per_parameter"] for r in rows} and {r["chance"] for r in rows} > {""}
+
+
+def test_another_models_rows_have_its_own_tokens_per_parameter(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.probes(0.5, tokens=1000, recipe="base", stage_step=0)
+    study.probes(0.5, tokens=1000, recipe="base", stage_step=0, model_parameters=500, mix="other")
+    found = read_results(study.write())
+    assert set(found.beside["tokens_per_parameter"]) == {2.0}
+    assert set(found.table["tokens_per_parameter"]) == {1000 / PARAMETERS}
+
+
 def test_passk_agrees_with_counting_every_subset(tmp_path: Path) -> None:
     study = Study(tmp_path)
     rows = [

@@ -29,6 +29,7 @@ RAW = (
     "metrics.jsonl",
     "ledger.json",
     "health.json",
+    "provenance.json",
 )
 
 

@@ -51,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     def machine_options(p: argparse.ArgumentParser) -> None:
         p.add_argument(
             "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
-            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N",
+            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N, "
+            "threads=N (of a node)",
         )  # fmt: skip
 
     for name, text in (

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest_of_input, read_json, read_jsonl, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
@@ -29,6 +30,7 @@ from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
 from foray.study.executors.remote import Origin
+from foray.study.executors.schedule import threads_each
 from foray.study.executors.slurm import SlurmExecutor
 from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
 from foray.study.garbage import delete_garbage, find_garbage
@@ -60,7 +62,7 @@ def _jobs(args: argparse.Namespace, most: int = 4) -> int:
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     of = _machine(args) if hasattr(args, "machine_settings") else Machine("cpu")
     on_gpus = gpus() if of.device != "cpu" else 0
-    return args.jobs or on_gpus // of.ranks or min(most, max(1, (os.cpu_count() or 1) // of.ranks))
+    return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -136,7 +138,7 @@ def plan(args: argparse.Namespace) -> None:
         left = [node for node in graph.nodes if not node.done(store)]
         _print_forecast(forecast(left, study.data.vocab_size, hardware), len(graph.nodes), len(left))
         return
-    rate = machine_rate(study.model, study.data.vocab_size, max(1, (os.cpu_count() or 1) // jobs))
+    rate = machine_rate(study.model, study.data.vocab_size, threads_each(jobs, cores(), store.machine.threads))
     costs = {node.key: node_cost(node, study.data.vocab_size) for node in graph.nodes}
     console = Console()
     if study.parts and args.part is None:
@@ -251,6 +253,8 @@ def prepare(args: argparse.Namespace) -> None:
     from foray.data.prepare import prepare as make
 
     jobs = _jobs(args, most=256)
+    if jobs > cores():
+        print(f"{jobs} workers share the {cores()} cores that may be used here and wait for each other", flush=True)
     print(make(load_mix(args.mix, args.settings, args.data_root), args.out, jobs))
 
 
@@ -293,7 +297,9 @@ def evaluate(args: argparse.Namespace) -> None:
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    model, tokenizer = open_checkpoint(args.checkpoint, machine(args.machine_settings))
+    here = machine(args.machine_settings)
+    use_threads(threads_each(1, cores(), here.threads))
+    model, tokenizer = open_checkpoint(args.checkpoint, here)
     task = tasks[args.task]
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.out or Path(scratch)

@@ -120,20 +120,40 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             if line.strip():
-                try:
-                    row = json.loads(line, parse_constant=str, parse_float=_finite)
-                except json.JSONDecodeError as e:
-                    raise ValueError(f"{path}, line {number}: not JSON ({e.msg})") from None
-                except UnicodeDecodeError:
-                    raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
-                except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
-                    raise ValueError(f"{path}, line {number}: not JSON ({type(e).__name__})") from None
+                row, wrong = parsed(line)
+                if wrong:
+                    raise ValueError(f"{path}, line {number}: {wrong}")
                 yield number, row
+
+
+def parsed(line: bytes) -> tuple[Any, str]:
+    """The value of a line of JSON Lines, and what is wrong with the line; empty where nothing is."""
+    try:
+        return loads(line), ""
+    except json.JSONDecodeError as e:
+        return None, f"not JSON ({e.msg})"
+    except UnicodeDecodeError as e:
+        return None, not_utf8(e)
+    except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
+        return None, f"not JSON ({type(e).__name__})"
+
+
+def not_utf8(e: UnicodeDecodeError) -> str:
+    """What is wrong with a text that is not UTF-8, with the first byte that is not."""
+    return f"not UTF-8 text (byte 0x{e.object[e.start]:02x} at {e.start})"
+
+
+def loads(content: bytes) -> Any:
+    """JSON in which what is no number of this world (NaN, Infinity, 1e999) is text."""
+    return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
 
 
 def _finite(text: str) -> float | str:
     value = float(text)
     return value if math.isfinite(value) else text
+
+
+_DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # one for all: to make one is slow
 
 
 def digest(path: Path) -> str:

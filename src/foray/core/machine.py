@@ -22,6 +22,7 @@ class Machine:
 
     ``microbatch_tokens`` a forward pass bound its memory (0: 4096 on a CPU, 16384 on a GPU); with ``recompute`` layers
     keep no activations for the backward pass and compute them again; ``compile`` is for GPUs, where "auto" turns it on.
+    ``threads`` of a node, which its ranks share (0: its share of the cores, or fewer where OMP_NUM_THREADS says so).
     ``ranks`` processes of this machine train one node together, each on a GPU of its own where there are any; they hold
     slices of the model, ``shard_over`` all of them or, on several machines (torchrun), over those of each.
     """
@@ -32,10 +33,12 @@ class Machine:
     compile: Switch = "auto"
     ranks: int = 1
     shard_over: Literal["all", "node"] = "all"
+    threads: int = 0
 
     def __post_init__(self) -> None:
         require(self.microbatch_tokens >= 0, f"microbatch_tokens must be >= 0, not {self.microbatch_tokens}")
         require(self.ranks > 0, f"ranks must be positive, not {self.ranks}")
+        require(self.threads >= 0, f"threads must be >= 0, not {self.threads}")
 
     def found(self) -> Machine:
         """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""

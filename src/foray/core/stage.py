@@ -191,6 +191,15 @@ class Stream:
         """What the gradient is the weighted sum of: a stream is its own only member."""
         return ((1.0, self),)
 
+    @property
+    def own_behaviour(self) -> bool:
+        """Whether the behaviour's log-probabilities are the trainer's own, as the engine's are not the same (law 5).
+
+        Where a draw serves one update, the update's own pass gives them; else a pass of their own does.
+        """
+        rollouts = isinstance(self.source, Rollouts)
+        return rollouts and not (self.precision == "fp32" and self.source.engine == "embedded")
+
 
 @dataclass(frozen=True)
 class Joint:

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
-from foray.core.files import digest_of_input, iter_jsonl, read_json
-from foray.core.spec import content_hash
+from foray.core.files import digest_of_input, read_json
+from foray.core.spec import added, content_hash
+from foray.data.files import kind_of
+from foray.data.rows import Skipped, document, place, rows_of
 from foray.data.tokenizer import TextTokenizer
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
@@ -47,24 +49,14 @@ class EndlessText(Protocol):
     def documents(self, split: TextSplit, first: int = 0) -> Iterator[str]: ...
 
 
-def flaw(text: Any, column: str) -> str:
-    """Why what stands in a row's column is no document, for an error that names the row; empty where it is one."""
-    if not isinstance(text, str):
-        return f"no text in column {column!r}"
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:  # JSON can spell what is no character, and no tokenizer takes it
-        half = ascii(text[e.start])
-        return f"the text in column {column!r} has half a surrogate pair ({half}): write the whole character, or none"
-    return ""
-
-
 @dataclass(frozen=True)
 class JsonlText:
-    """Documents in one column of a JSON Lines file; every ``holdout``-th document is kept for validation (0: none).
+    """Documents in one column of a file of JSON Lines, JSON, CSV, TSV or Parquet, also packed; ``meta.text`` is a
+    column within one. Every ``holdout``-th row is kept for validation (0: none).
 
     A relative ``path`` lies below ``root``, which the study fills in from its ``data.root`` when empty. The hash is of
-    the file's content, not of where it lies.
+    the file's content, not of where it lies. A row without a text stops the study, or is counted and passed over
+    (``skip_broken``).
     """
 
     name: str
@@ -72,6 +64,7 @@ class JsonlText:
     column: str = "text"
     holdout: int = 50
     root: str = field(default="", metadata={"hash": False})
+    skip_broken: bool = added(False)
 
     def fingerprint(self) -> str:
         return digest_of_input(self.file)
@@ -83,12 +76,37 @@ class JsonlText:
             raise ValueError(f"{file} does not exist; {WHERE_DATA_LIES}")
         return file
 
-    def documents(self, split: TextSplit) -> Iterator[str]:
-        for number, (line, row) in enumerate(iter_jsonl(self.file), 1):
-            if words := flaw(row.get(self.column) if isinstance(row, dict) else None, self.column):
-                raise ValueError(f"{self.file}, line {line}: {words}")
-            if (bool(self.holdout) and number % self.holdout == 0) == (split == "validation"):
-                yield row[self.column]
+    def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
+        """The texts of a split. Raises ValueError naming file and line of a row that has none; or counts that row."""
+        file, column, holdout, held = self.file, self.column, self.holdout, split == "validation"
+        kind = kind_of(file, otherwise="jsonl")
+        for number, (at, row, wrong) in enumerate(rows_of(file, kind, column), 1):
+            text, words = ("", wrong) if wrong else document(row, column)
+            if words and not self.skip_broken:
+                raise ValueError(f"{place(file, kind, at)}: {words}")
+            if (number % holdout == 0 if holdout else False) is held:
+                if not words:
+                    yield text
+                elif skipped is not None:
+                    skipped.add(lambda at=at, words=words: f"{place(file, kind, at)}: {words}")  # type: ignore[misc]
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """A source that can count broken rows and pass them over."""
+
+    skip_broken: bool
+
+    def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]: ...
+
+
+def documents_of(source: TextSource, split: TextSplit, skipped: Skipped) -> Iterator[str]:
+    """A source's documents; ``skipped`` hears of the broken rows where the source passes such over."""
+    return source.documents(split, skipped) if skips(source) else source.documents(split)
+
+
+def skips(source: TextSource) -> TypeGuard[Skipping]:
+    return isinstance(source, Skipping) and source.skip_broken
 
 
 @dataclass(frozen=True)
@@ -201,8 +219,8 @@ def _to_mend(place: Path, name: str, words: str) -> ValueError:
 def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:
     """Tokenises until ``max_tokens`` or the end of the source; returns the number of tokens. Memory: one batch."""
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-    total = 0
-    documents = source.documents(split)
+    total, skipped = 0, Skipped()
+    documents = documents_of(source, split, skipped)
     with open(folder / "tokens.bin", "wb") as f:
         while total < max_tokens and (texts := list(itertools.islice(documents, 256))):
             for ids in tokenizer.encode_batch(texts):
@@ -210,10 +228,17 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
                 f.write(row.tobytes())
                 total += len(row)
     if total == 0:
-        raise ValueError(f"text source {source.name} has no {split} documents")
+        raise ValueError(f"text source {source.name} has no {split} documents{all_broken(skipped)}")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": np.dtype(dtype).name}
+    if skips(source):
+        meta |= {"skipped": skipped.count, "first skipped": skipped.first}
     (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
     return total
+
+
+def all_broken(skipped: Skipped) -> str:
+    """Words behind those for a source without documents, where broken rows were passed over."""
+    return f": {skipped.count:,} broken rows were skipped, the first: {skipped.first}" if skipped.count else ""
 
 
 class Shard:

@@ -24,12 +24,23 @@ from typing import Any
 
 import numpy as np
 
+from foray.core.cores import use_threads
 from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
-from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts, tokenizer_digest
+from foray.data.corpus import (
+    Prepared,
+    TextSource,
+    TokenKind,
+    all_broken,
+    damage,
+    sample_texts,
+    skips,
+    tokenizer_digest,
+)
 from foray.data.repository import Repository
+from foray.data.rows import Skipped
 from foray.data.text import Part, documents, origin, parts
 from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
@@ -136,18 +147,24 @@ def _source(
         return sum(f["used"] for f in files)
 
     work = ((source, part, folder / f"{number:05d}") for number, part in enumerate(parts(source)))
-    for done, wrong in _until(pool, work, lambda: taken() >= budget):
-        if wrong:
-            say(f"{wrong}: made again")
+    for done, words in _until(pool, work, lambda: taken() >= budget):
+        for line in words:
+            say(line)
         files.append({**done, "used": min(done["tokens"], budget - taken())})
         size += done["bytes"]
         rate = size / 1e6 / max(1e-9, time.monotonic() - begun)
         say(f"{source.name}: {taken():,} of {budget:,} tokens, {size / 1e6:,.0f} MB of text, {rate:.1f} MB/s")
-    require(taken() > 0, f"source {source.name} holds no text")
+    counted = {"skipped": sum(f["skipped"] for f in files)} if skips(source) else {}
+    broken = all_broken(Skipped(counted.get("skipped", 0), "see above"))
+    require(taken() > 0, f"source {source.name} holds no text{broken}")
+    if counted:
+        rows = counted["skipped"] + sum(f["documents"] for f in files)
+        say(f"{source.name}: {counted['skipped']:,} broken rows of {rows:,} skipped")
     if taken() < budget:
         missing = budget - taken()
         say(f"{source.name}: all of it is {taken():,} tokens, {missing:,} fewer than its share: to be repeated")
-    return {"name": source.name, "tokens": taken(), "validation": sum(f["validation"] for f in files), "files": files}
+    held = sum(f["validation"] for f in files)
+    return {"name": source.name, "tokens": taken(), "validation": held, **counted, "files": files}
 
 
 def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[_Done]:
@@ -186,7 +203,7 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
         pool.shutdown()
 
 
-_Done = tuple[dict[str, Any], str]  # what is to be said of a part, and what was wrong with it before
+_Done = tuple[dict[str, Any], list[str]]  # what is to be known of a part, and lines to say about it
 _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
@@ -195,6 +212,7 @@ def _start(tokenizer: TextTokenizer) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
+    use_threads(1)
     _WORKER["tokenizer"] = tokenizer
 
 
@@ -204,27 +222,29 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     kinds: dict[TokenKind, str] = {"tokens": ".bin", "validation": ".validation.bin"}
     paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
+    skipped = Skipped()
     if not said.exists():
-        facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths)}
+        facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths, skipped)}
         write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
-        return facts, ""
+        words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
+        return facts, [words] if skipped.count else []
     facts = _finished(said, name, file, part)
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
     # What is said of the part stays: the index is made of it, and the keys of studies of that.
-    if wrong and not facts.items() >= _written(source, part, paths).items():
+    if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
         raise ValueError(
             f"{wrong}; made again, it is not what it was: the sources, or the tokenizers library, have changed since "
             f"this corpus was begun; name another --out, or delete {said.parent.parent}"
         )
-    return facts, wrong
+    return facts, [f"{wrong}: made again"] if wrong else []
 
 
-def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path]) -> dict[str, Any]:
+def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipped: Skipped) -> dict[str, Any]:
     """Writes a part's tokens; what was written."""
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
-    texts = documents(source, part)
+    texts = documents(source, part, skipped)
     for path in paths.values():
         path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
     with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
@@ -235,6 +255,8 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path]) -> di
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
+    if skips(source):  # others have no such count: what is said of them stays as it was
+        counts["skipped"] = skipped.count
     digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 

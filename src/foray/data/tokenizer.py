@@ -39,6 +39,9 @@ _MAKE_ONE = (
 )
 
 
+_ANCHORS = ("\n", ":", "a")  # what a text is put behind to be encoded as what goes on
+
+
 class TextTokenizer:
     """Encodes any text. ``end_id`` separates documents and ends demonstrations; a completion ends at any of
     ``end_ids``, which are more where the ``model`` that came with a tokenizer names more; ``start`` stands before every
@@ -58,6 +61,7 @@ class TextTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
+        _as_llama(tokenizer, settings)
         name = _token(settings.get("eos_token"))
         self.own_end: int | None = tokenizer.token_to_id(name)  # which the model's files may leave out
         end = self.own_end if model is None or (name and self.own_end is None) else model.trained(self.own_end)
@@ -71,7 +75,8 @@ class TextTokenizer:
         self.start: list[int] = [end] if files is None else self._before_text()
         # Whether a text begins with a space that is not there (Llama 2): then what continues a text must not.
         line = self.encode("\n")
-        self._anchor = line if self.encode("a") != self.encode("\na")[len(line) :] else []
+        prefixed = self.encode("a") != self.encode("\na")[len(line) :]
+        self._anchors = {text: self.encode(text) for text in _ANCHORS} if prefixed else {}
 
     def _before_text(self) -> list[int]:
         bare, whole = (self.tokenizer.encode("a", add_special_tokens=more).ids for more in (False, True))
@@ -136,7 +141,8 @@ class TextTokenizer:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [e.ids for e in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        # Fast: it does not keep where in the text each token stands. The ids are the same.
+        return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_prompt(self, text: str) -> list[int]:
         """The text as the start of a document: what follows ``start`` in pre-training."""
@@ -144,10 +150,10 @@ class TextTokenizer:
 
     def encode_continuation(self, text: str) -> list[int]:
         """The text as what goes on behind a prompt."""
-        if self._anchor:
-            ids = self.encode("\n" + text)
-            if ids[: len(self._anchor)] == self._anchor:
-                return ids[len(self._anchor) :]
+        for before, anchor in self._anchors.items():  # one that does not grow together with the text
+            ids = self.encode(before + text)
+            if ids[: len(anchor)] == anchor:
+                return ids[len(anchor) :]
         return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -156,11 +162,11 @@ class TextTokenizer:
     @property
     def joins_in_pieces(self) -> bool:
         """Whether a text is its tokens' own texts in a row."""
-        return not self._anchor
+        return not self._anchors
 
     def pieces(self) -> list[str]:
         """What each token adds to a text, special tokens spelled out. (vocab_size,)"""
-        before = self.encode("a") if self._anchor else []
+        before = self.encode("a") if self._anchors else []
         rows = [[*before, i] for i in range(self.vocab_size)]
         texts: list[str] = self.tokenizer.decode_batch(rows, skip_special_tokens=False)
         return [text[1:] for text in texts] if before else texts
@@ -170,9 +176,9 @@ class TextTokenizer:
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
-        config = folder / "config.json"
-        if self.end_id != self.own_end and not config.exists():  # a folder of no model, as prepared text has beside it
-            config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
+        of_model = folder / "config.json"
+        if self.end_id != self.own_end and not of_model.exists():  # a folder of no model, as prepared text has beside it
+            of_model.write_text(json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
@@ -180,6 +186,23 @@ class TextTokenizer:
         self.tokenizer.save(str(folder / "tokenizer.json"))
         config = {**_OWN, "model_max_length": context}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
+
+
+def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Makes a tokenizer of the class ``LlamaTokenizer`` what ``transformers`` makes of its file: vocabulary and merges
+    are the file's, spaces are the class's. A text that begins with a space gets no second one.
+    """
+    if str(settings.get("tokenizer_class")).removesuffix("Fast") != "LlamaTokenizer":
+        return
+    spelled = json.loads(tokenizer.to_str())
+    if spelled["model"].get("type") != "BPE" or "ByteLevel" in str(spelled["pre_tokenizer"]):  # Llama 3's, misnamed
+        return
+    spaced = settings.get("add_prefix_space") is not False
+    scheme = "never" if not spaced else "always" if settings.get("legacy") else "first"
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", scheme, split=False)
+    whole = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*whole, decoders.Strip(" ", 1, 0)] if spaced else whole)
 
 
 def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:

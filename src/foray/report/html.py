@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foray.report import contamination, ledger, readiness, settings, stats
+from foray.report import contamination, ledger, origins, readiness, settings, stats
 from foray.report.markup import in_tokens, label, percent, table
 from foray.report.measured import Evaluation
 from foray.report.results import AVERAGE, Results, recipe_rank, records
@@ -86,12 +86,13 @@ def page(
         ("samples", "Sample completions", _samples(results)),
         ("left-out", "What is not here", _absent(results, figures, not_ready)),
         ("settings", "Settings", settings.section(results)),
-        ("provenance", "Provenance", _provenance(results)),
+        ("provenance", "Provenance", origins.section(results)),
     ]
     sections = [s for s in sections if s[2]]
     title = f"Foray: study {results.study}"
     links = " ".join(f'<a href="#{escape(name)}">{escape(heading.split(". ")[0])}</a>' for name, heading, _ in sections)
-    notes = "".join(f'<div class="note">{escape(note)}</div>' for note in results.notes)
+    shown = [n for n in (*results.notes, origins.note(results)) if n]
+    notes = "".join(f'<div class="note">{escape(note)}</div>' for note in shown)
     body = "\n".join(
         f'<h2 id="{escape(name)}">{escape(heading)}</h2>\n{content}' for name, heading, content in sections
     )
@@ -313,14 +314,3 @@ def _grouped(missing: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         few = names if len(names) <= MISSING_SHOWN else [f"{names[0]}, and {len(names) - 1} more"]
         rows += [(name, why) for name in few]
     return rows
-
-
-def _provenance(results: Results) -> str:
-    rows = [
-        (
-            key,
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False),
-        )
-        for key, value in results.provenance.items()
-    ]
-    return table(["what", "value"], rows, text_columns=2) if rows else ""

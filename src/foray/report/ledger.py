@@ -7,16 +7,15 @@ sequences: windows of pre-training text, demonstrations, rollouts. Seconds are t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from foray.report.measured import Entry, Run, TrainingRun
+from foray.report.measured import Run, TrainingRun
 from foray.report.results import AXES, Results, recipe_rank
 from foray.report.table import AXES_BESIDE
 
-PHASES = ("prefill", "decode", "reference", "update", "validation")
+PHASES = ("prefill", "decode", "behaviour", "reference", "update", "validation")
 
 
 class Cost(NamedTuple):
@@ -70,14 +69,18 @@ def since_start(results: Results) -> dict[Place, tuple[Cost, Cost]]:
         if run.entry.recipe == "base"
     }
     found = {Place(tokens, "base", "", 0, Run(start, start)): (FREE, cost) for (tokens, start), cost in bases.items()}
+    evaluated: dict[tuple[int, str, str, Run], set[int]] = {}
+    for e in (evaluation.entry for evaluation in results.evaluations):
+        evaluated.setdefault((e.tokens, e.recipe, e.trained_on, e.run), set()).add(e.stage_step)
     for (tokens, recipe, trained_on, run), stages in _recipes(results).items():
+        points = evaluated.get((tokens, recipe, trained_on, run), set())
         base = bases.get((tokens, run.pretrain_seed), UNKNOWN)
         before, done = FREE, 0  # cost and updates of the stages before
         for stage in sorted(stages, key=lambda r: r.entry.stage_step):
             first = stage.entry.stage_step - len(stage.metrics)
             if first != done:
                 break  # the stage before has not finished: its cost is not known
-            for step in sorted({stage.entry.stage_step, *_evaluated(results, stage.entry)}):
+            for step in sorted({stage.entry.stage_step, *points}):
                 if done < step <= stage.entry.stage_step:
                     own = before.plus(of_steps(stage.metrics[stage.metrics["step"] <= step - first]))
                     found[Place(tokens, recipe, trained_on, step, run)] = own, own.plus(base)
@@ -96,23 +99,26 @@ def _recipes(results: Results) -> dict[tuple[int, str, str, Run], list[TrainingR
     return found
 
 
-def _evaluated(results: Results, stage: Entry) -> Iterable[int]:
-    for e in (evaluation.entry for evaluation in results.evaluations):
-        if (e.tokens, e.recipe, e.trained_on, e.run) == (stage.tokens, stage.recipe, stage.trained_on, stage.run):
-            yield e.stage_step
-
-
 def table(results: Results) -> pd.DataFrame:
-    """``ledger.csv``: a row a point, with its cost since M_t by phase and its total from the first token on."""
+    """``ledger.csv``: a row a point, with its cost since M_t by phase and its total from the first token on.
+
+    ``final`` are the ends of recipes; the other points lie inside one, and their cost is part of the end's.
+    """
     rows: list[Any] = []
-    for (tokens, recipe, trained_on, step, run), (own, total) in since_start(results).items():
+    ends = {
+        Place(e.tokens, e.recipe, e.trained_on, e.stage_step, e.run)
+        for e in (*(t.entry for t in results.training), *(v.entry for v in results.evaluations))
+        if e.final
+    }
+    for point, (own, total) in since_start(results).items():
+        tokens, recipe, trained_on, step, run = point
         if recipe != "base" and step == 0:
             continue
         place = (run.pretrain_seed, tokens, recipe, trained_on, step, run.seed)
-        rows.append((*place, own.samples, own.seconds, *own.work, own.flops, *_axes(total)))
+        rows.append((*place, own.samples, own.seconds, *own.work, own.flops, *_axes(total), point in ends))
     rows.sort(key=lambda r: (r[1], recipe_rank(r[2]), r[3], r[4], r[0], r[5]))
     columns = ["pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed", "samples", "seconds"]
-    columns += [*(f"flops_{p}" for p in PHASES), "flops", *(f"total_{axis}" for axis in AXES[1:])]
+    columns += [*(f"flops_{p}" for p in PHASES), "flops", *(f"total_{axis}" for axis in AXES[1:]), "final"]
     return pd.DataFrame(rows, columns=columns)
 
 

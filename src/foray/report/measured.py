@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from foray.core.provenance import Made
 from foray.report import stats
 from foray.report.stats import Graded, Interval
 
@@ -148,3 +149,13 @@ class Overlaps:
     entry: Entry
     n: int
     rows: tuple[Mapping[str, Any], ...]
+
+
+class Origin(NamedTuple):
+    """What computed a node; ``shared``: ranks train it together. ``begun``: others had worked on it before."""
+
+    made: Made
+    commit: str
+    versions: str
+    shared: bool = False
+    begun: bool = False

@@ -15,6 +15,7 @@ from foray.report.measured import (
     Difference,
     Entry,
     Evaluation,
+    Origin,
     Overlaps,
     Probes,
     Run,
@@ -49,7 +50,7 @@ class NotDrawable(Exception):
 class Results:
     """All that was found. Shares, not percent.
 
-    ``table`` has the columns of ``results.csv``, ``final``, ``chance``, ``own`` and ``foray.report.table.AXES_BESIDE``.
+    ``table`` has the columns of ``results.csv``, ``own`` and ``foray.report.table.AXES_BESIDE``.
     """
 
     study: str
@@ -72,6 +73,7 @@ class Results:
     axis: str = AXES[0]
     contamination: tuple[Overlaps, ...] = ()
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
+    origins: tuple[Origin, ...] = ()  # of every node that is there
 
     @property
     def tasks(self) -> list[str]:

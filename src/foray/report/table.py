@@ -16,16 +16,18 @@ import pandas as pd
 from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, sealed, verify
 from foray.report import stats
 from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
+from foray.report.origins import read_origins
 from foray.report.results import AVERAGE, AXES, Results, metric_rank, recipe_rank
 from foray.report.stats import Graded, Interval
 
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
-    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr"
+    "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
+    "final", "chance", "tokens_per_parameter"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-Row = tuple[Any, ...]  # COLUMNS, final, chance, own, AXES_BESIDE
+Row = tuple[Any, ...]  # COLUMNS but the last, own, AXES_BESIDE
 
 
 def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
@@ -87,11 +89,17 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
             missing.append((entry.words, str(e)))
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
-        study, parameters, ks, notes, dict(content.get("provenance", {})), _frame(rows), _frame(rows_beside),
+        study, parameters, ks, notes, dict(content.get("provenance", {})),
+        _frame(rows, parameters), _frame(rows_beside, parameters),
         _tasks(chosen), tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
-        tuple(contamination), _settings(content),
+        tuple(contamination), _settings(content), read_origins(manifest.parent, _nodes(content)),
     )  # fmt: skip
+
+
+def _nodes(content: Mapping[str, Any]) -> list[str]:
+    """Folders of all nodes; a manifest of an earlier version names those that are reported."""
+    return [str(name) for name in content.get("nodes", ())] or [str(e["folder"]) for e in content["entries"]]
 
 
 def _tasks(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -253,18 +261,22 @@ def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
     ]  # fmt: skip
 
 
-def _frame(rows: list[Row]) -> pd.DataFrame:
+def _frame(rows: list[Row], size: int) -> pd.DataFrame:
+    """``size``: parameters of the model, where a row does not say it."""
+
     def order(row: Any) -> tuple[Any, ...]:
         _, pretrain_seed, tokens, recipe, trained_on, step, seed, task, shots, extraction, metric, *_ = row
-        variant, _, mix, parameters, split = row[len(COLUMNS) + 3 :][:5]
+        variant, _, mix, parameters, split = row[len(COLUMNS) :][:5]
         beside = (mix, parameters or 0, variant, split)
         place = (tokens, recipe_rank(recipe), trained_on, step, pretrain_seed, seed, task)
         return (*beside, *place, -1 if shots is None else shots, extraction, metric_rank(metric))
 
-    columns = [*COLUMNS, "final", "chance", "own", *AXES_BESIDE]
+    columns = [*COLUMNS[:-1], "own", *AXES_BESIDE]
     kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64")
     kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float") | dict.fromkeys(("final", "own"), "bool")
-    return pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
+    frame = pd.DataFrame(sorted(rows, key=order), columns=columns).astype(kinds)
+    sizes = frame["model_parameters"].fillna(size).astype("float")
+    return frame.assign(**{COLUMNS[-1]: frame["tokens"].astype("float") / sizes})
 
 
 def csv_text(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> str:

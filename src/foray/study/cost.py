@@ -26,7 +26,7 @@ _PROCESS_BYTES = 450e6  # Python with torch loaded
 
 # Shares of the rate of plain matrix products that the phases of `tiny` reach on two x86 cores, one thread each. Larger
 # models reach more.
-EFFICIENCY = {"update": 0.55, "prefill": 0.5, "decode": 0.25, "reference": 0.5, "score": 0.55}
+EFFICIENCY = {"update": 0.55, "prefill": 0.5, "decode": 0.25, "behaviour": 0.55, "reference": 0.5, "score": 0.55}
 START_SECONDS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "perplexity": 0.1, "shard": 1.0, "tokenizer": 1.0}
 _SECONDS_A_TOKEN = 1e-6  # to read text back and look questions up in it
 
@@ -169,7 +169,10 @@ def update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
         prefill, decode = flops.sampling(model, [round(prompt)], [[round(target)] * size], 0)
         rows = flops.forward(model, target, flops.pairs(prompt, prompt + target), target)
         update = flops.forward(model, prompt, flops.pairs(0, prompt), 0) + size * rows
-        return {"prefill": groups * prefill, "decode": groups * decode, "update": both * groups * update}
+        work = {"prefill": groups * prefill, "decode": groups * decode, "update": both * groups * update}
+        # A pass over the whole draw, shared by its updates.
+        own = stream.own_behaviour and source.updates_per_draw > 1
+        return work | ({"behaviour": groups * update} if own else {})
     return {}
 
 

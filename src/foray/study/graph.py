@@ -68,9 +68,8 @@ def expand(study: Study, part: str | None = None) -> Graph:
     checks = {check.key: check for builder in builders for check in builder.checks}
     for builder in builders:
         entries += builder.entries(checks.values())
-    for entry in entries:
-        for node in _with_parents(entry.node):
-            unique.setdefault(node.key, node)
+    for node in _with_parents(entry.node for entry in entries):
+        unique.setdefault(node.key, node)
     return Graph(tuple(unique.values()), tuple(entries))
 
 
@@ -93,6 +92,7 @@ class _Builder:
         self.part, self.study, self.own = part, study, own
         self.shards: tuple[ShardNode, ...] = ()
         self.checks: tuple[Check, ...] = ()
+        self.held: dict[str, tuple[ShardNode, ...]] = {}  # validation text by tokenizer
         if isinstance(study.pretrain, Pretrain):
             tokenizer = self._tokenizer(study.pretrain)
             self.shards = self._shards(study.pretrain.stream.source, study.pretrain.tokens, tokenizer)
@@ -272,8 +272,11 @@ class _Builder:
             yield self._entry(place, ProbesNode(node, e.probes), step, final)
         corpus, tokenizer = self.study.text, place.base.tokenizer
         if e.heldout_tokens and corpus is not None:
-            sources = [s for w, s in corpus.mixture if w > 0]
-            shards = tuple(ShardNode(s, "validation", tokenizer, e.heldout_tokens) for s in sources)
+            if tokenizer.key not in self.held:
+                sources = [s for w, s in corpus.mixture if w > 0]
+                held = (ShardNode(s, "validation", tokenizer, e.heldout_tokens) for s in sources)
+                self.held[tokenizer.key] = tuple(held)
+            shards = self.held[tokenizer.key]
             yield self._entry(place, PerplexityNode(node, shards, corpus.length), step, final)
 
     def _entry(self, place: _Place, node: Node, step: int, final: bool, stage: str = "") -> Entry:
@@ -313,7 +316,19 @@ def _only_text(stage: Stage | Merge) -> bool:
     return isinstance(stage, Stage) and all(isinstance(s.source, Corpus) for s in stage.members())
 
 
-def _with_parents(node: Node) -> Iterator[Node]:
-    for parent in node.parents():
-        yield from _with_parents(parent)
-    yield node
+def _with_parents(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Every node after its parents, each object once: there are far more paths to a node than nodes.
+
+    Objects and not keys are remembered: equal nodes may have other parents, those that only order the work.
+    """
+    seen: dict[int, Node] = {}  # which keeps them: an id is an object's while that lives
+    for last in nodes:
+        path = [] if id(last) in seen else [(last, last.parents())]
+        while path:  # and no recursion: the chain of M_t may be longer than Python's stack
+            node, parents = path[-1]
+            if (parent := next((p for p in parents if id(p) not in seen), None)) is not None:
+                path.append((parent, parent.parents()))
+            else:
+                path.pop()
+                seen[id(node)] = node
+                yield node

@@ -302,8 +302,10 @@ def _training(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: in
         work, value = update_work(stream, model), _bytes(stream.precision)
         rows = _rows(stream)
         share = math.ceil(rows / ranks) / rows  # of the rank with the most rows
-        passes = 3 * math.ceil(share * _tokens(stream) / hardware.microbatch_tokens)  # a backward pass counts twice
-        products = again * share * work.get("update", 0.0) / _products(card, value)
+        behaviour = work.get("behaviour", 0.0)
+        passes = 3 + (behaviour > 0)  # a backward pass counts twice
+        passes *= math.ceil(share * _tokens(stream) / hardware.microbatch_tokens)
+        products = share * (again * work.get("update", 0.0) + behaviour) / _products(card, value)
         trained += steps * max(products, passes * model.layers * LAUNCH_SECONDS)
         draw = _rollouts(stream)
         if draw is not None:

@@ -152,7 +152,7 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
                 for node in reversed(graph.nodes):  # children come after their parents
                     if node.key in again:
                         again |= {p.key for p in node.parents() if not p.done(there)}
-                compute([n for n in graph.nodes if n.key in again], study, there, console, LocalExecutor(jobs))
+                compute([n for n in graph.nodes if n.key in again], graph, study, there, console, LocalExecutor(jobs))
                 wanted -= set(names.values())
                 if study.name == last:
                     report_study(study, there, redraw=bool(again))

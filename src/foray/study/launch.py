@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import torch
 
+from foray.core.cores import use_threads
 from foray.core.files import Damaged
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
@@ -179,7 +180,7 @@ def _work(
 
 
 def _join(store: Store, rank: int, ranks: int, meeting: Path) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
+    use_threads(max(1, torch.get_num_threads() // ranks))
     if ranks > 1:
         join(store.machine, rank, ranks, meeting)
     elif store.machine.device == "cuda":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import TRAINING_FILES, Damaged, read_numbers, seal, sealed, verify, write_atomic
+from foray.core.files import TRAINING_FILES, Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
@@ -193,6 +193,11 @@ class ShardNode(Node):
             link_shard(self.source, self.split, folder, self.max_tokens)
         else:
             write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
+
+    def flags(self, folder: Path) -> list[str]:
+        facts = read_json(folder / "meta.json")
+        count = facts.get("skipped", 0)
+        return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,18 @@ from rich.console import Console
 
 from foray import __version__
 from foray.core.files import SEAL, read_json, seal, verify, write_atomic
+from foray.core.provenance import program
 from foray.core.stage import Rollouts
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
-from foray.study.executors.schedule import Executor
+from foray.study.executors.schedule import Executor, say
 from foray.study.graph import Entry, Graph, expand
 from foray.study.measures import ContaminationNode, PassKNode
 from foray.study.nodes import ImportNode, Node, TrainNode
+from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Study
-from foray.study.store import Store, provenance
+from foray.study.store import Store
 
 _NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
 
@@ -49,17 +50,30 @@ def run_study(
         graph = expand(study, part)
         missing = to_run(graph, store, console)
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
-        compute(missing, study, store, console, executor or LocalExecutor(1))
+        compute(missing, graph, study, store, console, executor or LocalExecutor(1))
         return report_study(study, store, redraw=bool(missing))
 
 
-def compute(missing: Sequence[Node], study: Study, store: Store, console: Console, executor: Executor) -> None:
-    """Runs nodes, all of whose other parents are done."""
+def compute(
+    missing: list[Node], graph: Graph, study: Study, store: Store, console: Console, executor: Executor
+) -> None:
+    """Runs nodes of a graph, all of whose other parents are done.
+
+    A line says where the machine rounds otherwise than that of what is there: before, if the nodes are run here, and
+    behind, if elsewhere.
+    """
     for node in missing:
         node.check()
-    if missing:
-        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
-        executor.run(missing, store, console, cost)
+    if not missing:
+        return
+    cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+    program()  # as it is now, for all workers: files may change while they run
+    before, threads = made_so_far(graph.nodes, store), executor.threads_here(store)
+    if threads:
+        say(console, other_machines(graph.nodes, before, made_here(missing, store, threads)))
+    executor.run(missing, store, console, cost)
+    if not threads:
+        say(console, other_machines(graph.nodes, before, made_so_far(missing, store)))
 
 
 def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
@@ -109,9 +123,10 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
-        "provenance": provenance(),
+        "provenance": program(),
         "settings": {"recipes": recipe_rows(study), "seeds": seed_rows(study), "prompts": prompt_rows(study)},
         # An imported checkpoint has no log of its training to report.
+        "nodes": [f"nodes/{n.kind}-{n.key}" for n in graph.nodes],
         "entries": [_entry(e, study) for e in graph.entries if not isinstance(e.node, ImportNode)],
     }
 

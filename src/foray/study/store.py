@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from socket import gethostname
@@ -19,6 +15,7 @@ from typing import Any
 
 from foray.core.files import alone_in, locked, sealed, write_atomic
 from foray.core.machine import Machine
+from foray.core.provenance import PROVENANCE, read_made, record
 
 ASIDE = re.compile(r"\.damaged(-\d+)?$")  # ends the name of a folder that was set aside
 ASKED = "studies.json"  # in a store's root: the commands that ran studies there
@@ -41,10 +38,10 @@ class Store:
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
-        write_atomic(
-            folder / "provenance.json",
-            json.dumps(provenance() | {"machine": asdict(self.machine.found())}, indent=1, allow_nan=False) + "\n",
-        )
+        made = record(self.machine.found(), shared=kind == "train")
+        if earlier := _earlier(folder, made):
+            made["earlier"] = earlier
+        write_atomic(folder / PROVENANCE, json.dumps(made, indent=1, allow_nan=False) + "\n")
         return folder
 
     def set_aside(self, folder: Path) -> str:
@@ -98,31 +95,11 @@ class Store:
             yield waited
 
 
-def provenance() -> dict[str, Any]:
-    """Commit and versions, recorded beside a result and never part of its key."""
-    return {"commit": _commit(), "versions": _versions(), "threads": os.environ.get("OMP_NUM_THREADS", "default")}
-
-
-def _commit() -> str:
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return found.stdout.strip() or "unknown"
-
-
-def _versions() -> dict[str, str]:
-    out = {"python": platform.python_version()}
-    for package in ("foray", "torch", "numpy", "tokenizers", "safetensors", "lm-eval", "transformers"):
-        try:
-            out[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return out
+def _earlier(folder: Path, made: dict[str, Any]) -> list[dict[str, Any]]:
+    """What worked on an unfinished node before, where that was something else."""
+    read = read_made(folder)
+    if read is None:
+        return []
+    before = read[1]
+    found: list[dict[str, Any]] = before.pop("earlier", [])
+    return [*found, before] if before != made and before not in found else found

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from foray.core.spec import require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.data.corpus import flaw
+from foray.data.rows import flaw
 from foray.tasks import latex, numbers, sources
 from foray.tasks.math import BoxedAnswers
 from foray.tasks.numbers import MARK
@@ -19,7 +19,7 @@ STOP = ("\n\nQuestion:", "Question:")
 
 @dataclass(frozen=True)
 class OwnProblems:
-    """Problems of a file of one's own (JSON Lines, a JSON array, Parquet, CSV), below ``root`` or on the hub.
+    """Problems of a file of one's own (JSON Lines, a JSON array, CSV, TSV, Parquet), below ``root`` or on the hub.
 
     ``answers`` says what answers are: ``math`` (LaTeX in ``\\boxed{}``, compared symbolically) or ``number`` (after
     ``####``). Solutions without that mark get it. ``validation`` is carved from ``train`` unless it is a file of its

@@ -7,24 +7,25 @@ on the hub (``:*`` for all configurations in turn). The library ``datasets`` is 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import digest_of_input, iter_jsonl
+from foray.core.files import digest_of_input
 from foray.core.rng import key
 from foray.core.task import Problem, Split
-from foray.data.corpus import WHERE_DATA_LIES, flaw
+from foray.data.corpus import WHERE_DATA_LIES
+from foray.data.files import PACKED, kind_of
 from foray.data.hub import datasets_library, loaded
+from foray.data.rows import flaw, place, rows_of
 
 Row = tuple[str, dict[str, Any]]
 
 _HUB = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.*-]+))?(?:@(?P<revision>[\w./-]+))?")
-_TABLES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
-_FILES = (".jsonl", ".ndjson", ".json", ".txt", *_TABLES)
+_TABLES = {".parquet": "parquet", ".arrow": "arrow"}  # which the library reads
+_FILES = (".jsonl", ".ndjson", ".json", ".txt", ".csv", ".tsv", *_TABLES, *PACKED)
 
 
 def rows(root: str, source: str, split: str) -> Iterator[Row]:
@@ -128,37 +129,20 @@ def _file(path: Path) -> Iterator[Row]:
         kind, settings = _TABLES[path.suffix], {"data_files": str(path), "split": "train", "streaming": True}
         read = loaded(str(path), library.load_dataset, kind, **settings)
         yield from _numbered(f"{path}, row", _guarded(str(path), read))
-    elif path.suffix == ".json":
-        for number, row in enumerate(_array(path), 1):
-            yield _row(f"{path}, row {number}", row)
     else:
-        for number, row in iter_jsonl(path):
-            yield _row(f"{path}, line {number}", row)
-
-
-def _array(path: Path) -> list[Any]:
-    """The rows of a JSON file: an array, an object that has one in a field, or one row alone."""
-    try:
-        content = json.loads(path.read_bytes(), parse_constant=str)  # NaN is text
-    except json.JSONDecodeError as e:
-        if e.msg == "Extra data":  # JSON Lines by another name
-            return [row for _, row in iter_jsonl(path)]
-        raise ValueError(f"{path}, line {e.lineno}: not JSON ({e.msg})") from None
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"{path}: not JSON ({type(e).__name__})") from None
-    if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        content = lists[0] if len(lists) == 1 else [content]
-    if not isinstance(content, list):
-        raise ValueError(f"{path}: expected an array of rows")
-    return content
+        kind = kind_of(path, otherwise="jsonl")
+        for number, row, wrong in rows_of(path, kind):
+            where = place(path, kind, number)
+            if wrong:
+                raise ValueError(f"{where}: {wrong}")
+            yield _row(where, row)
 
 
 def _folder(path: Path, split: str) -> Iterator[Row]:
     """A folder of one JSON file a problem (as MATH was published), one saved by ``datasets``, or one as on the hub."""
     saved = [path / name for name in ("dataset_dict.json", "state.json") if (path / name).exists()]
     files = sorted(path.rglob("*.json"), key=_natural)
-    others = [p for p in path.rglob("*") if p.is_file() and p.suffix in (".jsonl", *_TABLES)]
+    others = [p for p in path.rglob("*") if p.is_file() and p.suffix in (".jsonl", ".csv", ".tsv", *_TABLES)]
     if files and not saved and not others:
         for file in files:
             yield from _file(file)

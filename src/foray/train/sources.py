@@ -77,19 +77,27 @@ def _(source: Corpus, stream: Stream, step: int, run: Run) -> Drawn:
     rows = mixed_windows(run.shards, mixture, source.length, key, step * source.batch_size, source.batch_size)
     metrics = {"tokens": float(rows[:, 1:].size), "samples": float(source.batch_size)}
     if source.separate:
-        return _documents(rows, run.tokenizer.end_id), metrics
+        return _documents(rows, run.tokenizer), metrics
     tokens = torch.from_numpy(rows)
     zeros = torch.zeros(tokens.shape[0], source.length)
     return Batch(tokens[:, :-1], tokens[:, 1:], torch.ones_like(zeros), zeros, zeros, metrics["tokens"]), metrics
 
 
-def _documents(windows: NDArray[np.int64], end_id: int) -> Batch:
-    """Windows (B, T + 1) cut where documents begin: a row of the batch for each document, or part of one."""
+def _documents(windows: NDArray[np.int64], tokenizer: TextTokenizer) -> Batch:
+    """Windows (B, T + 1) cut where documents begin: a row of the batch for each document, or part of one.
+
+    A row begins as prompts do, with the tokenizer's ``start``. What stands before that between documents (the end
+    token, unless documents start with it) is predicted at the end of the row before, and predicts nothing.
+    """
+    before = len(tokenizer.separator) - len(tokenizer.start)  # tokens
     pieces = []
     for window in windows:
-        begins = [0, *(np.flatnonzero(window[1:-1] == end_id) + 1).tolist()]
-        # With the token behind it: the last thing that a document predicts is the next one's beginning.
-        pieces += [window[a : b + 1] for a, b in zip(begins, [*begins[1:], len(window) - 1])]
+        ends = np.flatnonzero(window[:-1] == tokenizer.end_id).tolist()
+        begins = [at + before for at in ends]
+        if not ends or ends[0] > 0:  # the window begins within a document
+            begins, ends = [0, *begins], [0, *ends]
+        # With the token behind it: the last thing that a document predicts is the end token.
+        pieces += [window[a : b + 1] for a, b in zip(begins, [*ends[1:], len(window) - 1]) if b > a]
     tokens, targets = (np.zeros((len(pieces), max(len(p) for p in pieces) - 1), dtype=np.int64) for _ in range(2))
     weight = np.zeros(tokens.shape, dtype=np.float32)
     for row, piece in enumerate(pieces):
@@ -191,11 +199,11 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         metrics |= _validate(source, run, engine, sampling)
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
-    exact = stream.precision == "fp32" and source.engine == "embedded"  # the engine's probabilities are ours: law 5
-    if not exact and source.updates_per_draw == 1:
+    if stream.own_behaviour and source.updates_per_draw == 1:
         batch = replace(batch, on_policy=True)
-    elif not exact:
+    elif stream.own_behaviour:
         ours = token_logprobs(run.model, batch, stream.precision)
+        metrics["flops/behaviour"] = forward_flops(run.model.config, batch, batch.weight != 0)
         batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
     if run.reference is not None:
         # For a KL term every token needs its reference; without one, a row of every fourth prompt gives an estimate.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +11,14 @@ from multiprocessing.context import ForkProcess
 
 from rich.console import Console
 
+from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
 from foray.core.machine import use_gpu
 from foray.core.memory import keep_freed_memory
 from foray.core.process import die_with_parent
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
-from foray.study.executors.schedule import Event, drive, threads_each
+from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
 from foray.study.nodes import Node, run_node
 from foray.study.progress import Show, shown
 from foray.study.store import Store
@@ -31,8 +31,15 @@ class LocalExecutor:
         self.jobs = jobs
 
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
-        with _workers(missing, store, max(1, min(self.jobs, len(missing)))) as pool, shown(console, cost) as show:
+        # Threads are those of all jobs, also where few nodes are left: results depend on them.
+        threads = self.threads_here(store)
+        jobs = max(1, min(self.jobs, len(missing)))
+        say(console, crowding(jobs, threads, cores(), store.machine.threads, store.machine.ranks))
+        with _workers(missing, store, jobs, threads) as pool, shown(console, cost) as show:
             drive(missing, cost, pool, show)
+
+    def threads_here(self, store: Store) -> int:
+        return threads_each(self.jobs, cores(), store.machine.threads)
 
 
 class _Process:
@@ -103,8 +110,7 @@ class _Workers:
 
 
 @contextmanager
-def _workers(nodes: Sequence[Node], store: Store, jobs: int) -> Iterator[_Workers]:
-    threads = threads_each(jobs, os.cpu_count() or 1)
+def _workers(nodes: Sequence[Node], store: Store, jobs: int, threads: int) -> Iterator[_Workers]:
     workers: list[_Process] = []
     for number in range(jobs):
         workers.append(_Process(nodes, store, threads, number))
@@ -129,9 +135,7 @@ def _work(
         end.close()
     die_with_parent()  # it holds the store's lock with its driver
     keep_freed_memory()
-    import torch
-
-    torch.set_num_threads(threads)
+    use_threads(threads)
     if store.machine.device != "cpu":
         use_gpu(number, store.machine.ranks)
     by_key = {n.key: n for n in nodes}

@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
+from foray.core.cores import cores
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import News, Origin, await_results, run_remotely
-from foray.study.executors.schedule import Event, drive, threads_each
+from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
 from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import Node, TrainNode
 from foray.study.progress import Show, shown
@@ -32,9 +33,15 @@ class RayExecutor:
     def __init__(self, origin: Origin, jobs: int, address: str | None = None) -> None:
         self.origin, self.jobs, self.address = origin, jobs, address
 
+    def threads_here(self, store: Store) -> int:
+        return 0
+
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         with _connected(self.address) as ray:
-            pool = _Tasks(ray, self.origin, store, self.jobs)
+            alone = not (self.address or os.environ.get("RAY_ADDRESS"))
+            pool = _Tasks(ray, self.origin, store, self.jobs, alone)
+            beside = max(1, min(self.jobs, pool.cores // pool.threads))
+            say(console, crowding(beside, pool.threads, pool.cores, self.origin.threads))
             try:
                 with shown(console, cost) as show:
                     drive(missing, cost, pool, show)
@@ -76,22 +83,29 @@ def _reach(address: str) -> None:
 class _Tasks:
     """The pool of tasks. Ray itself retries none: whether a node runs again is decided for all executors alike."""
 
-    def __init__(self, ray: Any, origin: Origin, store: Store, jobs: int) -> None:
+    def __init__(self, ray: Any, origin: Origin, store: Store, jobs: int, alone: bool = False) -> None:
         self.ray, self.origin, self.news = ray, origin, News(store)
-        self.threads = threads_each(jobs, min((int(c) for c in self._machines("CPU")), default=1))
+        self.alone = alone  # whether Ray was started here, and counted cores that this process may not use
+        self.cores = min(self._cores(), default=1)
+        self.threads = threads_each(jobs, self.cores, origin.threads)
         self.gpus = int(any(self._machines("GPU")))
         self.task = ray.remote(max_retries=0, scheduling_strategy="SPREAD")(_run)
         self.running: dict[Any, Node] = {}
         if not self._places():
-            raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set OMP_NUM_THREADS lower")
+            raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set --machine threads lower")
 
     def _machines(self, resource: str) -> list[float]:
         """How much of a resource each machine has that takes tasks."""
         alive = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
         return [r.get(resource, 0.0) for r in alive if r.get("CPU")]
 
+    def _cores(self) -> list[int]:
+        """Of each machine."""
+        counts = [int(count) for count in self._machines("CPU")]
+        return [min(counts[0], cores())] if self.alone and len(counts) == 1 else counts
+
     def _places(self) -> int:
-        return sum(int(cores) // self.threads for cores in self._machines("CPU"))
+        return sum(count // self.threads for count in self._cores())
 
     def room(self) -> bool:
         return len(self.running) < self._places()

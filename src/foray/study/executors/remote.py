@@ -16,8 +16,9 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+from foray.core.cores import cores, use_threads
 from foray.core.files import read_json, write_atomic
-from foray.core.machine import machine
+from foray.core.machine import machine, machine_settings
 from foray.core.memory import keep_freed_memory
 from foray.study.graph import expand
 from foray.study.nodes import Node, run_node
@@ -43,6 +44,11 @@ class Origin:
     folder: str  # that relative paths begin at
     machine: tuple[str, ...] = ()  # how to compute
 
+    @property
+    def threads(self) -> int:
+        """Those that a node was asked to have; 0: its share."""
+        return machine_settings(list(self.machine)).threads
+
     def node(self, key: str) -> Node:
         nodes = _nodes(self)
         if key not in nodes:
@@ -65,12 +71,10 @@ def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], Non
     Tells of its progress and calls ``check`` at every step. Where another process is still at work on the node (one
     whose machine was taken for dead), waits for it.
     """
-    import torch
-
     os.chdir(origin.folder)
     keep_freed_memory()
-    torch.set_num_threads(threads)
     store, told = Store(Path(origin.store), machine(list(origin.machine))), -math.inf
+    use_threads(store.machine.threads or min(threads, cores()))
 
     def report(**values: Any) -> None:
         nonlocal told

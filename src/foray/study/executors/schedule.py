@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from rich.console import Console
 
+from foray.core.cores import asked_threads
 from foray.study.nodes import Node
 from foray.study.progress import Show
 from foray.study.store import Store
@@ -24,6 +24,9 @@ class Executor(Protocol):
 
         Raises ValueError with the node's own message when one fails.
         """
+
+    def threads_here(self, store: Store) -> int:
+        """Threads that a node has on this machine; 0 where nodes run elsewhere."""
 
 
 class Event(NamedTuple):
@@ -107,7 +110,32 @@ def levels(missing: Sequence[Node]) -> list[list[Node]]:
     return out
 
 
-def threads_each(jobs: int, cores: int) -> int:
-    """Threads of a node where ``jobs`` share a machine. Results are equal to the bit at the same number."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else max(1, cores // jobs)
+def threads_each(jobs: int, cores: int, asked: int = 0) -> int:
+    """Threads of a node where ``jobs`` share ``cores``. Results are equal to the bit at the same number.
+
+    As many as were ``asked`` for; else the node's share of the cores, or fewer where ``OMP_NUM_THREADS`` says so.
+    """
+    share = max(1, cores // jobs)
+    return asked or min(asked_threads() or share, share)
+
+
+def crowding(jobs: int, threads: int, cores: int, asked: int, ranks: int = 1) -> str:
+    """A line where more threads were wanted than there are cores, whether or not nodes have them; else nothing."""
+    of_node, omp = max(threads, ranks), asked_threads()
+    if jobs * of_node > cores:
+        return (
+            f"{jobs * of_node} threads ({jobs} at a time of {of_node}) share the {cores} cores that may be used here "
+            "and wait for each other: --jobs, --machine threads and ranks set them"
+        )
+    if omp > threads and not asked:
+        return (
+            f"OMP_NUM_THREADS={omp} is taken as {threads}, a node's share of the {cores} cores that may be used here; "
+            f"--machine threads={omp} gives every node {omp}"
+        )
+    return ""
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is, if there is one."""
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from foray.core.files import read_json, write_atomic
 from foray.core.spec import nearest, require
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
-from foray.study.executors.schedule import Event, drive, levels, threads_each
+from foray.study.executors.schedule import Event, crowding, drive, levels, say, threads_each
 from foray.study.nodes import Node
 from foray.study.preemption import Preempted, preemptible
 from foray.study.progress import Show, shown
@@ -55,10 +55,15 @@ class SlurmExecutor:
             # A node that fails leaves none waiting for it for ever.
             "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
         }
-        self.job = NodeJob(origin, threads_each(1, cores))
+        self.job = NodeJob(origin, threads_each(1, cores, origin.threads))
+        self.crowding = crowding(1, self.job.threads, cores, origin.threads)
         self.folder = Path(origin.store) / "slurm"  # of scripts and logs
 
+    def threads_here(self, store: Store) -> int:
+        return 0
+
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
+        say(console, self.crowding)
         news, queue = News(store), _Queue()
         record = self.folder / "jobs.json"
         known: dict[str, str] = read_json(record) if record.exists() else {}

@@ -17,18 +17,19 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
 from foray.core.spec import require
 from foray.study.cost import node_cost
 from foray.study.executors.remote import await_results
-from foray.study.executors.schedule import levels, threads_each
+from foray.study.executors.schedule import crowding, levels, say, threads_each
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode, run_node
 from foray.study.progress import Show, shown
+from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.run import report_study, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
@@ -40,13 +41,20 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
     require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
     # At once: a rank that waits for another hears of nothing else.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(threads_each(int(os.environ["LOCAL_WORLD_SIZE"]), os.cpu_count() or 1))
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    threads = threads_each(here, cores(), store.machine.threads)
+    line = crowding(here, threads, cores(), store.machine.threads)
+    use_threads(threads)
     join(store.machine, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     with store.lock() if is_first() else nullcontext():
         graph = expand(study, part)
         quiet = console if is_first() else Console(file=io.StringIO())
+        say(quiet, line)
         keys = from_first(lambda: {n.key for n in to_run(graph, store, quiet)})
         missing = [n for n in graph.nodes if n.key in keys]
+        if is_first():
+            before = made_so_far(graph.nodes, store)
+            say(quiet, other_machines(graph.nodes, before, made_here(missing, store, threads)))
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
         TorchrunExecutor().run(missing, store, quiet, cost)

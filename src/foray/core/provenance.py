@@ -1,0 +1,200 @@
+"""Where results come from: what computed them, recorded beside each and never part of a key; and whether that is one
+kind of machine, on which results are equal to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from foray.core.files import read_json
+from foray.core.machine import Machine
+
+PROVENANCE = "provenance.json"  # in a node's folder
+ABSENT = "not recorded"
+_PACKAGES = ("foray", "torch", "numpy", "tokenizers", "safetensors", "lm-eval", "transformers", "vllm")
+
+
+class Made(NamedTuple):
+    """What a result's rounding hangs on, each as words; empty where an earlier version did not record it.
+
+    ``threads`` are those of each of the ``ranks``.
+    """
+
+    cpu: str
+    threads: str
+    ranks: str
+    device: str
+    torch: str
+
+    @property
+    def words(self) -> str:
+        threads = f"{self.threads} thread{'s'[: self.threads != '1']}" if self.threads else f"threads {ABSENT}"
+        ranks = f" on each of {self.ranks} ranks" if self.ranks not in ("", "1") else ""
+        device = f"device {ABSENT}" if not self.device else self.device if self.device != "cpu" else ""
+        said = (self.cpu or f"CPU {ABSENT}", threads + ranks, device, f"torch {self.torch or ABSENT}")
+        return ", ".join(s for s in said if s)
+
+    def differs(self, other: Made) -> bool:
+        """Whether something that both say is not the same."""
+        return any(a and b and a != b for a, b in zip(self, other))
+
+
+def made(record: Mapping[str, Any]) -> Made:
+    """Of what ``record`` holds; earlier versions recorded less."""
+    settings, versions = (record.get(name) for name in ("machine", "versions"))
+    settings = settings if isinstance(settings, Mapping) else {}
+    threads = str(record.get("threads", ""))
+    device = record.get("device", "cpu" if settings.get("device") == "cpu" else "")
+    cpu = str(record.get("cpu") or "")
+    detail = f" ({record['cpu_detail']})" if cpu and record.get("cpu_detail") else ""
+    return Made(
+        cpu + detail,
+        threads if threads.isdecimal() else "",
+        str(record.get("ranks", settings.get("ranks", ""))),
+        str(device),
+        str(versions.get("torch", "")) if isinstance(versions, Mapping) else "",
+    )
+
+
+def read_made(folder: Path) -> tuple[Made, dict[str, Any]] | None:
+    """Of a node's folder, and all that is recorded there; None where nothing is that can be read."""
+    try:
+        said = read_json(folder / PROVENANCE)
+        return made(said), said
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
+    """Of a node that this process computes; ``shared``: with the other ranks, where there are any.
+
+    ``machine``: with everything decided; ``threads``: 0 for those that this process has now.
+    """
+    import torch
+
+    ranks, threads = 1, threads or torch.get_num_threads()
+    if shared:
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        ranks = torch.distributed.get_world_size() if together else machine.ranks
+        threads = max(1, threads // machine.ranks)
+    cpu, detail = cpu_model()
+    detail = ", ".join(d for d in (detail, str(torch.backends.cpu.get_cpu_capability())) if d)
+    said = {
+        "cpu": cpu,
+        "cpu_detail": detail,
+        "threads": threads,
+        "ranks": ranks,
+        "device": "cpu" if machine.device == "cpu" else _cards(),
+    }
+    return {**program(), **said, "machine": asdict(machine)}
+
+
+@lru_cache(maxsize=1)
+def program() -> dict[str, Any]:
+    """Commit and versions of what runs, asked once: files that change afterwards are not what has been loaded.
+
+    A forked process has them from the one that it was forked from.
+    """
+    return {"commit": commit(Path(__file__).resolve().parents[1]), "versions": _versions()}
+
+
+def commit(package: Path) -> str:
+    """Of the repository that is Foray's own and holds ``package``, with ``-dirty`` where it has been changed since.
+
+    Or that which pip installed the package from; else ``unknown``. Whatever other repository the package lies in, such
+    as one whose folder holds the environment that it is installed in, says nothing of it.
+    """
+    root = package.parents[1]
+    if not (_git(root, "rev-parse", "--show-prefix") == "" and _is_ours(root, package)):
+        return _installed_from(package)
+    found = _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", "src/foray")
+    return f"{found}-dirty" if found and new and not found.endswith("-dirty") else found or "unknown"
+
+
+def _is_ours(root: Path, package: Path) -> bool:
+    """Whether the repository at ``root`` tracks this package in its place, as Foray's own does."""
+    tracked = (root / "src" / "foray").resolve() == package.resolve() and all(
+        _git(root, "ls-files", "--error-unmatch", "--", name) for name in ("pyproject.toml", "src/foray/__init__.py")
+    )
+    try:
+        with open(root / "pyproject.toml", "rb") as f:
+            return tracked and tomllib.load(f)["project"]["name"] == "foray"
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says; None where it refuses or is not there."""
+    # Of this folder alone: a hook, for one, exports another repository's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        found = subprocess.run(
+            ["git", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _installed_from(package: Path) -> str:
+    """The commit that pip took the package from (PEP 610), where it says so."""
+    try:
+        installed = distribution("foray")
+        if Path(str(installed.locate_file("foray"))).resolve() == package.resolve():
+            said = json.loads(installed.read_text("direct_url.json") or "{}")
+            return str(said["vcs_info"]["commit_id"])[:12]
+    except (PackageNotFoundError, KeyError, TypeError, ValueError):
+        pass
+    return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    out = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            out[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return out
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> tuple[str, str]:
+    """The processor's name, and its family and model where there are any: one name may be several processors."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return _command("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine(), ""
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    detail = " ".join(f"{word} {said[k]}" for word, k in (("family", "cpu family"), ("model", "model")) if said.get(k))
+    if said.get("model name"):
+        return said["model name"], detail
+    parts = " ".join(said[k] for k in ("CPU implementer", "CPU part") if said.get(k))
+    return f"{platform.machine()} {parts}".strip(), detail
+
+
+@lru_cache(maxsize=1)
+def _cards() -> str:
+    """What cards are called, by the driver's own program: a process that is still to fork leaves them alone."""
+    names = _command("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return " + ".join(sorted({n.strip() for n in names})) or "cuda"
+
+
+def _command(*words: str) -> str:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,187 @@
+"""Rows of files that have columns, one at a time, and the text in one of their columns."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foray.core.files import loads, not_utf8, parsed
+from foray.data.files import BOM, Kind, opened
+
+_TOGETHER = 256  # rows of a Parquet file, read together
+
+
+Row = tuple[int, Any, str]  # the number of its line, or of the row; what is in it; what is wrong with it, or nothing
+
+
+def place(path: Path, kind: Kind, number: int) -> str:
+    """Words for where a row of that number stands."""
+    return f"{path}, {'line' if kind in ('lines', 'csv', 'tsv') else 'row'} {number}"
+
+
+@dataclass
+class Skipped:
+    """Broken rows that were passed over: how many, and what the first one was."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, words: Callable[[], str]) -> None:
+        if not self.count:
+            self.first = words()
+        self.count += 1
+
+
+def cell(row: Any, column: str) -> Any:
+    """What stands in a column: of that very name, or within one (``meta.text``); None where there is no such column."""
+    if not isinstance(row, dict):
+        return None
+    if column in row:
+        return row[column]
+    head, dot, rest = column.partition(".")
+    return cell(row.get(head), rest) if dot else None
+
+
+def flaw(text: Any, column: str) -> str:
+    """Why what stands in a row's column is no document, for an error that names the row; empty where it is one."""
+    if not isinstance(text, str):
+        return f"no text in column {column!r}"
+    if text.isascii():
+        return ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:  # JSON can spell what is no character, and no tokenizer takes it
+        half = ascii(text[e.start])
+        return f"the text in column {column!r} has half a surrogate pair ({half}): write the whole character, or none"
+    return ""
+
+
+def document(row: Any, column: str) -> tuple[str, str]:
+    """The text in a row's column, and why that is no document; empty where it is one."""
+    if not isinstance(row, dict):
+        return "", f"no text in column {column!r}: not a JSON object"
+    text = row.get(column)
+    if isinstance(text, str) and text.isascii():  # nearly always, and millions of times
+        return text, ""
+    text = cell(row, column)
+    words = flaw(text, column)
+    if not words:
+        return text, ""
+    if text is None:
+        names = ", ".join(map(str, list(row)[:20]))
+        words += f" (the row has {names})" if names else ""
+    return "", words
+
+
+def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
+    """All rows of a file in order; ``column`` is one that they have, where one is known.
+
+    Raises ValueError naming the file, and the line where there is one, for what makes all that follows unreadable.
+    """
+    if kind == "lines":
+        yield from _lines(path)
+    elif kind == "rows":
+        for number, row in enumerate(_one_value(path, column), 1):
+            yield number, row, ""
+    elif kind == "parquet":
+        table = parquet(path)
+        for number, row in enumerate((r for b in table.iter_batches(_TOGETHER) for r in b.to_pylist()), 1):
+            yield number, row, ""
+    else:
+        assert kind in ("csv", "tsv"), f"{kind} has no rows"
+        yield from _table(path, "," if kind == "csv" else "\t")
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    with opened(path) as f:
+        for number, line in enumerate(f, 1):
+            if line.strip():
+                try:
+                    row = loads(line)
+                except (ValueError, RecursionError):
+                    yield number, *parsed(line)  # which says what is wrong
+                else:
+                    yield number, row, ""
+
+
+def _one_value(path: Path, column: str) -> list[Any]:
+    """The rows of a JSON file of one value, read whole: an array, an object that has one in a field, or one row."""
+    with opened(path) as f:
+        packed = f.read()
+    try:
+        content = loads(packed)
+    except json.JSONDecodeError as e:
+        more = "a second value begins here; write one array, or a value a line" if e.msg == "Extra data" else e.msg
+        raise ValueError(f"{path}, line {e.lineno}: not JSON ({more})") from None
+    except UnicodeDecodeError as e:
+        line = packed.count(b"\n", 0, e.start) + 1
+        raise ValueError(f"{path}, line {line}: {not_utf8(e)}") from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{path}: not JSON ({type(e).__name__})") from None
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        alone = len(lists) != 1 or (column and cell(content, column) is not None)
+        content = [content] if alone else lists[0]
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected an array of rows")
+    return content
+
+
+def _table(path: Path, delimiter: str) -> Iterator[Row]:
+    """Rows by the names of a table's first line; a row begins at the line that is named. An empty field is None."""
+    bad: list[str] = []
+    csv.field_size_limit(1 << 30)  # documents are longer than the library thinks fields are
+
+    def decoded() -> Iterator[str]:
+        for number, line in enumerate(f, 1):
+            try:
+                yield (line.removeprefix(BOM) if number == 1 else line).decode()
+            except UnicodeDecodeError as e:
+                bad.append(not_utf8(e))
+                yield line.decode(errors="replace")
+
+    with opened(path) as f:
+        reader = csv.reader(decoded(), delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        while True:
+            line = reader.line_num + 1
+            bad.clear()
+            try:
+                fields = next(reader, None)
+            except csv.Error as e:
+                if "unexpected end" in str(e):
+                    raise ValueError(f"{path}, line {line}: a quote that is opened here is not closed") from None
+                if names is None:
+                    raise ValueError(f"{path}, line {line}: no names of columns ({e})") from None
+                yield line, None, f"not a row of a table ({e})"
+                continue
+            if fields is None:
+                return
+            if not fields:
+                continue
+            if names is None:
+                names = fields
+                if bad or len(set(names)) < len(names):
+                    raise ValueError(f"{path}, line {line}: {bad[0] if bad else 'two columns have one name'}")
+                continue
+            wrong = bad[0] if bad else ""
+            if not wrong and len(fields) != len(names):
+                wrong = f"{len(fields)} fields, where the first line names {len(names)}"
+            yield line, {n: v or None for n, v in zip(names, fields)}, wrong
+
+
+def parquet(path: Path) -> Any:
+    """The opened file. Raises ValueError where it is none, or where the library is missing."""
+    try:
+        pq = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ValueError("reading Parquet needs pyarrow: pip install 'foray[data]'") from None
+    try:
+        return pq.ParquetFile(path)
+    except Exception as e:  # pyarrow's own kinds, none of them narrower than this
+        raise ValueError(f"{path}: not a Parquet file ({e})") from None
