@@ -177,7 +177,7 @@ class TextTokenizer:
 
     def save(self, folder: Path, context: int) -> None:
         of_model = folder / "config.json"
-        if self.end_id != self.own_end and not of_model.exists():  # a folder of no model, as prepared text has beside it
+        if self.end_id != self.own_end and not of_model.exists():  # as of prepared text: no model
             of_model.write_text(json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
