@@ -40,8 +40,8 @@ class BoxedAnswers:
         found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer")
         if found.score or extraction == "strict":
             return found
-        inner, formatted = latex.found_answer(answer, "lenient")
-        return latex.verdict(problem.answer, inner, formatted, "no answer")
+        inner = latex.stated_answer(answer)
+        return found if inner is None else latex.verdict(problem.answer, inner, False, "no answer")
 
 
 @dataclass(frozen=True)
