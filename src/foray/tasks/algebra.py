@@ -15,7 +15,8 @@ from typing import Any
 
 Compare = Callable[[str, str], bool]
 
-DIGITS = 30  # decimal digits of an evaluation; equal are two numbers that agree in two thirds of them
+DIGITS = 50  # decimal digits of an evaluation; equal are two numbers that agree in all but the last few
+_TOLERANCE = 10.0 ** (5 - DIGITS)
 _POINTS = 4
 
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat|mathbb)[ ]?(?:\{[ ]?(?:\\(?:mathbf|imath|jmath)[ ]?)?\{?([a-z0])\}?[ ]?\}|[ ]([a-z])(?![A-Za-z]))")
@@ -26,6 +27,8 @@ _PRIMES = re.compile(r"([A-Za-z])('{1,4}|\^\{?[ ]?(?:\\prime[ ]?){1,4}\}?)")
 _DOTS = re.compile(r"\\ldots(?![A-Za-z])|\.\.\.")
 _MIXED = re.compile(r"(?<![\^_.A-Za-z0-9}\\])([0-9]+)[ ]?(?:\\frac[ ]?(?:\{([0-9]+)\}|([0-9]))[ ]?(?:\{([0-9]+)\}|([0-9]))|(?<=[ ])([0-9]+)/([0-9]+))")
 _TIMES = re.compile(r"(?<![\^_.A-Za-z0-9])([0-9]+(?:\.[0-9]+)?)[ ]?(?=\(|\\(?:binom|max|min|gcd|lcm|lfloor|lceil|left|sqrt|frac)(?![A-Za-z]))")
+_LOG_BASE = re.compile(r"\\log[ ]?_[ ]?([0-9a-z])[ ]?")
+_E_NOTATION = re.compile(r"^(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})$")
 _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
 # What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
 _UNREADABLE = re.compile(r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackrel)(?![A-Za-z])|[0-9]:[0-9]")
@@ -90,12 +93,13 @@ class _Comparison:
 
         latex2sympy2.get_symbol = named
         grader.sympy_expr_eq = self.equal
-        grader.sympy_numeric_eq = lambda a, b, *rest: self.equal(a, b, *rest)
+        grader.sympy_numeric_eq = self.equal
 
     def compare(self, gold: str, answer: str) -> bool:
         """Whether two tidy texts are the same formula."""
+        vectors = any(found[1] or found[2] for text in (gold, answer) for found in _BOLD.finditer(text) if "i" in found.groups())
         gold, answer = (_BOLD.sub(_thin, text) for text in (gold, answer))
-        self.imaginary = not (_INDEX.search(gold) or _INDEX.search(answer))
+        self.imaginary = not (vectors or _INDEX.search(gold) or _INDEX.search(answer))
         if _ordered(gold, answer):
             return False
         self.rounded = bool(_DECIMAL.search(gold) or _DECIMAL.search(answer))
@@ -119,6 +123,7 @@ class _Comparison:
         return self.formula(text)
 
     def formula(self, text: str) -> Any:
+        text = _E_NOTATION.sub(r"\1 \\cdot 10^{\2}", _LOG_BASE.sub(r"\\log_{\1} ", text.strip()))
         if _UNREADABLE.search(text):
             raise Unread(text)
         for said in _TEXT.findall(text):
@@ -141,6 +146,8 @@ class _Comparison:
         return found
 
     def converter(self) -> Any:
+        sympy = self.sympy
+
         class Converter(self.reader._Latex2Sympy):  # type: ignore[misc, name-defined]
             """The library's own, that keeps its parser."""
 
@@ -148,16 +155,23 @@ class _Comparison:
                 self.parser = super().create_parser(latex_str)
                 return self.parser
 
+            def convert_interval(self, expr: Any) -> Any:
+                try:
+                    return super().convert_interval(expr)
+                except (ValueError, TypeError):  # of complex numbers
+                    return sympy.Tuple(*(self.convert_expr(part) for part in expr.expr()))
+
         # Upper and lower case are two variables: R^2 - r^2 is not 0.
         return Converter(None, True, False, config=self.reader.ConversionConfig(lowercase_symbols=False))
 
     # --- comparing --------------------------------------------------------------------------------------------------
 
-    def equal(self, gold: Any, answer: Any, *rest: Any, **settings: Any) -> bool:
+    def equal(self, gold: Any, answer: Any, *_: Any) -> bool:
         """In the place of math-verify's ``sympy_expr_eq``: scalars, relations and finite sets are compared here."""
         sympy = self.sympy
         if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr) and not _matrix(gold, answer):
             return self.scalars(gold, answer)
+        gold, answer = (self.member(side) for side in (gold, answer))
         relations = [self.grader.is_relation(side) for side in (gold, answer)]
         if all(relations):
             return self.relations(gold, answer)
@@ -165,11 +179,26 @@ class _Comparison:
             if isinstance(other, sympy.Set) and self.grader.is_relation(relation):
                 if _inequality(relation, sympy):
                     solved = self.solutions(relation)
-                    return solved is not None and self.theirs(solved[0], other, *rest, **settings)
+                    return solved is not None and self.same(solved[0], other)
+        if _matrix(gold, answer):
+            return self.matrices(gold.doit(), answer.doit())
         finite = sympy.FiniteSet
         if isinstance(gold, finite) and isinstance(answer, finite):
             return self.matched(list(gold.args), list(answer.args))
-        return bool(self.theirs(gold, answer, *rest, **settings))
+        return self.same(gold, answer)
+
+    def same(self, gold: Any, answer: Any) -> bool:
+        """math-verify's own comparison, which asks ``equal`` about the elements."""
+        return bool(self.theirs(gold, answer, 6, 15, True))
+
+    def member(self, side: Any) -> Any:
+        """The set of ``x \\in [1,2]``; what is none as it is."""
+        return side.rhs if isinstance(side, self.sympy.Eq) and isinstance(side.rhs, self.sympy.Set) else side
+
+    def matrices(self, a: Any, b: Any) -> bool:
+        if getattr(a, "shape", None) != getattr(b, "shape", ()) or not (hasattr(a, "flat") and hasattr(b, "flat")):
+            return bool(a == b)
+        return all(self.equal(x, y) for x, y in zip(a.flat(), b.flat(), strict=True))
 
     def matched(self, gold: list[Any], answer: list[Any]) -> bool:
         """Whether there is a partner for each."""
@@ -203,8 +232,6 @@ class _Comparison:
         symbols = sorted(a.free_symbols | b.free_symbols, key=lambda s: s.name)
         if not symbols:
             return self.numbers(a, b)
-        if a.free_symbols != b.free_symbols and len(a.free_symbols ^ b.free_symbols) == len(symbols):
-            pass  # nothing in common: different, unless both are constant in disguise
         return self.at_points(a, b, symbols)
 
     def numbers(self, a: Any, b: Any) -> bool:
@@ -240,7 +267,7 @@ class _Comparison:
         if _inequality(gold, sympy) and _inequality(answer, sympy):
             solved = [self.solutions(side) for side in (gold, answer)]
             if solved[0] and solved[1]:
-                return solved[0][1] == solved[1][1] and bool(self.theirs(solved[0][0], solved[1][0], 6, 15))
+                return solved[0][1] == solved[1][1] and self.same(solved[0][0], solved[1][0])
         if len(parts[0]) != len(parts[1]):
             assigned = [self.grader.is_assignment_relation(side) for side in (gold, answer)]
             if not all(assigned):
@@ -305,9 +332,8 @@ class _Comparison:
 
 
 def _thin(found: re.Match[str]) -> str:
-    """Bold letters are letters; the vector i is no imaginary unit."""
-    letter = found[1] or found[2]
-    return f" {letter}_{{vector}} " if letter == "i" else f" {letter} "
+    """Bold letters are letters."""
+    return f" {found[1] or found[2]} "
 
 
 def _ordered(gold: str, answer: str) -> bool:
@@ -336,7 +362,7 @@ def _near(x: Any, y: Any) -> bool:
     size, apart = abs(x) + abs(y), abs(x - y)
     if apart == 0:
         return True
-    if bool(apart <= size * 10 ** -(2 * DIGITS // 3)):
+    if bool(apart <= size * _TOLERANCE):
         return True
     # A sum that cancels to zero is evaluated to noise, of which sympy says that no digit counts.
     noise = [all(part == 0 or getattr(part, "_prec", 99) < 12 for part in side.as_real_imag()) for side in (x, y)]

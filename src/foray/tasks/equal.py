@@ -33,6 +33,7 @@ _BASE = re.compile(
     r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9})[ ]?\}?[ ]?\})|"
     r"[ ]?(?:\\text\{ ?)?\(?(?:in )?base[ ~-]?([0-9]{1,2}|[a-z]{3,9}) ?\)?\}?(?:_?\{?([0-9]{1,2})\}?)?)"
 )
+_RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"[0-9]{1,2}:[0-5][0-9]")
 _NUMERALS = {name: number for number, name in enumerate(
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2
 )}  # fmt: skip
@@ -73,13 +74,10 @@ def _compared(gold: str, answer: str) -> bool | tuple[str, str]:
     for known in (_as_words(a, b), _in_bases(a, b)):
         if known is not None:
             return known
-    left = units.values(a, b)
+    left = units.values(*_without_names(a, b))
     if left is None:
         return False
-    a, b = _without_names(*left)
-    if _same(a, b):
-        return True
-    return _as_numbers(a, b)
+    return True if _same(*left) else _as_numbers(*left)
 
 
 def _same(a: str, b: str) -> bool:
@@ -167,6 +165,9 @@ def _as_numbers(a: str, b: str) -> bool | tuple[str, str]:
     """Whether two plain numbers are equal; the texts where they are none, or only rounding tells."""
     x, y = (None if NAMES.match(text) else plain_number(text) for text in (a, b))
     if x is None or y is None:
+        ratios = [_RATIO.fullmatch(text) for text in (a, b)]
+        if any(ratios) and not all(text and _CLOCK.fullmatch(text[0]) for text in ratios):
+            return a.replace(":", "/"), b.replace(":", "/")
         return a, b
     if x[0] == y[0] and x[1] == y[1]:
         return True

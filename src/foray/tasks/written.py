@@ -90,6 +90,7 @@ _SYNONYMS = {
 _SIGNS = {"<", ">", "|", "[", "]", ":", ""}
 _SYNONYM = re.compile(rf"\\({'|'.join(sorted(_SYNONYMS, key=len, reverse=True))})(?![A-Za-z])[ ]?")
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|rm|textrm|text|mathit)[ ]?\{[ ]?([eid])[ ]?\}|\{\\rm ([eid])\}")
+_FUNCTION = re.compile(r"\\(?:mathrm|operatorname|text|mathop)[ ]?\{[ ]?(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arctan)[ ]?\}")
 _DEGREES = re.compile(r"\^[ ]?\{[ ]?\\circ[ ]?\}|(?<!\^)\\circ(?![A-Za-z])(?=[ ]?$)")
 _EMPTY = re.compile(r"\\\{[ ]*\\\}")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)[ ]?(?:\{[ ]?([0-9]+)[ ]?\}|([0-9]))")
@@ -107,6 +108,7 @@ def clean(latex: str) -> str:
         text = inside.group(1).strip() if inside else text
     text = _COSMETIC.sub(" ", _THOUSANDS.sub(",", text)).replace("{,}", ",")
     text = re.sub(r"(?<!\\)\$", "", text)
+    text = _FUNCTION.sub(r"\\\1 ", text)
     text = _UPRIGHT.sub(lambda m: m[1] or m[2], _SYNONYM.sub(_synonym, text))
     text = _EMPTY.sub(r"\\emptyset", _DEGREES.sub(r"^\\circ", text))
     return " ".join(_REPEATING.sub(_fraction_of_repeating, text).split())
