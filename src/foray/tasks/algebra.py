@@ -11,6 +11,7 @@ import logging
 import random
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 Compare = Callable[[str, str], bool]
@@ -28,6 +29,7 @@ _DOTS = re.compile(r"\\ldots(?![A-Za-z])|\.\.\.")
 _MIXED = re.compile(r"(?<![\^_.A-Za-z0-9}\\])([0-9]+)[ ]?(?:\\frac[ ]?(?:\{([0-9]+)\}|([0-9]))[ ]?(?:\{([0-9]+)\}|([0-9]))|(?<=[ ])([0-9]+)/([0-9]+))")
 _TIMES = re.compile(r"(?<![\^_.A-Za-z0-9])([0-9]+(?:\.[0-9]+)?)[ ]?(?=\(|\\(?:binom|max|min|gcd|lcm|lfloor|lceil|left|sqrt|frac)(?![A-Za-z]))")
 _LOG_BASE = re.compile(r"\\log[ ]?_[ ]?([0-9a-z])[ ]?")
+_RAISED = re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log|sinh|cosh|tanh)[ ]?\^[ ]?([0-9])[ ]?(?=[0-9])")
 _E_NOTATION = re.compile(r"^(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})$")
 _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
 # What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
@@ -93,6 +95,8 @@ class _Comparison:
 
         latex2sympy2.get_symbol = named
         grader.sympy_expr_eq = self.equal
+        # A reference is compared with many answers.
+        self.remembered = lru_cache(maxsize=64)(lambda text, imaginary: self.read(text))
         grader.sympy_numeric_eq = self.equal
 
     def compare(self, gold: str, answer: str) -> bool:
@@ -104,7 +108,7 @@ class _Comparison:
             return False
         self.rounded = bool(_DECIMAL.search(gold) or _DECIMAL.search(answer))
         try:
-            read = [self.read(text) for text in (gold, answer)]
+            read = [self.remembered(text, self.imaginary) for text in (gold, answer)]
         except Unread:
             return False
         return bool(self.grader.verify(read[0], read[1], timeout_seconds=None, allow_set_relation_comp=True))
@@ -123,6 +127,7 @@ class _Comparison:
         return self.formula(text)
 
     def formula(self, text: str) -> Any:
+        text = _RAISED.sub(r"\\\1^{\2} ", text)
         text = _E_NOTATION.sub(r"\1 \\cdot 10^{\2}", _LOG_BASE.sub(r"\\log_{\1} ", text.strip()))
         if _UNREADABLE.search(text):
             raise Unread(text)
@@ -134,7 +139,11 @@ class _Comparison:
         text = _CLOSED_TIMES.sub(r") \\cdot ", _TIMES.sub(r"\1 \\cdot ", text))
         text = self.normal(text, self.settings)
         converter = self.converter()
-        found = converter.parse(text)
+        try:
+            found = converter.parse(text)
+        except Exception:
+            converter.fast = False
+            found = converter.parse(text)
         tokens = converter.parser.getTokenStream().tokens
         end = 0
         for token in tokens:
@@ -147,12 +156,17 @@ class _Comparison:
 
     def converter(self) -> Any:
         sympy = self.sympy
+        from antlr4 import PredictionMode
 
         class Converter(self.reader._Latex2Sympy):  # type: ignore[misc, name-defined]
             """The library's own, that keeps its parser."""
 
+            fast = True
+
             def create_parser(self, latex_str: str) -> Any:
                 self.parser = super().create_parser(latex_str)
+                if self.fast:  # what is read without an error is then read as in the slow mode
+                    self.parser._interp.predictionMode = PredictionMode.SLL
                 return self.parser
 
             def convert_interval(self, expr: Any) -> Any:

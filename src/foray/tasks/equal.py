@@ -33,6 +33,7 @@ _BASE = re.compile(
     r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9})[ ]?\}?[ ]?\})|"
     r"[ ]?(?:\\text\{ ?)?\(?(?:in )?base[ ~-]?([0-9]{1,2}|[a-z]{3,9}) ?\)?\}?(?:_?\{?([0-9]{1,2})\}?)?)"
 )
+_LIST = re.compile(r"(\(|\[|\\\{|)[ ]?((?:[-0-9./ ]|\\frac|[{}])+(?:,(?:[-0-9./ ]|\\frac|[{}])+){1,40})[ ]?(\)|\]|\\\}|)")
 _RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"[0-9]{1,2}:[0-5][0-9]")
 _NUMERALS = {name: number for number, name in enumerate(
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2
@@ -77,7 +78,10 @@ def _compared(gold: str, answer: str) -> bool | tuple[str, str]:
     left = units.values(*_without_names(a, b))
     if left is None:
         return False
-    return True if _same(*left) else _as_numbers(*left)
+    if _same(*left):
+        return True
+    listed = _as_lists(*left)
+    return _as_numbers(*left) if listed is None else listed
 
 
 def _same(a: str, b: str) -> bool:
@@ -159,6 +163,22 @@ def _without_names(a: str, b: str) -> tuple[str, str]:
     if y and "=" not in a:
         return a, b[y.end() :].strip()
     return a, b
+
+
+def _as_lists(a: str, b: str) -> bool | None:
+    """Whether two tuples, or two sets, of plain numbers are equal; None where they are none, or only rounding tells."""
+    found = [_LIST.fullmatch(text) for text in (a, b)]
+    if found[0] is None or found[1] is None or found[0][1] != found[1][1] or found[0][3] != found[1][3]:
+        return None
+    rows = [[plain_number(part.strip()) for part in text[2].split(",")] for text in found if text]
+    values = [[number[0] for number in row if number and not number[1]] for row in rows]
+    if any(len(row) != len(kept) for row, kept in zip(rows, values, strict=True)):
+        return None
+    if values[0] != values[1] and any(map(endless, values[0] + values[1])):
+        return None
+    if found[0][1] in ("(", "["):
+        return values[0] == values[1]
+    return set(values[0]) == set(values[1]) if found[0][1] else sorted(values[0]) == sorted(values[1])
 
 
 def _as_numbers(a: str, b: str) -> bool | tuple[str, str]:
