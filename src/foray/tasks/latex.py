@@ -16,7 +16,9 @@ from foray.tasks.written import LONGEST
 from foray.tasks.written import tidy as tidy
 
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
-_LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}[^$\n]{0,60})(?=\$))")
+_LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
+_MINUS_BOX = re.compile(r"(?:^|[\s$=({])[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$")
+_DASHES = str.maketrans("−‐‑–", "----")
 _SAID = re.compile(
     r"(?i:\banswer)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|[ ]?[:=]|[ ]?\**[ ]?\n)"
 )
@@ -59,11 +61,20 @@ def last_box(text: str) -> str | None:
     return "".join(loose[-1]) if loose else None
 
 
+def boxed_answer(text: str) -> str | None:
+    """What the last box holds, with a minus that stands right before the box."""
+    box = last_box(text)
+    if box is None or not (spans := boxes(text)):
+        return box
+    before = text[max(0, spans[-1][0] - 30) : spans[-1][0]]
+    return f"-{box.strip()}" if _MINUS_BOX.search(before) else box
+
+
 def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
     """The answer of a completion and whether it was boxed. Lenient also takes what ``answer is`` introduces, the last
     formula, or the last number.
     """
-    box = last_box(text)
+    box = boxed_answer(text)
     if box is not None or extraction == "strict":
         return box, box is not None
     if "####" in text:
@@ -72,10 +83,10 @@ def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
     if said is not None:
         return said, False
     formula, end = _last_formula(text)
-    stated = [found[1] for found in _STATED.finditer(text, end)]
+    stated = [found[1] for found in _STATED.finditer(text.translate(_DASHES), end)]
     if formula is not None:
         return (stated[-1] if stated else formula), False
-    numbers = [found.group() for found in _SOMETHING.finditer(text)]
+    numbers = [found.group() for found in _SOMETHING.finditer(text.translate(_DASHES))]
     return (numbers[-1] if numbers else None), False
 
 
@@ -152,13 +163,13 @@ def _last_formula(text: str) -> tuple[str | None, int]:
 
 def bare_answer(text: str) -> str:
     """An answer of which no box is asked: what its box holds where it has one, else the whole text."""
-    box = last_box(text)
+    box = boxed_answer(text)
     return (box if box is not None else text.rsplit("####", 1)[-1] if text.startswith("####") else text).strip()
 
 
 def reference(text: str) -> str:
     """The reference answer in a bare answer or a full solution. Raises ValueError when there is none."""
-    box = last_box(text)
+    box = boxed_answer(text)
     answer = (box if box is not None else text.rsplit("####", 1)[-1]).strip()
     if not answer:
         raise ValueError("the reference answer is empty")

@@ -85,7 +85,7 @@ def problem(where: str, row: dict[str, object], identity: str) -> Problem:
     """
     question = sources.text_of(where, row, "problem", "question")
     solution = sources.text_of(where, row, "solution")
-    box = latex.last_box(solution)
+    box = latex.boxed_answer(solution)
     given = row.get("answer")
     answer = given.strip() if isinstance(given, str) and given.strip() else (box or "").strip()
     if not answer:
