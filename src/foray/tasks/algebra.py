@@ -34,7 +34,7 @@ _E_NOTATION = re.compile(r"^(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})$")
 _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
 # What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
 _UNREADABLE = re.compile(r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackrel)(?![A-Za-z])|[0-9]:[0-9]")
-_LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|[a-z]{2,}")
+_LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|d(?![ ]?[_'])")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|textrm|operatorname)[ ]?\{([^{}]*)\}")
 _FUNCTIONS = frozenset("lcm gcd sin cos tan cot sec csc ln log exp max min arcsin arccos arctan floor ceil sgn det rank tr".split())
 _INDEX = re.compile(r"_[ ]?\{?[ ]?i(?![A-Za-z])|(?<![A-Za-z\\])[jk](?![A-Za-z])")
@@ -138,6 +138,8 @@ class _Comparison:
         if "\\int" not in text and "\\frac{d" not in text:
             text = _LETTERS.sub(_apart, text)
         text = _PRIMES.sub(lambda m: f"{m[1]}_{{prime{m[2].count(chr(39)) or m[2].count('prime')}}}", text)
+        if "'" in text:
+            raise Unread(text)
         text = _MIXED.sub(_sum, _DOTS.sub(r"D_{dots}", text))
         text = _CLOSED_TIMES.sub(r") \\cdot ", _TIMES.sub(r"\1 \\cdot ", text))
         text = self.normal(text, self.settings)
@@ -349,8 +351,8 @@ class _Comparison:
 
 
 def _apart(found: re.Match[str]) -> str:
-    """Variables with d among them: the library takes dx for one."""
-    return found.group() if found.group()[0] == "\\" else re.sub(r"d(?=[a-z])", r"d \\cdot ", found.group())
+    """The variable d under another name: the library takes dx for one variable."""
+    return found.group() if found.group()[0] == "\\" else "d_{d}"
 
 
 def _thin(found: re.Match[str]) -> str:
