@@ -35,6 +35,7 @@ _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
 # What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
 _UNREADABLE = re.compile(r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackrel)(?![A-Za-z])|[0-9]:[0-9]")
 _LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|d(?![ ]?[_'])")
+_DERIVED = re.compile(r"\\int(?![A-Za-z])|\}\{d[ ]?[a-z]|[0-9a-z]d[a-z]\}?/d")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|textrm|operatorname)[ ]?\{([^{}]*)\}")
 _FUNCTIONS = frozenset("lcm gcd sin cos tan cot sec csc ln log exp max min arcsin arccos arctan floor ceil sgn det rank tr".split())
 _INDEX = re.compile(r"_[ ]?\{?[ ]?i(?![A-Za-z])|(?<![A-Za-z\\])[jk](?![A-Za-z])")
@@ -135,7 +136,7 @@ class _Comparison:
         for said in _TEXT.findall(text):
             if said.strip() not in _FUNCTIONS and not re.fullmatch(r",?[ ]?(?:and|or)[ ]?|[A-Za-z]|[ ]*", said.strip()):
                 raise Unread(text)
-        if "\\int" not in text and "\\frac{d" not in text:
+        if not _DERIVED.search(text):
             text = _LETTERS.sub(_apart, text)
         text = _PRIMES.sub(lambda m: f"{m[1]}_{{prime{m[2].count(chr(39)) or m[2].count('prime')}}}", text)
         if "'" in text:
