@@ -9,6 +9,7 @@ turn and in the same run. The table says how often each grader is wrong and how 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from collections.abc import Callable
@@ -27,7 +28,12 @@ def frac(value: Fraction, draw: random.Random) -> str:
     sign, a, b = "-" if value < 0 else "", abs(value.numerator), value.denominator
     if b == 1:
         return f"{sign}{a}"
-    ways = [f"{sign}\\frac{{{a}}}{{{b}}}", f"{sign}\\dfrac{{{a}}}{{{b}}}", f"{sign}{a}/{b}", f"\\frac{{{sign}{a}}}{{{b}}}"]
+    ways = [
+        f"{sign}\\frac{{{a}}}{{{b}}}",
+        f"{sign}\\dfrac{{{a}}}{{{b}}}",
+        f"{sign}{a}/{b}",
+        f"\\frac{{{sign}{a}}}{{{b}}}",
+    ]
     if a > b:
         ways.append(f"{sign}{a // b}\\frac{{{a % b}}}{{{b}}}")
     return draw.choice(ways)
@@ -52,23 +58,35 @@ def repeating(d: random.Random) -> tuple[str, str, str]:
 
 def surds(d: random.Random) -> tuple[str, str, str]:
     a, n, b = d.randint(2, 9), d.choice([2, 3, 5, 6, 7, 10, 11]), d.randint(2, 9)
-    return d.choice([
-        (f"\\sqrt{{{a * a * n}}}", f"{a}\\sqrt{{{n}}}", f"{a}\\sqrt{{{n + 1}}}"),
-        (f"\\frac{{{a}}}{{\\sqrt{{{n}}}}}", f"\\frac{{{a}\\sqrt{{{n}}}}}{{{n}}}", f"\\frac{{{a}\\sqrt{{{n}}}}}{{{n + 1}}}"),
-        (f"{b}+{a}√{n}", f"{a}\\sqrt{n}+{b}" if n < 10 else f"{a}\\sqrt{{{n}}}+{b}", f"{b}-{a}\\sqrt{{{n}}}"),
-        (f"(\\sqrt{{{n}}}+{a})^2", f"{n + a * a}+{2 * a}\\sqrt{{{n}}}", f"{n + a * a}+{2 * a + 1}\\sqrt{{{n}}}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"\\sqrt{{{a * a * n}}}", f"{a}\\sqrt{{{n}}}", f"{a}\\sqrt{{{n + 1}}}"),
+            (
+                f"\\frac{{{a}}}{{\\sqrt{{{n}}}}}",
+                f"\\frac{{{a}\\sqrt{{{n}}}}}{{{n}}}",
+                f"\\frac{{{a}\\sqrt{{{n}}}}}{{{n + 1}}}",
+            ),
+            (f"{b}+{a}√{n}", f"{a}\\sqrt{n}+{b}" if n < 10 else f"{a}\\sqrt{{{n}}}+{b}", f"{b}-{a}\\sqrt{{{n}}}"),
+            (f"(\\sqrt{{{n}}}+{a})^2", f"{n + a * a}+{2 * a}\\sqrt{{{n}}}", f"{n + a * a}+{2 * a + 1}\\sqrt{{{n}}}"),
+        ]
+    )
 
 
 def polynomials(d: random.Random) -> tuple[str, str, str]:
     x, a, b, c = d.choice("xyztmkns"), d.randint(2, 9), d.randint(1, 9), d.randint(2, 9)
-    return d.choice([
-        (f"({x}+{a})({x}-{b})", f"{x}^2{a - b:+d}{x}-{a * b}".replace("+0" + x, ""), f"{x}^2{a - b + 1:+d}{x}-{a * b}"),
-        (f"{c}{x}^2+{a}{x}", f"{x}({c}{x}+{a})", f"{c}{x}^2+{a}"),
-        (f"-{c}{x}^2+{a}{x}", f"{a}{x}-{c}{x}^2", f"-{c}{x}^2-{a}{x}"),
-        (f"({x}+{a})^2", f"{x}^{{2}}+{2 * a}{x}+{a * a}", f"{x}^2+{a * a}"),
-        (f"{c}{x}", f"{x}\\cdot {c}", f"{c}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (
+                f"({x}+{a})({x}-{b})",
+                f"{x}^2{a - b:+d}{x}-{a * b}".replace("+0" + x, ""),
+                f"{x}^2{a - b + 1:+d}{x}-{a * b}",
+            ),
+            (f"{c}{x}^2+{a}{x}", f"{x}({c}{x}+{a})", f"{c}{x}^2+{a}"),
+            (f"-{c}{x}^2+{a}{x}", f"{a}{x}-{c}{x}^2", f"-{c}{x}^2-{a}{x}"),
+            (f"({x}+{a})^2", f"{x}^{{2}}+{2 * a}{x}+{a * a}", f"{x}^2+{a * a}"),
+            (f"{c}{x}", f"{x}\\cdot {c}", f"{c}"),
+        ]
+    )
 
 
 def products(d: random.Random) -> tuple[str, str, str]:
@@ -81,24 +99,38 @@ def products(d: random.Random) -> tuple[str, str, str]:
 def complexes(d: random.Random) -> tuple[str, str, str]:
     a, b, c, e = (d.randint(1, 9) for _ in range(4))
     real, imaginary = a * c - b * e, a * e + b * c
-    return d.choice([
-        (f"({a}+{b}i)({c}+{e}i)", f"{real}{imaginary:+d}i", f"{real}{imaginary + 1:+d}i"),
-        (f"{a}-{b}i", f"-{b}i+{a}", f"{a}+{b}i"),
-        (f"\\sqrt{{-{a * a}}}", f"{a}i", f"{a + 1}i"),
-        (f"\\frac{{{a}+{b}i}}{{{c + 1}}}", f"\\frac{{{a}}}{{{c + 1}}}+\\frac{{{b}}}{{{c + 1}}}i", f"\\frac{{{a}}}{{{c + 1}}}"),
-        (f"{a}e^{{i\\pi}}", f"-{a}", f"{a}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"({a}+{b}i)({c}+{e}i)", f"{real}{imaginary:+d}i", f"{real}{imaginary + 1:+d}i"),
+            (f"{a}-{b}i", f"-{b}i+{a}", f"{a}+{b}i"),
+            (f"\\sqrt{{-{a * a}}}", f"{a}i", f"{a + 1}i"),
+            (
+                f"\\frac{{{a}+{b}i}}{{{c + 1}}}",
+                f"\\frac{{{a}}}{{{c + 1}}}+\\frac{{{b}}}{{{c + 1}}}i",
+                f"\\frac{{{a}}}{{{c + 1}}}",
+            ),
+            (f"{a}e^{{i\\pi}}", f"-{a}", f"{a}"),
+        ]
+    )
 
 
 def intervals(d: random.Random) -> tuple[str, str, str]:
     a = d.randint(-9, 9)
     b = a + d.randint(1, 9)
-    return d.choice([
-        (f"({a},{b})", f"{a}<x<{b}", f"[{a},{b})"), (f"[{a},{b}]", f"{a}\\le x\\le {b}", f"{a}<x<{b}"),
-        (f"{a}<x<{b}", f"{b}>x>{a}", f"{a}<x<{b + 1}"), (f"[{a},\\infty)", f"x\\geq {a}", f"x>{a}"),
-        (f"(-\\infty,{a})\\cup({b},\\infty)", f"({b},\\infty)\\cup(-\\infty,{a})", f"(-\\infty,{a}]\\cup({b},\\infty)"),
-        (f"x\\in({a},{b}]", f"({a},{b}]", f"({a},{b + 1}]"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"({a},{b})", f"{a}<x<{b}", f"[{a},{b})"),
+            (f"[{a},{b}]", f"{a}\\le x\\le {b}", f"{a}<x<{b}"),
+            (f"{a}<x<{b}", f"{b}>x>{a}", f"{a}<x<{b + 1}"),
+            (f"[{a},\\infty)", f"x\\geq {a}", f"x>{a}"),
+            (
+                f"(-\\infty,{a})\\cup({b},\\infty)",
+                f"({b},\\infty)\\cup(-\\infty,{a})",
+                f"(-\\infty,{a}]\\cup({b},\\infty)",
+            ),
+            (f"x\\in({a},{b}]", f"({a},{b}]", f"({a},{b + 1}]"),
+        ]
+    )
 
 
 def tuples(d: random.Random) -> tuple[str, str, str]:
@@ -111,21 +143,35 @@ def sets(d: random.Random) -> tuple[str, str, str]:
     values = d.sample(range(-20, 20), d.randint(2, 4))
     mixed = d.sample(values, len(values))
     join = d.choice(["\\{%s\\}", "%s"])
-    return join % ",".join(map(str, values)), join % ", ".join(map(str, mixed)), join % ",".join(map(str, [*values[1:], 30]))
+    return (
+        join % ",".join(map(str, values)),
+        join % ", ".join(map(str, mixed)),
+        join % ",".join(map(str, [*values[1:], 30])),
+    )
 
 
 def percents(d: random.Random) -> tuple[str, str, str]:
     whole, part = d.randint(1, 99), d.choice([(1, 2), (1, 4), (3, 4)])
     decimal = whole + part[0] / part[1]
-    return d.choice([
-        (f"{whole}\\frac{{{part[0]}}}{{{part[1]}}}\\%", f"{decimal}\\%", f"{decimal + 1}\\%"),
-        (f"{whole}\\%", f"{whole}%", f"{whole + 1}\\%"), (f"{whole}\\%", f"{whole / 100}", f"{whole / 1000}"),
-        (f"\\frac{{{part[0]}}}{{{part[1]}}}\\%", f"{part[0] / part[1]}\\%", f"{part[0] / part[1] * 2}\\%"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"{whole}\\frac{{{part[0]}}}{{{part[1]}}}\\%", f"{decimal}\\%", f"{decimal + 1}\\%"),
+            (f"{whole}\\%", f"{whole}%", f"{whole + 1}\\%"),
+            (f"{whole}\\%", f"{whole / 100}", f"{whole / 1000}"),
+            (f"\\frac{{{part[0]}}}{{{part[1]}}}\\%", f"{part[0] / part[1]}\\%", f"{part[0] / part[1] * 2}\\%"),
+        ]
+    )
 
 
-UNITS = [("cm", "centimeters", "meters"), ("feet", "ft", "meters"), ("dollars", "dollars", "cents"), ("minutes", "min", "hours"),
-         ("kg", "kilograms", "grams"), ("m", "meters", "miles"), ("square inches", "in^2", "square feet")]  # fmt: skip
+UNITS = [
+    ("cm", "centimeters", "meters"),
+    ("feet", "ft", "meters"),
+    ("dollars", "dollars", "cents"),
+    ("minutes", "min", "hours"),
+    ("kg", "kilograms", "grams"),
+    ("m", "meters", "miles"),
+    ("square inches", "in^2", "square feet"),
+]
 
 
 def with_units(d: random.Random) -> tuple[str, str, str]:
@@ -140,31 +186,48 @@ def magnitudes(d: random.Random) -> tuple[str, str, str]:
 
 def tails(d: random.Random) -> tuple[str, str, str]:
     a, b = d.randint(1, 11), d.randint(1, 11)
-    return d.choice([
-        (f"{a}:30\\text{{ p.m.}}", f"{a}:30\\text{{ pm}}", f"{a}:30\\text{{ a.m.}}"),
-        (f"{a}\\text{{ ft }}{b}\\text{{ in}}", f"{a}\\text{{ feet }}{b}\\text{{ inches}}", f"{a}\\text{{ ft }}{b % 11 + 1}\\text{{ in}}"),
-        (f"{a}", f"{a}\\text{{ ways}}", f"{a}\\text{{ or less}}"), (f"{a}", f"{a}\\text{{ apples}}", f"{a}\\text{{ apples and }}{b}\\text{{ pears}}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"{a}:30\\text{{ p.m.}}", f"{a}:30\\text{{ pm}}", f"{a}:30\\text{{ a.m.}}"),
+            (
+                f"{a}\\text{{ ft }}{b}\\text{{ in}}",
+                f"{a}\\text{{ feet }}{b}\\text{{ inches}}",
+                f"{a}\\text{{ ft }}{b % 11 + 1}\\text{{ in}}",
+            ),
+            (f"{a}", f"{a}\\text{{ ways}}", f"{a}\\text{{ or less}}"),
+            (f"{a}", f"{a}\\text{{ apples}}", f"{a}\\text{{ apples and }}{b}\\text{{ pears}}"),
+        ]
+    )
 
 
 def matrices(d: random.Random) -> tuple[str, str, str]:
     v = [d.randint(-9, 9) for _ in range(4)]
     form = "\\begin{pmatrix}%s & %s \\\\ %s & %s\\end{pmatrix}"
     halves = [f"\\frac{{{2 * n}}}{{2}}" for n in v]
-    return form % tuple(v), (form % tuple(halves)).replace("pmatrix", d.choice(["pmatrix", "bmatrix"])), form % (v[0] + 1, *v[1:])
+    return (
+        form % tuple(v),
+        (form % tuple(halves)).replace("pmatrix", d.choice(["pmatrix", "bmatrix"])),
+        form % (v[0] + 1, *v[1:]),
+    )
 
 
 def vectors(d: random.Random) -> tuple[str, str, str]:
     a, b = d.randint(2, 9), d.randint(2, 9)
-    return (f"{a}\\mathbf{{i}}+{b}\\mathbf{{j}}", f"{b}\\mathbf{{j}}+{a}\\mathbf{{i}}", f"{a}\\mathbf{{i}}-{b}\\mathbf{{j}}")
+    return (
+        f"{a}\\mathbf{{i}}+{b}\\mathbf{{j}}",
+        f"{b}\\mathbf{{j}}+{a}\\mathbf{{i}}",
+        f"{a}\\mathbf{{i}}-{b}\\mathbf{{j}}",
+    )
 
 
 def small(d: random.Random) -> tuple[str, str, str]:
     a, n = d.randint(2, 9), d.randint(17, 40)
-    return d.choice([
-        (f"{a}\\times 10^{{-{n}}}", f"{a}0\\times 10^{{-{n + 1}}}", f"{a + 1}\\times 10^{{-{n}}}"),
-        (f"{a}^{{-{n + 20}}}", f"\\frac{{1}}{{{a}^{{{n + 20}}}}}", f"{a}^{{-{n + 21}}}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"{a}\\times 10^{{-{n}}}", f"{a}0\\times 10^{{-{n + 1}}}", f"{a + 1}\\times 10^{{-{n}}}"),
+            (f"{a}^{{-{n + 20}}}", f"\\frac{{1}}{{{a}^{{{n + 20}}}}}", f"{a}^{{-{n + 21}}}"),
+        ]
+    )
 
 
 def bases(d: random.Random) -> tuple[str, str, str]:
@@ -174,44 +237,90 @@ def bases(d: random.Random) -> tuple[str, str, str]:
 
 def equations(d: random.Random) -> tuple[str, str, str]:
     a, b = d.randint(2, 9), d.randint(1, 9)
-    return d.choice([
-        (f"y={a}x+{b}", f"y={b}+{a}x", f"y={a}x-{b}"), (f"{a}x+{b}y=1", f"{b}y+{a}x=1", f"{a}x-{b}y=1"),
-        (f"x={a}", f"{a}", f"{a + 1}"), (f"y={a}x+{b}", f"{a}x-y+{b}=0", f"{a}x+y+{b}=0"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"y={a}x+{b}", f"y={b}+{a}x", f"y={a}x-{b}"),
+            (f"{a}x+{b}y=1", f"{b}y+{a}x=1", f"{a}x-{b}y=1"),
+            (f"x={a}", f"{a}", f"{a + 1}"),
+            (f"y={a}x+{b}", f"{a}x-y+{b}=0", f"{a}x+y+{b}=0"),
+        ]
+    )
 
 
 def functions(d: random.Random) -> tuple[str, str, str]:
     a = d.randint(2, 9)
-    return d.choice([
-        (f"\\sin^2 {a}x", f"1-\\cos^2 {a}x", f"1+\\cos^2 {a}x"), (f"\\log_{{{a}}} {a**3}", "3", "4"),
-        (f"{a}^{{n+1}}", f"{a}\\cdot {a}^n", f"{a}^n"), (f"{a}!", str(__import__("math").factorial(a)), str(a)),
-        (f"\\frac{{\\pi}}{{{a}}}", f"\\pi/{a}", f"\\pi/{a + 1}"), (f"\\ln {a**2}", f"2\\ln {a}", f"{a}\\ln 2" if a not in (2, 4) else "1"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"\\sin^2 {a}x", f"1-\\cos^2 {a}x", f"1+\\cos^2 {a}x"),
+            (f"\\log_{{{a}}} {a**3}", "3", "4"),
+            (f"{a}^{{n+1}}", f"{a}\\cdot {a}^n", f"{a}^n"),
+            (f"{a}!", str(math.factorial(a)), str(a)),
+            (f"\\frac{{\\pi}}{{{a}}}", f"\\pi/{a}", f"\\pi/{a + 1}"),
+            (f"\\ln {a**2}", f"2\\ln {a}", f"{a}\\ln 2" if a not in (2, 4) else "1"),
+        ]
+    )
 
 
 def words(d: random.Random) -> tuple[str, str, str]:
-    one, other = d.sample(["even", "odd", "Monday", "red", "Evelyn", "neither", "yes", "no", "north", "circle", "no solution"], 2)
+    one, other = d.sample(
+        ["even", "odd", "Monday", "red", "Evelyn", "neither", "yes", "no", "north", "circle", "no solution"], 2
+    )
     return f"\\text{{{one}}}", d.choice([one, one.upper(), f"\\text{{{one.title()}}}"]), f"\\text{{{other}}}"
 
 
 def choices(d: random.Random) -> tuple[str, str, str]:
     one, other = d.sample("ABCDE", 2)
-    return f"\\text{{({one})}}", d.choice([one, f"({one})", f"\\textbf{{({one})}}"]), d.choice([other, f"\\text{{({other})}}"])
+    return (
+        f"\\text{{({one})}}",
+        d.choice([one, f"({one})", f"\\textbf{{({one})}}"]),
+        d.choice([other, f"\\text{{({other})}}"]),
+    )
 
 
 def unicode(d: random.Random) -> tuple[str, str, str]:
     a = d.randint(2, 9)
-    return d.choice([
-        (f"-{a}", f"−{a}", f"{a}"), (f"{a}x^2", f"{a}x²", f"{a}x³"), (f"{a}^\\circ", f"{a}°", f"{a + 1}°"),
-        (f"{a}\\pi", f"{a}π", f"{a + 1}π"), (f"{a}\\frac12", f"{a}½", f"{a}¼"), ("\\emptyset", "∅", "\\{0\\}"),
-        ("-\\infty", "−∞", "∞"), (f"x\\le {a}", f"x≤{a}", f"x≥{a}"),
-    ])  # fmt: skip
+    return d.choice(
+        [
+            (f"-{a}", f"−{a}", f"{a}"),
+            (f"{a}x^2", f"{a}x²", f"{a}x³"),
+            (f"{a}^\\circ", f"{a}°", f"{a + 1}°"),
+            (f"{a}\\pi", f"{a}π", f"{a + 1}π"),
+            (f"{a}\\frac12", f"{a}½", f"{a}¼"),
+            ("\\emptyset", "∅", "\\{0\\}"),
+            ("-\\infty", "−∞", "∞"),
+            (f"x\\le {a}", f"x≤{a}", f"x≥{a}"),
+        ]
+    )
 
 
-KINDS: dict[str, Kind] = {kind.__name__.replace("_", " "): kind for kind in (
-    fractions, decimals, repeating, surds, polynomials, products, complexes, intervals, tuples, sets, percents, with_units,
-    magnitudes, tails, matrices, vectors, small, bases, equations, functions, words, choices, unicode,
-)}  # fmt: skip
+KINDS: dict[str, Kind] = {
+    kind.__name__.replace("_", " "): kind
+    for kind in (
+        fractions,
+        decimals,
+        repeating,
+        surds,
+        polynomials,
+        products,
+        complexes,
+        intervals,
+        tuples,
+        sets,
+        percents,
+        with_units,
+        magnitudes,
+        tails,
+        matrices,
+        vectors,
+        small,
+        bases,
+        equations,
+        functions,
+        words,
+        choices,
+        unicode,
+    )
+}
 
 
 @dataclass
@@ -288,7 +397,9 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|")
     for name, (rows, ours, theirs) in [*table.items(), ("all", _sum(table))]:
         times = f"{1e3 * ours.seconds / rows:.2f} / {1e3 * theirs.seconds / rows:.2f}"
-        print(f"| {name} | {rows:,} | {ours.accepted} / {ours.refused} | {theirs.accepted} / {theirs.refused} | {times} |")
+        print(
+            f"| {name} | {rows:,} | {ours.accepted} / {ours.refused} | {theirs.accepted} / {theirs.refused} | {times} |"
+        )
     print(f"\nmath-verify right and Foray wrong: {len(worse)}")
     for name, row in worse[:50]:
         print("  ", name, *row, sep="   ")
@@ -296,8 +407,10 @@ def main() -> None:
 
 def _sum(table: dict[str, tuple[int, Tally, Tally]]) -> tuple[int, Tally, Tally]:
     rows = sum(row[0] for row in table.values())
-    both = (Tally(*(sum(getattr(row[i], field) for row in table.values()) for field in ("accepted", "refused", "seconds")))
-            for i in (1, 2))  # fmt: skip
+    both = (
+        Tally(*(sum(getattr(row[i], field) for row in table.values()) for field in ("accepted", "refused", "seconds")))
+        for i in (1, 2)
+    )
     return rows, *both  # type: ignore[return-value]
 
 

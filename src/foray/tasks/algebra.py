@@ -1,8 +1,8 @@
 """Whether two formulas are equal, by sympy and math-verify: run in the process of ``judge_process`` alone.
 
 math-verify compares sets, tuples, matrices and equations element by element; what two elements are is decided here:
-exactly where all numbers are exact, relative to their size, with ``i`` as the imaginary unit. A text that is not read to
-its end is not compared.
+exactly where all numbers are exact, relative to their size, with ``i`` as the imaginary unit. A text that is not read
+to its end is not compared.
 """
 
 from __future__ import annotations
@@ -20,30 +20,44 @@ DIGITS = 50  # decimal digits of an evaluation; equal are two numbers that agree
 _TOLERANCE = 10.0 ** (5 - DIGITS)
 _POINTS = 4
 
-_BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat|mathbb)[ ]?(?:\{[ ]?(?:\\(?:mathbf|imath|jmath)[ ]?)?\{?([a-z0])\}?[ ]?\}|[ ]([a-z])(?![A-Za-z]))")
+_BOLD = re.compile(
+    r"\\(?:mathbf|boldsymbol|bm|vec|hat|mathbb)[ ]?(?:\{[ ]?(?:\\(?:mathbf|imath|jmath)[ ]?)?\{?([a-z0])\}"
+    r"?[ ]?\}|[ ]([a-z])(?![A-Za-z]))"
+)
 _AND = re.compile(r",?[ ]?(?:\\text\{[ ]?,?[ ]?and[ ]?\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\land(?![A-Za-z]))[ ]?")
 _OR = re.compile(r",?[ ]?(?:\\text\{[ ]?,?[ ]?or[ ]?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z]))[ ]?")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge)(?![A-Za-z])")
 _PRIMES = re.compile(r"([A-Za-z])('{1,4}|\^\{?[ ]?(?:\\prime[ ]?){1,4}\}?)")
 _DOTS = re.compile(r"\\ldots(?![A-Za-z])|\.\.\.")
-_MIXED = re.compile(r"(?<![\^_.A-Za-z0-9}\\])([0-9]+)[ ]?(?:\\frac[ ]?(?:\{([0-9]+)\}|([0-9]))[ ]?(?:\{([0-9]+)\}|([0-9]))|(?<=[ ])([0-9]+)/([0-9]+))")
-_TIMES = re.compile(r"(?<![\^_.A-Za-z0-9])([0-9]+(?:\.[0-9]+)?)[ ]?(?=\(|\\(?:binom|max|min|gcd|lcm|lfloor|lceil|left|sqrt|frac)(?![A-Za-z]))")
+_MIXED = re.compile(
+    r"(?<![\^_.A-Za-z0-9}\\])([0-9]+)[ ]?(?:\\frac[ ]?(?:\{([0-9]+)\}|([0-9]))[ ]?(?:\{([0-9]+)\}|([0-9]))"
+    r"|(?<=[ ])([0-9]+)/([0-9]+))"
+)
+_TIMES = re.compile(
+    r"(?<![\^_.A-Za-z0-9])([0-9]+(?:\.[0-9]+)?)[ ]?(?=\(|\\(?:binom|max|min|gcd|lcm|lfloor|lceil|left|sqrt"
+    r"|frac)(?![A-Za-z]))"
+)
 _LOG_BASE = re.compile(r"\\log[ ]?_[ ]?([0-9a-z])[ ]?")
 _RAISED = re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log|sinh|cosh|tanh)[ ]?\^[ ]?([0-9])[ ]?(?=[0-9])")
 _E_NOTATION = re.compile(r"^(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})$")
 _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
 # What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
-_UNREADABLE = re.compile(r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackrel)(?![A-Za-z])|[0-9]:[0-9]")
+_UNREADABLE = re.compile(
+    r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackre"
+    r"l)(?![A-Za-z])|[0-9]:[0-9]"
+)
 _LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|d(?![ ]?[_'])")
 _DERIVED = re.compile(r"\\int(?![A-Za-z])|\}\{d[ ]?[a-z]|[0-9a-z]d[a-z]\}?/d")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|textrm|operatorname)[ ]?\{([^{}]*)\}")
-_FUNCTIONS = frozenset("lcm gcd sin cos tan cot sec csc ln log exp max min arcsin arccos arctan floor ceil sgn det rank tr".split())
+_NAMED = "lcm gcd sin cos tan cot sec csc ln log exp max "
+_NAMED += "min arcsin arccos arctan floor ceil sgn det rank tr"
+_FUNCTIONS = frozenset(_NAMED.split())
 _INDEX = re.compile(r"_[ ]?\{?[ ]?i(?![A-Za-z])|(?<![A-Za-z\\])[jk](?![A-Za-z])")
 _DECIMAL = re.compile(r"\.[0-9]")
 
 
 def load() -> Compare:
-    """The comparison, all of whose imports are done when it is here. Raises ImportError where math-verify is missing."""
+    """The comparison, with all of its imports done. Raises ImportError where math-verify is missing."""
     logging.disable(logging.CRITICAL)
     from math_verify import grader
 
@@ -103,7 +117,7 @@ class _Comparison:
 
     def compare(self, gold: str, answer: str) -> bool:
         """Whether two tidy texts are the same formula."""
-        vectors = any(found[1] or found[2] for text in (gold, answer) for found in _BOLD.finditer(text) if "i" in found.groups())
+        vectors = any("i" in found.groups() for text in (gold, answer) for found in _BOLD.finditer(text))
         gold, answer = (_BOLD.sub(_thin, text) for text in (gold, answer))
         self.imaginary = not (vectors or _INDEX.search(gold) or _INDEX.search(answer))
         if _ordered(gold, answer):
@@ -196,10 +210,9 @@ class _Comparison:
         if all(relations):
             return self.relations(gold, answer)
         for relation, other in ((gold, answer), (answer, gold)):
-            if isinstance(other, sympy.Set) and self.grader.is_relation(relation):
-                if _inequality(relation, sympy):
-                    solved = self.solutions(relation)
-                    return solved is not None and self.same(solved[0], other)
+            if isinstance(other, sympy.Set) and self.grader.is_relation(relation) and _inequality(relation, sympy):
+                solved = self.solutions(relation)
+                return solved is not None and self.same(solved[0], other)
         if _matrix(gold, answer):
             return self.matrices(gold.doit(), answer.doit())
         finite = sympy.FiniteSet
@@ -346,7 +359,8 @@ class _Comparison:
             elif isinstance(part, sympy.Eq):
                 one = sympy.FiniteSet(bound)
             else:
-                one = sympy.Interval(-sympy.oo, bound, True, strict) if below else sympy.Interval(bound, sympy.oo, strict, True)
+                ends = (-sympy.oo, bound, True, strict) if below else (bound, sympy.oo, strict, True)
+                one = sympy.Interval(*ends)
             found = sympy.Intersection(found, one)
         return found, symbol
 
@@ -365,7 +379,7 @@ def _ordered(gold: str, answer: str) -> bool:
     """Whether one is a set in braces and the other a tuple or interval."""
     ends = [(text[:2] == "\\{", text[:1] in ("(", "[")) for text in (gold.strip(), answer.strip())]
     alone = all("\\cup" not in text and "=" not in text for text in (gold, answer))
-    return alone and (ends[0][0] and ends[1][1] or ends[0][1] and ends[1][0]) and "," in gold and "," in answer
+    return alone and ((ends[0][0] and ends[1][1]) or (ends[0][1] and ends[1][0])) and "," in gold and "," in answer
 
 
 def _sum(found: re.Match[str]) -> str:
@@ -379,7 +393,9 @@ def _matrix(*sides: Any) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return bool(value.is_number) and value.is_finite is not False and all(part.is_Float or part.is_Rational for part in value.as_real_imag())
+    if not value.is_number or value.is_finite is False:
+        return False
+    return all(part.is_Float or part.is_Rational for part in value.as_real_imag())
 
 
 def _near(x: Any, y: Any) -> bool:

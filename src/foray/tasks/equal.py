@@ -30,14 +30,16 @@ _CHOICE_FIRST = re.compile(rf"{_CHOICE}[ :.]*(?=[^ :.])|([A-J])[).:] +(?=[^ ])")
 _CHOICE_LAST = re.compile(rf"(?<=[^ ,(])[ ]?{_IN_TEXT}\{{[ ]?\(([A-J])\)[ ]?\}}$|(?<=[0-9}}]) \(([A-J])\)$")
 _WRAPPED = re.compile(rf"{_IN_TEXT}\{{([^{{}}]*)\}}")
 _BASE = re.compile(
-    r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9})[ ]?\}?[ ]?\})|"
+    r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9"
+    r"})[ ]?\}?[ ]?\})|"
     r"[ ]?(?:\\text\{ ?)?\(?(?:in )?base[ ~-]?([0-9]{1,2}|[a-z]{3,9}) ?\)?\}?(?:_?\{?([0-9]{1,2})\}?)?)"
 )
-_LIST = re.compile(r"(\(|\[|\\\{|)[ ]?((?:[-0-9./ ]|\\frac|[{}])+(?:,(?:[-0-9./ ]|\\frac|[{}])+){1,40})[ ]?(\)|\]|\\\}|)")
+_LIST = re.compile(
+    r"(\(|\[|\\\{|)[ ]?((?:[-0-9./ ]|\\frac|[{}])+(?:,(?:[-0-9./ ]|\\frac|[{}])+){1,40})[ ]?(\)|\]|\\\}|)"
+)
 _RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"[0-9]{1,2}:[0-5][0-9]")
-_NUMERALS = {name: number for number, name in enumerate(
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2
-)}  # fmt: skip
+_NUMERAL_NAMES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_NUMERALS = {name: number for number, name in enumerate(_NUMERAL_NAMES.split(), 2)}
 
 
 def equivalent(gold: str, answer: str) -> tuple[bool, str]:
@@ -154,7 +156,7 @@ def _digits(text: str) -> str:
 def _without_names(a: str, b: str) -> tuple[str, str]:
     """Both without ``x =`` where both have the same one, or one has it alone."""
     x, y = NAMES.match(a), NAMES.match(b)
-    if x and "=" in a[x.end() :] or y and "=" in b[y.end() :]:
+    if (x and "=" in a[x.end() :]) or (y and "=" in b[y.end() :]):
         return a, b
     if x and y:
         return (a[x.end() :].strip(), b[y.end() :].strip()) if compact(x[1]) == compact(y[1]) else (a, b)

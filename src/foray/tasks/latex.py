@@ -6,8 +6,10 @@ All of it takes time linear in the text and evaluates nothing.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 from foray.core.task import Extraction, Verdict
 from foray.tasks.equal import equivalent as equivalent
@@ -20,7 +22,8 @@ _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\
 _MINUS_BOX = re.compile(r"(?:^|[\s$=({])[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$")
 _DASHES = str.maketrans("−‐‑–", "----")
 _SAID = re.compile(
-    r"(?i:\banswer)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|[ ]?[:=]|[ ]?\**[ ]?\n)"
+    r"(?i:\banswer)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|"
+    r"[ ]?[:=]|[ ]?\**[ ]?\n)"
 )
 _LED = re.compile(r"(?:^|[\s*])(?:is|are|equals|be)\b:?[ ]*(?=\S)")
 _HOPE = re.compile(r"\.(?=\s|\*|$)|\bI hope\b")
@@ -35,6 +38,9 @@ _NUMBER = (
 )
 _SOMETHING = re.compile(rf"(?<![0-9.,A-Za-z_^{{}}\\])(?<![A-Za-z]-){_NUMBER}")
 _STATED = re.compile(rf"\b(?:is|are|equals|be|get|have|gives|makes)[ ]{{1,4}}(?:\*\*)?({_NUMBER})")
+
+
+Item = TypeVar("Item")
 
 
 def boxes(text: str) -> list[tuple[int, int]]:
@@ -108,9 +114,7 @@ def stated_answer(text: str) -> str | None:
 
 def _said(text: str) -> str | None:
     """What the last ``answer is``, ``Answer:`` or heading ``Final Answer`` introduces."""
-    last = None
-    for last in _SAID.finditer(text):
-        pass
+    last = _last(_SAID.finditer(text))
     if last is None:
         return None
     clause = text[last.end() : last.end() + LONGEST].lstrip(" \t:*\n").split("\n\n")[0]
@@ -148,11 +152,14 @@ def _formulas(text: str) -> Iterator[tuple[int, int]]:
             opened, start = (sign if sign in ("\\(", "\\[", "$", "$$") else ""), token.end()
 
 
+def _last(items: Iterator[Item]) -> Item | None:
+    found = deque(items, maxlen=1)
+    return found[0] if found else None
+
+
 def _last_formula(text: str) -> tuple[str | None, int]:
     """What the last formula comes to, its last right side, and where the formula ends; None and 0 without one."""
-    last = None
-    for last in _formulas(text):
-        pass
+    last = _last(_formulas(text))
     if last is None:
         return None, 0
     formula = text[slice(*last)]

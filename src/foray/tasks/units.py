@@ -1,7 +1,7 @@
 """Words after a value: units that may be left out, magnitudes that multiply, and words that make it another answer.
 
-A letter that could be a variable is never taken for a unit: ``3\\text{ m}`` is three metres and ``3m`` a product. What is
-not known to be harmless is not dropped.
+A letter that could be a variable is never taken for a unit: ``3\\text{ m}`` is three metres and ``3m`` a product.
+What is not known to be harmless is not dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from foray.tasks.written import compact, is_word, plain_number, words
 
@@ -50,19 +51,26 @@ _MAGNITUDES = {
     "thousands": 3, "millions": 6, "billions": 9,
 }  # fmt: skip
 # With these an answer is not its number any more.
-_CHANGES = frozenset(
-    "or and less more fewer greater than least most under over above below between to from not no minus plus negative "
-    "except without remainder r mod times squared cubed half halves third thirds quarter quarters fourth fourths fifth "
-    "fifths twice double triple factorial base ten two three four five six seven eight nine zero one approximately about "
-    "almost nearly around roughly if for when where otherwise but only either neither nor up down through until since "
-    "before after noon midnight ago bc ad k percent per-cent choose ln log sin cos tan".split()
-)  # fmt: skip
-_FILLER = frozenset("of the a an in total all each apiece long wide tall high away old different possible distinct".split())
+_CHANGES_TEXT = """
+or and less more fewer greater than least most under over above below between to from not no minus plus negative
+except without remainder r mod times squared cubed half halves third thirds quarter quarters fourth fourths fifth
+fifths twice double triple factorial base ten two three four five six seven eight nine zero one approximately about
+almost nearly around roughly if for when where otherwise but only either neither nor up down through until since
+before after noon midnight ago bc ad k percent per-cent choose ln log sin cos tan
+"""
+_CHANGES = frozenset(_CHANGES_TEXT.split())
+_FILLER_TEXT = """
+of the a an in total all each apiece long wide tall high away old different possible distinct
+"""
+_FILLER = frozenset(_FILLER_TEXT.split())
 _GENERIC = frozenset({"unit"})
 _CLOCK = {"am", "pm"}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
-_TEXT = r"\\(?:text|mathrm|mbox|textrm|textbf|textit|textnormal|textup|textsf|operatorname|mathsf)[ ]?\{([^{}]{0,200})\}"
+_TEXT = (
+    r"\\(?:text|mathrm|mbox|textrm|textbf|textit|textnormal|textup|textsf|operatorname|mathsf)[ ]?\{([^{}]"
+    r"{0,200})\}"
+)
 _POWER = r"(?:[ ]?\^[ ]?(?:\{[ ]?(-?[1-9])[ ]?\}|([1-9])))?"
 _TAIL_TEXT = re.compile(rf"[ ]?{_TEXT}{_POWER}$")
 _TAIL_BARE = re.compile(rf"(?:(?<=[0-9}})])|(?<=[ /]))(?<![\\A-Za-z])([A-Za-z]{{2,20}}){_POWER}$")
@@ -75,10 +83,14 @@ _CURRENCIES = {"\\$": "dollar", "\\pounds": "gbp", "€": "euro", "¥": "yen", "
 _CURRENCY_AFTER = re.compile(r"[ ]?(\\\$|€|¥|₹|\\pounds)$")
 _ANY_TEXT = re.compile(_TEXT + _POWER)
 _NAMES_OF_FUNCTIONS = re.compile(
-    r"\\(?:frac|sqrt|pi|cdot|times|div|infty|circ|ln|log|sin|cos|tan|left|right|begin|end|p?matrix|pm|mathrm|text)(?![A-Za-z])"
+    r"\\(?:frac|sqrt|pi|cdot|times|div|infty|circ|ln|log|sin|cos|tan|left|right|begin|end|p?matrix|pm|math"
+    r"rm|text)(?![A-Za-z])"
 )
 _JOINS = re.compile(r"[ ]?(?:,[ ]?)?(?:and|or)[ ]?|[ ,;]*", re.IGNORECASE)
-_COUNTED = re.compile(rf"([0-9][0-9,./ ]*|\\frac\{{[0-9]+\}}\{{[0-9]+\}})[ ]?(?:{_TEXT}|([A-Za-z]{{2,12}})\.?)[ ]?(?:,|and |\\text\{{ ?and ?\}})?[ ]?")
+_COUNTED = re.compile(
+    rf"([0-9][0-9,./ ]*|\\frac\{{[0-9]+\}}\{{[0-9]+\}})[ ]?(?:{_TEXT}|([A-Za-z]{{2,12}})\.?)[ ]?(?:,|and |"
+    rf"\\text\{{ ?and ?\}})?[ ]?"
+)
 _NOON = re.compile(r"\b([AaPp])\.[ ]?[Mm]\b\.?")
 _CLOCK_TIME = re.compile(r"[0-9]{1,2}(?::[0-9]{2}){0,2}")
 
@@ -113,7 +125,7 @@ def _known() -> dict[str, tuple[str, Fraction]]:
         for number, part in enumerate(rest.split(" | ")):
             names = part.split()
             factor = Fraction(names.pop(0)) if number else Fraction(1)
-            known |= {name: (dimension, factor) for name in names}
+            known |= dict.fromkeys(names, (dimension, factor))
     return known
 
 
@@ -187,7 +199,7 @@ _BARE_WORD = re.compile(r"[A-Za-z]{1,}$")
 
 
 def _bare(rest: str, parts: list[str]) -> re.Match[str] | None:
-    """Words without ``\\text`` at the end of a number without variables: a known unit, or a plain noun after a space."""
+    """Words without ``\\text`` after a number without variables: a known unit, or a plain noun after a space."""
     found = _TAIL_BARE.search(rest)
     if not found:
         return None
@@ -205,8 +217,9 @@ def _number_like(text: str) -> bool:
     """Whether a text has digits and, but for units and functions, no letters that could be variables."""
     left = _NAMES_OF_FUNCTIONS.sub("", _ANY_TEXT.sub("", text))
     letters = re.findall(r"[A-Za-z]+", left)
-    return any(c.isdigit() for c in left) and all(_singular(w.casefold()) in KNOWN or is_word(w) or w.casefold() in _PLAIN_WORDS
-                                                  for w in letters)  # fmt: skip
+    return any(c.isdigit() for c in left) and all(
+        _singular(w.casefold()) in KNOWN or is_word(w) or w.casefold() in _PLAIN_WORDS for w in letters
+    )
 
 
 _PLAIN_WORDS = _CHANGES | _FILLER | _CLOCK | set(_MAGNITUDES) | set(_POWERS) | {"per", "dozen", "units", "unit"}
@@ -306,7 +319,7 @@ def _counted(text: str) -> Reading | None:
         position = found.end()
     if len(parts) < 2 or len({unit.dimensions for _, unit in parts}) > 1:
         return None
-    if any(a.factor <= b.factor for (_, a), (_, b) in zip(parts, parts[1:], strict=False)):
+    if any(a.factor <= b.factor for (_, a), (_, b) in pairwise(parts)):
         return None
     total = sum((number * unit.factor for number, unit in parts), Fraction(0))
     return Reading(_latex(total), Unit(parts[0][1].dimensions))
@@ -317,7 +330,7 @@ def _latex(value: Fraction) -> str:
 
 
 def values(gold: str, answer: str) -> tuple[str, str] | None:
-    """What is left to compare of two clean answers when their words agree; None where the words say that they differ."""
+    """What is left to compare of two clean answers when their words agree; None where these say that they differ."""
     a, b = read(gold), read(answer)
     a, b = _with_letters(a, b), _with_letters(b, a)
     if a.opaque or b.opaque:

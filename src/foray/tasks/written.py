@@ -35,7 +35,8 @@ _FOLD = (
     | dict.fromkeys("\u200b\u200c\u200d\u2060\u2061\u2062\u2063\ufeff", "")
     | dict.fromkeys("′‘’ʹ", "'")
     | dict.fromkeys("⁄∕", "/")
-    | {"°": "^\\circ ", "º": "^\\circ ", "″": "''", "“": '"', "”": '"', "∗": "*", "∣": "|", "￥": "¥", "、": ",", "﹪": "%"}
+    | {"°": "^\\circ ", "″": "''", "“": '"', "”": '"'}
+    | {"º": "^\\circ ", "∗": "*", "∣": "|", "￥": "¥", "、": ",", "﹪": "%"}
 )
 _TRANSLATED = str.maketrans(_FOLD)
 _UPPER, _LOWER = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "₀₁₂₃₄₅₆₇₈₉₊₋"
@@ -74,7 +75,8 @@ def _letter(sign: str) -> str:
 # --- cosmetics ------------------------------------------------------------------------------------------------------
 
 _COSMETIC = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|scriptstyle|limits|q?quad|hspace\{[^{}]{0,20}\})(?![A-Za-z])|"
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|scriptstyle|limits|q?quad|hspace\{[^{}]{0,20}\}"
+    r")(?![A-Za-z])|"
     r"(?<!\\)\\[!,;:> ]|~"
 )
 _THOUSANDS = re.compile(r",\\![ ]?")
@@ -82,15 +84,20 @@ _SPACED = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]| ?/))")  # 1 000, but not 
 _DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[|\*\*|`)(.*?)(?:\$\$?|\\\)|\\\]|\*\*|`)$", re.DOTALL)
 _SYNONYMS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "varnothing": "emptyset", "leq": "le", "leqslant": "le",
-    "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge", "neq": "ne", "lbrace": "{", "rbrace": "}", "degree": "circ",
-    "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "imath": "mathrm{i}", "mathbin": "", "wedge": "land", "vee": "lor",
+    "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge", "neq": "ne", "lbrace": "{", "rbrace": "}",
+    "degree": "circ",
+    "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "imath": "mathrm{i}", "mathbin": "", "wedge": "land",
+    "vee": "lor",
     "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "lbrack": "[", "rbrack": "]", "colon": ":",
     "textdollar": "$", "infinity": "infty",
 }  # fmt: skip
 _SIGNS = {"<", ">", "|", "[", "]", ":", ""}
 _SYNONYM = re.compile(rf"\\({'|'.join(sorted(_SYNONYMS, key=len, reverse=True))})(?![A-Za-z])[ ]?")
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|rm|textrm|text|mathit)[ ]?\{[ ]?([eid])[ ]?\}|\{\\rm ([eid])\}")
-_FUNCTION = re.compile(r"\\(?:mathrm|operatorname|text|mathop)[ ]?\{[ ]?(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arctan)[ ]?\}")
+_FUNCTION = re.compile(
+    r"\\(?:mathrm|operatorname|text|mathop)[ ]?\{[ ]?(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arc"
+    r"tan)[ ]?\}"
+)
 _DEGREES = re.compile(r"\^[ ]?\{[ ]?\\circ[ ]?\}|(?<!\^)\\circ(?![A-Za-z])(?=[ ]?$)")
 _EMPTY = re.compile(r"\\\{[ ]*\\\}")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)[ ]?(?:\{[ ]?([0-9]+)[ ]?\}|([0-9]))")
@@ -146,7 +153,9 @@ _WORDS = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|textit|mbox|textrm|textsf|textnormal)[ ]?\{[ ]?\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|"
     r"\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)|([A-Za-z]{2,3})"
 )
-_SHORT_WORD = re.compile(r"no|yes|odd|red|two|one|six|ten|sun|mon|tue|wed|thu|fri|sat|all|any|not|new|old|day|box|cat|dog")
+_SHORT_WORD = re.compile(
+    r"no|yes|odd|red|two|one|six|ten|sun|mon|tue|wed|thu|fri|sat|all|any|not|new|old|day|box|cat|dog"
+)
 
 
 def words(text: str) -> str | None:
@@ -177,11 +186,15 @@ def one_product(a: str, b: str) -> bool:
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 NAMES = re.compile(
-    r"^(\\(?:text|mathrm)\{[^{}]{1,40}\}|[A-Za-z]'{0,3}(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\^\{-1\})?(?:\([a-z](?:,[a-z])?\))?|"
+    r"^(\\(?:text|mathrm)\{[^{}]{1,40}\}|[A-Za-z]'{0,3}(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\^\{-1\})?(?:\([a-z]"
+    r"(?:,[a-z])?\))?|"
     r"\\(?:alpha|beta|theta|lambda|mu|phi|omega|angle [A-Z]{1,3})) ?=(?!=)"
 )
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}|[0-9]{1,40})"
-_POWER_OF_TEN = r"[ ]?(?:\\times|\\cdot|\*)[ ]?10[ ]?(?:\^[ ]?\{[ ]?(?P<ten>[-+]?[0-9]{1,2})[ ]?\}|\^[ ]?(?P<ten1>[0-9]))"
+_POWER_OF_TEN = (
+    r"[ ]?(?:\\times|\\cdot|\*)[ ]?10[ ]?(?:\^[ ]?\{[ ]?(?P<ten>[-+]?[0-9]{1,2})[ ]?\}|\^[ ]?(?P<ten1>[0-9"
+    r"]))"
+)
 _PERCENT = r"[ ]?(?P<percent{}>\\?%)?"
 _PLAIN = re.compile(
     rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)"
