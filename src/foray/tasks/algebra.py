@@ -137,9 +137,10 @@ class _Comparison:
             parts = [part for part in pattern.split(text) if part.strip()]
             if len(parts) > 1 and all(_RELATION.search(part) for part in parts):
                 sets = [self.solutions(self.read(part)) for part in parts]
-                if any(found is None for found in sets) or len({symbol for _, symbol in sets}) > 1:
+                known = [found for found in sets if found is not None]
+                if len(known) < len(sets) or len({symbol for _, symbol in known}) > 1:
                     raise Unread(text)
-                return getattr(self.sympy, join)(*(found for found, _ in sets))
+                return getattr(self.sympy, join)(*(found for found, _ in known))
         return self.formula(text)
 
     def formula(self, text: str) -> Any:
@@ -178,7 +179,7 @@ class _Comparison:
         sympy = self.sympy
         from antlr4 import PredictionMode
 
-        class Converter(self.reader._Latex2Sympy):  # type: ignore[misc, name-defined]
+        class Converter(self.reader._Latex2Sympy):  # type: ignore[name-defined]
             """The library's own, that keeps its parser."""
 
             fast = True

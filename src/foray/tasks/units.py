@@ -119,7 +119,7 @@ class Reading:
 
 
 def _known() -> dict[str, tuple[str, Fraction]]:
-    known = {}
+    known: dict[str, tuple[str, Fraction]] = {}
     for line in _TABLE.strip().splitlines():
         dimension, _, rest = line.partition(": ")
         for number, part in enumerate(rest.split(" | ")):
@@ -306,7 +306,8 @@ def _counted(text: str) -> Reading | None:
     """``5\\text{ ft }11\\text{ in}`` and ``2 hours 30 minutes`` as one number of the first unit's base."""
     if not re.match(r"[0-9\\]", text):
         return None
-    position, parts = 0, []
+    position = 0
+    parts: list[tuple[Fraction, Unit]] = []
     while position < len(text) and len(parts) < 5:
         found = _COUNTED.match(text, position)
         if not found or found.end() == position:
