@@ -212,16 +212,25 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     rows = [json.loads(line) for line in (tmp_path / "kept" / "completions.jsonl").read_text().splitlines()]
     assert [r["id"] for r in rows] == [p.id for p in WorldProblems("easy").problems("test", 3)]
     assert all(len(r["samples"]) == 2 for r in rows)
+    kept, graded = tmp_path / "kept" / "completions.jsonl", tmp_path / "graded.jsonl"
+    for task in ("world_easy", "-"):
+        said = worked(capsys, "grade", task, str(kept), "--out", str(graded))
+        assert "0 of the 6 stored verdicts are others now" in " ".join(said.split())
+        again = [json.loads(line)["correct"] for line in graded.read_text().splitlines()]
+        assert again == [[s["correct"] for s in r["samples"]] for r in rows]
     assert worked(capsys, *words) == out, "the same seed draws the same samples"
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
     other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))
     assert "completions of another shots and temperature" in other
-    again = tmp_path / "again" / "model"  # other weights in the place of those
-    shutil.copytree(checkpoint, again)
-    worked(capsys, words[0], str(again), *words[2:], "--out", str(tmp_path / "twice"))
-    model, tokenizer = load_model(again), load_tokenizer(again)
-    save_checkpoint(again.parent, initialise(model.config, 1), tokenizer)
-    said = refused(capsys, words[0], str(again), *words[2:], "--out", str(tmp_path / "twice"))
+    copied = tmp_path / "again" / "model"  # other weights in the place of those
+    shutil.copytree(checkpoint, copied)
+    worked(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
+    model, tokenizer = load_model(copied), load_tokenizer(copied)
+    (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 5]}))
+    said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
+    assert "completions of another choice of end tokens" in said
+    save_checkpoint(copied.parent, initialise(model.config, 1), tokenizer)
+    said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     assert "completions of another checkpoint" in said
     (tmp_path / "kept" / "settings.json").unlink()
     assert "name another --out" in refused(capsys, *words, "--out", str(tmp_path / "kept"))

@@ -17,6 +17,7 @@ from conftest import wide
 from foray.core.batch import from_rows
 from foray.core.engines import VLLM
 from foray.core.machine import Machine
+from foray.data.ends import ModelEnds
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
@@ -217,6 +218,35 @@ def test_stop_reasons(engine: Engine, tokenizer: TextTokenizer) -> None:
         assert (c.tokens[-1] == tokenizer.end_id) == (c.stop_reason == "end")
         assert c.stop_reason == "end" or len(c.tokens) == 24
         assert len(c.tokens) == len(c.logprobs)
+
+
+def test_a_row_ends_at_the_first_of_several_end_tokens(
+    kind: str, engine: Engine, policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As published models have them; up to there it is the row that one end token would have given."""
+    ids, sampling = prompts(tokenizer), Sampling(1.0, 24)
+    free = flat(engine.generate(ids, 8, sampling, range(5)))
+    counts = Counter(t for c in free for t in c.tokens[1:-1])
+    more = [t for t, _ in counts.most_common(12)[-2:]]
+    several = TextTokenizer(tokenizer.tokenizer, None, ModelEnds({}, None, (tokenizer.end_id, more[0]), (more[1],)))
+    assert several.end_ids == (tokenizer.end_id, *more)
+    if kind == "vllm":  # one process serves all tests
+        monkeypatch.setattr(engine, "tokenizer", several)
+        monkeypatch.setattr(engine, "endings", Endings(several, policy.config.vocab_size))
+    elif kind == "torch":
+        engine = TorchEngine(policy.config, several, model=policy)
+    else:
+        engine = PagedEngine(policy, several, slots=11, page=8 if kind == "paged" else 128)
+    ended = Counter[int]()
+    for a, b in zip(free, flat(engine.generate(ids, 8, sampling, range(5)))):
+        at = next((i for i, t in enumerate(a.tokens) if t in several.end_ids), None)
+        assert b.tokens == a.tokens[: None if at is None else at + 1]
+        assert np.abs(np.subtract(a.logprobs[: len(b.tokens)], b.logprobs)).max() < exact(engine)
+        assert b.stop_reason == ("length" if at is None else "end")
+        said = b.tokens if at is None else b.tokens[:-1]
+        assert b.text == tokenizer.tokenizer.decode(said, skip_special_tokens=False), "the end is no part of the text"
+        ended[b.tokens[-1] if at is not None else -1] += 1
+    assert all(ended[i] for i in several.end_ids)
 
 
 def test_too_long_a_prompt_says_what_to_change(engine: Engine, tokenizer: TextTokenizer) -> None:

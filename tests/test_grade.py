@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ import pytest
 from foray.cli import main
 from foray.commands import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
+from foray.core.task import Problem, Task
 from foray.evals.grade import Gradable
 from foray.report.stats import mean_interval_of_many, mean_intervals
 from foray.tasks import named_tasks
 from foray.tasks.gsm8k import GSM8K
+from foray.tasks.jsonl import OwnProblems
+from foray.tasks.svamp import SVAMP
+from foray.tasks.world import WorldProblems
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+CASES = SHARED.parent / "cases" / "grading.jsonl"
 Said = pytest.CaptureFixture[str]
 
 
@@ -93,7 +99,7 @@ def test_math_rows(tmp_path: Path, capsys: Said) -> None:
 def test_every_task_with_references_grades() -> None:
     names = {n for n, t in named_tasks().items() if isinstance(t, Gradable)}
     assert names >= {"gsm8k", "gsm8k_boxed", "math", "math500", "svamp", "jsonl", "openmath1", "openmath2"}
-    assert "world_easy" not in names
+    assert names >= {"world_easy", "world_hard"}
 
 
 def test_strange_text_comes_through(tmp_path: Path) -> None:
@@ -101,6 +107,144 @@ def test_strange_text_comes_through(tmp_path: Path) -> None:
     found = grade(tmp_path, "gsm8k", [*rows, "", rows[0]])
     assert len(found) == 2 and found[1] == rows[0] | {"correct": False, "reason": "not a number"}
     assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 2
+
+
+def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
+    """Existing columns are the user's: refused with what to do, or beside them under another name."""
+    for there in ("correct", "reason"):
+        row = {"gold": "1", "answer": "1", there: "mine"}
+        source, out = write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}, row]), tmp_path / "out.jsonl"
+        assert main(["grade", "gsm8k", str(source), "--out", str(out)]) == 1
+        said = capsys.readouterr().err
+        assert f"line 2: the field {there} is there already: rename it" in said and "--suffix" in said
+        assert said.count("\n") == 1 and not out.exists()
+        (tmp_path / "out.jsonl").unlink(missing_ok=True)
+        _, found = grade(tmp_path, "gsm8k", [{"gold": "1", "answer": "1"}, row], "--suffix", "_foray")
+        assert found == row | {"correct_foray": True, "reason_foray": "right"}
+        out.unlink()
+
+
+def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
+    """Python reads NaN where JSON has none; as golds and answers they are the text that stands there."""
+    pytest.importorskip("math_verify")
+    rows = ['{"gold": NaN, "answer": "NaN", "more": [NaN, -Infinity, 1e999, 1.5]}', '{"gold": "1", "answer": Infinity}',
+            '{"gold": Infinity, "answer": "3"}']  # fmt: skip
+    found = grade(tmp_path, "math", rows)
+    text = (tmp_path / "out.jsonl").read_text()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()] == found
+    assert found[0]["gold"] == "NaN" and found[0]["more"] == ["NaN", "-Infinity", "1e999", 1.5]
+    assert [r["correct"] for r in found] == [True, False, False] and found[1]["answer"] == "Infinity"
+    assert grade(tmp_path, "gsm8k", ['{"gold": 1e400, "answer": "1e400"}'])[0]["correct"] is True
+
+
+def test_golds_that_are_floats_of_a_machine_stop_no_file(tmp_path: Path) -> None:
+    rows = [{"gold": g, "answer": "1/3"} for g in (1 / 3, 1e-7, 2.718281828459045, 12345678901234567890, 1e300)]
+    assert [r["correct"] for r in grade(tmp_path, "gsm8k", rows)] == [True, False, False, False, False]
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the cases are not here")
+def test_the_cases_that_failed_once(tmp_path: Path) -> None:
+    cases = [case for case in read_jsonl(CASES) if case["task"] == "gsm8k"]
+    for mode in ("strict", "lenient"):
+        asked = [case for case in cases if case["mode"] == mode]
+        rows = [
+            {"gold": c["gold"]} | ({"answer": c["answer"]} if "answer" in c else {"completions": [c["completion"]]})
+            for c in asked
+        ]
+        found = grade(tmp_path, "gsm8k", rows, *(["--lenient"] if mode == "lenient" else []))
+        for case, row in zip(asked, found, strict=True):
+            correct = row["correct"] if "answer" in case else row["correct"][0]
+            assert case["expected"] in (correct, "graded"), (case, row)
+
+
+# --- Foray's own completions ----------------------------------------------------------------------------------------
+
+
+def sample(task: Task, problem: Problem, text: str, stop: str = "end") -> dict[str, Any]:
+    strict, lenient = (task.verify(problem, text, mode) for mode in ("strict", "lenient"))
+    whole = stop != "length"
+    return {
+        "text": text, "stop": stop, "tokens": 3, "correct": strict.score > 0 and whole,
+        "lenient": lenient.score > 0 and whole, "formatted": strict.formatted and whole,
+    }  # fmt: skip
+
+
+def own_row(task: Task, problem: Problem) -> dict[str, Any]:
+    a = problem.answer
+    texts = [
+        (f"So\n#### {a}", "end"),
+        (f"It is {a}", "stop"),
+        (f"#### {a}", "length"),
+        ("#### 1 x", "end"),
+        ("", "end"),
+    ]
+    samples = [sample(task, problem, text, stop) for text, stop in texts]
+    return {"id": "p", "tags": [], "question": problem.question, "answer": a, "samples": samples}
+
+
+TASKS: list[Task] = [WorldProblems("easy"), GSM8K(), OwnProblems(answers="number", name="mine", test=""), SVAMP()]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+@pytest.mark.parametrize("beside", ["spec.json", "settings.json", ""])
+def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, tmp_path: Path, capsys: Said) -> None:
+    if not beside and task.name == "mine":
+        pytest.skip("a task of one's own is known from beside it alone")
+    rows = [own_row(task, Problem("p", "Why?", answer)) for answer in ("7", "1200", "-3")]
+    source, out = write(tmp_path / "completions.jsonl", rows), tmp_path / "graded.jsonl"
+    if beside:
+        spec = {f.name: getattr(task, f.name) for f in fields(task) if f.metadata.get("hash", True)}  # type: ignore[arg-type]
+        words = {"kind": "passk", "task": {"type": type(task).__name__, **spec, "fingerprint": "abc"}}
+        (tmp_path / beside).write_text(json.dumps(words))
+    for mode, stored in (("strict", "correct"), ("lenient", "lenient")):
+        for name in [task.name, *(["-"] if beside else [])]:
+            flags = ["--lenient"] if mode == "lenient" else []
+            assert main(["grade", name, str(source), "--out", str(out), *flags]) == 0
+            found = read_jsonl(out)
+            assert [r["correct"] for r in found] == [[s[stored] for s in row["samples"]] for row in rows]
+            assert [{k: v for k, v in r.items() if k not in ("correct", "reason")} for r in found] == rows
+            assert found[0]["reason"][2] == "cut off by the length limit"
+            assert "; 0 of the 15 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+
+
+def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, capsys: Said) -> None:
+    row = own_row(GSM8K(), Problem("p", "Why?", "7"))
+    row["samples"][0]["correct"] = False  # as an earlier verifier had it
+    source, out = write(tmp_path / "completions.jsonl", [row]), str(tmp_path / "graded.jsonl")
+    assert main(["grade", "gsm8k", str(source), "--out", out]) == 0
+    assert "1 of the 5 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+    bad = {"id": "p", "question": "Why?", "answer": "7", "samples": [{"stop": "end"}]}
+    for words, lines, message in [
+        ("-", [row], "neither spec.json nor settings.json beside"),
+        ("gsm8k", [row, bad], "line 2: the field samples is not a list of objects with text"),
+        ("gsm8k", [row | {"answer": "x"}], "line 1: no number in the reference answer"),
+        ("gsm8k", [row | {"correct": 1}], "line 1: the field correct is there already"),
+    ]:
+        assert main(["grade", words, str(write(source, lines)), "--out", out]) == 1
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+    (tmp_path / "spec.json").write_text(json.dumps({"task": {"type": "SVAMP"}}))
+    write(source, [row])
+    for words, message in [("gsm8k", "completions.jsonl is of svamp: grade it by that, or -"), ("gsm", "did you mean")]:
+        assert main(["grade", words, str(source), "--out", out]) == 1
+        assert message in capsys.readouterr().err
+    for spec in ({"type": "mine:Riddles", "depth": 3}, {"type": "GSM8K", "depth": 3}):
+        (tmp_path / "spec.json").write_text(json.dumps({"task": spec}))
+        assert main(["grade", "gsm8k", str(source), "--out", out]) == 0, "the command line says it"
+        capsys.readouterr()
+        assert main(["grade", "-", str(source), "--out", out]) == 1
+        said = capsys.readouterr().err
+        assert "name a task" in said and said.count("\n") == 1
+
+
+def test_the_worlds_answers_by_anybody(tmp_path: Path) -> None:
+    rows = [
+        {"gold": "1,200", "answer": "1200 apples"},
+        {"gold": " 3 * 4 = 12. #### 12", "completions": [" 3 * 4 = 12. #### 12", "#### 13", "It is 12"]},
+        {"gold": 7.0, "answer": "7"},
+    ]
+    assert [r["correct"] for r in grade(tmp_path, "world_easy", rows)] == [True, [True, False, False], True]
+    assert grade(tmp_path, "world_hard", rows, "--lenient")[1]["correct"] == [True, False, True]
 
 
 BAD = [

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from foray.core.spec import content_hash
+from foray.core.stage import Demonstrations, Rollouts
+from foray.core.task import Problem
+from foray.study.measures import PassKNode
 from foray.tasks import numbers
 from foray.tasks.gsm8k import GSM8K
+from foray.tasks.jsonl import OwnProblems
+from foray.tasks.svamp import SVAMP
+from foray.tasks.world import WorldProblems
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -84,7 +92,7 @@ def test_a_reference_without_a_number_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["5 10", "5 or 6", "10:42", "6*7", "5–6", "12 apples and 3 pears", "x/2", "ln 2", "\\sqrt{2}", "-(1/2)", "minus 5",
+    ["5 10", "5 or 6", "10:42", "6*7", "5–6", "12 apples and 3 pears", "x/2", "ln 2", "\\sqrt{2}", "-(1/2)",
      "\\frac{-1}{2}", "\\boxed{5 or 6}", "The answer is \\boxed{5 or 6}.", "x = 5 or 6", "[2, 3]"],
 )  # fmt: skip
 def test_what_is_more_than_a_number_is_no_reference(text: str) -> None:
@@ -105,20 +113,177 @@ def test_a_boxed_format_reads_the_last_box() -> None:
         assert numbers.graded_completion("42", text, "lenient", box=True).score == lenient, text
 
 
+# --- what stands directly behind a number ---------------------------------------------------------------------------
+
+COMPUTED = [
+    ("5000000", "5 million"), ("5000000", "$5 million dollars"), ("5000000", "**5** million"), ("5000", "5 thousand"),
+    ("500000", "5 hundred thousand"), ("2500000", "2 1/2 million"), ("2500000", "2.5 million"), ("60", "5 dozen"),
+    ("5000000", r"5\text{ million}"), ("7000000000", "7 billion"), ("5000", "5k"), ("5000", "5K"), ("5000000", "$5M"),
+    ("5000000000", "$5bn"), ("5000000", "$5 M"), ("2500000", r"2.5 \times 10^6"), ("2500000", r"2.5 \times 10^{6}"),
+    ("2500000", r"$2.5$ \times 10^6"), ("2500000", r"2.5 \cdot 10^6"), ("2500000", "2.5*10^6"), ("2500000", "2.5e6"),
+    ("2500000", "2.5 x 10^6"), ("2500000", "2.5 × 10⁶"), ("0.0025", "2.5 × 10⁻³"), ("25", "5²"), ("25", "5^2"),
+    ("125", "5^{3}"), ("1024", "2¹⁰"), ("-25", "-5²"), ("5.5", "5 and a half"), ("2.5", "5/2"), ("1000000", "10^6"),
+]  # fmt: skip
+NO_NUMBER = [
+    "5x", "5 x", "5y", "5i", "5π", "5 π", r"5\pi", r"5\sqrt{2}", r"5\times 2", r"5 \div 2", r"5\cdot x", "5√2", "5^x",
+    "5^{x+1}", "5ⁿ", "5**2", "5+x", "5 + tax", "5+", "5 ± 1", "5-x", "5:3", "5 squared", "5 or more", "5 or 6",
+    "5 to 6", "5 plus 2", "5 times 3", "5 minus 3", "5 out of 8", "5_8", r"5\overline{3}", "5 ft 11 in",
+    "5 dollars and 20 cents", "5 hours 42 minutes", "5'11\"", "5 thousandths", "5(3)", "5‰", "5 M", "5.5...",
+]  # fmt: skip
+UNCHANGED = [
+    "5 apples", "$5", "5%", "5 km", "5 m", "5m", "5 m²", "5 cm^2", r"5\text{ cm}^2", "5°", r"5^\circ", "5th", "5^{th}",
+    "5 T-shirts", "5 M&Ms", "5-gallon jugs", "$5/hour", "5 apples a day", "5 (five)", "5 hundred-dollar bills",
+    "5 third-graders", "5 per day", r"5 \%", "5 half-days", "5 kg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "written"), COMPUTED)
+def test_what_scales_a_number_is_computed(gold: str, written: str) -> None:
+    sentence = f"It is {written}"
+    for mode in ("strict", "lenient"):
+        assert numbers.graded_answer(gold, written, mode).score == 1.0  # type: ignore[arg-type]
+        assert numbers.graded_answer("5", written, mode).score == 0.0  # type: ignore[arg-type]
+        assert numbers.graded_completion(gold, f"So\n#### {written}\n7", mode).score == 1.0  # type: ignore[arg-type]
+    assert numbers.graded_completion(gold, sentence, "lenient").score == 1.0
+    assert numbers.graded_completion(numbers.reference(written), f"#### {gold}", "strict").score == 1.0
+
+
+@pytest.mark.parametrize("written", NO_NUMBER)
+def test_what_changes_a_number_and_is_not_computed_leaves_none(written: str) -> None:
+    gold = "5.5" if "..." in written else "5"
+    for mode in ("strict", "lenient"):
+        assert numbers.graded_answer(gold, written, mode).score == 0.0  # type: ignore[arg-type]
+        assert numbers.graded_completion(gold, f"#### {written}", mode).score == 0.0  # type: ignore[arg-type]
+    assert numbers.graded_completion(gold, f"It is {written}.", "lenient").score == 0.0
+
+
+@pytest.mark.parametrize("written", UNCHANGED)
+def test_units_and_words_leave_a_number_as_it_is(written: str) -> None:
+    for mode in ("strict", "lenient"):
+        assert numbers.graded_answer("5", written, mode).score == 1.0  # type: ignore[arg-type]
+        assert numbers.graded_completion("5", f"#### {written}", mode).score == 1.0  # type: ignore[arg-type]
+    assert numbers.graded_completion("5", f"It is {written}.", "lenient").score == 1.0
+
+
+def test_a_rate_is_no_second_unit() -> None:
+    assert numbers.graded_completion("5", "#### 5 in 3 days", "strict").score == 1.0
+    assert numbers.graded_completion("5", "#### 5 days 3 hours", "strict").score == 0.0
+
+
+def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentence() -> None:
+    assert numbers.graded_answer("120", "5!", "strict").score == 1.0
+    assert numbers.graded_answer("5", "5!", "lenient").score == 0.0
+    assert numbers.graded_completion("5", "She has 5!", "lenient").score == 1.0
+
+
+# --- frames, signs, marks -------------------------------------------------------------------------------------------
+
+FRAMES = [
+    "$\\boxed{%s}$", "$$%s$$", "(%s)", "[%s]", "`%s`", "```%s```", "**%s**", "*%s*", "__%s__", "_%s_", "\\text{%s}",
+    "\\textbf{%s}", "$\\text{%s}$", "\\boxed{\\text{%s}}", "$$\\boxed{%s}$$", "**\\boxed{%s}**", "\\[\\boxed{%s}\\]",
+    "\\(%s\\)", "\\[ %s \\]", "%s.", "**%s**.", "\"%s\"", "“%s”", "$(%s)$", "**$%s**", "**($%s)**", "\\fbox{%s}",
+    "{%s}", "%s\u200b", "x = **%s**", "$x = %s$", "\\mathbf{%s}", "(%s apples)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_frames_are_taken_off(frame: str) -> None:
+    for said in ("180", "1,180", "１８０", "1'180", "1_180"):
+        gold, written = ("1180" if len(said) > 3 else "180"), frame % said
+        assert numbers.graded_answer(gold, written, "strict").score == 1.0, written
+        assert numbers.graded_completion(gold, f"So\n#### {written}\n7", "strict").score == 1.0, written
+        assert numbers.graded_answer("80", written, "lenient").score == 0.0, written
+    assert numbers.graded_answer("180", frame % "180 million", "lenient").score == 0.0
+
+
+def test_a_frame_around_two_numbers_holds_none() -> None:
+    for written in ("(1, 2)", "[1, 2]", "(1)(2)", "(1) + 2", "**1** + 2", "`1` or 2", "\\boxed{1} or 2"):
+        assert numbers.graded_answer("1", written, "strict").score == 0.0, written
+        assert numbers.graded_completion("1", f"#### {written}", "strict").score == 0.0, written
+
+
 @pytest.mark.parametrize(
-    "part", ["9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "{", "}", "e5", "%", "= ", "**", "100 ",
-             "{,}000", "\\,", "\u00a0", "- ", "$ ", "\\frac12", "5% ", "1 1/2 ", "–", " x 5", "a", "a ", "A: "]
+    "written",
+    ["minus 5", "negative 5", "Minus 5", "-\\boxed{5}", "$-\\boxed{5}$", "- \\boxed{5}", "minus \\boxed{5}",
+     "\\boxed{-5}", "\u20115", "\u22125", "\u20135", "－5", "($-5)", "-$5", "$-$5", "-\\text{5}", "negative $5"],
 )  # fmt: skip
-def test_long_repetitions_take_linear_time(part: str) -> None:
-    for text in (part * 50_000, "#### " + part * 50_000, "#### 1" + part * 50_000):
-        begun = time.process_time()
-        for extraction in ("strict", "lenient"):
-            for box in (False, True):
-                numbers.graded_completion("42", text, extraction, box)  # type: ignore[arg-type]
-            numbers.graded_answer("42", text, extraction)  # type: ignore[arg-type]
-        with suppress(ValueError):
-            numbers.reference(text)
-        assert time.process_time() - begun < 2
+def test_no_sign_is_lost(written: str) -> None:
+    for mode in ("strict", "lenient"):
+        assert numbers.graded_answer("-5", written, mode).score == 1.0  # type: ignore[arg-type]
+        assert numbers.graded_answer("5", written, mode).score == 0.0  # type: ignore[arg-type]
+        assert numbers.graded_completion("-5", f"#### {written}", mode).score == 1.0  # type: ignore[arg-type]
+    for sentence in (f"It is = {written}.", f"So x = {written}"):
+        assert numbers.graded_completion("-5", sentence, "lenient").score == 1.0
+        assert numbers.graded_completion("5", sentence, "lenient").score == 0.0
+    if "boxed" in written and written != "- \\boxed{5}":
+        assert numbers.graded_completion("-5", f"It is {written}", "strict", box=True).score == 1.0
+
+
+def test_a_minus_between_two_terms_is_no_sign() -> None:
+    for text in ("10 minus 5", "10 - 5", "$10$ -\\boxed{5}", "10 - \\boxed{5}", "x-\\boxed{5}", "pages 4\u20135"):
+        assert numbers.graded_completion("5", text, "lenient").score == 1.0, text
+    assert numbers.graded_completion("5", "- \\boxed{5}", "strict", box=True).score == 1.0, "an item of a list"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("#### Step 1: add\n5+7=12\n#### 12", "12"), ("#### Solution\n12 apples in 3 bags.\n#### 12\n2 steps", "12"),
+     ("####\n#### 12", "12"), ("#### -\n#### **12**", "12"), ("######## 12", "12"), ("#### 12\n#### 13", "12"),
+     ("#### a\n\n#### b\n\n#### 12\n#### 7", "12"), ("#### 5 or 6\n#### 6", None), ("#### 5+7\n#### 12", None),
+     ("#### none\n\nQuestion: And?\nAnswer: #### 12", None), ("#### 1/0\n#### 12", None),
+     ("#### " * 5000 + "12", "12")],
+)  # fmt: skip
+def test_the_first_mark_that_a_number_follows_counts(text: str, number: str | None) -> None:
+    found = numbers.marked(text)
+    assert (found and found.text) == number
+    assert numbers.graded_completion("12", text, "strict").formatted == (number is not None)
+
+
+def test_floats_of_a_machine_are_references_and_are_compared_to_fifteen_digits() -> None:
+    third = repr(1 / 3)
+    for gold, answer, right in [
+        (third, "1/3", 1), (third, third, 1), (third, "0.33", 0), (third, "0.333333333333", 0),
+        (repr(0.1 + 0.2), "0.3", 1), ("1e-07", "0.0000001", 1), ("1.5e-05", "0.000015", 1), ("5e-324", "0", 0),
+        ("0.5", "0.5000000000000001", 0), ("1e+16", "10000000000000000", 1), (repr(2e300), "2e300", 1),
+        ("12345678901234567890", "12345678901234567891", 0), ("12345678901234567890", "12345678901234567890", 1),
+        ("2.718281828459045", "2.718281828459", 0),
+    ]:  # fmt: skip
+        assert numbers.graded_answer(numbers.reference(gold), answer, "strict").score == right, (gold, answer)
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+REPEATED = [
+    "9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "\\boxed{5}", "{", "}", "e5", "%", "= ", "**",
+    "100 ", "{,}000", "\\,", "\u00a0", "- ", "$ ", "\\frac12", "5% ", "1 1/2 ", "–", " x 5", "a", "a ", "A: ", "####",
+    "minus ", "#### 5 or ", "\\text{", "5^2 ", "²", "million ", "5 million ", "(", "`", "1'000", "10^", "\n", "5\n",
+    "_", "5 and ", "\\(", "Question:",
+]  # fmt: skip
+
+
+def seconds(text: str) -> float:
+    """Of every way of reading the text."""
+    begun = time.process_time()
+    for extraction in ("strict", "lenient"):
+        for box in (False, True):
+            numbers.graded_completion("42", text, extraction, box)  # type: ignore[arg-type]
+        numbers.graded_answer("42", text, extraction)  # type: ignore[arg-type]
+    with suppress(ValueError):
+        numbers.reference(text)
+    return time.process_time() - begun
+
+
+@pytest.mark.parametrize("part", REPEATED)
+def test_twice_as_long_a_text_takes_twice_as_long(part: str) -> None:
+    """Not four times, as anything quadratic. The best of some, for other processes are at work beside."""
+    times = 6_000 // len(part)
+    for before in ("", "#### ", "#### 1"):
+        once = min(seconds(before + part * times) for _ in range(2))
+        for _ in range(4):
+            twice = seconds(before + part * 2 * times)
+            if twice < 3 * once + 0.01:
+                break
+        assert twice < 3 * once + 0.01, (before, once, twice)
 
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_multi").is_dir(), reason="the published model solutions are not here")
@@ -137,3 +302,69 @@ def test_every_published_flag_is_reproduced() -> None:
             assert (task.verify(problem, text.replace("\nA: ", "\n#### ")).score > 0) == flag, text
             total += 1
     assert total == 5276
+
+
+# --- the tasks that share this --------------------------------------------------------------------------------------
+
+
+def own_numbers(root: Path, rows: list[dict[str, object]]) -> OwnProblems:
+    (root / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return OwnProblems(answers="number", test="", root=str(root))
+
+
+@pytest.mark.parametrize("task", [GSM8K(), SVAMP(), OwnProblems(answers="number")], ids=lambda t: type(t).__name__)
+def test_tasks_of_numbers_read_them_alike(task: GSM8K | SVAMP | OwnProblems) -> None:
+    for gold, answer, right in [("5", "5 million", 0), ("25", "5²", 1), ("180", "$\\boxed{180}$", 1), ("5", "5k", 0)]:
+        problem = Problem("p", "?", gold)
+        assert task.verify_answer(problem, answer).score == right
+        assert task.verify(problem, f"#### Step 1\nThen.\n#### {answer}").score == right
+        assert task.verify(problem, f"It is {answer}", "lenient").score == right
+    assert task.verify(Problem("p", "?", "5"), "-\\boxed{5}", "lenient").score == 0.0
+    assert task.reference("5 million") == "5000000"
+
+
+def test_own_problems_and_svamp_take_the_same_golds(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": "A?", "answer": "5 million", "solutions": ["#### Step 1\nIt is so.\n#### 5,000,000"]},
+        {"question": "B?", "answer": 1 / 3},
+    ]
+    first, second = own_numbers(tmp_path, rows).problems("train")
+    assert first.answer == "5000000" and first.solutions == ("#### Step 1\nIt is so.\n#### 5,000,000",)
+    assert SVAMP().verify(second, "#### 1/3").score == 1.0
+    for bad in (math.nan, math.inf, "NaN", "5 or 6", "5x"):
+        with pytest.raises(ValueError, match=r"line 1: the answer .* is not a number"):
+            own_numbers(tmp_path, [{"question": "A?", "answer": bad}]).problems("train")
+        path = tmp_path / "svamp.json"
+        path.write_text(json.dumps([{"Body": "", "Question": "Q?", "Answer": bad}]))
+        with pytest.raises(ValueError, match="row 1: the answer is not a number"):
+            SVAMP(str(tmp_path), "svamp.json", "svamp.json").problems("test")
+
+
+def test_a_boxed_solution_keeps_what_stands_before_the_mark_that_is_read(tmp_path: Path) -> None:
+    row = {"question": "A?", "answer": "#### Step 1\n2+3\n#### 5"}
+    (tmp_path / "gsm8k").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / "gsm8k" / f"{name}.jsonl").write_text(json.dumps(row))
+    (problem,) = GSM8K(str(tmp_path), box=True).problems("test")
+    assert problem.answer == "5" and problem.solutions == ("#### Step 1\n2+3\nThe answer is \\boxed{5}.",)
+
+
+def test_the_verifiers_version_is_in_the_key_of_what_is_graded_and_of_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = own_numbers(tmp_path, [{"question": "A?", "answer": "5"}])
+
+    def keys() -> dict[str, str]:
+        return {
+            "rollouts": content_hash(Rollouts(task, questions=2)),
+            "demonstrations": content_hash(Demonstrations(task, questions=2)),
+            "task": content_hash(task),
+            "passk": PassKNode(None, task, "test", 1, 0, 1, 1.0, 8, 0).key,  # type: ignore[arg-type]
+            "world": PassKNode(None, WorldProblems(), "test", 1, 0, 1, 1.0, 8, 0).key,  # type: ignore[arg-type]
+            "world rollouts": content_hash(Rollouts(WorldProblems(), questions=2)),
+        }
+
+    before = keys()
+    monkeypatch.setattr(numbers, "VERIFIER", "numbers 3")
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == {"rollouts", "passk"}

@@ -434,7 +434,6 @@ def spoiled(copy: Path, name: str, **changes: Any) -> None:
         ("config.json", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn'"),
         ("config.json", {"intermediate_size": 64}, "has mlp_width 64, not 48 as the study's model"),
         ("config.json", {"max_position_embeddings": 64}, "trained for 64 positions; the study's model.context is 96"),
-        ("tokenizer_config.json", {"eos_token": None}, "the tokenizer has no end token"),
         ("tokenizer_config.json", {"eos_token": "<|stop|>"}, r"the tokenizer has no <\|stop\|> token"),
     ],
 )
@@ -504,7 +503,7 @@ def hub_error(kind: str, words: str) -> Exception:
     [
         (("RepositoryNotFoundError", "404"), "the hub has no model org/name that you may see"),
         (("RevisionNotFoundError", "404"), "org/name has no revision 'step1'; did you mean 'step10'?"),
-        (("GatedRepoError", "403"), "org/name is gated: accept its terms at https://huggingface.co/org/name"),
+        (("GatedRepoError", "403"), "org/name@step1 is gated: accept its terms at https://huggingface.co/org/name"),
         (("HFValidationError", "bad id"), "'org/name' is no hub id: write ORGANISATION/NAME"),
         (
             ("LocalEntryNotFoundError", "offline\nand more"),
@@ -528,5 +527,5 @@ def test_the_hub_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error:
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the hub's own client."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    refused(study(tmp_path, ("org/name", "step1", 1000)), tmp_path, "org/name at step1 is not in the local cache")
+    refused(study(tmp_path, ("org/name", "step1", 1000)), tmp_path, "org/name@step1 is not in the local cache")
     refused(study(tmp_path, ("org/na me/x", "step1", 1000)), tmp_path, "is no hub id")

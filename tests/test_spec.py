@@ -314,6 +314,42 @@ def test_overrides_of_a_real_study(tiny: Study) -> None:
         assert override(tiny, *settings).pretrain.checkpoints == (50_000, 100_000)
 
 
+@dataclass(frozen=True)
+class Optional:
+    """Every way in which a setting may be left out."""
+
+    number: float | None = 1.0
+    words: str | None = "x"
+    several: tuple[int, ...] | None = (1, 2)
+    inner: Any = None
+    anything: Any = None
+    needed: str = "x"
+    needed_several: tuple[str, ...] = ("x",)
+
+
+def test_what_may_be_left_out_is_set_to_none() -> None:
+    full = Optional(inner=Optional(), anything=(1, 2))
+    for name in ("number", "words", "several", "inner", "anything"):
+        for none in ("none", "None", "null"):
+            assert getattr(override(full, f"{name}={none}"), name) is None
+    assert override(full, "needed=none").needed == "none" and override(full, "needed_several=none").needed_several
+
+
+def test_settings_of_a_study_that_do_not_go_together_wait_for_set(tmp_path: Path) -> None:
+    """A file that replaces what another setting names can still be given that setting."""
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom foray.studies import smoke\n\n\ndef study():\n    made = smoke.study()\n"
+        "    return replace(made, pretrain=replace(made.pretrain, checkpoints=(20000,)), excursions=(40000,))\n"
+    )
+    with pytest.raises(ValueError, match=r"own\.py: excursions: 40000 is not one of the checkpoints"):
+        load_study(str(file))
+    with pytest.raises(ValueError, match=r"dynamics\.tokens \(80000\) must be one of the checkpoints \(20000,\)"):
+        load_study(str(file), ["excursions="])
+    made = load_study(str(file), ["excursions=", "evaluation.dynamics=none"])
+    assert made.starts == (20_000,) and made.evaluation.dynamics is None
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -956,7 +956,7 @@ def test_dynamics_that_watch_nothing_are_refused() -> None:
     """A typing slip in ``dynamics`` must not silently give a report without its figure."""
     for slip in (Dynamics(1000), Dynamics(1536, recipes=("sftrl",))):
         with pytest.raises(ValueError, match="dynamics"):
-            study(evaluation=replace(study().evaluation, dynamics=slip))
+            expand(study(evaluation=replace(study().evaluation, dynamics=slip)))
     with pytest.raises(ValueError, match=r"dynamics\.points must lie between"):
         Dynamics(1536, points=0)
 

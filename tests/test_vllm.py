@@ -160,7 +160,7 @@ def test_on_a_shared_card_vllm_sleeps_between_draws(sleep: bool, monkeypatch: py
     monkeypatch.setitem(sys.modules, "vllm.platforms", SimpleNamespace(current_platform=card))  # type: ignore[arg-type]
     sampler = Sampler("folder", "bfloat16", 128, tensor_parallel=2, memory_share=0.4, sleep=sleep)
     assert sampler.llm.settings["enable_sleep_mode"] == sleep
-    ask = {"prompts": [[1]], "n": 1, "seeds": [1], "temperature": 1.0, "max_new_tokens": 4, "stop": [], "end_id": 0}
+    ask = {"prompts": [[1]], "n": 1, "seeds": [1], "temperature": 1.0, "max_new_tokens": 4, "stop": [], "end_ids": [0]}
     for _ in range(2):
         sampler.sync("weights")
         sampler.generate(**ask)  # type: ignore[arg-type]

@@ -112,9 +112,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
     p.add_argument("--out", type=Path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions by anybody.")
-    p.add_argument("task", metavar="TASK", help="whose verifier: gsm8k, math, ...")
-    p.add_argument("file", metavar="FILE.jsonl", type=Path, help="rows of {gold, answer} or {gold, completions}")
+    p.add_argument("task", metavar="TASK", help="whose verifier: gsm8k, math, ...; -: what lies beside says it")
+    p.add_argument(
+        "file",
+        metavar="FILE.jsonl",
+        type=Path,
+        help="rows of {gold, answer} or {gold, completions}, or completions.jsonl",
+    )
     p.add_argument("--out", metavar="GRADED.jsonl", type=Path, required=True, help="the same rows, graded")
+    p.add_argument("--suffix", default="", metavar="TEXT", help="after the names of the new fields correct and reason")
     p.add_argument("--lenient", action="store_true", help="look for the answer where the format is missing")
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond the completions of a row are left out")
     return parser

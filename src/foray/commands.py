@@ -22,7 +22,7 @@ from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
 from foray.core.spec import nearest, require, to_json
-from foray.core.task import Extraction
+from foray.core.task import Extraction, verifier_of
 from foray.data.corpus import window_order
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
@@ -271,8 +271,11 @@ def evaluate(args: argparse.Namespace) -> None:
         folder = args.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         settings = {name: getattr(args, name) for name in _ASKED}
+        graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
-            _take(folder, {"checkpoint": _weights(args.checkpoint), "task": to_json(task), **settings})
+            ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
+            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            _take(folder, asked | settings | graded_by)
         passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
@@ -298,19 +301,17 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
         there = read_json(made) if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name) != value]
         require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
-    write_atomic(made, json.dumps(settings, indent=1) + "\n")
+    write_atomic(made, json.dumps(settings, indent=1, allow_nan=False) + "\n")
 
 
 def grade(args: argparse.Namespace) -> None:
-    from foray.evals.grade import Gradable, grade_file
-    from foray.tasks import named_tasks
+    from foray.evals.grade import grade_file, task_for
 
-    tasks = {name: task for name, task in named_tasks().items() if isinstance(task, Gradable)}
-    require(args.task in tasks, f"there is no task {args.task!r} to grade by{nearest(args.task, tasks)}")
+    task = task_for(args.task, args.file)
     ks = _whole_numbers(args.k)
     require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
     extraction: Extraction = "lenient" if args.lenient else "strict"
-    done = grade_file(tasks[args.task], args.file, args.out, extraction)
+    done = grade_file(task, args.file, args.out, extraction, args.suffix)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)
     for k in [k for k in ks if k <= fewest]:
@@ -318,9 +319,10 @@ def grade(args: argparse.Namespace) -> None:
         table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
     console = Console()
     console.print(table, highlight=False)
+    changed = f"; {done.changed} of the {done.stored} stored verdicts are others now" if done.stored else ""
     print(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
-        f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}; {args.out}"
+        f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}{changed}; {args.out}"
     )
 
 

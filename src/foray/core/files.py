@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SEAL = "DONE"
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 GONE = ".gone"  # ends the name of a folder that is being removed
 
 
@@ -57,13 +59,30 @@ def locked(file: IO[str]) -> bool:
     return True
 
 
-def read_json(path: Path) -> Any:
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Strict JSON. A float that is not finite is a text that ``float`` reads: NaN, Infinity or -Infinity."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_spelled(value), indent=indent, allow_nan=False)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {k: _spelled(v) for k, v in value.items()}
+    return [_spelled(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: Path, otherwise: str = "delete its folder and run again") -> Any:
+    """Raises ValueError where the file is damaged, with what to do then: ``otherwise``."""
     try:
         return json.loads(path.read_bytes())
     except json.JSONDecodeError as e:
-        raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); delete its folder and run again") from None
+        raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); {otherwise}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged (not UTF-8 text); delete its folder and run again") from None
+        raise ValueError(f"{path} is damaged (not UTF-8 text); {otherwise}") from None
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -71,13 +90,21 @@ def read_jsonl(path: Path) -> list[Any]:
     return [row for _, row in iter_jsonl(path)]
 
 
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a log such as ``metrics.jsonl``, with what ``json_text`` spelled out as floats again."""
+    return [{k: float(v) if v in NOT_FINITE else v for k, v in row.items()} for row in read_jsonl(path)]
+
+
 def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, row) of a JSON Lines file, one at a time. Raises ValueError naming file and line."""
+    """(line number, row) of a JSON Lines file, one at a time. Raises ValueError naming file and line.
+
+    What JSON has no numbers for (NaN, Infinity, 1e999) is the text that stands there.
+    """
     with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line, parse_constant=str, parse_float=_finite)
                 except json.JSONDecodeError as e:
                     raise ValueError(f"{path}, line {number}: not JSON ({e.msg})") from None
                 except UnicodeDecodeError:
@@ -85,6 +112,11 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
                     raise ValueError(f"{path}, line {number}: not JSON ({type(e).__name__})") from None
                 yield number, row
+
+
+def _finite(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text
 
 
 def digest(path: Path) -> str:
@@ -106,7 +138,7 @@ def _digest_at(path: Path, changed: int, size: int) -> str:
 def seal(folder: Path, **facts: Any) -> None:
     """Declares a folder complete: writes ``DONE`` last, with the SHA-256 of every file below."""
     files = {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SEAL}
-    write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1) + "\n")
+    write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1, allow_nan=False) + "\n")
 
 
 def sealed(folder: Path) -> bool:
@@ -140,7 +172,7 @@ def prune(folder: Path, name: str) -> None:
     facts = read_json(folder / SEAL)
     left = {n: d for n, d in facts["files"].items() if n != name and not n.startswith(f"{name}/")}
     if left != facts["files"]:
-        write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1) + "\n")
+        write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1, allow_nan=False) + "\n")
     remove(folder / name)
 
 

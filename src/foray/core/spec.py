@@ -1,8 +1,8 @@
 """Specs are frozen dataclasses: their canonical JSON, their content hash, and overrides typed by a user.
 
 A spec's hash covers every field, so two settings never share a result. A spec may add ``fingerprint()`` (a short string
-such as the digest of a file it reads) and mark fields ``metadata={"hash": False}`` that only say *where* things are. A
-field that a spec gets when results are kept already is ``added(default)``.
+such as the digest of a file it reads; an empty one is left out) and mark fields ``metadata={"hash": False}`` that only
+say *where* things are. A field that a spec gets when results are kept already is ``added(default)``.
 
 Classes of Foray's own are known by their names; anybody else's, and functions, by their module and name, the module
 of a study file being the file's own name, wherever it lies. What a class or function *does* is not in the hash: one
@@ -47,8 +47,8 @@ def to_json(value: Any) -> Any:
             if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
                 out[f.name] = to_json(content)
         fingerprint = getattr(value, "fingerprint", None)
-        if callable(fingerprint):
-            out["fingerprint"] = fingerprint()
+        if callable(fingerprint) and (found := fingerprint()):
+            out["fingerprint"] = found
         return out
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
@@ -125,9 +125,10 @@ def _validate(node: Any) -> None:
     """Every spec's own check of its values, innermost first."""
     for child in _children(node).values():
         _validate(child)
-    check = getattr(node, "__post_init__", None)
-    if check is not None and not isinstance(node, type):
-        check()
+    for name in ("__post_init__", "check_whole"):  # the latter of what is made with settings still to come
+        check = getattr(node, name, None)
+        if check is not None and not isinstance(node, type):
+            check()
 
 
 def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> Any:
@@ -152,7 +153,10 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
             f"--set {full}={text}: a {type(value).__name__} stands here, with settings of its own "
             f"({', '.join(_children(value)) or 'none'}); set those, or put another in its place in a study file"
         )
-    new = _set(value, rest, text, full, inner) if rest else _parse(text, inner, value, full)
+    if rest:
+        new = _set(value, rest, text, full, inner)
+    else:
+        new = None if _left_out(node, head, text) else _parse(text, inner, value, full)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         changed = copy.copy(node)  # not ``replace``: its checks would see one setting of several
         object.__setattr__(changed, head, new)
@@ -202,7 +206,7 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
 
 
 def _left_out(node: Any, name: str, text: str) -> bool:
-    """Whether ``text`` takes a spec away that its dataclass can do without."""
+    """Whether ``text`` takes something away that its dataclass can do without."""
     fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
     return text.lower() in ("none", "null") and any(f.name == name and f.default is None for f in fields)
 
@@ -211,7 +215,11 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:  # not JSON, or a number of thousands of digits
-        value = None if text.lower() == "none" else text
+        value = text
+    if text.lower() == "none":
+        value = None
+    if value is None and annotation is not Any and _coerce(None, annotation)[0]:
+        return None
     if isinstance(current, tuple) and not isinstance(value, list):
         value = [_literal(part) for part in text.split(",")] if text else []
     ok, typed = _coerce(value, annotation)

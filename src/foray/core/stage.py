@@ -15,7 +15,7 @@ from typing import Any, Literal
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.spec import added, require
-from foray.core.task import Extraction, Task
+from foray.core.task import Extraction, Task, verifier_of
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,9 @@ class Rollouts:
             self.updates_per_draw > 0 and self.prompts % self.updates_per_draw == 0,
             f"prompts ({self.prompts}) must be a multiple of updates_per_draw ({self.updates_per_draw})",
         )
+
+    def fingerprint(self) -> str:
+        return verifier_of(self.task)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,14 @@ class Task(Protocol):
         ...
 
 
+def verifier_of(task: Task) -> str:
+    """The version of a task's verdicts, a part of the key of what is graded by them and of nothing else.
+
+    A task may name one by an attribute ``verifier``, and does so once some completion gets another verdict than before.
+    """
+    return str(getattr(task, "verifier", ""))
+
+
 def question_answer_prompt(task: Task, question: str, examples: Sequence[Problem]) -> str:
     """``Question: ...\\nAnswer:``, after the examples, each with its first solution and a blank line."""
     shown = "".join(f"Question: {e.question}\nAnswer:{task.target(e.solutions[0])}\n\n" for e in examples)

@@ -173,7 +173,7 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
-    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+    (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
 
 
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
@@ -212,7 +212,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": np.dtype(dtype).name}
-    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+    (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
     return total
 
 

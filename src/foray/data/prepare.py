@@ -8,7 +8,6 @@ whole part while its files are as they were, and memory is that of a batch of do
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -30,8 +29,9 @@ from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import Prepared, TextSource, TokenKind, damage, sample_texts, tokenizer_digest
+from foray.data.repository import Repository
 from foray.data.text import Part, documents, origin, parts
-from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
 _DOCUMENTS = 256  # tokenised together
 
@@ -102,7 +102,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     if (out / "mix.json").exists():
         found = read_json(out / "mix.json")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
-    write_atomic(out / "mix.json", json.dumps(wanted) + "\n")
+    write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
         tokenizer = load_tokenizer(out / "tokenizer")
     else:
@@ -119,7 +119,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": tokenizer_digest(out / "tokenizer")}
     index["sources"] = sources
     index["fingerprint"] = content_hash(index)
-    write_atomic(out / "index.json", json.dumps(index, indent=1) + "\n")
+    write_atomic(out / "index.json", json.dumps(index, indent=1, allow_nan=False) + "\n")
     return out / "index.json"
 
 
@@ -204,7 +204,7 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     name, file = origin(source, part)
     if not said.exists():
         facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths)}
-        write_atomic(said, json.dumps({**facts, "file": file}) + "\n")
+        write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
         return facts, ""
     facts = _finished(said, name, file, part)
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
@@ -260,11 +260,7 @@ def _tokenizer(mix: Mix) -> TextTokenizer:
     if Path(name).is_dir():
         return load_tokenizer(Path(name))
     try:
-        hub = importlib.import_module("huggingface_hub")
-        files = ["*token*", "*.model", "vocab*", "merges*"]
-        return load_tokenizer(Path(hub.snapshot_download(name, allow_patterns=files)))
-    except ValueError:
-        raise
-    except Exception as e:
-        words = " ".join(str(e).split())[:200] or type(e).__name__
-        raise ValueError(f"tokenizer {name}: neither a folder nor to be had from the hub ({words})") from None
+        with Repository(name, "main").opened((*FILES, "config.json", "generation_config.json")) as folder:
+            return load_tokenizer(folder)
+    except ValueError as e:
+        raise ValueError(f"tokenizer {name}: neither a folder nor to be had from the hub ({e})") from None

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from foray.core.files import read_json
+from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
 
@@ -32,16 +33,25 @@ FILES = (
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
 
+_MAKE_ONE = (
+    ", only {}: let transformers make one (AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)), put the config "
+    "and the weights beside it, and name that folder"
+)
+
 
 class TextTokenizer:
-    """Encodes any text. ``end_id`` separates documents and ends completions; ``start`` stands before every document.
+    """Encodes any text. ``end_id`` separates documents and ends demonstrations; a completion ends at any of
+    ``end_ids``, which are more where the ``model`` that came with a tokenizer names more; ``start`` stands before every
+    document.
 
     Of a tokenizer trained here ``start`` is the end token; of a published model's, whose ``files`` are kept as they
     are, it is what that tokenizer itself puts before a text: a token, or nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None) -> None:
-        self.tokenizer, self.files = tokenizer, files
+    def __init__(
+        self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None, model: ModelEnds | None = None
+    ) -> None:
+        self.tokenizer, self.files, self.model = tokenizer, files, model
         # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
         tokenizer.encode_special_tokens = True
         # A published file may hold how its maker last cut and filled up texts; AutoTokenizer goes by neither.
@@ -49,9 +59,13 @@ class TextTokenizer:
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         name = _token(settings.get("eos_token"))
-        end = tokenizer.token_to_id(name)
+        self.own_end: int | None = tokenizer.token_to_id(name)  # which the model's files may leave out
+        end = self.own_end if model is None or (name and self.own_end is None) else model.trained(self.own_end)
         if end is None:
-            raise ValueError(f"the tokenizer has no {name or 'end'} token, which must end documents and completions")
+            raise ValueError(
+                f"the tokenizer has no {name or 'end'} token, which must end documents and completions; name one of "
+                "its entries as eos_token in tokenizer_config.json"
+            )
         self.end_id: int = end
         self.bos_id: int | None = tokenizer.token_to_id(_token(settings.get("bos_token")))
         self.start: list[int] = [end] if files is None else self._before_text()
@@ -67,9 +81,50 @@ class TextTokenizer:
         raise ValueError("the tokenizer encodes a text in another way where it adds special tokens")
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion, ``end_id`` first."""
+        own = () if self.model is None or self.own_end is None else (self.own_end,)
+        return tuple(dict.fromkeys((self.end_id, *own, *(self.model.ends if self.model else ()))))
+
+    @property
     def vocab_size(self) -> int:
         """One more than the highest id."""
         return 1 + max(self.tokenizer.get_vocab().values()) if self.files else self.tokenizer.get_vocab_size()
+
+    @property
+    def reach(self) -> int:
+        """One more than the highest id that a text, its beginning or its end can have: what a model must know.
+
+        A special token that is no piece of text has its id alone; some models carry one beyond their vocabulary.
+        """
+        return 1 + max(self._reached().values())
+
+    def _reached(self) -> dict[str, int]:
+        added = self.tokenizer.get_added_tokens_decoder()
+        # Spelled out in a text a special token is plain text (above); one that is not special is matched.
+        alone = {i for i, token in added.items() if token.special} - self._pieces() - {*self.end_ids, *self.start}
+        return {token: i for token, i in self.tokenizer.get_vocab().items() if i not in alone}
+
+    def _pieces(self) -> set[int]:
+        """Ids that the model behind the tokenizer may make of plain text. Of BPE those that merges lead to."""
+        vocab = self.tokenizer.get_vocab(with_added_tokens=False)
+        model = json.loads(self.tokenizer.to_str())["model"]
+        if model["type"] != "BPE" or any(model.get(n) for n in ("ignore_merges", "end_of_word_suffix")):
+            return set(vocab.values())
+        made = {"".join(pair) for pair in model["merges"]} | {model.get("unk_token")}
+        return {i for token, i in vocab.items() if token in made or len(token) == 1 or token.startswith("<0x")}
+
+    def check_fits(self, vocab_size: int, name: str) -> None:
+        """Raises ValueError where a text could become an id that a model of this vocabulary does not know."""
+        reached = self._reached() if self.vocab_size > vocab_size else {}
+        beyond = {i: token for token, i in reached.items() if i >= vocab_size}
+        if beyond:
+            first = min(beyond)
+            raise ValueError(
+                f"{name}: its tokenizer makes ids up to {max(beyond)} of a text, more than the model's {vocab_size} "
+                f"(the first is {first}, {beyond[first]!r}): take the tokenizer that the model was trained with, or "
+                "give the model rows for them (resize_token_embeddings in transformers)"
+            )
 
     @property
     def separator(self) -> list[int]:
@@ -115,26 +170,37 @@ class TextTokenizer:
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
+        config = folder / "config.json"
+        if self.end_id != self.own_end and not config.exists():  # a folder of no model, as prepared text has beside it
+            config.write_text(json.dumps({"eos_token_id": self.end_id}) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
             return
         self.tokenizer.save(str(folder / "tokenizer.json"))
         config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
 
 
-def load_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a folder, trained here or published. Raises ValueError where there is none, or no end token."""
-    file = folder / "tokenizer.json"
+def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
+    """The tokenizer of a folder, trained here or published; its files may lie ``beside``, in another folder.
+
+    Raises ValueError where there is none, or no end token.
+    """
+    beside = beside or folder
+    file = beside / "tokenizer.json"
     if not file.exists():
-        raise ValueError(f"{folder} has no tokenizer.json")
+        other = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (beside / name).exists()]
+        raise ValueError(f"{folder} has no tokenizer.json{_MAKE_ONE.format(other[0]) if other else ''}")
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
+    own, model = _is_own(beside), read_ends(folder)
     try:
-        return TextTokenizer(tokenizer, None if _is_own(folder) else _files(folder))
+        if own and model is not None and set(model.ends) <= {tokenizer.token_to_id(END)}:
+            model = None  # Foray's own checkpoint
+        return TextTokenizer(tokenizer, None if own else _files(beside), model)
     except ValueError as e:
         raise ValueError(f"{file}: {e}") from None
 
@@ -143,8 +209,8 @@ def _is_own(folder: Path) -> bool:
     """Whether a tokenizer was trained here: then its documents begin with the end token, though no file says so."""
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
-        return True
-    found = read_json(settings)
+        return False
+    found = read_json(settings, "replace it")
     return {name: found.get(name) for name in _OWN} == _OWN and "added_tokens_decoder" not in found
 
 
@@ -156,7 +222,8 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            out |= json.loads(files.get(name, b"{}"))
+            # What one file leaves open (null) the other may say.
+            out |= {key: value for key, value in json.loads(files.get(name, b"{}")).items() if value is not None}
         except ValueError as e:
             raise ValueError(f"{name} beside it is damaged ({e})") from None
     return out

@@ -63,7 +63,9 @@ class Benchmarks:
         made = {}
         for name in self.names:
             made[name] = scratch / f"{name}.jsonl"
-            made[name].write_text("".join(json.dumps(row) + "\n" for row in self.rows(name)), encoding="utf-8")
+            made[name].write_text(
+                "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows(name)), encoding="utf-8"
+            )
         return made
 
     def rows(self, name: str) -> list[Row]:

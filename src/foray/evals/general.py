@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,10 +67,27 @@ def evaluate_probes(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
     work: list[float] = []
-    lm = foray_lm(tokenizer, scorer(model, work), model.config.context, start=tokenizer.start)
+    lm = foray_lm(_Codec(tokenizer), scorer(model, work), model.config.context, start=tokenizer.start)
     with tempfile.TemporaryDirectory() as scratch:
         results = run_probes(lm, probes.names, probes.prepare(Path(scratch)), probes.limit)
     return {name: _row(r, probes.metric, probes.chance(name)) for name, r in results.items()}, sum(work)
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """A tokenizer as lm-eval's own model uses it: what a text without a context follows is a token that the tokenizer's
+    files name, whatever end token the model's files name.
+    """
+
+    tokenizer: TextTokenizer
+
+    @property
+    def end_id(self) -> int:
+        named = (self.tokenizer.bos_id, self.tokenizer.own_end, self.tokenizer.end_id)
+        return next(i for i in named if i is not None)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer.encode_batch(texts)
 
 
 def scorer(model: Transformer, work: list[float] | None = None) -> Score:

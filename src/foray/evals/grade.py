@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from foray.core.files import iter_jsonl
-from foray.core.spec import require
+from foray.core.files import iter_jsonl, json_text, read_json
+from foray.core.spec import nearest, require
 from foray.core.task import Extraction, Problem, Task, Verdict
+
+BESIDE = "-"  # in place of a task's name: what lies beside Foray's own completions says it
+_SAYS = ("spec.json", "settings.json")  # of a study's node, and of ``foray eval --out``
 
 
 @runtime_checkable
@@ -29,11 +31,16 @@ class Gradable(Task, Protocol):
 
 @dataclass
 class Graded:
-    """What is known after grading: rows, and how many of them had so many samples of which so many were right."""
+    """What is known after grading: rows, and how many of them had so many samples of which so many were right.
+
+    Of Foray's own completions also how many verdicts stood in the file, and how many of them are others now.
+    """
 
     rows: int = 0
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)  # (samples, correct) -> rows
     formatted: int = 0
+    stored: int = 0
+    changed: int = 0
 
     @property
     def samples(self) -> int:
@@ -44,11 +51,41 @@ class Graded:
         return sum(c * rows for (_, c), rows in self.counts.items())
 
 
-def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction) -> Graded:
+def task_for(name: str, source: Path) -> Gradable:
+    """The task of that name, with the settings that lie beside ``source`` where these are its.
+
+    Raises ValueError where there is no such task, or where ``source`` is known to be another's.
+    """
+    from foray.tasks import named_tasks, task_of
+
+    said = next((source.parent / file for file in _SAYS if (source.parent / file).exists()), None)
+    spec = read_json(said).get("task") if said is not None and source.name == "completions.jsonl" else None
+    beside: Task | None = None
+    if isinstance(spec, dict):
+        try:
+            beside = task_of(spec)
+        except ValueError as e:
+            require(name != BESIDE, f"{said}: {e}; name a task to grade {source.name} by")
+    tasks = {n: task for n, task in named_tasks().items() if isinstance(task, Gradable)}
+    if name == BESIDE:
+        require(beside is not None, f"neither {' nor '.join(_SAYS)} beside {source} says its task: name it")
+    elif beside is None or beside.name != name:
+        require(name in tasks, f"there is no task {name!r} to grade by{nearest(name, tasks)}")
+        require(
+            beside is None,
+            f"{said} says that {source.name} is of {beside and beside.name}: grade it by that, or {BESIDE}",
+        )
+        return tasks[name]
+    assert isinstance(beside, Gradable)
+    return beside
+
+
+def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Graded:
     """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, which is there when all are graded.
 
-    A row is {gold, answer}, or {gold, completions: [...]}, with any other fields, which are kept. Raises ValueError
-    naming file and line of a row that is not such; ``out`` is then as it was.
+    A row is {gold, answer}, or {gold, completions: [...]}, with any other fields, which are kept; or one of Foray's own
+    ``completions.jsonl``. The two new fields' names end in ``suffix``. Raises ValueError naming file and line of a row
+    that is not such, or that has a field of their names; ``out`` is then as it was.
     """
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
@@ -58,7 +95,17 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction) 
     try:
         with open(temporary, "w", encoding="utf-8") as f:
             for number, row in iter_jsonl(source):
-                f.write(json.dumps(_graded(task, f"{source}, line {number}", row, extraction, done)) + "\n")
+                where = f"{source}, line {number}"
+                if not isinstance(row, dict):
+                    raise ValueError(f"{where}: expected an object with gold and answer, or gold and completions")
+                graded = _own(task, where, row, extraction, done) or _graded(task, where, row, extraction, done)
+                named = {name + suffix: values for name, values in graded.items()}
+                if there := [name for name in named if name in row]:
+                    raise ValueError(
+                        f"{where}: the field {there[0]} is there already: rename it, or have the new ones named "
+                        "otherwise with --suffix TEXT"
+                    )
+                f.write(json_text(row | named) + "\n")
             require(done.rows > 0, f"{source} has no rows")
             f.flush()
             os.fsync(f.fileno())
@@ -68,9 +115,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction) 
     return done
 
 
-def _graded(task: Gradable, where: str, row: Any, extraction: Extraction, done: Graded) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected an object with gold and answer, or gold and completions")
+def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded) -> dict[str, Any]:
     gold = _text(where, row, "gold")
     if "completions" not in row and "answer" not in row:
         raise ValueError(f"{where}: the field answer or completions is missing")
@@ -78,19 +123,44 @@ def _graded(task: Gradable, where: str, row: Any, extraction: Extraction, done: 
         problem = Problem(str(done.rows + 1), str(row.get("question", "")), task.reference(gold))
     except ValueError as e:
         raise ValueError(f"{where}: {e}") from None
-    if "completions" in row:
-        texts = row["completions"]
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-            raise ValueError(f"{where}: the field completions is not a list of texts")
-        verdicts = [task.verify(problem, t, extraction) for t in texts]
-        graded = {"correct": [v.score > 0 for v in verdicts], "reason": [v.reason for v in verdicts]}
-    else:
-        verdicts = [task.verify_answer(problem, _text(where, row, "answer"), extraction)]
-        graded = {"correct": verdicts[0].score > 0, "reason": verdicts[0].reason}
+    if "completions" not in row:
+        verdict = task.verify_answer(problem, _text(where, row, "answer"), extraction)
+        _count(done, [verdict])
+        return {"correct": verdict.score > 0, "reason": verdict.reason}
+    texts = row["completions"]
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        raise ValueError(f"{where}: the field completions is not a list of texts")
+    return _count(done, [task.verify(problem, t, extraction) for t in texts])
+
+
+def _own(
+    task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded
+) -> dict[str, Any] | None:
+    """A row of Foray's own ``completions.jsonl``, where it is one: a sample cut off by the length limit scores 0."""
+    samples = row.get("samples")
+    if "gold" in row or not isinstance(samples, list):
+        return None
+    if not samples or not all(isinstance(s, dict) and isinstance(s.get("text"), str) for s in samples):
+        raise ValueError(f"{where}: the field samples is not a list of objects with text in them")
+    answer = _text(where, row, "answer")
+    try:
+        task.reference(answer)
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+    problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer)
+    cut = Verdict(0.0, False, "cut off by the length limit")
+    verdicts = [cut if s.get("stop") == "length" else task.verify(problem, s["text"], extraction) for s in samples]
+    before = [s.get("correct" if extraction == "strict" else "lenient") for s in samples]
+    done.stored += sum(b is not None for b in before)
+    done.changed += sum(b is not None and b != (v.score > 0) for b, v in zip(before, verdicts))
+    return _count(done, verdicts)
+
+
+def _count(done: Graded, verdicts: list[Verdict]) -> dict[str, Any]:
     done.rows += 1
     done.counts[len(verdicts), sum(v.score > 0 for v in verdicts)] += 1
     done.formatted += sum(v.formatted for v in verdicts)
-    return row | graded
+    return {"correct": [v.score > 0 for v in verdicts], "reason": [v.reason for v in verdicts]}
 
 
 def _text(where: str, row: dict[str, Any], column: str) -> str:

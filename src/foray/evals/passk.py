@@ -52,7 +52,7 @@ def evaluate(
             prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
             seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
             groups = engine.generate(prompts, samples, sampling, seeds)
-            out.writelines(json.dumps(_graded(task, p, g)) + "\n" for p, g in zip(part, groups))
+            out.writelines(json.dumps(_graded(task, p, g), allow_nan=False) + "\n" for p, g in zip(part, groups))
             out.flush()
             os.fsync(out.fileno())
             tokens = sum(len(c.tokens) for g in groups for c in g)
@@ -63,8 +63,10 @@ def evaluate(
             counts.append(_counts(row))
             lengths.append([s["tokens"] for s in row["samples"]])
     prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
-    write_atomic(folder / "ledger.json", json.dumps(sampling_flops(engine.config, prompts, lengths)) + "\n")
-    write_atomic(folder / "problems.jsonl", "".join(json.dumps(c) + "\n" for c in counts))
+    write_atomic(
+        folder / "ledger.json", json.dumps(sampling_flops(engine.config, prompts, lengths), allow_nan=False) + "\n"
+    )
+    write_atomic(folder / "problems.jsonl", "".join(json.dumps(c, allow_nan=False) + "\n" for c in counts))
 
 
 def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:

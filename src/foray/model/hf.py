@@ -14,9 +14,12 @@ from torch import Tensor
 from foray.core.files import read_json
 from foray.core.spec import nearest, require
 from foray.model.config import FAMILIES, ModelConfig
+from foray.model.formats import other_format
 from foray.model.transformer import Transformer
 
 _CLASSES = {"olmo2": "Olmo2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
@@ -62,8 +65,11 @@ def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[s
 
 def config_from_hf(folder: Path) -> ModelConfig:
     """Reads ``config.json``. Raises ValueError for what Foray's Transformer cannot compute, naming it."""
-    require((folder / "config.json").exists(), f"{folder} is no checkpoint: it has no config.json")
-    raw = read_json(folder / "config.json")
+    if not (folder / "config.json").exists():
+        adapter = (folder / "adapter_config.json").exists()
+        more = ", only an adapter's: merge that into its model, and save the model" if adapter else ""
+        raise ValueError(f"{folder} is no checkpoint: it has no config.json{more}")
+    raw = _settings(folder / "config.json")
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(str(kind), FAMILIES)}")
@@ -88,13 +94,19 @@ def config_from_hf(folder: Path) -> ModelConfig:
             norm=norm,
             qk_norm=qk_norm,
             qkv_bias=qkv_bias,
-            tied=raw.get("tie_word_embeddings", False),
+            tied=raw.get("tie_word_embeddings", False),  # of none of the families' classes is the default true
             rope_scaling=_scaling(raw),
         )
     except KeyError as e:
         raise ValueError(f"{folder / 'config.json'} has no {e.args[0]}") from None
     except (TypeError, ValueError) as e:
         raise ValueError(f"{folder / 'config.json'}: {e}") from None
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    found = read_json(file, "replace it")
+    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
+    return dict(found)
 
 
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +117,8 @@ def _scaling(raw: Mapping[str, Any]) -> tuple[float, ...]:
     rope = _rope(raw)
     if _rope_type(rope) == "default":
         return ()
-    first = rope.get("original_max_position_embeddings") or raw["max_position_embeddings"]
+    name = "original_max_position_embeddings"
+    first = raw.get(name) or rope.get(name) or raw["max_position_embeddings"]  # in transformers' order
     return (*(float(rope[name]) for name in _LLAMA3[:3]), float(first))
 
 
@@ -120,7 +133,10 @@ def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
     refused = {
         f"rope type {_rope_type(rope)!r} (Foray computes default and llama3)": _rope_type(rope)
         not in ("default", "llama3"),
-        "rotary positions on a part of each head": rope.get("partial_rotary_factor", 1.0) != 1.0,
+        "rotary positions on a part of each head": any(
+            where.get("partial_rotary_factor") not in (None, 1.0) for where in (rope, raw)
+        ),
+        "rotary positions by kinds of layers": any(isinstance(value, dict) for value in rope.values()),
         "interleaved rotary positions": raw.get("rope_interleaved", False),
         "sliding-window attention": sliding,
         "biases in the output of attention": kind != "qwen2" and raw.get("attention_bias", False),
@@ -131,6 +147,8 @@ def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
     }
     for what, there in refused.items():
         require(not there, f"{folder}: the model has {what}, which Foray does not cover")
+    tied = raw.get("tie_word_embeddings", False)
+    require(isinstance(tied, bool), f"{folder / 'config.json'}: tie_word_embeddings is true or false, not {tied!r}")
 
 
 def save_model(model: Transformer, folder: Path, end_id: int, bos_id: int | None = None) -> None:
@@ -139,21 +157,31 @@ def save_model(model: Transformer, folder: Path, end_id: int, bos_id: int | None
 
 
 def save_weights(
-    config: ModelConfig, weights: Mapping[str, Tensor], folder: Path, end_id: int, bos_id: int | None = None
-) -> None:
+    config: ModelConfig, weights: Mapping[str, Tensor], folder: Path, end_id: int, bos_id: int | None = None,
+    named: Mapping[str, object] | None = None, generation: bytes | None = None,
+) -> None:  # fmt: skip
     """The same of weights by name, wherever they come from."""
-    save_config(config, folder, end_id, bos_id)
+    save_config(config, folder, end_id, bos_id, named, generation)
     tensors = {name: p.detach().cpu().contiguous() for name, p in weights.items()}
     if config.tied:
-        del tensors["lm_head.weight"]
+        del tensors[_HEAD]
     save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def save_config(config: ModelConfig, folder: Path, end_id: int, bos_id: int | None = None) -> None:
-    """Writes what a checkpoint says of its model besides the weights."""
-    (folder / "config.json").write_text(json.dumps(config_to_hf(config, end_id, bos_id), indent=1) + "\n")
-    generation = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
-    (folder / "generation_config.json").write_text(json.dumps(generation) + "\n")
+def save_config(
+    config: ModelConfig, folder: Path, end_id: int, bos_id: int | None = None,
+    named: Mapping[str, object] | None = None, generation: bytes | None = None,
+) -> None:  # fmt: skip
+    """Writes what a checkpoint says of its model besides the weights. Of a published model's, ``named`` is what its
+    config.json names special tokens, which stands, and ``generation`` its generation_config.json, None if it has none.
+    """
+    settings = config_to_hf(config, end_id, bos_id) | dict(named or {})
+    (folder / "config.json").write_text(json.dumps(settings, indent=1, allow_nan=False) + "\n")
+    if named is None:
+        made = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
+        generation = (json.dumps(made, allow_nan=False) + "\n").encode()
+    if generation is not None:
+        (folder / "generation_config.json").write_bytes(generation)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -167,47 +195,90 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
 def load_model(folder: Path) -> Transformer:
     """A model in fp32 from one or several safetensors files. Raises ValueError on missing or misshapen tensors.
 
-    Memory: the model and one tensor of the files.
+    Memory: the model and two tensors of the files.
     """
     files = weight_files(folder)
     model = Transformer(config_from_hf(folder))
     own: dict[str, Tensor] = model.state_dict()
     left = dict.fromkeys(own)
+    head: Tensor | None = None  # of a tied model whose files hold one nevertheless
     for name, tensor in _tensors(files):
-        if name == "lm_head.weight" and model.config.tied:
-            continue  # some files hold it nevertheless; transformers passes over it too
+        if name not in own and f"model.{name}" in own:  # saved from the model without its head
+            name = f"model.{name}"
         if name not in own or own[name].shape != tensor.shape or not tensor.is_floating_point():
             shape = f"has {tuple(own[name].shape)}" if name in own else "has none"
             raise ValueError(
                 f"{folder}: the weights do not fit config.json ({name} is {tensor.dtype} {tuple(tensor.shape)} there, "
                 f"where the model {shape})"
             )
-        own[name].copy_(tensor)
         left.pop(name, None)
+        if name == _HEAD and model.config.tied:
+            head = tensor
+        else:
+            own[name].copy_(tensor)
     if model.config.tied:
-        left.pop("lm_head.weight")
+        _tie(own, left, head, folder)
     if left:
-        raise ValueError(f"{folder}: the weights do not fit config.json ({len(left)} are missing, {next(iter(left))})")
+        hint = ' (where the embedding is the head, set "tie_word_embeddings": true there)' if _HEAD in left else ""
+        missing = f"{len(left)} are missing, {next(iter(left))}"
+        raise ValueError(f"{folder}: the weights do not fit config.json ({missing}){hint}")
     return model
 
 
+def _tie(own: dict[str, Tensor], left: dict[str, None], head: Tensor | None, folder: Path) -> None:
+    """One matrix from what the files hold of two, as transformers does; but it would go on with two unequal ones."""
+    left.pop(_HEAD, None)
+    if head is None:
+        return
+    if _EMBEDDING in left:
+        own[_EMBEDDING].copy_(head)
+        left.pop(_EMBEDDING)
+    require(
+        bool(own[_EMBEDDING].equal(head.to(own[_EMBEDDING].dtype))),
+        f"{folder}: config.json ties the head to the embedding, but the weights hold another {_HEAD}: "
+        'set "tie_word_embeddings": false there to use it, as transformers does',
+    )
+
+
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a checkpoint's weights. Raises ValueError where there are none."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
-        for file in files:
-            require(file.exists(), f"{file} is missing, which {index.name} names")
-        return files
-    alone = folder / "model.safetensors"
-    files = [alone] if alone.exists() else sorted(folder.glob("*.safetensors"))
-    if not files and any(folder.glob("*.bin")):
-        raise ValueError(
-            f"{folder} holds its weights as pickles (*.bin), which Foray does not open; load and save it with "
-            "transformers (save_pretrained) to have safetensors"
-        )
-    require(bool(files), f"{folder} is no checkpoint: config.json and *.safetensors are needed")
+    """The safetensors files that hold a checkpoint's weights: those that transformers would load, whatever lies beside
+    them. Raises ValueError where there are none.
+    """
+    config = folder / "config.json"
+    chosen = _settings(config).get("transformers_weights") if config.exists() else None
+    require(
+        not (folder / "adapter_config.json").exists(),
+        f"{folder} holds an adapter (adapter_config.json), which Foray does not load: merge it into the weights "
+        "and save those, or take its files out if the model is meant without it",
+    )
+    for name in (str(chosen),) if chosen else (_WEIGHTS, _INDEX):
+        file = _inside(folder, name, config)
+        if file.exists():
+            return _shards(file) if name.endswith(".index.json") else [file]
+    require(not chosen, f"{folder / str(chosen)} is missing, which config.json names as transformers_weights")
+    others = [f.name for f in sorted(folder.glob("*.safetensors"))]
+    if not others and (other := other_format(f.name for f in sorted(folder.iterdir()))):
+        raise ValueError(f"{folder} {other}")
+    found = f"; {', '.join(others[:3])} is not where transformers looks for weights" if others else ""
+    raise ValueError(f"{folder} is no checkpoint: config.json and {_WEIGHTS} or {_INDEX} are needed{found}")
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, in the order in which transformers reads them."""
+    places = _settings(index).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    require(bool(names) and all(isinstance(n, str) for n in names), f"{index} has no weight_map from tensors to files")
+    files = [_inside(index.parent, name, index) for name in sorted(set(names))]
+    for file in files:
+        require(file.exists(), f"{file} is missing, which {index.name} names")
     return files
+
+
+def _inside(folder: Path, name: str, said: Path) -> Path:
+    """By its path alone: in the hub's cache the files are links to another folder."""
+    place = Path(name)
+    require(not place.is_absolute() and ".." not in place.parts, f"{said} names {name}, which is outside of its folder")
+    return folder / place
 
 
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
@@ -216,6 +287,15 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             with safe_open(file, "pt") as f:
                 for name in f.keys():  # noqa: SIM118 (no mapping)
                     if not name.endswith("rotary_emb.inv_freq"):  # a constant that old files carry along
-                        yield name, f.get_tensor(name)
+                        yield name, _finite(f.get_tensor(name), name, file)
         except SafetensorError as e:
             raise ValueError(f"{file} is damaged ({e})") from None
+
+
+def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
+    """The tensor itself. Raises ValueError where it holds NaN or infinite values."""
+    values = tensor.float() if tensor.is_floating_point() else tensor
+    if not values.sum().isfinite():  # a sum may overflow without such a value
+        bad = int((~values.isfinite()).sum())
+        require(not bad, f"{file}: {name} holds {bad} NaN or infinite values; take another copy of the checkpoint")
+    return tensor

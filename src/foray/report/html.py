@@ -317,7 +317,10 @@ def _grouped(missing: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _provenance(results: Results) -> str:
     rows = [
-        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+        (
+            key,
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False),
+        )
         for key, value in results.provenance.items()
     ]
     return table(["what", "value"], rows, text_columns=2) if rows else ""

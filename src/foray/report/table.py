@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foray.core.files import read_json, read_jsonl, sealed, verify
+from foray.core.files import read_json, read_jsonl, read_numbers, sealed, verify
 from foray.report import stats
 from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
 from foray.report.results import AVERAGE, AXES, Results, metric_rank, recipe_rank
@@ -152,7 +152,7 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
 
 
 def _read_training(entry: Entry) -> TrainingRun:
-    rows = read_jsonl(entry.folder / "metrics.jsonl")
+    rows = read_numbers(entry.folder / "metrics.jsonl")
     if not rows:
         raise ValueError("metrics.jsonl is empty: no step has been taken yet")
     return TrainingRun(entry, pd.DataFrame(rows).sort_values("step", kind="stable").reset_index(drop=True))

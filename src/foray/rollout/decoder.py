@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foray.core.machine import free_memory
 from foray.model.config import ModelConfig
@@ -68,8 +68,8 @@ class Shape:
 class Decoder:
     """The static tensors of decoding, and the step that works on them."""
 
-    def __init__(self, model: Transformer, trained: Transformer, wanted: Shape, shape: Shape, end_id: int) -> None:
-        self.model, self.trained, self.end_id, self.stale = model, trained, end_id, True
+    def __init__(self, model: Transformer, trained: Transformer, wanted: Shape, shape: Shape, ends: Tensor) -> None:
+        self.model, self.trained, self.ends, self.stale = model, trained, ends, True
         self.wanted, self.shape = wanted, shape
         self.device = trained.device
         self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
@@ -136,7 +136,7 @@ class Decoder:
         self.token.copy_(torch.where(live, token, self.token))
         self.count += live
         self.position += live
-        live &= (token != self.end_id) & (self.count < self.limit)
+        live &= ~self.ends[token] & (self.count < self.limit)
 
 
 def decoding_model(trained: Transformer, precision: Precision) -> Transformer:

@@ -1,4 +1,4 @@
-"""Where a completion ends: the end token and stop strings, the same for every embedded engine. V vocabulary."""
+"""Where a completion ends: the end tokens and stop strings, the same for every embedded engine. V vocabulary."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ class Endings:
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int) -> None:
         self.tokenizer = tokenizer
         pieces = tokenizer.pieces()
-        self._pieces = pieces + [""] * (vocab_size - len(pieces))  # a padded vocabulary
+        # A padded vocabulary; or entries beyond it, which the model does not make.
+        self._pieces = (pieces + [""] * (vocab_size - len(pieces)))[:vocab_size]
         self._closings: dict[tuple[str, ...], Tensor] = {}
+        self.end_ids = frozenset(tokenizer.end_ids)
+        self._ends = torch.tensor([i in self.end_ids for i in range(vocab_size)])
+
+    def ends(self, device: torch.device) -> Tensor:
+        """Whether each token (V,) is an end token."""
+        self._ends = self._ends.to(device)
+        return self._ends
 
     def stopped(self, rows: list[list[int]], stop: tuple[str, ...]) -> list[bool]:
         """Whether a stop string stands in the text of each row."""
@@ -45,7 +53,7 @@ class Endings:
         self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], stop: tuple[str, ...], version: int
     ) -> list[Completion]:
         """Of every row's tokens, the end token included, and their log-probabilities."""
-        ended = [ids[-1] == self.tokenizer.end_id for ids in tokens]
+        ended = [ids[-1] in self.end_ids for ids in tokens]
         texts = [ids[:-1] if end else ids for ids, end in zip(tokens, ended)]
         decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
         out: list[Completion] = []

@@ -55,7 +55,7 @@ class EngineDied(RuntimeError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sample. ``tokens`` include the end token when that is what stopped it; ``text`` ends before the stop.
+    """One sample. ``tokens`` include the end token when one is what stopped it; ``text`` ends before the stop.
 
     ``logprobs``: of each token under the distribution it was drawn from (logits / temperature; greedy: logits).
     ``stop_reason``: ``end`` token, ``stop`` string or ``length`` (truncated). ``policy_version``: of the weights.

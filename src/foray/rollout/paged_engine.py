@@ -1,7 +1,7 @@
 """The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``decoder.py``).
 
 Slots hold rows; a finished row leaves its slot to a waiting one. A step waits for nothing: tokens are drawn, recorded
-and compared with the end token on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
+and compared with the end tokens on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
 same steps run one by one, for tests: ``TorchEngine`` is the one that is fast there.
 
 Shapes: D width, T tokens.
@@ -79,7 +79,7 @@ class PagedEngine:
             self._decoders.pop(sampling.precision, None)
             del decoder  # its memory goes before more is taken
             fitted = shape.fitted(self.config, self.model.device, self.reserve)
-            decoder = Decoder(model, self.model, shape, fitted, self.tokenizer.end_id)
+            decoder = Decoder(model, self.model, shape, fitted, self.endings.ends(self.model.device))
             self._decoders[sampling.precision] = decoder
         decoder.refresh()
         return decoder
@@ -230,7 +230,7 @@ class _Generation:
         d.u[at, : u.shape[1]] = u
         d.token[at], d.position[at], d.count[at] = token, torch.tensor(lengths, device=device), 1
         d.tokens[at, 0], d.logprobs[at, 0] = token, logprob
-        d.live[at] = (token != d.end_id) & (d.limit > 1)
+        d.live[at] = ~d.ends[token] & (d.limit > 1)
 
     def _collect(self) -> None:
         """Rows that ended leave their slots; the host waits for the device here and nowhere else."""

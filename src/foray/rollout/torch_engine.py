@@ -105,7 +105,7 @@ class TorchEngine:
 
     def _finished(self, rows: _Rows, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
         """Which slots (R,) end with their token number ``t``."""
-        done = token == self.tokenizer.end_id
+        done = self.endings.ends(token.device)[token]
         if stop:
             # Only a token that holds the last character of a stop string can complete it.
             slots = (rows.live & self.endings.closing(stop, token.device)[token]).nonzero()[:, 0]

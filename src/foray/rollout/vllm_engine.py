@@ -88,7 +88,7 @@ class VLLMEngine:
             self.process = subprocess.Popen(
                 # -P: this package's folder is no place to import from
                 [python, "-P", vllm_process.__file__, str(theirs.fileno()), str(os.getpid()), str(self.folder),
-                 json.dumps(settings)],
+                 json.dumps(settings, allow_nan=False)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 env=environment,
                 start_new_session=True,  # an interrupt at the terminal is for us; we end it
@@ -122,7 +122,7 @@ class VLLMEngine:
             temperature=sampling.temperature,
             max_new_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
-            end_id=self.tokenizer.end_id,
+            end_ids=[i for i in self.tokenizer.end_ids if i < self.config.vocab_size],
         )
         tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
         flat = self.endings.completions(tokens, logprobs, sampling.stop, self.version)

@@ -84,7 +84,7 @@ class Sampler:
         temperature: float,
         max_new_tokens: int,
         stop: Sequence[str],
-        end_id: int,
+        end_ids: Sequence[int],
     ) -> list[Sampled]:
         """``n`` samples of every prompt, each a request of its own with the seed of its own (P x n seeds)."""
         from vllm import SamplingParams
@@ -98,8 +98,8 @@ class Sampler:
                 stop=list(stop) or None,
                 detokenize=bool(stop),
                 skip_special_tokens=False,
-                ignore_eos=True,  # the end token is the tokenizer's, whatever the model's files say
-                stop_token_ids=[end_id],
+                ignore_eos=True,  # the end tokens are those asked for, and no single one of the model's files
+                stop_token_ids=list(end_ids),
                 logprobs=0,  # of the sampled token alone
                 flat_logprobs=True,
             )

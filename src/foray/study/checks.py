@@ -42,7 +42,7 @@ class PromptsNode(Node):
         prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
         longest = max((len(tokenizer.encode_prompt(p)) for p in prompts), default=0)
         check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
-        write_atomic(folder / "prompts.json", json.dumps({"longest": longest}) + "\n")
+        write_atomic(folder / "prompts.json", json.dumps({"longest": longest}, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class DemonstrationsNode(Node):
                 f"has for SFT; the model's context is {self.context}: set model.context={longest} or more, or leave "
                 "that solution out of the data"
             )
-        write_atomic(folder / "demonstrations.json", json.dumps({"longest": longest}) + "\n")
+        write_atomic(folder / "demonstrations.json", json.dumps({"longest": longest}, allow_nan=False) + "\n")
 
 
 Check = PromptsNode | DemonstrationsNode

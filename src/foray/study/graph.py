@@ -60,6 +60,8 @@ def expand(study: Study, part: str | None = None) -> Graph:
     entries: list[Entry] = []
     unique: dict[str, Node] = {}
     study = study.bound()
+    for _, grid in study.grids():
+        grid.check_whole()
     # What each recipe is in the main results, wherever in the study that stands.
     own = {(recipe_name(r), grid.stages(r)) for _, grid in study.grids() for r in grid.recipes if not _words(r)}
     builders = [_Builder(name, grid, own) for name, grid in study.grids(part)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from foray.core.engines import VLLM, EngineName
-from foray.core.files import read_jsonl, write_atomic
+from foray.core.files import json_text, read_jsonl, write_atomic
 from foray.core.health import sampling_flags
 from foray.core.spec import added
-from foray.core.task import Split, Task
+from foray.core.task import Split, Task, verifier_of
 from foray.rollout.engine import Precision
 from foray.study.nodes import Checkpoint, Node, Report, ShardNode, open_checkpoint, open_shard, open_tokenizer
 from foray.study.store import Store
@@ -36,6 +37,11 @@ class PassKNode(Node):
     precision: Precision = added("fp32")
     engine: EngineName = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        verifier = verifier_of(self.task)
+        return super().spec | ({"verifier": verifier} if verifier else {})
 
     def label(self) -> str:
         return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
@@ -80,7 +86,7 @@ class ProbesNode(Node):
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         results, work = evaluate_probes(self.probes, model, tokenizer)
         _write_ledger(folder, work)
-        write_atomic(folder / "probes.json", json.dumps(results, indent=1) + "\n")
+        write_atomic(folder / "probes.json", json_text(results, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class PerplexityNode(Node):
             total += work
             out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
         _write_ledger(folder, total)
-        write_atomic(folder / "perplexity.json", json.dumps(out, indent=1) + "\n")
+        write_atomic(folder / "perplexity.json", json_text(out, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ class ContaminationNode(Node):
             checked = []  # a split does not contaminate itself
         texts = {s.source.name: _read_back(s, store) for s in self.shards}
         rows = overlaps(texts, trained, checked, asked, self.split, self.n)
-        write_atomic(folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1) + "\n")
+        write_atomic(
+            folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1, allow_nan=False) + "\n"
+        )
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
@@ -152,4 +160,4 @@ def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
 
 
 def _write_ledger(folder: Path, scoring: float) -> None:
-    write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}) + "\n")
+    write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}, allow_nan=False) + "\n")

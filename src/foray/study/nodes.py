@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
+from foray.core.files import Damaged, read_numbers, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
@@ -122,7 +122,7 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             ) from None
         finally:
             free_memory()
-        write_atomic(folder / "health.json", json.dumps(node.flags(folder)) + "\n")
+        write_atomic(folder / "health.json", json.dumps(node.flags(folder), allow_nan=False) + "\n")
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
         return folder
 
@@ -225,7 +225,7 @@ class TrainNode(Node):
         run_training(self, folder, store, report)
 
     def flags(self, folder: Path) -> list[str]:
-        return training_flags(read_jsonl(folder / "metrics.jsonl"))
+        return training_flags(read_numbers(folder / "metrics.jsonl"))
 
     def check(self) -> None:
         for source in (s.source for s in self.stage.members()):
@@ -270,7 +270,8 @@ Checkpoint = TrainNode | MergeNode | ImportNode
 def open_tokenizer(node: AnyTokenizer, store: Store) -> TextTokenizer:
     folder = node.folder(store)
     if isinstance(node, ImportNode):
-        verify(folder, "model/tokenizer")  # and not gigabytes of weights
+        for part in ("tokenizer", "config.json", "generation_config.json"):  # and not gigabytes of weights
+            verify(folder, f"model/{part}")
         return load_tokenizer(folder / "model")
     verify(folder)
     return load_tokenizer(folder)
@@ -289,5 +290,6 @@ def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Trans
     if sealed(folder):
         verify(folder, "model/")
     source = folder / "model" if (folder / "model").is_dir() else folder
-    model = hf.load_model(source).eval()
-    return model.move(machine) if machine else model, load_tokenizer(source)
+    model, tokenizer = hf.load_model(source).eval(), load_tokenizer(source)
+    tokenizer.check_fits(model.config.vocab_size, str(source))
+    return model.move(machine) if machine else model, tokenizer

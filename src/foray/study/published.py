@@ -1,24 +1,25 @@
 """Checkpoints that somebody else trained, as M_t: from the Hugging Face hub, or from folders in its format.
 
-``huggingface_hub`` and, for a check of the tokenizer, transformers are imported only when a checkpoint is fetched, and
-torch only when one is read: a study is plain data.
+transformers, for a check of the tokenizer, and torch are imported only where a checkpoint is read: studies are data.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foray.core.files import digest_of_input
 from foray.core.spec import nearest, require
 from foray.model.config import ModelConfig
 
 if TYPE_CHECKING:
+    from foray.data.repository import Repository
     from foray.data.tokenizer import TextTokenizer
 
-_WANTED = ["*.json", "*.safetensors", "*.model", "merges.txt", "*.jinja"]
 _PROBE = "Question: naïve 東京 is 3 + 4 = 7?\n\nAnswer: don't"
 _NOT_IN_FILES = ("init_std", "embed_std")  # of the shape's fields; how the weights began is history
 
@@ -27,8 +28,9 @@ _NOT_IN_FILES = ("init_std", "embed_std")  # of the shape's fields; how the weig
 class Release:
     """A checkpoint: ``source`` is a hub id where there is a ``revision``, else a folder.
 
-    A relative folder lies below ``root``, which the study fills in from its ``data.root`` when empty. The hash is of
-    the folder's content, or of id and revision; a name that moves, as ``main`` does, is taken for one and the same.
+    Behind a hub id may stand a folder inside the repository, ORGANISATION/NAME/FOLDER. A relative folder lies below
+    ``root``, which the study fills in from its ``data.root`` when empty. The hash is of the folder's content, or of id
+    and revision; a name that moves, as ``main`` does, is taken for one and the same.
     """
 
     source: str = field(metadata={"hash": False})
@@ -37,7 +39,9 @@ class Release:
 
     @property
     def name(self) -> str:
-        return f"{self.source} at {self.revision}" if self.revision else self.source
+        from foray.data.repository import Repository
+
+        return Repository(self.source, self.revision).name if self.revision else self.source
 
     def fingerprint(self) -> str:
         if self.revision:
@@ -46,7 +50,9 @@ class Release:
         from foray.model.hf import weight_files
 
         folder = self._local()
-        named = [folder / name for name in ("config.json", *FILES) if (folder / name).exists()]
+        beside = tokenizer_folder(folder, folder.parent)
+        own = (folder / "config.json", folder / "generation_config.json")
+        named = [f for f in (*own, *(beside / name for name in FILES)) if f.exists()]
         parts = [f"{f.name} {digest_of_input(f)}" for f in [*named, *weight_files(folder)]]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -54,12 +60,28 @@ class Release:
         """What a study's ``model`` must be; reads or fetches ``config.json`` alone."""
         from foray.model.hf import config_from_hf
 
-        only = ["config.json"]
-        return config_from_hf(_fetched(self.source, self.revision, only) if self.revision else self._local())
+        with self.opened("config.json") as (folder, _):
+            return config_from_hf(folder)
 
-    def folder(self) -> Path:
-        """Where all files of the checkpoint lie, fetched if need be. Raises ValueError where they cannot be had."""
-        return _fetched(self.source, self.revision, _WANTED) if self.revision else self._local()
+    @contextmanager
+    def opened(self, *only: str) -> Iterator[tuple[Path, Path]]:
+        """The folders where the checkpoint's files and its tokenizer's lie, all or ``only`` some fetched if need be.
+
+        A checkpoint without a tokenizer has the one of the folder above: a series may share one. Raises ValueError
+        where files cannot be had; what is raised inside names a hub's revision, not where its files lie.
+        """
+        if not self.revision:
+            folder = self._local()
+            yield folder, tokenizer_folder(folder, folder.parent)
+            return
+        from foray.data.repository import Repository
+
+        repository = Repository(self.source, self.revision)
+        with repository.opened(only) if only else repository.opened() as folder:
+            _check_config(folder, repository.name, lambda: repository.listing(folder)[0])
+            if not only:
+                _check_weights(repository, folder)
+            yield folder, tokenizer_folder(folder, repository.top(folder))
 
     def _local(self) -> Path:
         folder = Path(self.root) / Path(self.source).expanduser()
@@ -68,7 +90,41 @@ class Release:
                 f"there is no folder {folder}; a model of the hub is named with a revision, such as "
                 f'("{self.source}", "main", tokens)'
             )
+        _check_config(folder, str(folder), lambda: [f"{p.parent.name}/{p.name}" for p in folder.glob("*/*")])
         return folder
+
+
+def tokenizer_folder(folder: Path, top: Path) -> Path:
+    """The nearest folder with a tokenizer's files, from ``folder`` up to ``top``; ``folder`` itself where none has."""
+    from foray.data.tokenizer import FILES
+
+    ways = [folder, *(p for p in folder.parents if p.is_relative_to(top))]
+    return next((p for p in ways if any((p / name).exists() for name in FILES)), folder)
+
+
+def _check_config(folder: Path, name: str, listing: Callable[[], list[str]]) -> None:
+    """A series may have one checkpoint a folder: then the folders are named."""
+    if not (folder / "config.json").exists():
+        inside = sorted(n.removesuffix("/config.json") for n in listing() if n.endswith("/config.json"))
+        if inside:
+            raise ValueError(f"{name} has no config.json, its folders have: write one behind it{nearest('', inside)}")
+
+
+def _check_weights(repository: Repository, folder: Path) -> None:
+    """Of what was not fetched, the hub's listing or the names in the local cache tell."""
+    from foray.model.formats import other_format
+
+    if any(folder.glob("*.safetensors")):
+        return
+    names, asked = repository.listing(folder)
+    if other := other_format(n for n in names if "/" not in n) or other_format(names):
+        raise ValueError(f"{repository.name} {other}")
+    if not asked:
+        raise ValueError(
+            f"of {repository.name} the local cache has no weights (*.safetensors), and they cannot be fetched: is "
+            "there a network, and is HF_HUB_OFFLINE unset?"
+        )
+    raise ValueError(f"{repository.name} has no weights (*.safetensors)")
 
 
 def import_checkpoint(release: Release, model: ModelConfig, target: Path) -> None:
@@ -80,16 +136,13 @@ def import_checkpoint(release: Release, model: ModelConfig, target: Path) -> Non
     from foray.model import hf
     from foray.train.checkpoint import save_checkpoint
 
-    folder = release.folder()
-    tokenizer = load_tokenizer(folder)
-    found = hf.config_from_hf(folder)
-    _check_shape(found, model, release)
-    require(
-        tokenizer.vocab_size <= found.vocab_size,
-        f"{release.name}: its tokenizer has {tokenizer.vocab_size} entries, more than the model's {found.vocab_size}",
-    )
-    _check_tokenizer(tokenizer, folder, release)
-    loaded = hf.load_model(folder)
+    with release.opened() as (folder, beside):
+        found = hf.config_from_hf(folder)
+        tokenizer = load_tokenizer(folder, beside)
+        _check_shape(found, model, release)
+        tokenizer.check_fits(found.vocab_size, release.name)
+        _check_tokenizer(tokenizer, beside, release)
+        loaded = hf.load_model(folder)
     loaded.config = replace(loaded.config, context=model.context)
     save_checkpoint(target, loaded, tokenizer)
 
@@ -121,44 +174,15 @@ def _check_tokenizer(tokenizer: TextTokenizer, folder: Path, release: Release) -
     except Exception:  # not installed, or it cannot load this one: then tokenizer.json is all there is to go by
         return
     ours = tokenizer.encode_prompt(_PROBE)
-    require(
-        theirs[: len(ours)] == ours,
-        f"{release.name}: its tokenizer.json makes other tokens of a text than transformers does "
-        f"(first ones {ours[:3]} and {theirs[:3]})",
+    if theirs[: len(ours)] == ours:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+    raise ValueError(
+        f"{release.name}: its tokenizer.json makes other tokens of a text than transformers does, first at token {at}: "
+        f"{_spelled(tokenizer, ours[at : at + 3])}, and by transformers {_spelled(tokenizer, theirs[at : at + 3])}; "
+        "save the tokenizer with transformers (AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)) and use that"
     )
 
 
-def _fetched(source: str, revision: str, patterns: list[str]) -> Path:
-    """The folder of a hub revision's files in the local cache, downloaded where they are missing."""
-    try:
-        import huggingface_hub as hub
-        from huggingface_hub import errors
-    except ImportError:
-        raise ValueError(f"{source} is to come from the hub, which needs pip install 'foray[hub]'") from None
-    hub.utils.disable_progress_bars()
-    try:
-        # Folders inside hold the same weights for other programs.
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except errors.HFValidationError:
-        raise ValueError(f"{source!r} is no hub id: write ORGANISATION/NAME, or a folder and no revision") from None
-    except errors.GatedRepoError:
-        page = f"https://huggingface.co/{source}"
-        raise ValueError(f"{source} is gated: accept its terms at {page}, then log in with `hf auth login`") from None
-    except errors.RevisionNotFoundError:
-        raise ValueError(f"{source} has no revision {revision!r}{_nearest_revision(hub, source, revision)}") from None
-    except errors.RepositoryNotFoundError:
-        raise ValueError(f"the hub has no model {source} that you may see; if it is private, `hf auth login`") from None
-    except Exception as e:  # what the client uses for transport has errors of its own, by version
-        why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise ValueError(
-            f"{source} at {revision} is not in the local cache and cannot be fetched: is there a network, and is "
-            f"HF_HUB_OFFLINE unset? ({why})"
-        ) from None
-
-
-def _nearest_revision(hub: Any, source: str, revision: str) -> str:
-    try:
-        names = [ref.name for ref in hub.list_repo_refs(source).branches]
-    except Exception:  # as above; the names would only have been a help
-        return ""
-    return nearest(revision, names)
+def _spelled(tokenizer: TextTokenizer, ids: list[int]) -> str:
+    return ", ".join(f"{i} {tokenizer.tokenizer.id_to_token(i)!r}" for i in ids) or "nothing more"

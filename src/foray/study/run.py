@@ -73,7 +73,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
     from foray.report import write_report
 
     graph = expand(study)
-    text = json.dumps(manifest_of(study, graph), indent=1) + "\n"
+    text = json.dumps(manifest_of(study, graph), indent=1, allow_nan=False) + "\n"
     present = sorted(n.key for n in graph.nodes if n.done(store))
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
     drawn_from, state = out / "drawn_from.json", {"manifest": text, "present": present, "version": __version__}
@@ -82,7 +82,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
     write_atomic(store.root / "manifest.json", text)
     drawn_from.unlink(missing_ok=True)
     index = write_report(store.root / "manifest.json", out, axis)
-    write_atomic(drawn_from, json.dumps(state) + "\n")
+    write_atomic(drawn_from, json.dumps(state, allow_nan=False) + "\n")
     return index
 
 

@@ -68,7 +68,8 @@ class Pretrain:
 @dataclass(frozen=True)
 class Published:
     """In place of a pre-training, checkpoints that are there: ``models`` are (hub id, revision, tokens) or (folder, "",
-    tokens), in rising order of the tokens that they were trained on.
+    tokens), in rising order of the tokens that they were trained on. Behind a hub id may stand a folder inside the
+    repository: "ORGANISATION/NAME/FOLDER".
 
     All have the shape of the study's ``model`` (``Release(...).shape()`` reads it from one of them). ``heldout``: text
     whose validation split gives the held-out perplexity; without it there is none. A relative folder lies below
@@ -223,30 +224,33 @@ class Study:
     parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
+        for recipe in self.recipes:
+            self.stages(recipe)
+        require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
+        names = ["main", *(p.name for p in self.parts)]
+        require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
+
+    def check_whole(self) -> None:
+        """Raises ValueError where settings do not go together: asked when all are in, those of ``--set`` too."""
         text, context = self.text, self.model.context
         if text is not None:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
             long = f"{what} sequences ({text.length}) are longer than the model's context ({context})"
             require(text.length <= context, long)
-        for recipe in self.recipes:
-            self.stages(recipe)
-        known = self.pretrain.checkpoints
+        known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
-        watched = self.evaluation.dynamics
         if watched is not None:
             require(
                 watched.tokens in self.starts,
-                f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}",
+                f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}; with "
+                "evaluation.dynamics=none no recipe is watched",
             )
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
                 require(
                     name in names, f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
                 )
-        require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
-        names = ["main", *(p.name for p in self.parts)]
-        require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
 
     @property
     def text(self) -> Corpus | None:
@@ -306,8 +310,15 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
     """
     made, module = load(name, "study", "studies", Study)
-    made = override(made, *(settings or []))
+    if settings:
+        made = override(made, *settings)
+    else:
+        with mistakes_named(name):
+            made.check_whole()
     make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
     with mistakes_named(name):
         parts = tuple(make_parts(made)) if callable(make_parts) else ()
+        for part in parts:
+            for grid in part.grids:
+                grid.check_whole()
     return replace(made, parts=parts) if parts else made

@@ -37,10 +37,10 @@ class Store:
         """The node's folder, made if need be, with its spec and where the result came from."""
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / "spec.json", json.dumps(spec, indent=1) + "\n")
+        write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
         write_atomic(
             folder / "provenance.json",
-            json.dumps(provenance() | {"machine": asdict(self.machine.found())}, indent=1) + "\n",
+            json.dumps(provenance() | {"machine": asdict(self.machine.found())}, indent=1, allow_nan=False) + "\n",
         )
         return folder
 

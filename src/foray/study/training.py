@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from foray.core.engines import VLLM
-from foray.core.files import kept, read_jsonl, verify, write_atomic
+from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic
 from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
@@ -65,7 +65,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             nonlocal saved_at, save_took
             stop: int | None = None
             if log is not None:
-                log.write(json.dumps({"step": done, **values}) + "\n")
+                log.write(json_text({"step": done, **values}) + "\n")
                 log.flush()
                 try:
                     report(done=done, total=node.step, start=start, **values)
@@ -156,8 +156,8 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     if node.parent is not None:
         return open_checkpoint(node.parent.folder(store))[0]
     size = node.model.vocab_size or tokenizer.vocab_size
-    if size < tokenizer.vocab_size:
-        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.vocab_size})")
+    if size < tokenizer.reach:
+        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.reach})")
     return initialise(replace(node.model, vocab_size=size), node.seed)
 
 

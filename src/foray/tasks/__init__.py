@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from foray.core.task import Task
 
 HUB = "hub"  # in place of a folder: data sets come from the Hugging Face hub
+
+
+def task_of(spec: dict[str, Any]) -> Task:
+    """The task whose JSON ``to_json`` gave, without its place. Raises ValueError where it is none of Foray's own."""
+    kind = str(spec.get("type"))
+    classes = {type(task).__name__: type(task) for task in named_tasks().values()}
+    if kind not in classes:
+        raise ValueError(f"{kind.rpartition(':')[2]} is not among Foray's own tasks")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k not in ("type", "fingerprint")}
+    try:
+        task: Task = classes[kind](**given)
+    except TypeError:
+        raise ValueError(f"the settings {', '.join(given)} are not those of the task {kind}") from None
+    return task
 
 
 def named_tasks(data_root: str = "") -> dict[str, Task]:

@@ -42,6 +42,10 @@ class GSM8K:
         # Boxed solutions are OpenMathInstruct's, which have blank lines in them.
         return ("\n\nQuestion:", "Question:") if self.box else ("\n\n", "Question:")
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER
+
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
@@ -59,7 +63,7 @@ class GSM8K:
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####``; lenient: without such a number, the last one of the text."""
+        """Compares the number after the first ``####`` that one follows; lenient: without it, the last of the text."""
         return numbers.graded_completion(problem.answer, completion, extraction, self.box)
 
     def reference(self, text: str) -> str:
@@ -106,7 +110,7 @@ def problem(where: str, row: dict[str, object], identity: str, box: bool = False
     if found is None:
         raise ValueError(f"{where}: the answer does not end in '{MARK} <number>'")
     if box:
-        solution = f"{solution.split(MARK)[0].rstrip()}\nThe answer is \\boxed{{{found.text}}}."
+        solution = f"{numbers.before_mark(solution).rstrip()}\nThe answer is \\boxed{{{found.text}}}."
     else:  # a blank line ends a completion, so one that was like this solution would never come to its answer
         solution = _BLANK.sub("\n", solution)
     return Problem(identity, question, found.text, (solution,))

@@ -40,6 +40,10 @@ class OwnProblems:
     def stop(self) -> tuple[str, ...]:
         return STOP
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER if self.answers == "number" else ""
+
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)
         return " ".join(sources.fingerprint(self.root, file) if file else "-" for file in files)
@@ -141,7 +145,7 @@ def _marked(where: str, solution: str, answer: str, answers: str) -> str:
         found, wanted = numbers.marked(solution), numbers.bare(answer)
         if found is None:
             return f"{solution}\n{MARK} {answer}"
-        box, wrong = found.text, wanted is not None and not found.equals(wanted)
+        box, wrong = found.text, wanted is not None and not found.answers(wanted)
     if wrong:
         raise ValueError(f"{where} ends in {box[:40]!r}, but the answer is {answer[:40]!r}")
     return solution

@@ -139,7 +139,7 @@ def _file(path: Path) -> Iterator[Row]:
 def _array(path: Path) -> list[Any]:
     """The rows of a JSON file: an array, an object that has one in a field, or one row alone."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=str)  # NaN is text
     except json.JSONDecodeError as e:
         if e.msg == "Extra data":  # JSON Lines by another name
             return [row for _, row in iter_jsonl(path)]

@@ -32,6 +32,10 @@ class SVAMP:
     def stop(self) -> tuple[str, ...]:
         return ("\n\n", "Question:")
 
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER
+
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
@@ -49,7 +53,7 @@ class SVAMP:
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####``; lenient: without such a number, the last one of the text."""
+        """Compares the number after the first ``####`` that one follows; lenient: without it, the last of the text."""
         return numbers.graded_completion(problem.answer, completion, extraction)
 
     def reference(self, text: str) -> str:

@@ -39,7 +39,9 @@ def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) 
     weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id)
+        said = tokenizer.model  # by a published model's own files, of its special tokens
+        kept = (said.ids, said.generation) if said else ()
+        hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
 
 
@@ -61,7 +63,7 @@ def _save_progress(target: Path, run: Run, step: int) -> None:
     for name, (batch, metrics) in run.replay.items():
         hf.save_tensors(batch.copies(), target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
-    write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}) + "\n")
+    write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}, allow_nan=False) + "\n")
 
 
 def _named(moments: dict[str, Moments]) -> dict[str, Tensor]:

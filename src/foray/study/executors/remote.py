@@ -87,7 +87,7 @@ def tell(store: Store, key: str, values: dict[str, Any]) -> None:
     """Leaves word of a node where its driver looks for it."""
     path = _place(store, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(values) + "\n")
+    write_atomic(path, json.dumps(values, allow_nan=False) + "\n")
 
 
 def _place(store: Store, key: str) -> Path:

@@ -71,7 +71,9 @@ class SlurmExecutor:
                 news.forget(node)
             ids = self._submit(level, after)
             jobs |= {n.key: job for n, job in zip(level, ids)}
-            write_atomic(record, json.dumps(jobs, indent=1) + "\n")  # at once: this command may be killed
+            write_atomic(
+                record, json.dumps(jobs, indent=1, allow_nan=False) + "\n"
+            )  # at once: this command may be killed
             after = [_array(ids[0])]
             console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
         with shown(console, cost) as show:

@@ -213,7 +213,7 @@ def write_probes(folder: Path, spec: WorldSpec | None = None, count: int = 200) 
     files = {}
     for name in PROBES:
         files[name] = folder / f"{name}.jsonl"
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in probe_rows(name, spec, count))
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in probe_rows(name, spec, count))
         files[name].write_text("".join(lines), encoding="utf-8")
     return files
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from foray.core.rng import key
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
+from foray.tasks import numbers
 from foray.tasks.world.sampling import draw
 from foray.tasks.world.solutions import MARK, solutions
 from foray.tasks.world.story import Story
@@ -98,6 +99,17 @@ class WorldProblems:
                     return Verdict(0.0, False, "the last number is not whole")
                 return _verdict(number, problem.answer, False)
         return Verdict(0.0, False, f"no number after {MARK}" if at >= 0 else f"no {MARK}")
+
+    def reference(self, text: str) -> str:
+        """The answer in a bare number or a full solution. Raises ValueError where there is no whole number."""
+        found = numbers.bare(numbers.reference(text))
+        if found is None or found.value.denominator != 1:
+            raise ValueError("the world's answers are whole numbers, and the reference answer is not")
+        return str(found.value.numerator)
+
+    def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
+        """Compares an answer of which no mark is asked."""
+        return numbers.graded_answer(problem.answer, answer, extraction)
 
 
 def _verdict(number: str, answer: str, formatted: bool) -> Verdict:

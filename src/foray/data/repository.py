@@ -1,0 +1,168 @@
+"""A model's files on the Hugging Face hub, in the local cache. What goes wrong there is one line that names the model.
+
+``huggingface_hub`` is imported only when something is fetched.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from foray.core.spec import nearest, require
+from foray.data.tokenizer import FILES
+
+_WANTED = ("*.json", "*.safetensors", "*.model", "merges.txt", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """``path`` is a hub id, ORGANISATION/NAME, or a folder inside that repository, ORGANISATION/NAME/FOLDER."""
+
+    path: str
+    revision: str
+
+    @property
+    def id(self) -> str:
+        return "/".join(self._parts[:2])
+
+    @property
+    def inside(self) -> str:
+        """The folder inside, or nothing."""
+        return "/".join(self._parts[2:])
+
+    @property
+    def _parts(self) -> list[str]:
+        return [part for part in self.path.split("/") if part]
+
+    @property
+    def root(self) -> str:
+        return f"{self.id}@{self.revision}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.root}/{self.inside}" if self.inside else self.root
+
+    @contextmanager
+    def opened(self, wanted: Sequence[str] = _WANTED) -> Iterator[Path]:
+        """The folder with its files, fetched where they are missing, and with the tokenizers of the folders above.
+
+        Raises ValueError where they cannot be had. What is raised inside names the model and not the cache.
+        """
+        snapshot = self._fetched(wanted)
+        try:
+            folder = snapshot / self.inside
+            if not folder.is_dir():
+                names, asked = Repository(self.id, self.revision).listing(snapshot)
+                there = dict.fromkeys(str(p) for n in names for p in PurePosixPath(n).parents if p.name)
+                where = "" if asked else " in the local cache, and the hub cannot be asked"
+                raise ValueError(f"{self.root} has no folder {self.inside!r}{where}{nearest(self.inside, there)}")
+            yield folder
+        except (ValueError, OSError) as e:
+            if str(snapshot) not in str(e):
+                raise
+            raise ValueError(self._in_words(str(e).replace(str(snapshot), self.root))) from None
+
+    def top(self, folder: Path) -> Path:
+        """The folder of the whole snapshot, of the ``folder`` that was opened."""
+        return [folder, *folder.parents][len(self._parts[2:])]
+
+    def listing(self, folder: Path) -> tuple[list[str], bool]:
+        """Paths in the opened folder, and whether the hub was asked; else they are those of the local cache."""
+        try:
+            names, asked = _client().list_repo_files(self.id, revision=self.revision), True
+        except Exception:  # no network, mostly; the client's transport has errors of its own
+            names = [p.relative_to(self.top(folder)).as_posix() for p in sorted(self.top(folder).rglob("*"))]
+            asked = False
+        begin = f"{self.inside}/" if self.inside else ""
+        return [n.removeprefix(begin) for n in names if n.startswith(begin)], asked
+
+    def _in_words(self, text: str) -> str:
+        again = f"`hf download {self.id} --revision {self.revision} --force-download` fetches it again"
+        return f"{text}; {again}" if "is damaged" in text or "is missing" in text else text
+
+    def _patterns(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What is fetched and what is not: folders below hold the same weights for other programs, or other models."""
+        if not self.inside:
+            return list(wanted), ["*/*"]
+        parts = PurePosixPath(glob.escape(self.inside))
+        above = [p / name for p in parts.parents for name in FILES]
+        return [str(parts / w) for w in wanted] + [str(a) for a in above], [str(parts / "*" / "*")]
+
+    def _fetched(self, wanted: Sequence[str]) -> Path:
+        """The folder of the revision's snapshot in the local cache."""
+        hub = _client()
+        from huggingface_hub import errors
+
+        require(not {".", ".."} & set(self._parts), f"{self.path!r} is no hub id, nor a folder inside a repository")
+        page = f"https://huggingface.co/{self.id}"
+        allowed, ignored = self._patterns(wanted)
+        try:
+            return Path(
+                hub.snapshot_download(self.id, revision=self.revision, allow_patterns=allowed, ignore_patterns=ignored)
+            )
+        except errors.HFValidationError:
+            raise ValueError(
+                f"{self.path!r} is no hub id: write ORGANISATION/NAME, or a folder and no revision"
+            ) from None
+        except errors.GatedRepoError:
+            raise ValueError(
+                f"{self.name} is gated: accept its terms at {page}, then log in with `hf auth login`"
+            ) from None
+        except errors.RevisionNotFoundError:
+            raise ValueError(
+                f"{self.id} has no revision {self.revision!r}{self._nearest_revision()} ({self.name}: it may have been "
+                "renamed or deleted)"
+            ) from None
+        except errors.RepositoryNotFoundError:
+            raise ValueError(
+                f"the hub has no model {self.id} that you may see ({self.name}): it may have been renamed or deleted; "
+                f"if it is private, `hf auth login`"
+            ) from None
+        except Exception as e:  # what the client uses for transport has errors of its own, by version
+            raise ValueError(self._unreachable(e, errors.HfHubHTTPError, page)) from None
+
+    def _unreachable(self, error: Exception, answered: type[Exception], page: str) -> str:
+        text = _first_line(error)
+        for e in (error, error.__cause__):
+            if isinstance(e, answered):
+                return (
+                    f"{self.name} is not in the local cache and cannot be fetched: the hub refuses ({_first_line(e)}); "
+                    f"see {page} for whether it was moved or closed"
+                )
+        return (
+            f"{self.name} is not in the local cache and cannot be fetched: is there a network, and is "
+            f"HF_HUB_OFFLINE unset? ({text})"
+        )
+
+    def _nearest_revision(self) -> str:
+        try:
+            refs = _client().list_repo_refs(self.id)
+            names = [ref.name for kind in ("branches", "tags") for ref in getattr(refs, kind, ())]
+        except Exception:  # as above; the names would only have been a help
+            return ""
+        return nearest(self.revision, names)
+
+
+def _first_line(error: Exception) -> str:
+    """Of what an error says, without the place of the cache."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    from huggingface_hub import constants
+
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].replace(str(constants.HF_HUB_CACHE), "the hub's cache")
+
+
+def _client() -> Any:
+    """The library, quiet. Raises ValueError naming the extra that has it."""
+    try:
+        import huggingface_hub
+        from huggingface_hub.utils import disable_progress_bars  # a module of its own, which the import alone lacks
+    except ImportError:
+        raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
+    disable_progress_bars()
+    return huggingface_hub

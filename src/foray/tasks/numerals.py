@@ -1,0 +1,285 @@
+"""Numbers as people write them: read from untrusted text in linear time, exactly, never evaluated.
+
+What stands directly behind a number and changes its value (``million``, ``k``, ``²``, ``\\times 10^6``) is computed, or
+makes what was written no number. Units and other words change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from math import factorial
+
+LONGEST = 400  # characters of a bare answer
+_VULGAR = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
+    "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
+_TENS = {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}
+_LETTERS = {"k": 3, "K": 3, "M": 6, "mn": 6, "mln": 6, "B": 9, "bn": 9, "T": 12}
+_PARTS = {
+    "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3), "one third": Fraction(1, 3),
+    "two thirds": Fraction(2, 3), "a quarter": Fraction(1, 4), "one quarter": Fraction(1, 4),
+    "three quarters": Fraction(3, 4),
+}  # fmt: skip
+_MOST = 100  # digits: of what is read, and of what is computed; floats print seventeen
+_MACHINE = 15  # digits that a floating-point number is good for
+
+_DIGITS = (
+    rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,9}}(?![0-9])|[0-9]{{1,{_MOST}}})(?:\.[0-9]{{1,{_MOST}}})?|\.[0-9]{{1,{_MOST}}}"
+)
+_CURRENCY = r"(?:(?:\\?\$|US\\?\$|[€£¥₹])[ ]?|USD |Rs\.? ?)?"
+_CLOSED = r"(?:\*{1,3}|_{1,3}|`{1,3}|\$|\\\)|\\\])?"  # the end of what was set in bold, in italics or as a formula
+_LARGE = rf"(?:{'|'.join(_TENS)}|dozen)s?"
+_POWER = r"[ ]?\^[ ]?(?:\{[ ]?(?P<raised>[-+]?[0-9]{1,3})[ ]?\}|(?P<raised1>[-+]?[0-9]{1,3})(?![0-9]))"
+_SCALE = (
+    rf"(?:{_CLOSED}[ ]?(?:[*×xX·⋅]|\\times|\\cdot)[ ]?\{{?10\}}?(?:\^|\*\*)[ ]?"
+    r"(?:\{[ ]?(?P<ten>[-+]?[0-9]{1,3})[ ]?\}|(?P<ten1>[-+]?[0-9]{1,3})(?![0-9]))|"
+    rf"{_CLOSED}[ ]?-?(?P<large>(?i:{_LARGE}(?:[ ]{_LARGE}){{0,2}}))(?!-?[A-Za-z])|"
+    rf"(?P<letter>{'|'.join(_LETTERS)})(?![A-Za-z0-9&'’-])|(?P<spaced>[ ][kKMB])(?!\.?[A-Za-z0-9&'’-]))"
+)
+
+
+def _number(gap: str, minus: str) -> str:
+    """A number; ``gap`` is what may stand between a sign and what it belongs to, ``minus`` the word for a sign.
+
+    Atomic, so that what follows is looked at behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
+    """
+    return (
+        rf"(?>(?P<sign>[-+]|{minus})?{gap}(?P<currency>{_CURRENCY})(?P<inner>-?){gap}(?P<digits>{_DIGITS})"
+        r"(?:[eE](?P<power>[-+]?[0-9]{1,3})(?![0-9])"
+        rf"|{_POWER})?"
+        r"(?:[ \t]?/[ \t]?(?P<under>[0-9]{1,9})|(?:[ \t]+and)?[ \t]+(?P<over>[0-9]{1,9})/(?P<low>[0-9]{1,9})"
+        rf"|[ ]and[ ](?P<part>{'|'.join(_PARTS)})(?![A-Za-z]))?"
+        rf"{_SCALE}?(?P<percent>[ \t]?\\?%|[ \t]per[ ]?cent\b)?)"
+    )
+
+
+# More digits, a fraction or a term of a calculation follow: then what was read is not the number that was written.
+_TERM = (
+    r"[0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|_\{?[0-9]|\([0-9]|['’′\"][ ]?[0-9]|:[0-9]|"
+    r"[ \t]{0,4}[-+*×x·⋅÷±^/=]{1,4}[ \t]{0,4}[\\$€£¥₹({]{0,3}[ \t]?\.?[0-9]|"
+    r"[ \t]{0,4}[+×·⋅÷±]|\^(?!\{?(?:th|st|nd|rd))|[ ]?[-/][ ]?[xyzn](?![A-Za-z])|"
+    rf"[ ]?[{''.join(_VULGAR)}π√∛∞‰ⁿˣ]"
+)
+# So do commands other than those for looks, a variable, and words that compute.
+_COMMAND = (
+    r"\.\\(?:overline|bar|dot)|"
+    r"[ ]{0,2}\\(?!(?:text|math[a-z]{2}|mbox|degree|q?quad|right|end|blacksquare|square|n)(?![a-z]))[A-Za-z]"
+)
+_LETTER = r"[abnqxyzi](?![A-Za-z'’])|[ ][xyz](?![A-Za-z'’-])"
+_WORD = (
+    r"[ ](?:squared|cubed|factorial|to the power)\b|[ ](?:and[ ]a[ ]half|half(?![ -][a-z]))\b|"
+    r"[ ](?:plus|minus|times|over|divided by|multiplied by|to|or|and|of|out of)[ ]\$?[0-9]|"
+    r"[ ]or[ ](?:more|less|fewer|so|above|below|higher|lower|greater|over|under)\b|"
+    r"[ -](?:halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|(?:ten|hundred|thousand|million)ths)\b|"
+    r"[ ]?(?!(?:in|per|for|at|by|from|after|within|every|on|with|than)[ ])"
+    r"[A-Za-z]{1,12}[.,]?[ ]?(?:and[ ])?\$?[0-9]{1,9}[ ]?"
+    r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|cents?|inch(?:es)?|in|ounces?|oz|months?|days?|pence|cm)\b"
+)
+_ALTERED = rf"(?:\*[A-Za-z(\\]|{_CLOSED}+(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
+_ALTER = re.compile(_ALTERED)
+_ELLIPSIS = re.compile(r"\.{2,}|…|\\[lc]?dots")
+_MINUS = r"(?i:minus|negative)[ ]"
+_OPEN = r"(?P<open>(?:[ \t*_`$\"“”'‘]|\\[(\[])*+)"
+_LEADING = re.compile(
+    rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=(?!=)[ \t]*+(?:\*\*|\\\(|\\\[)?[ \t]*+)?(?P<paren>[(\[{{])?"
+    rf"{_number('[ ]?', _MINUS)}(?P<factorial>!(?![!=]))?(?!!)(?!{_ALTERED})"
+    rf"(?(paren)[^0-9()\[\]{{}}\n]{{0,60}}[)\]}}](?!{_ALTERED}))"
+)
+_BEGUN = re.compile(rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=[ \t]*)?[(\[{{]?(?:[-+]|{_MINUS})?[ ]?{_CURRENCY}-?[ ]?\.?[0-9]")
+# In a sentence a sign with a space behind it is an operator, and so is "minus" behind a number.
+_ANY = re.compile(rf"(?<![0-9.,]){_number('', rf'(?<![0-9)%$}}][ ]){_MINUS}')}")
+_SCALED = re.compile(rf"[$*_` ]{{0,4}}(?:\\\)|\\\])?(?:{_POWER}|{_SCALE})")
+# Before a box: a sign that touches it, unless a term stands before the sign; with a space between, only behind "=".
+_SIGNED = re.compile(
+    r"(?:(?<![A-Za-z0-9)}\]%])(?<![0-9)}\]%$][ ])-|(?:[=:(,>][ ]?-|(?<![0-9)}\]%$][ ])(?i:minus|negative))[ ])"
+    r"[$*_`]{0,3}(?:\\\(|\\\[|\\\$)?$"
+)
+_DIGIT = re.compile("[0-9]")
+_COMMA = re.compile(r"\{,\}|,\\![ ]?|(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))")
+_SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f\u3000]")
+# As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
+# "12 200-gram bars" are 12.
+_SPACED = re.compile(r"(?<![\w^/])(?<![0-9][., ])[1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,6}(?![ ]?[0-9/]|-[A-Za-z])")
+_PART = r"(?:\{([0-9]{1,9})\}|([0-9]))"
+_FRACTION = re.compile(rf"([0-9.]?)(?:\\[dt]?frac[ ]?{_PART}[ ]?{_PART}|([{''.join(_VULGAR)}]))(?![0-9])")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt)|mbox|underline)[ ]?\{([^{}]*)\}")
+_DEGREE = re.compile(r"\^[ ]?\{?[ ]?\\circ[ ]?\}?")
+_UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^(?:\{-?[0-9]{1,2}\}|-?[0-9]{1,2}(?![0-9]))")  # the square of cm^2
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
+_SUPERSCRIPT = re.compile(f"[{_RAISED}]+")
+_LOWERED = str.maketrans(_RAISED, "0123456789+-")
+# Full-width signs, the hyphens and dashes that stand for a minus, and what has no width.
+_TYPED = (
+    {at: at - 0xFEE0 for at in range(0xFF01, 0xFF5F)}
+    | dict.fromkeys(map(ord, "‐‑‒–−﹣"), "-")
+    | dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number and the text it was read from. Of 50% both readings, 50 and one half, are right."""
+
+    value: Fraction
+    percent: bool
+    text: str
+
+    def answers(self, gold: Number) -> bool:
+        """Whether it is the reference's value: exactly, or to 15 digits where the reference is a machine's float."""
+        if self.value == gold.value or _to_machine_precision(self.value, gold):
+            return True
+        if self.percent and not gold.percent:
+            return self.value == 100 * gold.value
+        return gold.percent and not self.percent and 100 * self.value == gold.value
+
+    def negated(self) -> Number:
+        text = self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}"
+        return Number(-self.value, self.percent, text)
+
+
+def leading(text: str) -> tuple[Number | None, int]:
+    """The number that a typed text begins with, and where that ends. No number: None, and where one was begun, 1."""
+    found = _LEADING.match(text)
+    if found is None:
+        return None, int(_BEGUN.match(text) is not None)
+    return _read(found), found.end()
+
+
+def last_number(text: str) -> Number | None:
+    """The last number of a text, which need not be typed: lines are looked at from the end, for no number has two."""
+    for line in reversed(text.split("\n")):
+        if line.isascii() and not _DIGIT.search(line):
+            continue
+        typed_line = typed(line)
+        found = deque(_ANY.finditer(typed_line), maxlen=1)
+        if found:
+            return None if _ALTER.match(typed_line, found[0].end()) else _read(found[0])
+    return None
+
+
+def in_context(number: Number, before: str, after: str) -> Number | None:
+    """The number with a sign that stands before its frame and with what scales it behind; None where that is none."""
+    scaled = _SCALED.match(typed(after[:LONGEST]))
+    if scaled:
+        value = _scaled(number.value, scaled)
+        number = Number(Fraction(0) if value is None else value, number.percent, "" if value is None else _shown(value))
+    if not number.text:
+        return None
+    return number.negated() if _SIGNED.search(typed(before[-40:])) else number
+
+
+def typed(text: str) -> str:
+    """The text as on a typewriter: thousands as in ``1,000``, fractions as in ``3 1/2``, powers as in ``5^2``."""
+    if not text.isascii():
+        text = text.translate(_TYPED)
+        text = _SUPERSCRIPT.sub(lambda found: f"^{{{found.group().translate(_LOWERED)}}}", text)
+    if "\\" in text:
+        text = _DEGREE.sub("°", _TEXT.sub(r"\1", _TEXT.sub(r"\1", text)))
+    text = _UNIT_POWER.sub("", _SPACE.sub(" ", _COMMA.sub(",", text)))
+    return _FRACTION.sub(_slashed, _SPACED.sub(lambda found: found.group().replace(" ", ","), text))
+
+
+def _slashed(found: re.Match[str]) -> str:
+    before, a, a1, b, b1, sign = found.groups()
+    fraction = _VULGAR[sign] if sign else f"{a or a1}/{b or b1}"
+    return f"{before} {fraction}" if before else fraction  # apart from a whole number, but not from a minus
+
+
+def _read(found: re.Match[str]) -> Number | None:
+    part = found.groupdict()
+    digits = part["digits"].replace(",", "")
+    value = Fraction(digits)
+    whole, dot, tail = digits.partition(".")
+    if tail and _ELLIPSIS.match(found.string, found.end()):
+        return None
+    written = (whole.lstrip("0") or "0") + dot + tail
+    if part["power"]:
+        value *= Fraction(10) ** int(part["power"])
+        written += f"e{part['power']}"
+    raised = part["raised"] or part["raised1"]
+    if raised:
+        power = _raised(value, int(raised))
+        if power is None:
+            return None
+        value, written = power, _shown(power)
+    under = part["under"] or part["low"]
+    if under is not None:
+        if int(under) == 0:
+            return None
+        value = value / int(under) if part["under"] else value + Fraction(int(part["over"]), int(under))
+        written += f"/{under}" if part["under"] else f" {part['over']}/{under}"
+    if part["part"]:
+        value += _PARTS[part["part"]]
+        written = _shown(value)
+    scaled = _scaled(value, found)
+    if scaled is None:
+        return None
+    if scaled != value or raised:
+        value, written = scaled, _shown(scaled)
+    if part.get("factorial"):
+        if not written.isdecimal() or int(written) > 20:
+            return None
+        value = Fraction(factorial(int(written)))
+        written = _shown(value)
+    if not written:
+        return None
+    # A minus on either side of the currency: -$5 and $-5.
+    negative = (part["sign"] or "+")[0] in "-mMnN" or part["inner"] == "-"
+    percent = part["percent"] is not None
+    return Number(-value if negative else value, percent, "-" * negative + written + "%" * percent)
+
+
+def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:
+    """The value times what stands behind it. None where that is not clear, or too large."""
+    part = found.groupdict()
+    if part["raised"] or part["raised1"]:
+        return value if "digits" in part else _raised(value, int(part["raised"] or part["raised1"]))
+    ten = part["ten"] or part["ten1"]
+    if ten:
+        return value * Fraction(10) ** int(ten)
+    for word in (part["large"] or "").lower().split():
+        name = word.removesuffix("s")
+        value *= 12 if name == "dozen" else 10 ** _TENS[name]
+    if part["letter"]:
+        value *= 10 ** _LETTERS[part["letter"]]
+    if part["spaced"]:
+        money = part.get("currency") or "$" in (part.get("open") or "")
+        return value * 10 ** _LETTERS[part["spaced"].strip()] if money else None
+    return value
+
+
+def _raised(value: Fraction, power: int) -> Fraction | None:
+    digits = max(len(str(value.numerator)), len(str(value.denominator)))
+    if abs(power) * digits > 10 * _MOST or (value == 0 and power < 0):
+        return None
+    return Fraction(value**power)
+
+
+def _shown(value: Fraction) -> str:
+    """A text that is read as this value; empty where the value is too long for one."""
+    above, below = str(value.numerator), str(value.denominator)
+    if len(above) > _MOST:
+        zeros = len(above) - len(above.rstrip("0"))
+        return f"{above[:-zeros]}e{zeros}" if below == "1" and 0 < zeros < 1000 and len(above) - zeros <= _MOST else ""
+    if below == "1":
+        return above
+    if len(below) <= 9:
+        return f"{above}/{below}"
+    places = 4 * len(below)  # enough for every denominator of so many digits that has an end to its decimals
+    shifted = value * 10**places
+    if shifted.denominator != 1 or places > 900:
+        return ""
+    digits = str(shifted.numerator).rstrip("0")
+    return f"{digits}e{len(str(shifted.numerator)) - len(digits) - places}" if len(digits) <= _MOST else ""
+
+
+def _to_machine_precision(value: Fraction, gold: Number) -> bool:
+    mantissa, dot, tail = gold.text.split("e")[0].lstrip("-").partition(".")
+    significant = (mantissa + tail).strip("0")
+    if not dot or not tail.strip("0") or not tail.isdecimal() or len(significant) < _MACHINE:
+        return False
+    return abs(value - gold.value) <= 2 * abs(gold.value) / 10**_MACHINE
