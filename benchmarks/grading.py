@@ -254,7 +254,7 @@ def functions(d: random.Random) -> tuple[str, str, str]:
             (f"\\sin^2 {a}x", f"1-\\cos^2 {a}x", f"1+\\cos^2 {a}x"),
             (f"\\log_{{{a}}} {a**3}", "3", "4"),
             (f"{a}^{{n+1}}", f"{a}\\cdot {a}^n", f"{a}^n"),
-            (f"{a}!", str(math.factorial(a)), str(a)),
+            (f"{a}!", str(math.factorial(a)), str(a + 5)),
             (f"\\frac{{\\pi}}{{{a}}}", f"\\pi/{a}", f"\\pi/{a + 1}"),
             (f"\\ln {a**2}", f"2\\ln {a}", f"{a}\\ln 2" if a not in (2, 4) else "1"),
         ]

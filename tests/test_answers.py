@@ -308,6 +308,13 @@ def test_no_answer_is_expensive_to_look_at(part: str) -> None:
         assert seconds(lambda text: latex.obvious(text, "7"), text) < 0.2
 
 
+def test_letters_side_by_side_are_variables_whatever_they_spell() -> None:
+    pytest.importorskip("math_verify")
+    for gold, answer in (("6bmrt", "6mbtr"), ("4cdmu", "4cumd"), ("cd_1", "d_1c"), (r"\frac{d}{2}", "0.5d")):
+        assert accepts(gold, answer) and not accepts(gold, answer + "+1")
+    assert accepts("NO SOLUTION", r"\text{no solution}") and not accepts("d_1", "d_2")
+
+
 def test_rounding_is_for_what_has_no_last_decimal() -> None:
     pytest.importorskip("math_verify")
     assert accepts(r"\frac{1}{3}", "0.333333") and accepts(r"\pi", "3.141593") and accepts("0.142857", r"\frac17")

@@ -46,7 +46,8 @@ _UNREADABLE = re.compile(
     r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackre"
     r"l)(?![A-Za-z])|[0-9]:[0-9]"
 )
-_LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|d(?![ ]?[_'])")
+_LETTERS = re.compile(r"\\(?:text|mathrm|operatorname|begin|end)[ ]?\{[^{}]*\}|\\[A-Za-z]+|[a-z]+(?![ ]?[_'])|[a-z]")
+_INSIDE = re.compile(r"tr|eye|det|svd|gcd|lcm|norm|rank|ones|rows|cols|diag|inf|ceil|floor")
 _DERIVED = re.compile(r"\\int(?![A-Za-z])|\}\{d[ ]?[a-z]|[0-9a-z]d[a-z]\}?/d")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|textrm|operatorname)[ ]?\{([^{}]*)\}")
 _NAMED = "lcm gcd sin cos tan cot sec csc ln log exp max "
@@ -367,8 +368,11 @@ class _Comparison:
 
 
 def _apart(found: re.Match[str]) -> str:
-    """The variable d under another name: the library takes dx for one variable."""
-    return found.group() if found.group()[0] == "\\" else "d_{d}"
+    """Variables side by side: the library takes dx for one, and tr or det among others for a function."""
+    run = found.group()
+    if run[0] == "\\" or run in _FUNCTIONS or found.string[found.end() :].lstrip()[:1] in ("_", "'"):
+        return run
+    return re.sub("d", "d_{d}", " ".join(run) if _INSIDE.search(run) else run)
 
 
 def _thin(found: re.Match[str]) -> str:

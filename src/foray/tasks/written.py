@@ -151,7 +151,7 @@ def compact(text: str) -> str:
 
 _WORDS = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|textit|mbox|textrm|textsf|textnormal)[ ]?\{[ ]?\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|"
-    r"\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*)|([A-Za-z]{2,3})"
+    r"\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*|[A-Za-z]{2,}(?: [A-Za-z]{3,})+)|([A-Za-z]{2,3})"
 )
 _SHORT_WORD = re.compile(
     r"no|yes|odd|red|two|one|six|ten|sun|mon|tue|wed|thu|fri|sat|all|any|not|new|old|day|box|cat|dog"
