@@ -40,8 +40,8 @@ class BoxedAnswers:
         found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer")
         if found.score or extraction == "strict":
             return found
-        inner, formatted = latex.found_answer(answer, "lenient")
-        return latex.verdict(problem.answer, inner, formatted, "no answer")
+        inner = latex.stated_answer(answer)
+        return found if inner is None else latex.verdict(problem.answer, inner, False, "no answer")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def problem(where: str, row: dict[str, object], identity: str) -> Problem:
     """
     question = sources.text_of(where, row, "problem", "question")
     solution = sources.text_of(where, row, "solution")
-    box = latex.last_box(solution)
+    box = latex.boxed_answer(solution)
     given = row.get("answer")
     answer = given.strip() if isinstance(given, str) and given.strip() else (box or "").strip()
     if not answer:
