@@ -27,7 +27,7 @@ from foray.study.cost import node_cost
 from foray.study.executors.remote import await_results
 from foray.study.executors.schedule import levels, threads_each
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.nodes import Node, TrainNode, carry_out, run_node
 from foray.study.progress import Show, shown
 from foray.study.run import report_study, to_run
 from foray.study.spec import Study
@@ -101,7 +101,7 @@ def _train(node: TrainNode, store: Store, show: Show) -> None:
         if is_first():
             _run(node, store, show)
         else:
-            node.run(node.folder(store), store, lambda **_: None)
+            carry_out(node, node.folder(store), store, lambda **_: None)
     except (ValueError, OSError) as e:
         raise ValueError(f"{node.label()}: {e}") from None
 
