@@ -16,6 +16,7 @@ import torch
 
 from foray.core.files import Damaged, read_jsonl, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
+from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
@@ -94,6 +95,11 @@ class Node:
 
     def check(self) -> None:
         """Raises ValueError where this installation lacks what the node needs: asked before a study begins."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            of_nodes = isinstance(value, tuple) and any(isinstance(v, Node) for v in value)
+            if not isinstance(value, Node) and not of_nodes:  # those are asked themselves
+                require_installed(wanted(value), self.label())
 
 
 def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
@@ -252,6 +258,7 @@ class TrainNode(Node):
         return training_flags(read_jsonl(folder / "metrics.jsonl"))
 
     def check(self) -> None:
+        super().check()
         for source in (s.source for s in self.stage.members()):
             if isinstance(source, Rollouts) and source.engine == "vllm":
                 source.vllm.check()

@@ -39,6 +39,9 @@ class Release:
     def name(self) -> str:
         return f"{self.source} at {self.revision}" if self.revision else self.source
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("huggingface_hub",) if self.revision else ()
+
     def fingerprint(self) -> str:
         if self.revision:
             return f"{self.source}@{self.revision}"

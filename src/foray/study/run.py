@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from foray import __version__
 from foray.core.files import read_json, write_atomic
 from foray.core.stage import Rollouts
+from foray.study.contracts import check_study
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor
@@ -48,12 +50,19 @@ def run_study(
         graph = expand(study, part)
         missing = to_run(graph, store, console)
         console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
-        for node in missing:
-            node.check()
+        check_before(study, missing)
         if missing:
             cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
             (executor or LocalExecutor(1)).run(missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
+
+
+def check_before(study: Study, missing: Sequence[Node]) -> None:
+    """Raises ValueError for what could only fail later: what the user's own code owes, libraries that are not there."""
+    if missing:
+        check_study(study.bound())
+    for node in missing:
+        node.check()
 
 
 def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:

@@ -44,6 +44,10 @@ class OwnProblems:
         files = (self.train, self.validation, self.test)
         return " ".join(sources.fingerprint(self.root, file) if file else "-" for file in files)
 
+    def libraries(self) -> tuple[str, ...]:
+        files = (f for f in (self.train, self.test, self.validation) if f)
+        return (*(("math_verify",) if self.answers == "math" else ()), *sources.libraries(self.root, *files))
+
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split in file order. Raises ValueError naming file and line of bad rows."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}

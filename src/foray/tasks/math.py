@@ -61,6 +61,9 @@ class MATH(BoxedAnswers):
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("math_verify", *sources.libraries(self.root, self.train, self.test))
+
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split. Raises ValueError naming file and line of bad rows."""
         if split == "test":

@@ -59,6 +59,9 @@ class OpenMathInstruct(BoxedAnswers):
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.source, *self.tests))
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("math_verify", *sources.libraries(self.root, self.source, *self.tests))
+
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split, in the order in which their questions first occur.
 

@@ -29,7 +29,7 @@ from foray.study.executors.schedule import levels, threads_each
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode, carry_out, run_node
 from foray.study.progress import Show, shown
-from foray.study.run import report_study, to_run
+from foray.study.run import check_before, report_study, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn
@@ -48,6 +48,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         keys = from_first(lambda: {n.key for n in to_run(graph, store, quiet)})
         missing = [n for n in graph.nodes if n.key in keys]
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        check_before(study, missing)
         cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
         TorchrunExecutor().run(missing, store, quiet, cost)
         exchanged(None)  # none leaves while another still needs what it keeps
