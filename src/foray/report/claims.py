@@ -256,12 +256,12 @@ def _lenient(results: Results, k: int) -> list[Need]:
 
 def _hard(results: Results) -> str:
     if results.hard_task is None:
-        raise Absent("needs a task with “hard” or “math” in its name")
+        raise Absent("needs a task that says it is a hard one (hard = True)")
     return results.hard_task
 
 
 def _reward(run: TrainingRun) -> float:
-    return float(np.mean(run.metrics["rl/reward"].dropna().to_numpy(float)[-5:]))
+    return float(np.mean(run.of("rollouts", "reward").dropna().to_numpy(float)[-5:]))
 
 
 def _rows() -> tuple[Claim, ...]:

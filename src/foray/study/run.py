@@ -13,7 +13,7 @@ from rich.console import Console
 
 from foray import __version__
 from foray.core.files import read_json, write_atomic
-from foray.core.stage import Rollouts
+from foray.core.stage import Rollouts, role_of
 from foray.study.contracts import check_study
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
@@ -137,11 +137,13 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
     if entry.variant:
         out |= {"variant": entry.variant, "own": entry.own, "against": entry.against}
     if isinstance(node, PassKNode):
-        out |= {"task": node.task.name, "shots": node.shots} | _rollouts(node)
+        hard = bool(getattr(node.task, "hard", False))
+        out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
     if isinstance(node, TrainNode):
-        out |= {"stage": entry.stage}
+        streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
+        out |= {"stage": entry.stage, "streams": streams}
     return out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from foray.core.spec import require
+from foray.core.spec import added, require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.data.corpus import flaw
 from foray.tasks import latex, numbers, sources
@@ -32,6 +32,7 @@ class OwnProblems:
     answers: Literal["math", "number"] = "math"
     name: str = "jsonl"
     root: str = field(default="", metadata={"hash": False})
+    hard: bool = added(False)  # whether a report takes it for the harder problems that its claims ask about
 
     def __post_init__(self) -> None:
         require(self.answers in ("math", "number"), f"answers must be 'math' or 'number', not {self.answers!r}")

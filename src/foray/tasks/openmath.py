@@ -53,6 +53,10 @@ class OpenMathInstruct(BoxedAnswers):
         return f"openmath{self.version}" + (f"_{self.like}" if self.like else "")
 
     @property
+    def hard(self) -> bool:
+        return self.like == "math"
+
+    @property
     def source(self) -> str:
         return self.train or f"openmathinstruct{self.version}/train.jsonl"
 
