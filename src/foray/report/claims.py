@@ -76,8 +76,8 @@ def c3(results: Results) -> Finding:
 
 
 def c4(results: Results) -> Finding:
-    """On a hard task, in pass@1 at each one's last M_t: a smaller model on a mix whose name holds "math", minus a
-    larger model on another mix, above 0.
+    """On a hard task, in pass@1 at each one's last M_t: a smaller model on a math-heavy mix, minus a larger model
+    on another one, above 0.
 
     Contradicted if below 0. Reads manifest entries with ``mix`` and ``model_parameters``; the models after
     RL where both have it, else the bases.
@@ -85,8 +85,8 @@ def c4(results: Results) -> Finding:
     for recipe in ("rl", "base"):
         ends = _ends_by_model(results, recipe)
         for (small, rich), (large, plain) in combinations(sorted(ends), 2):
-            if small < large and "math" in rich.lower() and "math" not in plain.lower():
-                ours, theirs = ends[small, rich], ends[large, plain]
+            ours, theirs = ends[small, rich], ends[large, plain]
+            if small < large and _math_heavy(ours) and not _math_heavy(theirs):
                 tokens = max(e.entry.tokens for e in ours.values())
                 runs = {run: _pass1(results, e, theirs[run]) for run, e in ours.items() if run in theirs}
                 what = (
@@ -241,6 +241,12 @@ def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[
             place = (x.model_parameters or results.model_parameters, x.mix)
             found.setdefault(place, {}).setdefault(x.tokens, {})[x.run] = e
     return {place: by_tokens[max(by_tokens)] for place, by_tokens in found.items()}
+
+
+def _math_heavy(runs: Mapping[Run, Evaluation]) -> bool:
+    """Whether the pre-training mix is; where the manifest is of a version that did not say, by its name."""
+    entry = next(iter(runs.values())).entry
+    return "math" in entry.mix.lower() if entry.math_heavy is None else entry.math_heavy
 
 
 def _pass1(results: Results, a: Evaluation, b: Evaluation) -> Interval:

@@ -58,6 +58,7 @@ class Entry:
     mix: str = ""
     model_parameters: int | None = None
     streams: Mapping[str, str] | None = None  # of a stage: their roles by name; a manifest of earlier has none
+    math_heavy: bool | None = None  # whether a mix with a name is; the same
     hard: bool | None = None  # whether the task says that it is a hard one; the same
 
     @property

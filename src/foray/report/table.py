@@ -158,6 +158,7 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         against=str(e.get("against", "")),
         mix=str(e.get("mix", "")),
         streams=None if e.get("streams") is None else {str(k): str(v) for k, v in e["streams"].items()},
+        math_heavy=None if e.get("math_heavy") is None else bool(e["math_heavy"]),
         hard=None if e.get("hard") is None else bool(e["hard"]),
         **known,
     )

@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def _place(kind: type) -> str:
     return f"{_file(kind)}, class {kind.__name__}"
 
 
+@lru_cache(maxsize=64)  # the whole file is read for it
 def _file(kind: type) -> str:
     try:
         file, line = Path(inspect.getfile(kind)).name, inspect.getsourcelines(kind)[1]

@@ -127,7 +127,7 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
         "seed": entry.seed,
     }
     if grid.pretrain.mix:
-        out["mix"] = grid.pretrain.mix
+        out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if entry.recipe != "base":

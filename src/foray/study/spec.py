@@ -40,7 +40,8 @@ class Data:
 class Pretrain:
     """A run over ``tokens`` for each of ``seeds``, kept at every token count of ``checkpoints`` (each becomes an M_t).
 
-    ``mix`` is what the report calls the mixture where a study has several; the main one has no name.
+    ``mix`` is what the report calls the mixture where a study has several; the main one has no name. ``math_heavy``
+    says that it holds far more mathematics than the study's other ones, which the report's claim C4 asks about.
     """
 
     stream: Stream
@@ -48,6 +49,7 @@ class Pretrain:
     checkpoints: tuple[int, ...]
     seeds: tuple[int, ...] = (0,)
     mix: str = ""
+    math_heavy: bool = added(False)
 
     def __post_init__(self) -> None:
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "pretrain.seeds must be distinct")
@@ -81,6 +83,7 @@ class Published:
     mix: str = ""
     heldout: Corpus | None = None
     root: str = field(default="", metadata={"hash": False})
+    math_heavy: bool = added(False)
 
     def __post_init__(self) -> None:
         require(bool(self.models), "published.models must name at least one checkpoint")
