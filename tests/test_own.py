@@ -263,13 +263,28 @@ def test_an_exception_out_of_users_code_is_one_line_with_file_and_line(
     assert one_line(str(e.value))
 
 
+def test_an_exception_out_of_a_users_source_is_found_before_anything_trains(base: Store) -> None:
+    (check,) = (n for n in expand(with_source(Own(wrong="raises"))).nodes if isinstance(n, SourceNode))
+    with pytest.raises(ValueError, match=r"^test_own.py, line \d+: KeyError: 'no such key'$"):
+        run_node(check, base)
+
+
+def test_users_code_that_breaks_in_the_driver_is_one_line_too(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("test_own._TRAINING", [True])
+    with pytest.raises(ValueError, match=r"^test_own.py, line \d+: Picky.prompt: TypeError: two lines$"):
+        run_study(rl_of(Picky(kind="type")), base, quiet())
+    monkeypatch.setattr("foray.study.run.check_study", lambda _: None)
+    with pytest.raises(ValueError, match=r"^test_own.py, line \d+: KeyError: 'gone'$"):
+        run_study(rl_of(Picky(kind="key")), base, quiet())
+
+
 def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no worker dies of it."""
-    made = rl_of(Picky(kind="key"))
+    made = rl_of(loss=Fragile())
     monkeypatch.setattr("test_own._TRAINING", [True])
     monkeypatch.setattr("foray.study.run.check_study", lambda _: None)
     console = quiet()
-    with pytest.raises(ValueError, match=r"test_own.py, line \d+: KeyError: 'gone'") as e:
+    with pytest.raises(ValueError, match=r"test_own.py, line \d+: IndexError: list index") as e:
         run_study(made, base, console)
     assert "died" not in one_line(str(e.value)) + console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -573,7 +588,7 @@ def test_the_manifest_says_what_each_stream_trains_on_and_which_task_is_hard() -
     entries = manifest_of(desk, expand(desk, part))["entries"]
     assert {e["math_heavy"] for e in entries if e.get("mix")} == {True}
     hard = {e["task"]: e["hard"] for e in entries if e["kind"] == "passk"}
-    assert hard == {"world_hard": True}
+    assert hard == {"world_easy": False, "world_hard": True}
 
 
 # --- libraries and names --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from rich.console import Console
 from foray import __version__
 from foray.core.files import read_json, write_atomic
 from foray.core.stage import Rollouts, role_of
+from foray.core.userfile import own_code_named
 from foray.study.contracts import check_study
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
@@ -47,12 +48,13 @@ def run_study(
 
         return run_together(study, store, console, part)
     with store.lock():
-        graph = expand(study, part)
-        missing = to_run(graph, store, console)
-        console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
-        check_before(study, missing)
-        if missing:
+        with own_code_named():
+            graph = expand(study, part)
+            missing = to_run(graph, store, console)
+            console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+            check_before(study, missing)
             cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+        if missing:
             (executor or LocalExecutor(1)).run(missing, store, console, cost)
         return report_study(study, store, redraw=bool(missing))
 
