@@ -53,9 +53,10 @@ def own_code_named(*others: type[BaseException]) -> Iterator[None]:
     ``others`` and OSError pass as they are, and so does what no code of the user's was running for. A ValueError that
     Foray itself raised stays too: it says what to change.
     """
+    passing: tuple[type[BaseException], ...] = (*others, OSError, MemoryError)
     try:
         yield
-    except (*others, OSError, MemoryError):
+    except passing:
         raise
     except Exception as e:
         where, frames = where_broken(e), traceback.extract_tb(e.__traceback__)

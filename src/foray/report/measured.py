@@ -148,7 +148,7 @@ class TrainingRun:
     metrics: pd.DataFrame
     roles: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, role: str, name: str) -> pd.Series[float]:
+    def of(self, role: str, name: str) -> pd.Series[Any]:
         """What the streams of a role logged under ``name``, NaN where none did: the mean of several."""
         columns = [c for s, r in self.roles.items() if r == role and (c := f"{s}/{name}") in self.metrics]
         if not columns:

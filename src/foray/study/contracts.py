@@ -81,8 +81,8 @@ def _check_task(task: Any) -> None:
     kind = type(task)
     for name, what in _TASK.items():
         require(hasattr(task, name), f"{_place(kind)}: a task has {what}; this one has no {name}")
-    fine = isinstance(task.name, str) and task.name
-    require(bool(fine), f"{_place(kind)}: name is {task.name!r}: make it a text that is not empty")
+    fine = isinstance(task.name, str) and bool(task.name)
+    require(fine, f"{_place(kind)}: name is {task.name!r}: make it a text that is not empty")
     fine = isinstance(task.stop, tuple | list) and all(isinstance(s, str) and s for s in task.stop)
     require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
     problems = _asked(task, "problems", "train", 2)
