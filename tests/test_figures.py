@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from matplotlib.figure import Figure
 
 from foray.report import NotDrawable, Results, read_results, write_report
 from foray.report import figures as figure_package
-from foray.report.figures import a1_seeds, a3_epochs, a4_shots, f3_gold, f7_hard, f8_mix_size, r1_rollouts
+from foray.report.figures import (
+    a1_seeds,
+    a3_epochs,
+    a4_shots,
+    f2_passk,
+    f3_gold,
+    f6_parallel,
+    f7_hard,
+    f8_mix_size,
+    r1_rollouts,
+)
 from foray.report.table import csv_text
 from test_report import HOSTILE, PARAMETERS, TOKENS, Study
 
@@ -152,9 +163,31 @@ def test_gold_by_epochs_is_dashed_and_the_main_grid_is_not(results: Results) -> 
     assert "Dashed" in f3_gold.caption(frame) and "Dashed" not in f3_gold.caption(frame[frame["variant"] == ""])
 
 
+@pytest.mark.parametrize("figure", [f2_passk, f3_gold, f6_parallel, f7_hard], ids=lambda m: m.NAME)
+def test_bases_are_drawn_leniently_graded_too(figure: figure_package.FigureModule, results: Results) -> None:
+    with_parallel = results.table.assign(recipe=results.table["recipe"].replace("rl", "parallel"))
+    both = replace(results, table=pd.concat([results.table, with_parallel[with_parallel["recipe"] == "parallel"]]))
+    evaluations = tuple(
+        replace(e, entry=replace(e.entry, recipe="parallel")) for e in results.evaluations if e.entry.recipe == "rl"
+    )
+    both = replace(both, evaluations=results.evaluations + evaluations)
+    frame = figure.data(both)
+    rows = frame[(frame["extraction"] == "lenient") & (frame["metric"] == "pass@1")]
+    task, shown = rows["task"].iloc[0], results.table[results.table["final"] & (results.table["recipe"] == "base")]
+    shown = shown[(shown["task"] == task) & (shown["extraction"] == "lenient") & (shown["metric"] == "pass@1")]
+    assert set(rows["recipe"]) == {"base"} and list(rows["tokens"]) == list(TOKENS)
+    assert np.allclose(rows["value"], shown.groupby("tokens")["value"].mean())
+    for drawn, dashed in ((frame, True), (frame[frame["extraction"] != "lenient"], False)):
+        graphs = [axes for axes in figure.draw(drawn).axes if axes.lines and axes.get_title() == "pass@1"]
+        at_base = [line for axes in graphs for line in axes.lines if line.get_color() == "#666666"]
+        assert [line.get_linestyle() for line in at_base] == ["-", "--"][: 1 + dashed]
+        assert ("last number accepted" in figure.caption(drawn)) == dashed
+
+
 def test_gold_costs_what_its_own_variant_cost(manifest: Path) -> None:
     frame = f3_gold.data(read_results(manifest, "flops"))
-    own = frame[frame["metric"] == "pass@1"].set_index(["recipe", "variant", "tokens"])["flops"]
+    once = frame[(frame["metric"] == "pass@1") & (frame["extraction"] == "strict")]
+    own = once.set_index(["recipe", "variant", "tokens"])["flops"]
     for i, tokens in enumerate(TOKENS):
         stage = STEPS * 2 * FLOPS
         assert own[("base", "", tokens)] == (i + 1) * stage

@@ -23,7 +23,7 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.report.results import AXES, LABELS
+from foray.report.results import AXES, LABELS, LENIENT
 
 # For rc_context around drawing and saving: nothing global is changed.
 RC: Any = {
@@ -51,6 +51,7 @@ RC: Any = {
 }
 
 
+_LENIENT: Any = {"linestyle": "--", "markerfacecolor": "white", "markeredgecolor": "#666666"}
 WORDS = {"samples": "sequences", "flops": "FLOPs", "seconds": "seconds of training"}
 
 
@@ -197,7 +198,11 @@ def band(
 
 
 def recipe_curves(axes: Axes, frame: pd.DataFrame) -> None:
-    """A curve over pre-training for every recipe in the frame, in its order; bands only while few enough to tell."""
+    """A curve over pre-training for every recipe in the frame, in its order; bands only while few enough to tell.
+
+    Bases graded leniently beside strict ones are dashed, with open markers.
+    """
+    frame, lenient = _apart(frame)
     recipes = list(frame["recipe"].unique())
     x = axis_of(frame)
     crowded = len(recipes) > 4 and x == AXES[0]
@@ -205,12 +210,23 @@ def recipe_curves(axes: Axes, frame: pd.DataFrame) -> None:
     for i, recipe in enumerate(recipes):
         shift = span ** (0.011 * (i - (len(recipes) - 1) / 2)) if crowded else 1.0
         band(axes, frame[frame["recipe"] == recipe], x, *look(recipe), fill=not crowded, shift=shift)
+        if recipe == "base" and len(lenient):
+            band(axes, lenient, x, *look(recipe), fill=False, shift=shift, **_LENIENT)
+
+
+def _apart(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of a curve, and those of bases that are graded leniently beside them."""
+    if not set(frame.get("extraction", ())) - {"", LENIENT}:
+        return frame, frame.iloc[:0]
+    lenient = frame["extraction"] == LENIENT
+    return frame[~lenient], frame[lenient]
 
 
 def recipe_legend(
     figure: Figure, frame: pd.DataFrame, extra: Sequence[Line2D] = (), inside: Axes | None = None
 ) -> None:
     """One legend for the whole figure, the recipes of the frame and then ``extra``: below it, or in an empty panel."""
+    frame, lenient = _apart(frame)
     shots = frame.dropna(subset=["shots"]).groupby("recipe")["shots"].max()
     handles = [
         Line2D(
@@ -218,6 +234,9 @@ def recipe_legend(
         )
         for r in frame["recipe"].unique()
     ]
+    if len(lenient):
+        color, marker = look("base")
+        handles.append(Line2D([], [], color=color, marker=marker, label=f"{LABELS['base']}, lenient", **_LENIENT))
     handles += extra
     if inside is None:
         lower_legend(figure, handles)
@@ -274,6 +293,12 @@ def shots_note(frame: pd.DataFrame) -> str:
     """Says that trained models saw no examples, when that is so."""
     trained = frame[frame["recipe"] != "base"]
     return "Trained models answer without examples. " if len(trained) and trained["shots"].max() == 0 else ""
+
+
+def lenient_note(frame: pd.DataFrame) -> str:
+    """Says what the dashed curve of the bases is, where there is one."""
+    words = "Open circles: the same bases, with the last number accepted where the asked-for form is missing. "
+    return words if len(_apart(frame)[1]) else ""
 
 
 def interval_note(frame: pd.DataFrame, what: str) -> str:

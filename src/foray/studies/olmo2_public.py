@@ -42,11 +42,11 @@ TOKENS_A_STEP = 512 * 4096  # sequences x length; the names round its multiples 
 def study() -> Study:
     task = GSM8K()
     questions = 6682  # all that GSM8K's training file has but the tenth kept for validation
-    # The paper does not give its rates. 1e-6 without a KL term, 8 rollouts a prompt and 512 a step lie in the middle of
-    # what public GRPO recipes for 1B models use; PAPER.md, "Recipes from each M_t", has the ranges.
+    # 1e-6 without a KL term, 8 rollouts a prompt and 512 a step lie in the middle of what public GRPO recipes for 1B
+    # models use. The paper's code has 1e-6 too, with a KL term, 32 rollouts of 512 prompts and four updates a draw.
     rollouts = Rollouts(task, questions, prompts=64, group_size=8, max_new_tokens=512)
     rl = Stream("rl", rollouts, PolicyGradient(), AdamW(lr=1e-6, warmup=0.03), precision="bf16")
-    # The rate is our choice, of the order of public recipes for SFT at this size; five epochs as in the paper.
+    # The rate is our choice, of the order of public recipes for SFT at this size, and so are five epochs.
     demonstrations = Demonstrations(task, questions, batch_size=64)
     adam = AdamW(lr=2e-5, warmup=0.03, schedule="linear", final=0.0)
     sft = Stream("sft", demonstrations, CrossEntropy(), adam, precision="bf16")

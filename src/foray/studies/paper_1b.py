@@ -5,7 +5,8 @@
     foray run paper_1b --set data.root=DATA
 
 DATA also holds ``openmathinstruct2/train.jsonl``, ``gsm8k/test.jsonl`` and ``math/test.jsonl`` (README, tasks).
-Settings are those of PAPER.md ("Protocol"); what the paper does not give is marked and has its source beside it.
+Pre-training and M_t are the paper's; what it does not give is marked and has its source beside it. Rates, batches and
+lengths of post-training, and grading, are ours and not those of the authors' code (docs/claims.md, its last section).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from foray.tasks.openmath import OpenMathInstruct
 
 B = 1_000_000_000
 ALL = ("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel")
-# OLMo 2 1B: untied embeddings, vocabulary 100278 padded to 100352, init 0.02 (OLMo 2 report, table 3; PAPER.md).
+# OLMo 2 1B: untied embeddings, vocabulary 100278 padded to 100352, init 0.02 (OLMo 2 report, table 3).
 MODEL = ModelConfig(width=2048, layers=16, heads=16, mlp_width=8192, vocab_size=100_352, context=4096)
 
 
@@ -36,14 +37,14 @@ def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...]) -> Pretrain
 
 
 def posttraining(like: str) -> PostTraining:
-    """On OpenMathInstruct-2's questions of one kind: its 23 solutions a question are version 2's (PAPER.md)."""
+    """On OpenMathInstruct-2's questions of one kind: its 23 solutions a question are version 2's."""
     task = OpenMathInstruct(2, "gsm8k" if like == "gsm8k" else "math", tests=(f"{like}/test.jsonl",), augmented=False)
     questions = 6000
     # 64 prompts x 8 rollouts, 1e-6, no KL, clip 0.2, temperature 1: the middle of public GRPO recipes for 1B models
-    # (PAPER.md, "Recipes from each M_t": 5e-7 to 2e-6, 512 to 1,024 rollouts a step); about 1,000 steps.
+    # (5e-7 to 2e-6, 512 to 1,024 rollouts a step); about 1,000 steps. The paper's: 512 x 32, KL, four updates a draw.
     rollouts = Rollouts(task, questions, prompts=64, group_size=8, max_new_tokens=512)
     rl = Stream("rl", rollouts, PolicyGradient(), AdamW(lr=1e-6, warmup=0.03), precision="bf16")
-    # Five epochs (the paper) of 64; the rate is of the order of public SFT recipes for 1B models.
+    # Five epochs of 64, at a rate of the order of public SFT recipes for 1B models. The paper's: 4e-5, about 61 epochs.
     adam = AdamW(lr=2e-5, warmup=0.03, schedule="linear", final=0.0)
     sft = Stream("sft", Demonstrations(task, questions, batch_size=64), CrossEntropy(), adam, precision="bf16")
     return PostTraining(rl, sft, rl_steps=1000, sft_steps=round(5 * questions / 64))

@@ -23,7 +23,7 @@ _DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 def data(results: Results) -> pd.DataFrame:
     """As in F2; ``variant`` is empty for the main grid, else the label of SFT-Gold matched by epochs."""
     task = results.main_task
-    main = results.curve([f"pass@{k}" for k in results.ks], [task], ["base", "rl", *_GOLD])
+    main = results.curve([f"pass@{k}" for k in results.ks], [task], ["base", "rl", *_GOLD], lenient_base=True)
     rows = beside.same_model(beside.passk(results, task, results.ks))
     rows = rows[rows["final"] & rows["recipe"].isin(_GOLD) & rows["variant"].str.contains("epochs")]
     if not main["recipe"].isin(_GOLD).any() and rows.empty:
@@ -31,7 +31,7 @@ def data(results: Results) -> pd.DataFrame:
     frames = [add_axis(results, main).assign(variant="")]
     for name, own in rows.groupby("variant"):
         curve = averaged(own, results.model_parameters, [])
-        frames.append(add_axis(_alone(results, str(name)), curve).assign(variant=name))
+        frames.append(add_axis(_alone(results, str(name)), curve).assign(variant=name, extraction=results.extraction))
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
     order = frame["recipe"].map(recipe_rank)
     frame = frame.assign(_o=order).sort_values(["_o", "variant", "tokens"], kind="stable", ignore_index=True)
@@ -56,7 +56,7 @@ def caption(frame: pd.DataFrame) -> str:
         )
     else:
         text += "SFT-Gold has as many updates as SFT on one solution, so each solution is seen less often. "
-    return text + style.shots_note(frame) + style.interval_note(frame, "problems")
+    return text + style.shots_note(frame) + style.lenient_note(frame) + style.interval_note(frame, "problems")
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -17,8 +17,8 @@ def data(results: Results) -> pd.DataFrame:
         raise NotDrawable("parallel averaging has not been evaluated")
     recipes = ["base", "rl", "sft", "sft_rl", "parallel"]
     frames = [
-        results.curve([f"pass@{k}" for k in results.ks], [results.main_task], recipes),
-        results.curve(["acc"], [AVERAGE], recipes),
+        results.curve([f"pass@{k}" for k in results.ks], [results.main_task], recipes, lenient_base=True),
+        results.curve(["acc"], [AVERAGE], recipes).assign(extraction=""),
     ]
     return pd.concat([f for f in frames if len(f)], ignore_index=True).drop(columns="chance")
 
@@ -29,6 +29,7 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"Parallel averaging (both gradients at the same weights, each through its own optimizer, their changes "
         f"averaged) beside the other recipes: pass@k on {task} and the average of the general probes. "
+        + style.lenient_note(asked)
         + style.interval_note(asked, "problems")
     )
 

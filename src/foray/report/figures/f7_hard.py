@@ -17,7 +17,7 @@ def data(results: Results) -> pd.DataFrame:
     if task is None or task == results.asked[0]:
         raise NotDrawable("no second task with “hard” or “math” in its name has been evaluated")
     metrics = [f"pass@{k}" for k in results.ks]
-    frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"])
+    frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"], lenient_base=True)
     if frame.empty:
         raise NotDrawable(f"none of base, RL, SFT, SFT→RL and parallel has been evaluated on {task}")
     return frame.drop(columns="chance")
@@ -26,7 +26,10 @@ def data(results: Results) -> pd.DataFrame:
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"pass@k on {frame['task'].iloc[0]}, a harder task, against pre-training tokens; models post-trained on it. "
-        "The axis of each panel has its own range. " + style.shots_note(frame) + style.interval_note(frame, "problems")
+        "The axis of each panel has its own range. "
+        + style.shots_note(frame)
+        + style.lenient_note(frame)
+        + style.interval_note(frame, "problems")
     )
 
 

@@ -1,0 +1,96 @@
+"""The pages of results against the tables beside them: numbers, the line of guessing, what is below what."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foray.tasks.world import WorldProblems
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DESK = (RESULTS / "desk" / "README.md").read_text(encoding="utf-8")
+RECIPES = {"base": "base", "RL": "rl", "SFT": "sft", "SFT→RL": "sft_rl", "SFT-Gold": "sft_gold"}
+RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "parallel": "parallel", "parallel averaging": "parallel"}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with open(RESULTS / name, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def percent(name: str, tokens: int, recipe: str, metric: str) -> float:
+    """What a figure's table has of a final model; of bases, strictly graded."""
+    found = [
+        r for r in rows(name)
+        if (int(r["tokens"]), r["recipe"], r["metric"]) == (tokens, recipe, metric)
+        and r.get("extraction") != "lenient" and r["task"] in ("world_easy", "general_average")
+        and not r.get("variant")
+    ]  # fmt: skip
+    assert len(found) == 1
+    return 100 * float(found[0]["value"])
+
+
+def cells(line: str) -> list[str]:
+    return [re.sub("<sub>.*?</sub>", "", c).strip() for c in line.strip("|\n").split("|")]
+
+
+def test_the_table_of_tiny_is_its_results() -> None:
+    lines = re.findall(r"^\| \d\.\dM \| (?:base|RL|SFT|parallel).*$", README, re.MULTILINE)
+    assert len(lines) == 20
+    for line in lines:
+        at, who, one, eight, top, _, _, probes = cells(line)
+        tokens, recipe = round(float(at.rstrip("M")) * 1e6), RECIPES[who.removesuffix(" (8-shot)")]
+        for written, metric in ((one, "pass@1"), (eight, "pass@8"), (top, "pass@32")):
+            assert float(written) == pytest.approx(percent("tiny/f6_parallel.csv", tokens, recipe, metric), abs=0.0501)
+        assert float(probes) == pytest.approx(percent("tiny/f5_general.csv", tokens, recipe, "acc"), abs=0.0501)
+
+
+def test_the_table_of_desk_is_its_results() -> None:
+    head, *lines = re.findall(r"^\| (?:M_t|\d\.\dM|) ?\| (?:\| base|pass@|six probes).*$", DESK, re.MULTILINE)
+    recipes, tokens = [RECIPES[name] for name in cells(head)[2:]], 0
+    assert len(lines) == 9 and len(recipes) == 7
+    for line in lines:
+        at, metric, *numbers = cells(line)
+        tokens = round(float(at.rstrip("M")) * 1e6) if at else tokens
+        for recipe, written in zip(recipes, numbers):
+            gold = "f3_gold" if "gold" in recipe else "f6_parallel"
+            name, metric = ("f5_general", "acc") if metric in ("six probes", "acc") else (gold, metric)
+            assert float(written) == pytest.approx(percent(f"desk/{name}.csv", tokens, recipe, metric), abs=0.0501)
+
+
+def test_the_readme_rounds_desk_once() -> None:
+    named = re.findall(r"(\d+) / (\d+) (for the 8-shot base|after [\w→ ]+)", " ".join(README.split()))
+    after = {RECIPES[who.removeprefix("after ").replace("for the 8-shot ", "")]: (one, top) for one, top, who in named}
+    assert set(after) == {"base", "rl", "sft", "sft_rl", "parallel"}
+    for recipe, (one, top) in after.items():
+        for written, metric in ((one, "pass@1"), (top, "pass@32")):
+            value = percent("desk/f6_parallel.csv", 7_200_000, recipe, metric)
+            assert float(written) == pytest.approx(value, abs=0.501), f"{recipe} {metric} is {value}"
+
+
+@pytest.mark.parametrize("tier", ["easy", "hard"])
+def test_the_pages_name_what_guessing_gives(tier: str) -> None:
+    task = WorldProblems("easy" if tier == "easy" else "hard")
+    answers = Counter(p.answer for p in task.problems("train"))
+    share = np.array([answers[p.answer] / answers.total() for p in task.problems("test")[:200]])
+    line = " / ".join(f"{100 * np.mean(1 - (1 - share) ** k):.1f}" for k in (1, 8, 32))
+    assert line in " ".join(DESK.split()) and (tier == "hard" or line in " ".join(README.split()))
+
+
+def test_desk_says_which_recipes_are_below_their_base_graded_leniently() -> None:
+    lost = {
+        r["to"]: (-100 * float(r["pass1"]), -100 * float(r["passk"]))
+        for r in rows("desk/transitions.csv")
+        if (r["task"], r["from"], r["extraction"], r["verdict"]) == ("world_easy", "base", "lenient", "degradation")
+    }
+    assert set(lost) == {"sft", "sft_gold", "parallel"}
+    paragraph = DESK[DESK.index("below its own base") :].split("\n\n")[0]
+    for one, top in lost.values():
+        assert f"{one:.1f}" in paragraph and f"{top:.1f}" in paragraph
