@@ -150,8 +150,10 @@ def _run(args: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         from foray import commands  # takes a second or two, in which Ctrl-C may come
+        from foray.core.userfile import own_code_named
 
-        commands.COMMANDS[args.command](args)
+        with own_code_named():  # a study's file is run by more commands than its nodes
+            commands.COMMANDS[args.command](args)
     except (BrokenPipeError, SystemExit):  # rich's for it: whoever read the output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.tasks import latex, sources
@@ -60,6 +61,11 @@ class MATH(BoxedAnswers):
 
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
+
+    hard: ClassVar[bool] = True  # to a report: its claims on harder problems ask such a task
+
+    def libraries(self) -> tuple[str, ...]:
+        return ("math_verify", *sources.libraries(self.root, self.train, self.test))
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split. Raises ValueError naming file and line of bad rows."""
