@@ -43,7 +43,7 @@ class OwnProblems:
 
     @property
     def verifier(self) -> str:
-        return numbers.VERIFIER if self.answers == "number" else ""
+        return numbers.VERIFIER if self.answers == "number" else latex.VERIFIER
 
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)

@@ -17,6 +17,7 @@ from foray.tasks.equal import obvious as obvious
 from foray.tasks.written import LONGEST
 from foray.tasks.written import tidy as tidy
 
+VERIFIER = "formulas 2"  # the version of the verdicts, raised when a completion gets another one
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
 _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
 _MINUS_BOX = re.compile(r"(?:^|[\s$=({])[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$")

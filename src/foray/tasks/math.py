@@ -14,6 +14,8 @@ from foray.tasks import latex, sources
 class BoxedAnswers:
     """What tasks share whose solutions end in a ``\\boxed{}`` answer: the format and the verifier."""
 
+    verifier: ClassVar[str] = latex.VERIFIER
+
     @property
     def stop(self) -> tuple[str, ...]:
         """Solutions have blank lines in them, so only the next question of a few-shot prompt ends one."""
