@@ -159,8 +159,10 @@ def _run(args: argparse.Namespace) -> int:
     before = [(n, signal.signal(n, _interrupt)) for n in heard]
     try:
         from foray import commands  # takes a second or two, in which Ctrl-C may come
+        from foray.core.userfile import own_code_named
 
-        commands.COMMANDS[args.command](args)
+        with own_code_named():  # a study's file is run by more commands than its nodes
+            commands.COMMANDS[args.command](args)
     except (BrokenPipeError, SystemExit) as e:  # rich's for it: whoever read the output has read enough, as `head` does
         if isinstance(e, SystemExit) and e.__context__ is None:
             raise

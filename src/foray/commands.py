@@ -26,6 +26,7 @@ from foray.core.spec import nearest, require, to_json
 from foray.core.task import Extraction, verifier_of
 from foray.core.terminal import plain
 from foray.data.corpus import window_order
+from foray.study.contracts import check_study
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         if not isinstance(executor, SlurmExecutor):
             raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
+        check_study(study.bound())
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     console = Console()
@@ -133,6 +135,7 @@ def plan(args: argparse.Namespace) -> None:
     hardware = None if args.hardware is None else _hardware(args)
     jobs = _jobs(args)
     study, store = _open(args)
+    check_study(study.bound())
     graph = expand(study, args.part)
     if hardware is not None:
         left = [node for node in graph.nodes if not node.done(store)]

@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, float]]
 
 def training_flags(rows: Rows) -> list[str]:
     """One line for each thing that looks wrong, by stream."""
-    streams = sorted({k.split("/")[0] for row in rows for k in row if "/loss" in k})
+    streams = sorted({k.removesuffix("/loss") for row in rows for k in row if k.endswith("/loss")})
     return [f"{s}: {line}" for s in streams for check in _CHECKS for line in check(rows, s)]
 
 

@@ -8,7 +8,7 @@ differ in data only. Tensor methods are used throughout, so that this module (wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,23 @@ class Scored:
                 "class says needs_reference = True"
             )
         return self.first
+
+
+class Objective(Protocol):
+    """What a loss is, Foray's own or anybody's. Every method takes no tokens (N = 0) too.
+
+    A loss that reads ``scored.reference`` also has ``needs_reference = True``. One that has more to log than its value
+    has a method ``metrics(scored)`` like ``PolicyGradient``'s: by name, a value a token (N,), whose mean over the
+    update's scored tokens is logged as ``STREAM/NAME``.
+    """
+
+    def __call__(self, s: Scored) -> Tensor:
+        """A loss a token. (N,)"""
+        ...
+
+    def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:
+        """Which positions (B, T) can have a gradient, given theirs; the trainer skips rows without any."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,19 +120,18 @@ class PolicyGradient:
         """Without a KL term a token of zero advantage adds exactly nothing (law 6)."""
         return weight != 0 if self.kl else (weight != 0) & (advantage != 0)
 
+    def metrics(self, s: Scored) -> dict[str, Tensor]:
+        """``clipped``: whether the clip removes the token's gradient. (N,)"""
+        ratio = (s.logprobs - s.behaviour).exp()
+        high = (ratio > 1 + self.clip_high) & (s.advantage > 0)
+        low = (ratio < 1 - self.clip_low) & (s.advantage < 0)
+        return {"clipped": high | low}
+
 
 def kl_k3(s: Scored) -> Tensor:
     """Schulman's k3 estimate of KL(policy || reference) a token (http://joschu.net/blog/kl-approx.html). (N,)"""
     log_r = s.reference - s.logprobs
     return log_r.exp() - 1 - log_r
-
-
-def clipped_fraction(s: Scored, objective: PolicyGradient) -> Tensor:
-    """Share of tokens whose gradient the clip removes. Scalar."""
-    ratio = (s.logprobs.detach() - s.behaviour).exp()
-    high = (ratio > 1 + objective.clip_high) & (s.advantage > 0)
-    low = (ratio < 1 - objective.clip_low) & (s.advantage < 0)
-    return (high | low).float().mean()
 
 
 def group_advantages(rewards: NDArray[np.float64], divide_by_std: bool) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
@@ -66,6 +66,7 @@ class Corpus:
     With ``separate`` the documents of a window do not attend to one another, and each begins at position 0.
     """
 
+    role: ClassVar[str] = "text"
     mixture: tuple[tuple[float, Any], ...]
     batch_size: int = 32
     length: int = 512
@@ -96,6 +97,7 @@ class Demonstrations:
     SFT-Gold, where every (question, solution) pair is a row.
     """
 
+    role: ClassVar[str] = "demonstrations"
     task: Task
     questions: int
     solutions: Literal["one", "all"] = "one"
@@ -138,6 +140,7 @@ class Rollouts:
     log-probabilities are then the trainer's, and how far they are from the engine's is logged as ``mismatch``.
     """
 
+    role: ClassVar[str] = "rollouts"
     task: Task
     questions: int
     prompts: int = 32
@@ -214,6 +217,13 @@ class Joint:
         for weight, stream in self.members:
             ok = 0 <= weight < math.inf
             require(ok, f"joint stream {self.name}: the weight of {stream.name} must be finite and >= 0, not {weight}")
+
+
+def role_of(source: Any) -> str:
+    """What a source is to a report, by its class: ``text``, ``demonstrations``, ``rollouts``, or what a class of one's
+    own says with ``role`` (one that says ``rollouts`` logs what those log); else nothing.
+    """
+    return str(getattr(type(source), "role", ""))
 
 
 def drawing(stream: Stream | Joint, member: Stream) -> Stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,54 @@ from typing import TypeVar
 from foray.core.spec import nearest, require
 
 T = TypeVar("T")
+_FORAY = str(Path(__file__).parent.parent)
+_LIBRARIES = tuple(f"{Path(sysconfig.get_path(name))}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def bundled(package: str) -> list[str]:
     """Names of what lies in a package of Foray's, such as ``studies``."""
     folder = Path(__file__).parent.parent / package
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def where_broken(e: BaseException) -> str:
+    """``FILE, line N`` of the user's own code that an exception came out of; empty where no such code was running.
+
+    The user's own is what is neither Foray's nor a library's.
+    """
+    own = [frame for frame in traceback.extract_tb(e.__traceback__) if _is_own(frame.filename)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+
+
+def _is_own(file: str) -> bool:
+    apart = file.startswith(("<", f"{_FORAY}/", *_LIBRARIES)) or "-packages/" in file
+    return not apart
+
+
+def in_a_line(e: BaseException) -> str:
+    """What an exception says, with its kind where it is not ValueError, which speaks for itself."""
+    said = " ".join(str(getattr(e, "msg", None) or e).split())[:500]
+    return said if isinstance(e, ValueError) and said else f"{type(e).__name__}: {said}".removesuffix(": ")
+
+
+@contextmanager
+def own_code_named(*others: type[BaseException]) -> Iterator[None]:
+    """Inside, what the user's own code raises is a ValueError of one line with its file and line.
+
+    ``others`` and OSError pass as they are, and so does what no code of the user's was running for. A ValueError that
+    Foray itself raised stays too: it says what to change.
+    """
+    passing: tuple[type[BaseException], ...] = (*others, OSError, MemoryError)
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as e:
+        where, frames = where_broken(e), traceback.extract_tb(e.__traceback__)
+        spoken = isinstance(e, ValueError) and frames[-1].filename.startswith(f"{_FORAY}/")
+        if not where or spoken:
+            raise
+        raise ValueError(f"{where}: {in_a_line(e)}") from e
 
 
 @contextmanager
@@ -32,10 +75,8 @@ def mistakes_named(name: str) -> Iterator[None]:
     except (Exception, SystemExit) as e:
         lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(file)]
         lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(file) else []
-        what = f"{type(e).__name__}: {getattr(e, 'msg', None) or e}"
-        if isinstance(e, ValueError | SystemExit):
-            what = str(e) if isinstance(e, ValueError) else f"it ends the program (sys.exit({e.code!r}))"
-        raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {what}") from e
+        leaves = f"it ends the program (sys.exit({e.code!r}))" if isinstance(e, SystemExit) else ""
+        raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {leaves or in_a_line(e)}") from e
 
 
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:

@@ -51,9 +51,21 @@ class Text:
         require(not known(self.format), f"source {self.name}: {known(self.format)}")
         require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
 
+    def libraries(self) -> tuple[str, ...]:
+        """As the files that are there, or are named, want them."""
+        names = {".parquet": "pyarrow", ".zst": "zstandard"}
+        found = (
+            (self.path, *(p.name for p in Path(self.root).glob(self.path))) if _is_below(self.path) else (self.path,)
+        )
+        return ("datasets",) if self.hub else tuple({names[s] for n in found if (s := Path(n).suffix) in names})
+
     def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
         for part in parts(self):
             yield from (text for text, kept in documents(self, part, skipped) if kept == (split == "validation"))
+
+
+def _is_below(path: str) -> bool:
+    return bool(path) and not Path(path).is_absolute()
 
 
 class Part(NamedTuple):

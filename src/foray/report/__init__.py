@@ -5,12 +5,14 @@ Reads the store's results and ``foray.core`` only. An unfinished study can be re
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
 
 from foray.core.files import write_atomic
+from foray.core.userfile import in_a_line
 from foray.report import claims, contamination, controls, crossed, judged, ledger, readiness, style, tuning, verdicts
 from foray.report.figures import FigureModule, discover
 from foray.report.html import Shown, page
@@ -49,10 +51,27 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
         _write_if_any(out / f"{name}.csv", module.frame(results))
     for name, rows in results.settings.items():
         _write_if_any(out / f"settings_{name}.csv", pd.DataFrame(rows))
-    shown = [_draw(figure, results, folder) for figure in discover()]
+    shown, broken = list[Shown](), list[str]()
+    for figure in discover():
+        try:
+            shown.append(_draw(figure, results, folder))
+        except (ValueError, OSError):
+            raise
+        except Exception as e:  # a figure is anybody's one file: it is named, and the rest of the page is drawn
+            broken.append(f"{_place(figure, e)}: {in_a_line(e)}")
+            shown.append(Shown(figure.NAME, figure.TITLE, broken[-1], absent=True))
     sections = judged.sections(results, answers, transitions, ready)
     write_atomic(out / "index.html", page(results, shown, sections, readiness.too_little(ready)))
+    if broken:
+        raise ValueError(f"the report is drawn, but for {'; '.join(broken)}")
     return out / "index.html"
+
+
+def _place(figure: FigureModule, e: Exception) -> str:
+    """The figure's file, and the line of it that the exception came out of."""
+    file = str(getattr(figure, "__file__", figure.NAME))
+    lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename == file]
+    return f"{Path(file).name}{f', line {lines[-1]}' if lines else ''}"
 
 
 def _write_if_any(path: Path, frame: pd.DataFrame) -> None:

@@ -165,8 +165,8 @@ def _training(results: Results) -> str:
     rows = []
     for run in results.rl_runs():
         log, entry = run.metrics, run.entry
-        reward = stats.trend(log["rl/reward"].dropna().to_numpy(float))
-        ends = [_ends(log[c]) if c in log else "–" for c in ("rl/format", "rl/entropy", "rl/truncated", "rl/signal")]
+        reward = stats.trend(run.of("rollouts", "reward").dropna().to_numpy(float))
+        ends = [_ends(run.of("rollouts", name)) for name in ("format", "entropy", "truncated", "signal")]
         change = f"{reward.last - reward.first:+.3f}"
         place = (label(entry.recipe), in_tokens(entry.tokens), reward.verdict)
         seeds = f"{entry.pretrain_seed}/{entry.seed}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,9 @@ class Entry:
     split: str = ""
     mix: str = ""
     model_parameters: int | None = None
+    streams: Mapping[str, str] | None = None  # of a stage: their roles by name; a manifest of earlier has none
+    math_heavy: bool | None = None  # whether a mix with a name is; the same
+    hard: bool | None = None  # whether the task says that it is a hard one; the same
 
     @property
     def run(self) -> Run:
@@ -136,10 +140,21 @@ def general_difference(a: Probes, b: Probes) -> Interval:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The log of one stage: a row a step, columns as in ``metrics.jsonl``."""
+    """The log of one stage: a row a step, columns as in ``metrics.jsonl``.
+
+    ``roles``: what each of its streams trains on (``text``, ``demonstrations``, ``rollouts``), whatever it is called.
+    """
 
     entry: Entry
     metrics: pd.DataFrame
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, role: str, name: str) -> pd.Series[Any]:
+        """What the streams of a role logged under ``name``, NaN where none did: the mean of several."""
+        columns = [c for s, r in self.roles.items() if r == role and (c := f"{s}/{name}") in self.metrics]
+        if not columns:
+            return pd.Series(math.nan, index=self.metrics.index)
+        return self.metrics[columns].mean(axis=1) if len(columns) > 1 else self.metrics[columns[0]]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ TITLE = "What predicts that RL will work"
 LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
 FOR_AN_INTERVAL = 4  # pre-trainings
 PLAIN, MEAN = "pass@1", "mean alone"  # what every predictor is held against
+# As the recipe RL logs them of its rollouts, whatever their stream is called.
 FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
 PLACE = ("model_parameters", "mix", "pretrain_seed", "tokens")
 
@@ -176,8 +177,9 @@ def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
     for run in (*results.training, *results.variant_training):
         x = run.entry
         asked = not x.variant and x.recipe == "rl" and x.trained_on in ("", results.trained_on())
-        if asked and "rl/reward" in run.metrics and int(run.metrics["step"].iloc[0]) == 1:
-            found.setdefault(_mt(results, run), []).append(run.metrics.iloc[0])
+        if asked and not pd.isna(run.of("rollouts", "reward").iloc[0]) and int(run.metrics["step"].iloc[0]) == 1:
+            logged = {name: run.of("rollouts", name.removeprefix("rl/")).iloc[0] for name in FIRST_STEP}
+            found.setdefault(_mt(results, run), []).append(pd.Series(logged))
     return found
 
 

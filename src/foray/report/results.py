@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,7 +36,6 @@ LABELS = {
 AVERAGE = "general_average"
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
-_HARD = {"hard", "math"}  # a task with one of these words in its name is a hard one
 _T = TypeVar("_T")
 _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
@@ -72,6 +70,7 @@ class Results:
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
     contamination: tuple[Overlaps, ...] = ()
+    hard: tuple[str, ...] = ()  # tasks that say of themselves that they are hard ones
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[Origin, ...] = ()  # of every node that is there
 
@@ -91,9 +90,8 @@ class Results:
 
     @property
     def hard_task(self) -> str | None:
-        """The first task but the main one that is hard by its name, else the main one if that is."""
-        hard = [t for t in (*self.asked[1:], *self.asked[:1]) if _HARD & set(re.split("[^a-z]+", t.lower()))]
-        return hard[0] if hard else None
+        """The first task but the main one that is a hard one, else the main one if that is."""
+        return next((t for t in (*self.asked[1:], *self.asked[:1]) if t in self.hard), None)
 
     def trained_on(self, task: str | None = None) -> str:
         """The post-training task of the models whose numbers on ``task`` (on the main one) are shown: that task itself
@@ -145,9 +143,9 @@ class Results:
 
     def rl_runs(self) -> list[TrainingRun]:
         """Stages on the main task that logged a reward, by recipe (paper's order), tokens, run."""
-        runs = [r for r in self.training if self._trained_on_main(r.entry) and "rl/reward" in r.metrics]
+        runs = [r for r in self.training if self._trained_on_main(r.entry)]
         return sorted(
-            (r for r in runs if r.metrics["rl/reward"].notna().any()),
+            (r for r in runs if r.of("rollouts", "reward").notna().any()),
             key=lambda r: (recipe_rank(r.entry.recipe), r.entry.tokens, r.entry.run, r.entry.stage_step),
         )
 

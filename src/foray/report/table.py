@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,8 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         _frame(rows, parameters), _frame(rows_beside, parameters),
         _tasks(chosen), tuple(evaluations), tuple(training), tuple(missing), tuple(probed), tuple(variants),
         tuple(variant_training), tuple(variant_probed), tuple(flags), work, axis,
-        tuple(contamination), _settings(content), read_origins(manifest.parent, _nodes(content)),
+        tuple(contamination), _hard(chosen), settings=_settings(content),
+        origins=read_origins(manifest.parent, _nodes(content)),
     )  # fmt: skip
 
 
@@ -106,6 +108,15 @@ def _tasks(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Those of the main grid, in the manifest's order, then those beside it."""
     asked = sorted((e for e in entries if e.kind == "passk"), key=lambda e: e.off_grid)
     return tuple(dict.fromkeys(e.task for e in asked))
+
+
+def _hard(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Tasks that say that they are hard ones; in a manifest of a version that did not ask them, by their names."""
+    asked = [e for e in entries if e.kind == "passk"]
+    if all(e.hard is None for e in asked):
+        asked = [e for e in asked if {"hard", "math"} & set(re.split("[^a-z]+", e.task.lower()))]
+        return tuple(dict.fromkeys(e.task for e in asked))
+    return tuple(dict.fromkeys(e.task for e in asked if e.hard))
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -158,6 +169,9 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Entry:
         own=bool(e.get("own", True)),
         against=str(e.get("against", "")),
         mix=str(e.get("mix", "")),
+        streams=None if e.get("streams") is None else {str(k): str(v) for k, v in e["streams"].items()},
+        math_heavy=None if e.get("math_heavy") is None else bool(e["math_heavy"]),
+        hard=None if e.get("hard") is None else bool(e["hard"]),
         **known,
     )
 
@@ -166,7 +180,15 @@ def _read_training(entry: Entry) -> TrainingRun:
     rows = read_numbers(entry.folder / "metrics.jsonl")
     if not rows:
         raise ValueError("metrics.jsonl is empty: no step has been taken yet")
-    return TrainingRun(entry, pd.DataFrame(rows).sort_values("step", kind="stable").reset_index(drop=True))
+    metrics = pd.DataFrame(rows).sort_values("step", kind="stable").reset_index(drop=True)
+    return TrainingRun(entry, metrics, _logged_roles(metrics) if entry.streams is None else entry.streams)
+
+
+def _logged_roles(metrics: pd.DataFrame) -> dict[str, str]:
+    """By what streams logged, where the manifest is of a version that did not say: rewards, or epochs."""
+    marks = {"reward": "rollouts", "epoch": "demonstrations"}
+    parts = [str(column).rpartition("/") for column in metrics]
+    return {stream: marks[name] for stream, _, name in parts if stream and name in marks}
 
 
 def _read_evaluation(entry: Entry) -> Evaluation:

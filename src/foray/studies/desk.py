@@ -155,7 +155,10 @@ def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: 
 def _math_heavy(main: Study) -> Study:
     pretrain = main.pretrain
     source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
-    return replace(main, pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy"))
+    return replace(
+        main,
+        pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy", math_heavy=True),
+    )
 
 
 def _larger(main: Study) -> Study:

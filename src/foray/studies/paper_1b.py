@@ -108,7 +108,10 @@ def math_heavy(hard: Study) -> Study:
     corpus = replace(hard.pretrain.stream.source, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
     stream = replace(hard.pretrain.stream, source=corpus)
     return replace(
-        hard, pretrain=replace(hard.pretrain, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy")
+        hard,
+        pretrain=replace(
+            hard.pretrain, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy", math_heavy=True
+        ),
     )
 
 

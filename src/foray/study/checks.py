@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from foray.core.files import write_atomic
-from foray.core.stage import Demonstrations
+from foray.core.stage import Demonstrations, Stream
 from foray.core.task import Split, Task, few_shot_examples
+from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling, check_context
 from foray.study.nodes import AnyTokenizer, Node, Report, open_tokenizer
 from foray.study.store import Store
-from foray.train.sources import solved
+from foray.train.sources import Run, drawn, solved
+
+_DRAWS = 64  # of a source, that are looked at before any training
 
 
 @dataclass(frozen=True)
@@ -76,4 +80,69 @@ class DemonstrationsNode(Node):
         write_atomic(folder / "demonstrations.json", json.dumps({"longest": longest}, allow_nan=False) + "\n")
 
 
-Check = PromptsNode | DemonstrationsNode
+@dataclass(frozen=True)
+class SourceNode(Node):
+    """Nothing but the knowledge that the first batches of a source of the user's own can be trained on.
+
+    Pre-training waits for it as for the prompts. A source that looks at the model or samples from it cannot be drawn
+    from before there is one: of such a source nothing is known here, and its batches are checked as they are drawn.
+    """
+
+    kind: ClassVar[str] = "source"
+    tokenizer: AnyTokenizer
+    model: ModelConfig
+    stream: Stream
+    stage: str
+    steps: int
+    seeds: tuple[int, ...]
+
+    def label(self) -> str:
+        return f"first batches of {type(self.stream.source).__name__}, stream {self.stream.name} of {self.stage}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        tokenizer = open_tokenizer(self.tokenizer, store)
+        shape = replace(self.model, vocab_size=self.model.vocab_size or tokenizer.vocab_size)
+        longest = 0
+        try:
+            for seed in self.seeds:
+                nothing = cast(Any, _NotYet(shape))
+                run = Run(seed, self.stage, tokenizer, nothing, nothing, nothing, _NotYetRead(), _NotYetRead())
+                for step in range(min(self.steps, _DRAWS)):
+                    batch, _ = drawn(self.stream.source, self.stream, step, run)
+                    longest = max(longest, batch.tokens.shape[1])
+        except _NeedsTheModel:
+            longest = 0
+        write_atomic(folder / "source.json", json.dumps({"longest": longest or None}) + "\n")
+
+
+class _NeedsTheModel(Exception):
+    """A source asked for what is there only in training."""
+
+
+class _NotYet:
+    """In place of a model or an engine that is not there yet: it has the model's shape and nothing else."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+
+    def __getattr__(self, name: str) -> Any:
+        raise _NeedsTheModel
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise _NeedsTheModel
+
+
+class _NotYetRead(Mapping[str, Any]):
+    """The same of what a training node reads beside."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise _NeedsTheModel
+
+    def __iter__(self) -> Iterator[str]:
+        raise _NeedsTheModel
+
+    def __len__(self) -> int:
+        raise _NeedsTheModel
+
+
+Check = PromptsNode | DemonstrationsNode | SourceNode

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 
-from foray.core.stage import Corpus, Demonstrations, Merge, Recipe, Rollouts, Stage
+from foray.core.stage import Corpus, Demonstrations, Merge, Recipe, Rollouts, Stage, drawing
 from foray.core.task import Split, Task
-from foray.study.checks import Check, DemonstrationsNode, PromptsNode
+from foray.study.checks import Check, DemonstrationsNode, PromptsNode, SourceNode
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.nodes import (
     AnyTokenizer,
@@ -20,7 +20,8 @@ from foray.study.nodes import (
     TokenizerNode,
     TrainNode,
 )
-from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, recipe_name
+from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, every_stage, recipe_name
+from foray.train.sources import drawn_by_others
 
 
 @dataclass(frozen=True)
@@ -145,26 +146,37 @@ class _Builder:
         return self.shards if same else self._shards(corpus, tokens, tokenizer)
 
     def _checks(self, tokenizer: AnyTokenizer) -> tuple[Check, ...]:
-        """Every kind of prompt that the study will sample from, and every kind of demonstration."""
-        e, source, context = self.study.evaluation, self.study.post.rl.source, self.study.model.context
+        """Every kind of prompt that the study will sample from, of demonstration, and of source of the user's own."""
+        e, context = self.study.evaluation, self.study.model.context
         sampled: list[tuple[Task, Split, int, int, int]] = [
             (e.task, e.split, e.problems, s, e.max_new_tokens) for s in (*e.base_shots, *e.trained_shots)
         ]
-        if isinstance(source, Rollouts):
-            sampled.append((source.task, "train", source.questions, 0, source.max_new_tokens))
+        stages = [stage for recipe in self.study.recipes for stage in every_stage(self.study.stages(recipe))]
+        sources = [self.study.post.rl.source, *(member.source for stage in stages for member in stage.members())]
+        for source in sources:
+            if isinstance(source, Rollouts):
+                sampled += _prompted(source)
         prompts = [
             PromptsNode(tokenizer, task, split, problems, shots, e.seed, new, context)
-            for task, split, problems, shots, new in sampled
+            for task, split, problems, shots, new in dict.fromkeys(sampled)
         ]
-        stages = (stage for recipe in self.study.recipes for stage in _stages(self.study.stages(recipe)))
-        sources = (member.source for stage in stages for member in stage.members())
         # Whatever the size of their batches, and all solutions whatever the seed.
-        shown = dict.fromkeys(replace(s, batch_size=1) for s in sources if isinstance(s, Demonstrations))
-        return *prompts, *(
+        shown = dict.fromkeys(replace(s, batch_size=1) for s in sources[1:] if isinstance(s, Demonstrations))
+        demonstrations = [
             DemonstrationsNode(tokenizer, s, seed, context)
             for s in shown
             for seed in (self.study.seeds if s.solutions == "one" else (0,))
-        )
+        ]
+        return *prompts, *demonstrations, *self._sources(tokenizer, stages)
+
+    def _sources(self, tokenizer: AnyTokenizer, stages: list[Stage]) -> list[SourceNode]:
+        return [
+            SourceNode(tokenizer, self.study.model, drawing(stream, member), stage.name, stage.steps, self.study.seeds)
+            for stage in stages
+            for _, stream in stage.streams
+            for _, member in stream.members
+            if drawn_by_others(member.source)
+        ]
 
     def _bases(self, seed: int, checks: Collection[Check]) -> Iterator[tuple[int, TrainNode | ImportNode]]:
         """(tokens, M_t) in rising order."""
@@ -302,14 +314,14 @@ def _words(recipe: AnyRecipe) -> str:
     return recipe.words if isinstance(recipe, Variant) else ""
 
 
-def _stages(recipe: Recipe) -> Iterator[Stage]:
-    """All stages, those of merged branches too."""
-    for stage in recipe:
-        if isinstance(stage, Merge):
-            for _, branch in stage.branches:
-                yield from _stages(branch)
-        else:
-            yield stage
+def _prompted(source: Rollouts) -> list[tuple[Task, Split, int, int, int]]:
+    """What a source of rollouts asks, and how long its answers may be."""
+    train: Split = "train"
+    asked: list[tuple[Task, Split, int, int, int]] = [(source.task, train, source.questions, 0, source.max_new_tokens)]
+    # Foray's own tasks carve validation out of the same questions.
+    if source.validation and not type(source.task).__module__.startswith("foray."):
+        asked.append((source.task, "validation", source.validation, 0, source.max_new_tokens))
+    return asked
 
 
 def _only_text(stage: Stage | Merge) -> bool:

@@ -28,7 +28,7 @@ from foray.core.files import (
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
 from foray.study.graph import expand
-from foray.study.run import compute, report_study
+from foray.study.run import check_before, compute, report_study
 from foray.study.spec import load_study
 from foray.study.store import ASIDE, ASKED, Store
 
@@ -153,7 +153,9 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
                 for node in reversed(graph.nodes):  # children come after their parents
                     if node.key in again:
                         again |= {p.key for p in node.parents() if not p.done(there)}
-                compute([n for n in graph.nodes if n.key in again], graph, study, there, console, LocalExecutor(jobs))
+                missing = [n for n in graph.nodes if n.key in again]
+                check_before(study, missing)
+                compute(missing, graph, study, there, console, LocalExecutor(jobs))
                 wanted -= set(names.values())
                 if study.name == last:
                     report_study(study, there, redraw=bool(again))

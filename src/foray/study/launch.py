@@ -24,7 +24,7 @@ from foray.core.cores import use_threads
 from foray.core.files import Damaged
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
-from foray.study.nodes import Node, Report, TrainNode
+from foray.study.nodes import Node, Report, TrainNode, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.ranks import join
@@ -160,7 +160,7 @@ def _work(
                 if channel.poll():
                     raise Preempted(channel.recv())
 
-            node.run(folder, store, report)
+            carry_out(node, folder, store, report)
             channel.send(("done", None))
             code = 0
         except Preempted as e:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from foray.core.engines import VLLM, EngineName
 from foray.core.files import json_text, read_jsonl, write_atomic
 from foray.core.health import sampling_flags
+from foray.core.libraries import require_installed
 from foray.core.spec import added
 from foray.core.task import Split, Task, verifier_of
 from foray.rollout.engine import Precision
@@ -64,6 +65,7 @@ class PassKNode(Node):
         return sampling_flags(sum(r["samples"] for r in rows), sum(r["truncated"] for r in rows))
 
     def check(self) -> None:
+        super().check()
         if self.engine == "vllm":
             self.vllm.check()
 
@@ -79,6 +81,10 @@ class ProbesNode(Node):
 
     def label(self) -> str:
         return f"probes after {self.checkpoint.label()}"
+
+    def check(self) -> None:
+        super().check()
+        require_installed(("lm_eval", "datasets"), self.label())
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.general import evaluate_probes

@@ -16,14 +16,17 @@ import torch
 
 from foray.core.files import TRAINING_FILES, Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
+from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
+from foray.core.userfile import own_code_named
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
+from foray.rollout.engine import EngineDied
 from foray.study.published import Release, import_checkpoint
 from foray.study.store import Store
 
@@ -92,6 +95,33 @@ class Node:
 
     def check(self) -> None:
         """Raises ValueError where this installation lacks what the node needs: asked before a study begins."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            of_nodes = isinstance(value, tuple) and any(isinstance(v, Node) for v in value)
+            if not isinstance(value, Node) and not of_nodes:  # those are asked themselves
+                require_installed(wanted(value), self.label())
+
+
+def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
+    """``node.run``. What a task, source or loss of the user's own raises is a ValueError that names its file and line:
+    the node has failed, once, and its worker lives.
+    """
+    reporting: list[Exception] = []
+
+    def heard(**values: Any) -> None:
+        try:
+            report(**values)
+        except Exception as e:  # of whoever listens, not of the node
+            reporting.append(e)
+            raise
+
+    try:
+        with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError):
+            node.run(folder, store, heard)
+    except Exception:
+        if reporting:
+            raise reporting[0] from None
+        raise
 
 
 def run_node(node: Node, store: Store, report: Report = lambda **_: None, patience: float = 10.0) -> Path:
@@ -111,7 +141,7 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
 
                 run_on_ranks(node, folder, store, report)
             else:
-                node.run(folder, store, report)
+                carry_out(node, folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
         except torch.OutOfMemoryError as e:
@@ -233,6 +263,7 @@ class TrainNode(Node):
         return training_flags(read_numbers(folder / "metrics.jsonl"))
 
     def check(self) -> None:
+        super().check()
         for source in (s.source for s in self.stage.members()):
             if isinstance(source, Rollouts) and source.engine == "vllm":
                 source.vllm.check()

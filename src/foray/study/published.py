@@ -43,6 +43,9 @@ class Release:
 
         return Repository(self.source, self.revision).name if self.revision else self.source
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("huggingface_hub",) if self.revision else ()
+
     def fingerprint(self) -> str:
         if self.revision:
             return f"{self.source}@{self.revision}"

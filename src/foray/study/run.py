@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from rich.console import Console
 from foray import __version__
 from foray.core.files import SEAL, read_json, seal, verify, write_atomic
 from foray.core.provenance import program
-from foray.core.stage import Rollouts
+from foray.core.stage import Rollouts, role_of
+from foray.core.userfile import own_code_named
+from foray.study.contracts import check_study
 from foray.study.cost import node_cost
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor, say
@@ -47,11 +50,21 @@ def run_study(
 
         return run_together(study, store, console, part)
     with store.lock():
-        graph = expand(study, part)
-        missing = to_run(graph, store, console)
-        console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        with own_code_named():
+            graph = expand(study, part)
+            missing = to_run(graph, store, console)
+            console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+            check_before(study, missing)
         compute(missing, graph, study, store, console, executor or LocalExecutor(1))
         return report_study(study, store, redraw=bool(missing))
+
+
+def check_before(study: Study, missing: Sequence[Node]) -> None:
+    """Raises ValueError for what could only fail later: what the user's own code owes, libraries that are not there."""
+    if missing:
+        check_study(study.bound())
+    for node in missing:
+        node.check()
 
 
 def compute(
@@ -62,11 +75,10 @@ def compute(
     A line says where the machine rounds otherwise than that of what is there: before, if the nodes are run here, and
     behind, if elsewhere.
     """
-    for node in missing:
-        node.check()
     if not missing:
         return
-    cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+    with own_code_named():
+        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
     program()  # as it is now, for all workers: files may change while they run
     before, threads = made_so_far(graph.nodes, store), executor.threads_here(store)
     if threads:
@@ -149,7 +161,7 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
         "seed": entry.seed,
     }
     if grid.pretrain.mix:
-        out["mix"] = grid.pretrain.mix
+        out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if entry.recipe != "base":
@@ -159,11 +171,13 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
     if entry.variant:
         out |= {"variant": entry.variant, "own": entry.own, "against": entry.against}
     if isinstance(node, PassKNode):
-        out |= {"task": node.task.name, "shots": node.shots} | _rollouts(node)
+        hard = bool(getattr(node.task, "hard", False))
+        out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
     if isinstance(node, TrainNode):
-        out |= {"stage": entry.stage}
+        streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
+        out |= {"stage": entry.stage, "streams": streams}
     return out
 
 

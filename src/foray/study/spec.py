@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from inspect import isfunction
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
 from foray.core.spec import added, check_name, fill_root, nearest, override, require
-from foray.core.stage import Corpus, PostTraining, Recipe, RecipeFunction, Stage, Stream
+from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
@@ -38,7 +40,8 @@ class Data:
 class Pretrain:
     """A run over ``tokens`` for each of ``seeds``, kept at every token count of ``checkpoints`` (each becomes an M_t).
 
-    ``mix`` is what the report calls the mixture where a study has several; the main one has no name.
+    ``mix`` is what the report calls the mixture where a study has several; the main one has no name. ``math_heavy``
+    says that it holds far more mathematics than the study's other ones, which the report's claim C4 asks about.
     """
 
     stream: Stream
@@ -46,6 +49,7 @@ class Pretrain:
     checkpoints: tuple[int, ...]
     seeds: tuple[int, ...] = (0,)
     mix: str = ""
+    math_heavy: bool = added(False)
 
     def __post_init__(self) -> None:
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "pretrain.seeds must be distinct")
@@ -80,6 +84,7 @@ class Published:
     mix: str = ""
     heldout: Corpus | None = None
     root: str = field(default="", metadata={"hash": False})
+    math_heavy: bool = added(False)
 
     def __post_init__(self) -> None:
         require(bool(self.models), "published.models must name at least one checkpoint")
@@ -239,6 +244,7 @@ class Study:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
             long = f"{what} sequences ({text.length}) are longer than the model's context ({context})"
             require(text.length <= context, long)
+        _check_recipes(self)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
@@ -265,9 +271,15 @@ class Study:
         return self.excursions or self.pretrain.checkpoints
 
     def stages(self, recipe: AnyRecipe) -> Recipe:
-        if isinstance(recipe, Variant):
-            return resolve_recipe(recipe.recipe)(override(self.post, *recipe.settings))
-        return resolve_recipe(recipe)(self.post)
+        """Raises ValueError where the recipe does not return stages."""
+        name = recipe_name(recipe)
+        post = override(self.post, *recipe.settings) if isinstance(recipe, Variant) else self.post
+        made = resolve_recipe(recipe.recipe if isinstance(recipe, Variant) else recipe)(post)
+        fine = isinstance(made, tuple) and made and all(isinstance(stage, Stage | Merge) for stage in made)
+        what = f"a {type(made).__name__}" + (" of other things" if isinstance(made, tuple) and made else "")
+        what = "an empty tuple" if made == () else "nothing" if made is None else what
+        require(bool(fine), f"recipe {name} returns {what}: return a tuple of stages, as in `return (Stage(...),)`")
+        return made
 
     def grids(self, part: str | None = None) -> list[tuple[str, Study]]:
         """(part, grid) of the whole study, or of one part; the study's own grid is its part ``main``."""
@@ -285,25 +297,79 @@ class Study:
 
 
 def recipe_name(recipe: AnyRecipe) -> str:
+    """What tables, figures and variants call it. Raises ValueError for what is no recipe or has no name of its own."""
     if isinstance(recipe, Variant):
         return recipe_name(recipe.recipe)
-    return recipe if isinstance(recipe, str) else recipe.__name__
+    if isinstance(recipe, str):
+        return recipe
+    require(callable(recipe), f"{recipe!r} is no recipe: name one of Foray's, or give a function of PostTraining")
+    name = getattr(recipe, "__name__", "")
+    how = "write `def my_recipe(post): return ...` around it, or set its __name__"
+    kind = "a lambda" if name == "<lambda>" else f"a {type(recipe).__name__}"
+    require(isinstance(name, str) and name.isidentifier(), f"{kind} as a recipe has no name for tables: {how}")
+    return name
+
+
+def _check_recipes(study: Study) -> None:
+    """Raises ValueError for what is no recipe, and for two that tables could not tell apart."""
+    several = isinstance(study.recipes, tuple | list)
+    require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(study.recipes).__name__}")
+    context, known = study.model.context, dict[str, Recipe]()
+    for recipe in study.recipes:
+        name, stages = recipe_name(recipe), study.stages(recipe)
+        require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
+        if not isinstance(recipe, Variant) or not recipe.words:
+            same = known.setdefault(name, stages) == stages
+            require(
+                same, f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
+            )
+        for stage in every_stage(stages):
+            for stream in stage.members():
+                length = stream.source.length if isinstance(stream.source, Corpus) else 0
+                where = f"stage {stage.name}, stream {stream.name}"
+                require(
+                    length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
+                )
+
+
+def every_stage(recipe: Recipe) -> Iterator[Stage]:
+    """All stages, those of merged branches too."""
+    for stage in recipe:
+        if isinstance(stage, Merge):
+            for _, branch in stage.branches:
+                yield from every_stage(branch)
+        else:
+            yield stage
 
 
 def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
     """The function behind a recipe's name. Raises ValueError with the nearest valid name."""
     if not isinstance(recipe, str):
         return recipe
+    functions = named_recipes()
+    if recipe not in functions:
+        own = "; one of your own is given as the function itself"
+        raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}{own}")
+    return functions[recipe]
+
+
+def named_recipes() -> dict[str, RecipeFunction]:
+    """The functions of ``foray.train.recipes`` and ``controls`` that make stages of PostTraining, by name."""
     from foray.train import controls, recipes
 
-    functions: dict[str, Callable[..., Any]] = {
+    return {
         name: f
-        for name, f in {**vars(controls), **vars(recipes)}.items()
-        if callable(f) and getattr(f, "__annotations__", {}).get("return") == "Recipe"
+        for module in (controls, recipes)
+        for name, f in vars(module).items()
+        if isfunction(f) and not name.startswith("_") and _is_recipe(f, (controls.__name__, recipes.__name__))
     }
-    if recipe not in functions:
-        raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}")
-    return functions[recipe]
+
+
+def _is_recipe(f: Callable[..., Any], modules: tuple[str, ...]) -> bool:
+    """By what its annotations mean, however they are written; one that has none is taken at its word."""
+    hints = typing.get_type_hints(f)
+    returned, taken = hints.pop("return", Recipe), list(hints.values()) or [PostTraining]
+    return f.__module__ in modules and taken == [PostTraining] and returned in (Recipe, tuple[Stage, ...])
 
 
 def load_study(name: str, settings: list[str] | None = None) -> Study:
@@ -318,9 +384,21 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
         with mistakes_named(name):
             made.check_whole()
     make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
+    if make_parts is None:
+        return made
     with mistakes_named(name):
-        parts = tuple(make_parts(made)) if callable(make_parts) else ()
+        require(callable(make_parts), "parts must be a function parts(study) that returns a tuple of Part")
+        parts = make_parts(made)
+        several = isinstance(parts, tuple | list) and all(isinstance(part, Part) for part in parts)
+        require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {_kind(parts)}")
         for part in parts:
+            grids = isinstance(part.grids, tuple | list) and all(isinstance(grid, Study) for grid in part.grids)
+            require(grids, f"part {part.name!r} holds a tuple of studies, not {_kind(part.grids)}")
             for grid in part.grids:
                 grid.check_whole()
-    return replace(made, parts=parts) if parts else made
+        return replace(made, parts=tuple(parts)) if parts else made
+
+
+def _kind(value: Any) -> str:
+    inner = sorted({type(v).__name__ for v in value}) if isinstance(value, tuple | list) else []
+    return f"a {type(value).__name__}{' of ' + ' and '.join(inner) if inner else ''}"

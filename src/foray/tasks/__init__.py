@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from foray.core.task import Task
+
+if TYPE_CHECKING:
+    from foray.tasks.gsm8k import GSM8K, GSM8KText
+    from foray.tasks.jsonl import OwnProblems
+    from foray.tasks.math import MATH
+    from foray.tasks.openmath import OpenMathInstruct
+    from foray.tasks.svamp import SVAMP
+    from foray.tasks.world import WorldProblems
+
+__all__ = [
+    "GSM8K",
+    "HUB",
+    "MATH",
+    "SVAMP",
+    "GSM8KText",
+    "OpenMathInstruct",
+    "OwnProblems",
+    "WorldProblems",
+    "named_tasks",
+]
+_MODULES = {
+    "GSM8K": "gsm8k",
+    "GSM8KText": "gsm8k",
+    "MATH": "math",
+    "OpenMathInstruct": "openmath",
+    "OwnProblems": "jsonl",
+    "SVAMP": "svamp",
+    "WorldProblems": "world",
+}
 
 HUB = "hub"  # in place of a folder: data sets come from the Hugging Face hub
 
@@ -21,6 +51,13 @@ def task_of(spec: dict[str, Any]) -> Task:
     except TypeError:
         raise ValueError(f"the settings {', '.join(given)} are not those of the task {kind}") from None
     return task
+
+
+def __getattr__(name: str) -> Any:
+    """A task's class, imported when it is asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def named_tasks(data_root: str = "") -> dict[str, Task]:

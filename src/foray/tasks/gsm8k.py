@@ -49,6 +49,9 @@ class GSM8K:
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
+    def libraries(self) -> tuple[str, ...]:
+        return sources.libraries(self.root, self.train, self.test)
+
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split in file order. Raises ValueError naming file and line of bad rows."""
         if split == "test":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from foray.core.spec import require
+from foray.core.spec import added, require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.data.rows import flaw
 from foray.tasks import latex, numbers, sources
@@ -32,6 +32,7 @@ class OwnProblems:
     answers: Literal["math", "number"] = "math"
     name: str = "jsonl"
     root: str = field(default="", metadata={"hash": False})
+    hard: bool = added(False)  # whether a report takes it for the harder problems that its claims ask about
 
     def __post_init__(self) -> None:
         require(self.answers in ("math", "number"), f"answers must be 'math' or 'number', not {self.answers!r}")
@@ -42,11 +43,15 @@ class OwnProblems:
 
     @property
     def verifier(self) -> str:
-        return numbers.VERIFIER if self.answers == "number" else ""
+        return numbers.VERIFIER if self.answers == "number" else latex.VERIFIER
 
     def fingerprint(self) -> str:
         files = (self.train, self.validation, self.test)
         return " ".join(sources.fingerprint(self.root, file) if file else "-" for file in files)
+
+    def libraries(self) -> tuple[str, ...]:
+        files = (f for f in (self.train, self.test, self.validation) if f)
+        return (*(("math_verify",) if self.answers == "math" else ()), *sources.libraries(self.root, *files))
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split in file order. Raises ValueError naming file and line of bad rows."""

@@ -14,9 +14,11 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
+
+from foray.tasks import algebra
+from foray.tasks.algebra import Compare
 
 CPU_SECONDS = 0.6  # of one comparison; with what a new worker costs, below a second
 WALL_SECONDS = 10.0  # only for a worker that does not even get to use its processor time
@@ -25,8 +27,6 @@ _LINE = 1 << 16
 
 # The reply where a worker ended neither by itself nor by its timer, but was killed: it says nothing about the answers.
 BROKE_OFF = "the comparison broke off"
-
-Compare = Callable[[str, str], bool]
 
 # Trusted pairs whose parsing warms the grammar's tables, which every worker then starts with.
 _WARM = (
@@ -48,40 +48,11 @@ _WRITES_ITS_OWN_CODE = ("sympy.polys.monomials", "dataclasses", "collections", "
 
 
 def load() -> Compare:
-    """math-verify's comparison, without its own time limits, which need the main thread's signals."""
-    import logging
-
-    logging.disable(logging.CRITICAL)
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    _read_numbers_without_eval()
-    # Only LaTeX: the parser of plain expressions would hand text to Python's own ``eval``.
-    kinds = [LatexExtractionConfig()]
-
-    def compare(gold: str, answer: str) -> bool:
-        read = [parse(f"${text}$", kinds, parsing_timeout=None) for text in (gold, answer)]
-        return bool(verify(read[0], read[1], timeout_seconds=None))
-
+    """The comparison, after a few trusted pairs."""
+    compare = algebra.load()
     for gold, answer in _WARM:
         compare(gold, answer)
     return compare
-
-
-def _read_numbers_without_eval() -> None:
-    """sympy turns even the text of a number into a program and runs it; here digits are read as digits."""
-    from sympy import Float, Integer
-    from sympy.core import numbers
-
-    whole = numbers.sympify
-
-    def sympify(value: Any, *arguments: Any, **settings: Any) -> Any:
-        if not isinstance(value, str):
-            return whole(value, *arguments, **settings)
-        if not value.isascii() or not value.strip("+-").replace(".", "", 1).isdigit():
-            raise ValueError("no number")
-        return Float(value) if "." in value else Integer(int(value))
-
-    numbers.sympify = sympify
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.tasks import latex, sources
@@ -12,6 +13,8 @@ from foray.tasks import latex, sources
 
 class BoxedAnswers:
     """What tasks share whose solutions end in a ``\\boxed{}`` answer: the format and the verifier."""
+
+    verifier: ClassVar[str] = latex.VERIFIER
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -40,8 +43,8 @@ class BoxedAnswers:
         found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer")
         if found.score or extraction == "strict":
             return found
-        inner, formatted = latex.found_answer(answer, "lenient")
-        return latex.verdict(problem.answer, inner, formatted, "no answer")
+        inner = latex.stated_answer(answer)
+        return found if inner is None else latex.verdict(problem.answer, inner, False, "no answer")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class MATH(BoxedAnswers):
 
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
+
+    hard: ClassVar[bool] = True  # to a report: its claims on harder problems ask such a task
+
+    def libraries(self) -> tuple[str, ...]:
+        return ("math_verify", *sources.libraries(self.root, self.train, self.test))
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split. Raises ValueError naming file and line of bad rows."""
@@ -85,7 +93,7 @@ def problem(where: str, row: dict[str, object], identity: str) -> Problem:
     """
     question = sources.text_of(where, row, "problem", "question")
     solution = sources.text_of(where, row, "solution")
-    box = latex.last_box(solution)
+    box = latex.boxed_answer(solution)
     given = row.get("answer")
     answer = given.strip() if isinstance(given, str) and given.strip() else (box or "").strip()
     if not answer:

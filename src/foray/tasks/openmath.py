@@ -53,11 +53,18 @@ class OpenMathInstruct(BoxedAnswers):
         return f"openmath{self.version}" + (f"_{self.like}" if self.like else "")
 
     @property
+    def hard(self) -> bool:
+        return self.like == "math"
+
+    @property
     def source(self) -> str:
         return self.train or f"openmathinstruct{self.version}/train.jsonl"
 
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.source, *self.tests))
+
+    def libraries(self) -> tuple[str, ...]:
+        return ("math_verify", *sources.libraries(self.root, self.source, *self.tests))
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split, in the order in which their questions first occur.

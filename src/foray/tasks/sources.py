@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foray.core.files import digest_of_input
+from foray.core.libraries import require_installed
 from foray.core.rng import key
 from foray.core.task import Problem, Split
 from foray.data.corpus import WHERE_DATA_LIES
@@ -54,6 +55,18 @@ def fingerprint(root: str, source: str) -> str:
     if path.exists() or hub is None:
         return digest_of_input(existing(path))
     return f"{hub['name']}:{hub['config'] or ''}@{_commit(hub['name'], hub['revision'] or 'main')}"
+
+
+def libraries(root: str, *names: str) -> tuple[str, ...]:
+    """What reading the sources needs: nothing beside Foray's own for JSON files."""
+    return ("datasets",) if any(_by_datasets(root, source) for source in names) else ()
+
+
+def _by_datasets(root: str, source: str) -> bool:
+    path = Path(root) / source
+    if path.is_dir():
+        return not any(path.rglob("*.json")) or any(p.suffix in _TABLES for p in path.rglob("*"))
+    return path.suffix in _TABLES or (not path.exists() and _hub(source) is not None)
 
 
 def stamp(root: str, source: str) -> tuple[str, str, int]:
@@ -195,6 +208,7 @@ def _commit(name: str, revision: str) -> str:
     """The commit that a revision of a data set stands for: asked of the hub, else of what was downloaded before."""
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
+    require_installed(("huggingface_hub",), f"{name} on the hub")
     from huggingface_hub import HfApi, constants
 
     folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"

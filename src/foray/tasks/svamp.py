@@ -39,6 +39,9 @@ class SVAMP:
     def fingerprint(self) -> str:
         return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
 
+    def libraries(self) -> tuple[str, ...]:
+        return sources.libraries(self.root, self.train, self.test)
+
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         """The first ``count`` problems of a split. Raises ValueError naming the row of bad ones."""
         if split == "test":

@@ -25,7 +25,7 @@ from foray.model.transformer import Transformer
 from foray.train.ranks import is_first
 from foray.train.scoring import backward
 from foray.train.sharding import like, own, whole
-from foray.train.sources import Run, draw
+from foray.train.sources import Run, drawn
 
 Metrics = dict[str, float]
 Gradients = dict[str, Tensor]
@@ -126,7 +126,7 @@ def _gradient(
     total: Gradients = {}
     for weight, member in stream.members:
         try:
-            batch, drawn = draw(member.source, drawing(stream, member), turn, run)
+            batch, told = drawn(member.source, drawing(stream, member), turn, run)
         except FloatingPointError as e:
             raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
         model.zero_grad(set_to_none=True)
@@ -136,7 +136,7 @@ def _gradient(
             if p.grad is not None:
                 part = p.grad if weight == 1.0 else p.grad * weight
                 total[name] = total[name] + part if name in total else part
-        metrics |= {f"{member.name}/{k}": v for k, v in (drawn | fresh).items()}
+        metrics |= {f"{member.name}/{k}": v for k, v in (told | fresh).items()}
     for name, p in model.named_parameters():
         p.grad = total.get(name)
     norm = float(clip_gradients(model, stream.optimizer.clip))

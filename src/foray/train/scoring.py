@@ -6,6 +6,7 @@ Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.objectives import PolicyGradient, Scored, clipped_fraction
+from foray.core.objectives import Scored
+from foray.core.spec import require
 from foray.core.stage import Stream
 from foray.model import flops
 from foray.model.fused import target_logprob
@@ -103,9 +105,10 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     ``microbatch``: in tokens, in place of the machine's own.
     """
     objective = stream.objective
-    contributes = objective.contributes(batch.weight, batch.advantage)
-    # Loss, clipped tokens, |log-probability of this pass - of the engine|, tokens; on the device, which need not wait.
-    sums = torch.zeros(4, dtype=torch.float64, device=model.device)
+    contributes = contributing(objective, batch.weight, batch.advantage)
+    # Loss, |log-probability of this pass - of the engine|, tokens, then what the objective logs; on the device, which
+    # need not wait.
+    names, sums = list[str](), torch.zeros(3, dtype=torch.float64, device=model.device)
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
@@ -118,19 +121,73 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         for states, of_block, *values in _blocks(model, leaf, targets, *of_tokens):
             with products_in(stream.precision, model):
                 logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
-            sums += _block_backward(objective, batch, logprobs, log_z, values)
+            logged, part = _block_backward(objective, batch, logprobs, log_z, values)
+            names, sums = logged, torch.nn.functional.pad(sums, (0, len(part) - len(sums))) + part
         hidden.backward(leaf.grad)
     if model.sharded:
         dist.all_reduce(sums)
-    loss, clipped, mismatch, scored_tokens = sums.tolist()
+    loss, mismatch, scored_tokens, *means = sums.tolist()
     work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
     metrics = {"loss": loss, "flops/update": work}
-    if isinstance(objective, PolicyGradient):
-        metrics["clipped"] = clipped / max(1, scored_tokens)
+    if not names:  # nothing was scored, on any rank: the same names with nothing to count
+        names = list(measured(objective, _no_tokens(batch)))
+        means = [0.0] * len(names)
+    metrics |= {name: total / max(1, scored_tokens) for name, total in zip(names, means)}
     # Mean |log-probability of the trainer - of the engine|, both at the weights that sampled.
     if scored_tokens and (batch.on_policy or batch.drawn is not None):
         metrics["mismatch"] = mismatch / scored_tokens
     return metrics
+
+
+def contributing(objective: Any, weight: Tensor, advantage: Tensor) -> Tensor:
+    """The objective's word on positions (B, T). Raises ValueError where that is none."""
+    found = objective.contributes(weight, advantage)
+    ok = isinstance(found, Tensor) and found.shape == weight.shape
+    require(ok, f"{_named(objective)}.contributes returns {_what(found)}: return a truth value a position, (B, T)")
+    return torch.as_tensor(found).bool()
+
+
+def loss_of(objective: Any, scored: Scored) -> Tensor:
+    """The objective's loss a token (N,). Raises ValueError where it is none."""
+    found = objective(scored)
+    ok = isinstance(found, Tensor) and found.shape == scored.logprobs.shape
+    require(
+        ok, f"{_named(objective)} returns {_what(found)}: return a loss a token, a tensor ({len(scored.logprobs)},)"
+    )
+    loose = scored.logprobs.requires_grad and not found.requires_grad
+    require(not loose, f"{_named(objective)} has no gradient: it must depend on scored.logprobs, undetached")
+    return torch.as_tensor(found)
+
+
+def measured(objective: Any, scored: Scored) -> dict[str, Tensor]:
+    """What the objective logs besides its loss, a value a token (N,) by name; nothing where it has no ``metrics``."""
+    metrics = getattr(objective, "metrics", None)
+    if metrics is None:
+        return {}
+    with torch.no_grad():
+        found = metrics(scored)
+    ok = isinstance(found, dict) and all(isinstance(name, str) for name in found)
+    require(ok, f"{_named(objective)}.metrics returns {_what(found)}: return a dict of tensors by name")
+    for name, value in found.items():
+        require(name not in ("loss", "mismatch"), f"{_named(objective)}.metrics: {name!r} is logged already; rename it")
+        ok = isinstance(value, Tensor) and value.shape == scored.logprobs.shape
+        require(ok, f"{_named(objective)}.metrics: {name!r} is {_what(value)}: give a value a token, (N,)")
+    return dict(found)
+
+
+def _named(objective: Any) -> str:
+    return f"the loss {type(objective).__name__}"
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _no_tokens(batch: Batch) -> Scored:
+    none = torch.zeros(0)
+    return Scored(none, none, none, none, None if batch.reference is None else none, none)
 
 
 def _token_values(batch: Batch) -> tuple[Tensor, ...]:
@@ -144,18 +201,23 @@ def _at(packed: Packed, x: Tensor) -> Tensor:
     return x[packed.row, packed.time]
 
 
-def _block_backward(objective: Any, batch: Batch, logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]) -> Tensor:
-    """Backward from N tokens; their loss, clipped tokens, mismatch and number, (4,) in double precision."""
+def _block_backward(
+    objective: Any, batch: Batch, logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]
+) -> tuple[list[str], Tensor]:
+    """Backward from N tokens; the names of what the objective logs, and loss, mismatch, number of tokens, then the
+    sums of what is logged, (3 + names,) in double precision.
+    """
     weight, advantage, behaviour, reference, drawn = values
     if batch.on_policy:
         behaviour = logprobs.detach()
     mismatch = (behaviour - drawn).abs().sum()
-    clipped = logprobs.new_zeros(())
     first = reference if batch.reference is not None else None
     scored = Scored(logprobs, log_z, advantage, behaviour, first, drawn)
-    loss = (objective(scored) * weight).sum() / batch.denominator
+    loss = (loss_of(objective, scored) * weight).sum() / batch.denominator
     loss.backward()
-    if isinstance(objective, PolicyGradient) and len(logprobs):
-        clipped = clipped_fraction(scored, objective)
-    clipped = clipped.double() * len(logprobs)
-    return torch.stack([loss.detach().double(), clipped, mismatch.double(), clipped.new_full((), len(logprobs))])
+    n = len(logprobs)
+    logged = measured(objective, replace(scored, logprobs=logprobs.detach(), log_z=log_z.detach()))
+    # Means first: no sum over tokens leaves the range in which fp32 counts whole numbers.
+    sums = [v.float().mean().double() * n if n else v.new_zeros((), dtype=torch.float64) for v in logged.values()]
+    parts = [loss.detach().double(), mismatch.double(), loss.new_full((), n, dtype=torch.float64), *sums]
+    return list(logged), torch.stack(parts)

@@ -5,6 +5,7 @@ A new source is a frozen dataclass and a function registered here with ``@draw.r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
 from foray.core.objectives import group_advantages
+from foray.core.spec import require
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows
 from foray.data.tokenizer import TextTokenizer
+from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 from foray.train.packing import forward_flops
@@ -67,7 +70,68 @@ Drawn = tuple[Batch, dict[str, float]]
 @singledispatch
 def draw(source: Any, stream: Stream, step: int, run: Run) -> Drawn:
     """The batch of update ``step`` and what is worth logging about it."""
-    raise ValueError(f"stream {stream.name}: no draw is registered for a source of type {type(source).__name__}")
+    raise ValueError(f"stream {stream.name}: {unregistered(type(source))}")
+
+
+def registered(source: Any) -> bool:
+    """Whether a draw is registered for the source."""
+    return draw.dispatch(type(source)) is not draw.dispatch(object)
+
+
+def drawn_by_others(source: Any) -> bool:
+    """Whether the draw registered for the source is not Foray's own: of its rows nothing is known but by drawing."""
+    return registered(source) and draw.dispatch(type(source)).__module__ != __name__
+
+
+def unregistered(kind: type) -> str:
+    return (
+        f"no draw is registered for a source of the class {kind.__name__}: write @draw.register above a function "
+        f"(source: {kind.__name__}, stream, step, run) that returns a batch and what is to be logged of it"
+    )
+
+
+def drawn(source: Any, stream: Stream, step: int, run: Run) -> Drawn:
+    """``draw``, with what it returns looked at. Raises ValueError where that is nothing a model can be trained on: a
+    row longer than the context, tokens that the model has not, tensors that do not fit each other.
+    """
+    found = draw(source, stream, step, run)
+    where = f"stage {run.stage}, stream {stream.name}"
+    pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Batch) and isinstance(found[1], dict)
+    kind = type(source).__name__
+    require(pair, f"{where}: the draw of {kind} returns a {type(found).__name__}: return (batch, dict of numbers)")
+    _check_batch(found[0], where, run.model.config)
+    for name, value in found[1].items():
+        fine = isinstance(name, str) and isinstance(value, int | float)
+        require(fine, f"{where}: the draw of {kind} logs {name!r}: {type(value).__name__}; log numbers by name")
+    return found
+
+
+def _check_batch(batch: Batch, where: str, config: ModelConfig) -> None:
+    B, T = batch.tokens.shape if batch.tokens.dim() == 2 else (0, 0)
+    require(B > 0 and T > 0, f"{where}: a batch holds rows of tokens, (B, T), not {tuple(batch.tokens.shape)}")
+    for name in ("targets", "weight", "advantage", "behaviour"):
+        shape = tuple(getattr(batch, name).shape)
+        require(shape == (B, T), f"{where}: the batch's {name} are {shape}, its tokens {(B, T)}: give them one shape")
+    whole = not (batch.tokens.is_floating_point() or batch.targets.is_floating_point())
+    require(whole, f"{where}: the batch's tokens and targets must be whole numbers (torch.int64)")
+    used = batch.weight != 0
+    length = int(used.any(0).nonzero().max()) + 1 if used.any() else 0  # what is behind is padding
+    require(
+        length <= config.context,
+        f"{where}: a row of {length} tokens is longer than the model's context ({config.context}): set "
+        f"model.context={length} or more, or let the source make shorter rows",
+    )
+    least, most = (
+        int(torch.minimum(batch.tokens, batch.targets).min()),
+        int(torch.maximum(batch.tokens, batch.targets).max()),
+    )
+    size = config.vocab_size or most + 1
+    require(
+        least >= 0 and most < size,
+        f"{where}: a batch holds the token {least if least < 0 else most}; the model's lie between 0 and {size - 1}",
+    )
+    fine = math.isfinite(batch.denominator) and batch.denominator > 0
+    require(fine, f"{where}: a batch's denominator must be a number > 0, not {batch.denominator}")
 
 
 @draw.register
@@ -115,7 +179,6 @@ def _(source: Demonstrations, stream: Stream, step: int, run: Run) -> Drawn:
     prompts, targets = [pairs[i][0] for i in indices], [pairs[i][1] for i in indices]
     count = sum(len(t) for t in targets)
     batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
-    _check_length(batch, run, stream)
     epoch = (step + 1) * source.batch_size / len(pairs)
     return batch, {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
 
@@ -165,14 +228,6 @@ def _epoch_order(size: int, key: int, first: int, count: int) -> list[int]:
     return [int(rng.permutation(rng.key(key, g // size), size)[g % size]) for g in range(first, first + count)]
 
 
-def _check_length(batch: Batch, run: Run, stream: Stream) -> None:
-    context = run.model.config.context
-    if batch.tokens.shape[1] > context:
-        raise ValueError(
-            f"stream {stream.name}: a row of {batch.tokens.shape[1]} tokens exceeds the model's context ({context})"
-        )
-
-
 def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, run: Run) -> Drawn:
     problems = run.cached((source.task, source.questions, source.screen), lambda: _rl_questions(source, run))
     order = _epoch_order(len(problems), rng.key(run.seed, "rollouts"), number * source.prompts, source.prompts)
@@ -180,6 +235,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     prompts = [run.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in chosen]
     seeds = [rng.key(run.seed, "rollouts", run.stage, number, row) for row in range(source.prompts)]
     sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
+    _check_prompts(prompts, source, stream, run)
     engine = run.sampler(version)
 
     def sampled(part: slice) -> list[Graded]:
@@ -196,7 +252,7 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
             if not np.isfinite(c.logprobs).all():
                 raise FloatingPointError("a sampled token has a non-finite log-probability")
     if source.validation and number % source.validate_every == 0:
-        metrics |= _validate(source, run, engine, sampling)
+        metrics |= _validate(source, stream, run, engine, sampling)
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
     if stream.own_behaviour and source.updates_per_draw == 1:
@@ -217,6 +273,17 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
     return batch, metrics
 
 
+def _check_prompts(prompts: list[list[int]], source: Rollouts, stream: Stream, run: Run) -> None:
+    longest, context = max(map(len, prompts)), run.model.config.context
+    need = longest + source.max_new_tokens
+    require(
+        need <= context,
+        f"stage {run.stage}, stream {stream.name}: a prompt of {longest} tokens and {source.max_new_tokens} new ones "
+        f"are longer than the model's context ({context}): set model.context={need} or more, or a smaller "
+        "max_new_tokens",
+    )
+
+
 def _rl_questions(source: Rollouts, run: Run) -> list[Problem]:
     """The training questions, or those of them that pass the source's screen."""
     problems, screen = training_questions(source.task, source.questions), source.screen
@@ -231,13 +298,14 @@ def _rl_questions(source: Rollouts, run: Run) -> list[Problem]:
     return kept
 
 
-def _validate(source: Rollouts, run: Run, engine: Engine, sampling: Sampling) -> dict[str, float]:
+def _validate(source: Rollouts, stream: Stream, run: Run, engine: Engine, sampling: Sampling) -> dict[str, float]:
     """Score of greedy answers to validation problems, where the task has any."""
     task = source.task
     problems = run.cached((source, "validation"), lambda: list(task.problems("validation", source.validation)))
     if not problems:
         return {}
     prompts = [run.tokenizer.encode_prompt(task.prompt(p.question)) for p in problems]
+    _check_prompts(prompts, source, stream, run)
     greedy = replace(sampling, temperature=0.0)
 
     def answered(part: slice) -> list[tuple[bool, int]]:

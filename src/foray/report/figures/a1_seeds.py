@@ -28,7 +28,7 @@ def data(results: Results) -> pd.DataFrame:
     if runs.empty or runs.max() < 2:
         raise NotDrawable("no M_t has RL runs of two seeds")
     rewards = {
-        (r.entry.tokens, *r.entry.run): float(np.mean(r.metrics["rl/reward"].dropna().to_numpy(float)[-_LAST:]))
+        (r.entry.tokens, *r.entry.run): float(np.mean(r.of("rollouts", "reward").dropna().to_numpy(float)[-_LAST:]))
         for r in results.rl_runs()
         if r.entry.recipe == "rl"
     }

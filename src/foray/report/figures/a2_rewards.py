@@ -27,7 +27,7 @@ def data(results: Results) -> pd.DataFrame:
                 "pretrain_seed": run.entry.pretrain_seed,
                 "seed": run.entry.seed,
                 "step": np.arange(1, len(run.metrics) + 1),
-                "reward": run.metrics["rl/reward"],
+                "reward": run.of("rollouts", "reward"),
             }
             | ({} if results.axis == "tokens" else {results.axis: along(run.metrics, results.axis)})
         ).dropna(subset=["reward"])

@@ -13,7 +13,6 @@ from foray.report.results import NotDrawable, Results, averaged
 NAME = "a3_epochs"
 TITLE = "A3. Epochs of SFT"
 
-_EPOCH = "sft/epoch"
 _RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 
 
@@ -38,10 +37,10 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
     found: dict[tuple[object, ...], float] = {}
     for run in (*results.training, *results.variant_training):
         e = run.entry
-        if _EPOCH in run.metrics and e.recipe in ("sft", "sft_gold") and not e.mix and e.model_parameters is None:
+        if e.recipe in ("sft", "sft_gold") and not e.mix and e.model_parameters is None:
             place = (e.recipe, e.variant, e.tokens, e.trained_on, e.pretrain_seed, e.seed)
             first = e.stage_step - len(run.metrics)
-            logged = zip(run.metrics["step"], run.metrics[_EPOCH])
+            logged = zip(run.metrics["step"], run.of("demonstrations", "epoch"))
             found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
     return found
 

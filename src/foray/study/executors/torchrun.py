@@ -27,10 +27,10 @@ from foray.study.cost import node_cost
 from foray.study.executors.remote import await_results
 from foray.study.executors.schedule import crowding, levels, say, threads_each
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.nodes import Node, TrainNode, carry_out, run_node
 from foray.study.progress import Show, shown
 from foray.study.resumed import made_here, made_so_far, other_machines
-from foray.study.run import report_study, to_run
+from foray.study.run import check_before, report_study, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn
@@ -56,6 +56,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
             before = made_so_far(graph.nodes, store)
             say(quiet, other_machines(graph.nodes, before, made_here(missing, store, threads)))
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
+        check_before(study, missing)
         cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
         TorchrunExecutor().run(missing, store, quiet, cost)
         exchanged(None)  # none leaves while another still needs what it keeps
@@ -109,7 +110,7 @@ def _train(node: TrainNode, store: Store, show: Show) -> None:
         if is_first():
             _run(node, store, show)
         else:
-            node.run(node.folder(store), store, lambda **_: None)
+            carry_out(node, node.folder(store), store, lambda **_: None)
     except (ValueError, OSError) as e:
         raise ValueError(f"{node.label()}: {e}") from None
 

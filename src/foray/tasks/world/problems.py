@@ -57,6 +57,11 @@ class WorldProblems:
         return WORLD_VERSION
 
     @property
+    def hard(self) -> bool:
+        """To a report: its claims on harder problems ask such a task."""
+        return self.tier == "hard"
+
+    @property
     def name(self) -> str:
         """``world_easy`` or ``world_hard``."""
         return f"world_{self.tier}"

@@ -1,0 +1,169 @@
+"""What tasks, sources and losses of the user's own owe, asked in a study's first second and not where it hurts.
+
+Foray's own classes are held to the same by their tests.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foray.core.objectives import Scored
+from foray.core.spec import require
+from foray.core.stage import Corpus, Rollouts, Stage, Stream
+from foray.core.task import Extraction, Problem, Verdict
+from foray.core.userfile import in_a_line, where_broken
+from foray.study.spec import Pretrain, Study, every_stage
+from foray.train.scoring import contributing, loss_of, measured
+from foray.train.sources import registered, unregistered
+
+_TASK = {  # what a task has, and how it is written
+    "name": "name, a short text for tables",
+    "stop": "stop, a tuple of strings that end a completion",
+    "problems": "problems(split, count=None), a list of Problem",
+    "prompt": "prompt(question, examples=()), the text given to the model",
+    "target": "target(solution), the text that SFT trains on",
+    "verify": "verify(problem, completion, extraction='strict'), a Verdict",
+}
+_COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # of which a verifier must not raise
+
+
+def check_study(study: Study) -> None:
+    """Raises ValueError, in one line that says what to write, where something of the user's own is not what it must
+    be. Nothing is trained and nothing written for it.
+    """
+    seen: set[int] = set()
+
+    def once(thing: Any, check: Callable[..., None], *more: Any) -> None:
+        if id(thing) not in seen and not type(thing).__module__.startswith("foray."):
+            seen.add(id(thing))
+            _frozen(thing)
+            check(thing, *more)
+
+    for _, grid in study.grids():
+        once(grid.evaluation.task, _check_task)
+        for stage, stream in _streams(grid):
+            source = stream.source
+            once(source, _check_source, f"stage {stage.name}, stream {stream.name}")
+            if hasattr(source, "task"):
+                once(source.task, _check_task)
+            for _, text in source.mixture if isinstance(source, Corpus) else ():
+                once(text, _check_text)
+            once(stream.objective, _check_loss, stream)
+
+
+def _streams(grid: Study) -> Iterator[tuple[Stage, Stream]]:
+    stages = [stage for recipe in grid.recipes for stage in every_stage(grid.stages(recipe))]
+    for stage in [grid.pretrain.stage, *stages] if isinstance(grid.pretrain, Pretrain) else stages:
+        for stream in stage.members():
+            yield stage, stream
+
+
+def _frozen(thing: Any) -> None:
+    """A part of a study is named by its values, and looked up by them."""
+    kind = type(thing)
+    fine = is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    require(fine, f"{_place(kind)}: write @dataclass(frozen=True) above the class: results are kept by its values")
+    try:
+        hash(thing)
+    except TypeError as e:
+        raise ValueError(f"{_place(kind)}: its values must not change ({e}): use tuples in place of lists") from None
+
+
+def _check_task(task: Any) -> None:
+    kind = type(task)
+    for name, what in _TASK.items():
+        require(hasattr(task, name), f"{_place(kind)}: a task has {what}; this one has no {name}")
+    fine = isinstance(task.name, str) and bool(task.name)
+    require(fine, f"{_place(kind)}: name is {task.name!r}: make it a text that is not empty")
+    fine = isinstance(task.stop, tuple | list) and all(isinstance(s, str) and s for s in task.stop)
+    require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
+    problems = _asked(task, "problems", "train", 2)
+    listed = isinstance(problems, Sequence) and all(isinstance(p, Problem) for p in problems)
+    require(listed, f"{_place(kind)}: problems() gives {_what(problems)}: return a list of foray.core.task.Problem")
+    for problem in problems:
+        text = _asked(task, "prompt", problem.question)
+        require(isinstance(text, str), f"{_place(kind)}: prompt() gives {_what(text)}: return a text")
+        targets = [_asked(task, "target", solution) for solution in problem.solutions[:1]]
+        for text in targets:
+            require(isinstance(text, str), f"{_place(kind)}: target() gives {_what(text)}: return a text")
+        extractions: tuple[Extraction, ...] = ("strict", "lenient")
+        for completion in (*_COMPLETIONS, *targets):
+            for extraction in extractions:
+                _check_verdict(kind, _asked(task, "verify", problem, completion, extraction))
+
+
+def _check_verdict(kind: type, verdict: Any) -> None:
+    fine = isinstance(verdict, Verdict) and isinstance(verdict.score, int | float) and math.isfinite(verdict.score)
+    require(fine, f"{_place(kind)}: verify() gives {_what(verdict)}: return Verdict(score, formatted, reason)")
+    require(
+        verdict.score in (0, 1),
+        f"{_place(kind)}: verify() gives the score {verdict.score}: it is 1.0 for a right answer, else 0.0",
+    )
+
+
+def _check_source(source: Any, where: str) -> None:
+    require(registered(source), f"{where}: {_place(type(source))}: {unregistered(type(source))}")
+
+
+def _check_text(text: Any) -> None:
+    for name in ("name", "documents"):
+        require(hasattr(text, name), f"{_place(type(text))}: a text source has a name and documents(split); no {name}")
+
+
+def _check_loss(loss: Any, stream: Stream) -> None:
+    kind = type(loss)
+    require(callable(loss), f"{_place(kind)}: a loss has __call__(scored), a loss a token; this one has none")
+    what = "contributes(weight, advantage), which positions can have a gradient"
+    require(hasattr(loss, "contributes"), f"{_place(kind)}: a loss has {what}; this one has no contributes")
+    sampled = isinstance(stream.source, Rollouts) or not type(stream.source).__module__.startswith("foray.")
+    scored = _scored(4, sampled and getattr(loss, "needs_reference", False))
+    _called(kind, "__call__", lambda: loss_of(loss, scored))
+    _called(kind, "contributes", lambda: contributing(loss, torch.ones(2, 3), torch.tensor([[1.0, 0.0, -1.0]] * 2)))
+    for n in (4, 0):  # none where no token of an update can have a gradient
+        _called(kind, "metrics", lambda n=n: measured(loss, _scored(n, scored.first is not None)))  # type: ignore[misc]
+
+
+def _scored(n: int, first: bool) -> Scored:
+    logprobs = torch.linspace(-2.0, -0.1, n).requires_grad_()
+    behaviour, zeros = torch.linspace(-1.5, -0.3, n), torch.zeros(n)
+    return Scored(logprobs, zeros, torch.linspace(-1.0, 1.0, n), behaviour, behaviour if first else None, behaviour)
+
+
+def _asked(task: Any, method: str, *arguments: Any) -> Any:
+    return _called(type(task), method, lambda: getattr(task, method)(*arguments))
+
+
+def _called(kind: type, method: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as e:  # whatever the user's own code raises
+        raise ValueError(f"{where_broken(e) or _file(kind)}: {kind.__name__}.{method}: {in_a_line(e)}") from e
+
+
+def _place(kind: type) -> str:
+    """``FILE, line N, class NAME``"""
+    return f"{_file(kind)}, class {kind.__name__}"
+
+
+@lru_cache(maxsize=64)  # the whole file is read for it
+def _file(kind: type) -> str:
+    try:
+        file, line = Path(inspect.getfile(kind)).name, inspect.getsourcelines(kind)[1]
+    except (OSError, TypeError):
+        return str(kind.__module__)
+    return f"{file}, line {line}"
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, Verdict):
+        return f"the score {value.score!r}"
+    inner = f" of {type(value[0]).__name__}" if isinstance(value, list | tuple) and value else ""
+    return "None" if value is None else f"a {type(value).__name__}{inner}"

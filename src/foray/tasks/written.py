@@ -1,0 +1,245 @@
+"""How an answer is written: what changes only the looks of LaTeX, and the value of what is plainly one number.
+
+All of it takes time linear in the text and evaluates nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+LONGEST = 1000  # characters of an answer; the longest reference answers are matrices of a few hundred
+
+# --- Unicode as LaTeX -----------------------------------------------------------------------------------------------
+
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "µ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho",
+    "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma",
+    "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+_COMMANDS = _GREEK | {
+    "×": "times", "÷": "div", "⋅": "cdot", "·": "cdot", "∙": "cdot", "∞": "infty", "≤": "le", "≦": "le", "⩽": "le",
+    "≥": "ge", "≧": "ge", "⩾": "ge", "≠": "ne", "∪": "cup", "∩": "cap", "∅": "emptyset", "⌀": "emptyset", "∈": "in",
+    "±": "pm", "∓": "mp", "…": "ldots", "⋯": "cdots", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil",
+    "⟨": "langle", "⟩": "rangle", "∖": "setminus", "∧": "land", "∨": "lor", "→": "to", "≡": "equiv", "≈": "approx",
+    "∠": "angle", "△": "triangle", "⊥": "perp", "∥": "parallel", "£": "pounds", "∑": "sum", "∏": "prod", "∫": "int",
+}  # fmt: skip
+_LETTERS = {"ℝ": "R", "ℤ": "Z", "ℚ": "Q", "ℕ": "N", "ℂ": "C"}
+_FOLD = (
+    {sign: f"\\{name} " for sign, name in _COMMANDS.items()}
+    | {sign: f"\\mathbb{{{letter}}}" for sign, letter in _LETTERS.items()}
+    | dict.fromkeys("−‐‑‒–—﹣－˗", "-")
+    | dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " ")
+    | dict.fromkeys("\u200b\u200c\u200d\u2060\u2061\u2062\u2063\ufeff", "")
+    | dict.fromkeys("′‘’ʹ", "'")
+    | dict.fromkeys("⁄∕", "/")
+    | {"°": "^\\circ ", "″": "''", "“": '"', "”": '"'}
+    | {"º": "^\\circ ", "∗": "*", "∣": "|", "￥": "¥", "、": ",", "﹪": "%"}
+)
+_TRANSLATED = str.maketrans(_FOLD)
+_UPPER, _LOWER = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "₀₁₂₃₄₅₆₇₈₉₊₋"
+_RAISED = str.maketrans(_UPPER, "0123456789+-()nix")
+_SUNK = str.maketrans(_LOWER, "0123456789+-")
+_RUNS = re.compile(f"([{_UPPER}]+)|([{_LOWER}]+)|([¼-¾⅐-⅞↉])")
+_ROOT = re.compile(r"([√∛∜])[ ]?(?:\(([^()]{1,200})\)|\{([^{}]{1,200})\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\\pi))")
+_ROOTS = {"√": "\\sqrt", "∛": "\\sqrt[3]", "∜": "\\sqrt[4]"}
+
+
+def folded(text: str) -> str:
+    """The text with what LaTeX has commands for written as such: ``√2``, ``x²``, ``½``, ``∞``, full-width digits."""
+    if text.isascii():
+        return text
+    text = _RUNS.sub(_run, text).translate(_TRANSLATED)
+    text = _ROOT.sub(lambda m: f"{_ROOTS[m[1]]}{{{m[2] or m[3] or m[4]}}}", text)
+    return "".join(c if c.isascii() else _letter(c) for c in text)
+
+
+def _run(found: re.Match[str]) -> str:
+    raised, sunk, fraction = found.groups()
+    if raised:
+        return f"^{{{raised.translate(_RAISED)}}}"
+    if sunk:
+        return f"_{{{sunk.translate(_SUNK)}}}"
+    above, _, below = unicodedata.normalize("NFKC", fraction).partition("\u2044")
+    return f"\\frac{{{above}}}{{{below}}}"
+
+
+def _letter(sign: str) -> str:
+    """The plain letter or digit that a full-width or mathematical one stands for."""
+    plain = unicodedata.normalize("NFKC", sign)
+    return plain if len(plain) == 1 and (plain.isascii() or plain in _FOLD) else sign
+
+
+# --- cosmetics ------------------------------------------------------------------------------------------------------
+
+_COSMETIC = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|scriptstyle|limits|q?quad|hspace\{[^{}]{0,20}\}"
+    r")(?![A-Za-z])|"
+    r"(?<!\\)\\[!,;:> ]|~"
+)
+_THOUSANDS = re.compile(r",\\![ ]?")
+_SPACED = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]| ?/))")  # 1 000, but not 3 125/1000
+_DOLLARS = re.compile(r"^(?:\$\$?|\\\(|\\\[|\*\*|`)(.*?)(?:\$\$?|\\\)|\\\]|\*\*|`)$", re.DOTALL)
+_SYNONYMS = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "varnothing": "emptyset", "leq": "le", "leqslant": "le",
+    "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge", "neq": "ne", "lbrace": "{", "rbrace": "}",
+    "degree": "circ",
+    "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "imath": "mathrm{i}", "mathbin": "", "wedge": "land",
+    "vee": "lor",
+    "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "lbrack": "[", "rbrack": "]", "colon": ":",
+    "textdollar": "$", "infinity": "infty",
+}  # fmt: skip
+_SIGNS = {"<", ">", "|", "[", "]", ":", ""}
+_SYNONYM = re.compile(rf"\\({'|'.join(sorted(_SYNONYMS, key=len, reverse=True))})(?![A-Za-z])[ ]?")
+_UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|rm|textrm|text|mathit)[ ]?\{[ ]?([eid])[ ]?\}|\{\\rm ([eid])\}")
+_FUNCTION = re.compile(
+    r"\\(?:mathrm|operatorname|text|mathop)[ ]?\{[ ]?(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arc"
+    r"tan)[ ]?\}"
+)
+_DEGREES = re.compile(r"\^[ ]?\{[ ]?\\circ[ ]?\}|(?<!\^)\\circ(?![A-Za-z])(?=[ ]?$)")
+_EMPTY = re.compile(r"\\\{[ ]*\\\}")
+_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)[ ]?(?:\{[ ]?([0-9]+)[ ]?\}|([0-9]))")
+
+
+def clean(latex: str) -> str:
+    """An answer without what only changes its looks: dollars, ``\\left``, thin spaces, a full stop, ``\\dfrac``.
+
+    ``\\$`` stays: it is a unit.
+    """
+    text = folded(latex).strip()
+    for _ in range(3):
+        text = text.rstrip(".;,: \n") if not text.endswith("\\.") else text
+        inside = _DOLLARS.match(text)
+        text = inside.group(1).strip() if inside else text
+    text = _COSMETIC.sub(" ", _THOUSANDS.sub(",", text)).replace("{,}", ",")
+    text = re.sub(r"(?<!\\)\$", "", text)
+    text = _FUNCTION.sub(r"\\\1 ", text)
+    text = _UPRIGHT.sub(lambda m: m[1] or m[2], _SYNONYM.sub(_synonym, text))
+    text = _EMPTY.sub(r"\\emptyset", _DEGREES.sub(r"^\\circ", text))
+    return " ".join(_REPEATING.sub(_fraction_of_repeating, text).split())
+
+
+def tidy(latex: str) -> str:
+    """As ``clean``, and without the sign of the dollar."""
+    return clean(latex).replace("\\$", "").strip()
+
+
+def _synonym(found: re.Match[str]) -> str:
+    name = _SYNONYMS[found[1]]
+    return name if name in _SIGNS else f"\\{name} " if name[-1].isalpha() else f"\\{name}"
+
+
+def _fraction_of_repeating(found: re.Match[str]) -> str:
+    """0.1\\overline{6} is 16 less 1, over 90."""
+    whole, fixed, again = found[1], found[2], found[3] or found[4]
+    if len(whole) + len(fixed) + len(again) > 40:
+        return found.group()
+    above = int(whole + fixed + again) - int((whole + fixed) or "0")
+    return f"\\frac{{{above}}}{{{(10 ** len(again) - 1) * 10 ** len(fixed)}}}"
+
+
+def compact(text: str) -> str:
+    """A clean text without the spaces and braces that make no difference."""
+    # Between two letters, and between two digits unless they are thousands, a space makes a difference.
+    text = re.sub(r" (?!(?<=[A-Za-z] )[A-Za-z]|(?<=[0-9] )[0-9])", "", _SPACED.sub("", text))
+    return re.sub(r"\{([A-Za-z0-9])\}", r"\1", text)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+_WORDS = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|textit|mbox|textrm|textsf|textnormal)[ ]?\{[ ]?\(?([A-Za-z][A-Za-z ,.'-]*)\)?\}|"
+    r"\(([A-H])\)|([A-Za-z]{4,}(?: [A-Za-z]+)*|[A-Za-z]{2,}(?: [A-Za-z]{3,})+)|([A-Za-z]{2,3})"
+)
+_SHORT_WORD = re.compile(
+    r"no|yes|odd|red|two|one|six|ten|sun|mon|tue|wed|thu|fri|sat|all|any|not|new|old|day|box|cat|dog"
+)
+
+
+def words(text: str) -> str | None:
+    """The letters of an answer that is words (or the letter of a choice), and None for any other."""
+    found = _WORDS.fullmatch(text.strip())
+    if found is None or (found[4] and not _SHORT_WORD.fullmatch(found[4].casefold())):
+        return None
+    word = next(group for group in found.groups() if group)
+    return re.sub(r"[\s.]", "", word).casefold()
+
+
+def is_word(letters: str) -> bool:
+    """Whether letters that stand without ``\\text`` are a word and not variables side by side, as far as one can say.
+
+    Variables are written in the order of the alphabet, or have no vowel among them.
+    """
+    low = letters.casefold()
+    return len(low) > 2 and list(low) != sorted(low) and not set("aeiouy").isdisjoint(low)
+
+
+def one_product(a: str, b: str) -> bool:
+    """Whether two rows of letters are the same variables multiplied: ``abcd`` is ``dcba``, but a name is no other's."""
+    if not (a.isalpha() and b.isalpha() and a.islower() and b.islower() and sorted(a) == sorted(b)):
+        return False
+    return sorted(a) in (list(a), list(b)) or set("eiouy").isdisjoint(a)
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+NAMES = re.compile(
+    r"^(\\(?:text|mathrm)\{[^{}]{1,40}\}|[A-Za-z]'{0,3}(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\^\{-1\})?(?:\([a-z]"
+    r"(?:,[a-z])?\))?|"
+    r"\\(?:alpha|beta|theta|lambda|mu|phi|omega|angle [A-Z]{1,3})) ?=(?!=)"
+)
+_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}|[0-9]{1,40})"
+_POWER_OF_TEN = (
+    r"[ ]?(?:\\times|\\cdot|\*)[ ]?10[ ]?(?:\^[ ]?\{[ ]?(?P<ten>[-+]?[0-9]{1,2})[ ]?\}|\^[ ]?(?P<ten1>[0-9"
+    r"]))"
+)
+_PERCENT = r"[ ]?(?P<percent{}>\\?%)?"
+_PLAIN = re.compile(
+    rf"(?P<sign>[-+]?)[ ]?(?:(?P<whole>{_WHOLE}|(?=\.))(?P<tail>\.[0-9]{{0,40}})?)"
+    rf"(?:(?P<power>[eE][-+]?[0-9]{{1,2}})|{_POWER_OF_TEN})?" + _PERCENT.format("")
+)
+_FRACTION = re.compile(
+    rf"(?:(?P<sign>[-+]?)[ ]?(?P<whole>[0-9]{{1,9}})?[ ]?\\frac[ ]?"
+    rf"(?:\{{[ ]?(?P<minus>-?)(?P<a>{_WHOLE})[ ]?\}}|(?P<a1>[0-9]))"
+    rf"[ ]?(?:\{{[ ]?(?P<minus2>-?)(?P<b>{_WHOLE})[ ]?\}}|(?P<b1>[0-9]))|"
+    rf"(?P<sign2>[-+]?)(?:(?P<whole2>[0-9]{{1,9}})[ ](?!0))?(?P<a2>{_WHOLE})[ ]?/[ ]?(?P<b2>{_WHOLE}))"
+    + _PERCENT.format("")
+)
+
+
+def plain_number(text: str) -> tuple[Fraction, bool] | None:
+    """The value of a clean text that is one number (whole, decimal, fraction, mixed) and whether it is a percentage."""
+    named = NAMES.match(text)
+    text = _SPACED.sub("", text[named.end() :].strip() if named else text)
+    found = _PLAIN.fullmatch(text)
+    if found is not None:
+        digits = (found["whole"] or "0").replace(",", "") + (found["tail"] or "").rstrip(".")
+        if not (found["whole"] or found["tail"].strip(".")):
+            return None
+        value = Fraction(digits + (found["power"] or "")) * Fraction(10) ** int(found["ten"] or found["ten1"] or 0)
+        return (-value if found["sign"] == "-" else value), found["percent"] is not None
+    found = _FRACTION.fullmatch(text)
+    if found is None:
+        return None
+    above, below = ((found[n] or found[n + "1"] or found[n + "2"]).replace(",", "") for n in "ab")
+    if int(below) == 0:
+        return None
+    value = Fraction(int(above), int(below))
+    whole = found["whole"] or found["whole2"]
+    if whole:
+        if found["minus"] or found["minus2"]:
+            return None
+        value += int(whole)
+    negative = [found["sign"], found["minus"], found["minus2"], found["sign2"]].count("-")
+    return (-value if negative % 2 else value), found["percent"] is not None
+
+
+def endless(value: Fraction) -> bool:
+    """Whether its decimals have no end."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest > 1
