@@ -31,7 +31,7 @@ gsm8k_small: setup
 	$(BIN)/foray run docs/results/gsm8k_small/imported.py --store $(STORE)/imported --set data.root=$(STORE)/data
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fault-check: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP -m fault tests/test_faults.py
