@@ -230,7 +230,7 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name(self.name, "a study")
-        check_name(self.evaluation.task.name, "a task")
+        check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:
             self.stages(recipe)
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
