@@ -136,7 +136,7 @@ def test_garbage_collection_names_a_seal_that_is_damaged(tmp_path: Path, capsys:
 @pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
 def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[signal.Signals]) -> None:
     (tmp_path / "slow.py").write_text(
-        "import time\n\ndef study():\n    print('begun', flush=True)\n    try:\n        time.sleep(30)\n"
+        "import time\n\ndef study():\n    try:\n        print('begun', flush=True)\n        time.sleep(30)\n"
         "    finally:\n        print('unwinding', flush=True)\n        time.sleep(30)\n"
     )
     command = [sys.executable, "-m", "foray", "plan", str(tmp_path / "slow.py")]
