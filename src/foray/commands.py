@@ -235,14 +235,19 @@ def check(args: argparse.Namespace) -> None:
         console.print(finding.line, markup=False, highlight=False, soft_wrap=True)
     unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
     print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
+    for line in (*found.corpora, *(f"not checked: {words}" for words in found.unseen)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     bad = f"{len(found.findings)} folders are damaged or gone"
-    if not found.findings:
-        print("all are as they were written")
-    elif not args.repair:
-        raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
-    else:
+    if found.findings and args.repair:
         repair(store, found.findings, console, jobs)
         print(f"{bad}: made anew")
+    elif found.findings:
+        raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+    if found.corpora:
+        bad = f"{len(found.corpora)} files of prepared corpora are damaged"
+        raise ValueError(f"{bad}; foray prepare MIX --out DIR, typed again as it was, makes them again")
+    if not found.findings:
+        print("all are as they were written")
 
 
 def _state(node: Node, store: Store) -> str:

@@ -19,12 +19,14 @@ from foray.core.files import (
     SPEC,
     Damaged,
     check_identity,
+    digest,
     read_json,
     sealed,
     sealed_files,
     verify_file,
     write_atomic,
 )
+from foray.data.corpus import linked
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
 from foray.study.graph import expand
@@ -63,6 +65,8 @@ class Examined:
     size: int = 0
     unfinished: int = 0
     findings: list[Finding] = field(default_factory=list)
+    corpora: list[str] = field(default_factory=list)  # what is wrong with files outside the store that shards point to
+    unseen: list[str] = field(default_factory=list)  # such files that are not to be found
 
 
 def remember(origin: Origin, root: Path) -> None:
@@ -103,7 +107,9 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
             work += [(folder, name, digest) for name, digest in sealed_files(folder).items()]
         except Damaged as e:
             found[folder] = e.what
-    out.files, out.size = len(work), sum(_size(folder / name) for folder, name, _ in work)
+    outside = _outside(store.root, out)
+    out.files = len(work) + len(outside)
+    out.size = sum(_size(folder / name) for folder, name, _ in work) + sum(map(_size, outside))
     total(out.size)
 
     def examined(item: tuple[Path, str, str]) -> None:
@@ -115,8 +121,19 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
         except Damaged as e:
             found.setdefault(folder, e.what)
 
+    def examined_outside(item: tuple[Path, str]) -> None:
+        path, expected = item
+        try:
+            if digest(path) != expected:
+                out.corpora.append(f"{path} is damaged (its checksum has changed)")
+            read(_size(path))
+        except OSError as e:
+            out.corpora.append(f"{path} cannot be read ({e.strerror})")
+
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         list(pool.map(examined, work))
+        list(pool.map(examined_outside, outside.items()))
+    out.corpora.sort()
     for folder in _shown(store.root) - found.keys():
         if not sealed(folder):
             found[folder] = f"{folder} is gone or unfinished, which the last report showed"
@@ -174,6 +191,24 @@ def _folders(root: Path) -> Iterator[Path]:
             yield folder
             yield from (slot for slot in sorted(folder.glob("resume-?")) if sealed(slot))
     yield from (p for p in sorted(root.glob("report*")) if p.is_dir())
+
+
+def _outside(root: Path, out: Examined) -> dict[Path, str]:
+    """SHA-256 of the files of prepared corpora that shards point to, each once; those not to be found are noted."""
+    wanted: dict[Path, str] = {}
+    for folder in sorted(root.glob("nodes/shard-*")):
+        if not sealed(folder) or ASIDE.search(folder.name):
+            continue
+        try:
+            place, digests = linked(folder)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            continue  # a damaged shard is found as such
+        if digests and (place is None or not place.is_dir()):
+            where = "whose place it does not say" if place is None else f"that is not at {place}"
+            out.unseen.append(f"{folder.name} points to {len(digests)} files of a prepared corpus {where}")
+        elif place is not None:
+            wanted |= {place / name: expected for name, expected in digests.items()}
+    return wanted
 
 
 def _shown(root: Path) -> set[Path]:
