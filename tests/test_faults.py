@@ -49,7 +49,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Trained by two processes together, over gloo."""
-    return Bench("ranks", tmp_path_factory.mktemp("ranks"), "--jobs", "1", "--machine", "device=cpu,ranks=2")
+    words = ("--jobs", "1", "--machine", "device=cpu", "--machine", "ranks=2")
+    return Bench("ranks", tmp_path_factory.mktemp("ranks"), *words)
 
 
 # --- kills ----------------------------------------------------------------------------------------------------------
@@ -136,6 +137,7 @@ def test_every_operation_on_the_disk_fails_once(smoke: Bench, shim: Path, error:
     assert last == {"all": True}, done.stderr[-2000:] or rows[-1]
     failed = [r for r in rows if r["what"]]
     for r in failed:
+        assert "Traceback" not in r["err"] + r["out"], r
         assert r["code"] == 0 or (r["code"] == 1 and one_line(r["err"])), r
     assert results(store) == smoke.expected
     kinds = Counter(r["what"].split()[0] for r in failed)
