@@ -88,7 +88,8 @@ def killed_again_and_again(bench: Bench, kills: int, share: float) -> None:
         run, how = bench.start(store), rng.choice(["group", "driver", "worker", "term", "interrupt", "twice"])
         until = rng.uniform(0.0, share * bench.seconds)
         while run.process.poll() is None and run.seconds() < until:
-            time.sleep(0.01)
+            time.sleep(0.1)
+        time.sleep(rng.uniform(0.0, 0.2))
         if run.process.poll() is None:
             ended(run, how, rng)
         else:

@@ -138,6 +138,14 @@ ssize_t writev(int fd, const struct iovec *parts, int n) {
     REAL(ssize_t, writev, int, const struct iovec *, int);
     return fd_fails("write ", fd) ? -1 : real(fd, parts, n);
 }
+ssize_t sendfile64(int to, int from, off64_t *at, size_t n) {
+    REAL(ssize_t, sendfile64, int, int, off64_t *, size_t);
+    return fd_fails("write ", to) ? -1 : real(to, from, at, n);
+}
+ssize_t copy_file_range(int from, off64_t *a, int to, off64_t *b, size_t n, unsigned int flags) {
+    REAL(ssize_t, copy_file_range, int, off64_t *, int, off64_t *, size_t, unsigned int);
+    return fd_fails("write ", to) ? -1 : real(from, a, to, b, n, flags);
+}
 int fsync(int fd) {
     REAL(int, fsync, int);
     return fd_fails("fsync ", fd) ? -1 : real(fd);

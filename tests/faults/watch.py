@@ -38,7 +38,11 @@ def await_session(leader: int, code: Callable[[], int | None]) -> int:
     begun = seen = time.monotonic()
     last: dict[int, float] = {}
     while True:
-        ended, now = code(), used(leader)
+        for _ in range(10):  # to look through all processes takes its time
+            if (ended := code()) is not None:
+                break
+            time.sleep(0.05)
+        now = used(leader)
         if ended is not None and not now:
             return ended
         if now.keys() != last.keys() or sum(now.values()) - sum(last.values()) > LEAST:
