@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import figures
 from foray.cli import main
-from foray.core.files import SEAL
+from foray.core.files import SEAL, seal
 from foray.study.graph import expand
 from foray.study.integrity import asked, examine
 from foray.study.nodes import Node, TrainNode
@@ -118,6 +119,42 @@ def test_repair_makes_everything_anew_as_it_was(
     assert main(["check", str(store.root)]) == 0
     assert tables(store) == before
     assert {name: when for name, when in done_at(store).items() if name in kept} == kept
+
+
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_check_mends_a_manifest(store: Store, draw_only: Callable[..., None], how: str) -> None:
+    draw_only("f2_passk")
+    path = store.root / "manifest.json"
+    before = path.read_bytes()
+    path.unlink() if how == "gone" else path.write_text("[" * 100)
+    assert main(["check", str(store.root)]) == 1
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert path.read_bytes() == before and not examine(store, 1).findings
+
+
+def test_repair_makes_what_it_can_where_another_study_is_gone(
+    store: Store, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    (origin,) = asked(store.root)
+    rows = [asdict(replace(origin, study=str(tmp_path / "gone.py"))), asdict(origin)]
+    (store.root / "studies.json").write_text(json.dumps(rows))
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert not examine(store, 1).findings
+
+
+def test_what_a_run_removes_meanwhile_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = nodes("train")[0].folder(store) / "resume-a"
+    slot.mkdir()
+    (slot / "state.json").write_text("{}")
+    seal(slot, step=1)
+
+    def read(_: int) -> None:
+        shutil.rmtree(slot, ignore_errors=True)
+
+    found = examine(store, 1, read=read)
+    assert not slot.exists() and not found.findings
 
 
 def test_repair_says_what_no_study_asks_for_any_more(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
