@@ -17,9 +17,9 @@ STUDIES = {
     "smoke": "from foray.studies import smoke\n\ndef study():\n    return smoke.study()\n",
     "parallel": "from test_study import pretrained_to, study as mini\n\n"
     "def study():\n    return mini(recipes=('sft', 'parallel', 'sft_rl'), pretrain=pretrained_to(768, 1536))\n",
-    # For many ranks: one M_t, and both kinds of stages.
+    # For many ranks: one recipe with both kinds of streams.
     "ranks": "from test_study import pretrained_to, study as mini\n\n"
-    "def study():\n    return mini(recipes=('parallel', 'sft_rl'), pretrain=pretrained_to(768))\n",
+    "def study():\n    return mini(recipes=('parallel',), pretrain=pretrained_to(768, 1536))\n",
 }
 # Drawing takes most of a small study's time: of all figures two are drawn.
 FEW_FIGURES = (

@@ -48,9 +48,10 @@ static uint64_t hash(const char *text, uint64_t h) {
     return h;
 }
 
-/* Numbers of processes in temporary names differ from run to run: ".name.1234.tmp" is ".name.tmp". */
+/* Temporary names differ from run to run: ".name.1234.tmp" is ".name..tmp", and safetensors' ".tmpAb3dE6" is ".tmp*". */
 static void without_process(char *path) {
     size_t n = strlen(path);
+    if (n > 11 && !strncmp(path + n - 11, "/.tmp", 5)) strcpy(path + n - 6, "*");
     if (n < 5 || strcmp(path + n - 4, ".tmp")) return;
     char *digits = path + n - 4;
     while (digits > path && digits[-1] >= '0' && digits[-1] <= '9') digits--;
