@@ -3,7 +3,7 @@
  * FORAY_FAULTS names a control file, mapped by all processes together (struct control below; injection.py writes it).
  * While armed, the first operation that has not failed before does: it returns -1 with the wanted errno, and the control
  * is disarmed. An operation is known by its kind, its path below the folder without the keys of nodes, and how often this
- * process has done it: the files of all nodes of a kind are one, and the first three times are told apart.
+ * process has done it: the files of all nodes of a kind are one, and the first two times are told apart.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 
 #define SLOTS (1u << 20) /* identities: one byte each */
 #define COUNTS 65536     /* of this process's operations by kind and path */
-#define REPEATS 3        /* the first so many times that a process does the same are told apart */
+#define REPEATS 2        /* the first so many times that a process does the same are told apart */
 
 struct control {
     int armed, error, fired, seen;
