@@ -140,11 +140,10 @@ def test_every_operation_on_the_disk_fails_once(smoke: Bench, shim: Path) -> Non
         new_control(control)
         command = [sys.executable, str(HERE / "faults" / "injection.py"), str(smoke.file), str(store), error, "3600"]
         env = ENV | {"LD_PRELOAD": str(shim), "FORAY_FAULTS": str(control)}
-        said = open(smoke.root / f"faults-{error}", "w")
-        running[error] = subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.PIPE, text=True), said
-    for error, (process, said) in running.items():
+        with open(smoke.root / f"faults-{error}", "w") as said:
+            running[error] = subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.PIPE, text=True)
+    for error, process in running.items():
         _, err = process.communicate()
-        said.close()
         lines = (smoke.root / f"faults-{error}").read_text().splitlines()
         *rows, last = [json.loads(line) for line in lines] or [{}]
         assert last == {"all": True}, err[-2000:] or (rows or [""])[-1]
