@@ -14,9 +14,10 @@ import pytest
 from conftest import figures
 from foray.cli import main
 from foray.core.files import SEAL, seal
+from foray.core.terminal import failure
 from foray.study.graph import expand
 from foray.study.integrity import asked, examine
-from foray.study.nodes import Node, TrainNode
+from foray.study.nodes import Node, TrainNode, run_node
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_study import brief, done_at, flip, quiet
@@ -255,3 +256,14 @@ def test_a_damaged_folder_that_cannot_be_moved_ends_the_run_in_one_line(
         run_study(brief(), store, quiet())
 
 
+def test_a_disk_that_is_full_without_a_word_of_the_file_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    store, node = Store(tmp_path), nodes("tokenizer")[0]
+    monkeypatch.setattr(type(node), "run", full)
+    with pytest.raises(OSError, match="No space") as raised:
+        run_node(node, store)
+    assert failure(raised.value) == f"{node.folder(store)}: No space left on device"
