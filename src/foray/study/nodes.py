@@ -104,7 +104,7 @@ class Node:
 
 def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     """``node.run``. What a task, source or loss of the user's own raises is a ValueError that names its file and line:
-    the node has failed, once, and its worker lives. Of a disk that fails without a word of the file, the folder is named.
+    the node has failed, once, and its worker lives. Where a disk fails and no file is named, the folder is.
     """
     reporting: list[Exception] = []
 
