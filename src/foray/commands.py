@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -229,20 +230,26 @@ def check(args: argparse.Namespace) -> None:
     jobs, console = _jobs(args), Console()
     require((args.store / "nodes").is_dir(), f"{args.store} is no store: it holds no nodes")
     store = Store(args.store, machine([]))
-    with reading(console) as (total, read):
-        found = examine(store, jobs, total, read)
-    for finding in found.findings:
-        console.print(finding.line, markup=False, highlight=False, soft_wrap=True)
-    unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
-    print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
-    bad = f"{len(found.findings)} folders are damaged or gone"
+    with store.lock() if args.repair else nullcontext():  # nothing changes between what is found and what is mended
+        with reading(console) as (total, read):
+            found = examine(store, jobs, total, read)
+        for finding in found.findings:
+            console.print(finding.line, markup=False, highlight=False, soft_wrap=True)
+        unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
+        print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
+        for line in (*found.corpora, *(f"not checked: {words}" for words in found.unseen)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        bad = f"{len(found.findings)} folders are damaged or gone"
+        if found.findings and args.repair:
+            repair(store, found.findings, console, jobs)
+            print(f"{bad}: made anew")
+        elif found.findings:
+            raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+    if found.corpora:
+        bad = f"{len(found.corpora)} files of prepared corpora are damaged"
+        raise ValueError(f"{bad}; foray prepare MIX --out DIR, typed again as it was, makes them again")
     if not found.findings:
         print("all are as they were written")
-    elif not args.repair:
-        raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
-    else:
-        repair(store, found.findings, console, jobs)
-        print(f"{bad}: made anew")
 
 
 def _state(node: Node, store: Store) -> str:

@@ -178,7 +178,7 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
     found = next((s for s in source.index()["sources"] if s["name"] == source.name), None)
     if found is None:
         raise ValueError(f"{source.place} has no source {source.name}")
-    files, total = [], 0
+    files, total, digests = [], 0, {}
     kind: TokenKind = "tokens" if split == "train" else "validation"
     for file in found["files"]:
         count = min(file["used"] if split == "train" else file["validation"], max_tokens - total)
@@ -187,11 +187,22 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
             if words := damage(source.place / name, file, kind):
                 raise _to_mend(source.place, name, words)
             files.append([name, count, file[kind]])
+            digests[name] = file[f"sha256_{kind}"]
             total += count
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
+    meta |= {"place": str(source.place.resolve()), "sha256": digests}  # for foray check; a study says the place itself
     (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
+
+
+def linked(folder: Path) -> tuple[Path | None, dict[str, str]]:
+    """Of a shard that only says where its tokens lie: that place, if it was written down, and SHA-256 by file."""
+    meta = read_json(folder / "meta.json")
+    if "files" not in meta:
+        return None, {}
+    digests = meta.get("sha256", {name: "" for name, *_ in meta["files"]})
+    return Path(meta["place"]) if "place" in meta else None, digests
 
 
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:

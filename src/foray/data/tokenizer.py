@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foray.core.files import read_json
+from foray.core.files import read_json, write_atomic
 from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
@@ -183,7 +183,8 @@ class TextTokenizer:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
             return
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        # Not by the library's own way to a file, whose exception on a full disk is of no kind.
+        write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
         config = {**_OWN, "model_max_length": context}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
 

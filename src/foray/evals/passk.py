@@ -70,10 +70,11 @@ def evaluate(
 
 def _line(row: dict[str, Any]) -> str:
     """A row of ``completions.jsonl``, with the checksum of all else in it."""
-    return json.dumps({**row, "checksum": _checksum(row)}, allow_nan=False) + "\n"
+    return json.dumps({**row, "checksum": checksum_of(row)}, allow_nan=False) + "\n"
 
 
-def _checksum(row: dict[str, Any]) -> str:
+def checksum_of(row: dict[str, Any]) -> str:
+    """Of everything else in a row of ``completions.jsonl``."""
     return hashlib.sha256(json.dumps(row, allow_nan=False).encode()).hexdigest()[:16]
 
 
@@ -90,7 +91,7 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
             try:
                 row = json.loads(line)
                 checksum = row.pop("checksum")
-                if checksum != _checksum(row) or row["id"] != problem or len(row["samples"]) != samples:
+                if checksum != checksum_of(row) or row["id"] != problem or len(row["samples"]) != samples:
                     return counts
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return counts

@@ -24,6 +24,7 @@ from foray.core.cores import use_threads
 from foray.core.files import Damaged
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
+from foray.core.terminal import failure
 from foray.study.nodes import Node, Report, TrainNode, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
@@ -168,7 +169,7 @@ def _work(
         except Damaged as e:
             channel.send(("damaged", (e.folder, e.what)))
         except (ValueError, OSError) as e:
-            channel.send(("failed", str(e)))
+            channel.send(("failed", failure(e)))
         except Exception:  # as of any process that breaks; a peer's death looks so too
             channel.send(("broke", traceback.format_exc()))
         finally:

@@ -104,7 +104,7 @@ class Node:
 
 def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     """``node.run``. What a task, source or loss of the user's own raises is a ValueError that names its file and line:
-    the node has failed, once, and its worker lives.
+    the node has failed, once, and its worker lives. Where a disk fails and no file is named, the folder is.
     """
     reporting: list[Exception] = []
 
@@ -118,9 +118,11 @@ def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     try:
         with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError):
             node.run(folder, store, heard)
-    except Exception:
+    except Exception as e:
         if reporting:
             raise reporting[0] from None
+        if isinstance(e, OSError) and e.strerror and e.filename is None:
+            raise OSError(e.errno, e.strerror, str(folder)) from None
         raise
 
 

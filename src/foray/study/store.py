@@ -89,9 +89,11 @@ class Store:
                     raise ValueError(f"{f.read() or 'another process'} is at work on it; wait for that or end it")
                 waited = True
                 time.sleep(0.1)
-            f.truncate(0)
-            f.write(f"process {os.getpid()} on {gethostname()}")
-            f.flush()
+            try:
+                os.truncate(f.fileno(), 0)
+                os.write(f.fileno(), f"process {os.getpid()} on {gethostname()}".encode())
+            except OSError as e:  # which names no file
+                raise OSError(e.errno, e.strerror, str(place)) from None
             yield waited
 
 
