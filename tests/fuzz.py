@@ -41,7 +41,7 @@ def warm() -> None:
     import foray.evals.passk
     import foray.report
     import foray.study.training
-    import foray.train.loop  # noqa: F401
+    import foray.train.loop
 
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
@@ -79,7 +79,14 @@ def one(target: str, seed: int, number: int, scratch: Path, corpus: Corpus, out:
         if not kept.exists():
             print(f"FOUND {target} --seed {seed} --case {number}: {wrong[:400]}\n      {words}"[:1500], flush=True)
             shutil.copytree(scratch, kept, ignore_dangling_symlinks=True)
-            said = {"target": target, "seed": seed, "case": number, "words": words, "wrong": wrong, "err": end.err[-5000:]}
+            said = {
+                "target": target,
+                "seed": seed,
+                "case": number,
+                "words": words,
+                "wrong": wrong,
+                "err": end.err[-5000:],
+            }
             (kept / "finding.json").write_text(json.dumps(said, indent=1))
         return
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import alone_in, digest_of_input, read_json, read_jsonl, write_atomic
+from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import pass_at_k
 from foray.core.rng import key
@@ -335,7 +335,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     """Makes a folder of completions that of ``settings``. Raises ValueError where it holds those of others."""
     made, written = folder / "settings.json", folder / "completions.jsonl"
     if written.exists() and written.stat().st_size:
-        there = read_json(made) if made.exists() else {}
+        there = read_object(made, otherwise="name another --out") if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name) != value]
         require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
     write_atomic(made, json.dumps(settings, indent=1, allow_nan=False) + "\n")

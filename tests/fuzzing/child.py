@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -39,7 +40,8 @@ class End:
         if "Traceback (most" in said or "panicked at" in said:
             return "traceback: " + next((line for line in reversed(said.splitlines()) if line.strip()), "")
         if self.code == 0:
-            return f"words on stderr: {self.err}" if self.err else ""
+            lost = [line for line in self.err.splitlines() if not line.startswith("left out: ")]  # a report's
+            return f"words on stderr: {lost[0]}" if lost else ""
         if self.code not in (1, 2):
             return f"exit code {self.code}"
         line = self.err.removesuffix("\n")
@@ -62,10 +64,8 @@ def run(words: list[str], scratch: Path, before: Callable[[], None] = lambda: No
     _, status, used = os.wait4(child, 0)
     code = os.waitstatus_to_exitcode(status)
     late = late or code == -signal.SIGXCPU or (code == -signal.SIGKILL and used.ru_utime + used.ru_stime > SECONDS)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # workers of it
-    except ProcessLookupError:
-        pass
     said = [p.read_bytes().decode(errors="replace") if p.exists() else "" for p in (out, err)]
     return End(code, said[0], said[1], late, time.monotonic() - begun)
 

@@ -105,7 +105,10 @@ def json_lines(rows: list[Any]) -> bytes:
 def tasks(folder: Path) -> Path:
     """The files that every task reads below its root."""
     gsm8k = [{"question": q, "answer": f"So it is <<{a}={a}>>{a}.\n#### {a}"} for q, a in QUESTIONS]
-    math = [{"problem": q, "solution": f"It is $\\boxed{{{a}}}$.", "level": "Level 1", "type": "Algebra"} for q, a in QUESTIONS]
+    math = [
+        {"problem": q, "solution": f"It is $\\boxed{{{a}}}$.", "level": "Level 1", "type": "Algebra"}
+        for q, a in QUESTIONS
+    ]
     open1 = [
         {"question": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.", "error_message": "<not_executed>",
          "is_correct": True, "dataset": "gsm8k"} for q, a in QUESTIONS
@@ -113,7 +116,10 @@ def tasks(folder: Path) -> Path:
     open2 = [
         {"problem": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.", "problem_source": "math"} for q, a in QUESTIONS
     ]  # fmt: skip
-    svamp = [{"ID": f"x-{i}", "Body": "We add.", "Question": q, "Equation": f"( {a} + 0 )", "Answer": float(a)} for i, (q, a) in enumerate(QUESTIONS)]
+    svamp = [
+        {"ID": f"x-{i}", "Body": "We add.", "Question": q, "Equation": f"( {a} + 0 )", "Answer": float(a)}
+        for i, (q, a) in enumerate(QUESTIONS)
+    ]
     own = [{"question": q, "answer": a, "solutions": [f"It is {a}."]} for q, a in QUESTIONS]
     files = {
         "gsm8k/train.jsonl": gsm8k, "gsm8k/test.jsonl": gsm8k[:5], "math/train.jsonl": math, "math/test.jsonl": math[:5],
@@ -132,7 +138,11 @@ def tasks(folder: Path) -> Path:
 def documents() -> dict[str, bytes]:
     """Documents in every format that a source of text may have, packed ones too."""
     rows = [{"id": i, "text": f"{q} It is {a}.", "meta": {"lang": "en"}} for i, (q, a) in enumerate(QUESTIONS)]
-    made = {".jsonl": json_lines(rows), ".json": json.dumps(rows).encode(), ".txt": "\n\n".join(r["text"] for r in rows).encode()}
+    made = {
+        ".jsonl": json_lines(rows),
+        ".json": json.dumps(rows).encode(),
+        ".txt": "\n\n".join(r["text"] for r in rows).encode(),
+    }
     for ending, comma in ((".csv", ","), (".tsv", "\t")):
         out = io.StringIO()
         writer = csv.writer(out, delimiter=comma)
@@ -141,7 +151,12 @@ def documents() -> dict[str, bytes]:
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), table, row_group_size=5)
     made[".parquet"] = table.getvalue()
-    packers = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress}
+    packers = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": zstandard.ZstdCompressor().compress,
+    }
     for ending, pack in packers.items():
         for inner in (".jsonl", ".csv", ".txt"):
             made[inner + ending] = pack(made[inner])

@@ -85,7 +85,9 @@ def tree(rng: random.Random, value: Any, times: int = 0) -> Any:
 def _places(value: Any, way: tuple[Any, ...] = (), most: int = 12) -> list[tuple[Any, ...]]:
     """Ways to the values of a tree, the same number from every branch so that long lists do not have them all."""
     found = [way]
-    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    items = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
     for key, inner in items if len(items) <= most else [*items[: most // 2], *items[-most // 2 :]]:
         found += _places(inner, (*way, key), max(2, most - 2))
     return found

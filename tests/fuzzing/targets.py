@@ -50,15 +50,27 @@ def command_lines(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
         "mix": [str(mine["mix"]), "world_1b"], "executor": ["local", "slurm"], "checkpoint": [str(mine["model"])],
         "part": ["x"], "slurm": ["time=3"], "file": [rows], "data_root": [str(mine["data"])],
     }  # fmt: skip
-    words, small = [name], {"problems": "2", "samples": "2", "max_new_tokens": "4", "step": "1", "seed": "0", "shots": "1"}
+    words, small = (
+        [name],
+        {"problems": "2", "samples": "2", "max_new_tokens": "4", "step": "1", "seed": "0", "shots": "1"},
+    )
     options = [a for a in commands[name]._actions if a.dest != "help"]
     rng.shuffle(options)
     for action in options:
-        if action.option_strings and not action.required and rng.random() < 0.6 and action.dest not in ("problems", "samples"):
+        if (
+            action.option_strings
+            and not action.required
+            and rng.random() < 0.6
+            and action.dest not in ("problems", "samples")
+        ):
             continue
         if rng.random() < 0.03:
             continue
-        values = [*known.get(action.dest, []), *(action.choices or []), *([small[action.dest]] if action.dest in small else [])]
+        values = [
+            *known.get(action.dest, []),
+            *(action.choices or []),
+            *([small[action.dest]] if action.dest in small else []),
+        ]
         several = rng.choice([1, 1, 2, 0]) if action.nargs == "+" else 1
         given = [] if action.nargs == 0 else [mutations.word(rng, values or files) for _ in range(several)]
         words += [*action.option_strings[:1], *given]
@@ -79,7 +91,9 @@ def _copied(scratch: Path, corpus: Corpus) -> dict[str, Path]:
 
 def _safe(words: list[str]) -> list[str]:
     """What no shell could pass is taken out; how many processes are asked for is another test's."""
-    words = [w.replace("\0", "").encode("utf-8", "surrogateescape" if w.isascii() else "ignore").decode() for w in words]
+    words = [
+        w.replace("\0", "").encode("utf-8", "surrogateescape" if w.isascii() else "ignore").decode() for w in words
+    ]
     for option in ("--jobs",):
         for at, _ in enumerate(words[:-1]):
             if words[at] == option and words[at + 1].strip().isdecimal() and len(words[at + 1]) > 1:
@@ -130,7 +144,9 @@ def setting(rng: random.Random, paths: list[tuple[str, Any]]) -> str:
         way = mutations.text(rng, way)
     kind = rng.random()
     if kind < 0.3 and isinstance(value, int | float):
-        new = repr(rng.choice([0, 1, -value, value + 1, value * 2, value / 2, value * 10**6, 10**9, 10**18, 1e-30, 0.5]))
+        new = repr(
+            rng.choice([0, 1, -value, value + 1, value * 2, value / 2, value * 10**6, 10**9, 10**18, 1e-30, 0.5])
+        )
     elif kind < 0.4:
         other = rng.choice(paths)[1]
         new = json.dumps(other, default=str)
@@ -185,7 +201,18 @@ def tokenizers(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
     words = ["eval", str(folder), "--task", "gsm8k", "--data-root", str(corpus.data), *_SAMPLE]
     if rng.random() < 0.5:
         root, out = str(corpus.prepared.parent / "texts"), str(scratch / "out")
-        words = ["prepare", str(corpus.mix), "--data-root", root, "--out", out, "--jobs", "1", "--set", f"tokenizer={folder}"]
+        words = [
+            "prepare",
+            str(corpus.mix),
+            "--data-root",
+            root,
+            "--out",
+            out,
+            "--jobs",
+            "1",
+            "--set",
+            f"tokenizer={folder}",
+        ]
     return Case([words])
 
 
@@ -206,7 +233,10 @@ def texts(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
     if rng.random() < 0.3:
         words += ["--set", f"sources.0.1.skip_broken={rng.choice(['true', 'false'])}"]
     if rng.random() < 0.2:
-        words += ["--set", f"sources.0.1.format={mutations.word(rng, ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text'])}"]
+        words += [
+            "--set",
+            f"sources.0.1.format={mutations.word(rng, ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text'])}",
+        ]
     if rng.random() < 0.2:
         words += ["--set", f"sources.0.1.column={mutations.word(rng, ['text', 'meta.lang', 'id', 'meta'])}"]
     return Case([_safe(words)])
@@ -231,7 +261,9 @@ def task_files(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
     """The files of every task, in JSON Lines and other formats, evaluated on its splits."""
     root = tasks(scratch / "data")
     name = rng.choice([n for n in named_tasks() if not n.startswith("world")])
-    first = {"gsm8k_boxed": "gsm8k", "jsonl": "t"}.get(name, name.replace("openmath", "openmathinstruct").partition("_")[0])
+    first = {"gsm8k_boxed": "gsm8k", "jsonl": "t"}.get(
+        name, name.replace("openmath", "openmathinstruct").partition("_")[0]
+    )
     files = [p for p in sorted(root.rglob("*.json*")) if str(p.relative_to(root)).startswith(first)]
     for path in rng.choices(files, k=rng.choice([1, 1, 2])):
         if path.is_file():
@@ -323,14 +355,31 @@ def mixes(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
         "    stream = replace(made.pretrain.stream, source=replace(source, mixture=mixture))\n"
         "    return replace(made, pretrain=replace(made.pretrain, stream=stream))\n"
     )
-    plan = ["plan", str(scratch / "study.py"), "--store", str(scratch / "store"), "--set", f"data.tokenizer={out / 'tokenizer'}"]
+    plan = [
+        "plan",
+        str(scratch / "study.py"),
+        "--store",
+        str(scratch / "store"),
+        "--set",
+        f"data.tokenizer={out / 'tokenizer'}",
+    ]
     return Case(rng.choice([[words], [plan], [plan, words]]))
 
 
 def evaluations(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
     """The folder of an earlier ``foray eval --out``, which is gone on with."""
     out = scratch / "out"
-    words = ["eval", str(corpus.checkpoints[0]), "--task", "gsm8k", "--data-root", str(corpus.data), *_SAMPLE, "--out", str(out)]
+    words = [
+        "eval",
+        str(corpus.checkpoints[0]),
+        "--task",
+        "gsm8k",
+        "--data-root",
+        str(corpus.data),
+        *_SAMPLE,
+        "--out",
+        str(out),
+    ]
     numbers: dict[str, str] = {}
 
     def right(_words: list[str], end: End) -> str:

@@ -102,6 +102,16 @@ def read_json(path: Path, otherwise: str = "delete its folder and run again") ->
         raise ValueError(f"{path} is damaged ({type(e).__name__}); {otherwise}") from None
 
 
+def read_object(path: Path, *fields: str, otherwise: str = "delete its folder and run again") -> dict[str, Any]:
+    """The same of a file that holds an object with these fields."""
+    found = read_json(path, otherwise)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (no object with named fields); {otherwise}")
+    if missing := [name for name in fields if name not in found]:
+        raise ValueError(f"{path} is damaged (it has no {missing[0]!r}); {otherwise}")
+    return found
+
+
 def read_jsonl(path: Path) -> list[Any]:
     """All rows of a JSON Lines file. Raises ValueError naming file and line."""
     return [row for _, row in iter_jsonl(path)]
@@ -231,12 +241,12 @@ def check_identity(folder: Path, files: Mapping[str, str]) -> None:
 
 def kept(folder: Path, under: str) -> bool:
     """Whether a sealed folder lists a file whose path starts with ``under``: it may have been pruned."""
-    return any(name.startswith(under) for name in read_json(folder / SEAL)["files"])
+    return any(name.startswith(under) for name in sealed_files(folder))
 
 
 def prune(folder: Path, name: str) -> None:
     """Takes a file or folder out of a sealed folder, which stays whole: the list of files is shortened first."""
-    facts = read_json(folder / SEAL)
+    facts = read_object(folder / SEAL, "files")
     left = {n: d for n, d in facts["files"].items() if n != name and not n.startswith(f"{name}/")}
     if left != facts["files"]:
         write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1, allow_nan=False) + "\n")

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
-from foray.core.files import digest_of_input, read_json
-from foray.core.spec import added, content_hash
+from foray.core.files import digest_of_input, read_object
+from foray.core.spec import added, content_hash, require
 from foray.data.files import kind_of
 from foray.data.rows import Skipped, document, place, rows_of
 from foray.data.tokenizer import TextTokenizer
@@ -136,7 +136,10 @@ class Prepared:
         file = self.place / "index.json"
         if not file.exists():
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
-        found: dict[str, Any] = read_json(file)
+        otherwise = "put it back, or delete it and run foray prepare again"
+        found = read_object(file, "fingerprint", "tokenizer", "sources", otherwise=otherwise)
+        said = content_hash({k: v for k, v in found.items() if k != "fingerprint"})
+        require(said == found["fingerprint"], f"{file} is damaged (its checksum has changed); {otherwise}")
         return found
 
     def tokenizer(self) -> Path:
@@ -248,7 +251,7 @@ class Shard:
     """
 
     def __init__(self, folder: Path, base: Path | None = None) -> None:
-        meta = read_json(folder / "meta.json")
+        meta = read_object(folder / "meta.json", "source", "dtype")
         self.name: str = meta["source"]
         dtype = np.dtype(meta["dtype"])
         if base is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import read_json
+from foray.core.files import read_object
 from foray.core.spec import require
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -58,9 +58,7 @@ def read_ends(folder: Path) -> ModelEnds | None:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    found = read_json(file, "replace it") if file.exists() else {}
-    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
-    return dict(found)
+    return read_object(file, otherwise="replace it") if file.exists() else {}
 
 
 def _end_ids(file: Path, settings: Mapping[str, Any], size: Any) -> tuple[int, ...]:

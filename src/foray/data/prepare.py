@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from foray.core.cores import use_threads
-from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
+from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
@@ -113,7 +113,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
-        found = read_json(out / "mix.json")
+        found = read_object(out / "mix.json", otherwise="name another --out")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
@@ -123,7 +123,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
     if (out / "index.json").exists():
-        same = tokenizer_digest(out / "tokenizer") == read_json(out / "index.json")["tokenizer"]
+        same = tokenizer_digest(out / "tokenizer") == read_object(out / "index.json", "tokenizer")["tokenizer"]
         require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
     with _workers(jobs, tokenizer) as pool:
@@ -223,12 +223,13 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
     skipped = Skipped()
-    if not said.exists():
+    facts = _finished(said, name, file, part) if said.exists() else None
+    if facts is None:
         facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths, skipped)}
-        write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
+        checked = {"file": file, "sha256": content_hash(facts)}
+        write_atomic(said, json.dumps(facts | checked, allow_nan=False) + "\n")
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
-    facts = _finished(said, name, file, part)
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
     # What is said of the part stays: the index is made of it, and the keys of studies of that.
     if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
@@ -261,11 +262,19 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
-def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
-    """What an earlier run says of a part. Raises ValueError where it was made of anything else than it would be now."""
-    facts: dict[str, Any] = read_json(said)
+def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any] | None:
+    """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
+    anything else than it would be now.
+    """
+    try:
+        facts = read_object(said, "part")
+    except ValueError:
+        return None
     # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
-    before, (kind, place, start, end) = facts.pop("file", file), facts["part"]
+    before, checksum = facts.pop("file", file), facts.pop("sha256", None)  # those of an earlier version have neither
+    if checksum is not None and content_hash(facts) != checksum:
+        return None
+    kind, place, start, end = facts["part"]
     # The root may be spelled in another way now, or be another copy's.
     if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
         raise ValueError(

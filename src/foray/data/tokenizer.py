@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foray.core.files import read_json
+from foray.core.files import read_object
 from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
@@ -233,7 +233,7 @@ def _is_own(folder: Path) -> bool:
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
         return False
-    found = read_json(settings, "replace it")
+    found = read_object(settings, otherwise="replace it")
     return {name: found.get(name) for name in _OWN} == _OWN and "added_tokens_decoder" not in found
 
 
@@ -245,10 +245,12 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            # What one file leaves open (null) the other may say.
-            out |= {key: value for key, value in json.loads(files.get(name, b"{}")).items() if value is not None}
-        except ValueError as e:
+            found = json.loads(files.get(name, b"{}"))
+        except (ValueError, RecursionError) as e:
             raise ValueError(f"{name} beside it is damaged ({e})") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{name} beside it is damaged (no object with named fields)")
+        out |= {key: value for key, value in found.items() if value is not None}  # what one leaves open the other says
     return out
 
 

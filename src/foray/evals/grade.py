@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from foray.core.files import iter_jsonl, json_text, read_json
+from foray.core.files import iter_jsonl, json_text, read_object
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction, Problem, Task, Verdict
 
@@ -59,7 +59,9 @@ def task_for(name: str, source: Path) -> Gradable:
     from foray.tasks import named_tasks, task_of
 
     said = next((source.parent / file for file in _SAYS if (source.parent / file).exists()), None)
-    spec = read_json(said).get("task") if said is not None and source.name == "completions.jsonl" else None
+    spec = None
+    if said is not None and source.name == "completions.jsonl":
+        spec = read_object(said, otherwise="replace or remove it").get("task")
     beside: Task | None = None
     if isinstance(spec, dict):
         try:

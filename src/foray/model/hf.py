@@ -11,13 +11,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from foray.core.files import read_json
+from foray.core.files import read_object
 from foray.core.spec import nearest, require
 from foray.model.config import FAMILIES, ModelConfig
 from foray.model.formats import other_format
 from foray.model.transformer import Transformer
 
 _CLASSES = {"olmo2": "Olmo2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+_SIZES = (
+    *("num_attention_heads", "num_key_value_heads", "num_hidden_layers", "hidden_size", "head_dim"),
+    *("intermediate_size", "vocab_size", "max_position_embeddings"),
+)
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -70,9 +74,10 @@ def config_from_hf(folder: Path) -> ModelConfig:
         more = ", only an adapter's: merge that into its model, and save the model" if adapter else ""
         raise ValueError(f"{folder} is no checkpoint: it has no config.json{more}")
     raw = _settings(folder / "config.json")
-    kind = raw.get("model_type")
+    _check_kinds(raw, folder / "config.json")
+    kind = str(raw.get("model_type"))
     if kind not in FAMILIES:
-        raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(str(kind), FAMILIES)}")
+        raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(kind, FAMILIES)}")
     norm, qk_norm, qkv_bias = FAMILIES[kind]
     _refuse_variants(raw, kind, folder)
     try:
@@ -104,9 +109,22 @@ def config_from_hf(folder: Path) -> ModelConfig:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    found = read_json(file, "replace it")
-    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
-    return dict(found)
+    return read_object(file, otherwise="replace it")
+
+
+def _check_kinds(raw: Mapping[str, Any], file: Path) -> None:
+    """Raises ValueError for a setting that is read here and is no number, or no object, where one is needed."""
+    wanted: tuple[tuple[str, tuple[type, ...], tuple[str, ...]], ...] = (
+        ("a whole number", (int,), _SIZES),
+        ("a number", (int, float), ("rope_theta", "rms_norm_eps", "initializer_range")),
+        ("an object", (dict,), ("rope_scaling", "rope_parameters")),
+        ("a list", (list,), ("layer_types",)),
+    )
+    for what, kinds, names in wanted:
+        for name in names:
+            value = raw.get(name)
+            right = value is None or (isinstance(value, kinds) and not isinstance(value, bool))
+            require(right, f"{file}: {name} must be {what}, not {str(value)[:60]!r}")
 
 
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from foray.core.files import (
     Damaged,
     check_identity,
     read_json,
+    read_object,
     sealed,
     sealed_files,
     verify_file,
@@ -142,7 +143,8 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
                 (finding.folder / SEAL).unlink(missing_ok=True)
         wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
         manifest, root = store.root / "manifest.json", store.root.resolve()
-        last = read_json(manifest).get("study") if manifest.exists() else None
+        otherwise = "delete it and run the study again"
+        last = read_object(manifest, otherwise=otherwise).get("study") if manifest.exists() else None
         for origin in asked(store.root):
             with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
                 study = load_study(origin.study, list(origin.settings))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import TRAINING_FILES, Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
+from foray.core.files import TRAINING_FILES, Damaged, read_numbers, read_object, seal, sealed, verify, write_atomic
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
@@ -225,7 +225,7 @@ class ShardNode(Node):
             write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
 
     def flags(self, folder: Path) -> list[str]:
-        facts = read_json(folder / "meta.json")
+        facts = read_object(folder / "meta.json")
         count = facts.get("skipped", 0)
         return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
 
