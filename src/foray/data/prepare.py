@@ -123,7 +123,8 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
     if (out / "index.json").exists():
-        same = tokenizer_digest(out / "tokenizer") == read_object(out / "index.json", "tokenizer")["tokenizer"]
+        said = read_object(out / "index.json", "tokenizer", otherwise="delete that file, and the same command makes it")
+        same = tokenizer_digest(out / "tokenizer") == said["tokenizer"]
         require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
     with _workers(jobs, tokenizer) as pool:
