@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.files import SEAL, read_json, remove, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.files import SEAL, read_json, read_object, remove, replace_folder, seal, sealed, verify, write_atomic
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
@@ -95,7 +95,7 @@ def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
     returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
     """
     source = folder / "state"
-    state = read_json(source / "state.json")
+    state = read_object(source / "state.json", step=int, replay=dict)
     if (source / "shards").is_dir():
         _load_shards(source / "shards", run.model, moments)
     else:
