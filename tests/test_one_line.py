@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from foray.cli import main
-from foray.core.files import SEAL, read_json, read_object
+from foray.core.files import SEAL, read_json
 from foray.core.spec import check_name, override
 from foray.core.stage import Corpus, Stage
 from foray.core.terminal import one_line, plain
@@ -153,19 +153,6 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
 
 
-@pytest.mark.parametrize("content", ["[]", "3", '"x"', "null", DEEP])
-def test_an_object_is_asked_for_where_one_is_read(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "x.json"
-    file.write_text(content)
-    with pytest.raises(ValueError, match=r"x\.json is damaged \(.*\); do this") as error:
-        read_object(file, otherwise="do this")
-    assert "\n" not in str(error.value)
-    file.write_text('{"a": 1}')
-    assert read_object(file, "a") == {"a": 1}
-    with pytest.raises(ValueError, match=r"x\.json is damaged \(it has no 'b'\)"):
-        read_object(file, "a", "b")
-
-
 def test_settings_beside_what_is_graded_are_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "completions.jsonl").write_text("{}\n")
     for content in ("[]", "3", DEEP):
@@ -188,7 +175,7 @@ def test_a_tokenizer_with_settings_of_another_shape_is_refused(
     (tmp_path / "tokenizer_config.json").write_text("{}")  # as others write them
     for content in ("[]", "3", '["x"]', DEEP):
         (tmp_path / file).write_text(content)
-        with pytest.raises(ValueError, match=rf"{file} .*is damaged"):
+        with pytest.raises(ValueError, match=rf"{file} .*is damaged|{file} is damaged"):
             load_tokenizer(tmp_path)
 
 

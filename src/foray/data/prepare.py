@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.cores import use_threads
-from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic
+from foray.core.cores import cores, use_threads
+from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
@@ -113,7 +113,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
-        found = read_object(out / "mix.json", otherwise="name another --out")
+        found = read_object(out / "mix.json", "name another --out")
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
@@ -123,11 +123,14 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
     if (out / "index.json").exists():
-        said = read_object(out / "index.json", "tokenizer", otherwise="delete that file, and the same command makes it")
+        said = read_object(out / "index.json", "delete that file and run again", tokenizer=str)
         same = tokenizer_digest(out / "tokenizer") == said["tokenizer"]
         require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
-    with _workers(jobs, tokenizer) as pool:
+    most = _most_parts(mix, jobs) if jobs > cores() else jobs
+    if most < jobs:
+        say(f"{most} of {jobs} workers are started: no source has more parts")
+    with _workers(most, tokenizer) as pool:
         for _, source in mix.sources:
             sources.append(_source(source, mix.budget(source.name), out / source.name, pool, say))
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": tokenizer_digest(out / "tokenizer")}
@@ -135,6 +138,11 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     index["fingerprint"] = content_hash(index)
     write_atomic(out / "index.json", json.dumps(index, indent=1, allow_nan=False) + "\n")
     return out / "index.json"
+
+
+def _most_parts(mix: Mix, enough: int) -> int:
+    """Parts of the source that has the most, which are all that are worked on at a time; counted up to ``enough``."""
+    return max(1, *(sum(1 for _ in islice(parts(source), enough)) for _, source in mix.sources))
 
 
 def _source(
@@ -249,7 +257,11 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     texts = documents(source, part, skipped)
     for path in paths.values():
         path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
-    with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
+    with (
+        writing(paths["tokens"]),
+        open(paths["tokens"], "wb") as train,
+        open(paths["validation"], "wb") as held,
+    ):
         while batch := list(islice(texts, _DOCUMENTS)):
             for (text, kept), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
                 counts["documents"] += 1
@@ -267,13 +279,16 @@ def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, A
     """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
     anything else than it would be now.
     """
+    kinds = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
+    kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
     try:
-        facts = read_object(said, "part")
+        facts = read_object(said, **kinds)
     except ValueError:
         return None
-    # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
-    before, checksum = facts.pop("file", file), facts.pop("sha256", None)  # those of an earlier version have neither
-    if checksum is not None and content_hash(facts) != checksum:
+    # The index is of the content alone. Parts of an earlier version have neither the file's size and time nor a sum.
+    before, checksum = facts.pop("file", file), facts.pop("sha256", None)
+    whole = len(facts["part"]) == 4 and facts["dtype"] in ("uint16", "uint32")
+    if not whole or (checksum is not None and content_hash(facts) != checksum):
         return None
     kind, place, start, end = facts["part"]
     # The root may be spelled in another way now, or be another copy's.

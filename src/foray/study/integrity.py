@@ -28,6 +28,7 @@ from foray.core.files import (
 )
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
+from foray.study.executors.schedule import say
 from foray.study.graph import expand
 from foray.study.run import check_before, compute, report_study
 from foray.study.spec import load_study
@@ -138,13 +139,13 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
         for finding in found:
             if finding.folder.parent.name == "nodes" and finding.folder.exists():
                 says = f"{finding.folder.name}: {store.set_aside(finding.folder)}"
-                console.print(says, markup=False, highlight=False, soft_wrap=True)
+                say(console, says)
             else:  # a report: drawn again where its seal is gone
                 (finding.folder / SEAL).unlink(missing_ok=True)
         wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
         manifest, root = store.root / "manifest.json", store.root.resolve()
         otherwise = "delete it and run the study again"
-        last = read_object(manifest, otherwise=otherwise).get("study") if manifest.exists() else None
+        last = read_object(manifest, otherwise).get("study") if manifest.exists() else None
         for origin in asked(store.root):
             with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
                 study = load_study(origin.study, list(origin.settings))

@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import TRAINING_FILES, Damaged, read_numbers, read_object, seal, sealed, verify, write_atomic
+from foray.core.files import (
+    TRAINING_FILES,
+    Damaged,
+    read_numbers,
+    read_object,
+    seal,
+    sealed,
+    verify,
+    write_atomic,
+    writing,
+)
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
+from foray.core.memory import FULL, is_full
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
 from foray.core.userfile import own_code_named
@@ -118,9 +129,11 @@ def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     try:
         with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError):
             node.run(folder, store, heard)
-    except Exception:
+    except Exception as e:
         if reporting:
             raise reporting[0] from None
+        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError | ValueError) and is_full(e)):
+            raise ValueError(f"{FULL}: try fewer --jobs, or a lower --machine microbatch_tokens=N") from None
         raise
 
 
@@ -141,7 +154,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
 
                 run_on_ranks(node, folder, store, report)
             else:
-                carry_out(node, folder, store, report)
+                with writing(folder):
+                    carry_out(node, folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
         except torch.OutOfMemoryError as e:
