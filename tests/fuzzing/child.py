@@ -95,7 +95,8 @@ def _be(words: list[str], out: Path, err: Path, before: Callable[[], None]) -> N
         )
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         for what, most in (
-            (resource.RLIMIT_AS, size + MEMORY), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, DISK),
+            (resource.RLIMIT_AS, size + MEMORY), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, DISK),
         ):  # fmt: skip
             resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -35,8 +35,10 @@ def mix():
 """
 QUESTIONS = [(f"What is {a} + {b}?", str(a + b)) for a in range(4) for b in range(4)]
 ANSWERS = [
-    "#### 5", "5", "It is 5.", "\\boxed{5}", "\\frac{1}{2}", "$1{,}000", "5 \\text{ cm}", "x^2+1", "(1, 2]", "5 million", "",
-    "50\\%", "2^{10}", "\\sqrt{2}", "½", "5 ft 11 in", "0.333333", "\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\text{even}", "5x",
+    "#### 5", "5", "It is 5.", "\\boxed{5}", "\\frac{1}{2}", "$1{,}000", "5 \\text{ cm}", "x^2+1", "(1, 2]",
+    "5 million", "",
+    "50\\%", "2^{10}", "\\sqrt{2}", "½", "5 ft 11 in", "0.333333", "\\begin{pmatrix}1\\\\2\\end{pmatrix}",
+    "\\text{even}", "5x",
 ]  # fmt: skip
 
 
@@ -110,11 +112,13 @@ def tasks(folder: Path) -> Path:
         for q, a in QUESTIONS
     ]
     open1 = [
-        {"question": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.", "error_message": "<not_executed>",
+        {"question": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.",
+        "error_message": "<not_executed>",
          "is_correct": True, "dataset": "gsm8k"} for q, a in QUESTIONS
     ]  # fmt: skip
     open2 = [
-        {"problem": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.", "problem_source": "math"} for q, a in QUESTIONS
+        {"problem": q, "expected_answer": a, "generated_solution": f"It is \\boxed{{{a}}}.",
+        "problem_source": "math"} for q, a in QUESTIONS
     ]  # fmt: skip
     svamp = [
         {"ID": f"x-{i}", "Body": "We add.", "Question": q, "Equation": f"( {a} + 0 )", "Answer": float(a)}
@@ -122,7 +126,8 @@ def tasks(folder: Path) -> Path:
     ]
     own = [{"question": q, "answer": a, "solutions": [f"It is {a}."]} for q, a in QUESTIONS]
     files = {
-        "gsm8k/train.jsonl": gsm8k, "gsm8k/test.jsonl": gsm8k[:5], "math/train.jsonl": math, "math/test.jsonl": math[:5],
+        "gsm8k/train.jsonl": gsm8k, "gsm8k/test.jsonl": gsm8k[:5], "math/train.jsonl": math,
+        "math/test.jsonl": math[:5],
         "math500/test.jsonl": math[:5], "openmathinstruct1/train.jsonl": open1, "openmathinstruct2/train.jsonl": open2,
         "train.jsonl": own, "test.jsonl": own[:5],
     }  # fmt: skip

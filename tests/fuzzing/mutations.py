@@ -11,16 +11,21 @@ from typing import Any
 
 # What has been wrong somewhere before: numbers at the ends of their types, words that mean something, broken text.
 WORDS: tuple[str, ...] = (
-    "", "0", "-1", "1", "2", "-0.0", "0.5", "1e999", "1e300", "1e-320", "nan", "NaN", "Infinity", "-Infinity", "null", "none", "true",
+    "", "0", "-1", "1", "2", "-0.0", "0.5", "1e999", "1e300", "1e-320", "nan", "NaN", "Infinity", "-Infinity", "null",
+    "none", "true",
     "False", "4294967296", "9223372036854775807", "-9223372036854775809", "1000000000000", "4000000000", "9" * 30,
     "9" * 5000, "1_000", "0x10", "１２", "٣", "[]", "{}", "[[]]", "[" * 3000, "{\"a\":" * 3000, "[1,2", "1,2", ",", "=",
-    "a=b", ".", "..", "../../x", "/", "/dev/null", "/etc", "~", "*", "**", "a" * 300, "\x00", "\x1b[31m", "\n", "a\nb", "\r\n",
-    "\u2028", "\ud800", "\ufeff", "é", "𝟙", "ﬁ", "%s%n", "{0}", "$(x)", "[red]", "[/red]", "=cmd()", "-", "--", "hub", "auto",
+    "a=b", ".", "..", "../../x", "/", "/dev/null", "/etc", "~", "*", "**", "a" * 300, "\x00", "\x1b[31m", "\n",
+    "a\nb", "\r\n",
+    "\u2028", "\ud800", "\ufeff", "é", "𝟙", "ﬁ", "%s%n", "{0}", "$(x)", "[red]", "[/red]", "=cmd()", "-", "--", "hub",
+    "auto",
     "cuda", "bf16", "####", "\\boxed{", "\\frac", "\\boxed{}", "9^{9^{9}}", "x" * 20_000, " ", "\t", "\"", "'", "\\",
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 3, 7, 64, 0.5, -0.5, 1e300, -1e300, 1e-320, float("nan"), float("inf"), 2**31, 2**32, 2**63,
-    2**64, 10**12, 10**30, "", "x", "0", "1", "null", [], {}, [[]], [None], [1], ["x"], {"": None}, {"a": {}}, {"type": "x"},
+    None, True, False, 0, -1, 1, 2, 3, 7, 64, 0.5, -0.5, 1e300, -1e300, 1e-320, float("nan"), float("inf"), 2**31,
+    2**32, 2**63,
+    2**64, 10**12, 10**30, "", "x", "0", "1", "null", [], {}, [[]], [None], [1], ["x"], {"": None}, {"a": {}},
+    {"type": "x"},
 )  # fmt: skip
 
 
@@ -103,13 +108,15 @@ def _at(rng: random.Random, value: Any, way: tuple[Any, ...]) -> Any:
         key, other = rng.choice(list(value)), rng.choice(list(value))
         left = {k: v for k, v in value.items() if k != key}
         return [
-            left, left | {text(rng, key): value[key]}, value | {key: value[other]}, value | {rng.choice(WORDS): rng.choice(VALUES)},
+            left, left | {text(rng, key): value[key]}, value | {key: value[other]},
+            value | {rng.choice(WORDS): rng.choice(VALUES)},
             list(value.values()),
         ][kind]  # fmt: skip
     if isinstance(value, list) and value and kind < 5:
         at = rng.randrange(len(value))
         return [
-            value[:at] + value[at + 1 :], value + value[at:], value[::-1], [*value[:at], rng.choice(VALUES), *value[at:]],
+            value[:at] + value[at + 1 :], value + value[at:], value[::-1], [*value[:at], rng.choice(VALUES),
+            *value[at:]],
             {str(i): v for i, v in enumerate(value)},
         ][kind]  # fmt: skip
     if isinstance(value, str) and kind < 4:

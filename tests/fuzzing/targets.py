@@ -24,7 +24,7 @@ from fuzzing.corpus import Corpus, json_lines, tasks
 
 @dataclass
 class Case:
-    """Command lines to be run one after the other, and what each of their ends must be besides one line or an answer."""
+    """Command lines to be run one after the other, and what else is asked of their ends."""
 
     commands: list[list[str]]
     right: Callable[[list[str], End], str] = lambda _words, _end: ""  # why an answer is wrong; empty where it is not
@@ -44,9 +44,12 @@ def command_lines(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
     files = [*map(str, mine.values()), str(scratch / "new"), str(scratch), str(scratch / "no" / "such")]
     rows = str(mine["data"] / "gsm8k" / "test.jsonl")
     known = {
-        "study": [str(mine["study"]), "smoke", "tiny"], "studies": [str(mine["study"]), "smoke"], "store": [str(mine["store"]), *files],
-        "settings": ["seeds=1", "pretrain.lr=1e-3", "recipes=rl"], "machine_settings": ["device=cpu", "threads=1"], "jobs": ["1", "2"],
-        "task": list(named_tasks()), "split": ["train", "test"], "x": ["flops", "samples"], "k": ["1", "1,2"], "hardware": ["h100x8"],
+        "study": [str(mine["study"]), "smoke", "tiny"], "studies": [str(mine["study"]), "smoke"],
+        "store": [str(mine["store"]), *files],
+        "settings": ["seeds=1", "pretrain.lr=1e-3", "recipes=rl"], "machine_settings": ["device=cpu", "threads=1"],
+        "jobs": ["1", "2"],
+        "task": list(named_tasks()), "split": ["train", "test"], "x": ["flops", "samples"], "k": ["1", "1,2"],
+        "hardware": ["h100x8"],
         "mix": [str(mine["mix"]), "world_1b"], "executor": ["local", "slurm"], "checkpoint": [str(mine["model"])],
         "part": ["x"], "slurm": ["time=3"], "file": [rows], "data_root": [str(mine["data"])],
     }  # fmt: skip
@@ -310,7 +313,8 @@ def stores(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
             mutations.file(rng, path)
     study, at = str(corpus.study), ["--store", str(store)]
     commands = [
-        ["report", study, *at], ["check", str(store), "--jobs", "1"], ["ls", study, *at], ["gc", study, *at], ["plan", study, *at],
+        ["report", study, *at], ["check", str(store), "--jobs", "1"], ["ls", study, *at], ["gc", study, *at], ["plan",
+        study, *at],
         ["data", "show", study, *at, "--step", "1"], ["gc", study, *at, "--delete"], ["run", study, *at, "--jobs", "1"],
         ["check", str(store), "--repair", "--jobs", "1"], ["run", study, *at, "--jobs", "1"],
     ]  # fmt: skip
@@ -350,8 +354,9 @@ def mixes(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
         if path.is_file():
             mutations.file(rng, path)
     (scratch / "study.py").write_text(
-        "from dataclasses import replace\nfrom test_study import study as mini\nfrom foray.data.corpus import Prepared\n"
-        "from foray.core.spec import override\n\ndef study():\n    made = mini(recipes=('sft',))\n    source = made.pretrain.stream.source\n"
+        "from dataclasses import replace\nfrom test_study import study as mini\n"
+        "from foray.data.corpus import Prepared\n\n"
+        "def study():\n    made = mini(recipes=('sft',))\n    source = made.pretrain.stream.source\n"
         f"    mixture = ((0.5, Prepared('mine', {str(out)!r})), (0.5, Prepared('other', {str(out)!r})))\n"
         "    stream = replace(made.pretrain.stream, source=replace(source, mixture=mixture))\n"
         "    return replace(made, pretrain=replace(made.pretrain, stream=stream))\n"
@@ -399,6 +404,8 @@ def evaluations(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
 
 
 TARGETS: dict[str, Target] = {
-    "command lines": command_lines, "settings": settings, "runs": runs, "checkpoints": checkpoints, "tokenizers": tokenizers,
-    "texts": texts, "task files": task_files, "grading": grading, "stores": stores, "mixes": mixes, "evaluations": evaluations,
+    "command lines": command_lines, "settings": settings, "runs": runs, "checkpoints": checkpoints,
+    "tokenizers": tokenizers,
+    "texts": texts, "task files": task_files, "grading": grading, "stores": stores, "mixes": mixes,
+    "evaluations": evaluations,
 }  # fmt: skip
