@@ -2,10 +2,10 @@
 
     python tests/fuzz.py --minutes 60 [--seed 0] [--only TARGET ...] [--case N] [--out DIR]
 
-A case is a function of seed, target and number, so ``--only TARGET --case N`` repeats it. Each runs in a fork with limits
-of processor time, memory and disk, and must end with exit code 0 or in one line on stderr. What does not is a finding:
-its folder, command lines and words are kept in DIR, once for each kind. "Cut off" is what asked for more than ten seconds
-of work and had a right to.
+A case is a function of seed, target and number, so ``--only TARGET --case N`` repeats it. Each runs in a fork with
+limits of processor time, memory and disk, and must end with exit code 0 or in one line on stderr. What does not is a
+finding: its folder, command lines and words are kept in DIR, once for each kind. "Cut off" is what asked for more than
+ten seconds of work and had a right to.
 """
 
 from __future__ import annotations
