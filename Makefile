@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check gpu-check vllm-check ray-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check fuzz gpu-check vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -35,6 +35,11 @@ test: setup lint
 
 fault-check: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP -m fault tests/test_faults.py
+
+# Seeded: a case that is found is repeated by its seed, target and number.
+MINUTES ?= 3
+fuzz: setup
+	PYTHONPATH=src:tests $(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

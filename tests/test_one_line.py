@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from foray.core.spec import check_name, override
 from foray.core.stage import Corpus, Stage
 from foray.core.terminal import one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
+from foray.data.tokenizer import TextTokenizer, load_tokenizer
+from foray.model.hf import config_from_hf
 from foray.report.table import csv_text
 from foray.studies import smoke
 from test_study import SumsText, study
@@ -148,3 +151,46 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     begun = time.monotonic()
     _, said = run.communicate(timeout=20)
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
+
+
+def test_settings_beside_what_is_graded_are_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "completions.jsonl").write_text("{}\n")
+    for content in ("[]", "3", DEEP):
+        (tmp_path / "settings.json").write_text(content)
+        words = "grade", "-", str(tmp_path / "completions.jsonl"), "--out", str(tmp_path / "out.jsonl")
+        assert "settings.json is damaged" in refusal(capsys, *words)
+
+
+def test_no_text_stands_for_an_object_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in ('sources=[[1.0, "x"]]', "sources.0.1=x", "sources=[]"):
+        words = "prepare", "gsm8k_small", "--out", str(tmp_path / "out"), "--set", setting
+        assert "--set sources" in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_tokenizer_with_settings_of_another_shape_is_refused(
+    tmp_path: Path, tokenizer: TextTokenizer, file: str
+) -> None:
+    tokenizer.save(tmp_path, 96)
+    (tmp_path / "tokenizer_config.json").write_text("{}")  # as others write them
+    for content in ("[]", "3", '["x"]', DEEP):
+        (tmp_path / file).write_text(content)
+        with pytest.raises(ValueError, match=rf"{file} .*is damaged|{file} is damaged"):
+            load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_size", "64"), ("hidden_size", 64.5), ("num_hidden_layers", True), ("num_attention_heads", [4]),
+        ("vocab_size", {}), ("rope_theta", "x"), ("rope_scaling", "linear"), ("rope_parameters", 5),
+        ("layer_types", 3), ("model_type", ["olmo2"]),
+    ],
+)  # fmt: skip
+def test_a_config_with_a_value_of_another_kind_names_it(tmp_path: Path, name: str, value: object) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96}
+    known = {"model_type": "olmo2", **sizes, "vocab_size": 300, "max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(known | {name: value}))
+    with pytest.raises(ValueError, match=str(tmp_path)) as error:
+        config_from_hf(tmp_path)
+    assert "\n" not in str(error.value)

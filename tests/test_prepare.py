@@ -242,6 +242,27 @@ def test_another_tokenizer_in_a_corpus_is_refused(corpus: Mix, tmp_path: Path) -
             refused()
 
 
+def test_what_is_said_of_a_corpus_is_checked_too(corpus: Mix, tmp_path: Path) -> None:
+    """A part whose facts have changed is made again; a changed index is refused."""
+    out = tmp_path / "made"
+    prepare(corpus, out, 1, lambda _: None)
+    whole, part, index = tree(out), out / "sums" / "00001.json", out / "index.json"
+    first = mixture(corpus, "made", str(tmp_path))[0][1]
+    changed = part.read_text().replace('"documents": ', '"documents": 1')
+    for content in ("[]", "{}", "x", changed, '{"part": 3, "sha256": 4}'):
+        part.write_text(content)
+        prepare(corpus, out, 1, lambda _: None)
+        assert tree(out) == whole
+    for content in ("[]", "{}", index.read_text().replace('"used": ', '"used": 1', 1)):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=r"index\.json is damaged") as e:
+            first.index()
+        assert "\n" not in str(e.value)
+    (out / "mix.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"mix\.json is damaged: it holds no settings"):
+        prepare(corpus, out, 1, lambda _: None)
+
+
 def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
     out = tmp_path / "made"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from foray.core.files import iter_jsonl, json_text, read_json
+from foray.core.files import iter_jsonl, json_text, read_object, writing
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction, Problem, Task, Verdict
 from foray.evals.passk import checksum_of
@@ -61,7 +61,8 @@ def task_for(name: str, source: Path) -> Gradable:
     from foray.tasks import named_tasks, task_of
 
     said = next((source.parent / file for file in _SAYS if (source.parent / file).exists()), None)
-    spec = read_json(said).get("task") if said is not None and source.name == "completions.jsonl" else None
+    own = said is not None and source.name == "completions.jsonl"
+    spec = read_object(said, "replace it").get("task") if said is not None and own else None
     beside: Task | None = None
     if isinstance(spec, dict):
         try:
@@ -95,7 +96,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
     done = Graded()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
+        with writing(out), open(temporary, "w", encoding="utf-8") as f:
             for number, row in iter_jsonl(source):
                 where = f"{source}, line {number}"
                 if not isinstance(row, dict):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from foray.core import rng
-from foray.core.files import write_atomic
+from foray.core.files import write_atomic, writing
+from foray.core.passk import check_asked
 from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
@@ -36,6 +37,7 @@ def evaluate(
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
+    check_asked(problems, samples, shots, max_new_tokens, engine.config.context)
     chosen = list(task.problems(split, problems))
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
@@ -47,7 +49,7 @@ def evaluate(
     done = len(whole_rows(path, ids, samples))
     done -= done % chunk if done < problems else 0
     _cut(path, done)
-    with open(path, "a", encoding="utf-8") as out:
+    with writing(path), open(path, "a", encoding="utf-8") as out:
         for start in range(done, problems, chunk):
             part = chosen[start : start + chunk]
             begun = time.monotonic()

@@ -30,6 +30,7 @@ from foray.core.files import (
 from foray.data.corpus import linked
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
+from foray.study.executors.schedule import say
 from foray.study.graph import expand
 from foray.study.run import check_before, compute, report_study
 from foray.study.spec import Study, load_study
@@ -170,8 +171,7 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
     last = _last_study(store.root)
     for finding in found:
         if finding.folder.parent.name == "nodes" and finding.folder.exists():
-            says = f"{finding.folder.name}: {store.set_aside(finding.folder)}"
-            console.print(says, markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{finding.folder.name}: {store.set_aside(finding.folder)}")
         else:  # a report: drawn again where its seal is gone
             (finding.folder / SEAL).unlink(missing_ok=True)
     wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}

@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import TRAINING_FILES, Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
+from foray.core.files import (
+    TRAINING_FILES,
+    Damaged,
+    read_numbers,
+    read_object,
+    seal,
+    sealed,
+    verify,
+    write_atomic,
+    writing,
+)
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
+from foray.core.memory import FULL, is_full
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
 from foray.core.userfile import own_code_named
@@ -121,6 +132,8 @@ def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     except Exception as e:
         if reporting:
             raise reporting[0] from None
+        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError | ValueError) and is_full(e)):
+            raise ValueError(f"{FULL}: try fewer --jobs, or a lower --machine microbatch_tokens=N") from None
         if isinstance(e, OSError) and e.strerror and e.filename is None:
             raise OSError(e.errno, e.strerror, str(folder)) from None
         raise
@@ -143,7 +156,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
 
                 run_on_ranks(node, folder, store, report)
             else:
-                carry_out(node, folder, store, report)
+                with writing(folder):
+                    carry_out(node, folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
         except torch.OutOfMemoryError as e:
@@ -227,7 +241,7 @@ class ShardNode(Node):
             write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
 
     def flags(self, folder: Path) -> list[str]:
-        facts = read_json(folder / "meta.json")
+        facts = read_object(folder / "meta.json")
         count = facts.get("skipped", 0)
         return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
 

@@ -9,6 +9,7 @@ from inspect import isfunction
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
+from foray.core.passk import check_asked
 from foray.core.spec import added, check_name, fill_root, nearest, override, require
 from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
@@ -244,6 +245,9 @@ class Study:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
             long = f"{what} sequences ({text.length}) are longer than the model's context ({context})"
             require(text.length <= context, long)
+        asked = self.evaluation
+        shots = max(*asked.base_shots, *asked.trained_shots)
+        check_asked(asked.problems, asked.samples, shots, asked.max_new_tokens, context)
         _check_recipes(self)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:

@@ -37,6 +37,8 @@ class Store:
         """The node's folder, made if need be, with its spec and where the result came from."""
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
+            left.unlink()
         write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
         made = record(self.machine.found(), shared=kind == "train")
         if earlier := _earlier(folder, made):
