@@ -202,15 +202,8 @@ def test_an_object_that_is_none_is_named(tmp_path: Path, value: Any, words: str)
 
 
 def manifest(root: Path, kind: str, files: dict[str, Any]) -> Path:
-    entry = {
-        "kind": kind,
-        "folder": "nodes/x",
-        "tokens": 1,
-        "recipe": "base",
-        "stage_step": 0,
-        "final": True,
-        "seed": 0,
-    }
+    place = {"tokens": 1, "recipe": "base", "stage_step": 0, "final": True, "seed": 0}
+    entry = {"kind": kind, "folder": "nodes/x"} | place
     (root / "nodes/x").mkdir(parents=True)
     for name, content in files.items():
         (root / "nodes/x" / name).write_text(json.dumps(content) + "\n")

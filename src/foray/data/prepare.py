@@ -58,6 +58,11 @@ class OwnTokenizer:
     whole_numbers: int = 0
 
 
+    def __post_init__(self) -> None:
+        most = self.vocab_size - 257
+        require(self.whole_numbers <= max(0, most), f"whole_numbers must be at most {most}, not {self.whole_numbers}")
+
+
 @dataclass(frozen=True)
 class Mix:
     """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder, a hub id, or one to be
