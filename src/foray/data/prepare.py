@@ -58,6 +58,11 @@ class OwnTokenizer:
     whole_numbers: int = 0
 
 
+    def __post_init__(self) -> None:
+        most = self.vocab_size - 257
+        require(self.whole_numbers <= max(0, most), f"whole_numbers must be at most {most}, not {self.whole_numbers}")
+
+
 @dataclass(frozen=True)
 class Mix:
     """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder, a hub id, or one to be
@@ -113,7 +118,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
-        found = read_object(out / "mix.json", "name another --out")
+        found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
