@@ -392,11 +392,11 @@ def test_a_recipe_that_returns_no_stages_says_what_to_return(value: Any, what: s
 
 def test_recipes_that_tables_could_not_tell_apart_are_refused() -> None:
     with pytest.raises(ValueError, match="two recipes are called 'mine'"):
-        study(recipes=(returning(half), returning(partial(half, steps=3))))
+        study(recipes=(returning(half), returning(partial(half, steps=3)))).check_whole()
     taken = returning(half)
     taken.__name__ = "base"
     with pytest.raises(ValueError, match="cannot be called 'base'"):
-        study(recipes=(taken,))
+        study(recipes=(taken,)).check_whole()
 
 
 def test_recipes_are_found_by_what_they_are_and_not_by_how_they_are_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
