@@ -312,11 +312,10 @@ def test_a_node_that_fails_on_slurm_says_so_in_one_line(
     file = tmp_path / "own_study.py"
     file.write_text(
         "from dataclasses import replace\nfrom test_study import Study, brief\ndef study() -> Study:\n"
-        "    return replace(brief(), evaluation=replace(brief().evaluation, max_new_tokens=95))\n"
-    )
+        "    return replace(brief(), evaluation=replace(brief().evaluation, max_new_tokens=80))\n"
+    )  # for which there is room behind a question, and none behind two examples and a question
     said = refused(capsys, "run", str(file), "--store", str(tmp_path / "store"), "--executor", "slurm")
-    # Both kinds of prompt are too long: whichever job is seen to have failed first speaks.
-    assert any(f"length of {shots}-shot test" in said for shots in (0, 2)) and "context" in said
+    assert "length of 2-shot test" in said and "context" in said
 
 
 def test_scripts_are_printed_and_nothing_is_submitted(capsys: Said, tmp_path: Path) -> None:

@@ -215,10 +215,13 @@ class Picky(Sums):
 
     def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
         if self.kind and _TRAINING:
-            raise {"key": KeyError("gone"), "value": ValueError("odd"), "type": TypeError("two\nlines")}[self.kind]
+            raise _WRONG[self.kind]
         return super().prompt(question, examples)
 
 
+_WRONG = {
+    "key": KeyError("gone"), "value": ValueError("odd"), "type": TypeError("two\nlines"), "leaves": SystemExit(3),
+}  # fmt: skip
 _TRAINING: list[bool] = []
 
 
@@ -250,6 +253,7 @@ def rl_of(task: Sums | None = None, loss: Any = None) -> Study:
         (rl_of(Picky(kind="key")), "KeyError: 'gone'"),
         (rl_of(Picky(kind="value")), "odd"),
         (rl_of(Picky(kind="type")), "TypeError: two lines"),
+        (rl_of(Picky(kind="leaves")), r"it ends the program \(sys\.exit\(3\)\)"),
         (rl_of(loss=Fragile()), "IndexError: list index out of range"),
     ],
 )

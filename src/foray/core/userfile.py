@@ -43,6 +43,8 @@ def _is_own(file: str) -> bool:
 
 def in_a_line(e: BaseException) -> str:
     """What an exception says, with its kind where it is not ValueError, which speaks for itself."""
+    if isinstance(e, SystemExit):
+        return f"it ends the program (sys.exit({e.code!r}))"
     said = " ".join(str(getattr(e, "msg", None) or e).split())[:500]
     return said if isinstance(e, ValueError) and said else f"{type(e).__name__}: {said}".removesuffix(": ")
 
@@ -59,7 +61,7 @@ def own_code_named(*others: type[BaseException]) -> Iterator[None]:
         yield
     except passing:
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         where, frames = where_broken(e), traceback.extract_tb(e.__traceback__)
         spoken = isinstance(e, ValueError) and frames[-1].filename.startswith(f"{_FORAY}/")
         if not where or spoken or is_full(e):
@@ -76,8 +78,7 @@ def mistakes_named(name: str) -> Iterator[None]:
     except (Exception, SystemExit) as e:
         lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(file)]
         lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(file) else []
-        leaves = f"it ends the program (sys.exit({e.code!r}))" if isinstance(e, SystemExit) else ""
-        raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {leaves or in_a_line(e)}") from e
+        raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {in_a_line(e)}") from e
 
 
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:

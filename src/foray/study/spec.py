@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from inspect import isfunction
 from typing import Any, Literal
 
@@ -373,6 +374,7 @@ def named_recipes() -> dict[str, RecipeFunction]:
     }
 
 
+@lru_cache(maxsize=256)  # a large study asks thousands of times
 def _is_recipe(f: Callable[..., Any], modules: tuple[str, ...]) -> bool:
     """By what its annotations mean, however they are written; one that has none is taken at its word."""
     hints = typing.get_type_hints(f)
