@@ -280,7 +280,7 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
 
 def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
     """What an earlier run says of a part. Raises ValueError where it was made of anything else than it would be now."""
-    kinds = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
+    kinds: dict[str, type] = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
     kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
     facts = read_object(said, "delete it and run again", **kinds)
     # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
