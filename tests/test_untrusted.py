@@ -192,7 +192,7 @@ def test_a_plain_file_of_one_value_may_be_as_long_as_it_is(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [([], "holds no settings"), ({}, "has no n"), ({"n": "x"}, "a whole number is needed"), ({"n": True}, "is needed")],
+    [([], "holds no settings"), ({}, "lacks the field n"), ({"n": "x"}, "whole number"), ({"n": True}, "is needed")],
 )
 def test_an_object_that_is_none_is_named(tmp_path: Path, value: Any, words: str) -> None:
     write_atomic(tmp_path / "a.json", json.dumps(value))

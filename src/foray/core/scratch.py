@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from foray.core.files import LOCK, locked, replace_folder
+from foray.core.files import locked, replace_folder
+
+_OWNER = ".owner"  # in a folder, locked by its process
 
 _HELD: dict[Path, IO[str]] = {}  # locks of this process's folders, which go with the process
 
@@ -24,7 +26,7 @@ def own_folder(prefix: str, where: Path | None = None) -> Path:
         if folder not in _HELD:
             _remove_left(folder)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-    _HELD[folder] = open(folder / LOCK, "a")  # noqa: SIM115
+    _HELD[folder] = open(folder / _OWNER, "a")  # noqa: SIM115
     locked(_HELD[folder])
     return folder
 
@@ -37,7 +39,7 @@ def let_go(folder: Path) -> None:
 
 def _remove_left(folder: Path) -> None:
     try:
-        with open(folder / LOCK, "r+") as f:  # a folder without one is being made, or is nobody's here
+        with open(folder / _OWNER, "r+") as f:  # a folder without one is being made, or is nobody's here
             if locked(f):
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError:

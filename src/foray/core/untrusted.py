@@ -58,7 +58,7 @@ def expect(value: Any, where: object, **kinds: type) -> dict[str, Any]:
         raise ValueError(f"{where} is damaged: it holds no settings by name")
     for name, kind in kinds.items():
         if name not in value:
-            raise ValueError(f"{where} is damaged: it has no {name}")
+            raise ValueError(f"{where} is damaged: it lacks the field {name}")
         found = value[name]
         fits = isinstance(found, (int, float) if kind is float else kind)
         if not fits or isinstance(found, bool):

@@ -39,7 +39,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     ``axis``: one of ``AXES``, what figures are drawn against. Raises ValueError when the manifest itself cannot be
     understood.
     """
-    content = read_object(manifest, "run the study again", study=str, entries=list)
+    content = read_object(manifest, "run the study again")
     try:
         study, parameters = str(content["study"]), int(content["model_parameters"])
         ks = tuple(sorted({int(k) for k in content["k"]}))
