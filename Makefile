@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check gpu-check vllm-check ray-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check fuzz gpu-check vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -31,10 +31,15 @@ gsm8k_small: setup
 	$(BIN)/foray run docs/results/gsm8k_small/imported.py --store $(STORE)/imported --set data.root=$(STORE)/data
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fault-check: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP -m fault tests/test_faults.py
+
+# Seeded: a case that is found is repeated by its seed, target and number.
+MINUTES ?= 3
+fuzz: setup
+	PYTHONPATH=src:tests $(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -11,9 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from foray import __version__
 from foray.cli import main
+from foray.core.files import alone_in
 from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
@@ -262,6 +264,14 @@ def test_mistakes_of_eval(capsys: Said, checkpoint: Path, words: list[str], mess
     assert message in refused(capsys, "eval", str(checkpoint), *words)
 
 
+def test_one_evaluation_at_a_time_fills_a_folder(capsys: Said, checkpoint: Path, tmp_path: Path) -> None:
+    words = ["eval", str(checkpoint), "--task", "world_easy", "--samples", "2", "--problems", "2"]
+    words += ["--max-new-tokens", "4", "--out", str(tmp_path)]
+    with alone_in(tmp_path, "taken"):  # a lock is of an open file: the command's own is another
+        assert f"another foray evaluates into {tmp_path}" in refused(capsys, *words)
+    assert "2 problems x 2 samples" in worked(capsys, *words)
+
+
 def test_greedy_sampling_wants_one_sample(capsys: Said, checkpoint: Path) -> None:
     """Equal samples would pass for independent ones; a study refuses it too."""
     words = ["--task", "world_easy", "--problems", "2", "--max-new-tokens", "4", "--temperature", "0"]
@@ -269,7 +279,7 @@ def test_greedy_sampling_wants_one_sample(capsys: Said, checkpoint: Path) -> Non
     assert "pass@1" in worked(capsys, "eval", str(checkpoint), *words, "--samples", "1")
 
 
-@pytest.mark.parametrize("damage", ["no folder", "empty", "weights", "shape", "config", "tokenizer", "family"])
+@pytest.mark.parametrize("damage", ["no folder", "empty", "weights", "nan", "shape", "config", "tokenizer", "family"])
 def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "model"
     if damage != "no folder":
@@ -282,6 +292,10 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
     elif damage == "weights":
         data = (folder / "model.safetensors").read_bytes()
         (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif damage == "nan":
+        tensors = load_file(folder / "model.safetensors")
+        next(iter(tensors.values())).view(-1)[3] = float("nan")
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     elif damage == "config":
         (folder / "config.json").write_text('{"model_type": "olmo2"')
     elif damage == "tokenizer":
@@ -291,7 +305,9 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
         config |= {"hidden_size": 32} if damage == "shape" else {"model_type": "gpt2"}
         (folder / "config.json").write_text(json.dumps(config))
     said = refused(capsys, "eval", str(folder), "--task", "world_easy", "--problems", "1")
-    file = {"weights": "model.safetensors", "config": "config.json", "tokenizer": "tokenizer.json"}.get(damage, "")
+    assert damage != "nan" or "holds 1 NaN or infinite values" in said
+    weights = dict.fromkeys(("weights", "nan"), "model.safetensors")
+    file = {**weights, "config": "config.json", "tokenizer": "tokenizer.json"}.get(damage, "")
     assert str(folder / file) in said
 
 

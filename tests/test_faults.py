@@ -21,59 +21,19 @@ from pathlib import Path
 
 import pytest
 
+from conftest import figures
+from faults.bench import ENV, Bench, Started, one_line, results
+from faults.damage import Victim, batches, cut, deleted, emptied, flipped, swapped
 from faults.injection import forked, new_control
-from foray.core.files import SEAL, digest
+from foray.core.files import SEAL
+from foray.study.integrity import examine
+from foray.study.store import Store
 
 pytestmark = pytest.mark.fault
 HERE = Path(__file__).parent
-LIMIT = 240.0  # seconds that no run takes, however busy the machine
-STUDIES = {
-    "smoke": "from foray.studies import smoke\n\ndef study():\n    return smoke.study()\n",
-    "parallel": "from test_study import pretrained_to, study as mini\n\n"
-    "def study():\n    return mini(recipes=('sft', 'parallel', 'sft_rl'), pretrain=pretrained_to(768, 1536))\n",
-}
-ENV = os.environ | {
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-}
 
 
-def results(store: Path) -> dict[str, str]:
-    """Checksums of all weights, completions and tables; a ledger holds seconds."""
-    names = ["nodes/train-*/model/model.safetensors", "nodes/*/completions.jsonl", "nodes/*/problems.jsonl"]
-    files = [f for name in [*names, "nodes/*/probes.json", "report/*.csv"] for f in store.glob(name)]
-    return {str(f.relative_to(store)): digest(f) for f in files if f.name != "ledger.csv"}
-
-
-class Bench:
-    """A study file and the results of an undisturbed run of it."""
-
-    def __init__(self, name: str, root: Path) -> None:
-        self.root, self.file = root, root / f"{name}_study.py"
-        self.file.write_text(STUDIES[name])
-        begun = time.monotonic()
-        self.whole = root / "whole"
-        code, said = self.run(self.whole)
-        assert code == 0, said
-        self.seconds, self.expected = time.monotonic() - begun, results(self.whole)
-
-    def start(self, store: Path, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "foray", "run", str(self.file), "--store", str(store), "--jobs", "2", *words]
-        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, env=ENV, start_new_session=True, text=True, **out)  # type: ignore[call-overload, no-any-return]
-
-    def run(self, store: Path, *words: str) -> tuple[int, str]:
-        made = self.start(store, *words)
-        said, _ = made.communicate(timeout=LIMIT)
-        return made.returncode, said
-
-    def copy(self, name: str) -> Path:
-        shutil.rmtree(self.root / name, ignore_errors=True)
-        shutil.copytree(self.whole, self.root / name)
-        return self.root / name
-
-
-@pytest.fixture(scope="module", params=list(STUDIES))
+@pytest.fixture(scope="module", params=["smoke", "parallel"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -88,8 +48,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench("smoke", tmp_path_factory.mktemp("smoke"))
 
 
-def one_line(said: str) -> bool:
-    return said.startswith("foray: ") and said.count("\n") == 1 and "Traceback" not in said
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Trained by two processes together, over gloo."""
+    words = ("--jobs", "1", "--machine", "device=cpu", "--machine", "ranks=2")
+    return Bench("ranks", tmp_path_factory.mktemp("ranks"), *words)
 
 
 # --- kills ----------------------------------------------------------------------------------------------------------
@@ -97,42 +60,61 @@ def one_line(said: str) -> bool:
 KILLS = 100  # of each study
 
 
-def ended(run: subprocess.Popen[str], how: str) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def below(pid: int) -> list[int]:
+    children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(p for child in children for p in below(child))]
+
+
+def ended(run: Started, how: str, rng: random.Random) -> None:
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         if how == "group":
             os.killpg(run.pid, signal.SIGKILL)
         elif how == "driver":
-            run.kill()
-        elif how == "worker":
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-            if children:
-                os.kill(int(random.choice(children)), signal.SIGKILL)
+            run.process.kill()
+        elif how == "worker":  # or a rank, or the process that grades
+            if children := below(run.pid):
+                os.kill(rng.choice(children), signal.SIGKILL)
         else:
-            run.send_signal(signal.SIGTERM if how == "term" else signal.SIGINT)
+            run.process.send_signal(signal.SIGTERM if how == "term" else signal.SIGINT)
+            if how == "twice":
+                time.sleep(rng.uniform(0.0, 0.3))
+                run.process.send_signal(signal.SIGINT)
 
 
-def test_two_hundred_kills_at_random_moments_change_nothing(bench: Bench) -> None:
-    rng, store, number = random.Random(7), bench.root / "killed 0", 0
+def killed_again_and_again(bench: Bench, kills: int, share: float) -> None:
+    """Each run is killed after up to a ``share`` of the seconds of a core that an undisturbed one takes."""
+    rng, number = random.Random(7), 0
+    store = bench.root / "killed 0"
     tally: Counter[str] = Counter()
-    for _ in range(KILLS):
-        run, how = bench.start(store), rng.choice(["group", "driver", "worker", "term", "interrupt"])
-        with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
-            run.wait(rng.uniform(0.0, 0.5 * bench.seconds))
+    while sum(tally.values()) - tally["ended before"] < kills:
+        run, how = bench.start(store), rng.choice(["group", "driver", "worker", "term", "interrupt", "twice"])
+        until = rng.uniform(0.0, share * bench.seconds)
+        while run.process.poll() is None and run.seconds() < until:
+            time.sleep(0.1)
+        time.sleep(rng.uniform(0.0, 0.2))
+        if run.process.poll() is None:
+            ended(run, how, rng)
+        else:
             how = "ended before"
-        if how != "ended before":
-            with contextlib.suppress(FileNotFoundError):
-                ended(run, how)
-        said, _ = run.communicate(timeout=LIMIT)
+        code, said = run.finish()
         tally[how] += 1
         assert "Traceback" not in said, said
-        if run.returncode == 0:
+        if code == 0:
             assert results(store) == bench.expected, how
             number += 1
             store = bench.root / f"killed {number}"
     code, said = bench.run(store)
     assert code == 0 and results(store) == bench.expected, said
     assert not list(store.rglob("*.tmp")), "nothing is left of a kill in a finished node or a report"
-    print(f"{bench.file.stem}: {dict(tally)}, {number + 1} stores finished with equal results")
+    print(f"{bench.name}: {dict(tally)}, {number + 1} stores finished with equal results")
+
+
+def test_a_hundred_kills_at_random_moments_change_nothing(bench: Bench) -> None:
+    killed_again_and_again(bench, KILLS, 0.3)
+
+
+def test_ranks_killed_at_random_moments_change_nothing(ranks: Bench) -> None:
+    killed_again_and_again(ranks, 20, 0.6)
 
 
 # --- the disk fails -------------------------------------------------------------------------------------------------
@@ -147,123 +129,201 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EDQUOT"])
-def test_every_operation_on_the_disk_fails_once(bench: Bench, shim: Path, error: str) -> None:
-    control, store = bench.root / f"control-{error}", bench.root / f"injected-{error}"
-    new_control(control)
-    command = [sys.executable, str(HERE / "faults" / "injection.py"), str(bench.file), str(store), error, "1500"]
-    env = ENV | {"LD_PRELOAD": str(shim), "FORAY_FAULTS": str(control)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1800)
-    *rows, last = [json.loads(line) for line in done.stdout.splitlines()]
-    assert last == {"all": True}, done.stderr[-2000:] or rows[-1]
-    failed = [r for r in rows if r["what"]]
-    for r in failed:
-        assert r["code"] == 0 or (r["code"] == 1 and one_line(r["err"])), r
-    assert results(store) == bench.expected
-    kinds = Counter(r["what"].split()[0] for r in failed)
-    said = sum(r["code"] == 1 for r in failed)
-    print(f"{bench.file.stem}, {error}: {len(failed)} faults {dict(kinds)}, {said} ended the run in one line")
-    names = {re.sub(r".*/", "", r["what"].split(",")[0]) for r in failed if r["what"].startswith("write")}
-    assert {"model.safetensors", "metrics.jsonl", "completions.jsonl", ".DONE..tmp"} <= names, names
+ERRORS = ("ENOSPC", "EIO", "EDQUOT")
+
+
+def test_every_operation_on_the_disk_fails_once(smoke: Bench, shim: Path) -> None:
+    """One fault a run, until none is left that has not been; the three errors side by side, each in a store."""
+    running = {}
+    for error in ERRORS:
+        control, store = smoke.root / f"control-{error}", smoke.root / f"injected-{error}"
+        new_control(control)
+        command = [sys.executable, str(HERE / "faults" / "injection.py"), str(smoke.file), str(store), error, "3600"]
+        env = ENV | {"LD_PRELOAD": str(shim), "FORAY_FAULTS": str(control)}
+        with open(smoke.root / f"faults-{error}", "w") as said:
+            running[error] = subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.PIPE, text=True)
+    for error, process in running.items():
+        _, err = process.communicate()
+        lines = (smoke.root / f"faults-{error}").read_text().splitlines()
+        *rows, last = [json.loads(line) for line in lines] or [{}]
+        assert last == {"all": True}, err[-2000:] or (rows or [""])[-1]
+        failed = [r for r in rows if r["what"]]
+        for r in failed:
+            assert "Traceback" not in r["err"] + r["out"], r
+            assert r["code"] == 0 or (r["code"] == 1 and one_line(r["err"])), r
+        assert results(smoke.root / f"injected-{error}") == smoke.expected
+        kinds = Counter(r["what"].split()[0] for r in failed)
+        named = sum(r["code"] == 1 for r in failed)
+        print(f"{error}: {len(failed)} faults {dict(kinds)}, {named} ended the run in one line")
+        written = [r["what"].split(",")[0] for r in failed if r["what"].startswith(("write", "rename"))]
+        names = {re.sub(r".*/", "", name) for name in written}
+        # Of weights and moments too, which are written by another name (.tmp*) and renamed.
+        assert {"metrics.jsonl", "completions.jsonl", "tokens.bin", ".DONE..tmp", ".tmp*", "model.safetensors"} <= names
+
+
+@contextlib.contextmanager
+def disk_of(size: int, folder: Path) -> Iterator[Path]:
+    """A disk of so many bytes, mounted in a folder."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if made.returncode:
+        pytest.skip("no disk can be mounted here: only root may")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def grown(folder: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+
+def filled_again_and_again(bench: Bench, folder: Path, steps: int) -> Counter[str]:
+    """Runs on a disk that is too small, and grows whenever it is full, in about so many ``steps``; where it was full.
+
+    What a preloaded library cannot stop is stopped so too: the writes of C's stdio, of numpy, of mapped files.
+    """
+    full: Counter[str] = Counter()
+    page = os.sysconf("SC_PAGE_SIZE")  # what even an empty file or folder may take
+    taken = sum(-(-p.stat().st_size // page) * page for p in bench.whole.rglob("*"))
+    step = -(-taken // steps // page) * page
+    with disk_of(step, folder) as disk:
+        for size in range(step, 1 << 30, step):
+            grown(disk, size)
+            code, said = bench.run(disk / "store")
+            if code == 0:
+                break
+            last = said.splitlines()[-1]
+            assert code == 1 and "Traceback" not in said and one_line(last + "\n"), said
+            assert "space" in last or "memory" in last, last
+            full[re.sub(r"-[0-9a-f]{16}|.*: (?=/)|step \d+|: No space.*", "", last)[-60:]] += 1
+        assert results(disk / "store") == bench.expected
+    return full
+
+
+def test_a_disk_that_is_full_again_and_again(small: Bench, tmp_path: Path) -> None:
+    full = filled_again_and_again(small, tmp_path / "disk", 15)
+    assert full.total() >= 8, full
+    print(f"full {full.total()} times, in {len(full)} places")
+
+
+def test_a_full_disk_under_ranks(ranks: Bench, tmp_path: Path) -> None:
+    full = filled_again_and_again(ranks, tmp_path / "disk", 8)
+    assert full.total() >= 3, full
+    print(f"full {full.total()} times, in {len(full)} places")
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    at = len(data) // 2
-    data[at] ^= 0x41
-    path.write_bytes(data)
-
-
-def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def emptied(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def deleted(path: Path) -> None:
-    path.unlink()
-
-
-def swapped(path: Path) -> None:
-    """Changes places with the same file of another node of its kind, or takes the content of a neighbour."""
-    kind = next((p.name for p in path.parents if p.parent.name == "nodes"), "").rpartition("-")[0]
-    inside = Path(*path.parts[path.parts.index("nodes") + 2 :]) if kind else Path(path.name)
-    others = [p / inside for p in sorted(path.parents[len(inside.parts)].glob(f"{kind}-*"))] if kind else []
-    other = next((p for p in others if p != path and p.exists() and digest(p) != digest(path)), None)
-    if other is None:
-        path.write_bytes(path.read_bytes() + b"\n{}")
-        return
-    mine = path.read_bytes()
-    path.write_bytes(other.read_bytes())
-    other.write_bytes(mine)
-
-
-def kinds_of_file(store: Path) -> dict[str, Path]:
-    """One file of each kind of a finished store: of each kind of node and name."""
-    out: dict[str, Path] = {}
-    for path in sorted(p for p in store.rglob("*") if p.is_file() and "claims" not in p.parts and p.name != ".lock"):
-        name = re.sub(r"-[0-9a-f]{16}", "", str(path.relative_to(store)))
-        out.setdefault(name, path)
-    return out
-
-
 @pytest.mark.parametrize("damage", [flipped, cut, emptied, deleted, swapped])
-def test_every_kind_of_damaged_file_is_mended_or_named(smoke: Bench, damage: Callable[[Path], None]) -> None:
+def test_every_kind_of_damaged_file_is_found_and_mended(
+    smoke: Bench, damage: Callable[[Victim], set[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many kinds at a time as lie in different folders: each of these must be named, and no other."""
+    monkeypatch.setattr("foray.report.discover", figures("f2_passk", "a2_rewards"))
+    out, err = smoke.root / "out", smoke.root / "err"
     tally: Counter[str] = Counter()
-    for name in kinds_of_file(smoke.whole):
+
+    def foray(*words: str) -> int:
+        code = forked(list(words), out, err)
+        assert code == 0 or (code == 1 and one_line(err.read_text())), (kinds, err.read_text())
+        return code
+
+    for number in range(len(list(batches(smoke.whole)))):
         store = smoke.copy("damaged")
-        path = kinds_of_file(store)[name]
-        if path.stat().st_size == 0:
-            continue
-        damage(path)
-        out, err = smoke.root / "out", smoke.root / "err"
-        first = forked(["check", str(store)], out, err)
-        assert first in (0, 1) and "Traceback" not in err.read_text(), (name, err.read_text())
-        # What only asks for more work, such as a lost note of who ran here, is no damage.
-        harmless = name in ("manifest.json", "studies.json") or (damage is deleted and name.endswith(SEAL))
-        assert first == 1 or harmless, name
-        code = forked(["run", str(smoke.file), "--store", str(store), "--jobs", "1"], out, err)
-        if code:
-            assert one_line(err.read_text()), (name, err.read_text())
-            code = forked(["run", str(smoke.file), "--store", str(store), "--jobs", "1"], out, err)
-        tally["mended by run" if code == 0 else "named"] += 1
-        assert code == 0, (name, err.read_text())
-        assert forked(["check", str(store), "--repair", "--jobs", "1"], out, err) == 0, (name, err.read_text())
-        assert results(store) == smoke.expected, name
-        assert forked(["check", str(store)], out, err) == 0, name
+        batch = list(batches(store))[number]
+        hurt, must, kinds = set[Path](), set[Path](), list(batch)
+        for kind, victim in batch.items():
+            hurt |= (folders := damage(victim))
+            # A note of what ran here is no result; a node without its seal is one that is not finished yet.
+            must |= set() if kind == "studies.json" or (damage is deleted and kind.endswith(SEAL)) else folders
+        found = {f.folder for f in examine(Store(store), 2).findings}
+        assert must <= found <= hurt, (kinds, must - found, found - hurt)
+        assert foray("check", str(store)) == bool(found)
+        tally["kinds of file"] += len(batch)
+        tally["folders"] += len(hurt)
+        run = ("run", str(smoke.file), "--store", str(store), "--jobs", "1")
+        while foray(*run):  # one damaged parent a time
+            tally["runs that named one and ended"] += 1
+            assert tally["runs that named one and ended"] < 100, err.read_text()
+        tally["left for --repair"] += len(examine(Store(store), 2).findings)
+        assert foray("check", str(store), "--repair", "--jobs", "1") == 0, (kinds, err.read_text())
+        assert foray("check", str(store)) == 0, (kinds, err.read_text(), out.read_text())
+        assert results(store) == smoke.expected, kinds
     print(f"{damage.__name__}: {dict(tally)}")
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, deleted])
+def test_damaged_slices_of_many_ranks_are_named_or_made_anew(
+    ranks: Bench, damage: Callable[[Victim], set[Path]]
+) -> None:
+    store = ranks.copy("damaged slices")
+    slices = sorted(store.glob("nodes/train-*/state/shards/*"))
+    assert len(slices) >= 2
+    damage(Victim(slices[0], None))
+    check = [sys.executable, "-m", "foray", "check", str(store)]
+    found = subprocess.run(check, env=ENV, capture_output=True, text=True)
+    assert found.returncode == 1 and slices[0].name in found.stdout and "Traceback" not in found.stderr
+    for node in store.glob("nodes/*"):  # what was made from it is asked for again
+        if node.name.startswith("train-") and not node.samefile(slices[0].parents[2]):
+            shutil.rmtree(node)
+    code, said = ranks.run(store)
+    if code:
+        assert one_line(said.splitlines()[-1] + "\n"), said
+        code, said = ranks.run(store)
+    assert code == 0 and results(store) == ranks.expected, said
+    assert subprocess.run([*check, "--repair"], env=ENV, capture_output=True).returncode == 0
 
 
 # --- more than one, elsewhere, another time ---------------------------------------------------------------------------
 
 
+def together(bench: Bench, store: Path, *words: tuple[str, ...]) -> list[int]:
+    runs = [bench.start(store, *more) for more in words]
+    codes = []
+    for run in runs:
+        code, said = run.finish()
+        assert code == 0 or one_line(said), said
+        codes.append(code)
+    return codes
+
+
 @pytest.mark.parametrize("drivers", [2, 4])
 def test_several_drivers_of_one_store(small: Bench, drivers: int) -> None:
     store = small.root / f"{drivers} drivers"
-    runs = [small.start(store) for _ in range(drivers)]
-    said = [run.communicate(timeout=LIMIT)[0] for run in runs]
-    codes = [run.returncode for run in runs]
-    assert codes.count(0) >= 1 and not any("Traceback" in text for text in said)
-    for code, text in zip(codes, said):
-        assert code == 0 or one_line(text), text
+    assert 0 in together(small, store, *[()] * drivers)
     assert results(store) == small.expected
 
 
+def test_two_drivers_of_ranks_of_one_store(ranks: Bench) -> None:
+    assert 0 in together(ranks, ranks.root / "drivers", (), ())
+    assert results(ranks.root / "drivers") == ranks.expected
+
+
 def test_studies_that_overlap_share_a_store_one_after_the_other(small: Bench) -> None:
-    store = small.root / "overlapping"
-    more = "sft,parallel,sft_rl,rl"
-    runs = [small.start(store), small.start(store, "--set", f"recipes={more}")]
-    for run in runs:
-        run.communicate(timeout=LIMIT)
-    code, said = small.run(store, "--set", f"recipes={more}")
-    assert code == 0, said
-    code, said = small.run(store)
-    assert code == 0 and results(store).items() >= {k: v for k, v in small.expected.items() if "train-" in k}.items()
+    store, more = small.root / "overlapping", ("--set", "recipes=sft,parallel,sft_rl,rl")
+    together(small, store, (), more)
+    for words in (more, ()):
+        code, said = small.run(store, *words)
+        assert code == 0, said
+    # Of the larger study more is there; the report is the last one's.
+    assert results(store).items() >= small.expected.items()
+
+
+def test_two_evaluations_into_one_folder_at_once(smoke: Bench, tmp_path: Path) -> None:
+    checkpoint = next(smoke.whole.glob("nodes/train-*/model"))
+    words = [sys.executable, "-m", "foray", "eval", str(checkpoint), "--task", "world_easy", "--problems", "200"]
+    words += ["--samples", "4", "--max-new-tokens", "8", "--out"]
+    code, alone = Started([*words, str(tmp_path / "alone")], tmp_path / "said").finish()
+    assert code == 0 and "200 problems x 4 samples" in alone
+    both = [Started([*words, str(tmp_path / "both")], tmp_path / f"said {n}") for n in range(2)]
+    codes, said = zip(*(run.finish() for run in both))
+    assert 0 in codes
+    for code, text in zip(codes, said):
+        assert text == alone if code == 0 else "another foray evaluates into" in text and one_line(text)
+    rows = [(tmp_path / name / "completions.jsonl").read_bytes() for name in ("alone", "both")]
+    assert rows[0] == rows[1] and rows[0].count(b"\n") == 200
 
 
 def test_a_claim_of_a_driver_on_another_host_that_is_gone_holds_nothing(small: Bench) -> None:

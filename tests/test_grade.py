@@ -20,6 +20,7 @@ from foray.commands import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
 from foray.core.task import Problem, Task
 from foray.evals.grade import Gradable
+from foray.evals.passk import checksum_of
 from foray.report.stats import mean_interval_of_many, mean_intervals
 from foray.tasks import named_tasks
 from foray.tasks.gsm8k import GSM8K
@@ -205,6 +206,23 @@ def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, 
             assert [{k: v for k, v in r.items() if k not in ("correct", "reason")} for r in found] == rows
             assert found[0]["reason"][2] == "cut off by the length limit"
             assert "; 0 of the 15 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("whole", ""), ("correct", "line 2: the row has changed"), ("twice", "line 4: problem p1 has a row already")],
+)
+def test_own_rows_that_changed_or_come_twice_are_not_graded(
+    how: str, message: str, tmp_path: Path, capsys: Said
+) -> None:
+    rows = [own_row(GSM8K(), Problem("p", "Why?", "7")) | {"id": f"p{n}"} for n in range(3)]
+    rows = [{**row, "checksum": checksum_of(row)} for row in rows]
+    if how == "correct":
+        rows[1]["samples"][0]["correct"] = not rows[1]["samples"][0]["correct"]
+    rows += rows[1:2] if how == "twice" else []
+    source, out = write(tmp_path / "completions.jsonl", rows), tmp_path / "graded.jsonl"
+    assert main(["grade", "gsm8k", str(source), "--out", str(out)]) == bool(message)
+    assert message in capsys.readouterr().err and out.exists() != bool(message)
 
 
 def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, capsys: Said) -> None:

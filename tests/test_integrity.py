@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 
 from conftest import figures
 from foray.cli import main
-from foray.core.files import SEAL
+from foray.core.files import SEAL, seal
+from foray.core.terminal import failure
 from foray.study.graph import expand
 from foray.study.integrity import asked, examine
-from foray.study.nodes import Node, TrainNode
+from foray.study.nodes import Node, TrainNode, run_node
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_study import brief, done_at, flip, quiet
@@ -120,6 +122,42 @@ def test_repair_makes_everything_anew_as_it_was(
     assert {name: when for name, when in done_at(store).items() if name in kept} == kept
 
 
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_check_mends_a_manifest(store: Store, draw_only: Callable[..., None], how: str) -> None:
+    draw_only("f2_passk")
+    path = store.root / "manifest.json"
+    before = path.read_bytes()
+    path.unlink() if how == "gone" else path.write_text("[" * 100)
+    assert main(["check", str(store.root)]) == 1
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert path.read_bytes() == before and not examine(store, 1).findings
+
+
+def test_repair_makes_what_it_can_where_another_study_is_gone(
+    store: Store, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    (origin,) = asked(store.root)
+    rows = [asdict(replace(origin, study=str(tmp_path / "gone.py"))), asdict(origin)]
+    (store.root / "studies.json").write_text(json.dumps(rows))
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert not examine(store, 1).findings
+
+
+def test_what_a_run_removes_meanwhile_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = nodes("train")[0].folder(store) / "resume-a"
+    slot.mkdir()
+    (slot / "state.json").write_text("{}")
+    seal(slot, step=1)
+
+    def read(_: int) -> None:
+        shutil.rmtree(slot, ignore_errors=True)
+
+    found = examine(store, 1, read=read)
+    assert not slot.exists() and not found.findings
+
+
 def test_repair_says_what_no_study_asks_for_any_more(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     (store.root / "studies.json").unlink()
     folder = nodes("passk")[0].folder(store)
@@ -218,3 +256,14 @@ def test_a_damaged_folder_that_cannot_be_moved_ends_the_run_in_one_line(
         run_study(brief(), store, quiet())
 
 
+def test_a_disk_that_is_full_without_a_word_of_the_file_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    store, node = Store(tmp_path), nodes("tokenizer")[0]
+    monkeypatch.setattr(type(node), "run", full)
+    with pytest.raises(OSError, match="No space") as raised:
+        run_node(node, store)
+    assert failure(raised.value) == f"{node.folder(store)}: No space left on device"

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from foray.core.files import read_json, read_jsonl
+from foray.core.files import read_json, read_jsonl, seal
 from foray.report import AXES
 from foray.report.ledger import PHASES, of_steps
 from foray.study.graph import expand
@@ -106,6 +106,8 @@ def test_logs_without_flops_say_so(done: Store, tmp_path: Path) -> None:
             rows = read_jsonl(file) if file.name == "metrics.jsonl" else []
             bare = [{k: v for k, v in row.items() if "/flops/" not in k} for row in rows]
             (folder / file.name).write_text("".join(json.dumps(r) + "\n" for r in bare) or file.read_text())
+    for folder in (store.root / "nodes").iterdir():
+        seal(folder)
     from foray.report import write_report
 
     (store.root / "manifest.json").write_text(json.dumps(manifest))

@@ -21,13 +21,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foray.cli import main
+from foray.core.files import SEAL
 from foray.core.userfile import bundled
 from foray.data import text as module
-from foray.data.corpus import Shard
+from foray.data.corpus import Shard, linked
 from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.study.graph import expand
+from foray.study.integrity import examine
 from foray.study.nodes import ShardNode, TokenizerNode, open_shard, run_node
 from foray.study.store import Store
 
@@ -239,6 +242,27 @@ def test_another_tokenizer_in_a_corpus_is_refused(corpus: Mix, tmp_path: Path) -
             refused()
 
 
+def test_what_is_said_of_a_corpus_is_checked_too(corpus: Mix, tmp_path: Path) -> None:
+    """A part whose facts have changed is made again; a changed index is refused."""
+    out = tmp_path / "made"
+    prepare(corpus, out, 1, lambda _: None)
+    whole, part, index = tree(out), out / "sums" / "00001.json", out / "index.json"
+    first = mixture(corpus, "made", str(tmp_path))[0][1]
+    changed = part.read_text().replace('"documents": ', '"documents": 1')
+    for content in ("[]", "{}", "x", changed, '{"part": 3, "sha256": 4}'):
+        part.write_text(content)
+        prepare(corpus, out, 1, lambda _: None)
+        assert tree(out) == whole
+    for content in ("[]", "{}", index.read_text().replace('"used": ', '"used": 1', 1)):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=r"index\.json is damaged") as e:
+            first.index()
+        assert "\n" not in str(e.value)
+    (out / "mix.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"mix\.json is damaged: it holds no settings"):
+        prepare(corpus, out, 1, lambda _: None)
+
+
 def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
     out = tmp_path / "made"
@@ -283,6 +307,30 @@ def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     os.truncate(file, 2)
     with pytest.raises(ValueError, match=r"00001\.bin is damaged \(it has 2 bytes"):
         Shard(old, out)
+
+
+def test_check_reads_the_corpus_that_shards_point_to_or_says_that_it_cannot(
+    corpus: Mix, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, store = tmp_path / "made", Store(tmp_path / "store")
+    prepare(corpus, out, 1, lambda _: None)
+    prepared = mixture(corpus, "made", str(tmp_path))
+    tokenizer = TokenizerNode(prepared, 96, 0)
+    for node in (tokenizer, *(ShardNode(prepared[0][1], "train", tokenizer, count) for count in (100, 150))):
+        run_node(node, store)
+    folders = [f for f in (store.root / "nodes").rglob("*") if f.is_file() and f.name != SEAL]
+    read: list[int] = []
+    found = examine(store, 2, read=read.append)
+    named = {path for node in store.root.glob("nodes/shard-*") for path in linked(node)[1]}
+    assert len(read) == len(folders) + len(named) and sum(read) == found.size and not found.corpora
+    zeroed(out / "sums" / "00001.bin")
+    assert main(["check", str(store.root), "--repair"]) == 1
+    said = capsys.readouterr()
+    assert f"{out / 'sums' / '00001.bin'} is damaged" in said.out and "foray prepare MIX --out DIR" in said.err
+    assert not list(store.root.glob("nodes/*.damaged")), "the shards themselves are whole"
+    out.rename(tmp_path / "elsewhere")
+    assert main(["check", str(store.root)]) == 0
+    assert capsys.readouterr().out.count(f"files of a prepared corpus that is not at {out}") == 2
 
 
 def test_endless_text_is_generated_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from foray.study.spec import Study, load_study
 from foray.study.store import Store
 from test_cli import Said, refused
 from test_executors import HERE, SLOW, as_before, origin, path, same, slow, starts, until
-from test_study import quiet
+from test_study import flip, quiet
 
 pytestmark = pytest.mark.ray
 fixtures = (as_before, path, slow)
@@ -135,6 +136,37 @@ def test_a_node_that_fails_says_so_in_one_line(tmp_path: Path, cluster: Any) -> 
     made, store = load_study(str(file)), Store(tmp_path / "store")
     with pytest.raises(ValueError, match=r"length of 2-shot .*context"):
         run_study(made, store, quiet(), executor=RayExecutor(origin(store, file), 1, cluster.address))
+
+
+def test_a_full_disk_of_a_worker_takes_one_line_with_the_file(tmp_path: Path, cluster: Any) -> None:
+    file = tmp_path / "full.py"
+    file.write_text(
+        "import os\nfrom slow_study import study\nfrom foray.study.nodes import TokenizerNode\n"
+        "def full(*_):\n    raise OSError(28, 'No space left on device', 'tokens.bin')\n"
+        "TokenizerNode.run = full\n"
+    )
+    whole = TokenizerNode.run
+    try:
+        made, store = load_study(str(file)), Store(tmp_path / "store")
+    finally:
+        TokenizerNode.run = whole  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"^[^\n]*tokens\.bin: No space left on device[^\n]*$"):
+        run_study(made, store, quiet(), executor=RayExecutor(origin(store, file), 1, cluster.address))
+
+
+def test_what_a_worker_finds_damaged_is_set_aside_and_made_anew(
+    slow: tuple[Study, Store], tmp_path: Path, cluster: Any
+) -> None:
+    made, whole = slow
+    store = Store(tmp_path / "store")
+    shutil.copytree(whole.root, store.root)
+    node = next(n for n in expand(made).nodes if isinstance(n, TrainNode))
+    shutil.rmtree(node.folder(store))
+    flip(node.shards[0].folder(store) / "tokens.bin")
+    with pytest.raises(ValueError, match=r"tokens\.bin is damaged .*its folder is now .*\.damaged"):
+        run_study(made, store, quiet(), executor=RayExecutor(origin(store), 1, cluster.address))
+    run_study(made, store, quiet(), executor=RayExecutor(origin(store), 1, cluster.address))
+    assert same(slow, store)
 
 
 def test_workers_end_with_their_driver(slow: tuple[Study, Store], tmp_path: Path, cluster: Any) -> None:

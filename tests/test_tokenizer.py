@@ -150,3 +150,11 @@ def _starts(at: int, ends: list[int], tokenizer: TextTokenizer) -> bool:
     """Whether the token at ``at`` is a document's first input, but no end token: nothing predicts such a one."""
     before = len(tokenizer.separator) - len(tokenizer.start)
     return before > 0 and any(at == end + before for end in ends)
+
+
+def test_a_tokenizer_that_cannot_be_written_is_an_error_of_the_file_system(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    """As of a full disk: the library's own exception is of no kind that anybody waits for."""
+    with pytest.raises(OSError, match=r"gone/tokenizer\.json"):
+        tokenizer.save(tmp_path / "gone", 96)

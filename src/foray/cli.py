@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from foray import __version__
+from foray.core.memory import FULL, is_full
 from foray.core.spec import nearest
-from foray.core.terminal import failure
+from foray.core.terminal import failure, one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         print(
-            f"foray: {message} (foray {'' if self.prog == 'foray' else self.prog.split()[-1] + ' '}--help)",
+            f"foray: {one_line(message)} (foray {'' if self.prog == 'foray' else self.prog.split()[-1] + ' '}--help)",
             file=sys.stderr,
         )
         raise SystemExit(2)
@@ -171,8 +172,10 @@ def _run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as e:
         print(f"foray: {failure(e)}", file=sys.stderr)
         return 1
-    except MemoryError:
-        print("foray: main memory is full: ask for less at once, or try fewer --jobs", file=sys.stderr)
+    except (MemoryError, RuntimeError) as e:
+        if not is_full(e):
+            raise
+        print(f"foray: {FULL}: ask for less at once, or try fewer --jobs", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         goes_on = args.command in ("run", "prepare", "check") or (getattr(args, "out", None) and args.command == "eval")

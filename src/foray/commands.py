@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import alone_in, digest_of_input, read_json, read_jsonl, write_atomic
+from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
-from foray.core.passk import pass_at_k
+from foray.core.passk import check_asked, pass_at_k
 from foray.core.rng import key
+from foray.core.scratch import scratch
 from foray.core.spec import nearest, require, to_json
 from foray.core.task import Extraction, verifier_of
-from foray.core.terminal import plain
+from foray.core.terminal import plain, tell
 from foray.data.corpus import window_order
 from foray.study.contracts import check_study
 from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
 from foray.study.executors.remote import Origin
-from foray.study.executors.schedule import threads_each
+from foray.study.executors.schedule import say, threads_each
 from foray.study.executors.slurm import SlurmExecutor
 from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
 from foray.study.garbage import delete_garbage, find_garbage
@@ -42,6 +44,8 @@ from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open
 from foray.study.run import report_study, run_study
 from foray.study.spec import Pretrain, Study, load_study
 from foray.study.store import Store
+
+_WORKERS, _WORKERS_A_CORE = 32, 8  # processes of this machine, at most
 
 # What foray eval is asked, by the names of its options and of passk.evaluate's arguments.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
@@ -63,6 +67,11 @@ def _jobs(args: argparse.Namespace, most: int = 4) -> int:
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     of = _machine(args) if hasattr(args, "machine_settings") else Machine("cpu")
     on_gpus = gpus() if of.device != "cpu" else 0
+    if args.jobs and getattr(args, "executor", "local") == "local":
+        limit = max(_WORKERS, _WORKERS_A_CORE * cores())
+        if args.jobs > limit:
+            tell(f"--jobs {args.jobs}: {limit} at a time, the most on the {cores()} cores that may be used here")
+        return int(min(args.jobs, limit))
     return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
 
 
@@ -79,8 +88,8 @@ def run(args: argparse.Namespace) -> None:
     remember(_origin(args, store), store.root)
     index = run_study(study, store, console, executor, args.part)
     _print_claims(index.parent, console)
-    console.print(f"report: {index}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"table:  {index.parent / 'results.csv'}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"report: {index}")
+    say(console, f"table:  {index.parent / 'results.csv'}")
 
 
 def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExecutor | SlurmExecutor:
@@ -107,9 +116,9 @@ def report(args: argparse.Namespace) -> None:
     damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        print(f"left out: {damaged[0].what}{more}; `foray run` makes it anew", file=sys.stderr)
+        print(plain(f"left out: {damaged[0].what}{more}; `foray run` makes it anew"), file=sys.stderr)
     _print_claims(index.parent, Console())
-    print(index)
+    tell(str(index))
 
 
 def _print_claims(folder: Path, console: Console) -> None:
@@ -125,10 +134,14 @@ def _print_claims(folder: Path, console: Console) -> None:
         for row in csv.DictReader(f):
             value, lo, hi = (100 * float(row[name] or "nan") for name in ("value", "lo", "hi"))
             number = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]" if row["value"] else ""
-            # Names of tasks and recipes are any text, not markup.
             words = (row["claim"], names[row["claim"]], row["answer"])
-            table.add_row(*words, escape(number), escape(row["effect"] or row["note"]))
+            table.add_row(*map(_cell, (*words, number, row["effect"] or row["note"])))
     console.print(table, highlight=False)
+
+
+def _cell(text: str) -> Text:
+    """Of a table: names of tasks and recipes are any text, not markup, nor what a terminal obeys."""
+    return Text(plain(text))
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -152,7 +165,7 @@ def plan(args: argparse.Namespace) -> None:
             left = [n for n in nodes if not n.done(store)]
             wall = wall_seconds(left, {n.key: costs[n.key].seconds(rate) for n in left}, jobs)
             work = sum(costs[n.key].flops for n in left) / 1e15
-            table.add_row(part, str(len(nodes)), str(len(left)), f"{work:.3f}", f"{wall / 60:.0f}")
+            table.add_row(_cell(part), str(len(nodes)), str(len(left)), f"{work:.3f}", f"{wall / 60:.0f}")
         console.print(table)
         console.print("Each part as if it were run first: what parts share is run once.", highlight=False)
     else:
@@ -160,7 +173,7 @@ def plan(args: argparse.Namespace) -> None:
         for node in graph.nodes:
             cost, state = costs[node.key], "done" if node.done(store) else "to run"
             numbers = f"{cost.flops / 1e15:.4f}", f"{cost.seconds(rate):.0f}", f"{cost.disk / 1e6:.1f}"
-            table.add_row(state, escape(node.label()), *numbers)
+            table.add_row(state, _cell(node.label()), *numbers)
         console.print(table)
     left = [node for node in graph.nodes if not node.done(store)]
     phases: Counter[str] = Counter()
@@ -189,7 +202,7 @@ def _print_forecast(made: Forecast, nodes: int, left: int) -> None:
     for table in (phase_table(made), level_table(made), memory_table(made)):
         console.print(table, "", highlight=False)
     for line in (*remarks(made), "", "Assumed (docs/hardware.md):", *(f"- {a}" for a in assumptions(made))):
-        console.print(line, markup=False, highlight=False)
+        console.print(plain(line), markup=False, highlight=False)
 
 
 def ls(args: argparse.Namespace) -> None:
@@ -203,7 +216,7 @@ def ls(args: argparse.Namespace) -> None:
             state, folder = _state(e.node, store), str(e.node.folder(store))
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
-            print(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
+            tell(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
 
 
 def gc(args: argparse.Namespace) -> None:
@@ -216,9 +229,9 @@ def gc(args: argparse.Namespace) -> None:
         same = [item for item in found.items if item.why == why]
         print(f"{why}: {sum(item.size for item in same) / 1e6:,.1f} MB")
         for item in same:
-            print(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
+            tell(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
     for path in found.unknown:
-        print(f"left, as Foray does not know it: {path}")
+        tell(f"left, as Foray does not know it: {path}")
     total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
     print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
 
@@ -229,20 +242,26 @@ def check(args: argparse.Namespace) -> None:
     jobs, console = _jobs(args), Console()
     require((args.store / "nodes").is_dir(), f"{args.store} is no store: it holds no nodes")
     store = Store(args.store, machine([]))
-    with reading(console) as (total, read):
-        found = examine(store, jobs, total, read)
-    for finding in found.findings:
-        console.print(finding.line, markup=False, highlight=False, soft_wrap=True)
-    unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
-    print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
-    bad = f"{len(found.findings)} folders are damaged or gone"
+    with store.lock() if args.repair else nullcontext():  # nothing changes between what is found and what is mended
+        with reading(console) as (total, read):
+            found = examine(store, jobs, total, read)
+        for finding in found.findings:
+            say(console, finding.line)
+        unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
+        print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
+        for line in (*found.corpora, *(f"not checked: {words}" for words in found.unseen)):
+            say(console, line)
+        bad = f"{len(found.findings)} folders are damaged or gone"
+        if found.findings and args.repair:
+            repair(store, found.findings, console, jobs)
+            print(f"{bad}: made anew")
+        elif found.findings:
+            raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+    if found.corpora:
+        bad = f"{len(found.corpora)} files of prepared corpora are damaged"
+        raise ValueError(f"{bad}; foray prepare MIX --out DIR, typed again as it was, makes them again")
     if not found.findings:
         print("all are as they were written")
-    elif not args.repair:
-        raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
-    else:
-        repair(store, found.findings, console, jobs)
-        print(f"{bad}: made anew")
 
 
 def _state(node: Node, store: Store) -> str:
@@ -258,7 +277,7 @@ def prepare(args: argparse.Namespace) -> None:
     jobs = _jobs(args, most=256)
     if jobs > cores():
         print(f"{jobs} workers share the {cores()} cores that may be used here and wait for each other", flush=True)
-    print(make(load_mix(args.mix, args.settings, args.data_root), args.out, jobs))
+    tell(str(make(load_mix(args.mix, args.settings, args.data_root), args.out, jobs, tell)))
 
 
 def data(args: argparse.Namespace) -> None:
@@ -283,8 +302,8 @@ def data(args: argparse.Namespace) -> None:
         ids = shards[source].window(window, corpus.length)[:-1].tolist()
         text = tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
         place = f"{source}, window {window} of {shards[source].windows(corpus.length)}"
-        print(f"--- step {args.step}, row {row}: {place}" + (f", read {before} times before" if before else ""))
-        print(plain(text))
+        tell(f"--- step {args.step}, row {row}: {place}" + (f", read {before} times before" if before else ""))
+        tell(text)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -304,8 +323,8 @@ def evaluate(args: argparse.Namespace) -> None:
     use_threads(threads_each(1, cores(), here.threads))
     model, tokenizer = open_checkpoint(args.checkpoint, here)
     task = tasks[args.task]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.out or Path(scratch)
+    check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
+    with contextlib.nullcontext(args.out) if args.out else scratch("foray-eval-") as folder:
         settings = {name: getattr(args, name) for name in _ASKED}
         with alone_in(folder, f"another foray evaluates into {folder}; wait for it or name another --out"):
             graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
@@ -335,7 +354,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     """Makes a folder of completions that of ``settings``. Raises ValueError where it holds those of others."""
     made, written = folder / "settings.json", folder / "completions.jsonl"
     if written.exists() and written.stat().st_size:
-        there = read_json(made) if made.exists() else {}
+        there = read_object(made, "name another --out") if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name) != value]
         require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
     write_atomic(made, json.dumps(settings, indent=1, allow_nan=False) + "\n")
@@ -357,7 +376,7 @@ def grade(args: argparse.Namespace) -> None:
     console = Console()
     console.print(table, highlight=False)
     changed = f"; {done.changed} of the {done.stored} stored verdicts are others now" if done.stored else ""
-    print(
+    tell(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
         f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}{changed}; {args.out}"
     )
@@ -377,7 +396,7 @@ def _pass_at(counts: Counter[tuple[int, int]], k: int) -> tuple[float, float, fl
 
 def _whole_numbers(text: str) -> list[int]:
     try:
-        return [int(k) for k in text.split(",")]
+        return sorted({int(k) for k in text.split(",")})
     except ValueError:
         raise ValueError(f"--k {text}: write whole numbers separated by commas") from None
 

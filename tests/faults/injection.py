@@ -18,6 +18,8 @@ import time
 import traceback
 from pathlib import Path
 
+from faults.watch import await_session
+
 _HEAD = struct.Struct("4i1024s1024s")  # armed, error, fired, seen, below, what: as in shim.c
 SIZE = _HEAD.size + (1 << 20)
 
@@ -45,11 +47,12 @@ class Control:
 
 
 def forked(words: list[str], out: Path, err: Path) -> int:
-    """Runs the command line in a child of this process; its exit code."""
+    """Runs the command line in a child of this process, in a session of its own; its exit code. Raises Hang."""
     child = os.fork()
     if child == 0:
         code = 99
         try:
+            os.setsid()
             for path, fd in ((out, 1), (err, 2)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
             sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))  # not a test runner's
@@ -62,7 +65,15 @@ def forked(words: list[str], out: Path, err: Path) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    found: list[int] = []
+
+    def code_of() -> int | None:
+        if not found:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            found.extend([os.waitstatus_to_exitcode(status)] if pid else [])
+        return found[0] if found else None
+
+    return await_session(child, code_of)
 
 
 def run(study: str, store: Path, error: int, seconds: float) -> None:

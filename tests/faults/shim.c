@@ -3,7 +3,7 @@
  * FORAY_FAULTS names a control file, mapped by all processes together (struct control below; injection.py writes it).
  * While armed, the first operation that has not failed before does: it returns -1 with the wanted errno, and the control
  * is disarmed. An operation is known by its kind, its path below the folder without the keys of nodes, and how often this
- * process has done it: the files of all nodes of a kind are one, and the first three times are told apart.
+ * process has done it: the files of all nodes of a kind are one, and the first two times are told apart.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 
 #define SLOTS (1u << 20) /* identities: one byte each */
 #define COUNTS 65536     /* of this process's operations by kind and path */
-#define REPEATS 3        /* the first so many times that a process does the same are told apart */
+#define REPEATS 2        /* the first so many times that a process does the same are told apart */
 
 struct control {
     int armed, error, fired, seen;
@@ -48,9 +48,10 @@ static uint64_t hash(const char *text, uint64_t h) {
     return h;
 }
 
-/* Numbers of processes in temporary names differ from run to run: ".name.1234.tmp" is ".name.tmp". */
+/* Temporary names differ from run to run: ".name.1234.tmp" is ".name..tmp", and safetensors' ".tmpAb3dE6" is ".tmp*". */
 static void without_process(char *path) {
     size_t n = strlen(path);
+    if (n > 11 && !strncmp(path + n - 11, "/.tmp", 5)) strcpy(path + n - 6, "*");
     if (n < 5 || strcmp(path + n - 4, ".tmp")) return;
     char *digits = path + n - 4;
     while (digits > path && digits[-1] >= '0' && digits[-1] <= '9') digits--;
@@ -137,6 +138,14 @@ ssize_t pwrite64(int fd, const void *data, size_t n, off64_t at) {
 ssize_t writev(int fd, const struct iovec *parts, int n) {
     REAL(ssize_t, writev, int, const struct iovec *, int);
     return fd_fails("write ", fd) ? -1 : real(fd, parts, n);
+}
+ssize_t sendfile64(int to, int from, off64_t *at, size_t n) {
+    REAL(ssize_t, sendfile64, int, int, off64_t *, size_t);
+    return fd_fails("write ", to) ? -1 : real(to, from, at, n);
+}
+ssize_t copy_file_range(int from, off64_t *a, int to, off64_t *b, size_t n, unsigned int flags) {
+    REAL(ssize_t, copy_file_range, int, off64_t *, int, off64_t *, size_t, unsigned int);
+    return fd_fails("write ", to) ? -1 : real(from, a, to, b, n, flags);
 }
 int fsync(int fd) {
     REAL(int, fsync, int);

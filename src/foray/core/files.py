@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from foray.core.spec import content_hash
+from foray.core.untrusted import expect, lines_of, ordinary
 
 SEAL = "DONE"
 LOCK = ".lock"
@@ -34,21 +35,32 @@ class Damaged(ValueError):
         self.folder, self.what = folder, what
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes beside the target and renames, so that a reader sees the old file or the new one.
 
     Raises OSError naming the target where the disk is full or broken.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
-            f.write(text)
+        with open(temporary, "wb") as f:
+            f.write(content.encode() if isinstance(content, str) else content)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except OSError as e:  # of a write it names no file, of a rename two
         with suppress(OSError):
             temporary.unlink()
+        raise OSError(e.errno, e.strerror, str(path)) from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, an error of the file system that names no file, as one of a full disk does, names ``path``."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno is None or e.filename is not None:
+            raise
         raise OSError(e.errno, e.strerror, str(path)) from None
 
 
@@ -93,13 +105,22 @@ def _spelled(value: Any) -> Any:
 def read_json(path: Path, otherwise: str = "delete its folder and run again") -> Any:
     """Raises ValueError where the file is damaged, with what to do then: ``otherwise``."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(ordinary(path).read_bytes())
     except json.JSONDecodeError as e:
         raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); {otherwise}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is damaged (not UTF-8 text); {otherwise}") from None
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, brackets without end
         raise ValueError(f"{path} is damaged ({type(e).__name__}); {otherwise}") from None
+
+
+def read_object(path: Path, otherwise: str = "delete its folder and run again", /, **kinds: type) -> dict[str, Any]:
+    """A file of one JSON object, with the named fields of those kinds. Raises ValueError as ``read_json`` does."""
+    found = read_json(path, otherwise)
+    try:
+        return expect(found, path, **kinds)
+    except ValueError as e:
+        raise ValueError(f"{e}; {otherwise}") from None
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -109,7 +130,8 @@ def read_jsonl(path: Path) -> list[Any]:
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
     """The rows of a log such as ``metrics.jsonl``, with what ``json_text`` spelled out as floats again."""
-    return [{k: float(v) if v in NOT_FINITE else v for k, v in row.items()} for row in read_jsonl(path)]
+    rows = [expect(row, f"{path}, line {number},") for number, row in iter_jsonl(path)]
+    return [{k: float(v) if isinstance(v, str) and v in NOT_FINITE else v for k, v in row.items()} for row in rows]
 
 
 def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -117,8 +139,8 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 
     What JSON has no numbers for (NaN, Infinity, 1e999) is the text that stands there.
     """
-    with open(path, "rb") as f:
-        for number, line in enumerate(f, 1):
+    with open(ordinary(path), "rb") as f:
+        for number, line in enumerate(lines_of(f, path), 1):
             if line.strip():
                 row, wrong = parsed(line)
                 if wrong:
@@ -157,7 +179,7 @@ _DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # one for 
 
 
 def digest(path: Path) -> str:
-    with open(path, "rb") as f:
+    with open(ordinary(path), "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -231,13 +253,13 @@ def check_identity(folder: Path, files: Mapping[str, str]) -> None:
 
 def kept(folder: Path, under: str) -> bool:
     """Whether a sealed folder lists a file whose path starts with ``under``: it may have been pruned."""
-    return any(name.startswith(under) for name in read_json(folder / SEAL)["files"])
+    return any(name.startswith(under) for name in sealed_files(folder))
 
 
 def prune(folder: Path, name: str) -> None:
     """Takes a file or folder out of a sealed folder, which stays whole: the list of files is shortened first."""
-    facts = read_json(folder / SEAL)
-    left = {n: d for n, d in facts["files"].items() if n != name and not n.startswith(f"{name}/")}
+    facts = read_object(folder / SEAL)
+    left = {n: d for n, d in sealed_files(folder).items() if n != name and not n.startswith(f"{name}/")}
     if left != facts["files"]:
         write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1, allow_nan=False) + "\n")
     remove(folder / name)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+
+FULL = "main memory is full"
+_SAID = re.compile(r"can't allocate memory|not enough memory|bad_alloc|cannot allocate memory", re.IGNORECASE)
+
+
+def is_full(e: BaseException) -> bool:
+    """Whether an exception is about main memory: torch's allocator raises RuntimeError, and other libraries theirs."""
+    return isinstance(e, MemoryError) or (isinstance(e, Exception) and bool(_SAID.search(str(e)[:2000])))
 
 
 def keep_freed_memory() -> None:

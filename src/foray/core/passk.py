@@ -5,6 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from foray.core.spec import require
+
+MOST = 1_000_000  # problems, and samples of each: more than any benchmark or budget has
+
+
+def check_number(name: str, value: int) -> None:
+    """Raises ValueError for more than any problem set, batch or budget has."""
+    require(value <= MOST, f"{name} must be at most {MOST:,}, not {value}")
+
+
+def check_asked(problems: int, samples: int, shots: int, max_new_tokens: int, context: int) -> None:
+    """Raises ValueError for what no evaluation can hold, before anything is made. ``context``: in tokens."""
+    check_number("problems", problems)
+    check_number("samples", samples)
+    require(  # an example has more than a token, and so has a question
+        max(0, shots) + max_new_tokens < context,
+        f"{shots} shots and {max_new_tokens} new tokens do not fit the model's context of {context}: use fewer shots, "
+        "a smaller max_new_tokens or a longer context",
+    )
+
 
 def pass_at_k(correct: ArrayLike, samples: ArrayLike, k: int) -> NDArray[np.float64]:
     """Probability that at least one of k of a problem's n samples is correct: 1 - C(n-c, k) / C(n, k). (P,) -> (P,)

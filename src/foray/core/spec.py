@@ -276,4 +276,6 @@ def _coerce(value: Any, annotation: Any) -> tuple[bool, Any]:
     if annotation is int:
         whole = isinstance(value, float) and value.is_integer()
         return (isinstance(value, int) and not isinstance(value, bool)) or whole, int(value) if whole else value
+    if getattr(annotation, "_is_protocol", False):  # of which nothing is that could be written as text
+        return False, value
     return isinstance(annotation, type) and isinstance(value, annotation), value

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
-from foray.core.files import digest_of_input, read_json
-from foray.core.spec import added, content_hash
+from foray.core.files import digest_of_input, read_object, write_atomic, writing
+from foray.core.spec import added, content_hash, require
+from foray.core.untrusted import expect
 from foray.data.files import kind_of
 from foray.data.rows import Skipped, document, place, rows_of
 from foray.data.tokenizer import TextTokenizer
@@ -136,7 +137,18 @@ class Prepared:
         file = self.place / "index.json"
         if not file.exists():
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
-        found: dict[str, Any] = read_json(file)
+        again = f"put it back, or make it anew: foray prepare MIX --out {self.place}"
+        found = read_object(file, again, fingerprint=str, tokenizer=str, sources=list)
+        part: dict[str, type] = {"stem": str, "dtype": str, "sha256_tokens": str, "sha256_validation": str}
+        part |= dict.fromkeys(("used", "tokens", "validation"), int)
+        try:
+            for source in found["sources"]:
+                for each in expect(source, file, name=str, files=list)["files"]:
+                    expect(each, file, **part)
+        except ValueError as e:
+            raise ValueError(f"{e}; {again}") from None
+        said = content_hash({k: v for k, v in found.items() if k != "fingerprint"})
+        require(said == found["fingerprint"], f"{file} is damaged (its checksum has changed); {again}")
         return found
 
     def tokenizer(self) -> Path:
@@ -178,7 +190,7 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
     found = next((s for s in source.index()["sources"] if s["name"] == source.name), None)
     if found is None:
         raise ValueError(f"{source.place} has no source {source.name}")
-    files, total = [], 0
+    files, total, digests = [], 0, {}
     kind: TokenKind = "tokens" if split == "train" else "validation"
     for file in found["files"]:
         count = min(file["used"] if split == "train" else file["validation"], max_tokens - total)
@@ -187,11 +199,22 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
             if words := damage(source.place / name, file, kind):
                 raise _to_mend(source.place, name, words)
             files.append([name, count, file[kind]])
+            digests[name] = file[f"sha256_{kind}"]
             total += count
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
-    (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
+    meta |= {"place": str(source.place.resolve()), "sha256": digests}  # for foray check; a study says the place itself
+    write_atomic(folder / "meta.json", json.dumps(meta, allow_nan=False) + "\n")
+
+
+def linked(folder: Path) -> tuple[Path | None, dict[str, str]]:
+    """Of a shard that only says where its tokens lie: that place, if it was written down, and SHA-256 by file."""
+    meta = read_object(folder / "meta.json")
+    if "files" not in meta:
+        return None, {}
+    digests = meta.get("sha256", {name: "" for name, *_ in meta["files"]})
+    return Path(meta["place"]) if "place" in meta else None, digests
 
 
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
@@ -221,7 +244,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     total, skipped = 0, Skipped()
     documents = documents_of(source, split, skipped)
-    with open(folder / "tokens.bin", "wb") as f:
+    with writing(folder / "tokens.bin"), open(folder / "tokens.bin", "wb") as f:
         while total < max_tokens and (texts := list(itertools.islice(documents, 256))):
             for ids in tokenizer.encode_batch(texts):
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)[: max_tokens - total]
@@ -232,7 +255,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": np.dtype(dtype).name}
     if skips(source):
         meta |= {"skipped": skipped.count, "first skipped": skipped.first}
-    (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False) + "\n")
+    write_atomic(folder / "meta.json", json.dumps(meta, allow_nan=False) + "\n")
     return total
 
 
@@ -248,7 +271,7 @@ class Shard:
     """
 
     def __init__(self, folder: Path, base: Path | None = None) -> None:
-        meta = read_json(folder / "meta.json")
+        meta = read_object(folder / "meta.json", source=str, dtype=str)
         self.name: str = meta["source"]
         dtype = np.dtype(meta["dtype"])
         if base is None:

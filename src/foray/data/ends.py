@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import read_json
+from foray.core.files import read_object
 from foray.core.spec import require
+from foray.core.untrusted import ordinary
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -54,13 +55,11 @@ def read_ends(folder: Path) -> ModelEnds | None:
     ids = {name: raw[name] for name in _IDS if name in raw}
     if not any(named):
         ids.pop("eos_token_id", None)  # then an export names the tokenizer's
-    return ModelEnds(ids, generation.read_bytes() if generation.exists() else None, *named)
+    return ModelEnds(ids, ordinary(generation).read_bytes() if generation.exists() else None, *named)
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    found = read_json(file, "replace it") if file.exists() else {}
-    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
-    return dict(found)
+    return read_object(file, "replace it") if file.exists() else {}
 
 
 def _end_ids(file: Path, settings: Mapping[str, Any], size: Any) -> tuple[int, ...]:

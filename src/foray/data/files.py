@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from foray.core.spec import nearest
+from foray.core.untrusted import LONGEST, lines_of, ordinary, whole
 
 Format = Literal["", "jsonl", "json", "csv", "tsv", "parquet", "text"]  # as a setting; empty: by name and content
 Kind = Literal["lines", "rows", "csv", "tsv", "parquet", "text"]  # lines: a JSON value a line; rows: one JSON value
@@ -76,7 +77,7 @@ def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
 
 def _head(path: Path, said: str) -> bytes:
     """The first bytes, unpacked. Raises ValueError where they are not of what the name says."""
-    with open(path, "rb") as f:
+    with open(ordinary(path), "rb") as f:
         first = f.read(_HEAD)
     suffix = path.suffix.lower()
     if suffix in PACKED:
@@ -101,7 +102,7 @@ def _json_kind(path: Path, head: bytes, said: str) -> Kind:
     if said == "jsonl":
         return "lines"
     with opened(path) as f:
-        first = list(islice((line for line in f if line.strip()), 2))
+        first = list(islice((line for line in lines_of(f, path) if line.strip()), 2))
     objects = [isinstance(_value(line), dict) for line in first]
     return "lines" if not first or (any(objects) and len(first) > 1) else "rows"
 
@@ -131,13 +132,19 @@ def structure(text: str, column: str) -> str:
     return ""
 
 
+def all_of(path: Path) -> bytes:
+    """What a file holds, unpacked. Raises ValueError where it is packed and would be too much for main memory."""
+    with opened(path) as f:
+        return whole(f, path, max(LONGEST, path.stat().st_size))
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """A file's bytes, unpacked as they are read by what its name ends in.
 
     Raises ValueError naming the file where it is damaged or cut short.
     """
-    suffix = path.suffix.lower()
+    suffix = ordinary(path).suffix.lower()
     what = PACKED.get(suffix, ("",))[0]
     ways: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _frames}
     try:
@@ -179,7 +186,7 @@ class _Frames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            block = self._packed or self._file.read(1 << 14)
+            block = self._packed or self._file.read(1 << 12)  # which unpacks to 128 MiB at the worst
             if not block:
                 if self._frame is not None:
                     raise EOFError

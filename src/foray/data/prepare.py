@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.cores import use_threads
-from foray.core.files import alone_in, digest, read_json, replace_folder, write_atomic
+from foray.core.cores import cores, use_threads
+from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
@@ -56,6 +56,11 @@ class OwnTokenizer:
     vocab_size: int
     characters: int
     whole_numbers: int = 0
+
+
+    def __post_init__(self) -> None:
+        most = self.vocab_size - 257
+        require(self.whole_numbers <= max(0, most), f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     if (out / "mix.json").exists():
-        found = read_json(out / "mix.json")
+        found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
     if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
@@ -123,10 +128,14 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
     if (out / "index.json").exists():
-        same = tokenizer_digest(out / "tokenizer") == read_json(out / "index.json")["tokenizer"]
+        said = read_object(out / "index.json", "delete that file and run again", tokenizer=str)
+        same = tokenizer_digest(out / "tokenizer") == said["tokenizer"]
         require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
-    with _workers(jobs, tokenizer) as pool:
+    most = _most_parts(mix, jobs) if jobs > cores() else jobs
+    if most < jobs:
+        say(f"{most} of {jobs} workers are started: no source has more parts")
+    with _workers(most, tokenizer) as pool:
         for _, source in mix.sources:
             sources.append(_source(source, mix.budget(source.name), out / source.name, pool, say))
     index = {**wanted, "tokens": sum(s["tokens"] for s in sources), "tokenizer": tokenizer_digest(out / "tokenizer")}
@@ -134,6 +143,11 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
     index["fingerprint"] = content_hash(index)
     write_atomic(out / "index.json", json.dumps(index, indent=1, allow_nan=False) + "\n")
     return out / "index.json"
+
+
+def _most_parts(mix: Mix, enough: int) -> int:
+    """Parts of the source that has the most, which are all that are worked on at a time; counted up to ``enough``."""
+    return max(1, *(sum(1 for _ in islice(parts(source), enough)) for _, source in mix.sources))
 
 
 def _source(
@@ -223,12 +237,13 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
     skipped = Skipped()
-    if not said.exists():
+    facts = _finished(said, name, file, part) if said.exists() else None
+    if facts is None:
         facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths, skipped)}
-        write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
+        checked = {"file": file, "sha256": content_hash(facts)}
+        write_atomic(said, json.dumps(facts | checked, allow_nan=False) + "\n")
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
-    facts = _finished(said, name, file, part)
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
     # What is said of the part stays: the index is made of it, and the keys of studies of that.
     if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
@@ -247,7 +262,11 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     texts = documents(source, part, skipped)
     for path in paths.values():
         path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
-    with open(paths["tokens"], "wb") as train, open(paths["validation"], "wb") as held:
+    with (
+        writing(paths["tokens"]),
+        open(paths["tokens"], "wb") as train,
+        open(paths["validation"], "wb") as held,
+    ):
         while batch := list(islice(texts, _DOCUMENTS)):
             for (text, kept), ids in zip(batch, tokenizer.encode_batch([text for text, _ in batch])):
                 counts["documents"] += 1
@@ -261,11 +280,22 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
-def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
-    """What an earlier run says of a part. Raises ValueError where it was made of anything else than it would be now."""
-    facts: dict[str, Any] = read_json(said)
-    # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
-    before, (kind, place, start, end) = facts.pop("file", file), facts["part"]
+def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any] | None:
+    """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
+    anything else than it would be now.
+    """
+    kinds: dict[str, type] = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
+    kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
+    try:
+        facts = read_object(said, **kinds)
+    except ValueError:
+        return None
+    # The index is of the content alone. Parts of an earlier version have neither the file's size and time nor a sum.
+    before, checksum = facts.pop("file", file), facts.pop("sha256", None)
+    whole = len(facts["part"]) == 4 and facts["dtype"] in ("uint16", "uint32")
+    if not whole or (checksum is not None and content_hash(facts) != checksum):
+        return None
+    kind, place, start, end = facts["part"]
     # The root may be spelled in another way now, or be another copy's.
     if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
         raise ValueError(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from foray.core.files import loads, not_utf8, parsed
-from foray.data.files import BOM, Kind, opened
+from foray.core.untrusted import LONGEST, lines_of, ordinary
+from foray.data.files import BOM, Kind, all_of, opened
 
 _TOGETHER = 256  # rows of a Parquet file, read together
 
@@ -99,7 +100,7 @@ def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
 
 def _lines(path: Path) -> Iterator[Row]:
     with opened(path) as f:
-        for number, line in enumerate(f, 1):
+        for number, line in enumerate(lines_of(f, path), 1):
             if line.strip():
                 try:
                     row = loads(line)
@@ -111,8 +112,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 def _one_value(path: Path, column: str) -> list[Any]:
     """The rows of a JSON file of one value, read whole: an array, an object that has one in a field, or one row."""
-    with opened(path) as f:
-        packed = f.read()
+    packed = all_of(path)
     try:
         content = loads(packed)
     except json.JSONDecodeError as e:
@@ -135,10 +135,10 @@ def _one_value(path: Path, column: str) -> list[Any]:
 def _table(path: Path, delimiter: str) -> Iterator[Row]:
     """Rows by the names of a table's first line; a row begins at the line that is named. An empty field is None."""
     bad: list[str] = []
-    csv.field_size_limit(1 << 30)  # documents are longer than the library thinks fields are
+    csv.field_size_limit(LONGEST)  # documents are longer than the library thinks fields are
 
     def decoded() -> Iterator[str]:
-        for number, line in enumerate(f, 1):
+        for number, line in enumerate(lines_of(f, path), 1):
             try:
                 yield (line.removeprefix(BOM) if number == 1 else line).decode()
             except UnicodeDecodeError as e:
@@ -182,6 +182,8 @@ def parquet(path: Path) -> Any:
     except ImportError:
         raise ValueError("reading Parquet needs pyarrow: pip install 'foray[data]'") from None
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(ordinary(path))
+    except OSError:
+        raise
     except Exception as e:  # pyarrow's own kinds, none of them narrower than this
         raise ValueError(f"{path}: not a Parquet file ({e})") from None

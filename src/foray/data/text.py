@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from foray.core.files import not_utf8, parsed
 from foray.core.rng import key
 from foray.core.spec import added, require
+from foray.core.untrusted import LONGEST, too_long
 from foray.data.corpus import EndlessText, TextSource, TextSplit, documents_of
-from foray.data.files import PACKED, Format, Kind, kind_of, known, opened, structure
+from foray.data.files import PACKED, Format, Kind, all_of, kind_of, known, opened, structure
 from foray.data.hub import datasets_library, loaded
 from foray.data.rows import Skipped, cell, document, flaw, parquet, place, rows_of
 
@@ -182,8 +183,7 @@ def _read(where: str, text: str, words: str) -> _Read:
 
 def _whole(source: Text, path: Path) -> _Read:
     """A file that is one document, with the line ends of this world. Raises ValueError where it plainly is a table."""
-    with opened(path) as f:
-        content = f.read()
+    content = all_of(path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as e:
@@ -221,10 +221,12 @@ def _lines(source: Text, part: Part) -> Iterator[_Read]:
         begins = 0
         if part.start:
             f.seek(part.start - 1)
-            f.readline()  # the rest of a line that began before, or the line end just before this part
+            f.readline(LONGEST + 1)  # the rest of a line that began before, or the line end just before this part
             begins = f.tell()
-        while begins < part.end and (line := f.readline()):
+        while begins < part.end and (line := f.readline(LONGEST + 1)):
             at, begins = begins, begins + len(line)
+            if len(line) > LONGEST:
+                raise ValueError(_placed(path, at, too_long())())
             if not line.strip():
                 continue
             row, words = parsed(line)

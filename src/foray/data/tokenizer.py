@@ -9,7 +9,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foray.core.files import read_json
+from foray.core.files import read_object, write_atomic
+from foray.core.untrusted import ordinary
 from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
@@ -39,6 +40,7 @@ _MAKE_ONE = (
 )
 
 
+_HIGHEST = 1 << 24  # id of a token: models of that many entries are refused too
 _ANCHORS = ("\n", ":", "a")  # what a text is put behind to be encoded as what goes on
 
 
@@ -178,14 +180,15 @@ class TextTokenizer:
     def save(self, folder: Path, context: int) -> None:
         of_model = folder / "config.json"
         if self.end_id != self.own_end and not of_model.exists():  # as of prepared text: no model
-            of_model.write_text(json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
+            write_atomic(of_model, json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
-                (folder / name).write_bytes(content)
+                write_atomic(folder / name, content)
             return
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        # Not by the library's own way to a file, whose exception on a full disk is of no kind.
+        write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
         config = {**_OWN, "model_max_length": context}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n")
+        write_atomic(folder / "tokenizer_config.json", json.dumps(config, indent=1, allow_nan=False) + "\n")
 
 
 def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
@@ -216,9 +219,14 @@ def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
         other = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (beside / name).exists()]
         raise ValueError(f"{folder} has no tokenizer.json{_MAKE_ONE.format(other[0]) if other else ''}")
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(ordinary(file)))
+    except OSError:
+        raise
     except Exception as e:  # the library raises nothing narrower for a file it cannot read
         raise ValueError(f"{file} is damaged ({e})") from None
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest > _HIGHEST:
+        raise ValueError(f"{file} is damaged (a token has the id {highest}, more than any vocabulary holds)")
     own, model = _is_own(beside), read_ends(folder)
     try:
         if own and model is not None and set(model.ends) <= {tokenizer.token_to_id(END)}:
@@ -233,12 +241,12 @@ def _is_own(folder: Path) -> bool:
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
         return False
-    found = read_json(settings, "replace it")
+    found = read_object(settings, "replace it")
     return {name: found.get(name) for name in _OWN} == _OWN and "added_tokens_decoder" not in found
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+    return {name: ordinary(folder / name).read_bytes() for name in FILES if (folder / name).exists()}
 
 
 def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -246,9 +254,10 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
             # What one file leaves open (null) the other may say.
-            out |= {key: value for key, value in json.loads(files.get(name, b"{}")).items() if value is not None}
-        except ValueError as e:
-            raise ValueError(f"{name} beside it is damaged ({e})") from None
+            found = json.loads(files.get(name, b"{}"))
+            out |= {key: value for key, value in found.items() if value is not None}
+        except (ValueError, RecursionError, AttributeError) as e:
+            raise ValueError(f"{name} beside it is damaged ({type(e).__name__}: {str(e)[:200]})") from None
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import digest_of_input, read_jsonl
+from foray.core.files import digest_of_input, read_jsonl, write_atomic
 from foray.core.spec import nearest, require
 
 Row = dict[str, Any]
@@ -63,9 +63,8 @@ class Benchmarks:
         made = {}
         for name in self.names:
             made[name] = scratch / f"{name}.jsonl"
-            made[name].write_text(
-                "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows(name)), encoding="utf-8"
-            )
+            rows = (json.dumps(row, allow_nan=False) + "\n" for row in self.rows(name))
+            write_atomic(made[name], "".join(rows))
         return made
 
     def rows(self, name: str) -> list[Row]:

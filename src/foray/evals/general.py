@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 
 from foray.core.batch import from_rows
+from foray.core.passk import check_number
+from foray.core.scratch import inside, scratch
 from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.benchmarks import Benchmarks
@@ -60,16 +61,20 @@ class WorldProbes:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
         require(self.questions > 0, "questions must be positive")
+        check_number("questions", self.questions)
 
 
 def evaluate_probes(
-    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer
+    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
 ) -> tuple[dict[str, dict[str, Any]], float]:
-    """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took."""
+    """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took.
+
+    The questions are written into a folder within ``folder``, where there is one, and removed again.
+    """
     work: list[float] = []
     lm = foray_lm(_Codec(tokenizer), scorer(model, work), model.config.context, start=tokenizer.start)
-    with tempfile.TemporaryDirectory() as scratch:
-        results = run_probes(lm, probes.names, probes.prepare(Path(scratch)), probes.limit)
+    with scratch("foray-probes-") if folder is None else inside(folder, "scratch") as place:
+        results = run_probes(lm, probes.names, probes.prepare(place), probes.limit)
     return {name: _row(r, probes.metric, probes.chance(name)) for name, r in results.items()}, sum(work)
 
 

@@ -1,4 +1,4 @@
-"""Grading a file of answers or completions, row by row: memory does not grow with the file."""
+"""Grading a file of answers or completions, row by row. Of what is graded only the ids of Foray's own rows are kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from foray.core.files import iter_jsonl, json_text, read_json
+from foray.core.files import iter_jsonl, json_text, read_object, writing
 from foray.core.spec import nearest, require
 from foray.core.task import Extraction, Problem, Task, Verdict
+from foray.evals.passk import checksum_of
 
 BESIDE = "-"  # in place of a task's name: what lies beside Foray's own completions says it
 _SAYS = ("spec.json", "settings.json")  # of a study's node, and of ``foray eval --out``
@@ -41,6 +42,7 @@ class Graded:
     formatted: int = 0
     stored: int = 0
     changed: int = 0
+    ids: set[str] = field(default_factory=set)  # of rows with a checksum, one a problem
 
     @property
     def samples(self) -> int:
@@ -59,7 +61,8 @@ def task_for(name: str, source: Path) -> Gradable:
     from foray.tasks import named_tasks, task_of
 
     said = next((source.parent / file for file in _SAYS if (source.parent / file).exists()), None)
-    spec = read_json(said).get("task") if said is not None and source.name == "completions.jsonl" else None
+    own = said is not None and source.name == "completions.jsonl"
+    spec = read_object(said, "replace it").get("task") if said is not None and own else None
     beside: Task | None = None
     if isinstance(spec, dict):
         try:
@@ -93,7 +96,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
     done = Graded()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
+        with writing(out), open(temporary, "w", encoding="utf-8") as f:
             for number, row in iter_jsonl(source):
                 where = f"{source}, line {number}"
                 if not isinstance(row, dict):
@@ -142,6 +145,8 @@ def _own(
         return None
     if not samples or not all(isinstance(s, dict) and isinstance(s.get("text"), str) for s in samples):
         raise ValueError(f"{where}: the field samples is not a list of objects with text in them")
+    if "checksum" in row:
+        _refuse_changed(where, row, done)
     answer = _text(where, row, "answer")
     try:
         task.reference(answer)
@@ -154,6 +159,16 @@ def _own(
     done.stored += sum(b is not None for b in before)
     done.changed += sum(b is not None and b != (v.score > 0) for b, v in zip(before, verdicts))
     return _count(done, verdicts)
+
+
+def _refuse_changed(where: str, row: dict[str, Any], done: Graded) -> None:
+    """Raises ValueError for a row that is not as it was written, or a problem's second row."""
+    again = "the command that drew it draws it again"
+    if row["checksum"] != checksum_of({name: value for name, value in row.items() if name != "checksum"}):
+        raise ValueError(f"{where}: the row has changed since it was written (its checksum says so); {again}")
+    if (name := str(row.get("id"))) in done.ids:
+        raise ValueError(f"{where}: problem {name} has a row already; {again}")
+    done.ids.add(name)
 
 
 def _count(done: Graded, verdicts: list[Verdict]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from foray.core import rng
-from foray.core.files import write_atomic
+from foray.core.files import write_atomic, writing
+from foray.core.passk import check_asked
 from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
@@ -36,6 +37,7 @@ def evaluate(
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
+    check_asked(problems, samples, shots, max_new_tokens, engine.config.context)
     chosen = list(task.problems(split, problems))
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
@@ -47,7 +49,7 @@ def evaluate(
     done = len(whole_rows(path, ids, samples))
     done -= done % chunk if done < problems else 0
     _cut(path, done)
-    with open(path, "a", encoding="utf-8") as out:
+    with writing(path), open(path, "a", encoding="utf-8") as out:
         for start in range(done, problems, chunk):
             part = chosen[start : start + chunk]
             begun = time.monotonic()
@@ -70,10 +72,11 @@ def evaluate(
 
 def _line(row: dict[str, Any]) -> str:
     """A row of ``completions.jsonl``, with the checksum of all else in it."""
-    return json.dumps({**row, "checksum": _checksum(row)}, allow_nan=False) + "\n"
+    return json.dumps({**row, "checksum": checksum_of(row)}, allow_nan=False) + "\n"
 
 
-def _checksum(row: dict[str, Any]) -> str:
+def checksum_of(row: dict[str, Any]) -> str:
+    """Of everything else in a row of ``completions.jsonl``."""
     return hashlib.sha256(json.dumps(row, allow_nan=False).encode()).hexdigest()[:16]
 
 
@@ -90,7 +93,7 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
             try:
                 row = json.loads(line)
                 checksum = row.pop("checksum")
-                if checksum != _checksum(row) or row["id"] != problem or len(row["samples"]) != samples:
+                if checksum != checksum_of(row) or row["id"] != problem or len(row["samples"]) != samples:
                     return counts
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return counts

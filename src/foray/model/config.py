@@ -41,6 +41,13 @@ class ModelConfig:
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            require(type(value) is int, f"{name} must be a whole number, not {value!r}")
+            require(value <= most, f"{name} must be at most {most:,}, more than any model has: {value}")
+        for name in ("init_std", "embed_std", "norm_eps", "rope_theta"):
+            value = getattr(self, name)
+            require(isinstance(value, int | float), f"{name} must be a number, not {value!r}")
         require(
             min(self.width, self.layers, self.heads, self.mlp_width, self.context) > 0, "model sizes must be positive"
         )
@@ -101,6 +108,11 @@ class ModelConfig:
         embeddings = (1 if self.tied else 2) * self.vocab_size * self.width
         return self.layers * (self.layer_matrices + norms + biases) + self.width + embeddings
 
+
+_MOST = {
+    "width": 1 << 20, "layers": 10_000, "heads": 1 << 16, "mlp_width": 1 << 22, "vocab_size": 1 << 24,
+    "context": 1 << 24, "kv_heads": 1 << 16, "head_width": 1 << 16,
+}  # fmt: skip
 
 # model_type of transformers -> (norm, qk_norm, qkv_bias)
 FAMILIES: dict[str, tuple[Norm, QKNorm, bool]] = {

@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from foray.core.files import read_json
+from foray.core.files import read_object, write_atomic
 from foray.core.spec import nearest, require
+from foray.core.untrusted import ordinary
 from foray.model.config import FAMILIES, ModelConfig
 from foray.model.formats import other_format
 from foray.model.transformer import Transformer
@@ -71,11 +72,17 @@ def config_from_hf(folder: Path) -> ModelConfig:
         raise ValueError(f"{folder} is no checkpoint: it has no config.json{more}")
     raw = _settings(folder / "config.json")
     kind = raw.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"{folder}: model_type is {kind!r}, which Foray does not cover{nearest(str(kind), FAMILIES)}")
     norm, qk_norm, qkv_bias = FAMILIES[kind]
+    try:
+        rope, layer_types = _rope(raw), raw.get("layer_types") or []
+        require(isinstance(layer_types, list), f"layer_types is a list, not {layer_types!r}")
+    except ValueError as e:
+        raise ValueError(f"{folder / 'config.json'}: {e}") from None
     _refuse_variants(raw, kind, folder)
     try:
+        require(raw["vocab_size"] != 0, "vocab_size is 0")
         heads, width = raw["num_attention_heads"], raw["hidden_size"]
         groups = raw.get("num_key_value_heads") or heads
         head_width = raw.get("head_dim") or (128 if kind == "qwen3" else 0)
@@ -86,7 +93,7 @@ def config_from_hf(folder: Path) -> ModelConfig:
             mlp_width=raw["intermediate_size"],
             vocab_size=raw["vocab_size"],
             context=raw["max_position_embeddings"],
-            rope_theta=float(_rope(raw).get("rope_theta") or raw.get("rope_theta") or 10_000.0),
+            rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
             norm_eps=raw.get("rms_norm_eps", 1e-5 if kind == "olmo2" else 1e-6),
             init_std=raw.get("initializer_range", 0.02),
             kv_heads=0 if groups == heads else groups,
@@ -99,18 +106,18 @@ def config_from_hf(folder: Path) -> ModelConfig:
         )
     except KeyError as e:
         raise ValueError(f"{folder / 'config.json'} has no {e.args[0]}") from None
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise ValueError(f"{folder / 'config.json'}: {e}") from None
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    found = read_json(file, "replace it")
-    require(isinstance(found, dict), f"{file} is damaged: it holds no settings by name")
-    return dict(found)
+    return read_object(file, "replace it")
 
 
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    require(isinstance(rope, dict), f"rope_scaling and rope_parameters hold settings by name, not {rope!r}")
+    return dict(rope)
 
 
 def _scaling(raw: Mapping[str, Any]) -> tuple[float, ...]:
@@ -176,12 +183,12 @@ def save_config(
     config.json names special tokens, which stands, and ``generation`` its generation_config.json, None if it has none.
     """
     settings = config_to_hf(config, end_id, bos_id) | dict(named or {})
-    (folder / "config.json").write_text(json.dumps(settings, indent=1, allow_nan=False) + "\n")
+    write_atomic(folder / "config.json", json.dumps(settings, indent=1, allow_nan=False) + "\n")
     if named is None:
         made = {"bos_token_id": bos_id, "eos_token_id": end_id, "do_sample": True}
         generation = (json.dumps(made, allow_nan=False) + "\n").encode()
     if generation is not None:
-        (folder / "generation_config.json").write_bytes(generation)
+        write_atomic(folder / "generation_config.json", generation)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -197,8 +204,14 @@ def load_model(folder: Path) -> Transformer:
 
     Memory: the model and two tensors of the files.
     """
-    files = weight_files(folder)
-    model = Transformer(config_from_hf(folder))
+    files, config = weight_files(folder), config_from_hf(folder)
+    size = sum(ordinary(file).stat().st_size for file in files)
+    require(
+        config.parameters <= size,  # the smallest kinds of floats have a byte
+        f"{folder}: the weights do not fit config.json (a model of {config.parameters:,} parameters has more than the "
+        f"{size:,} bytes there)",
+    )
+    model = Transformer(config)
     own: dict[str, Tensor] = model.state_dict()
     left = dict.fromkeys(own)
     head: Tensor | None = None  # of a tied model whose files hold one nevertheless

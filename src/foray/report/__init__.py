@@ -5,11 +5,14 @@ Reads the store's results and ``foray.core`` only. An unfinished study can be re
 
 from __future__ import annotations
 
+import io
 import traceback
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.figure import Figure
 
 from foray.core.files import write_atomic
 from foray.core.userfile import in_a_line
@@ -55,7 +58,7 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     for figure in discover():
         try:
             shown.append(_draw(figure, results, folder))
-        except (ValueError, OSError):
+        except (ValueError, OSError, MemoryError):
             raise
         except Exception as e:  # a figure is anybody's one file: it is named, and the rest of the page is drawn
             broken.append(f"{_place(figure, e)}: {in_a_line(e)}")
@@ -82,6 +85,13 @@ def _write_if_any(path: Path, frame: pd.DataFrame) -> None:
         write_atomic(path, csv_text(frame))
 
 
+def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:
+    """Whole or not at all, and an error names the file."""
+    made = io.BytesIO()
+    drawing.savefig(made, format=path.suffix[1:], metadata=metadata)
+    write_atomic(path, made.getvalue())
+
+
 def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
     """Draws one figure into the folder, or removes an earlier drawing of it when its data is not there."""
     paths = {kind: folder / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
@@ -95,7 +105,7 @@ def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
     with matplotlib.rc_context(style.RC):
         drawing = figure.draw(frame)
         # Without dates and version strings, equal results give equal files.
-        drawing.savefig(paths["png"], metadata={"Software": None})
+        _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
-        drawing.savefig(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
     return Shown(figure.NAME, figure.TITLE, figure.caption(frame), absent=False)

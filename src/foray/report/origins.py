@@ -64,7 +64,7 @@ def section(results: Results) -> str:
     written = [
         (
             key,
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True),
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False),
         )
         for key, value in results.provenance.items()
     ]

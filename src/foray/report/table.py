@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, sealed, verify
+from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, read_object, sealed, verify
+from foray.core.terminal import failure
+from foray.core.untrusted import expect
 from foray.report import stats
 from foray.report.measured import Entry, Evaluation, Overlaps, Probes, TrainingRun
 from foray.report.origins import read_origins
@@ -37,7 +39,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     ``axis``: one of ``AXES``, what figures are drawn against. Raises ValueError when the manifest itself cannot be
     understood.
     """
-    content = read_json(manifest)
+    content = read_object(manifest, "run the study again", study=str, entries=list)
     try:
         study, parameters = str(content["study"]), int(content["model_parameters"])
         ks = tuple(sorted({int(k) for k in content["k"]}))
@@ -79,15 +81,15 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
                 contamination.append(_read_overlaps(entry))
             else:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
-            flags += [(entry.words, str(flag)) for flag in _beside(entry, "health.json", [])]
-            for flops in _beside(entry, "ledger.json", {}).values():
+            flags += [(entry.words, str(flag)) for flag in _beside(entry, "health.json", list)]
+            for flops in _beside(entry, "ledger.json", dict).values():
                 work[entry.kind] = work.get(entry.kind, 0.0) + float(flops)
         except FileNotFoundError as e:
             missing.append((entry.words, f"{Path(e.filename).name} is not there (yet)"))
         except KeyError as e:
             missing.append((entry.words, f"a row in {entry.folder.name} lacks the field {e}"))
-        except (ValueError, TypeError, AttributeError) as e:
-            missing.append((entry.words, str(e)))
+        except (ValueError, TypeError, AttributeError, OverflowError, OSError) as e:
+            missing.append((entry.words, failure(e)))
     notes = tuple(str(n) for n in content.get("notes", ()))
     return Results(
         study, parameters, ks, notes, dict(content.get("provenance", {})),
@@ -125,9 +127,14 @@ def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     return {str(name): [{str(k): str(v) for k, v in row.items()} for row in rows] for name, rows in tables.items()}
 
 
-def _beside(entry: Entry, name: str, absent: Any) -> Any:
+def _beside(entry: Entry, name: str, kind: type) -> Any:
     """A file that results of earlier versions do not have."""
-    return read_json(entry.folder / name) if (entry.folder / name).exists() else absent
+    if not (entry.folder / name).exists():
+        return kind()
+    found = read_json(entry.folder / name)
+    if not isinstance(found, kind):
+        raise ValueError(f"{entry.folder / name} is damaged: it holds no {kind.__name__}; run the study again")
+    return found
 
 
 def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:
@@ -193,7 +200,9 @@ def _logged_roles(metrics: pd.DataFrame) -> dict[str, str]:
 
 def _read_evaluation(entry: Entry) -> Evaluation:
     # Sorted, so that the order in which problems were finished cannot change a resample.
-    rows = sorted(read_jsonl(entry.folder / "problems.jsonl"), key=lambda r: str(r["id"]))
+    kinds = dict.fromkeys(("samples", "formatted", "truncated"), int) | {"correct": dict}
+    read = [expect(row, "problems.jsonl", **kinds) for row in read_jsonl(entry.folder / "problems.jsonl")]
+    rows = sorted(read, key=lambda r: str(r["id"]))
     ids = tuple(str(r["id"]) for r in rows)
     if not ids or len(set(ids)) < len(ids):
         raise ValueError("problems.jsonl is empty" if not ids else "problems.jsonl holds a problem twice")
@@ -242,7 +251,8 @@ def _passk_rows(study: str, evaluation: Evaluation, ks: Sequence[int]) -> list[R
 
 def _probe_rows(study: str, entry: Entry) -> list[Row]:
     rows, parts, chances, errors = [], [], [], []
-    for name, probe in sorted(read_json(entry.folder / "probes.json").items()):
+    for name, probe in sorted(read_object(entry.folder / "probes.json").items()):
+        expect(probe, f"probes.json, {name},", n=int, chance=float)
         interval, chance = stats.wilson(float(probe["value"]), int(probe["n"])), float(probe["chance"])
         error = float(math.nan if probe.get("stderr") is None else probe["stderr"])  # lm-eval's
         rows.append(_row(study, entry, str(name), "", "acc", interval, chance, error))
@@ -257,13 +267,13 @@ def _probe_rows(study: str, entry: Entry) -> list[Row]:
 
 
 def _read_probes(entry: Entry) -> Probes:
-    probes = read_json(entry.folder / "probes.json")
-    answers = {str(name): p["per_doc"] for name, p in sorted(probes.items()) if "per_doc" in p}
+    probes = read_object(entry.folder / "probes.json")
+    answers = {str(name): p["per_doc"] for name, p in sorted(probes.items()) if "per_doc" in expect(p, "probes.json")}
     return Probes(entry, {name: np.array(values, dtype=np.float64) for name, values in answers.items()})
 
 
 def _read_overlaps(entry: Entry) -> Overlaps:
-    content = read_json(entry.folder / "contamination.json")
+    content = read_object(entry.folder / "contamination.json", n=int, rows=list)
     shares = ("whole", "same_numbers", "any_ngram", "ngrams")
     rows = [
         {"text": str(r["text"]), "of": str(r["of"]), "questions": int(r["questions"])}
@@ -279,7 +289,7 @@ def _perplexity_rows(study: str, entry: Entry) -> list[Row]:
     return [
         _row(study, entry, str(source), "", "perplexity",
              Interval(math.exp(min(float(row["nats_per_token"]), 700.0)), math.nan, math.nan, int(row["tokens"])))
-        for source, row in read_json(entry.folder / "perplexity.json").items()
+        for source, row in read_object(entry.folder / "perplexity.json").items()
     ]  # fmt: skip
 
 
@@ -306,7 +316,7 @@ def csv_text(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
     names = list(frame.columns if columns is None else columns)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow([_cell(str(name)) for name in names])
     for row in zip(*(frame[name] for name in names)):
         writer.writerow([_cell(value) for value in row])
     return out.getvalue()

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -29,6 +28,7 @@ from torch import Tensor
 from foray.core import rng
 from foray.core.engines import VLLM
 from foray.core.machine import cards, gpus
+from foray.core.scratch import let_go, own_folder
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
@@ -165,11 +165,11 @@ def _end(process: subprocess.Popen[bytes], channel: Connection, folder: Path) ->
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    let_go(folder)
 
 
 def _shared_folder(size: int) -> Path:
     """A new folder that only we can read, in memory where that has room for twice ``size`` bytes, else on the disk."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * size
-    return Path(tempfile.mkdtemp(prefix="foray-vllm-", dir=memory if roomy else None))
+    return own_folder("foray-vllm-", memory if roomy else None)

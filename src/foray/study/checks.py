@@ -112,7 +112,7 @@ class SourceNode(Node):
                     longest = max(longest, batch.tokens.shape[1])
         except _NeedsTheModel:
             longest = 0
-        write_atomic(folder / "source.json", json.dumps({"longest": longest or None}) + "\n")
+        write_atomic(folder / "source.json", json.dumps({"longest": longest or None}, allow_nan=False) + "\n")
 
 
 class _NeedsTheModel(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from foray.core.objectives import Scored
-from foray.core.spec import require
+from foray.core.spec import check_name, require
 from foray.core.stage import Corpus, Rollouts, Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
@@ -81,8 +81,7 @@ def _check_task(task: Any) -> None:
     kind = type(task)
     for name, what in _TASK.items():
         require(hasattr(task, name), f"{_place(kind)}: a task has {what}; this one has no {name}")
-    fine = isinstance(task.name, str) and bool(task.name)
-    require(fine, f"{_place(kind)}: name is {task.name!r}: make it a text that is not empty")
+    check_name(task.name, f"{_place(kind)}: a task")
     fine = isinstance(task.stop, tuple | list) and all(isinstance(s, str) and s for s in task.stop)
     require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
     problems = _asked(task, "problems", "train", 2)

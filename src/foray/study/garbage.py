@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, remove, sealed, sealed_files
+from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
 from foray.core.spec import content_hash, require
+from foray.core.untrusted import expect
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode
 from foray.study.spec import Study
@@ -98,11 +99,10 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
     manifest = store.root / "manifest.json"
     if not manifest.exists():
         return set()
-    content, names = read_json(manifest), [s.name for s in studies]
-    require(isinstance(content, dict), f"{manifest} is no study's manifest; delete it and run the study again")
-    of = str(content.get("study"))
+    content = read_object(manifest, "delete it and run the study again", study=str, entries=list)
+    of, names = content["study"], [s.name for s in studies]
     require(of in names, f"the last report of {store.root} is of the study {of!r}: name that study (too)")
-    return {Path(e["folder"]).name for e in content.get("entries", [])}
+    return {Path(expect(e, manifest, folder=str)["folder"]).name for e in content["entries"]}
 
 
 def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
@@ -136,7 +136,7 @@ def _is_node(folder: Path) -> bool:
         return False
     try:
         return content_hash(read_json(spec)) == folder.name.rpartition("-")[2]
-    except ValueError:
+    except (ValueError, OSError):
         return False
 
 
@@ -159,5 +159,5 @@ def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
 def _item(path: Path, why: str) -> Item:
     files = [path] if path.is_symlink() or not path.is_dir() else [p for p in path.rglob("*") if not p.is_dir()]
     node = next((p for p in (path.parent, path) if sealed(p)), None)
-    label = str(read_json(node / SEAL).get("label", "")) if node else ""
+    label = str(read_object(node / SEAL).get("label", "")) if node else ""
     return Item(path, why, sum(p.lstat().st_size for p in files), label)

@@ -19,20 +19,25 @@ from foray.core.files import (
     SPEC,
     Damaged,
     check_identity,
+    digest,
     read_json,
     sealed,
     sealed_files,
+    verify,
     verify_file,
     write_atomic,
 )
+from foray.data.corpus import linked
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
+from foray.study.executors.schedule import say
 from foray.study.graph import expand
 from foray.study.run import check_before, compute, report_study
-from foray.study.spec import load_study
+from foray.study.spec import Study, load_study
 from foray.study.store import ASIDE, ASKED, Store
 
 Tell = Callable[[int], None]  # of bytes read
+MANIFEST = "manifest.json"
 _LABELS = 3  # of dependent nodes, in a line
 
 
@@ -63,6 +68,8 @@ class Examined:
     size: int = 0
     unfinished: int = 0
     findings: list[Finding] = field(default_factory=list)
+    corpora: list[str] = field(default_factory=list)  # what is wrong with files outside the store that shards point to
+    unseen: list[str] = field(default_factory=list)  # such files that are not to be found
 
 
 def remember(origin: Origin, root: Path) -> None:
@@ -103,7 +110,9 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
             work += [(folder, name, digest) for name, digest in sealed_files(folder).items()]
         except Damaged as e:
             found[folder] = e.what
-    out.files, out.size = len(work), sum(_size(folder / name) for folder, name, _ in work)
+    outside = _outside(store.root, out)
+    out.files = len(work) + len(outside)
+    out.size = sum(_size(folder / name) for folder, name, _ in work) + sum(map(_size, outside))
     total(out.size)
 
     def examined(item: tuple[Path, str, str]) -> None:
@@ -115,8 +124,23 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
         except Damaged as e:
             found.setdefault(folder, e.what)
 
+    def examined_outside(item: tuple[Path, str]) -> None:
+        path, expected = item
+        try:
+            if digest(path) != expected:
+                out.corpora.append(f"{path} is damaged (its checksum has changed)")
+            read(_size(path))
+        except OSError as e:
+            out.corpora.append(f"{path} cannot be read ({e.strerror})")
+
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         list(pool.map(examined, work))
+        list(pool.map(examined_outside, outside.items()))
+    out.corpora.sort()
+    found = {folder: what for folder, what in found.items() if _is_still(folder)}
+    drawn = _manifests(store.root)
+    if drawn and _text_of(store.root / MANIFEST) not in drawn.values():
+        found.setdefault(next(iter(drawn)), f"{store.root / MANIFEST} is not as it was written")
     for folder in _shown(store.root) - found.keys():
         if not sealed(folder):
             found[folder] = f"{folder} is gone or unfinished, which the last report showed"
@@ -128,42 +152,63 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
     return out
 
 
+def _is_still(folder: Path) -> bool:
+    """Whether a folder found damaged is so: a run that goes on meanwhile removes folders and shortens their lists."""
+    try:
+        verify(folder)
+    except Damaged:
+        return True
+    except ValueError:  # not sealed any more
+        pass
+    return False
+
+
 def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) -> None:
     """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws the report again.
 
-    Raises ValueError naming what no study asks for any more.
+    The caller holds the store's lock. Raises ValueError naming what no study asks for any more.
     """
-    with store.lock():
-        for finding in found:
-            if finding.folder.parent.name == "nodes" and finding.folder.exists():
-                says = f"{finding.folder.name}: {store.set_aside(finding.folder)}"
-                console.print(says, markup=False, highlight=False, soft_wrap=True)
-            else:  # a report: drawn again where its seal is gone
-                (finding.folder / SEAL).unlink(missing_ok=True)
-        wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
-        manifest, root = store.root / "manifest.json", store.root.resolve()
-        last = read_json(manifest).get("study") if manifest.exists() else None
-        for origin in asked(store.root):
-            with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
+    last = _last_study(store.root)
+    for finding in found:
+        if finding.folder.parent.name == "nodes" and finding.folder.exists():
+            say(console, f"{finding.folder.name}: {store.set_aside(finding.folder)}")
+        else:  # a report: drawn again where its seal is gone
+            (finding.folder / SEAL).unlink(missing_ok=True)
+    wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
+    root, unread = store.root.resolve(), ""
+    for origin in asked(store.root):
+        with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
+            try:
                 study = load_study(origin.study, list(origin.settings))
-                there = Store(root, store.machine)
-                graph = expand(study, origin.part)
-                names = {n.key: f"{n.kind}-{n.key}" for n in graph.nodes}
-                again = {k for k, name in names.items() if name in wanted}
-                for node in reversed(graph.nodes):  # children come after their parents
-                    if node.key in again:
-                        again |= {p.key for p in node.parents() if not p.done(there)}
-                missing = [n for n in graph.nodes if n.key in again]
-                check_before(study, missing)
-                compute(missing, graph, study, there, console, LocalExecutor(jobs))
-                wanted -= set(names.values())
-                if study.name == last:
-                    report_study(study, there, redraw=bool(again))
+            except ValueError as e:  # its file is gone or another now: what the others ask for is made
+                unread = unread or f" ({e})"
+                continue
+            wanted -= _made_anew(study, origin, Store(root, store.machine), wanted, console, jobs, study.name == last)
     if wanted:
         raise ValueError(
             f"{len(wanted)} of them are set aside, and no study that ran in {store.root} asks for them as it is now "
-            f"({', '.join(sorted(wanted))}): run their study again"
+            f"({', '.join(sorted(wanted))}): run their study again{unread}"
         )
+
+
+def _made_anew(
+    study: Study, origin: Origin, store: Store, wanted: set[str], console: Console, jobs: int, drawn: bool
+) -> set[str]:
+    """Makes those of the ``wanted`` folders that a study asks for, and draws its report again where that was
+    ``drawn`` last; the names of all the study's folders.
+    """
+    graph = expand(study, origin.part)
+    names = {n.key: f"{n.kind}-{n.key}" for n in graph.nodes}
+    again = {k for k, name in names.items() if name in wanted}
+    for node in reversed(graph.nodes):  # children come after their parents
+        if node.key in again:
+            again |= {p.key for p in node.parents() if not p.done(store)}
+    missing = [n for n in graph.nodes if n.key in again]
+    check_before(study, missing)
+    compute(missing, graph, study, store, console, LocalExecutor(jobs))
+    if drawn:
+        report_study(study, store, redraw=bool(again))
+    return set(names.values())
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -174,6 +219,47 @@ def _folders(root: Path) -> Iterator[Path]:
             yield folder
             yield from (slot for slot in sorted(folder.glob("resume-?")) if sealed(slot))
     yield from (p for p in sorted(root.glob("report*")) if p.is_dir())
+
+
+def _outside(root: Path, out: Examined) -> dict[Path, str]:
+    """SHA-256 of the files of prepared corpora that shards point to, each once; those not to be found are noted."""
+    wanted: dict[Path, str] = {}
+    for folder in sorted(root.glob("nodes/shard-*")):
+        if not sealed(folder) or ASIDE.search(folder.name):
+            continue
+        try:
+            place, digests = linked(folder)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            continue  # a damaged shard is found as such
+        if digests and (place is None or not place.is_dir()):
+            where = "whose place it does not say" if place is None else f"that is not at {place}"
+            out.unseen.append(f"{folder.name} points to {len(digests)} files of a prepared corpus {where}")
+        elif place is not None:
+            wanted |= {place / name: expected for name, expected in digests.items()}
+    return wanted
+
+
+def _manifests(root: Path) -> dict[Path, str]:
+    """The manifest that each sealed report was drawn from; none of a version that did not say it."""
+    out = {}
+    for folder in sorted(root.glob("report*")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            out[folder] = str(read_json(folder / SEAL)["manifest"])
+    return out
+
+
+def _text_of(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text(encoding="utf-8")
+    return ""
+
+
+def _last_study(root: Path) -> str:
+    """The name of the study that the last report is of; empty where there is none."""
+    for text in (_text_of(root / MANIFEST), *_manifests(root).values()):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            return str(json.loads(text)["study"])
+    return ""
 
 
 def _shown(root: Path) -> set[Path]:

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -24,6 +23,8 @@ from foray.core.cores import use_threads
 from foray.core.files import Damaged
 from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
+from foray.core.scratch import inside
+from foray.core.terminal import failure
 from foray.study.nodes import Node, Report, TrainNode, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
@@ -42,11 +43,11 @@ def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None
     ranks = store.machine.ranks if isinstance(node, TrainNode) else 1
     if ranks > 1:
         preload()
-    with tempfile.TemporaryDirectory(prefix="foray-") as meeting:
+    with inside(folder, "meeting") as meeting:
         children: list[_Child] = []
         try:
             for rank in range(ranks):
-                work = _work(node, folder, store, rank, ranks, Path(meeting) / "store")
+                work = _work(node, folder, store, rank, ranks, meeting / "store")
                 children.append(_Child(work, [c.channel for c in children]))
             code = _watch(children, report)
         finally:
@@ -168,7 +169,7 @@ def _work(
         except Damaged as e:
             channel.send(("damaged", (e.folder, e.what)))
         except (ValueError, OSError) as e:
-            channel.send(("failed", str(e)))
+            channel.send(("failed", failure(e)))
         except Exception:  # as of any process that breaks; a peer's death looks so too
             channel.send(("broke", traceback.format_exc()))
         finally:

@@ -90,7 +90,7 @@ class ProbesNode(Node):
         from foray.evals.general import evaluate_probes
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
-        results, work = evaluate_probes(self.probes, model, tokenizer)
+        results, work = evaluate_probes(self.probes, model, tokenizer, folder)
         _write_ledger(folder, work)
         write_atomic(folder / "probes.json", json_text(results, indent=1) + "\n")
 

@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from foray.core.files import TRAINING_FILES, Damaged, read_json, read_numbers, seal, sealed, verify, write_atomic
+from foray.core.files import (
+    TRAINING_FILES,
+    Damaged,
+    read_numbers,
+    read_object,
+    seal,
+    sealed,
+    verify,
+    write_atomic,
+    writing,
+)
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
+from foray.core.memory import FULL, is_full
 from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
 from foray.core.userfile import own_code_named
@@ -104,7 +115,7 @@ class Node:
 
 def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     """``node.run``. What a task, source or loss of the user's own raises is a ValueError that names its file and line:
-    the node has failed, once, and its worker lives.
+    the node has failed, once, and its worker lives. Where a disk fails and no file is named, the folder is.
     """
     reporting: list[Exception] = []
 
@@ -118,9 +129,13 @@ def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     try:
         with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError):
             node.run(folder, store, heard)
-    except Exception:
+    except Exception as e:
         if reporting:
             raise reporting[0] from None
+        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError | ValueError) and is_full(e)):
+            raise ValueError(f"{FULL}: try fewer --jobs, or a lower --machine microbatch_tokens=N") from None
+        if isinstance(e, OSError) and e.strerror and e.filename is None:
+            raise OSError(e.errno, e.strerror, str(folder)) from None
         raise
 
 
@@ -141,7 +156,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
 
                 run_on_ranks(node, folder, store, report)
             else:
-                carry_out(node, folder, store, report)
+                with writing(folder):
+                    carry_out(node, folder, store, report)
         except Damaged as e:
             raise ValueError(f"{e.what}; {store.set_aside(e.folder)}") from None
         except torch.OutOfMemoryError as e:
@@ -225,7 +241,7 @@ class ShardNode(Node):
             write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
 
     def flags(self, folder: Path) -> list[str]:
-        facts = read_json(folder / "meta.json")
+        facts = read_object(folder / "meta.json")
         count = facts.get("skipped", 0)
         return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
 

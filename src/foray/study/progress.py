@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from foray.core.terminal import plain
@@ -35,7 +34,7 @@ class Show:
         self.overall = progress.add_task("study", total=sum(cost.values()), detail="")
 
     def begin(self, node: Node) -> None:
-        task = self.bars.add_task(escape(plain(node.label())), total=None, detail="")
+        task = self.bars.add_task(plain(node.label()), total=None, detail="")
         self.active[node.key] = _Bar(task, time.monotonic())
 
     def progress(self, node: Node, values: dict[str, Any]) -> None:
@@ -88,13 +87,13 @@ def _detail(values: dict[str, Any]) -> str:
         parts.append(f"{tokens / seconds:,.0f} tokens/s")
     for name in ("reward", "score", "loss"):
         parts += [f"{k} {v:.3f}" for k, v in values.items() if k.endswith(f"/{name}")]
-    return "  ".join(parts)
+    return plain("  ".join(parts))
 
 
 @contextmanager
 def shown(console: Console, cost: Mapping[str, float]) -> Iterator[Show]:
-    share, detail = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[detail]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), detail)
+    share, detail = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[detail]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), share, TimeElapsedColumn(), detail)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Show(progress, console, cost)
 

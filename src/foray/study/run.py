@@ -93,7 +93,7 @@ def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
     for node in graph.nodes:
         if damage := node.damage(store):
             text = f"{node.label()}: {damage.what}; {store.set_aside(damage.folder)}"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            say(console, text)
     return [n for n in graph.nodes if not n.done(store)]
 
 

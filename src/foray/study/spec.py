@@ -9,8 +9,9 @@ from inspect import isfunction
 from typing import Any, Literal
 
 from foray.core.engines import VLLM, EngineName
+from foray.core.passk import check_asked
 from foray.core.spec import added, check_name, fill_root, nearest, override, require
-from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
+from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
@@ -34,6 +35,8 @@ class Data:
         require(
             self.vocab_size >= 257, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}"
         )
+        most = self.vocab_size - 257
+        require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name(self.name, "a study")
-        check_name(self.evaluation.task.name, "a task")
+        check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:
             self.stages(recipe)
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
@@ -244,6 +247,9 @@ class Study:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
             long = f"{what} sequences ({text.length}) are longer than the model's context ({context})"
             require(text.length <= context, long)
+        asked = self.evaluation
+        shots = max(*asked.base_shots, *asked.trained_shots)
+        check_asked(asked.problems, asked.samples, shots, asked.max_new_tokens, context)
         _check_recipes(self)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:
@@ -326,10 +332,12 @@ def _check_recipes(study: Study) -> None:
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
+                new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
                 where = f"stage {stage.name}, stream {stream.name}"
                 require(
                     length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
                 )
+                require(new < context, f"{where}: max_new_tokens ({new}) does not fit the model's context ({context})")
 
 
 def every_stage(recipe: Recipe) -> Iterator[Stage]:

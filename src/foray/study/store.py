@@ -37,6 +37,8 @@ class Store:
         """The node's folder, made if need be, with its spec and where the result came from."""
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
+            left.unlink()
         write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
         made = record(self.machine.found(), shared=kind == "train")
         if earlier := _earlier(folder, made):
@@ -89,9 +91,11 @@ class Store:
                     raise ValueError(f"{f.read() or 'another process'} is at work on it; wait for that or end it")
                 waited = True
                 time.sleep(0.1)
-            f.truncate(0)
-            f.write(f"process {os.getpid()} on {gethostname()}")
-            f.flush()
+            try:
+                os.truncate(f.fileno(), 0)
+                os.write(f.fileno(), f"process {os.getpid()} on {gethostname()}".encode())
+            except OSError as e:  # which names no file
+                raise OSError(e.errno, e.strerror, str(place)) from None
             yield waited
 
 

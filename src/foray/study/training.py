@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from foray.core.engines import VLLM
-from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic
+from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic, writing
 from foray.core.stage import Rollouts, Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
@@ -104,9 +103,9 @@ def _log(metrics: Path, source: Path | None, start: int) -> Iterator[TextIO | No
         yield None
         return
     if source is not None and not metrics.exists():  # the log of a stage is whole in every kept step of it
-        shutil.copyfile(source / "metrics.jsonl", metrics)
+        write_atomic(metrics, (source / "metrics.jsonl").read_bytes())
     _rewind(metrics, start)
-    with open(metrics, "a", encoding="utf-8") as log:
+    with writing(metrics), open(metrics, "a", encoding="utf-8") as log:
         yield log
 
 

@@ -17,6 +17,7 @@ from foray.core.files import digest_of_input
 from foray.core.libraries import require_installed
 from foray.core.rng import key
 from foray.core.task import Problem, Split
+from foray.core.untrusted import ordinary
 from foray.data.corpus import WHERE_DATA_LIES
 from foray.data.files import PACKED, kind_of
 from foray.data.hub import datasets_library, loaded
@@ -137,6 +138,7 @@ def _hub(source: str) -> re.Match[str] | None:
 
 
 def _file(path: Path) -> Iterator[Row]:
+    ordinary(path)
     if path.suffix in _TABLES:
         library = datasets_library()
         kind, settings = _TABLES[path.suffix], {"data_files": str(path), "split": "train", "streaming": True}

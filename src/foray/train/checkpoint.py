@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.files import SEAL, read_json, remove, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.files import SEAL, read_object, remove, replace_folder, seal, sealed, verify, write_atomic
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
@@ -95,7 +95,7 @@ def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
     returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
     """
     source = folder / "state"
-    state = read_json(source / "state.json")
+    state = read_object(source / "state.json", step=int, replay=dict)
     if (source / "shards").is_dir():
         _load_shards(source / "shards", run.model, moments)
     else:
@@ -213,7 +213,7 @@ class Resume:
         newest = self.newest()
         if newest is None:
             return "free some space and run again"
-        step = read_json(newest / SEAL)["step"]
+        step = read_object(newest / SEAL, step=int)["step"]
         return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
@@ -223,7 +223,7 @@ class Resume:
             if sealed(slot):
                 try:
                     verify(slot)
-                    valid.append((read_json(slot / SEAL)["step"], slot))
+                    valid.append((read_object(slot / SEAL, step=int)["step"], slot))
                 except ValueError:
                     continue
         return max(valid)[1] if valid else None

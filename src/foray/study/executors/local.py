@@ -14,7 +14,7 @@ from rich.console import Console
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
 from foray.core.machine import use_gpu
-from foray.core.memory import keep_freed_memory
+from foray.core.memory import FULL, keep_freed_memory
 from foray.core.process import die_with_parent
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
@@ -150,6 +150,8 @@ def _work(
                 return
             except (ValueError, OSError) as e:
                 channel.send(("failed", failure(e)))
+            except MemoryError:
+                channel.send(("failed", f"{FULL}: try fewer --jobs"))
     except KeyboardInterrupt:
         channel.send(("interrupted", None))
     except (EOFError, BrokenPipeError):

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.cores import cores
+from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import News, Origin, await_results, run_remotely
 from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
@@ -151,7 +152,7 @@ def _run(origin: Origin, key: str, threads: int) -> tuple[str, Any]:
     except EngineDied as e:
         return "died", str(e)
     except (ValueError, OSError) as e:
-        return "failed", str(e)
+        return "failed", failure(e)
 
 
 def _line(error: BaseException) -> str:

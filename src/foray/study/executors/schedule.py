@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from rich.console import Console
 
 from foray.core.cores import asked_threads
+from foray.core.terminal import plain
 from foray.study.nodes import Node
 from foray.study.progress import Show
 from foray.study.store import Store
@@ -138,4 +139,4 @@ def crowding(jobs: int, threads: int, cores: int, asked: int, ranks: int = 1) ->
 def say(console: Console, line: str) -> None:
     """Prints a line as it is, if there is one."""
     if line:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

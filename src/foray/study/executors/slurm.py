@@ -22,6 +22,7 @@ from rich.console import Console
 
 from foray.core.files import read_json, write_atomic
 from foray.core.spec import nearest, require
+from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
 from foray.study.executors.schedule import Event, crowding, drive, levels, say, threads_each
@@ -120,7 +121,7 @@ class NodeJob:
         except Preempted as e:
             (asked,) = e.args
         except (ValueError, OSError, EngineDied) as e:
-            tell(Store(Path(self.origin.store)), key, {"failed": str(e)})
+            tell(Store(Path(self.origin.store)), key, {"failed": failure(e)})
             raise
         if asked == signal.SIGTERM:
             # Slurm is about to end the job: for good (scancel) or to start it again elsewhere. It knows which.

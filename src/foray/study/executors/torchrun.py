@@ -23,6 +23,7 @@ from rich.console import Console
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
 from foray.core.spec import require
+from foray.core.terminal import failure
 from foray.study.cost import node_cost
 from foray.study.executors.remote import await_results
 from foray.study.executors.schedule import crowding, levels, say, threads_each
@@ -99,7 +100,7 @@ class TorchrunExecutor:
             try:
                 _run(node, store, show)
             except (ValueError, OSError) as e:
-                failed = f"{node.label()}: {e}"
+                failed = f"{node.label()}: {failure(e)}"
                 break
         failures = [text for text in exchanged(failed) if text]
         require(not failures, failures[0] if failures else "")
@@ -112,7 +113,7 @@ def _train(node: TrainNode, store: Store, show: Show) -> None:
         else:
             carry_out(node, node.folder(store), store, lambda **_: None)
     except (ValueError, OSError) as e:
-        raise ValueError(f"{node.label()}: {e}") from None
+        raise ValueError(f"{node.label()}: {failure(e)}") from None
 
 
 def _run(node: Node, store: Store, show: Show) -> None:

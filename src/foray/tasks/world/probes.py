@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+from foray.core.files import write_atomic
 from foray.core.rng import key
 from foray.tasks.world import narratives as tales
 from foray.tasks.world import vocabulary as words
@@ -214,7 +215,7 @@ def write_probes(folder: Path, spec: WorldSpec | None = None, count: int = 200) 
     for name in PROBES:
         files[name] = folder / f"{name}.jsonl"
         lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in probe_rows(name, spec, count))
-        files[name].write_text("".join(lines), encoding="utf-8")
+        write_atomic(files[name], "".join(lines))
     return files
 
 

@@ -1,0 +1,69 @@
+"""Files that anybody may have made: only ordinary ones are opened, lines have an end, and JSON holds what it must."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+LONGEST = 1 << 28  # bytes of a line, a row or a document: 256 MiB
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def ordinary(path: Path) -> Path:
+    """The path itself. Raises OSError for what is no ordinary file: to open or to read one may have no end."""
+    mode = path.stat().st_mode
+    what = next((name for is_such, name in _KINDS if is_such(mode)), "")
+    if what:
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, f"{what}, and no ordinary file", str(path))
+    return path
+
+
+def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of an opened file. Raises ValueError naming the first that is longer than ``LONGEST``."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
+        if len(line) > LONGEST:
+            raise ValueError(f"{path}, line {number}: {too_long()}")
+        yield line
+
+
+def whole(file: IO[bytes], path: Path, most: int = LONGEST) -> bytes:
+    """All that is in an opened file. Raises ValueError where that is more than ``most`` bytes."""
+    content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path}: {too_long(most)}")
+    return content
+
+
+def too_long(most: int = LONGEST) -> str:
+    return f"more than {most >> 20:,} MiB in one piece, which no row or document has: cut it into rows of its own"
+
+
+def expect(value: Any, where: object, **kinds: type) -> dict[str, Any]:
+    """``value`` as an object with the named fields of those kinds; a whole number is a float too.
+
+    Raises ValueError with ``where`` it stands.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is damaged: it holds no settings by name")
+    for name, kind in kinds.items():
+        if name not in value:
+            raise ValueError(f"{where} is damaged: it has no {name}")
+        found = value[name]
+        fits = isinstance(found, (int, float) if kind is float else kind)
+        if not fits or isinstance(found, bool):
+            raise ValueError(f"{where} is damaged: {name} is {str(found)[:40]!r}, where {_WORDS[kind]} is needed")
+    return value
+
+
+_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}

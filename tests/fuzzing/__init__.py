@@ -1,0 +1,1 @@
+"""Random inputs for the whole command line: `make fuzz`."""
