@@ -47,6 +47,29 @@ UNITS_EATEN_OTHER = [
     (r"\$5", r"\text{€}5"), (r"45^\circ", r"45\text{ radians}"), (r"45^\circ\text{C}", r"45^\circ\text{F}"),
     (r"90^\circ", r"\frac{\pi}{2}"),
 ]  # fmt: skip
+VECTORS_SAME = [
+    (r"\mathbf{a}\times\mathbf{b}", r"\mathbf{a} \times \mathbf{b}"), (r"2\cdot\mathbf{i}", r"2\mathbf{i}"),
+    ("f'(x)", r"f^{\prime}(x)"), ("f''(x)", r"f^{\prime\prime}(x)"), ("f'(x)", r"f^\prime(x)"), ("e^T", "e^{T}"),
+    (r"\text{(A)}", "(A) 5 apples"), ("A^T", "A^T"),
+]  # fmt: skip
+VECTORS_OTHER = [
+    (r"\mathbf{a}\cdot\mathbf{b}", r"\mathbf{a}\times\mathbf{b}"), (r"\vec u\cdot\vec v", r"\vec u\times\vec v"),
+    (r"\mathbf{a}\times\mathbf{b}", r"\mathbf{b}\times\mathbf{a}"), (r"\nabla\cdot F", r"\nabla\times F"),
+    (r"\vec{A}\times\vec{B}", r"\vec{B}\times\vec{A}"), ("A^T", "A"), ("A^{T}B", "AB"), (r"A^\top", "A"),
+    (r"\mathbf{A}", r"\mathbf{A}+\mathbf{B}"), (r"\text{(A)}", r"\text{(A)}, \text{(B)}"), ("(A)", "(A) and (B)"),
+    (r"\text{(A)}", r"\text{(A)}\text{ and }\text{(B)}"),
+]  # fmt: skip
+PREFIXED_SAME = [
+    (r"\$3\text{ million}", "3000000"), (r"\$3\text{ million}", r"\$3{,}000{,}000"), ("500000", r"5\text{ lakh}"),
+    (r"\$7", r"\$7\text{ dollars}"), (r"\$3\text{ per hour}", "3"), ("5", r"5\text{ months}"), ("-5", "minus 5"),
+    ("5", r"5\text{ north}"), ("1,2", "1 and 2"), ("3e", r"3\mathrm e"),
+]  # fmt: skip
+PREFIXED_OTHER = [
+    (r"\$3\text{ million}", r"\$3"), (r"\$3", r"\$3\text{ million}"), (r"\$3\text{ million}", r"\$3\text{ billion}"),
+    *(("5", f"5\\text{{ {word}}}") for word in
+      ("tenths", "hundredths", "thousandth", "millionths", "sixths", "lakh", "crore", "bn", "score", "gross", "pi",
+       "modulo 7", "fold", "zillion", "quintillion", "x", "B", "metres million", "nd power", "inverse")),
+]  # fmt: skip
 BASE_SAME = [
     ("1011_2", "1011_{2}"), ("1011_2", "1011"), ("12_{10}", "12"), ("2516_8", r"2516_{\text{eight}}"),
     ("2516_{8}", "(2516)_8"), ("a_{1}", "a_1"),
@@ -176,6 +199,8 @@ KINDS = {
     "two_bases_are_two_numbers": (BASE_SAME, BASE_OTHER),
     "nothing_that_the_parser_does_not_know_is_cut_off": (DROPPED_SAME, DROPPED_OTHER),
     "small_values_are_compared_relative_to_their_size": (TINY_SAME, TINY_OTHER),
+    "of_vectors_the_order_and_the_sign_of_a_product_count_and_a_choice_is_one_choice": (VECTORS_SAME, VECTORS_OTHER),
+    "a_currency_before_the_number_hides_no_word_behind": (PREFIXED_SAME, PREFIXED_OTHER),
     "words_that_change_the_value_count": (TEXT_TAILS_SAME, TEXT_TAILS_OTHER),
     "what_is_equal_by_definition_is_equal": (DEFINITIONS_SAME, DEFINITIONS_OTHER),
     "formulas_are_compared_exactly": (ALGEBRA_SAME, ALGEBRA_OTHER),
@@ -222,13 +247,16 @@ FOUND = [
     ("72", "final answer:72"), ("72", "ANSWER: 72"), ("72", "The Answer Is 72"), ("72", "My answer = 72"),
     ("72", "Answer:<NL>72"), ("72", "Answer:<NL><NL>$$72$$"), ("72", "### Answer<NL>72"),
     ("(0,9)", "Final Answer: The final answer is $(0,9)$. I hope it is correct."),
-    (r"\sqrt{2}", "The final answer is √2. I hope it is correct."),
+    (r"\sqrt{2}", "The final answer is √2. I hope it is correct."), ("1,2", "The answers are 1 and 2."),
+    (r"\frac59", r"\begin{align*}9x&=5\\x&=\frac59\end{align*}"), (r"\frac59", r"x = \frac59"),
+    ("7", "The answer is therefore 7."), ("7", "The answer is **7** apples."), ("-5", "The answer is minus 5."),
 ]  # fmt: skip
 NOT_FOUND = [
     ("9", r"Thus<NL>\[ x=\frac59 \]"), ("2", "AZYUK2A"), ("2", "the code is B2"), ("2", "x_2"), ("2", "so y = 2x"),
     ("5", "The answer is $5 million."), ("5", "There are 5 million."), ("4", "That gives 4 or less."),
     ("42", "The answer is 41, not 42."), ("5", "The answer is -5"), ("42", "It is 42, as in step 3 above"),
-    ("1,2", "The answers are 1 and 2."), ("4", r"Hence \frac{3}{4}"), ("2", "the answer is $2^{10}$"),
+    ("12", "It is 5:12."), ("9", r"x = \frac59"), ("5", "The answer is minus 5."), 
+    ("4", r"Hence \frac{3}{4}"), ("2", "the answer is $2^{10}$"),
     ("10", "= 2^{10}"), ("12", "Answer: 12 (since 3*4=12)"),
 ]  # fmt: skip
 
@@ -263,7 +291,8 @@ def test_every_case_that_failed_has_its_value() -> None:
 PARTS = [
     r"\(", r"\[", r"\boxed{", "{", "}", "$", "$$", "####", r"\frac", "**", "9", "9,", "1,234,", ",", "answer is ",
     "Answer\n",
-    r"\boxed ", r"\boxed\a", "a", "\\", "- ", "9 ", "answer to a ", "is 5 ", "$a", r"\(a", "²", "−", "  ", "$x$ ", "9.",
+    r"\boxed ", r"\boxed\a", r"\begin{align}", "answer is so ", r"\prime", "1 and ",
+    "A. ", "a", "\\", "- ", "9 ", "answer to a ", "is 5 ", "$a", r"\(a", "²", "−", "  ", "$x$ ", "9.",
 ]  # fmt: skip
 WAYS: dict[str, Callable[[str], object]] = {
     "strict": lambda text: latex.found_answer(text, "strict"),

@@ -122,13 +122,17 @@ COMPUTED = [
     ("5000000000", "$5bn"), ("5000000", "$5 M"), ("2500000", r"2.5 \times 10^6"), ("2500000", r"2.5 \times 10^{6}"),
     ("2500000", r"$2.5$ \times 10^6"), ("2500000", r"2.5 \cdot 10^6"), ("2500000", "2.5*10^6"), ("2500000", "2.5e6"),
     ("2500000", "2.5 x 10^6"), ("2500000", "2.5 × 10⁶"), ("0.0025", "2.5 × 10⁻³"), ("25", "5²"), ("25", "5^2"),
+    ("5000", "5 grand"),
+    ("5000000", r"\$5 \text{ million}"), ("5000000", "5~million"), ("5000", "$5$k"), ("5000", "`5`k"),
     ("125", "5^{3}"), ("1024", "2¹⁰"), ("-25", "-5²"), ("5.5", "5 and a half"), ("2.5", "5/2"), ("1000000", "10^6"),
 ]  # fmt: skip
 NO_NUMBER = [
     "5x", "5 x", "5y", "5i", "5π", "5 π", r"5\pi", r"5\sqrt{2}", r"5\times 2", r"5 \div 2", r"5\cdot x", "5√2", "5^x",
     "5^{x+1}", "5ⁿ", "5**2", "5+x", "5 + tax", "5+", "5 ± 1", "5-x", "5:3", "5 squared", "5 or more", "5 or 6",
     "5 to 6", "5 plus 2", "5 times 3", "5 minus 3", "5 out of 8", "5_8", r"5\overline{3}", "5 ft 11 in",
-    "5 dollars and 20 cents", "5 hours 42 minutes", "5'11\"", "5 thousandths", "5(3)", "5‰", "5 M", "5.5...",
+    "5 dollars and 20 cents", "5 hours 42 minutes", "5'11\"", "5 thousandths", "5(3)", "5‰", "5 M",
+    "5 mil", "5 mio", "5 zillion",
+    "5 score", "5 gross", "(5) million", "(5) k", "5.5...",
 ]  # fmt: skip
 UNCHANGED = [
     "5 apples", "$5", "5%", "5 km", "5 m", "5m", "5 m²", "5 cm^2", r"5\text{ cm}^2", "5°", r"5^\circ", "5th", "5^{th}",
@@ -183,6 +187,7 @@ FRAMES = [
     "\\textbf{%s}", "$\\text{%s}$", "\\boxed{\\text{%s}}", "$$\\boxed{%s}$$", "**\\boxed{%s}**", "\\[\\boxed{%s}\\]",
     "\\(%s\\)", "\\[ %s \\]", "%s.", "**%s**.", "\"%s\"", "“%s”", "$(%s)$", "**$%s**", "**($%s)**", "\\fbox{%s}",
     "{%s}", "%s\u200b", "x = **%s**", "$x = %s$", "\\mathbf{%s}", "(%s apples)",
+    "((%s))", "(**%s**)", "$\\displaystyle %s$",
 ]  # fmt: skip
 
 
@@ -205,14 +210,15 @@ def test_a_frame_around_two_numbers_holds_none() -> None:
 @pytest.mark.parametrize(
     "written",
     ["minus 5", "negative 5", "Minus 5", "-\\boxed{5}", "$-\\boxed{5}$", "- \\boxed{5}", "minus \\boxed{5}",
-     "\\boxed{-5}", "\u20115", "\u22125", "\u20135", "－5", "($-5)", "-$5", "$-$5", "-\\text{5}", "negative $5"],
+     "\\boxed{-5}", "\u20115", "\u22125", "\u20135", "－5", "($-5)", "-$5", "$-$5", "-\\text{5}", "negative $5",
+     "-**5**", "-`5`", "minus **5**"],
 )  # fmt: skip
 def test_no_sign_is_lost(written: str) -> None:
     for mode in ("strict", "lenient"):
         assert numbers.graded_answer("-5", written, mode).score == 1.0  # type: ignore[arg-type]
         assert numbers.graded_answer("5", written, mode).score == 0.0  # type: ignore[arg-type]
         assert numbers.graded_completion("-5", f"#### {written}", mode).score == 1.0  # type: ignore[arg-type]
-    for sentence in (f"It is = {written}.", f"So x = {written}"):
+    for sentence in (f"It is = {written}.", f"So x = {written}", f"It is {written}."):
         assert numbers.graded_completion("-5", sentence, "lenient").score == 1.0
         assert numbers.graded_completion("5", sentence, "lenient").score == 0.0
     if "boxed" in written and written != "- \\boxed{5}":
@@ -220,8 +226,10 @@ def test_no_sign_is_lost(written: str) -> None:
 
 
 def test_a_minus_between_two_terms_is_no_sign() -> None:
-    for text in ("10 minus 5", "10 - 5", "$10$ -\\boxed{5}", "10 - \\boxed{5}", "x-\\boxed{5}", "pages 4\u20135"):
+    for text in ("10 minus 5", "10 - 5", "$10$ -\\boxed{5}", "10 - \\boxed{5}", "x-\\boxed{5}", "pages 4\u20135",
+                 "10 -(5)", "- **5**"):  # fmt: skip
         assert numbers.graded_completion("5", text, "lenient").score == 1.0, text
+    assert numbers.graded_completion("-5", "It is -(5)", "lenient").score == 1.0
     assert numbers.graded_completion("5", "- \\boxed{5}", "strict", box=True).score == 1.0, "an item of a list"
 
 
@@ -229,6 +237,7 @@ def test_a_minus_between_two_terms_is_no_sign() -> None:
     ("text", "number"),
     [("#### Step 1: add\n5+7=12\n#### 12", "12"), ("#### Solution\n12 apples in 3 bags.\n#### 12\n2 steps", "12"),
      ("####\n#### 12", "12"), ("#### -\n#### **12**", "12"), ("######## 12", "12"), ("#### 12\n#### 13", "12"),
+     ("##### 12", "12"),
      ("#### a\n\n#### b\n\n#### 12\n#### 7", "12"), ("#### 5 or 6\n#### 6", None), ("#### 5+7\n#### 12", None),
      ("#### none\n\nQuestion: And?\nAnswer: #### 12", None), ("#### 1/0\n#### 12", None),
      ("#### " * 5000 + "12", "12")],
@@ -257,7 +266,7 @@ REPEATED = [
     "9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "\\boxed{5}", "{", "}", "e5", "%", "= ", "**",
     "100 ", "{,}000", "\\,", "\u00a0", "- ", "$ ", "\\frac12", "5% ", "1 1/2 ", "–", " x 5", "a", "a ", "A: ", "####",
     "minus ", "#### 5 or ", "\\text{", "5^2 ", "²", "million ", "5 million ", "(", "`", "1'000", "10^", "\n", "5\n",
-    "_", "5 and ", "\\(", "Question:",
+    "#", "is - ", "-*", "~", "illion ", "_", "5 and ", "\\(", "Question:",
 ]  # fmt: skip
 
 
@@ -365,6 +374,6 @@ def test_the_verifiers_version_is_in_the_key_of_what_is_graded_and_of_nothing_el
         }
 
     before = keys()
-    monkeypatch.setattr(numbers, "VERIFIER", "numbers 3")
+    monkeypatch.setattr(numbers, "VERIFIER", "numbers 0")
     after = keys()
     assert {name for name in before if before[name] != after[name]} == {"rollouts", "passk"}

@@ -24,6 +24,13 @@ _BOLD = re.compile(
     r"\\(?:mathbf|boldsymbol|bm|vec|hat|mathbb)[ ]?(?:\{[ ]?(?:\\(?:mathbf|imath|jmath)[ ]?)?\{?([a-z0])\}"
     r"?[ ]?\}|[ ]([a-z])(?![A-Za-z]))"
 )
+# Of two vectors, the dot and the cross make two products, and the order counts in one.
+_PRODUCT = re.compile(
+    r"\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow|nabla)(?![A-Za-z])[ ]?(?:\{[^{}]{0,40}\}|[A-Za-z]|)[ ]?\)?[ ]?"
+    r"\\(?:times|cdot)[ ]?\(?[ ]?(?:[0-9.]{1,9}[ ]?)?"
+    r"(?:[A-Z](?![A-Za-z])|\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow))"
+)
+_TO_THE_T = re.compile(r"\^[ ]?(?:T(?![A-Za-z_])|\{[ ]?T[ ]?\}|\{?[ ]?\\(?:top|intercal)(?![A-Za-z])[ ]?\}?)")
 _AND = re.compile(r",?[ ]?(?:\\text\{[ ]?,?[ ]?and[ ]?\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\land(?![A-Za-z]))[ ]?")
 _OR = re.compile(r",?[ ]?(?:\\text\{[ ]?,?[ ]?or[ ]?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z]))[ ]?")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge)(?![A-Za-z])")
@@ -118,6 +125,8 @@ class _Comparison:
 
     def compare(self, gold: str, answer: str) -> bool:
         """Whether two tidy texts are the same formula."""
+        if any(_PRODUCT.search(text) for text in (gold, answer)):
+            return False
         vectors = any("i" in found.groups() for text in (gold, answer) for found in _BOLD.finditer(text))
         gold, answer = (_BOLD.sub(_thin, text) for text in (gold, answer))
         self.imaginary = not (vectors or _INDEX.search(gold) or _INDEX.search(answer))
@@ -145,6 +154,7 @@ class _Comparison:
         return self.formula(text)
 
     def formula(self, text: str) -> Any:
+        text = _TO_THE_T.sub("^{T_{up}}", text)  # which the library takes for a transposed matrix, or drops
         text = _RAISED.sub(r"\\\1^{\2} ", text)
         text = _E_NOTATION.sub(r"\1 \\cdot 10^{\2}", _LOG_BASE.sub(r"\\log_{\1} ", text.strip()))
         if _UNREADABLE.search(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from foray.tasks import units
 from foray.tasks.written import (
@@ -28,6 +29,9 @@ _CHOICE = rf"(?:{_IN_TEXT}\{{[ ]?\(?([A-J])[).]?[ ]?\}}|\(([A-J])\))"
 _CHOSEN = re.compile(rf"{_CHOICE}|([A-J])")
 _CHOICE_FIRST = re.compile(rf"{_CHOICE}[ :.]*(?=[^ :.])|([A-J])[).:] +(?=[^ ])")
 _CHOICE_LAST = re.compile(rf"(?<=[^ ,(])[ ]?{_IN_TEXT}\{{[ ]?\(([A-J])\)[ ]?\}}$|(?<=[0-9}}]) \(([A-J])\)$")
+_MORE_CHOICES = re.compile(
+    rf"[-+*/^_=,;&(]|\\(?!text|frac|sqrt|pi|\$)|(?:{_IN_TEXT}\{{[ ]?)?(?:and|or)(?![a-z])|{_CHOICE}"
+)
 _WRAPPED = re.compile(rf"{_IN_TEXT}\{{([^{{}}]*)\}}")
 _BASE = re.compile(
     r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9"
@@ -36,6 +40,10 @@ _BASE = re.compile(
 )
 _LIST = re.compile(
     r"(\(|\[|\\\{|)[ ]?((?:[-0-9./ ]|\\frac|[{}])+(?:,(?:[-0-9./ ]|\\frac|[{}])+){1,40})[ ]?(\)|\]|\\\}|)"
+)
+_TERM = re.compile(
+    r"([-+]?) ?([0-9]{0,20}(?:\.[0-9]{1,20})?|\\frac\{[0-9]{1,20}\}\{[0-9]{1,20}\}) ?\\(?:mathbf|hat|vec) ?"
+    r"\{ ?(?:\\mathbf ?\{ ?)?([a-z]) ?\}? ?\} ?"
 )
 _RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"[0-9]{1,2}:[0-5][0-9]")
 _NUMERAL_NAMES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -82,7 +90,8 @@ def _compared(gold: str, answer: str) -> bool | tuple[str, str]:
         return False
     if _same(*left):
         return True
-    listed = _as_lists(*left)
+    listed = _as_vectors(*left)
+    listed = _as_lists(*left) if listed is None else listed
     return _as_numbers(*left) if listed is None else listed
 
 
@@ -98,8 +107,9 @@ def _chosen(a: str, b: str) -> bool | tuple[str, str]:
     first, last = _CHOICE_FIRST.match(b), _CHOICE_LAST.search(b)
     if letter:
         found = _CHOSEN.fullmatch(b.upper() if len(b) <= 3 else b) or first or last
-        if found:
-            return _group(letter) == _group(found)
+        if found:  # and one choice only: neither "(A), (B)" nor "A + B"
+            several = first and (_MORE_CHOICES.match(b, first.end()) or (last and _group(first) != _group(last)))
+            return _group(letter) == _group(found) and not several
         return a, b
     a, b = (_CHOICE_LAST.sub("", _CHOICE_FIRST.sub("", text, count=1)) for text in (a, b))
     return True if _same(a, b) else (a, b)
@@ -165,6 +175,23 @@ def _without_names(a: str, b: str) -> tuple[str, str]:
     if y and "=" not in a:
         return a, b[y.end() :].strip()
     return a, b
+
+
+def _as_vectors(a: str, b: str) -> bool | None:
+    """Whether two sums of vectors times plain numbers are equal; None where one is no such sum."""
+    sums: list[dict[str, Fraction]] = []
+    for text in (a, b):
+        parts: dict[str, Fraction] = {}
+        at = 0
+        while at < len(text):
+            found = _TERM.match(text, at)
+            number = plain_number(found[2] or "1") if found and (found[1] or at == 0) else None
+            if found is None or number is None or found[3] in parts:
+                return None
+            parts[found[3]] = -number[0] if found[1] == "-" else number[0]
+            at = found.end()
+        sums.append({letter: size for letter, size in parts.items() if size})
+    return sums[0] == sums[1] if all(sums) else None
 
 
 def _as_lists(a: str, b: str) -> bool | None:

@@ -17,27 +17,32 @@ from foray.tasks.equal import obvious as obvious
 from foray.tasks.written import LONGEST
 from foray.tasks.written import tidy as tidy
 
-VERIFIER = "formulas 2"  # the version of the verdicts, raised when a completion gets another one
+VERIFIER = "formulas 3"  # the version of the verdicts, raised when a completion gets another one
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
 _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
 _MINUS_BOX = re.compile(r"(?:^|[\s$=({])[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$")
 _DASHES = str.maketrans("−‐‑–", "----")
 _SAID = re.compile(
-    r"(?i:\banswer)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|"
+    r"(?i:\banswers?)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|"
     r"[ ]?[:=]|[ ]?\**[ ]?\n)"
 )
 _LED = re.compile(r"(?:^|[\s*])(?:is|are|equals|be)\b:?[ ]*(?=\S)")
+_ADVERB = re.compile(r"(?:therefore|thus|then|hence|so|simply|just|indeed|clearly|exactly)\b[ ,:]*")
+_STARS = re.compile(r"(?<![A-Za-z0-9)])\*\*|\*\*(?![A-Za-z0-9(])")
 _HOPE = re.compile(r"\.(?=\s|\*|$)|\bI hope\b")
-_DELIMITERS = re.compile(r"\\\\|\\\$|\\\(|\\\)|\\\[|\\\]|\$\$|\$")
+_DELIMITERS = re.compile(
+    r"\\(?:begin|end)\{(?:align|equation|gather|multline)\*?\}|\\\\|\\\$|\\\(|\\\)|\\\[|\\\]|\$\$|\$"
+)
+_DISPLAYED = ("\\[", "$$", "\\begin")
 _ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align|gathered|split|equation|gather)\*?\}")
 _NUMBER = (
-    r"(?:-?\\[dt]?frac\{[0-9]{1,20}\}\{[0-9]{1,20}\}|"
+    r"(?:-?\\[dt]?frac(?:\{[0-9]{1,20}\}\{[0-9]{1,20}\}|[ ]?[0-9]{2})|"
     r"-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,20}|/[0-9]{1,20})?)"
     r"(?![0-9A-Za-z_^])(?!,[0-9])(?![.][0-9])"
     r"(?:\\?%|[ -](?:hundred|thousand|million|billion|trillion|dozen|cents?|percent|[ap]\.?m\b|"
     r"or (?:less|more|fewer|greater|above|below))\b)?"
 )
-_SOMETHING = re.compile(rf"(?<![0-9.,A-Za-z_^{{}}\\])(?<![A-Za-z]-){_NUMBER}")
+_SOMETHING = re.compile(rf"(?<![0-9]:)(?<![0-9.,A-Za-z_^{{}}\\])(?<![A-Za-z]-){_NUMBER}")
 _STATED = re.compile(rf"\b(?:is|are|equals|be|get|have|gives|makes)[ ]{{1,4}}(?:\*\*)?({_NUMBER})")
 
 
@@ -127,7 +132,7 @@ def _said(text: str) -> str | None:
     clause = clause[: outside[0].start()] if outside else clause
     led = [m for m in _LED.finditer(clause) if not any(a <= m.start() < b for a, b in spans)]
     clause = clause[led[-1].end() :] if led else clause
-    clause = clause.strip().strip("*").strip()
+    clause = _ADVERB.sub("", _STARS.sub("", clause).strip().strip("*").strip(), count=1)
     inner = list(_formulas(clause))
     if len(inner) == 1:
         before, after = clause[: inner[0][0]], clause[inner[0][1] :]
@@ -139,18 +144,18 @@ def _said(text: str) -> str | None:
 
 def _formulas(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of what stands between dollars, ``\\(`` and ``\\)``, ``\\[`` and ``\\]``, in one pass."""
-    pairs = {"\\)": "\\(", "\\]": "\\[", "$": "$", "$$": "$$"}
+    pairs = {"\\end": "\\begin", "\\)": "\\(", "\\]": "\\[", "$": "$", "$$": "$$"}
     opened, start = "", 0
     for token in _DELIMITERS.finditer(text):
-        sign = token.group()
+        sign = token.group().partition("{")[0]
         if sign in ("\\\\", "\\$"):
             continue
         inside = text[start : token.start()] if token.start() - start <= LONGEST else ""
-        if opened and pairs.get(sign) == opened and inside.strip() and (opened in ("\\[", "$$") or "\n" not in inside):
+        if opened and pairs.get(sign) == opened and inside.strip() and (opened in _DISPLAYED or "\n" not in inside):
             yield start, token.start()
             opened = ""
         else:
-            opened, start = (sign if sign in ("\\(", "\\[", "$", "$$") else ""), token.end()
+            opened, start = (sign if sign in ("\\(", "$", *_DISPLAYED) else ""), token.end()
 
 
 def _last(items: Iterator[Item]) -> Item | None:

@@ -10,7 +10,7 @@ from foray.tasks.numerals import LONGEST, Number, in_context, last_number, leadi
 
 MARK = "####"
 # Raised when the verdict on any text changes: a part of the key of what is graded, not of what only reads problems.
-VERIFIER = "numbers 2"
+VERIFIER = "numbers 3"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem
 # A solution, in which the last number counts, begins with a capital or a label, has lines or words enough, or has an
@@ -117,7 +117,7 @@ def _marked(text: str) -> tuple[Number | None, int]:
 
 def _headed(text: str) -> tuple[Number | None, int]:
     """The number that a text begins with, on its first line, and whether one was begun."""
-    head = text.lstrip(" \t").split("\n", 1)[0]
+    head = text.lstrip("# \t").split("\n", 1)[0]
     found, end = leading(typed(_unboxed(head)))
     # What is read must end well before the text was cut, or it could be half of something.
     return (found, end) if end < LONGEST else (None, end)

@@ -17,7 +17,8 @@ _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
     "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }  # fmt: skip
-_TENS = {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}
+_TENS = {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12,
+         "quadrillion": 15, "quintillion": 18, "grand": 3}  # fmt: skip
 _LETTERS = {"k": 3, "K": 3, "M": 6, "mn": 6, "mln": 6, "B": 9, "bn": 9, "T": 12}
 _PARTS = {
     "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3), "one third": Fraction(1, 3),
@@ -38,7 +39,7 @@ _SCALE = (
     rf"(?:{_CLOSED}[ ]?(?:[*×xX·⋅]|\\times|\\cdot)[ ]?\{{?10\}}?(?:\^|\*\*)[ ]?"
     r"(?:\{[ ]?(?P<ten>[-+]?[0-9]{1,3})[ ]?\}|(?P<ten1>[-+]?[0-9]{1,3})(?![0-9]))|"
     rf"{_CLOSED}[ ]?-?(?P<large>(?i:{_LARGE}(?:[ ]{_LARGE}){{0,2}}))(?!-?[A-Za-z])|"
-    rf"(?P<letter>{'|'.join(_LETTERS)})(?![A-Za-z0-9&'’-])|(?P<spaced>[ ][kKMB])(?!\.?[A-Za-z0-9&'’-]))"
+    rf"{_CLOSED}(?P<letter>{'|'.join(_LETTERS)})(?![A-Za-z0-9&'’-])|(?P<spaced>[ ][kKMB])(?!\.?[A-Za-z0-9&'’-]))"
 )
 
 
@@ -48,7 +49,7 @@ def _number(gap: str, minus: str) -> str:
     Atomic, so that what follows is looked at behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
     """
     return (
-        rf"(?>(?P<sign>[-+]|{minus})?{gap}(?P<currency>{_CURRENCY})(?P<inner>-?){gap}(?P<digits>{_DIGITS})"
+        rf"(?>(?P<sign>{minus}|[-+])?{gap}(?P<currency>{_CURRENCY})(?P<inner>-?){gap}(?P<digits>{_DIGITS})"
         r"(?:[eE](?P<power>[-+]?[0-9]{1,3})(?![0-9])"
         rf"|{_POWER})?"
         r"(?:[ \t]?/[ \t]?(?P<under>[0-9]{1,9})|(?:[ \t]+and)?[ \t]+(?P<over>[0-9]{1,9})/(?P<low>[0-9]{1,9})"
@@ -71,7 +72,8 @@ _COMMAND = (
 )
 _LETTER = r"[abnqxyzi](?![A-Za-z'’])|[ ][xyz](?![A-Za-z'’-])"
 _WORD = (
-    r"[ ](?:squared|cubed|factorial|to the power)\b|[ ](?:and[ ]a[ ]half|half(?![ -][a-z]))\b|"
+    r"[ ](?:squared|cubed|factorial|to the power|mil|mio|mln|mn|bn|tn|score|gross|tens)\b|"
+    r"[ ][a-z]{1,12}illions?\b|[ ](?:and[ ]a[ ]half|half(?![ -][a-z]))\b|"
     r"[ ](?:plus|minus|times|over|divided by|multiplied by|to|or|and|of|out of)[ ]\$?[0-9]|"
     r"[ ]or[ ](?:more|less|fewer|so|above|below|higher|lower|greater|over|under)\b|"
     r"[ -](?:halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|(?:ten|hundred|thousand|million)ths)\b|"
@@ -79,28 +81,34 @@ _WORD = (
     r"[A-Za-z]{1,12}[.,]?[ ]?(?:and[ ])?\$?[0-9]{1,9}[ ]?"
     r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|cents?|inch(?:es)?|in|ounces?|oz|months?|days?|pence|cm)\b"
 )
-_ALTERED = rf"(?:\*[A-Za-z(\\]|{_CLOSED}+(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
+_ALTERED = (
+    rf"(?:\)[ ]?(?:{_LARGE}|[kKM])(?![A-Za-z-])|\*[A-Za-z(\\]|"
+    rf"{_CLOSED}+(?:{_TERM}|{_COMMAND}|{_LETTER}|{_WORD})|{_TERM})"
+)
 _ALTER = re.compile(_ALTERED)
 _ELLIPSIS = re.compile(r"\.{2,}|…|\\[lc]?dots")
 _MINUS = r"(?i:minus|negative)[ ]"
 _OPEN = r"(?P<open>(?:[ \t*_`$\"“”'‘]|\\[(\[])*+)"
 _LEADING = re.compile(
-    rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=(?!=)[ \t]*+(?:\*\*|\\\(|\\\[)?[ \t]*+)?(?P<paren>[(\[{{])?"
-    rf"{_number('[ ]?', _MINUS)}(?P<factorial>!(?![!=]))?(?!!)(?!{_ALTERED})"
-    rf"(?(paren)[^0-9()\[\]{{}}\n]{{0,60}}[)\]}}](?!{_ALTERED}))"
+    rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=(?!=)[ \t]*+(?:\*\*|\\\(|\\\[)?[ \t]*+)?(?:(?P<paren>[(\[{{])[*_`$(]{{0,3}}+)?"
+    rf"{_number('[ ]?', rf'-[*_`]{{1,3}}+|{_MINUS}[*_`]{{0,3}}+')}(?P<factorial>!(?![!=]))?(?!!)(?!{_ALTERED})"
+    rf"(?(paren)[^0-9()\[\]{{}}\n]{{0,60}}[)\]}}](?!{_ALTERED}|[ ]?(?:{_LARGE}|[kKM])\b))"
 )
 _BEGUN = re.compile(rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=[ \t]*)?[(\[{{]?(?:[-+]|{_MINUS})?[ ]?{_CURRENCY}-?[ ]?\.?[0-9]")
-# In a sentence a sign with a space behind it is an operator, and so is "minus" behind a number.
-_ANY = re.compile(rf"(?<![0-9.,]){_number('', rf'(?<![0-9)%$}}][ ]){_MINUS}')}")
+# In a sentence a sign with a space behind it is an operator unless "is" or "=" leads to it, and so are "minus" and a
+# sign before a frame behind a number.
+_FRAMED = r"(?<![0-9)%$}])(?<![0-9)%$}][ ])-[*_`(]{1,3}+|(?:(?<=[=:>][ ])|(?<=\bis[ ])|(?<=\bequals[ ]))-[ ]"
+_ANY = re.compile(rf"(?<![0-9.,]){_number('', rf'{_FRAMED}|(?<![0-9)%$}}][ ]){_MINUS}[*_`]{{0,3}}+')}")
 _SCALED = re.compile(rf"[$*_` ]{{0,4}}(?:\\\)|\\\])?(?:{_POWER}|{_SCALE})")
 # Before a box: a sign that touches it, unless a term stands before the sign; with a space between, only behind "=".
 _SIGNED = re.compile(
-    r"(?:(?<![A-Za-z0-9)}\]%])(?<![0-9)}\]%$][ ])-|(?:[=:(,>][ ]?-|(?<![0-9)}\]%$][ ])(?i:minus|negative))[ ])"
+    r"(?:(?<![A-Za-z0-9)}\]%])(?<![0-9)}\]%$][ ])-|(?:[=:(,>][ ]?-|\b(?:is|equals)[ ]-|"
+    r"(?<![0-9)}\]%$][ ])(?i:minus|negative))[ ])"
     r"[$*_`]{0,3}(?:\\\(|\\\[|\\\$)?$"
 )
 _DIGIT = re.compile("[0-9]")
 _COMMA = re.compile(r"\{,\}|,\\![ ]?|(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))")
-_SPACE = re.compile(r"\\[,;:! ]|[\u00a0\u2000-\u200a\u202f\u3000]")
+_SPACE = re.compile(r"(?:\\[,;:! ]|\\displaystyle(?![a-z])|(?<=[0-9}])~|[ \u00a0\u2000-\u200a\u202f\u3000])+")
 # As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
 # "12 200-gram bars" are 12.
 _SPACED = re.compile(r"(?<![\w^/])(?<![0-9][., ])[1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,6}(?![ ]?[0-9/]|-[A-Za-z])")

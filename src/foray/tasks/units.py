@@ -47,8 +47,8 @@ hectare: hectare
 bit: bit | 8 byte
 """
 _MAGNITUDES = {
-    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "quadrillion": 15, "hundreds": 2,
-    "thousands": 3, "millions": 6, "billions": 9,
+    "hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12, "quadrillion": 15,
+    "quintillion": 18, "hundreds": 2, "thousands": 3, "millions": 6, "billions": 9, "bn": 9, "mn": 6, "mln": 6,
 }  # fmt: skip
 # With these an answer is not its number any more.
 _CHANGES_TEXT = """
@@ -56,9 +56,14 @@ or and less more fewer greater than least most under over above below between to
 except without remainder r mod times squared cubed half halves third thirds quarter quarters fourth fourths fifth
 fifths twice double triple factorial base ten two three four five six seven eight nine zero one approximately about
 almost nearly around roughly if for when where otherwise but only either neither nor up down through until since
-before after noon midnight ago bc ad k percent per-cent choose ln log sin cos tan
+before after noon midnight ago bc ad k percent per-cent choose ln log sin cos tan power inverse fold score scores
+gross tens pi mod modulo mil mio grand
 """
 _CHANGES = frozenset(_CHANGES_TEXT.split())
+# Parts of one, large numbers that have no name here, and a variable or a letter for a magnitude.
+_CHANGES_TOO = re.compile(
+    r"(?:six|seven|eigh|nin|ten|eleven|twelf|hundred|thousand|million|billion)ths?|[a-z]*illions?|[bikxyz]"
+)
 _FILLER_TEXT = """
 of the a an in total all each apiece long wide tall high away old different possible distinct
 """
@@ -150,7 +155,7 @@ def read(text: str) -> Reading:
         return Reading(text)
     if tail in ("percent", "per cent", "pct", "percentage"):
         value, tail = value + "\\%", ""
-    reading = _tail(value, f"{unit} {tail}".strip() if unit not in tail else tail)
+    reading = _tail(value, tail, unit if unit not in tail else "")
     inner = _ANY_TEXT.findall(reading.value)
     if inner:
         texts = {part[0].strip() for part in inner if not _JOINS.fullmatch(part[0])}
@@ -244,13 +249,15 @@ def _singular(word: str) -> str:
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
 
 
-def _tail(value: str, tail: str) -> Reading:
-    """What the words of a tail do to a value."""
+def _tail(value: str, tail: str, currency: str) -> Reading:
+    """What the words of a tail, and a currency before the value, do to it."""
     left = tail.split()
     scale = Fraction(1)
     while left and (left[0] in _MAGNITUDES or left[0] in ("dozen", "dozens")):
         word = left.pop(0)
         scale *= 12 if word.startswith("dozen") else Fraction(10) ** _MAGNITUDES[word]
+    if currency:
+        left.insert(0, currency)
     if left and left[-1] in _CLOCK:
         return Reading(value, clock=left[-1], opaque=len(left) > 1 or not _CLOCK_TIME.fullmatch(value))
     if not left:
@@ -282,9 +289,11 @@ def _names(text: str) -> Unit | None:
         if word in _POWERS:
             pending = _POWERS[word]
             continue
-        if any(c.isdigit() for c in word) or word in ("quarter", "quarters") or word in _CHANGES:
+        if any(c.isdigit() for c in word) or word in _CHANGES or word in _MAGNITUDES or word in ("dozen", "dozens"):
             return None
         known = KNOWN.get(_singular(word)) or KNOWN.get(word)
+        if known is None and word not in _FILLER and _CHANGES_TOO.fullmatch(word):
+            return None
         if known is None or (nouns and sign > 0):
             if not re.fullmatch(r"[a-z'-]+", word):
                 return None

@@ -93,12 +93,18 @@ _SYNONYMS = {
 }  # fmt: skip
 _SIGNS = {"<", ">", "|", "[", "]", ":", ""}
 _SYNONYM = re.compile(rf"\\({'|'.join(sorted(_SYNONYMS, key=len, reverse=True))})(?![A-Za-z])[ ]?")
-_UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|rm|textrm|text|mathit)[ ]?\{[ ]?([eid])[ ]?\}|\{\\rm ([eid])\}")
+_UPRIGHT = re.compile(
+    r"\\(?:mathrm|operatorname|rm|textrm|text|mathit)[ ]?\{[ ]?([eid])[ ]?\}|\{\\rm ([eid])\}|"
+    r"\\mathrm ([eid])(?![A-Za-z])"
+)
 _FUNCTION = re.compile(
     r"\\(?:mathrm|operatorname|text|mathop)[ ]?\{[ ]?(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arc"
     r"tan)[ ]?\}"
 )
 _DEGREES = re.compile(r"\^[ ]?\{[ ]?\\circ[ ]?\}|(?<!\^)\\circ(?![A-Za-z])(?=[ ]?$)")
+_PRIMES = re.compile(r"\^[ ]?(?:\{[ ]?((?:\\prime[ ]?){1,4})\}|\\prime(?![A-Za-z])[ ]?)")
+_MINUS_WORD = re.compile(r"^(?:minus|negative) (?=[0-9.\\])")
+_NUMBERS_AND = re.compile(r"(?<=[0-9}]),? and (?=[-0-9\\])")
 _EMPTY = re.compile(r"\\\{[ ]*\\\}")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)[ ]?(?:\{[ ]?([0-9]+)[ ]?\}|([0-9]))")
 
@@ -116,7 +122,9 @@ def clean(latex: str) -> str:
     text = _COSMETIC.sub(" ", _THOUSANDS.sub(",", text)).replace("{,}", ",")
     text = re.sub(r"(?<!\\)\$", "", text)
     text = _FUNCTION.sub(r"\\\1 ", text)
-    text = _UPRIGHT.sub(lambda m: m[1] or m[2], _SYNONYM.sub(_synonym, text))
+    text = _UPRIGHT.sub(lambda m: m[1] or m[2] or m[3], _SYNONYM.sub(_synonym, text))
+    text = _NUMBERS_AND.sub(", ", _MINUS_WORD.sub("-", text))
+    text = _PRIMES.sub(lambda m: "'" * (m[1].count("prime") if m[1] else 1), text)
     text = _EMPTY.sub(r"\\emptyset", _DEGREES.sub(r"^\\circ", text))
     return " ".join(_REPEATING.sub(_fraction_of_repeating, text).split())
 
