@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +15,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from foray.cli import main
-from foray.core.files import SEAL, read_json
+from foray.core.files import SEAL, read_json, writing
+from foray.core.scratch import let_go, own_folder
 from foray.core.spec import check_name, override
 from foray.core.stage import Corpus, Stage
-from foray.core.terminal import one_line, plain
+from foray.core.terminal import failure, one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
-from foray.data.tokenizer import TextTokenizer, load_tokenizer
-from foray.model.hf import config_from_hf
 from foray.report.table import csv_text
 from foray.studies import smoke
+from foray.study.nodes import TokenizerNode
+from foray.study.progress import shown
 from test_study import SumsText, study
 
 DEEP = "[" * 100_000
@@ -153,44 +157,106 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
 
 
-def test_settings_beside_what_is_graded_are_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "completions.jsonl").write_text("{}\n")
-    for content in ("[]", "3", DEEP):
-        (tmp_path / "settings.json").write_text(content)
-        words = "grade", "-", str(tmp_path / "completions.jsonl"), "--out", str(tmp_path / "out.jsonl")
-        assert "settings.json is damaged" in refusal(capsys, *words)
+def test_workers_are_no_more_than_a_machine_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "word {i}"}}\n' for i in range(50)))
+    (tmp_path / "mix.py").write_text(
+        "from foray.data.prepare import Mix, OwnTokenizer\nfrom foray.data.text import Text\n\ndef mix():\n"
+        f"    return Mix('m', OwnTokenizer(300, 1000), 100, ((1.0, Text('text', {str(tmp_path / 'a.jsonl')!r})),))\n"
+    )
+    assert main(["prepare", str(tmp_path / "mix.py"), "--out", str(tmp_path / "out"), "--jobs", "100000"]) == 0
+    said = capsys.readouterr().out
+    assert "--jobs 100000: " in said and "1 of " in said and "no source has more parts" in said
+    for command in (["plan", "smoke"], ["check", str(tmp_path)]):
+        main([*command, "--jobs", "100000"])
+        assert "--jobs 100000: " in (said := capsys.readouterr().out) or command[0] == "check", said
 
 
-def test_no_text_stands_for_an_object_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for setting in ('sources=[[1.0, "x"]]', "sources.0.1=x", "sources=[]"):
-        words = "prepare", "gsm8k_small", "--out", str(tmp_path / "out"), "--set", setting
-        assert "--set sources" in refusal(capsys, *words)
-
-
-@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
-def test_a_tokenizer_with_settings_of_another_shape_is_refused(
-    tmp_path: Path, tokenizer: TextTokenizer, file: str
-) -> None:
-    tokenizer.save(tmp_path, 96)
-    (tmp_path / "tokenizer_config.json").write_text("{}")  # as others write them
-    for content in ("[]", "3", '["x"]', DEEP):
-        (tmp_path / file).write_text(content)
-        with pytest.raises(ValueError, match=rf"{file} .*is damaged|{file} is damaged"):
-            load_tokenizer(tmp_path)
+def test_a_full_disk_is_named_with_the_file_and_tried_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # which workers inherit
+    try:
+        settings = ("--set", "data.vocab_size=900", "--set", "data.tokenizer_characters=100000")
+        assert main(["run", "smoke", "--store", str(tmp_path / "store"), *settings]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr()
+    assert said.err.startswith("foray: tokenizer") and "tokenizer.json: File too large" in said.err
+    assert said.err.count("\n") == 1 and "worker died" not in said.out
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("hidden_size", "64"), ("hidden_size", 64.5), ("num_hidden_layers", True), ("num_attention_heads", [4]),
-        ("vocab_size", {}), ("rope_theta", "x"), ("rope_scaling", "linear"), ("rope_parameters", 5),
-        ("layer_types", 3), ("model_type", ["olmo2"]),
-    ],
-)  # fmt: skip
-def test_a_config_with_a_value_of_another_kind_names_it(tmp_path: Path, name: str, value: object) -> None:
-    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96}
-    known = {"model_type": "olmo2", **sizes, "vocab_size": 300, "max_position_embeddings": 64}
-    (tmp_path / "config.json").write_text(json.dumps(known | {name: value}))
-    with pytest.raises(ValueError, match=str(tmp_path)) as error:
-        config_from_hf(tmp_path)
-    assert "\n" not in str(error.value)
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: x")],
+)
+def test_full_memory_is_named_with_what_to_lower(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("foray.study.nodes.sample_texts", full)
+    assert "main memory is full" in refusal(capsys, "run", "smoke", "--store", str(tmp_path / "store"))
+    monkeypatch.setattr("foray.commands.open_checkpoint", full)
+    assert "main memory is full" in refusal(capsys, "eval", str(tmp_path), "--task", "world_easy")
+
+
+def test_a_figure_is_whole_or_not_there_and_its_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    from foray.core import files
+    from foray.report import _save
+
+    _save(Figure(), tmp_path / "a.png", {"Software": None})
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=r"No space left on device: '.*b\.pdf'"):
+        _save(Figure(), tmp_path / "b.pdf", {"Creator": None, "Producer": None, "CreationDate": None})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_error_that_names_no_file_gets_one() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/x/y'"), writing(Path("/x/y")):
+        raise OSError(28, "No space left on device")
+    copied = shutil.Error([("a", "/x/y", "[Errno 28] No space left on device")])
+    assert failure(copied) == "/x/y: [Errno 28] No space left on device"
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from foray.core.scratch import own_folder;"
+        "own_folder('foray-x-', Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60)
+    (left,) = tmp_path.iterdir()
+    live = own_folder("foray-x-", tmp_path)
+    assert not left.exists() and live.is_dir()
+    other = own_folder("foray-x-", tmp_path)
+    assert live.is_dir() and other.is_dir()
+    for folder in (live, other):
+        let_go(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_of_a_worker_are_no_markup(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    node = TokenizerNode(((1.0, SumsText("sums")),), 300, 1000)
+    with shown(console, {node.key: 1.0}) as show:
+        show.begin(node)
+        show.progress(node, {"[/red]\x1b[31m/reward": 1.0})
+        show.end(node, ["[/red] \x1b[31m"])
+    assert "[/red] \\x1b[31m" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_names_in_tables_of_the_terminal_are_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom foray.study.spec import Part\nfrom test_study import study as mini\n\n"
+        "def study():\n    return mini()\n\ndef parts(made):\n    return (Part('[/red]\\x1b[31m', (made,)),)\n"
+    )
+    assert main(["plan", str(tmp_path / "mine.py")]) == 0
+    said = capsys.readouterr().out
+    assert "[/red]\\x1b[31m" in said and "\x1b" not in said
+
+
+@pytest.mark.parametrize("setting", ["data.whole_numbers", "post.rl.source.group_size", "post.rl.max_new_tokens"])
+def test_a_billion_in_a_study_is_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1000000000" in refusal(capsys, "plan", "smoke", "--set", f"{setting}=1000000000")

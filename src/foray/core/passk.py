@@ -10,10 +10,15 @@ from foray.core.spec import require
 MOST = 1_000_000  # problems, and samples of each: more than any benchmark or budget has
 
 
+def check_number(name: str, value: int) -> None:
+    """Raises ValueError for more than any problem set, batch or budget has."""
+    require(value <= MOST, f"{name} must be at most {MOST:,}, not {value}")
+
+
 def check_asked(problems: int, samples: int, shots: int, max_new_tokens: int, context: int) -> None:
     """Raises ValueError for what no evaluation can hold, before anything is made. ``context``: in tokens."""
-    for name, value in (("problems", problems), ("samples", samples)):
-        require(value <= MOST, f"{name} must be at most {MOST:,}, not {value}")
+    check_number("problems", problems)
+    check_number("samples", samples)
     require(  # an example has more than a token, and so has a question
         max(0, shots) + max_new_tokens < context,
         f"{shots} shots and {max_new_tokens} new tokens do not fit the model's context of {context}: use fewer shots, "

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.passk import check_number
 from foray.core.spec import added, check_name, require
 from foray.core.task import Extraction, Task, verifier_of
 
@@ -75,6 +76,7 @@ class Corpus:
     def __post_init__(self) -> None:
         require(bool(self.mixture), "a corpus needs at least one source")
         require(self.batch_size > 0, f"the batch_size of a corpus must be positive, not {self.batch_size}")
+        check_number("the batch_size of a corpus", self.batch_size)
         require(self.length > 0, f"the length of a corpus's windows must be positive, not {self.length}")
         for weight, source in self.mixture:
             require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
@@ -105,6 +107,7 @@ class Demonstrations:
 
     def __post_init__(self) -> None:
         require(self.questions > 0 and self.batch_size > 0, "questions and batch_size must be positive")
+        check_number("batch_size", self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ class Rollouts:
         require(
             self.group_size >= 2, f"group_size must be at least 2: advantages are within a group ({self.group_size})"
         )
+        check_number("prompts × group_size", self.prompts * self.group_size)
+        check_number("validation", self.validation)
         require(self.temperature > 0, f"temperature must be > 0 in RL, not {self.temperature}")
         require(self.max_new_tokens > 0, "max_new_tokens must be positive")
         require(

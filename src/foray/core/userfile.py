@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from foray.core.memory import is_full
 from foray.core.spec import nearest, require
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def own_code_named(*others: type[BaseException]) -> Iterator[None]:
     except Exception as e:
         where, frames = where_broken(e), traceback.extract_tb(e.__traceback__)
         spoken = isinstance(e, ValueError) and frames[-1].filename.startswith(f"{_FORAY}/")
-        if not where or spoken:
+        if not where or spoken or is_full(e):
             raise
         raise ValueError(f"{where}: {in_a_line(e)}") from e
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from foray.core.batch import from_rows
+from foray.core.passk import check_number
 from foray.core.scratch import inside, scratch
 from foray.core.spec import nearest, require
 from foray.data.tokenizer import TextTokenizer
@@ -60,6 +61,7 @@ class WorldProbes:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
         require(self.questions > 0, "questions must be positive")
+        check_number("questions", self.questions)
 
 
 def evaluate_probes(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from foray.core.engines import VLLM, EngineName
 from foray.core.passk import check_asked
 from foray.core.spec import added, check_name, fill_root, nearest, override, require
-from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
+from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
@@ -35,6 +35,8 @@ class Data:
         require(
             self.vocab_size >= 257, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}"
         )
+        most = self.vocab_size - 257
+        require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
 @dataclass(frozen=True)
@@ -330,10 +332,12 @@ def _check_recipes(study: Study) -> None:
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
+                new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
                 where = f"stage {stage.name}, stream {stream.name}"
                 require(
                     length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
                 )
+                require(new < context, f"{where}: max_new_tokens ({new}) does not fit the model's context ({context})")
 
 
 def every_stage(recipe: Recipe) -> Iterator[Stage]:
