@@ -38,12 +38,14 @@ def test_eval_without_out_has_a_folder_to_itself(
     save_checkpoint(tmp_path / "model", model, tokenizer)
     rows = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(3)]
     (tmp_path / "gsm8k").mkdir()
-    (tmp_path / "gsm8k" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for name in ("train", "test"):
+        (tmp_path / "gsm8k" / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     words = ["eval", str(tmp_path / "model"), "--task", "gsm8k", "--data-root", str(tmp_path), "--problems", "2"]
     words += ["--samples", "2", "--max-new-tokens", "2", "--k", "1"]
     for out in ([], ["--out", str(tmp_path / "out")]):
-        assert main([*words, *out]) == 0
-        assert "2 problems x 2 samples" in capsys.readouterr().out
+        code, said = main([*words, *out]), capsys.readouterr()
+        assert code == 0, said.err
+        assert "2 problems x 2 samples" in said.out
     for content in ("3", "[]"):
         (tmp_path / "out" / "settings.json").write_text(content)
         assert "settings.json is damaged" in refusal(capsys, *words, "--out", str(tmp_path / "out"))
