@@ -139,7 +139,7 @@ class Prepared:
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
         again = f"put it back, or make it anew: foray prepare MIX --out {self.place}"
         found = read_object(file, again, fingerprint=str, tokenizer=str, sources=list)
-        part = {"stem": str, "dtype": str, "sha256_tokens": str, "sha256_validation": str}
+        part: dict[str, type] = {"stem": str, "dtype": str, "sha256_tokens": str, "sha256_validation": str}
         part |= dict.fromkeys(("used", "tokens", "validation"), int)
         try:
             for source in found["sources"]:
