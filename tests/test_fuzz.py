@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from foray.cli import main
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
+from foray.model.config import ModelConfig
 from foray.model.hf import config_from_hf
-from foray.model.transformer import Transformer
+from foray.model.transformer import Transformer, initialise
 from foray.train.checkpoint import save_checkpoint
 from fuzzing import mutations
 from test_one_line import DEEP, refusal
@@ -30,6 +32,13 @@ def test_a_case_is_a_function_of_its_seed(tmp_path: Path) -> None:
             if (tmp_path / name).is_dir():
                 (tmp_path / name).rmdir()
         assert len(made) == 40 and len({text for _, text in made}) > 15
+
+
+@pytest.mark.parametrize("name", ["init_std", "embed_std"])
+def test_weights_without_spread_are_zeros(config: ModelConfig, name: str) -> None:
+    made = initialise(replace(config, **{name: 0.0}), 0).state_dict()
+    zeros = {n for n, p in made.items() if p.dim() > 1 and not p.any()}
+    assert zeros == {n for n, p in made.items() if p.dim() > 1 and ("embed_tokens" in n) == (name == "embed_std")}
 
 
 def test_eval_without_out_has_a_folder_to_itself(

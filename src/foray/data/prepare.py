@@ -236,12 +236,13 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     paths = {kind: stem.with_suffix(ending) for kind, ending in kinds.items()}
     name, file = origin(source, part)
     skipped = Skipped()
-    if not said.exists():
+    facts = _finished(said, name, file, part) if said.exists() else None
+    if facts is None:
         facts = {"stem": stem.name, "part": list(part[:4]), **_written(source, part, paths, skipped)}
-        write_atomic(said, json.dumps({**facts, "file": file}, allow_nan=False) + "\n")
+        checked = {"file": file, "sha256": content_hash(facts)}
+        write_atomic(said, json.dumps(facts | checked, allow_nan=False) + "\n")
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
-    facts = _finished(said, name, file, part)
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
     # What is said of the part stays: the index is made of it, and the keys of studies of that.
     if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
@@ -278,15 +279,22 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
-def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any]:
-    """What an earlier run says of a part. Raises ValueError where it was made of anything else than it would be now."""
+def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any] | None:
+    """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
+    anything else than it would be now.
+    """
     kinds = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
     kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
-    facts = read_object(said, "delete it and run again", **kinds)
-    # The index is of the content alone. Parts of an earlier version do not have the file's size and time.
-    if len(facts["part"]) != 4 or facts["dtype"] not in ("uint16", "uint32"):
-        raise ValueError(f"{said} is damaged (its part or its dtype); delete it and run again")
-    before, (kind, place, start, end) = facts.pop("file", file), facts["part"]
+    try:
+        facts = read_object(said, **kinds)
+    except ValueError:
+        return None
+    # The index is of the content alone. Parts of an earlier version have neither the file's size and time nor a sum.
+    before, checksum = facts.pop("file", file), facts.pop("sha256", None)
+    whole = len(facts["part"]) == 4 and facts["dtype"] in ("uint16", "uint32")
+    if not whole or (checksum is not None and content_hash(facts) != checksum):
+        return None
+    kind, place, start, end = facts["part"]
     # The root may be spelled in another way now, or be another copy's.
     if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
         raise ValueError(
