@@ -72,6 +72,8 @@ def test_no_text_stands_for_an_object_of_a_study(tmp_path: Path, capsys: Said) -
     for setting in ('sources=[[1.0, "x"]]', "sources.0.1=x", "sources=[]"):
         words = "prepare", "gsm8k_small", "--out", str(tmp_path / "out"), "--set", setting
         assert "--set sources" in refusal(capsys, *words)
+    for setting in ('pretrain.mixture=[[1.0, "x"]]', "pretrain.mixture.0=[2.0, null]", 'data.mixture=[[1, "x"]]'):
+        assert "a mixture pairs a weight with a text source" in refusal(capsys, "plan", "smoke", "--set", setting)
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
