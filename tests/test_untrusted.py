@@ -239,7 +239,7 @@ def test_a_manifest_of_another_shape_is_named(tmp_path: Path, content: str) -> N
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"mix": 3}'])
 @pytest.mark.parametrize("name", ["mix.json", "index.json", "text/00000.json"])
-def test_a_prepared_corpus_of_another_shape_is_named(
+def test_a_prepared_corpus_of_another_shape_is_named_or_made_again(
     tmp_path: Path, name: str, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "word {i}"}}\n' for i in range(50)))
@@ -251,6 +251,9 @@ def test_a_prepared_corpus_of_another_shape_is_named(
     assert main(words) == 0
     (tmp_path / "out" / name).write_text(content)
     capsys.readouterr()
+    if name.startswith("text/"):  # made of the sources, whose text is there
+        assert main(words) == 0 and (tmp_path / "out" / name).read_text() != content
+        return
     assert main(words) == 1
     said = capsys.readouterr().err
     assert said.startswith("foray: ") and said.count("\n") == 1 and name.rpartition("/")[2] in said

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -324,16 +325,15 @@ def evaluate(args: argparse.Namespace) -> None:
     model, tokenizer = open_checkpoint(args.checkpoint, here)
     task = tasks[args.task]
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
-    with contextlib.nullcontext(args.out) if args.out else scratch("foray-eval-") as folder:
-        settings = {name: getattr(args, name) for name in _ASKED}
-        with alone_in(folder, f"another foray evaluates into {folder}; wait for it or name another --out"):
-            graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
-            if args.out:
-                ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
-                asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
-                _take(folder, asked | settings | graded_by)
-            passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
-            rows = read_jsonl(folder / "problems.jsonl")
+    settings = {name: getattr(args, name) for name in _ASKED}
+    with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
+        graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
+        if args.out:
+            ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
+            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            _take(folder, asked | settings | graded_by)
+        passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
+        rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in ("strict", "lenient"):
         correct = [r["correct"][extraction] for r in rows]
@@ -342,6 +342,12 @@ def evaluate(args: argparse.Namespace) -> None:
     Console().print(table)
     formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+@contextlib.contextmanager
+def _asked_for(out: Path) -> Iterator[Path]:
+    with alone_in(out, f"another foray evaluates into {out}; wait for it or name another --out"):
+        yield out
 
 
 def _weights(checkpoint: Path) -> dict[str, str]:

@@ -60,6 +60,12 @@ class AdamW:
         return self.lr * (self.final + (1 - self.final) * shape)
 
 
+def check_mixture(mixture: tuple[tuple[float, Any], ...]) -> None:
+    """Raises ValueError where something else than a source of text stands beside a weight."""
+    for _, source in mixture:
+        require(hasattr(source, "name"), f"a mixture pairs a weight with a text source, not with {str(source)[:60]!r}")
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Windows of pre-training text, drawn from a mixture; ``mixture`` pairs a weight with a text source.
@@ -78,6 +84,7 @@ class Corpus:
         require(self.batch_size > 0, f"the batch_size of a corpus must be positive, not {self.batch_size}")
         check_number("the batch_size of a corpus", self.batch_size)
         require(self.length > 0, f"the length of a corpus's windows must be positive, not {self.length}")
+        check_mixture(self.mixture)
         for weight, source in self.mixture:
             require(math.isfinite(weight) and weight >= 0, f"the weight of {source.name} must be finite and >= 0")
         require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")

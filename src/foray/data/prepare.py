@@ -128,8 +128,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         tokenizer.save(fresh, 1 << 20)
         fresh.rename(out / "tokenizer")
     if (out / "index.json").exists():
-        said = read_object(out / "index.json", "delete that file and run again", tokenizer=str)
-        same = tokenizer_digest(out / "tokenizer") == said["tokenizer"]
+        same = tokenizer_digest(out / "tokenizer") == read_object(out / "index.json", tokenizer=str)["tokenizer"]
         require(same, f"{out / 'tokenizer'} is not the tokenizer that the corpus was made with; put that back")
     sources = []
     most = _most_parts(mix, jobs) if jobs > cores() else jobs

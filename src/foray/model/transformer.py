@@ -240,7 +240,10 @@ def initialise(config: ModelConfig, seed: int) -> Transformer:
         if p.dim() > 1:
             generator = torch.Generator().manual_seed(rng.key(seed, "init", name))
             std = config.embed_std if "embed_tokens" in name else config.init_std
-            nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
+            if std:
+                nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
+            else:  # by which torch divides
+                nn.init.zeros_(p.data)
         elif name.endswith("bias"):
             nn.init.zeros_(p.data)
     return model

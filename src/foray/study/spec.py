@@ -12,7 +12,7 @@ from typing import Any, Literal
 from foray.core.engines import VLLM, EngineName
 from foray.core.passk import check_asked
 from foray.core.spec import added, check_name, fill_root, nearest, override, require
-from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream
+from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream, check_mixture
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
@@ -36,6 +36,7 @@ class Data:
         require(
             self.vocab_size >= 257, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}"
         )
+        check_mixture(self.mixture)
         most = self.vocab_size - 257
         require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
