@@ -106,6 +106,13 @@ def test_markup_in_a_name_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "[red][bold]x" in "".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("words", [["run", "smoke", "--store", ""], ["check", ""], ["eval", "", "--task", "world_easy"]])
+def test_no_path_is_not_this_folder(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as e:
+        main(words)
+    assert e.value.code == 2 and "name a file or a folder" in capsys.readouterr().err
+
+
 def test_what_a_terminal_would_obey_is_spelled_out() -> None:
     assert plain("a\x1b[31m\rb\x07") == "a\\x1b[31m\\rb\\x07"
     assert one_line("a\nb\x1b") == "a b\\x1b"

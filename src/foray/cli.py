@@ -28,6 +28,13 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def _path(text: str) -> Path:
+    """A path that was typed. Nothing typed is no path: it would be the folder that the command was typed in."""
+    if not text:
+        raise argparse.ArgumentTypeError("name a file or a folder; . is this one")
+    return Path(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
     parser.add_argument("--version", action="version", version=f"foray {__version__}")
@@ -42,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
             p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
         else:
             p.add_argument("study", metavar="STUDY", help=what)
-        p.add_argument("--store", metavar="DIR", type=Path, help="where results live (default: runs/STUDY)")
+        p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
         p.add_argument(
             "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
             help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
@@ -89,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--delete", action="store_true", help="delete what is listed")
     text = "Read every file of a store once, and say what is not as it was written and what was made from it."
     p = commands.add_parser("check", help=text, description=text)
-    p.add_argument("store", metavar="STORE", type=Path, help="the folder that foray run --store named")
+    p.add_argument("store", metavar="STORE", type=_path, help="the folder that foray run --store named")
     p.add_argument("--repair", action="store_true", help="set aside what is damaged, and make it anew")
     p.add_argument("--jobs", type=int, metavar="N", help="files at a time, then worker processes (default: one a core)")
     text = "Tokenise a pre-training mix once, in parallel, for studies to read."
@@ -97,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
     p.add_argument("--data-root", default="", metavar="DIR", help="where the local files of its sources lie")
     p.add_argument(
-        "--out", required=True, metavar="DIR", type=Path, help="where the corpus goes; may hold a part of it"
+        "--out", required=True, metavar="DIR", type=_path, help="where the corpus goes; may hold a part of it"
     )
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="change a setting")
     p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
@@ -106,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--step", required=True, type=int, metavar="N", help="update, counted from 1")
     p.add_argument("--seed", type=int, metavar="S", help="of pre-training (default: the study's first)")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
-    p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint folder")
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
     p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl")
     p.add_argument("--data-root", default="", help="where a task's local files lie; hub: from the Hugging Face hub")
     p.add_argument("--split", default="test", choices=["train", "validation", "test"])
@@ -119,16 +126,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of the matrix products")
     machine_options(p)
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
-    p.add_argument("--out", type=Path, help="keep completions.jsonl and problems.jsonl in this folder")
+    p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions by anybody.")
     p.add_argument("task", metavar="TASK", help="whose verifier: gsm8k, math, ...; -: what lies beside says it")
     p.add_argument(
         "file",
         metavar="FILE.jsonl",
-        type=Path,
+        type=_path,
         help="rows of {gold, answer} or {gold, completions}, or completions.jsonl",
     )
-    p.add_argument("--out", metavar="GRADED.jsonl", type=Path, required=True, help="the same rows, graded")
+    p.add_argument("--out", metavar="GRADED.jsonl", type=_path, required=True, help="the same rows, graded")
     p.add_argument("--suffix", default="", metavar="TEXT", help="after the names of the new fields correct and reason")
     p.add_argument("--lenient", action="store_true", help="look for the answer where the format is missing")
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond the completions of a row are left out")
