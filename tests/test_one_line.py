@@ -106,7 +106,10 @@ def test_markup_in_a_name_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "[red][bold]x" in "".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("words", [["run", "smoke", "--store", ""], ["check", ""], ["eval", "", "--task", "world_easy"]])
+EMPTY = [["run", "smoke", "--store", ""], ["check", ""], ["eval", "", "--task", "world_easy"]]
+
+
+@pytest.mark.parametrize("words", EMPTY)
 def test_no_path_is_not_this_folder(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as e:
         main(words)
