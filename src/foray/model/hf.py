@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,8 @@ def load_model(folder: Path) -> Transformer:
     """
     files, config = weight_files(folder), config_from_hf(folder)
     size = sum(ordinary(file).stat().st_size for file in files)
+    for file in files:
+        _check_header(file)
     require(
         config.parameters <= size,  # the smallest kinds of floats have a byte
         f"{folder}: the weights do not fit config.json (a model of {config.parameters:,} parameters has more than the "
@@ -294,15 +297,27 @@ def _inside(folder: Path, name: str, said: Path) -> Path:
     return folder / place
 
 
+def _check_header(file: Path) -> None:
+    """Raises ValueError where a file is no safetensors file, or shorter than what it says that it holds."""
+    with _opened(file):
+        pass
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, "pt") as f:
+            yield f
+    except SafetensorError as e:
+        raise ValueError(f"{file} is damaged ({e})") from None
+
+
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
     for file in files:
-        try:
-            with safe_open(file, "pt") as f:
-                for name in f.keys():  # noqa: SIM118 (no mapping)
-                    if not name.endswith("rotary_emb.inv_freq"):  # a constant that old files carry along
-                        yield name, _finite(f.get_tensor(name), name, file)
-        except SafetensorError as e:
-            raise ValueError(f"{file} is damaged ({e})") from None
+        with _opened(file) as f:
+            for name in f.keys():  # noqa: SIM118 (no mapping)
+                if not name.endswith("rotary_emb.inv_freq"):  # a constant that old files carry along
+                    yield name, _finite(f.get_tensor(name), name, file)
 
 
 def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
