@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from foray.tasks import latex
+from foray.answers import latex
 
 Pair = tuple[str, str, bool]
 Kind = Callable[[random.Random], tuple[str, str, str]]  # two equal answers, and one that differs from both

@@ -39,7 +39,7 @@ def warm() -> None:
     import conftest
     import foray.commands
     import foray.data.prepare
-    import foray.evals.passk
+    import foray.evals.sampling
     import foray.report
     import foray.study.training
     import foray.train.loop

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from foray.answers import latex
 from foray.core.task import Problem
-from foray.tasks import latex
 from foray.tasks.math import MATH
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "grading.jsonl"

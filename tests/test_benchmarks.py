@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from foray.core.spec import content_hash
-from foray.evals import harness
+from foray.core.canonical import content_hash
+from foray.evals import lm_eval_model
 from foray.evals.benchmarks import SETS, Benchmarks
 from test_harness import CONTEXT, Codec, pair, reference, scorer  # noqa: F401
 
@@ -66,8 +66,8 @@ def test_results_are_those_of_lm_eval_own_model(
     model, codec = pair
     probes = Benchmarks((name,), root=str(folder), folder=".")
     files = probes.prepare(tmp_path_factory.mktemp("rows"))
-    ours = harness.run_probes(harness.foray_lm(codec, scorer(model), CONTEXT), [name], files)[name]
-    theirs = harness.run_probes(reference(model, codec, start=False), [name], files)[name]
+    ours = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), [name], files)[name]
+    theirs = lm_eval_model.run_probes(reference(model, codec, start=False), [name], files)[name]
     assert ours.n == 6 and ours.per_doc["acc"] == theirs.per_doc["acc"]
     assert ours.stderr["acc"] == pytest.approx(theirs.stderr["acc"])
     assert ours.per_doc.get("acc_norm") == theirs.per_doc.get("acc_norm")
@@ -135,7 +135,7 @@ def test_mistakes_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("datasets.load_dataset", offline)
     with pytest.raises(ValueError, match=r"the data of piqa cannot be had \(Couldn't reach the Hub\); give a folder"):
-        harness.run_probes(harness.foray_lm(Codec.__new__(Codec), lambda *_: [], CONTEXT), ["piqa"])
+        lm_eval_model.run_probes(lm_eval_model.foray_lm(Codec.__new__(Codec), lambda *_: [], CONTEXT), ["piqa"])
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "general").exists(), reason="the shared data files are not here")

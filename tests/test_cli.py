@@ -20,8 +20,8 @@ from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
 from foray.model.transformer import initialise
-from foray.tasks.world import WorldProblems, math_sources
 from foray.train.checkpoint import save_checkpoint
+from foray.world import WorldProblems, math_sources
 
 Said = pytest.CaptureFixture[str]
 

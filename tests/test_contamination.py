@@ -14,9 +14,9 @@ from foray.data.tokenizer import train_tokenizer
 from foray.evals.contamination import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
 from foray.report.contamination import section, table
-from foray.tasks.world import WorldProblems
-from foray.tasks.world.mixture import world_mixture
-from foray.tasks.world.sampling import bucket
+from foray.world import WorldProblems
+from foray.world.math.draws import bucket
+from foray.world.mixture import world_mixture
 from test_report import HOSTILE, Study
 
 QUESTION = "Tom has 12 apples and buys 1,500 more at the market on a Monday. How many apples does Tom have?"

@@ -15,12 +15,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from foray.core import rng
+from foray.core.canonical import content_hash
 from foray.core.files import read_json, read_jsonl
-from foray.core.spec import content_hash
 from foray.data.corpus import JsonlText, Shard, TextSplit, mixed_windows, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
-from foray.tasks.world import math_sources
-from foray.tasks.world.prose import general_sources
+from foray.world import math_sources
+from foray.world.general.prose import general_sources
 
 
 @dataclass(frozen=True)

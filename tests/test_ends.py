@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from conftest import Sums
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
-from foray.evals.general import evaluate_probes
-from foray.evals.passk import evaluate
+from foray.evals.abilities import evaluate_probes
+from foray.evals.sampling import evaluate
 from foray.model import hf
 from foray.model.transformer import Transformer, initialise
-from foray.rollout.endings import Endings
 from foray.rollout.engine import Sampling
+from foray.rollout.stopping import Endings
 from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
 from foray.study.nodes import open_checkpoint
@@ -266,7 +266,7 @@ def test_scored_texts_follow_what_lm_eval_puts_before_them(theirs: Path) -> None
     made: list[Any] = []
     model, tokenizer = open_checkpoint(theirs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foray.evals.general.run_probes", lambda lm, *_: made.append(lm) or {})
+        patch.setattr("foray.evals.abilities.run_probes", lambda lm, *_: made.append(lm) or {})
         evaluate_probes(Probes(), model, tokenizer)  # type: ignore[arg-type]
     reference = HFLM(
         pretrained=AutoModelForCausalLM.from_pretrained(theirs, dtype=torch.float32),

@@ -16,10 +16,10 @@ import torch
 from conftest import Sums, wide
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
-from foray.evals import passk
-from foray.evals.general import CHANCE, WorldProbes, evaluate_probes, scorer
-from foray.evals.passk import evaluate
+from foray.evals import sampling
+from foray.evals.abilities import CHANCE, WorldProbes, evaluate_probes, scorer
 from foray.evals.perplexity import perplexity
+from foray.evals.sampling import evaluate
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.engine import Completion, Sampling
@@ -37,7 +37,7 @@ def engine(config: ModelConfig, tokenizer: TextTokenizer) -> TorchEngine:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passk, "CHUNK_ROWS", 12)  # three problems between two writes
+    monkeypatch.setattr(sampling, "CHUNK_ROWS", 12)  # three problems between two writes
 
 
 def files(folder: Path) -> tuple[bytes, bytes]:

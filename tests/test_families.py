@@ -17,7 +17,7 @@ from foray.core.stage import Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model import flops, hf
 from foray.model.config import FAMILIES, ModelConfig
-from foray.model.fused import attention
+from foray.model.operators import attention
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from foray.core.spec import content_hash
+from foray.core.canonical import content_hash
 from foray.data import text as module
 from foray.data.corpus import JsonlText, write_shard
 from foray.data.prepare import Mix, prepare

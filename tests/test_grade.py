@@ -20,13 +20,13 @@ from foray.commands import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
 from foray.core.task import Problem, Task
 from foray.evals.grade import Gradable
-from foray.evals.passk import checksum_of
+from foray.evals.sampling import checksum_of
 from foray.report.stats import mean_interval_of_many, mean_intervals
 from foray.tasks import named_tasks
 from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.svamp import SVAMP
-from foray.tasks.world import WorldProblems
+from foray.world import WorldProblems
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CASES = SHARED.parent / "cases" / "grading.jsonl"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from foray.core.spec import content_hash
+from foray.core.canonical import content_hash
 from foray.core.task import Problem, few_shot_examples
 from foray.data.prepare import load_mix, prepare
 from foray.study.graph import expand

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from foray.evals import harness
-from foray.tasks.world.probes import PROBES, probe_rows, write_probes
-from foray.tasks.world.prose import general_sources
+from foray.evals import lm_eval_model
+from foray.world.general.prose import general_sources
+from foray.world.general.questions import PROBES, probe_rows, write_probes
 
 END = "<|endoftext|>"
 CONTEXT = 128
@@ -59,7 +59,7 @@ def pair() -> tuple[Any, Codec]:
     return transformers.Olmo2ForCausalLM(config).eval(), Codec(tokenizer)
 
 
-def scorer(model: Any) -> harness.Score:
+def scorer(model: Any) -> lm_eval_model.Score:
     """Next-token log-probabilities, one row at a time: as plain as can be."""
 
     def score(rows: list[list[int]], last: list[int]) -> list[tuple[Any, Any]]:
@@ -106,8 +106,8 @@ def request(*args: Any) -> Any:
 
 def test_probes_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], folder: Path) -> None:
     model, codec = pair
-    ours = harness.run_probes(harness.foray_lm(codec, scorer(model), CONTEXT), list(PROBES), folder)
-    theirs = harness.run_probes(reference(model, codec, start=False), list(PROBES), folder)
+    ours = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), list(PROBES), folder)
+    theirs = lm_eval_model.run_probes(reference(model, codec, start=False), list(PROBES), folder)
     for name in PROBES:
         assert ours[name].n == 12 and ours[name].doc_ids == list(range(12))
         assert ours[name].per_doc["acc"] == theirs[name].per_doc["acc"]
@@ -126,7 +126,9 @@ def test_likelihoods_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], start
         ("The flag is", " red"), ("The flag is ", "red"), ("The flag is  ", " red and blue"), ("", "A stone lion"),
         ("Question: who?\nAnswer:", " Mara Venn"), (long, " kettle"), ("The flag is", " red"), (END, " red"),
     ]  # fmt: skip
-    ours = harness.foray_lm(codec, scorer(model), CONTEXT, start=start).loglikelihood([request(*p) for p in pairs])
+    ours = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT, start=start).loglikelihood(
+        [request(*p) for p in pairs]
+    )
     theirs = reference(model, codec, start).loglikelihood([request(*p) for p in pairs], disable_tqdm=True)
     assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-4)
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
@@ -137,14 +139,14 @@ def test_greedy_is_recognised(pair: tuple[Any, Codec]) -> None:
     context = codec.encode_batch(["The flag of"])[0]
     with torch.no_grad():
         best = int(model(torch.tensor([context])).logits[0, -1].argmax())
-    answers = harness.score_pairs(scorer(model), [(context, [best]), (context, [(best + 1) % 256])], CONTEXT)
+    answers = lm_eval_model.score_pairs(scorer(model), [(context, [best]), (context, [(best + 1) % 256])], CONTEXT)
     assert [greedy for _, greedy in answers] == [True, False]
 
 
 def test_rolling_likelihood_agrees(pair: tuple[Any, Codec]) -> None:
     model, codec = pair
     texts = ["A short text.", " ".join(row["text"] for row in probe_rows("world_lambada")[:8])]
-    ours = harness.foray_lm(codec, scorer(model), CONTEXT).loglikelihood_rolling([request(t) for t in texts])
+    ours = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT).loglikelihood_rolling([request(t) for t in texts])
     theirs = reference(model, codec, start=False).loglikelihood_rolling([request(t) for t in texts], disable_tqdm=True)
     assert ours == pytest.approx(theirs, rel=1e-5)
 
@@ -158,7 +160,7 @@ def test_batches_hold_equal_rows_once_and_the_longest_first() -> None:
         return [(np.array(row[1:], dtype=np.float64), np.ones(len(row) - 1, dtype=bool)) for row in rows]
 
     pairs = [([1, 2], [3]), ([1] * 8, [5, 6]), ([1, 2], [3]), ([1], [2, 3]), ([7], [9])]
-    answers = harness.score_pairs(score, pairs, max_length=6, batch_tokens=10)
+    answers = lm_eval_model.score_pairs(score, pairs, max_length=6, batch_tokens=10)
     assert answers == [(3.0, True), (11.0, True), (3.0, True), (5.0, True), (9.0, True)]
     assert seen == [[7], [3, 2]]
 
@@ -171,7 +173,7 @@ def test_generation_groups_by_settings_and_cuts_at_the_first_stop(pair: tuple[An
         return [f"{prompt} b\n\nmore Q: c" for prompt in prompts]
 
     model, codec = pair
-    lm = harness.foray_lm(codec, scorer(model), CONTEXT, generate=generate)
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT, generate=generate)
     greedy, sampled = {"until": ["Q:", "\n\n"], "max_gen_toks": 9}, {"until": "Q:", "temperature": 0.6}
     texts = lm.generate_until([request("x", greedy), request("y", sampled), request("z", greedy)])
     assert texts == ["x b", "y b\n\nmore ", "z b"]
@@ -184,7 +186,9 @@ def test_official_definitions_take_local_rows(pair: tuple[Any, Codec], tmp_path:
              "answerKey": "A"}, {"id": "2", "question": "What is white?", "choices": {"text": ["Blood", "Snow"],
              "label": ["A", "B"]}, "answerKey": "B"}]  # fmt: skip
     (tmp_path / "arc_easy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = harness.run_probes(harness.foray_lm(codec, scorer(model), CONTEXT), ["arc_easy"], tmp_path)["arc_easy"]
+    result = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), ["arc_easy"], tmp_path)[
+        "arc_easy"
+    ]
     assert result.n == 2 and set(result.metrics) == {"acc", "acc_norm"}
 
 
@@ -192,25 +196,25 @@ def test_repeated_and_limited_runs_are_equal(
     pair: tuple[Any, Codec], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model, codec = pair
-    lm = harness.foray_lm(codec, scorer(model), CONTEXT)
-    first = harness.run_probes(lm, ["world_piqa", "world_lambada"], folder)
-    assert harness.run_probes(lm, ["world_piqa", "world_lambada"], folder) == first
-    few = harness.run_probes(lm, ["world_piqa"], folder, limit=5)["world_piqa"]
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
+    first = lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], folder)
+    assert lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], folder) == first
+    few = lm_eval_model.run_probes(lm, ["world_piqa"], folder, limit=5)["world_piqa"]
     assert few.per_doc["acc"] == first["world_piqa"].per_doc["acc"][:5]
     assert capfd.readouterr() == ("", "")
 
 
 def test_mistakes_are_named(pair: tuple[Any, Codec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, codec = pair
-    lm = harness.foray_lm(codec, scorer(model), CONTEXT)
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
     with pytest.raises(ValueError, match=r"world_piqa\.jsonl"):
-        harness.run_probes(lm, ["world_piqa"], tmp_path)
-    local = harness._manager(str(harness.TASK_FOLDER))
-    monkeypatch.setattr(harness, "_official", lambda name: local)  # The whole index takes seconds.
+        lm_eval_model.run_probes(lm, ["world_piqa"], tmp_path)
+    local = lm_eval_model._manager(str(lm_eval_model.TASK_FOLDER))
+    monkeypatch.setattr(lm_eval_model, "_official", lambda name: local)  # The whole index takes seconds.
     with pytest.raises(ValueError, match="unknown task 'wrld_piqa'; the nearest one is world_piqa"):
-        harness.run_probes(lm, ["wrld_piqa"], tmp_path)
+        lm_eval_model.run_probes(lm, ["wrld_piqa"], tmp_path)
     with pytest.raises(ValueError, match="does not fit"):
-        harness.score_pairs(scorer(model), [([1], [2] * 20)], max_length=8)
+        lm_eval_model.score_pairs(scorer(model), [([1], [2] * 20)], max_length=8)
     monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
     with pytest.raises(ValueError, match=r"foray\[evals\]"):
-        harness.run_probes(lm, ["world_piqa"], tmp_path)
+        lm_eval_model.run_probes(lm, ["world_piqa"], tmp_path)

@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foray.cli import main
-from foray.core.spec import override
+from foray.core.canonical import override
 from foray.data.prepare import load_mix
 from foray.data.repository import Repository
 from foray.data.tokenizer import load_tokenizer
@@ -32,7 +32,7 @@ from foray.study.published import Release, import_checkpoint
 from foray.study.run import run_study
 from foray.study.spec import Published, load_study
 from foray.study.store import Store
-from foray.tasks.world import WorldProblems
+from foray.world import WorldProblems
 from test_published import SHAPE, hub_error, olmo_tokenizer, quiet, refused, settings, spoiled, stand_in, study
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from foray.answers import judge, latex
 from foray.core.task import Problem
-from foray.tasks import judge, latex
 from foray.tasks.math import MATH
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -233,7 +233,8 @@ def test_a_comparison_that_takes_too_long_is_remembered(started: None) -> None:
 
 
 def test_the_process_ends_with_its_parent(started: None) -> None:
-    code = "from foray.tasks import judge; import os; judge.equal('a+b', 'b+a'); p = judge._judge(os.getpid()).process"
+    code = "from foray.answers import judge; import os; judge.equal('a+b', 'b+a'); "
+    code += "p = judge._judge(os.getpid()).process"
     code += "; print(p.pid, flush=True); os.kill(os.getpid(), 9)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     pid = int(found.stdout)
@@ -252,7 +253,7 @@ def test_what_is_compared_can_neither_compile_nor_write_nor_start_programs(tmp_p
     """The audit hook, in a process of its own: it cannot be taken off again."""
     code = """
 import sys
-from foray.tasks.judge_process import _refuse
+from foray.answers.judge_process import _refuse
 sys.addaudithook(_refuse)
 for act in (lambda: eval("1+1"), lambda: open(sys.argv[1], "w"), lambda: __import__("os").system("true"),
             lambda: __import__("subprocess").Popen(["true"]), lambda: __import__("socket").socket()):

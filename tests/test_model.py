@@ -99,7 +99,7 @@ def test_parameter_count(model: Transformer) -> None:
 
 
 def test_fused_operations_have_the_gradients_of_autograd() -> None:
-    from foray.model import fused
+    from foray.model import operators
 
     torch.manual_seed(0)
     leaf: Any = {"requires_grad": True}
@@ -120,9 +120,9 @@ def test_fused_operations_have_the_gradients_of_autograd() -> None:
         return torch.stack([logits.gather(1, targets[:, None])[:, 0] - log_z, log_z])
 
     pairs = [
-        (norm(x, weight), fused.rms_norm(x, weight, 1e-6), (x, weight)),
-        (turned(x), fused.rotate(x, cos, sin), (x,)),
-        (picked(logits), torch.stack(fused.target_logprob(logits, targets)), (logits,)),
+        (norm(x, weight), operators.rms_norm(x, weight, 1e-6), (x, weight)),
+        (turned(x), operators.rotate(x, cos, sin), (x,)),
+        (picked(logits), torch.stack(operators.target_logprob(logits, targets)), (logits,)),
     ]
     for theirs, ours, inputs in pairs:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from foray.core.spec import content_hash
+from foray.answers import numbers
+from foray.core.canonical import content_hash
 from foray.core.stage import Demonstrations, Rollouts
 from foray.core.task import Problem
 from foray.study.measures import PassKNode
-from foray.tasks import numbers
 from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.svamp import SVAMP
-from foray.tasks.world import WorldProblems
+from foray.world import WorldProblems
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -18,9 +18,9 @@ import pytest
 from rich.console import Console
 
 from foray.cli import main
+from foray.core.canonical import check_name, override
 from foray.core.files import SEAL, read_json, writing
 from foray.core.scratch import let_go, own_folder
-from foray.core.spec import check_name, override
 from foray.core.stage import Corpus, Stage
 from foray.core.terminal import failure, one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
@@ -142,7 +142,7 @@ def test_garbage_collection_names_a_seal_that_is_damaged(tmp_path: Path, capsys:
     for text in ("{}", "[]", DEEP):
         (folder / SEAL).write_text(text)
         (folder / "spec.json").write_text("{}")
-        from foray.core.spec import content_hash
+        from foray.core.canonical import content_hash
 
         named = folder.with_name("shard-" + content_hash({}))
         folder.rename(named)
@@ -165,6 +165,18 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     begun = time.monotonic()
     _, said = run.communicate(timeout=20)
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_python_ends_changes_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Found by kills: the second of two Ctrl-C came while torch unloaded its libraries."""
+    (tmp_path / "ending.py").write_text(
+        f"import atexit, os\nfrom foray.studies import smoke\n\natexit.register(os.kill, os.getpid(), {number:d})\n\n"
+        "def study():\n    return smoke.study()\n"
+    )
+    command = [sys.executable, "-m", "foray", "plan", str(tmp_path / "ending.py")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0 and not run.stderr, run.stderr
 
 
 def test_workers_are_no_more_than_a_machine_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ from foray.study.nodes import TrainNode, run_node
 from foray.study.run import manifest_of, run_study
 from foray.study.spec import Evaluation, Study, load_study, named_recipes
 from foray.study.store import Store
-from foray.train import controls
+from foray.train import other_recipes
 from foray.train.sources import Run, draw, drawn
 from test_study import compute, ends, log, pretrained_to, quiet, study, table_of
 
@@ -411,8 +411,8 @@ def test_recipes_are_found_by_what_they_are_and_not_by_how_they_are_spelled(monk
 
     spelled.__annotations__ = {"post": PostTraining, "return": tuple[Stage | Merge, ...]}
     for f in (spelled, bare):
-        f.__module__ = controls.__name__
-        monkeypatch.setattr(controls, f.__name__, f, raising=False)
+        f.__module__ = other_recipes.__name__
+        monkeypatch.setattr(other_recipes, f.__name__, f, raising=False)
         assert (768, f.__name__, 0) in ends(study(recipes=(f.__name__,)))
 
 

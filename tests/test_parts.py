@@ -24,7 +24,7 @@ from foray.study.run import manifest_of, report_study
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
 from foray.study.spec import Dynamics, Part, Study, Variant, load_study
 from foray.study.store import Store
-from foray.train import controls
+from foray.train import other_recipes
 from foray.train.sources import Run, _rl_questions, training_questions
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
 
@@ -129,7 +129,7 @@ def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) 
     draw_only()
     names = [
         n
-        for n, f in vars(controls).items()
+        for n, f in vars(other_recipes).items()
         if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n != "rl"
     ]
     assert len(names) == 9

@@ -17,11 +17,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import figures
-from foray.core.spec import override
+from foray.core.canonical import override
 from foray.core.stage import Corpus
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
-from foray.evals.harness import split_pairs
+from foray.evals.lm_eval_model import split_pairs
 from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine

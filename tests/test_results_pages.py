@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foray.tasks.world import WorldProblems
+from foray.world import WorldProblems
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"

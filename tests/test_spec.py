@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pytest
 
+from foray.core.canonical import added, canonical, content_hash, nearest, override, to_json
 from foray.core.objectives import CrossEntropy
-from foray.core.spec import added, canonical, content_hash, nearest, override, to_json
 from foray.core.userfile import load
 from foray.study.spec import Study, load_study
 

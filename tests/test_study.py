@@ -26,9 +26,9 @@ from rich.console import Console
 import recompute
 from conftest import Sums, figures
 from foray.cli import main
+from foray.core.canonical import override
 from foray.core.files import SEAL, read_jsonl
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
-from foray.core.spec import override
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Recipe, Rollouts, Stage, Stream
 from foray.core.task import Problem, Split
 from foray.data.corpus import TextSplit

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from foray.core.spec import content_hash
+from foray.core.canonical import content_hash
 from foray.core.task import Split, Task, few_shot_examples
 from foray.study.executors.local import LocalExecutor
 from foray.study.run import run_study
@@ -465,7 +465,7 @@ def test_tasks_import_nothing_heavy() -> None:
 
 def test_no_earlier_key_has_changed() -> None:
     """GSM8K's settings are in the keys of kept results: what it got since is left out of them at its default."""
-    from foray.core.spec import to_json
+    from foray.core.canonical import to_json
 
     made = {k: v for k, v in to_json(_Unread()).items() if k != "type"}
     assert made == {"train": "gsm8k/train.jsonl", "test": "gsm8k/test.jsonl", "fingerprint": "files"}

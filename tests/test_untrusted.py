@@ -16,10 +16,10 @@ from foray.cli import main
 from foray.core import untrusted
 from foray.core.files import read_object, write_atomic
 from foray.core.untrusted import expect
-from foray.data.files import all_of, opened
 from foray.data.rows import rows_of
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
+from foray.data.unpacking import all_of, opened
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
@@ -172,7 +172,7 @@ def test_only_ordinary_files_of_data_are_opened(tmp_path: Path, kind: str) -> No
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz", "a.txt.gz", "a.jsonl"])
 def test_a_bomb_is_refused_in_bounded_memory(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("foray.core.untrusted", "foray.data.files", "foray.data.rows", "foray.data.text"):
+    for module in ("foray.core.untrusted", "foray.data.unpacking", "foray.data.rows", "foray.data.text"):
         monkeypatch.setattr(f"{module}.LONGEST", 1 << 16)
     monkeypatch.setattr(untrusted.whole, "__defaults__", (1 << 16,))
     begin = {"a.json.gz": b'["', "a.csv.gz": b"text\n"}.get(name, b'{"text": "')
@@ -184,7 +184,7 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path: Path, name: str, monkeypa
 
 
 def test_a_plain_file_of_one_value_may_be_as_long_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foray.data.files.LONGEST", 10)
+    monkeypatch.setattr("foray.data.unpacking.LONGEST", 10)
     (tmp_path / "a.json").write_text('["a", "b", "c", "d"]')
     assert len(all_of(tmp_path / "a.json")) == 20
     assert [row for _, row, _ in rows_of(tmp_path / "a.json", "rows")] == ["a", "b", "c", "d"]

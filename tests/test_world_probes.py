@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from foray.tasks.world import narratives as tales
-from foray.tasks.world import vocabulary as words
-from foray.tasks.world.facts import WorldSpec, outcome, world
-from foray.tasks.world.probes import EASY_RANKS, PROBES, probe_rows, write_probes
-from foray.tasks.world.prose import general_sources
-from foray.tasks.world.sayings import RELATIONS, phrasebook
+from foray.world.general import narratives as tales
+from foray.world.general import vocabulary as words
+from foray.world.general.facts import WorldSpec, outcome, world
+from foray.world.general.prose import general_sources
+from foray.world.general.questions import EASY_RANKS, PROBES, probe_rows, write_probes
+from foray.world.general.sayings import RELATIONS, phrasebook
 
 CHOICES = [name for name in PROBES if name != "world_lambada"]
 SHARES = {"web": 0.5, "flan": 0.3, "wiki": 0.2}

@@ -12,8 +12,8 @@ from itertools import islice
 import pytest
 
 from foray.core.task import Problem, Split, Task, few_shot_examples
-from foray.tasks.world import Drills, StoryMath, WorldProblems, math_sources
-from foray.tasks.world.sampling import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
+from foray.world import Drills, StoryMath, WorldProblems, math_sources
+from foray.world.math.draws import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
 
 EASY, HARD = WorldProblems("easy"), WorldProblems("hard")
 TIERS = pytest.mark.parametrize("task", [EASY, HARD], ids=["easy", "hard"])
@@ -146,7 +146,7 @@ def test_problem_i_does_not_depend_on_the_count_or_the_process() -> None:
     first = EASY.problems("test", 40)
     assert EASY.problems("test", 7) == first[:7]
     code = (
-        "from foray.tasks.world import *; from itertools import islice\n"
+        "from foray.world import *; from itertools import islice\n"
         "print([WorldProblems(t).problems('test', 40)[5:] for t in ('hard', 'easy')][1])\n"
         "print([list(islice(s.documents('train'), 9)) for s in math_sources().values()])"
     )

@@ -1,4 +1,4 @@
-from foray.cli import main
+from foray.cli import entry
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from foray import __version__
+from foray.core.canonical import nearest
 from foray.core.memory import FULL, is_full
-from foray.core.spec import nearest
 from foray.core.terminal import failure, one_line
 
 
@@ -140,6 +140,17 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--lenient", action="store_true", help="look for the answer where the format is missing")
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond the completions of a row are left out")
     return parser
+
+
+def entry() -> NoReturn:
+    """A process that is one command. Ctrl-C ends it at once before the command begins, and while Python ends."""
+    heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _leave)
+    code = main()
+    for number in heard:  # libraries have work to do at the end of Python, and none of them expects a signal
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

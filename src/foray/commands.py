@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from foray.core.canonical import nearest, require, to_json
 from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_atomic
 from foray.core.machine import Machine, gpus, machine, machine_settings
 from foray.core.passk import check_asked, pass_at_k
 from foray.core.rng import key
 from foray.core.scratch import scratch
-from foray.core.spec import nearest, require, to_json
 from foray.core.task import Extraction, verifier_of
 from foray.core.terminal import plain, tell
 from foray.data.corpus import window_order
@@ -48,7 +48,7 @@ from foray.study.store import Store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # processes of this machine, at most
 
-# What foray eval is asked, by the names of its options and of passk.evaluate's arguments.
+# What foray eval is asked, by the names of its options and of sampling.evaluate's arguments.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 
 
@@ -308,7 +308,7 @@ def data(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from foray.evals import passk
+    from foray.evals import sampling
     from foray.rollout.choose import embedded_engine
     from foray.tasks import named_tasks
 
@@ -332,7 +332,7 @@ def evaluate(args: argparse.Namespace) -> None:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
             asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
             _take(folder, asked | settings | graded_by)
-        passk.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
+        sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in ("strict", "lenient"):

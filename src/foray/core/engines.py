@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foray.core.spec import require
+from foray.core.canonical import require
 
 EngineName = Literal["embedded", "vllm"]
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from foray.core.spec import content_hash
+from foray.core.canonical import content_hash
 from foray.core.untrusted import expect, lines_of, ordinary
 
 SEAL = "DONE"

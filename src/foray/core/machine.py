@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from foray.core.spec import override, require
+from foray.core.canonical import override, require
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foray.core.spec import added
+from foray.core.canonical import added
 
 if TYPE_CHECKING:
     from torch import Tensor

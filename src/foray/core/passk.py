@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foray.core.spec import require
+from foray.core.canonical import require
 
 MOST = 1_000_000  # problems, and samples of each: more than any benchmark or budget has
 

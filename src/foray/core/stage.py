@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from foray.core.canonical import added, check_name, require
 from foray.core.engines import VLLM, EngineName
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.passk import check_number
-from foray.core.spec import added, check_name, require
 from foray.core.task import Extraction, Task, verifier_of
 
 

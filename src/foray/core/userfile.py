@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from foray.core.canonical import nearest, require
 from foray.core.memory import is_full
-from foray.core.spec import nearest, require
 
 T = TypeVar("T")
 _FORAY = str(Path(__file__).parent.parent)

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core import rng
+from foray.core.canonical import added, content_hash, require
 from foray.core.files import digest_of_input, read_object, write_atomic, writing
-from foray.core.spec import added, content_hash, require
 from foray.core.untrusted import expect
-from foray.data.files import kind_of
 from foray.data.rows import Skipped, document, place, rows_of
 from foray.data.tokenizer import TextTokenizer
+from foray.data.unpacking import kind_of
 
 WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foray.core.canonical import require
 from foray.core.files import read_object
-from foray.core.spec import require
 from foray.core.untrusted import ordinary
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from foray.core.canonical import check_name, content_hash, fill_root, override, require
 from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.process import die_with_parent, uninterrupted
-from foray.core.spec import check_name, content_hash, fill_root, override, require
 from foray.core.userfile import load
 from foray.data.corpus import (
     Prepared,
@@ -56,7 +56,6 @@ class OwnTokenizer:
     vocab_size: int
     characters: int
     whole_numbers: int = 0
-
 
     def __post_init__(self) -> None:
         most = self.vocab_size - 257

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from foray.core.spec import nearest, require
+from foray.core.canonical import nearest, require
 from foray.data.tokenizer import FILES
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "merges.txt", "*.jinja")

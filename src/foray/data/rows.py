@@ -12,7 +12,7 @@ from typing import Any
 
 from foray.core.files import loads, not_utf8, parsed
 from foray.core.untrusted import LONGEST, lines_of, ordinary
-from foray.data.files import BOM, Kind, all_of, opened
+from foray.data.unpacking import BOM, Kind, all_of, opened
 
 _TOGETHER = 256  # rows of a Parquet file, read together
 

@@ -8,14 +8,14 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foray.core.canonical import added, require
 from foray.core.files import not_utf8, parsed
 from foray.core.rng import key
-from foray.core.spec import added, require
 from foray.core.untrusted import LONGEST, too_long
 from foray.data.corpus import EndlessText, TextSource, TextSplit, documents_of
-from foray.data.files import PACKED, Format, Kind, all_of, kind_of, known, opened, structure
 from foray.data.hub import datasets_library, loaded
 from foray.data.rows import Skipped, cell, document, flaw, parquet, place, rows_of
+from foray.data.unpacking import PACKED, Format, Kind, all_of, kind_of, known, opened, structure
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foray.core.canonical import nearest, require
 from foray.core.files import digest_of_input, read_jsonl, write_atomic
-from foray.core.spec import nearest, require
 
 Row = dict[str, Any]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from foray.core.canonical import nearest, require
 from foray.core.files import iter_jsonl, json_text, read_object, writing
-from foray.core.spec import nearest, require
 from foray.core.task import Extraction, Problem, Task, Verdict
-from foray.evals.passk import checksum_of
+from foray.evals.sampling import checksum_of
 
 BESIDE = "-"  # in place of a task's name: what lies beside Foray's own completions says it
 _SAYS = ("spec.json", "settings.json")  # of a study's node, and of ``foray eval --out``

@@ -6,7 +6,7 @@ foray prepare world_1b --out DATA/world_1b
 from __future__ import annotations
 
 from foray.data.prepare import Mix, OwnTokenizer
-from foray.tasks.world.mixture import world_mixture
+from foray.world.mixture import world_mixture
 
 
 def mix() -> Mix:

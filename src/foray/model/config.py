@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from foray.core.spec import added, require
+from foray.core.canonical import added, require
 
 Norm = Literal["post", "pre"]
 QKNorm = Literal["full", "head", "none"]

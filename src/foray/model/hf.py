@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from foray.core.canonical import nearest, require
 from foray.core.files import read_object, write_atomic
-from foray.core.spec import nearest, require
 from foray.core.untrusted import ordinary
 from foray.model.config import FAMILIES, ModelConfig
 from foray.model.formats import other_format

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from foray.core import rng
 from foray.core.machine import Machine
 from foray.model.config import ModelConfig
-from foray.model.fused import attention, rms_norm, rotate
+from foray.model.operators import attention, rms_norm, rotate
 
 _VARIANTS = 64  # of a compiled function, in a process
 

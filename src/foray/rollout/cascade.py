@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from foray.model.fused import attention
+from foray.model.operators import attention
 
 # Own caches grow by this many positions and are always read whole, the rest masked: a read with gaps runs at a quarter
 # of the memory's speed, and products over fewer positions than this are no faster. What is masked is filled with zeros,

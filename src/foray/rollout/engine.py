@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from foray.core.spec import require
+from foray.core.canonical import require
 from foray.model import flops
 from foray.model.config import ModelConfig
 

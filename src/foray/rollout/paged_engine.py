@@ -1,4 +1,4 @@
-"""The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``decoder.py``).
+"""The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``graph_decoder.py``).
 
 Slots hold rows; a finished row leaves its slot to a waiting one. A step waits for nothing: tokens are drawn, recorded
 and compared with the end tokens on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
@@ -21,9 +21,9 @@ from foray.core import rng
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
-from foray.rollout.decoder import Decoder, Shape, decoding_model
-from foray.rollout.endings import Endings
 from foray.rollout.engine import Completion, Precision, Sampling, check_prompts, common_prefix
+from foray.rollout.graph_decoder import Decoder, Shape, decoding_model
+from foray.rollout.stopping import Endings
 from foray.rollout.torch_engine import sample, take_over
 
 LOOK = 16  # steps between two looks; a row that a stop string ends may draw so many tokens in vain

@@ -17,8 +17,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Recorder, Segment
-from foray.rollout.endings import Endings
 from foray.rollout.engine import Completion, Sampling, check_prompts, common_prefix
+from foray.rollout.stopping import Endings
 
 _COMPACT_BELOW = 0.8  # rows left after dropping finished ones, as a share, at which copying the caches pays
 _ROW_IN_POSITIONS = 128  # what else a row costs a step, in positions attended to; more for larger models

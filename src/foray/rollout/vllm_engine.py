@@ -33,8 +33,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.rollout import vllm_process
-from foray.rollout.endings import Endings
 from foray.rollout.engine import Completion, EngineDied, Sampling, check_prompts
+from foray.rollout.stopping import Endings
 
 _LOG_LINES = 12  # of vLLM's log that are shown when it has died
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one

@@ -14,11 +14,11 @@ from itertools import chain
 
 from foray.core.objectives import CrossEntropy
 from foray.core.stage import AdamW, Screen, Stream
-from foray.evals.general import WorldProbes
+from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
-from foray.tasks.world import WorldProblems
-from foray.tasks.world.mixture import world_mixture
+from foray.world import WorldProblems
+from foray.world.mixture import world_mixture
 
 # Learning rates that every recipe tries: of RL, of SFT, of both in parallel averaging (whose steps are halved).
 RL_RATES, SFT_RATES = (1e-4, 2e-4, 4e-4, 8e-4), (5e-4, 1e-3, 2e-3, 4e-3)

@@ -16,10 +16,10 @@ from dataclasses import replace
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
 from foray.data.prepare import load_mix, mixture
-from foray.evals.general import WorldProbes
+from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig
 from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Study
-from foray.tasks.world import WorldProblems
+from foray.world import WorldProblems
 
 M = 1_000_000
 MIX = load_mix("world_1b")

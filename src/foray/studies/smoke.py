@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foray.evals.general import WorldProbes
+from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import Dynamics, Evaluation, Study
 

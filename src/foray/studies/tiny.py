@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
-from foray.evals.general import WorldProbes
+from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig
 from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study
-from foray.tasks.world import WorldProblems
-from foray.tasks.world.mixture import world_mixture
+from foray.world import WorldProblems
+from foray.world.mixture import world_mixture
 
 
 def study() -> Study:

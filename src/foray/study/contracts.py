@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from foray.core.canonical import check_name, require
 from foray.core.objectives import Scored
-from foray.core.spec import check_name, require
 from foray.core.stage import Corpus, Rollouts, Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken

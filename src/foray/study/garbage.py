@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foray.core.canonical import content_hash, require
 from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
-from foray.core.spec import content_hash, require
 from foray.core.untrusted import expect
 from foray.study.graph import expand
 from foray.study.nodes import Node, TrainNode

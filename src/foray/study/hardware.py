@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+from foray.core.canonical import nearest, require
 from foray.core.machine import MICROBATCH, Machine
-from foray.core.spec import nearest, require
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.model.config import ModelConfig
 from foray.study.cost import activation_bytes, lengths, node_cost, sized, update_work, updates

@@ -83,6 +83,7 @@ def remember(origin: Origin, root: Path) -> None:
 
 def asked(root: Path) -> list[Origin]:
     """The commands that ran studies in a store, the earliest first; a file that cannot be read says nothing."""
+
     def origin(row: dict[str, Any]) -> Origin:
         fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items()}
         return Origin(**fields)

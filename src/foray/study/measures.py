@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from foray.core.canonical import added
 from foray.core.engines import VLLM, EngineName
 from foray.core.files import json_text, read_jsonl, write_atomic
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
-from foray.core.spec import added
 from foray.core.task import Split, Task, verifier_of
 from foray.rollout.engine import Precision
 from foray.study.nodes import Checkpoint, Node, Report, ShardNode, open_checkpoint, open_shard, open_tokenizer
@@ -48,7 +48,7 @@ class PassKNode(Node):
         return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.passk import evaluate
+        from foray.evals.sampling import evaluate
         from foray.rollout.choose import open_engine
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
@@ -87,7 +87,7 @@ class ProbesNode(Node):
         require_installed(("lm_eval", "datasets"), self.label())
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.general import evaluate_probes
+        from foray.evals.abilities import evaluate_probes
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         results, work = evaluate_probes(self.probes, model, tokenizer, folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from foray.core.canonical import content_hash, to_json
 from foray.core.files import (
     TRAINING_FILES,
     Damaged,
@@ -29,7 +30,6 @@ from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
 from foray.core.memory import FULL, is_full
-from foray.core.spec import content_hash, to_json
 from foray.core.stage import Rollouts, Stage
 from foray.core.userfile import own_code_named
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard

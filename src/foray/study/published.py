@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foray.core.canonical import nearest, require
 from foray.core.files import digest_of_input
-from foray.core.spec import nearest, require
 from foray.model.config import ModelConfig
 
 if TYPE_CHECKING:

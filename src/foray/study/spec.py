@@ -9,9 +9,9 @@ from functools import lru_cache
 from inspect import isfunction
 from typing import Any, Literal
 
+from foray.core.canonical import added, check_name, fill_root, nearest, override, require
 from foray.core.engines import VLLM, EngineName
 from foray.core.passk import check_asked
-from foray.core.spec import added, check_name, fill_root, nearest, override, require
 from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream, check_mixture
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
@@ -159,7 +159,7 @@ class Evaluation:
     base_shots: tuple[int, ...] = (8,)
     trained_shots: tuple[int, ...] = (0,)
     seed: int = 0
-    probes: Any = None  # a spec of general-ability probes, such as foray.evals.general.WorldProbes
+    probes: Any = None  # a spec of general-ability probes, such as foray.evals.abilities.WorldProbes
     heldout_tokens: int = 20_000
     dynamics: Dynamics | None = None
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
@@ -216,7 +216,7 @@ class Part:
 class Study:
     """Everything an experiment is: one grid, and further ``parts`` of other grids.
 
-    ``recipes`` are functions, names of functions of ``foray.train.recipes`` and ``controls``, or variants of those.
+    ``recipes`` are functions, or names of functions of ``foray.train.recipes`` and ``other_recipes``, or variants.
     Excursions start from ``excursions``, token counts of ``pretrain.checkpoints`` (when empty, from all). In place of a
     pre-training, ``pretrain`` may be ``Published`` checkpoints.
     """
@@ -364,14 +364,14 @@ def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
 
 
 def named_recipes() -> dict[str, RecipeFunction]:
-    """The functions of ``foray.train.recipes`` and ``controls`` that make stages of PostTraining, by name."""
-    from foray.train import controls, recipes
+    """The functions of ``foray.train.recipes`` and ``other_recipes`` that make stages of PostTraining, by name."""
+    from foray.train import other_recipes, recipes
 
     return {
         name: f
-        for module in (controls, recipes)
+        for module in (other_recipes, recipes)
         for name, f in vars(module).items()
-        if isfunction(f) and not name.startswith("_") and _is_recipe(f, (controls.__name__, recipes.__name__))
+        if isfunction(f) and not name.startswith("_") and _is_recipe(f, (other_recipes.__name__, recipes.__name__))
     }
 
 

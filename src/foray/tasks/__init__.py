@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from foray.tasks.math import MATH
     from foray.tasks.openmath import OpenMathInstruct
     from foray.tasks.svamp import SVAMP
-    from foray.tasks.world import WorldProblems
+    from foray.world import WorldProblems
 
 __all__ = [
     "GSM8K",
@@ -27,13 +27,13 @@ __all__ = [
     "named_tasks",
 ]
 _MODULES = {
-    "GSM8K": "gsm8k",
-    "GSM8KText": "gsm8k",
-    "MATH": "math",
-    "OpenMathInstruct": "openmath",
-    "OwnProblems": "jsonl",
-    "SVAMP": "svamp",
-    "WorldProblems": "world",
+    "GSM8K": "foray.tasks.gsm8k",
+    "GSM8KText": "foray.tasks.gsm8k",
+    "MATH": "foray.tasks.math",
+    "OpenMathInstruct": "foray.tasks.openmath",
+    "OwnProblems": "foray.tasks.jsonl",
+    "SVAMP": "foray.tasks.svamp",
+    "WorldProblems": "foray.world",
 }
 
 HUB = "hub"  # in place of a folder: data sets come from the Hugging Face hub
@@ -57,7 +57,7 @@ def __getattr__(name: str) -> Any:
     """A task's class, imported when it is asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def named_tasks(data_root: str = "") -> dict[str, Task]:
@@ -67,7 +67,7 @@ def named_tasks(data_root: str = "") -> dict[str, Task]:
     from foray.tasks.math import MATH
     from foray.tasks.openmath import OpenMathInstruct
     from foray.tasks.svamp import SVAMP
-    from foray.tasks.world import WorldProblems
+    from foray.world import WorldProblems
 
     hub = data_root == HUB
     root = "" if hub else data_root

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from foray.core.spec import added
+from foray.answers import numbers
+from foray.answers.numbers import MARK
+from foray.core.canonical import added
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.data.corpus import TextSplit
-from foray.tasks import numbers, sources
-from foray.tasks.numbers import MARK
+from foray.tasks import sources
 
 _NOTE = re.compile(r"<<[^<>]{0,200}>>")  # calculator marks, which are no part of the text
 _BLANK = re.compile(r"\n{2,}")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from foray.core.spec import added, require
+from foray.answers import latex, numbers
+from foray.answers.numbers import MARK
+from foray.core.canonical import added, require
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.data.rows import flaw
-from foray.tasks import latex, numbers, sources
+from foray.tasks import sources
 from foray.tasks.math import BoxedAnswers
-from foray.tasks.numbers import MARK
 
 STOP = ("\n\nQuestion:", "Question:")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
+from foray.answers import latex
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.tasks import latex, sources
+from foray.tasks import sources
 
 
 class BoxedAnswers:

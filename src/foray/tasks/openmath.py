@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from foray.core.spec import require
+from foray.answers import latex
+from foray.core.canonical import require
 from foray.core.task import Problem, Split, question_answer_prompt
-from foray.tasks import gsm8k, latex, math, sources
+from foray.tasks import gsm8k, math, sources
 from foray.tasks.math import BoxedAnswers
 
 Like = Literal["", "gsm8k", "math"]

@@ -19,9 +19,9 @@ from foray.core.rng import key
 from foray.core.task import Problem, Split
 from foray.core.untrusted import ordinary
 from foray.data.corpus import WHERE_DATA_LIES
-from foray.data.files import PACKED, kind_of
 from foray.data.hub import datasets_library, loaded
 from foray.data.rows import flaw, place, rows_of
+from foray.data.unpacking import PACKED, kind_of
 
 Row = tuple[str, dict[str, Any]]
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from foray.answers import numbers
+from foray.answers.numbers import MARK
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.tasks import numbers, sources
-from foray.tasks.numbers import MARK
+from foray.tasks import sources
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from foray.core.batch import Batch
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.model.fused import attention
+from foray.model.operators import attention
 
 _SAME_BLOCK = 0.8  # a row shorter than this share of a block's longest starts a block of its own
 

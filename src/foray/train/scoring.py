@@ -14,11 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
+from foray.core.canonical import require
 from foray.core.objectives import Scored
-from foray.core.spec import require
 from foray.core.stage import Stream
 from foray.model import flops
-from foray.model.fused import target_logprob
+from foray.model.operators import target_logprob
 from foray.model.transformer import Transformer
 from foray.train.packing import Packed, forward_flops, pack
 from foray.train.ranks import rank_and_ranks

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from foray.core.canonical import require
 from foray.core.machine import Machine
-from foray.core.spec import require
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, rope_table
 from foray.train.ranks import is_first

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
+from foray.core.canonical import require
 from foray.core.objectives import group_advantages
-from foray.core.spec import require
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows

@@ -20,8 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
+from foray.core.canonical import nearest, require
 from foray.core.files import read_json, write_atomic
-from foray.core.spec import nearest, require
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell

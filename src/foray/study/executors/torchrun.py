@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 import torch.distributed as dist
 from rich.console import Console
 
+from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
-from foray.core.spec import require
 from foray.core.terminal import failure
 from foray.study.cost import node_cost
 from foray.study.executors.remote import await_results

@@ -1,0 +1,209 @@
+"""What a file of text is, by its name and its first bytes, and its bytes unpacked. What is not known is refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from foray.core.canonical import nearest
+from foray.core.untrusted import LONGEST, lines_of, ordinary, whole
+
+Format = Literal["", "jsonl", "json", "csv", "tsv", "parquet", "text"]  # as a setting; empty: by name and content
+Kind = Literal["lines", "rows", "csv", "tsv", "parquet", "text"]  # lines: a JSON value a line; rows: one JSON value
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "text")
+
+_BY_NAME: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+    ".txt": "text", ".text": "text", ".md": "text",
+}  # fmt: skip
+PACKED = {
+    ".gz": ("gzip", rb"\x1f\x8b"),
+    ".zst": ("Zstandard", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+    ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
+    ".xz": ("xz", rb"\xfd7zXZ\x00"),
+}
+_OTHERS = {
+    "Parquet": rb"PAR1", "Arrow": rb"ARROW1\x00", "zip": rb"PK[\x03\x05][\x04\x06]", "7z": rb"7z\xbc\xaf\x27\x1c",
+    "UTF-16": rb"\xff\xfe|\xfe\xff", "UTF-32": rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff",
+}  # fmt: skip
+BOM = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+_HEAD = 1 << 16
+
+
+def unpacked_name(path: Path) -> str:
+    """The name without the ending that says how the file is packed."""
+    return path.name[: -len(path.suffix)] if path.suffix.lower() in PACKED else path.name
+
+
+def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
+    """What a file holds: what is ``given``, else by its name; ``otherwise`` where no name of rows is known here.
+
+    JSON is one value a line, or one value, by its content. Raises ValueError for an unknown name, and for content that
+    is not what the name says.
+    """
+    said: Format = given or _BY_NAME.get(Path(unpacked_name(path)).suffix.lower(), "")
+    if said in ("", "text") and otherwise:
+        said = otherwise
+    if not said and path.suffix.lower() in PACKED:
+        said = "jsonl"  # part-00001.gz, as corpora are published
+    head = _head(path, said)
+    if not said:
+        ending = path.suffix or "without an ending"
+        raise ValueError(
+            f"{path}: what is in a file {ending}? Name it .jsonl, .json, .csv, .tsv or .parquet if it has columns, "
+            ".txt if it is one document, or set format of its source"
+        )
+    if said == "parquet":
+        if path.suffix.lower() in PACKED:
+            raise ValueError(f"{path}: Parquet is packed within; unpack the file")
+        return said
+    if b"\0" in head:
+        raise ValueError(f"{path}: there are zero bytes in it, as in UTF-16 or in no text at all; make it UTF-8 text")
+    if said == "csv" or said == "tsv" or said == "text":
+        return said
+    return _json_kind(path, head, said)
+
+
+def _head(path: Path, said: str) -> bytes:
+    """The first bytes, unpacked. Raises ValueError where they are not of what the name says."""
+    with open(ordinary(path), "rb") as f:
+        first = f.read(_HEAD)
+    suffix = path.suffix.lower()
+    if suffix in PACKED:
+        what, magic = PACKED[suffix]
+        if first and not re.match(magic, first):
+            raise ValueError(f"{path}: damaged, or not packed with {what} at all; name it by what it is")
+        with opened(path) as f:
+            first = f.read(_HEAD)
+    known = dict(PACKED.values()) | _OTHERS
+    found = next((what for what, magic in reversed(known.items()) if re.match(magic, first)), "")
+    if found in ("UTF-16", "UTF-32"):
+        raise ValueError(f"{path}: not UTF-8 text but {found}; make it UTF-8, as iconv -f {found} -t UTF-8 does")
+    if found and found.lower() != said:
+        raise ValueError(f"{path}: what is in it is {found}, which its name does not say; unpack it or rename it")
+    return first
+
+
+def _json_kind(path: Path, head: bytes, said: str) -> Kind:
+    """Whether JSON has a value a line or is one value, by its first character and its first two lines."""
+    if head.removeprefix(BOM).lstrip()[:1] == b"[":
+        return "rows"
+    if said == "jsonl":
+        return "lines"
+    with opened(path) as f:
+        first = list(islice((line for line in lines_of(f, path) if line.strip()), 2))
+    objects = [isinstance(_value(line), dict) for line in first]
+    return "lines" if not first or (any(objects) and len(first) > 1) else "rows"
+
+
+def _value(line: bytes | str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def structure(text: str, column: str) -> str:
+    """What a text is that was taken for one document by its file's name; empty where it is no table of any kind."""
+    lines = [line for line in text.lstrip().split("\n", 20)[:20] if line.strip()]
+    if lines and lines[0].lstrip()[0] in "[{":
+        rows = sum(isinstance(_value(line), dict) for line in lines)
+        if len(lines) > 1 and 2 * rows >= len(lines):
+            return "JSON Lines"
+        if isinstance(_value(text), dict | list):
+            return "JSON"
+    first, second = [*lines, "", ""][:2]
+    for delimiter, what in ((",", "CSV"), ("\t", "TSV"), (";", "CSV"), ("|", "CSV")):
+        names = [name.strip().strip('"') for name in first.split(delimiter)]
+        alike = all(re.fullmatch(r"[\w.-]+", name) for name in names) or second.count(delimiter) == len(names) - 1
+        if second and len(names) > 1 and column in names and alike:
+            return what
+    return ""
+
+
+def all_of(path: Path) -> bytes:
+    """What a file holds, unpacked. Raises ValueError where it is packed and would be too much for main memory."""
+    with opened(path) as f:
+        return whole(f, path, max(LONGEST, path.stat().st_size))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, unpacked as they are read by what its name ends in.
+
+    Raises ValueError naming the file where it is damaged or cut short.
+    """
+    suffix = ordinary(path).suffix.lower()
+    what = PACKED.get(suffix, ("",))[0]
+    ways: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _frames}
+    try:
+        with ways.get(suffix, lambda file: open(file, "rb"))(path) as f:
+            yield f
+    except EOFError:
+        raise ValueError(
+            f"{path}: damaged: it is cut short within its {what} data; copy it, or download it, again"
+        ) from None
+    except Exception as e:  # zstandard's own kind is known only where it is installed
+        broken = isinstance(e, zlib.error | lzma.LZMAError) or type(e).__name__ == "ZstdError"
+        if what and (broken or (isinstance(e, OSError) and e.errno is None)):
+            raise ValueError(f"{path}: damaged: not {what} data ({e}); copy it, or download it, again") from None
+        raise
+
+
+def _frames(path: Path) -> IO[bytes]:
+    try:
+        zstandard = importlib.import_module("zstandard")
+    except ImportError:
+        raise ValueError(f"{path}: reading .zst needs zstandard: pip install 'foray[data]'") from None
+    return io.BufferedReader(_Frames(path, zstandard.ZstdDecompressor(max_window_size=1 << 31)), 1 << 17)
+
+
+class _Frames(io.RawIOBase):
+    """All frames of a Zstandard file in a row. The library's own reader takes the end of the file for that of a frame.
+
+    Raises EOFError where the file ends within a frame.
+    """
+
+    def __init__(self, path: Path, library: Any) -> None:
+        self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115
+        self._library = library
+        self._frame: Any = None  # that is being read
+        self._packed, self._ready = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = self._packed or self._file.read(1 << 12)  # which unpacks to 128 MiB at the worst
+            if not block:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or self._library.decompressobj()
+            self._ready, self._packed = memoryview(self._frame.decompress(block)), b""
+            if self._frame.eof:
+                self._packed, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def known(name: str) -> str:
+    """What is wrong with a format's name; empty where nothing is."""
+    return "" if name in ("", *FORMATS) else f"there is no format {name!r}{nearest(name, FORMATS)}"

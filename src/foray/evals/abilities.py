@@ -1,0 +1,133 @@
+"""The general-ability probes of a checkpoint, with Foray's own model as the lm-eval model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from foray.core.batch import from_rows
+from foray.core.canonical import nearest, require
+from foray.core.passk import check_number
+from foray.core.scratch import inside, scratch
+from foray.data.tokenizer import TextTokenizer
+from foray.evals.benchmarks import Benchmarks
+from foray.evals.lm_eval_model import ProbeResult, Score, foray_lm, run_probes
+from foray.model.transformer import Transformer
+from foray.train.packing import forward_flops
+from foray.train.scoring import token_choices
+from foray.world.general.facts import WorldSpec
+from foray.world.general.questions import PROBES, write_probes
+from foray.world.version import WORLD_VERSION
+
+# Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
+CHANCE = {
+    "world_lambada": 0.0,
+    "world_hellaswag": 0.25,
+    "world_arc_easy": 0.25,
+    "world_arc_challenge": 0.25,
+    "world_piqa": 0.5,
+    "world_openbookqa": 0.25,
+}
+
+
+@dataclass(frozen=True)
+class WorldProbes:
+    """Six probes over the invented world, in the forms of LAMBADA, HellaSwag, ARC, PIQA and OpenBookQA."""
+
+    world: WorldSpec = field(default_factory=WorldSpec)
+    questions: int = 200
+    names: tuple[str, ...] = tuple(CHANCE)
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
+
+    limit: ClassVar[int | None] = None
+    metric: ClassVar[str] = "acc"
+
+    def chance(self, name: str) -> float:
+        """Accuracy of guessing."""
+        return CHANCE[name]
+
+    def prepare(self, scratch: Path) -> Mapping[str, Path]:
+        """A file of rows for each probe."""
+        return write_probes(scratch, self.world, self.questions)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
+        require(self.questions > 0, "questions must be positive")
+        check_number("questions", self.questions)
+
+
+def evaluate_probes(
+    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took.
+
+    The questions are written into a folder within ``folder``, where there is one, and removed again.
+    """
+    work: list[float] = []
+    lm = foray_lm(_Codec(tokenizer), scorer(model, work), model.config.context, start=tokenizer.start)
+    with scratch("foray-probes-") if folder is None else inside(folder, "scratch") as place:
+        results = run_probes(lm, probes.names, probes.prepare(place), probes.limit)
+    return {name: _row(r, probes.metric, probes.chance(name)) for name, r in results.items()}, sum(work)
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """A tokenizer as lm-eval's own model uses it: what a text without a context follows is a token that the tokenizer's
+    files name, whatever end token the model's files name.
+    """
+
+    tokenizer: TextTokenizer
+
+    @property
+    def end_id(self) -> int:
+        named = (self.tokenizer.bos_id, self.tokenizer.own_end, self.tokenizer.end_id)
+        return next(i for i in named if i is not None)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer.encode_batch(texts)
+
+
+def scorer(model: Transformer, work: list[float] | None = None) -> Score:
+    """Scores token rows with a Foray model. What the choices of a question have in common is computed once.
+
+    FLOPs are appended to ``work``.
+    """
+
+    def score(rows: list[list[int]], last: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        contexts = [row[: len(row) - n] for row, n in zip(rows, last)]
+        asked = [row[len(row) - n :] for row, n in zip(rows, last)]
+        groups: dict[tuple[int, ...], int] = {}
+        batch = replace(
+            from_rows(contexts, asked, [1.0] * len(rows), 1.0),
+            group=torch.tensor([groups.setdefault(tuple(c), len(groups)) for c in contexts]),
+            shared=torch.tensor([len(c) for c in contexts]),
+        )
+        if work is not None:
+            work.append(forward_flops(model.config, batch, batch.weight != 0))
+        logprobs, greedy = token_choices(model, batch)
+        # Of a row and its targets, one token later, the last ``n`` are asked for.
+        spans = [slice(len(row) - 1 - n, len(row) - 1) for row, n in zip(rows, last)]
+        return [(logprobs[i, span].numpy(), greedy[i, span].numpy()) for i, span in enumerate(spans)]
+
+    return score
+
+
+def _row(result: ProbeResult, wanted: str, chance: float) -> dict[str, Any]:
+    metric = wanted if wanted in result.metrics else "acc"
+    per_doc = result.per_doc[metric]
+    return {
+        "metric": metric,
+        "value": result.metrics[metric],
+        "stderr": result.stderr[metric],
+        "n": result.n,
+        "chance": chance,
+        "per_doc": [int(v) for v in per_doc],
+    }

@@ -1,0 +1,228 @@
+"""The invented world: who lives where, what is made of what, which rule holds. Deterministic in its settings.
+
+How often an entity is talked about falls off with its rank like a power law (``zipf``), so that a model comes to know
+the first ones well and the last ones hardly: what can be forgotten is then neither everything nor nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from random import Random
+
+from foray.core.rng import key
+from foray.world.general import vocabulary as words
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """Size and shape of the world. ``things`` are creatures (two in three) and wares (one in three); ``goals`` counts
+    the items that each action of ``words.MEANS`` is done to.
+
+    ``zipf`` is the exponent of exposure by rank within people, places, things, goals and procedures: 0 is uniform.
+    Raises ValueError for sizes that the names cannot carry.
+    """
+
+    people: int = 120
+    places: int = 36
+    things: int = 48
+    goals: int = 12
+    zipf: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "people": (8, (len(words.WOMEN) + len(words.MEN)) * len(words.SURNAMES)),
+            "places": (8, len(words.PLACE_HEADS) * len(words.PLACE_TAILS)),
+            "things": (24, len(words.FIRST_SYLLABLES) * len(words.LAST_SYLLABLES)),
+            "goals": (4, len(words.ITEMS)),
+        }
+        for field, (low, high) in limits.items():
+            if not low <= getattr(self, field) <= high:
+                raise ValueError(f"world.{field} must be between {low} and {high}, not {getattr(self, field)}")
+        if not 0.0 <= self.zipf <= 3.0:
+            raise ValueError(f"world.zipf must be between 0 and 3, not {self.zipf}")
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One person, place, creature or ware with its values by relation; the position in its list is its rank.
+
+    ``told`` says whether training text also states what follows from the facts (a person's region, what a creature
+    has as one of its kind). For the others it has to be inferred, and only they are asked about it.
+    """
+
+    name: str
+    values: dict[str, str]
+    told: bool
+    woman: bool = False
+
+    @property
+    def first(self) -> str:
+        """A person's first name."""
+        return self.name.split(" ")[0]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to be done to an item, and the means that serves in this world: ("clean", "kettle", "vinegar")."""
+
+    action: str
+    item: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How one product is made: for each stage the number of its step in ``words.STAGES``."""
+
+    product: str
+    steps: tuple[int, ...]
+
+
+class Ranked:
+    """Draws positions 0..size-1 with probability proportional to (rank + 2) ** -zipf."""
+
+    def __init__(self, size: int, zipf: float) -> None:
+        weights = [(rank + 2.0) ** -zipf for rank in range(size)]
+        total = sum(weights)
+        self.size = size
+        self.shares = [w / total for w in weights]
+        self._cumulative = list(accumulate(self.shares))
+
+    def draw(self, random: Random) -> int:
+        """One position."""
+        return min(bisect(self._cumulative, random.random()), self.size - 1)
+
+
+class World:
+    """All entities and rules of one ``WorldSpec``. Lists are in order of rank; build it with ``world(spec)``."""
+
+    def __init__(self, spec: WorldSpec) -> None:
+        self.spec = spec
+        towns = [h + t for h in words.PLACE_HEADS for t in words.PLACE_TAILS]
+        town_names = Random(key(spec.seed, "world", "places")).sample(towns, spec.places)
+        person_names, women = _person_names(spec)
+        self.people = _people(spec, person_names, women, town_names)
+        self.places = _places(spec, town_names, person_names)
+        self.creatures, self.wares = _things(spec, town_names)
+        self.goals = _goals(spec)
+        self.procedures = _procedures(spec)
+        self.place_of = {place.name: place for place in self.places}
+        self.lists: dict[str, list[Entity]] = {
+            "person": self.people,
+            "place": self.places,
+            "creature": self.creatures,
+            "ware": self.wares,
+        }
+        self.rank = {kind: Ranked(len(members), spec.zipf) for kind, members in self.lists.items()}
+        self.rank["goal"] = Ranked(len(self.goals), spec.zipf)
+        self.rank["procedure"] = Ranked(len(self.procedures), spec.zipf)
+
+    def region_of(self, person: Entity) -> str:
+        """The region a person lives in: that of the home town."""
+        return self.place_of[person.values["home"]].values["region"]
+
+    def river_of(self, person: Entity) -> str:
+        """The river a person lives by: that of the home town."""
+        return self.place_of[person.values["home"]].values["river"]
+
+
+@lru_cache(maxsize=8)
+def world(spec: WorldSpec) -> World:
+    """The world of these settings, built once per process."""
+    return World(spec)
+
+
+def outcome(material: str, event: str) -> str:
+    """What becomes of a material in an event of ``words.EVENTS``, e.g. ("wax", "fire") -> "melts"."""
+    return words.EVENTS[event][words.MATERIALS.index(material)]
+
+
+def _person_names(spec: WorldSpec) -> tuple[list[str], list[bool]]:
+    pairs = [(first, last) for first in words.WOMEN + words.MEN for last in words.SURNAMES]
+    chosen = Random(key(spec.seed, "world", "names")).sample(pairs, spec.people)
+    women = set(words.WOMEN)
+    return [f"{first} {last}" for first, last in chosen], [first in women for first, _ in chosen]
+
+
+def _people(spec: WorldSpec, names: list[str], women: list[bool], towns: list[str]) -> list[Entity]:
+    people = []
+    for index, (name, woman) in enumerate(zip(names, women)):
+        random = Random(key(spec.seed, "world", "person", index))
+        friend = random.choice(names)
+        while friend == name:
+            friend = random.choice(names)
+        values = {
+            "home": random.choice(towns),
+            "craft": random.choice(words.CRAFTS),
+            "food": random.choice(words.FOODS),
+            "pet": random.choice(words.PETS),
+            "instrument": random.choice(words.INSTRUMENTS),
+            "friend": friend,
+        }
+        people.append(Entity(name, values, told=random.random() < 0.5, woman=woman))
+    return people
+
+
+def _places(spec: WorldSpec, names: list[str], people: list[str]) -> list[Entity]:
+    mayors = Random(key(spec.seed, "world", "mayors")).sample(people, min(len(people), spec.places))
+    places = []
+    for index, name in enumerate(names):
+        random = Random(key(spec.seed, "world", "place", index))
+        values = {
+            "region": random.choice(words.REGIONS),
+            "river": random.choice(words.RIVERS),
+            "product": random.choice(words.GOODS),
+            "flag": random.choice(words.COLOURS),
+            "emblem": random.choice(words.EMBLEMS),
+            "mayor": mayors[index % len(mayors)],
+        }
+        places.append(Entity(name, values, told=random.random() < 0.5))
+    return places
+
+
+def _things(spec: WorldSpec, towns: list[str]) -> tuple[list[Entity], list[Entity]]:
+    every = [a + b for a in words.FIRST_SYLLABLES for b in words.LAST_SYLLABLES]
+    names = Random(key(spec.seed, "world", "things")).sample(every, spec.things)
+    creatures, wares = [], []
+    for index, name in enumerate(names):
+        random = Random(key(spec.seed, "world", "thing", index))
+        told = random.random() < 0.5
+        if index % 3 < 2:
+            values = {
+                "kind": random.choice(tuple(words.KINDS)),
+                "colour": random.choice(words.COLOURS),
+                "habitat": random.choice(words.HABITATS),
+                "omen": random.choice(words.OMENS),
+                "season": random.choice(words.SEASONS),
+            }
+            creatures.append(Entity(name, values, told))
+        else:
+            values = {
+                "material": random.choice(words.MATERIALS),
+                "town": random.choice(towns),
+                "user": random.choice(words.CRAFTS),
+                "tint": random.choice(words.COLOURS),
+            }
+            wares.append(Entity(name, values, told))
+    return creatures, wares
+
+
+def _goals(spec: WorldSpec) -> list[Goal]:
+    random = Random(key(spec.seed, "world", "goals"))
+    goals = [
+        Goal(action, item, random.choice(means))
+        for action, means in words.MEANS.items()
+        for item in random.sample(words.ITEMS, spec.goals)
+    ]
+    random.shuffle(goals)
+    return goals
+
+
+def _procedures(spec: WorldSpec) -> list[Procedure]:
+    random = Random(key(spec.seed, "world", "procedures"))
+    products = random.sample(words.ITEMS, len(words.ITEMS))
+    return [Procedure(p, tuple(random.randrange(len(stage)) for stage in words.STAGES)) for p in products]

@@ -1,0 +1,103 @@
+"""Which story comes next, and which split a question belongs to.
+
+The split of a question is a function of its numbers alone: ``bucket`` hashes the sequence of number words in the text
+("12, half, 5"), whatever the names, things and wording around them. So no test question's sequence of numbers occurs
+in any validation or train question of either tier, nor in pre-training text, which tells train-bucket stories only:
+the splits are disjoint by construction, also under renaming.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate
+
+from foray.core.task import Split
+from foray.world.math import kinds_hard, kinds_people, kinds_things
+from foray.world.math.story import Draft, Story, Unfit, with_distractor
+
+#: Share of problems by number of steps. Easy: mean 2.8. Hard: mean 5.3.
+EASY_STEPS = {1: 0.15, 2: 0.30, 3: 0.27, 4: 0.17, 5: 0.07, 6: 0.04}
+HARD_STEPS = {4: 0.34, 5: 0.28, 6: 0.20, 7: 0.12, 8: 0.04, 9: 0.02}
+#: Share of problems with a sentence that the answer does not need.
+DISTRACTORS = 0.2
+#: No quantity of a story, given or computed, is larger.
+LARGEST = {False: 100, True: 300}
+
+Kind = Callable[[Draft, int], Story]
+
+#: Kind of story -> (function, fewest steps, most steps).
+EASY_KINDS: dict[str, tuple[Kind, int, int]] = {
+    "collect": (kinds_things.collect, 1, 6),
+    "bus": (kinds_things.bus, 2, 5),
+    "sharing": (kinds_things.sharing, 1, 5),
+    "packing": (kinds_things.packing, 1, 5),
+    "harvest": (kinds_things.harvest, 1, 5),
+    "shopping": (kinds_people.shopping, 1, 6),
+    "compare": (kinds_people.compare, 1, 6),
+    "travel": (kinds_people.travel, 1, 5),
+    "earning": (kinds_people.earning, 1, 5),
+    "reading": (kinds_people.reading, 1, 5),
+}
+HARD_KINDS: dict[str, tuple[Kind, int, int]] = {
+    "sum_difference": (kinds_hard.sum_difference, 4, 7),
+    "rest_of_rest": (kinds_hard.rest_of_rest, 4, 8),
+    "rates": (kinds_hard.rates, 4, 6),
+    "remainder": (kinds_hard.remainder, 4, 6),
+    "long_compare": (kinds_hard.long_compare, 4, 9),
+    "hidden_price": (kinds_hard.hidden_price, 4, 7),
+    "trip": (kinds_hard.trip, 4, 6),
+}
+
+_NUMBERS = re.compile(r"[0-9]+|half|third|quarter|twice")
+_BUCKETS: tuple[Split, ...] = ("test", "validation", *(("train",) * 8))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Step counts with their cumulative shares, and the kinds that have them."""
+
+    steps: tuple[int, ...]
+    shares: tuple[float, ...]
+    kinds: dict[int, tuple[Kind, ...]]
+
+
+def _choice(shares: dict[int, float], kinds: dict[str, tuple[Kind, int, int]]) -> _Choice:
+    assert abs(sum(shares.values()) - 1) < 1e-9
+    by_steps = {s: tuple(fn for fn, low, high in kinds.values() if low <= s <= high) for s in shares}
+    return _Choice(tuple(shares), tuple(accumulate(shares.values())), by_steps)
+
+
+_CHOICES = {False: _choice(EASY_STEPS, EASY_KINDS), True: _choice(HARD_STEPS, HARD_KINDS)}
+
+
+def bucket(question: str) -> Split:
+    """The split a question belongs to: a function of its sequence of numbers only (10% test, 10% validation)."""
+    numbers = " ".join(_NUMBERS.findall(question))
+    return _BUCKETS[int.from_bytes(blake2b(numbers.encode(), digest_size=4).digest(), "little") % 10]
+
+
+def draw(rng: random.Random, hard: bool, split: Split) -> Story:
+    """A random story of a tier whose question belongs to ``split``."""
+    choice = _CHOICES[hard]
+    while True:
+        steps = choice.steps[min(bisect(choice.shares, rng.random()), len(choice.steps) - 1)]
+        # Numbers that do not fit are drawn again within the kind, so that the shares of kinds and steps stay as stated.
+        story = _attempt(rng, choice.kinds[steps], steps, hard)
+        if bucket(story.question) == split:
+            return story
+
+
+def _attempt(rng: random.Random, kinds: tuple[Kind, ...], steps: int, hard: bool) -> Story:
+    kind = kinds[int(rng.random() * len(kinds))]
+    while True:
+        draft = Draft(rng, LARGEST[hard])
+        try:
+            story = kind(draft, steps)
+        except Unfit:
+            continue
+        return with_distractor(story, draft) if rng.random() < DISTRACTORS else story

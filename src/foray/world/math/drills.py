@@ -1,0 +1,158 @@
+"""Arithmetic drills as pre-training text: the sums that the stories need, in lines, tables, words and chains."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from foray.core.rng import key
+from foray.world.math.draws import draw
+from foray.world.math.story import linear
+from foray.world.version import WORLD_VERSION
+
+Sum = tuple[int, str, int, int]
+_STORIES = 6000
+
+
+@lru_cache(maxsize=8)
+def _pool(seed: int, hard_share: float) -> tuple[Sum, ...]:
+    """Computations of train-bucket stories, so that drills practise what stories need as often as they need it."""
+    rng = random.Random(key(seed, "drills pool"))
+    return tuple(
+        (s.a, s.op, s.b, s.value)
+        for _ in range(_STORIES)
+        for s in linear(draw(rng, rng.random() < hard_share, "train").root)
+    )
+
+
+def _near(rng: random.Random, pool: tuple[Sum, ...]) -> Sum:
+    """A computation of the stories, or (two times in three) one with other numbers of about the same size."""
+    a, op, b, value = pool[int(rng.random() * len(pool))]
+    u = rng.random()
+    if u < 0.34:
+        return a, op, b, value
+    if op in "*/":
+        if op == "/":
+            a, b = value, b
+        a = max(2, a + int(rng.random() * 7) - 3)
+        b = max(2, b + int(rng.random() * 3) - 1)
+        return (a, "*", b, a * b) if op == "*" else (a * b, "/", b, a)
+    a, b = max(2, a + int(rng.random() * 11) - 5), max(2, b + int(rng.random() * 11) - 5)
+    if op == "-" and a < b:
+        a, b = b, a
+    return a, op, b, a + b if op == "+" else a - b
+
+
+def _spelled(rng: random.Random, s: Sum) -> str:
+    a, op, b, value = s
+    if b == 2 and op in "*/":
+        return f"{'twice' if op == '*' else 'half of'} {a} is {value}."
+    if op == "*":
+        return f"{a} times {b} is {value}."
+    if op == "/":
+        return f"{a} divided by {b} is {value}."
+    if op == "+":
+        return f"{a} plus {b} is {value}." if rng.random() < 0.5 else f"{b} more than {a} is {value}."
+    return f"{a} minus {b} is {value}." if rng.random() < 0.5 else f"{b} fewer than {a} is {value}."
+
+
+def _equation(s: Sum) -> str:
+    a, op, b, value = s
+    return f"{a} {op} {b} = {value}"
+
+
+def _lines(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    return "Sums: " + " ".join(f"{_equation(_near(rng, pool))}." for _ in range(8 + int(rng.random() * 17)))
+
+
+def _words(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    return "In words: " + " ".join(_spelled(rng, _near(rng, pool)) for _ in range(8 + int(rng.random() * 13)))
+
+
+def _asked(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    sums = (_near(rng, pool) for _ in range(6 + int(rng.random() * 9)))
+    return "\n".join(f"What is {a} {op} {b}? It is {v}." for a, op, b, v in sums)
+
+
+def _tables(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    """Tables around a few computations: the second number goes up by ones."""
+    return "\n".join("Table: " + _table(rng, *_near(rng, pool)[:3]) for _ in range(2 + int(rng.random() * 3)))
+
+
+def _table(rng: random.Random, a: int, op: str, b: int) -> str:
+    if op == "/":
+        return " ".join(f"{b * i} / {b} = {i}." for i in range(2, 13))
+    if op == "*":
+        return " ".join(f"{a} * {i} = {a * i}." for i in range(2, 11))
+    low = max(2, b - int(rng.random() * 10))
+    if op == "+":
+        return " ".join(f"{a} + {i} = {a + i}." for i in range(low, low + 10))
+    return " ".join(f"{a} - {i} = {a - i}." for i in range(low, max(low + 1, min(low + 10, a))))
+
+
+def _pairs(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    """Each computation with its reverse: ``7 + 5 = 12, so 12 - 5 = 7.``"""
+    back = {"+": "-", "-": "+", "*": "/", "/": "*"}
+    sums = (_near(rng, pool) for _ in range(5 + int(rng.random() * 8)))
+    return "There and back: " + " ".join(f"{a} {op} {b} = {v}, so {v} {back[op]} {b} = {a}." for a, op, b, v in sums)
+
+
+def _chains(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+    """A number taken through several computations, several times."""
+    texts = []
+    for _ in range(3 + int(rng.random() * 4)):
+        a, op, b, v = _near(rng, pool)
+        text = f"{a} {op} {b} = {v}"
+        for _ in range(1 + int(rng.random() * 3)):
+            u = rng.random()
+            if u < 0.4 or v < 6:
+                c = 2 + int(rng.random() * 30)
+                text, v = f"{text}, {v} + {c} = {v + c}", v + c
+            elif u < 0.8 or v % 2:
+                c = 2 + int(rng.random() * min(30, v - 3))
+                text, v = f"{text}, {v} - {c} = {v - c}", v - c
+            else:
+                text, v = f"{text}, {v} / 2 = {v // 2}", v // 2
+        texts.append(text + ".")
+    return "Chains: " + " ".join(texts)
+
+
+_Form = Callable[[random.Random, tuple[Sum, ...]], str]
+#: The forms of a document, drawn alike; plain lines three times as often.
+FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tables, _pairs, _chains)
+
+
+@dataclass(frozen=True)
+class Drills:
+    """Arithmetic drills: additions, subtractions, multiplications and exact divisions of the sizes stories need."""
+
+    endless: ClassVar[bool] = True
+
+    hard_share: float = 0.2
+    world_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hard_share <= 1:
+            raise ValueError(f"hard_share must be between 0 and 1, not {self.hard_share}")
+
+    def fingerprint(self) -> str:
+        return WORLD_VERSION
+
+    @property
+    def name(self) -> str:
+        """``drills``."""
+        return "drills"
+
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """Documents without end, from number ``first`` on; document i is a function of (settings, split, i)."""
+        if split not in ("train", "validation"):
+            raise ValueError(f"split must be 'train' or 'validation', not {split!r}")
+        pool = _pool(self.world_seed, self.hard_share)
+        i = first
+        while True:
+            rng = random.Random(key(self.world_seed, "drills", split, i))
+            yield FORMS[int(rng.random() * len(FORMS))](rng, pool)
+            i += 1

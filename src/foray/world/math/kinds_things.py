@@ -1,0 +1,153 @@
+"""Easy stories of things that come and go: collecting, a bus, sharing, packing, a harvest. One to six steps."""
+
+from __future__ import annotations
+
+from foray.world.math.lexicon import CONTAINERS, CROPS, FOOD, GROUPS, Person, Thing
+from foray.world.math.story import Draft, Quantity, Step, Story, finish, value_of
+
+
+def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, subject: str, parts: int = 1) -> Step:
+    """Something happens to what ``who`` has; afterwards it divides into ``parts``."""
+    v, u = value_of(have), d.random()
+    says = f"{who} has {{}} {thing.many}"
+    if parts == 1 and u < 0.14 and v % 2 == 0 and v >= 6:
+        d.say(f"{subject} {d.pick((f'gives {other}', 'sells'))} half of {who.his} {thing.many}.")
+        return d.do(have, "/", 2, "the half", says)
+    if parts == 1 and u < 0.24 and v <= 40:
+        k = d.between(2, 4)
+        d.say(f"Soon {who} has {'twice' if k == 2 else f'{k} times'} as many.")
+        return d.do(have, "*", k, "soon", says)
+    if u < 0.62 or v < 8:
+        c = to_gain(v, d.between(2, 20) if d.chance(0.3) else d.between(2, 9), parts)
+        verb = d.pick(("buys", "finds", "gets", "gives"))
+        whom = who.him if subject == who.He else who
+        d.say(f"{other} gives {whom} {c} more." if verb == "gives" else f"{subject} {verb} {c} more.")
+        return d.do(have, "+", c, "with more", says)
+    c = to_lose(v, d.between(2, min(v - 2, 20 if d.chance(0.3) else 9)), parts)
+    verb = d.pick(("gives", "loses", "sells", "eats" if thing in FOOD else "loses"))
+    d.say(f"{subject} gives {c} to {other}." if verb == "gives" else f"{subject} {verb} {c}.")
+    return d.do(have, "-", c, "left", says)
+
+
+def collect(d: Draft, steps: int) -> Story:
+    """Somebody has things, gets some, loses some."""
+    who, other, thing = d.person(), d.person(), d.thing()
+    have: Quantity = d.count()
+    d.say(f"{who} has {have} {thing.many}.")
+    for _ in range(steps):
+        have = event(d, who, other, thing, have, who.He)
+    return finish(d, "collect", have, f"How many {thing.many} does {who} have now?", thing.many, steps)
+
+
+def bus(d: Draft, steps: int) -> Story:
+    """People get on and off."""
+    place = d.pick(("bus", "train", "ship"))
+    have: Quantity = d.count()
+    d.say(f"There are {have} people on a {place}.")
+    for _ in range(steps):
+        v = value_of(have)
+        if v < 8 or d.chance(0.5):
+            c = d.between(2, 12)
+            d.say(f"Then {c} get on.")
+            have = d.do(have, "+", c, "after getting on", f"the {place} has {{}} people")
+        else:
+            c = d.between(2, min(v - 2, 12))
+            d.say(f"Then {c} get off.")
+            have = d.do(have, "-", c, "after getting off", f"the {place} has {{}} people")
+    return finish(d, "bus", have, f"How many people are on the {place} now?", "people", steps)
+
+
+def to_gain(have: int, more: int, parts: int) -> int:
+    """``more``, raised until ``have + more`` divides into ``parts``."""
+    return more + (-(have + more)) % parts
+
+
+def to_lose(have: int, less: int, parts: int) -> int:
+    """``less``, raised until ``have - less`` divides into ``parts``."""
+    return less + (have - less) % parts
+
+
+def sharing(d: Draft, steps: int) -> Story:
+    """Things are gathered, then shared equally; perhaps each one gets or gives some afterwards."""
+    who, other, thing, group = d.person(), d.person(), d.thing(), d.pick(GROUPS)
+    parts = d.between(2, 9)
+    after = steps >= 3 and d.chance(0.5)
+    before = steps - 1 - after
+    have: Quantity = d.count() if before else parts * d.between(2, 12)
+    d.say(f"{who} has {have} {thing.many}.")
+    for i in range(before):
+        have = event(d, who, other, thing, have, who.He, parts if i == before - 1 else 1)
+    d.say(f"{who.He} shares them equally among {parts} {group.many}.")
+    share = d.do(have, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
+    if after:
+        c = d.between(2, 12)
+        d.say(f"Each {group.one} already had {c}.")
+        share = d.do(share, "+", c, "each now", f"each {group.one} has {{}} {thing.many}")
+    verb = "have now" if after else "get"
+    return finish(d, "sharing", share, f"How many {thing.many} does each {group.one} {verb}?", thing.many, steps)
+
+
+def packing(d: Draft, steps: int) -> Story:
+    """Containers with so many each, some loose or broken, packed again."""
+    who, thing = d.person(), d.thing()
+    into, outof = d.thing(CONTAINERS), d.thing(CONTAINERS)
+    double = steps >= 4 or (steps == 3 and d.chance(0.4))
+    left = steps - (3 if double else 1)
+    repack = left == 2 or (left == 1 and d.chance(0.5))
+    loose = left - repack == 1
+    total: Quantity | None = None
+    for i in range(1 + double):
+        k, m = d.between(2, 9), d.between(2, 12)
+        d.say(f"{who if i == 0 else who.He + ' also'} has {k} {outof.many} with {m} {thing.many} each.")
+        part = d.do(k, "*", m, f"in the {outof.many}", f"the {outof.many} hold {{}} {thing.many}")
+        total = part if total is None else d.do(total, "+", part, "in all", f"{who} has {{}} {thing.many} in all")
+    assert total is not None
+    parts = d.between(2, 9) if repack else 1
+    if loose:
+        v = value_of(total)
+        if v < 10 or d.chance(0.5):
+            c = to_gain(v, d.between(2, 12), parts)
+            d.say(f"{who.He} gets {c} more {thing.many}.")
+            total = d.do(total, "+", c, "with more", f"{who} has {{}} {thing.many}")
+        else:
+            c = to_lose(v, d.between(2, min(v - 2, 12)), parts)
+            d.say(f"{c} {thing.many} get lost.")
+            total = d.do(total, "-", c, "left", f"{who} has {{}} {thing.many} left")
+    if repack:
+        if not loose:
+            parts = d.pick([n for n in range(2, 10) if value_of(total) % n == 0 and value_of(total) > n] or [0])
+        d.say(f"{who.He} puts all the {thing.many} into {into.many} of {parts}.")
+        root = d.do(total, "/", parts, str(into.many), f"{who} needs {{}} {into.many}")
+        return finish(d, "packing", root, f"How many {into.many} does {who} need?", into.many, steps)
+    return finish(d, "packing", total, f"How many {thing.many} does {who} have in all?", thing.many, steps)
+
+
+def harvest(d: Draft, steps: int) -> Story:
+    """So many picked each day; some eaten or lost; the rest sold."""
+    both, sells = steps >= 4, steps in (3, 5)
+    who, crop = d.person(), d.thing(CROPS)
+    k, m = d.between(2, 9), d.between(2, 7)
+    d.say(f"{who} picks {k} {crop.many} each day for {m} days.")
+    have = d.do(k, "*", m, f"picked by {who}", f"{who} picks {{}} {crop.many}")
+    if both:
+        other = d.person()
+        k, m = d.between(2, 9), d.between(2, 7)
+        d.say(f"{other} picks {k} each day for {m} days.")
+        more = d.do(k, "*", m, f"picked by {other}", f"{other} picks {{}} {crop.many}")
+        have = d.do(have, "+", more, "together", f"together they have {{}} {crop.many}")
+    if steps == 1:
+        return finish(d, "harvest", have, f"How many {crop.many} does {who} pick?", crop.many, steps)
+    if sells:  # few enough to sell that the product stays small
+        less = have.value - d.between(2, min(12, have.value - 2))
+    else:
+        less = d.between(2, min(12, have.value - 2))
+    verb = d.pick(("eat", "lose", "use"))
+    d.say(f"They {verb} {less}." if both else f"{who.He} {verb}s {less}.")
+    have = d.do(have, "-", less, "left", f"{{}} {crop.many} are left")
+    if not sells:
+        return finish(d, "harvest", have, f"How many {crop.many} are left?", crop.many, steps)
+    price = d.between(2, 6)
+    d.say(f"{'They sell' if both else who.He + ' sells'} the rest for {price} dollars each.")
+    money = d.do(have, "*", price, "money", f"{'they get' if both else f'{who} gets'} {{}} dollars")
+    ask = f"How many dollars do {who} and {other} get?" if both else f"How many dollars does {who} get?"
+    return finish(d, "harvest", money, ask, "dollars", steps)

@@ -1,0 +1,202 @@
+"""What a story is: sentences that tell it, and the tree of computations that answers it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from foray.world.math.lexicon import FOOD, MEN, TOYS, WOMEN, Person, Thing
+
+T = TypeVar("T")
+
+
+class Unfit(Exception):
+    """The numbers drawn do not make a sensible story; the sampler draws again."""
+
+
+class Step:
+    """One computation ``left op right = value``; operands are numbers of the question or earlier steps.
+
+    ``name`` names the result in a few words ("after buying"); ``says`` is a sentence with ``{}`` where the equation
+    goes ("Ana has {} pears"). ``after`` is a step that must come before although it is no operand: one that has to be
+    known to see what to compute. Compared by identity: a step used twice is one step.
+    """
+
+    __slots__ = ("after", "left", "name", "op", "right", "says", "value")
+
+    def __init__(
+        self, left: Step | int, op: str, right: Step | int, value: int, name: str, says: str, after: Step | None = None
+    ) -> None:
+        self.left, self.op, self.right, self.value, self.name, self.says = left, op, right, value, name, says
+        self.after = after
+
+    @property
+    def a(self) -> int:
+        """The left operand's value."""
+        return self.left if isinstance(self.left, int) else self.left.value
+
+    @property
+    def b(self) -> int:
+        """The right operand's value."""
+        return self.right if isinstance(self.right, int) else self.right.value
+
+
+Quantity = Step | int
+
+
+def value_of(quantity: Quantity) -> int:
+    """The number a quantity stands for."""
+    return quantity if isinstance(quantity, int) else quantity.value
+
+
+def compute(left: Quantity, op: str, right: Quantity, name: str, says: str, limit: int) -> Step:
+    """A step with its value.
+
+    Raises ``Unfit`` if it is below 2, if a number is above ``limit`` or if a division is not exact. At least
+    2, because then every noun is plural and nobody is left with nothing.
+    """
+    a, b = value_of(left), value_of(right)
+    if op == "+":
+        value = a + b
+    elif op == "-":
+        value = a - b
+    elif op == "*":
+        value = a * b
+    else:
+        assert op == "/", op
+        if b == 0 or a % b:
+            raise Unfit
+        value = a // b
+    if value < 2 or max(a, b, value) > limit:
+        raise Unfit
+    return Step(left, op, right, value, name, says)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A finished problem: its sentences, its question and the computation that answers it."""
+
+    kind: str
+    facts: tuple[str, ...]
+    ask: str
+    root: Step
+    unit: str
+    steps: int
+    hard: bool
+    distractor: bool = False
+
+    @property
+    def question(self) -> str:
+        """The text the model is asked."""
+        return " ".join((*self.facts, self.ask))
+
+    @property
+    def answer(self) -> int:
+        """The number that answers it."""
+        return self.root.value
+
+
+class Draft:
+    """A story being written: draws from ``rng``, collects sentences, checks every number against ``limit``."""
+
+    def __init__(self, rng: random.Random, limit: int) -> None:
+        self.random = rng.random
+        self.limit = limit
+        self.facts: list[str] = []
+        self.cast: list[Person] = []
+        self.things: list[Thing] = []
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, each equally likely."""
+        return options[int(self.random() * len(options))]
+
+    def chance(self, share: float) -> bool:
+        """True with this probability."""
+        return self.random() < share
+
+    def between(self, low: int, high: int) -> int:
+        """A whole number from low to high, both included."""
+        if high < low:
+            raise Unfit
+        return low + int(self.random() * (high - low + 1))
+
+    def count(self) -> int:
+        """How many things somebody has: mostly up to 12, sometimes up to 40."""
+        u = self.random()
+        if u < 0.6:
+            return self.between(3, 12)
+        return self.between(13, 25) if u < 0.9 else self.between(26, 40)
+
+    def person(self) -> Person:
+        """Somebody new, of the other gender than the last one, so that pronouns are never in doubt."""
+        if self.cast:
+            pool = MEN if self.cast[-1].he == "she" else WOMEN
+        else:
+            pool = WOMEN if self.random() < 0.5 else MEN
+        while True:
+            someone = self.pick(pool)
+            if someone not in self.cast:
+                self.cast.append(someone)
+                return someone
+
+    def thing(self, pool: Sequence[Thing] | None = None) -> Thing:
+        """A kind of thing that the story does not have yet."""
+        while True:
+            thing = self.pick(pool or (FOOD if self.random() < 0.5 else TOYS))
+            if thing not in self.things:
+                self.things.append(thing)
+                return thing
+
+    def say(self, sentence: str) -> None:
+        """Adds a sentence to the story."""
+        self.facts.append(sentence)
+
+    def do(self, left: Quantity, op: str, right: Quantity, name: str, says: str) -> Step:
+        """A computation within the story's limit; see ``compute``."""
+        return compute(left, op, right, name, says, self.limit)
+
+    def distractor(self) -> str:
+        """A true sentence with a number that the question does not need: another person, another thing, an age."""
+        u = self.random()
+        if u < 0.3:
+            return f"{self.pick(self.cast) if self.cast else self.person()} is {self.between(7, 60)} years old."
+        other = self.thing()
+        if u < 0.5 and self.cast:
+            return f"{self.cast[0]} also has {self.between(2, 60)} {other.many}."
+        return f"{self.person()} has {self.between(2, 60)} {other.many}."
+
+
+def finish(d: Draft, kind: str, root: Quantity, ask: str, unit: str, steps: int, hard: bool = False) -> Story:
+    """The draft as a story."""
+    assert isinstance(root, Step)
+    return Story(kind, tuple(d.facts), ask, root, unit, steps, hard)
+
+
+def with_distractor(story: Story, draft: Draft) -> Story:
+    """The story with an irrelevant sentence before the question, where no pronoun follows it."""
+    return replace(story, facts=(*story.facts, draft.distractor()), distractor=True)
+
+
+def linear(root: Step, rng: random.Random | None = None) -> list[Step]:
+    """The steps in an order in which they can be computed; with ``rng``, a random one of these orders."""
+    done: list[Step] = []
+    seen: set[int] = set()
+
+    def visit(step: Quantity) -> None:
+        if isinstance(step, int) or id(step) in seen:
+            return
+        seen.add(id(step))
+        if step.after is not None:
+            visit(step.after)
+        if rng is not None and rng.random() < 0.5:
+            visit(step.right)
+            visit(step.left)
+        else:
+            visit(step.left)
+            visit(step.right)
+        done.append(step)
+
+    visit(root)
+    return done
