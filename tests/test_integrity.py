@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from conftest import figures
 from foray.cli import main
@@ -18,6 +20,7 @@ from foray.core.terminal import failure
 from foray.study.graph import expand
 from foray.study.integrity import asked, examine
 from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.progress import reading
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_study import brief, done_at, flip, quiet
@@ -73,6 +76,27 @@ def test_a_whole_store_is_found_whole_and_every_byte_is_read_once(
     assert sum(read) == found.size == sum(f.stat().st_size for f in [*listed, *drawn])
     assert main(["check", str(whole.root)]) == 0
     assert "all are as they were written" in capsys.readouterr().out
+
+
+def test_repair_waits_for_nobody_and_check_alone_reads_beside_a_run(
+    whole: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store is not mended while a run works in it. Reading it then is allowed."""
+    with whole.lock():
+        assert main(["check", str(whole.root)]) == 0
+        assert main(["check", str(whole.root), "--repair"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("foray: another foray is running on the store") and said.count("\n") == 1
+    assert main(["check", str(whole.root), "--repair"]) == 0
+
+
+def test_check_shows_how_many_bytes_are_read_on_a_terminal(whole: Store) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with reading(console) as (total, read):
+        found = examine(whole, 2, total, read)
+    number = f"{found.size / 1e3:.1f}"
+    assert "reading" in screen.getvalue() and f"{number}/{number} kB" in screen.getvalue()
 
 
 @pytest.mark.parametrize("how", ["flipped", "gone"])
