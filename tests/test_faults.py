@@ -110,7 +110,7 @@ def killed_again_and_again(bench: Bench, kills: int, share: float) -> None:
 
 
 def test_a_hundred_kills_at_random_moments_change_nothing(bench: Bench) -> None:
-    killed_again_and_again(bench, KILLS, 0.3)
+    killed_again_and_again(bench, KILLS, 0.12)
 
 
 def test_ranks_killed_at_random_moments_change_nothing(ranks: Bench) -> None:

@@ -2,8 +2,8 @@
  *
  * FORAY_FAULTS names a control file, mapped by all processes together (struct control below; injection.py writes it).
  * While armed, the first operation that has not failed before does: it returns -1 with the wanted errno, and the control
- * is disarmed. An operation is known by its kind, its path below the folder without the keys of nodes, and how often this
- * process has done it: the files of all nodes of a kind are one, and the first two times are told apart.
+ * is disarmed. An operation is known by its kind, its path below the folder without the keys of nodes, and, of a write, how
+ * often this process has done it: the files of all nodes of a kind are one, and a second write finds a file that has begun.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 
 #define SLOTS (1u << 20) /* identities: one byte each */
 #define COUNTS 65536     /* of this process's operations by kind and path */
-#define REPEATS 2        /* the first so many times that a process does the same are told apart */
+#define WRITES 2         /* the first so many writes that a process makes to the same are told apart */
 
 struct control {
     int armed, error, fired, seen;
@@ -85,7 +85,7 @@ static int fails(const char *kind, const char *path) {
     without_keys(clean);
     uint64_t h = hash(clean, 14695981039346656037ull);
     uint32_t times = __atomic_add_fetch(&counts[h % COUNTS], 1, __ATOMIC_RELAXED);
-    if (times > REPEATS) return 0;
+    if (times > (strncmp(kind, "write", 5) ? 1u : WRITES)) return 0;
     unsigned char *slot = &control->failed[(h * 31 + times) % SLOTS];
     if (*slot) return 0;
     int armed = 1;
