@@ -167,6 +167,17 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
+    """Found by kills: Ctrl-C came a tenth of a second after the start."""
+    code = (
+        "import os, runpy, sys\n\nclass Finder:\n    @staticmethod\n    def find_spec(name, *_):\n"
+        "        if name == 'foray.cli':\n            os.kill(os.getpid(), 2)\n\n"
+        "sys.meta_path.insert(0, Finder)\nrunpy.run_module('foray', run_name='__main__')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 130 and run.stderr == "foray: interrupted\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_while_python_ends_changes_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Found by kills: the second of two Ctrl-C came while torch unloaded its libraries."""

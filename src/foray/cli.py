@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 from foray import __version__
 from foray.core.canonical import nearest
+from foray.core.interrupt import leave
 from foray.core.memory import FULL, is_full
 from foray.core.terminal import failure, one_line
 
@@ -142,17 +142,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def entry() -> NoReturn:
-    """A process that is one command. Ctrl-C ends it at once before the command begins, and while Python ends."""
-    heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, _leave)
-    code = main()
-    for number in heard:  # libraries have work to do at the end of Python, and none of them expects a signal
-        signal.signal(number, lambda *_: os._exit(code))
-    sys.exit(code)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 when it worked, 1 for a user's mistake or a stopped run, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -208,11 +197,5 @@ def _run(args: argparse.Namespace) -> int:
 def _interrupt(*_: object) -> None:
     """SIGTERM is Ctrl-C from a machine. A second one ends the process at once: what is on disk stays whole."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     raise KeyboardInterrupt
-
-
-def _leave(*_: object) -> None:
-    if multiprocessing.parent_process() is None:
-        os.write(2, b"foray: interrupted\n")
-    os._exit(130)
