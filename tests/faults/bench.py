@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -77,8 +78,19 @@ class Bench:
         assert len(self.expected) > 10
         self.seconds = sum(after[2:4]) - sum(before[2:4])  # of a core
 
-    def start(self, store: Path, *words: str) -> Started:
-        command = [sys.executable, "-m", "foray", "run", str(self.file), "--store", str(store), *self.words, *words]
+    def start(self, store: Path, *words: str, before: Sequence[str] = ()) -> Started:
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "foray",
+            "run",
+            str(self.file),
+            "--store",
+            str(store),
+            *self.words,
+            *words,
+        ]
         return Started(command, self.root / f"said-{next(self.number)}")
 
     def run(self, store: Path, *words: str) -> tuple[int, str]:
