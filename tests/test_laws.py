@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from conftest import Sums, wide
 from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
-from foray.core.stage import AdamW, Corpus, Demonstrations, Follow, Joint, Ramp, Rollouts, Stage, Stream, Turns
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import AdamW, Follow, Joint, Ramp, Stage, Stream, Turns
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -212,8 +213,14 @@ def test_a_metric_that_is_not_logged_at_an_update_cannot_be_followed(
     ("streams", "message"),
     [
         (lambda: ((1.0, Joint("j", (), ADAM)),), "joint stream j has no member"),
-        (lambda: ((1.0, Joint("j", ((-1.0, SFT),), ADAM)),), "the weight of sft must be finite and >= 0, not -1"),
-        (lambda: ((1.0, Joint("j", ((float("nan"), SFT),), ADAM)),), "the weight of sft must be finite and >= 0"),
+        (
+            lambda: ((1.0, Joint("j", ((-1.0, SFT),), ADAM)),),
+            "the weight of sft .* must be finite and >= 0, not -1",
+        ),
+        (
+            lambda: ((1.0, Joint("j", ((float("nan"), SFT),), ADAM)),),
+            "the weight of sft .* must be finite and >= 0",
+        ),
         (lambda: ((1.0, Joint("j", ((1.0, SFT), (1.0, SFT)), ADAM)),), "two streams share a name: j, j.sft, j.sft"),
         (lambda: ((1.0, SFT), (1.0, SFT)), "two streams share a name: sft, sft"),
     ],

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import Sums, wide
 from foray.core.batch import Batch, from_rows
 from foray.core.objectives import PolicyGradient
-from foray.core.stage import Rollouts, Stream
+from foray.core.sources import Rollouts
+from foray.core.stage import Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise

@@ -22,7 +22,8 @@ import foray
 from conftest import Sums
 from foray.core.batch import from_rows
 from foray.core.objectives import PolicyGradient, Scored
-from foray.core.stage import Merge, PostTraining, Recipe, Rollouts, Stage, Stream
+from foray.core.sources import Rollouts
+from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from foray.core.stage import Corpus, PostTraining, Recipe, Rollouts, Screen, Stage, Stream
+from foray.core.sources import Corpus, Rollouts, Screen
+from foray.core.stage import PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction
 from foray.core.userfile import bundled
 from foray.model.hf import load_model

@@ -32,7 +32,8 @@ from foray.core.batch import Batch
 from foray.core.files import SEAL, read_json, read_jsonl, sealed
 from foray.core.machine import Machine, machine
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import Corpus, Stage, Stream
+from foray.core.sources import Corpus
+from foray.core.stage import Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foray.core.canonical import require
+from foray.core.canonical import require, require_positive
 
 EngineName = Literal["embedded", "vllm"]
 
@@ -27,7 +27,7 @@ class VLLM:
     python: str = ""
 
     def __post_init__(self) -> None:
-        require(self.tensor_parallel > 0, f"tensor_parallel must be positive, not {self.tensor_parallel}")
+        require_positive(self, "tensor_parallel")
         require(0 < self.memory_share <= 1, f"memory_share must lie in (0, 1], not {self.memory_share}")
 
     def check(self) -> None:

@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from foray.core.canonical import override, require
+from foray.core.canonical import require, require_not_negative, require_positive, require_words
+from foray.core.override import override
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +37,9 @@ class Machine:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        require(self.microbatch_tokens >= 0, f"microbatch_tokens must be >= 0, not {self.microbatch_tokens}")
-        require(self.ranks > 0, f"ranks must be positive, not {self.ranks}")
-        require(self.threads >= 0, f"threads must be >= 0, not {self.threads}")
+        require_words(self)
+        require_positive(self, "ranks")
+        require_not_negative(self, "microbatch_tokens", "threads")
 
     def found(self) -> Machine:
         """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""

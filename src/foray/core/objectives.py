@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foray.core.canonical import added
+from foray.core.canonical import added, require_between, require_not_negative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,10 +99,8 @@ class PolicyGradient:
     importance_cap: float = added(0.0)
 
     def __post_init__(self) -> None:
-        if self.importance_cap < 0:
-            raise ValueError(f"importance_cap must be >= 0 (0: no correction), not {self.importance_cap}")
-        if not (0 <= self.clip_low <= 1 and self.clip_high >= 0 and self.kl >= 0):
-            raise ValueError(f"clip_low must lie in [0, 1], clip_high and kl must be >= 0: {self}")
+        require_between(self, 0, 1, "clip_low")
+        require_not_negative(self, "clip_high", "kl", "importance_cap")
 
     @property
     def needs_reference(self) -> bool:

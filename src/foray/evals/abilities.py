@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from foray.core.batch import from_rows
-from foray.core.canonical import nearest, require
+from foray.core.canonical import nearest, require, require_positive
 from foray.core.passk import check_number
 from foray.core.scratch import inside, scratch
 from foray.data.tokenizer import TextTokenizer
@@ -60,7 +60,7 @@ class WorldProbes:
     def __post_init__(self) -> None:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
-        require(self.questions > 0, "questions must be positive")
+        require_positive(self, "questions")
         check_number("questions", self.questions)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foray.core.canonical import nearest, require
+from foray.core.canonical import nearest, require, require_positive
 from foray.core.files import digest_of_input, read_jsonl, write_atomic
 
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ class Benchmarks:
         for name in self.names:
             require(name in SETS, f"there is no benchmark {name!r}{nearest(name, SETS)}")
         require(self.metric in ("acc", "acc_norm"), f"metric must be acc or acc_norm, not {self.metric!r}")
-        require(self.limit is None or self.limit > 0, "limit must be positive")
+        require_positive(self, "limit")
 
     def fingerprint(self) -> str:
         """Of the files' content, not of where they lie."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from foray.core.canonical import added, require
+from foray.core.canonical import added, require, require_not_negative, require_positive, require_words
 
 Norm = Literal["post", "pre"]
 QKNorm = Literal["full", "head", "none"]
@@ -41,6 +40,7 @@ class ModelConfig:
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 
     def __post_init__(self) -> None:
+        require_words(self)
         for name, most in _MOST.items():
             value = getattr(self, name)
             require(type(value) is int, f"{name} must be a whole number, not {value!r}")
@@ -48,17 +48,8 @@ class ModelConfig:
         for name in ("init_std", "embed_std", "norm_eps", "rope_theta"):
             value = getattr(self, name)
             require(isinstance(value, int | float), f"{name} must be a number, not {value!r}")
-        require(
-            min(self.width, self.layers, self.heads, self.mlp_width, self.context) > 0, "model sizes must be positive"
-        )
-        require(self.vocab_size >= 0, f"vocab_size must be >= 0 (0: as many as the tokenizer has): {self.vocab_size}")
-        for name in ("init_std", "embed_std"):
-            value = getattr(self, name)
-            require(0 <= value < math.inf, f"{name} must be a finite number >= 0, not {value}")
-        for name in ("norm_eps", "rope_theta"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"{name} must be a finite number > 0, not {value}")
-        require(min(self.kv_heads, self.head_width) >= 0, "kv_heads and head_width must be >= 0")
+        require_positive(self, "width", "layers", "heads", "mlp_width", "context", "norm_eps", "rope_theta")
+        require_not_negative(self, "vocab_size", "init_std", "embed_std", "kv_heads", "head_width")
         require(
             self.head_width > 0 or self.width % self.heads == 0,
             f"width ({self.width}) must be a multiple of heads ({self.heads})",

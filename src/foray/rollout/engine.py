@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from foray.core.canonical import require
+from foray.core.canonical import require_not_negative, require_positive
 from foray.model import flops
 from foray.model.config import ModelConfig
 
@@ -29,8 +29,8 @@ class Sampling:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, f"temperature must be >= 0, not {self.temperature}")
-        require(self.max_new_tokens > 0, "max_new_tokens must be positive")
+        require_not_negative(self, "temperature")
+        require_positive(self, "max_new_tokens")
 
 
 def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None:

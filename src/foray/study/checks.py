@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from foray.core.files import write_atomic
-from foray.core.stage import Demonstrations, Stream
+from foray.core.sources import Demonstrations
+from foray.core.stage import Stream
 from foray.core.task import Split, Task, few_shot_examples
 from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling, check_context

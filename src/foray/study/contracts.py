@@ -17,7 +17,8 @@ import torch
 
 from foray.core.canonical import check_name, require
 from foray.core.objectives import Scored
-from foray.core.stage import Corpus, Rollouts, Stage, Stream
+from foray.core.sources import Corpus, Rollouts
+from foray.core.stage import Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
 from foray.study.spec import Pretrain, Study, every_stage

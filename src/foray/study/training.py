@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from foray.core.engines import VLLM
 from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic, writing
-from foray.core.stage import Rollouts, Stage
+from foray.core.sources import Rollouts
+from foray.core.stage import Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine

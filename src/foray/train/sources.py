@@ -19,7 +19,8 @@ from foray.core import rng
 from foray.core.batch import Batch, from_rows
 from foray.core.canonical import require
 from foray.core.objectives import group_advantages
-from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import Shard, mixed_windows
 from foray.data.tokenizer import TextTokenizer
@@ -255,9 +256,9 @@ def _rollout_draw(source: Rollouts, stream: Stream, number: int, version: int, r
         metrics |= _validate(source, stream, run, engine, sampling)
     advantages = group_advantages(rewards, source.advantage_std)
     batch = _rollout_batch(source, prompts, groups, advantages)
-    if stream.own_behaviour and source.updates_per_draw == 1:
+    if source.rescored(stream.precision) and source.updates_per_draw == 1:
         batch = replace(batch, on_policy=True)
-    elif stream.own_behaviour:
+    elif source.rescored(stream.precision):
         ours = token_logprobs(run.model, batch, stream.precision)
         metrics["flops/behaviour"] = forward_flops(run.model.config, batch, batch.weight != 0)
         batch = replace(batch, behaviour=ours, drawn=batch.behaviour)
