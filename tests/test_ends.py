@@ -24,7 +24,7 @@ from foray.rollout.vllm_engine import VLLMEngine
 from foray.study.nodes import open_checkpoint
 from foray.study.published import Release, import_checkpoint
 from foray.train.checkpoint import save_checkpoint
-from foray.train.sources import demonstrations
+from foray.train.supervised import demonstrations
 from test_families import CASES, published
 from test_published import SHAPE, TEXTS
 from test_study import SumsText

@@ -26,9 +26,10 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.train.checkpoint import load_state, save_checkpoint, save_state
+from foray.train.draw import Training, draw
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.scoring import backward, token_logprobs
-from foray.train.sources import Run, demonstrations, draw
+from foray.train.supervised import demonstrations
 
 ADAM = AdamW(lr=3e-3, weight_decay=0.1, clip=0.5, warmup=0.3, schedule="cosine")
 SFT = Stream("sft", Demonstrations(Sums(), 20, batch_size=6), CrossEntropy(z_loss=1e-4), ADAM)
@@ -42,7 +43,7 @@ TWICE = replace(RL, source=replace(RL.source, updates_per_draw=2))
 TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
-def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Run:
+def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Training:
     model = wide(initialise(config, 5), scale)
     # Numbers and the end are made likely after a prompt, so that groups of rollouts carry a signal and lengths differ.
     prompts = [tokenizer.encode_prompt(Sums().prompt(p.question)) for p in Sums().problems("train", 20)]
@@ -52,10 +53,10 @@ def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: f
         model.lm_head.weight[tokenizer.end_id] += 6 * push
         for number in range(10):
             model.lm_head.weight[tokenizer.encode(f" {number}")[-1]] += 5 * push
-    return Run(seed, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=model))
+    return Training(seed, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=model))
 
 
-def with_text(run: Run, folder: Path) -> Run:
+def with_text(run: Training, folder: Path) -> Training:
     """The run with the one text source of ``TEXT``."""
     text = [run.tokenizer.encode(f"Q: {i} + {i} ?\nA: {2 * i}") for i in range(9)]
     flat = np.array([t for ids in text for t in (run.tokenizer.end_id, *ids)], dtype=np.uint16)
@@ -66,7 +67,7 @@ def with_text(run: Run, folder: Path) -> Run:
     return run
 
 
-def train(run: Run, stage: Stage, until: int | None = None) -> tuple[dict[str, torch.Tensor], list[Metrics]]:
+def train(run: Training, stage: Stage, until: int | None = None) -> tuple[dict[str, torch.Tensor], list[Metrics]]:
     log: list[Metrics] = []
     moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     run_stage(stage, run, moments, 0, until or stage.steps, lambda _, m: log.append(m))

@@ -19,9 +19,9 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.cost import Cost, update_work
+from foray.train.draw import Training, draw
 from foray.train.packing import forward_flops
 from foray.train.scoring import backward, token_logprobs
-from foray.train.sources import Run, draw
 
 
 class Toy:
@@ -98,7 +98,7 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, engine="vllm", updates_per_draw=updates), PolicyGradient())
     model = wide(initialise(config, 5))
-    run = Run(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
+    run = Training(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
     batch, _ = draw(stream.source, stream, 0, run)
     batch = replace(batch, advantage=(batch.weight != 0).float())
     metrics = backward(model, stream, batch)
@@ -126,7 +126,7 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, **changes), PolicyGradient(), precision=precision)
     model = wide(initialise(config, 5))
-    run = Run(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
+    run = Training(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
     counter = FlopCounterMode(display=False)
     logged = []
     for step in range(stream.source.updates_per_draw):

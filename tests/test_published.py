@@ -32,7 +32,7 @@ from foray.study.published import Release
 from foray.study.run import run_study
 from foray.study.spec import Published, Study, load_study
 from foray.study.store import Store
-from foray.train.sources import demonstrations
+from foray.train.supervised import demonstrations
 from test_families import CASES, LLAMA, SMALL, published
 from test_study import SumsText
 from test_study import study as pretrained_study

@@ -46,11 +46,11 @@ from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
+from foray.train.draw import Training, draw
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, own, weights_of, whole
-from foray.train.sources import Run, draw
 from test_laws import ADAM, RL, SFT, assert_close, moved, start
 from test_study import acting_at, die, pretrained_to, quiet, study, weights
 
@@ -90,7 +90,7 @@ def spread(model: Transformer, machine: Machine = CPU, bf16: bool = False) -> Tr
     return fill(blank(model.config, machine, bf16), model)
 
 
-def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
+def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Training:
     """What ``start`` gives, with text to train on and a reference; under several ranks sharded over them."""
     run = start(config, tokenizer)
     run.shards = {"x": Shard(texts)}
@@ -102,14 +102,14 @@ def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
     return run
 
 
-def trained(run: Run, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
+def trained(run: Training, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
     log: list[Metrics] = []
     moments = moments or {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     run_stage(stage, run, moments, first, stage.steps, lambda _, m: log.append(m))
     return log
 
 
-def keep(run: Run, log: list[Metrics], out: Path) -> None:
+def keep(run: Training, log: list[Metrics], out: Path) -> None:
     tensors = {name: w.clone() for name, w in weights_of(run.model).items()}
     if is_first():
         save_file(tensors, f"{out}.safetensors")

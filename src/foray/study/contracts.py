@@ -22,8 +22,9 @@ from foray.core.stage import Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
 from foray.study.spec import Pretrain, Study, every_stage
+from foray.train.checked_draw import registered
+from foray.train.draw import unregistered
 from foray.train.scoring import contributing, loss_of, measured
-from foray.train.sources import registered, unregistered
 
 _TASK = {  # what a task has, and how it is written
     "name": "name, a short text for tables",

@@ -22,7 +22,7 @@ from foray.study.nodes import (
     TrainNode,
 )
 from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, every_stage, recipe_name
-from foray.train.sources import drawn_by_others
+from foray.train.checked_draw import drawn_by_others
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, op
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
 from foray.train.ranks import exchanged, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
-from foray.train.sources import Run
 
 if TYPE_CHECKING:
     from foray.data.tokenizer import TextTokenizer
@@ -46,7 +46,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
     model, engine, reference = _models(node, store, tokenizer, source)
-    run = Run(
+    run = Training(
         seed=node.seed,
         stage=stage.name,
         tokenizer=tokenizer,

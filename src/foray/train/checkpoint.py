@@ -26,10 +26,10 @@ from foray.core.files import SEAL, read_object, remove, replace_folder, seal, se
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
+from foray.train.draw import Training
 from foray.train.loop import Moments
 from foray.train.ranks import exchanged, from_first, is_first, side_group
 from foray.train.sharding import gathered
-from foray.train.sources import Run
 
 _WEIGHTS = "weights"  # among the slices; streams have other names, which follow "moments"
 
@@ -45,12 +45,12 @@ def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) 
         tokenizer.save(target, model.config.context)
 
 
-def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -> None:
+def save_state(folder: Path, training: Training, moments: dict[str, Moments], step: int) -> None:
     """Writes ``folder/state``."""
     target = folder / "state"
     if is_first():
-        _save_progress(replace_folder(target), run, step)
-    if run.model.sharded:
+        _save_progress(replace_folder(target), training, step)
+    if training.model.sharded:
         exchanged(None)  # the folder is there
         _wait_for(_save_shards(target, _named(moments)))
         return
@@ -58,9 +58,9 @@ def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -
         hf.save_tensors(m.tensors(), target / f"moments-{name}.safetensors")
 
 
-def _save_progress(target: Path, run: Run, step: int) -> None:
+def _save_progress(target: Path, training: Training, step: int) -> None:
     replay = {}
-    for name, (batch, metrics) in run.replay.items():
+    for name, (batch, metrics) in training.replay.items():
         hf.save_tensors(batch.copies(), target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
     write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}, allow_nan=False) + "\n")
@@ -90,14 +90,14 @@ def _wait_for(saved: Future[Any]) -> None:
         raise OSError(f"a slice cannot be written ({next(iter(e.failures.values()))[0]})") from None
 
 
-def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
+def load_state(folder: Path, training: Training, moments: dict[str, Moments]) -> int:
     """Reads ``folder/state`` into moments and replay, and into the model's weights where they are among the slices;
     returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
     """
     source = folder / "state"
     state = read_object(source / "state.json", step=int, replay=dict)
     if (source / "shards").is_dir():
-        _load_shards(source / "shards", run.model, moments)
+        _load_shards(source / "shards", training.model, moments)
     else:
         for name, m in moments.items():
             m.load(_tensors(source / f"moments-{name}.safetensors"))
@@ -107,7 +107,7 @@ def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
             denominator=facts["denominator"],
             temperature=facts["temperature"],
         )
-        run.replay[name] = (batch, facts["metrics"])
+        training.replay[name] = (batch, facts["metrics"])
     return int(state["step"])
 
 
@@ -152,20 +152,20 @@ class Resume:
         self.saving: Future[None] | None = None
         self.background = ThreadPoolExecutor(1)
 
-    def save(self, run: Run, moments: dict[str, Moments], step: int) -> None:
+    def save(self, training: Training, moments: dict[str, Moments], step: int) -> None:
         """Raises OSError where the disk is full; the slot that was the newer one is then as it was.
 
         Many ranks only begin to save: they go on training while their slices, weights included, are written.
         """
-        if run.model.sharded:
-            self._begin(run, moments, step)
+        if training.model.sharded:
+            self._begin(training, moments, step)
             return
         newest = self.newest()
         target = self.slots[1] if newest == self.slots[0] else self.slots[0]
         try:
             replace_folder(target)
-            save_checkpoint(target, run.model, run.tokenizer)
-            save_state(target, run, moments, step)
+            save_checkpoint(target, training.model, training.tokenizer)
+            save_state(target, training, moments, step)
             seal(target, step=step)
         except OSError as e:
             shutil.rmtree(target, ignore_errors=True)
@@ -174,17 +174,17 @@ class Resume:
     def _unsaved(self, step: int, why: OSError) -> OSError:
         return OSError(f"the checkpoint of step {step} cannot be saved: {why}; {self.what_is_kept()}")
 
-    def _begin(self, run: Run, moments: dict[str, Moments], step: int) -> None:
+    def _begin(self, training: Training, moments: dict[str, Moments], step: int) -> None:
         assert not self.busy()
-        target = from_first(lambda: self._emptied(run, step))
-        weights = {f"{_WEIGHTS}/{name}": w for name, w in run.model.state_dict().items()}
+        target = from_first(lambda: self._emptied(training, step))
+        weights = {f"{_WEIGHTS}/{name}": w for name, w in training.model.state_dict().items()}
         saved = _save_shards(target / "state", _named(moments) | weights)
         self.saving = self.background.submit(self._seal_when, saved, target, step)
 
-    def _emptied(self, run: Run, step: int) -> Path:
+    def _emptied(self, training: Training, step: int) -> Path:
         """The slot that is not the newer one, with nothing in it but what rank 0 alone writes."""
         target = self.slots[1] if (self.last or self.newest()) == self.slots[0] else self.slots[0]
-        _save_progress(replace_folder(replace_folder(target) / "state"), run, step)
+        _save_progress(replace_folder(replace_folder(target) / "state"), training, step)
         return target
 
     def _seal_when(self, saved: Future[Any], target: Path, step: int) -> None:

@@ -22,10 +22,11 @@ from foray.core.batch import Batch
 from foray.core.stage import AdamW, Joint, Stage, Stream, Weight, drawing
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
 from foray.train.ranks import is_first
 from foray.train.scoring import backward
 from foray.train.sharding import like, own, whole
-from foray.train.sources import Run, drawn
 
 Metrics = dict[str, float]
 Gradients = dict[str, Tensor]
@@ -90,7 +91,7 @@ class Moments:
 
 def run_stage(
     stage: Stage,
-    run: Run,
+    training: Training,
     moments: dict[str, Moments],
     start: int,
     until: int,
@@ -102,13 +103,13 @@ def run_stage(
     Raises TrainingStopped before the weights change when a number is not finite, with the batch saved in
     ``crash_folder``.
     """
-    model = run.model
+    model = training.model
     for step in range(start, until):
         begun = time.perf_counter()
         metrics: Metrics = {}
         proposals: list[tuple[Weight, Stream | Joint, Gradients]] = []
         for weight, stream, turn in stage.working(step):
-            gradient, logged = _gradient(stage, stream, step, turn, run, crash_folder)
+            gradient, logged = _gradient(stage, stream, step, turn, training, crash_folder)
             proposals.append((weight, stream, gradient))
             metrics |= logged
         weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
@@ -119,14 +120,14 @@ def run_stage(
 
 
 def _gradient(
-    stage: Stage, stream: Stream | Joint, step: int, turn: int, run: Run, crash_folder: Path | None
+    stage: Stage, stream: Stream | Joint, step: int, turn: int, training: Training, crash_folder: Path | None
 ) -> tuple[Gradients, Metrics]:
     """The clipped gradient of a stream's draw number ``turn``, the weighted sum of its members', and what is logged."""
-    model, metrics = run.model, dict[str, float]()
+    model, metrics = training.model, dict[str, float]()
     total: Gradients = {}
     for weight, member in stream.members:
         try:
-            batch, told = drawn(member.source, drawing(stream, member), turn, run)
+            batch, told = drawn(member.source, drawing(stream, member), turn, training)
         except FloatingPointError as e:
             raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
         model.zero_grad(set_to_none=True)
