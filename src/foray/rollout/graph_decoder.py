@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from foray.core.machine import free_memory
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
+from foray.rollout.embedded import sample
 from foray.rollout.engine import Precision, Sampling
 from foray.rollout.pages import Pages
-from foray.rollout.torch_engine import sample
 
 _MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
 _PAGES = 64  # a decoder has a multiple of so many: every number of them is compiled anew

@@ -50,9 +50,9 @@ class Endings:
         return self._closings[stop]
 
     def completions(
-        self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], stop: tuple[str, ...], version: int
-    ) -> list[Completion]:
-        """Of every row's tokens, the end token included, and their log-probabilities."""
+        self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], n: int, stop: tuple[str, ...], version: int
+    ) -> list[list[Completion]]:
+        """The completions of every prompt, ``n`` each, from the tokens of every row, including the end token."""
         ended = [ids[-1] in self.end_ids for ids in tokens]
         texts = [ids[:-1] if end else ids for ids, end in zip(tokens, ended)]
         decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
@@ -61,4 +61,4 @@ class Endings:
             cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
             reason: StopReason = "stop" if cut is not None else "end" if end else "length"
             out.append(Completion(ids, values, text[:cut], reason, version))
-        return out
+        return [out[i : i + n] for i in range(0, len(out), n)]

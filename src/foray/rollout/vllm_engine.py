@@ -125,10 +125,13 @@ class VLLMEngine:
             end_ids=[i for i in self.tokenizer.end_ids if i < self.config.vocab_size],
         )
         tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
-        flat = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
-        # Where vLLM spells a text another way than our tokenizer, and finds a stop string that is not in ours.
-        flat = [replace(c, stop_reason="stop") if s == "stop" != c.stop_reason else c for c, s in zip(flat, said)]
-        return [flat[p * n : (p + 1) * n] for p in range(len(prompts))]
+        groups = self.endings.completions(tokens, logprobs, n, sampling.stop, self.version)
+        reasons = iter(said)
+        # vLLM may spell a text in another way than our tokenizer, and find a stop string that is not in ours.
+        return [
+            [replace(c, stop_reason="stop") if next(reasons) == "stop" != c.stop_reason else c for c in group]
+            for group in groups
+        ]
 
     def _ask(self, request: str, **arguments: Any) -> Any:
         try:

@@ -1,10 +1,10 @@
-"""Training state on disk: what it takes to go on as if nothing had happened, bit for bit on the CPU.
+"""Training state on disk. A resumed training equals an uninterrupted one, bit for bit on the CPU.
 
 A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights) and, where training may go
 on, ``state/`` (moments by stream, draws that several updates share, the step). Safetensors and JSON only.
 
-Many ranks write their slices, each in a file of its own in ``state/shards/``, through torch.distributed.checkpoint;
-any number of ranks, or one, reads them. What they keep while they train has the weights among the slices.
+Each of several ranks writes its slices to a file in ``state/shards/``, through torch.distributed.checkpoint. Any number
+of ranks reads them. In a rolling checkpoint the weights are among the slices.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from foray.train.loop import Moments
 from foray.train.ranks import exchanged, from_first, is_first, side_group
 from foray.train.sharding import gathered
 
-_WEIGHTS = "weights"  # among the slices; streams have other names, which follow "moments"
+_WEIGHTS = "weights"  # the prefix of weights among the slices; that of moments is "moments/STREAM"
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
-    """Writes ``folder/model``; of a sharded model rank 0 does, from what all ranks bring together."""
+    """Writes ``folder/model``. Rank 0 writes a sharded model, which all ranks gather."""
     weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        said = tokenizer.model  # by a published model's own files, of its special tokens
+        said = tokenizer.model  # the special tokens that a published model's own files name
         kept = (said.ids, said.generation) if said else ()
         hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
@@ -51,7 +51,7 @@ def save_state(folder: Path, training: Training, moments: dict[str, Moments], st
     if is_first():
         _save_progress(replace_folder(target), training, step)
     if training.model.sharded:
-        exchanged(None)  # the folder is there
+        exchanged(None)  # waits until the folder exists
         _wait_for(_save_shards(target, _named(moments)))
         return
     for name, m in moments.items():
@@ -71,7 +71,7 @@ def _named(moments: dict[str, Moments]) -> dict[str, Tensor]:
 
 
 def _save_shards(state: Path, tensors: dict[str, Tensor]) -> Future[Any]:
-    """Begins to write every rank's slices; they are copied before this returns."""
+    """Begins to write the slices of every rank. Returns once the slices are copied."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
@@ -91,8 +91,9 @@ def _wait_for(saved: Future[Any]) -> None:
 
 
 def load_state(folder: Path, training: Training, moments: dict[str, Moments]) -> int:
-    """Reads ``folder/state`` into moments and replay, and into the model's weights where they are among the slices;
-    returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
+    """Reads ``folder/state`` into moments and replay, and into the model where the weights are among the slices.
+
+    Returns the number of updates done. The numbers of ranks that wrote and that read may differ.
     """
     source = folder / "state"
     state = read_object(source / "state.json", step=int, replay=dict)
@@ -118,7 +119,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) -> None:
-    """In place: into the model's own tensors and into moments made for them."""
+    """Reads in place: into the model's own tensors, and into moments that this makes."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
@@ -134,28 +135,28 @@ def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) 
     if model.sharded:
         dcp.load(wanted, storage_reader=reader, process_group=side_group())
     else:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is but one process
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a single process
             dcp.load(wanted, storage_reader=reader, no_dist=True)
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a checkpoint's weights are in ``folder/model``; else they are among the slices of its state."""
+    """Whether the weights of a checkpoint are in ``folder/model`` and not among the slices of the state."""
     return (folder / "model").is_dir()
 
 
 class Resume:
-    """A rolling checkpoint inside an unfinished node: two slots written in turn, the newer valid one counts."""
+    """A rolling checkpoint inside an unfinished node: two slots, written in turn. The newer valid slot counts."""
 
     def __init__(self, node: Path) -> None:
         self.slots = (node / "resume-a", node / "resume-b")
-        self.last: Path | None = None  # that was saved here by many ranks
+        self.last: Path | None = None  # the slot that several ranks saved last
         self.saving: Future[None] | None = None
         self.background = ThreadPoolExecutor(1)
 
     def save(self, training: Training, moments: dict[str, Moments], step: int) -> None:
-        """Raises OSError where the disk is full; the slot that was the newer one is then as it was.
+        """Raises OSError where the disk is full. The newer slot is then unchanged.
 
-        Many ranks only begin to save: they go on training while their slices, weights included, are written.
+        Several ranks only begin to save: they go on training while their slices, including weights, are written.
         """
         if training.model.sharded:
             self._begin(training, moments, step)
@@ -182,14 +183,14 @@ class Resume:
         self.saving = self.background.submit(self._seal_when, saved, target, step)
 
     def _emptied(self, training: Training, step: int) -> Path:
-        """The slot that is not the newer one, with nothing in it but what rank 0 alone writes."""
+        """The older slot, emptied, with the files that rank 0 alone writes."""
         target = self.slots[1] if (self.last or self.newest()) == self.slots[0] else self.slots[0]
         _save_progress(replace_folder(replace_folder(target) / "state"), training, step)
         return target
 
     def _seal_when(self, saved: Future[Any], target: Path, step: int) -> None:
         try:
-            _wait_for(saved)  # rank 0 hears of the others' slices before its own future is done
+            _wait_for(saved)  # the future of rank 0 ends after the slices of all ranks
             if is_first():
                 seal(target, step=step)
         except OSError as e:
@@ -197,19 +198,19 @@ class Resume:
         self.last = target
 
     def busy(self) -> bool:
-        """Whether a save goes on in the background. Raises OSError where one has failed."""
+        """Whether a save goes on in the background. Raises OSError where a save has failed."""
         if self.saving is not None and self.saving.done():
             self.finish()
         return self.saving is not None
 
     def finish(self) -> None:
-        """Waits for the save that goes on in the background."""
+        """Waits for the save in the background. Raises OSError where the save has failed."""
         saving, self.saving = self.saving, None
         if saving is not None:
             saving.result()
 
     def what_is_kept(self) -> str:
-        """For a user whose disk is full."""
+        """A sentence for a user whose disk is full."""
         newest = self.newest()
         if newest is None:
             return "free some space and run again"
@@ -217,7 +218,7 @@ class Resume:
         return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
-        """The slot with the most updates that is whole; a slot cut short by a kill is passed over."""
+        """The valid slot with the most updates. A slot that a kill cut short is not valid."""
         valid: list[tuple[int, Path]] = []
         for slot in self.slots:
             if sealed(slot):
