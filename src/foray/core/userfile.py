@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from foray.core.canonical import nearest, require
-from foray.core.memory import is_full
+from foray.core.process import is_full
 
 T = TypeVar("T")
 _FORAY = str(Path(__file__).parent.parent)

@@ -31,7 +31,7 @@ class Gradable(Task, Protocol):
 
 
 @dataclass
-class Graded:
+class Tally:
     """What is known after grading: rows, and how many of them had so many samples of which so many were right.
 
     Of Foray's own completions also how many verdicts stood in the file, and how many of them are others now.
@@ -83,7 +83,7 @@ def task_for(name: str, source: Path) -> Gradable:
     return beside
 
 
-def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Graded:
+def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Tally:
     """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, which is there when all are graded.
 
     A row is {gold, answer}, or {gold, completions: [...]}, with any other fields, which are kept; or one of Foray's own
@@ -93,7 +93,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
-    done = Graded()
+    done = Tally()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with writing(out), open(temporary, "w", encoding="utf-8") as f:
@@ -118,7 +118,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
     return done
 
 
-def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded) -> dict[str, Any]:
+def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any]:
     gold = _text(where, row, "gold")
     if "completions" not in row and "answer" not in row:
         raise ValueError(f"{where}: the field answer or completions is missing")
@@ -136,9 +136,7 @@ def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extract
     return _count(done, [task.verify(problem, t, extraction) for t in texts])
 
 
-def _own(
-    task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded
-) -> dict[str, Any] | None:
+def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any] | None:
     """A row of Foray's own ``completions.jsonl``, where it is one: a sample cut off by the length limit scores 0."""
     samples = row.get("samples")
     if "gold" in row or not isinstance(samples, list):
@@ -161,7 +159,7 @@ def _own(
     return _count(done, verdicts)
 
 
-def _refuse_changed(where: str, row: dict[str, Any], done: Graded) -> None:
+def _refuse_changed(where: str, row: dict[str, Any], done: Tally) -> None:
     """Raises ValueError for a row that is not as it was written, or a problem's second row."""
     again = "the command that drew it draws it again"
     if row["checksum"] != checksum_of({name: value for name, value in row.items() if name != "checksum"}):
@@ -171,7 +169,7 @@ def _refuse_changed(where: str, row: dict[str, Any], done: Graded) -> None:
     done.ids.add(name)
 
 
-def _count(done: Graded, verdicts: list[Verdict]) -> dict[str, Any]:
+def _count(done: Tally, verdicts: list[Verdict]) -> dict[str, Any]:
     done.rows += 1
     done.counts[len(verdicts), sum(v.score > 0 for v in verdicts)] += 1
     done.formatted += sum(v.formatted for v in verdicts)

@@ -29,7 +29,7 @@ from foray.core.files import (
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
-from foray.core.memory import FULL, is_full
+from foray.core.process import FULL, is_full
 from foray.core.sources import Rollouts
 from foray.core.stage import Stage
 from foray.core.userfile import own_code_named
