@@ -1,4 +1,4 @@
-"""Which engine samples, as a setting. What it is called is part of a result's key; how vLLM is laid out is not."""
+"""Settings of engines. The name of an engine is part of a result's key; the layout of vLLM is not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ EngineName = Literal["embedded", "vllm"]
 
 @dataclass(frozen=True)
 class VLLM:
-    """How vLLM is laid out on a machine; results differ between layouts by rounding only.
+    """The layout of vLLM on a machine. Results of two layouts differ by rounding only.
 
-    ``tensor_parallel``: cards that one model is spread over. ``memory_share``: of each card, for vLLM's weights and
-    cache. ``sleep``: whether it gives that memory back between draws, for training on the same cards (without effect on
-    the CPU, where vLLM cannot). ``python``: of an environment that has vLLM; when empty, the one that Foray runs in.
+    ``tensor_parallel``: cards that one model is spread over. ``memory_share`` of each card is for vLLM's weights and
+    cache. With ``sleep``, vLLM frees that memory between draws, for training on the same cards (not on a CPU).
+    ``python``: the interpreter of an environment with vLLM; empty for the environment that Foray runs in.
     """
 
     tensor_parallel: int = 1
@@ -31,7 +31,7 @@ class VLLM:
         require(0 < self.memory_share <= 1, f"memory_share must lie in (0, 1], not {self.memory_share}")
 
     def check(self) -> None:
-        """Raises ValueError, in a line that says what to install, where there is no vLLM to be run."""
+        """Raises ValueError that says what to install where there is no vLLM."""
         if self.python:
             require(Path(self.python).exists(), f"vllm.python: there is no {self.python}")
             return
