@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -101,7 +102,7 @@ class Layout:
             return cls(ends, batch.group.numpy(), batch.shared.numpy())
         return cls(ends, np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64))
 
-    @property
+    @cached_property
     def own(self) -> Ints:
         """Tokens of each row behind its prompt; <= 0 where only the prompt is scored. (B,)"""
         return self.ends - self.shared
@@ -214,9 +215,9 @@ def _packed(
         bias = _bias(torch.from_numpy(shared[members]).to(device), longest, length) if longest else None
         block = Block(len(members), length, which, bias)
         sequence.own_place[members] = sequence.add(members, shared[members], ends[members], block)
-    rows = np.array(list(prompt_of))
-    row, time = np.nonzero(scored[rows])
-    row = rows[row]
+    of_units = np.array(list(prompt_of))
+    row, time = np.nonzero(scored[of_units])
+    row = of_units[row]
     own = sequence.own_place[row] + time - shared[row]
     place = np.where(time < shared[row], sequence.prompt_place[row] + time, own)
     # Padding may lie beyond the context. It is never read, so any position does.
