@@ -25,8 +25,9 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
+from foray.train.checked_draw import drawn
 from foray.train.checkpoint import load_state, save_checkpoint, save_state
-from foray.train.draw import Training, draw
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.scoring import backward, token_logprobs
 from foray.train.supervised import demonstrations
@@ -96,7 +97,7 @@ def test_law_1_one_stream_is_torch_adamw(config: ModelConfig, tokenizer: TextTok
     adam = torch.optim.AdamW(groups, betas=ADAM.betas, eps=ADAM.eps, foreach=False, fused=False)
     run.model = theirs
     for step in range(6):
-        batch, _ = draw(SFT.source, SFT, step, run)
+        batch, _ = drawn(SFT.source, SFT, step, run)
         adam.zero_grad(set_to_none=False)
         backward(theirs, SFT, batch)
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), ADAM.clip)
@@ -134,7 +135,7 @@ def test_the_sum_of_proposals_is_the_stated_formula(config: ModelConfig, tokeniz
     old = {k: v.clone() for k, v in run.model.state_dict().items()}
     gradients = []
     for _, stream in stage.streams:
-        batch, _ = draw(stream.source, stream, 0, run)
+        batch, _ = drawn(stream.source, stream, 0, run)
         run.model.zero_grad()
         backward(run.model, stream, batch)
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), stream.optimizer.clip)
@@ -163,7 +164,7 @@ def test_a_joint_stream_steps_on_the_weighted_sum_of_gradients(config: ModelConf
     run = start(config, tokenizer)
     total: dict[str, torch.Tensor] = {}
     for weight, stream in ((0.25, RL), (2.0, SFT)):
-        batch, _ = draw(stream.source, stream, 0, run)
+        batch, _ = drawn(stream.source, stream, 0, run)
         run.model.zero_grad()
         backward(run.model, stream, batch)
         for name, p in run.model.named_parameters():
@@ -277,7 +278,7 @@ def _steps_of(moments: Moments) -> int:
 @pytest.mark.parametrize("stream", [SFT, RL], ids=["sft", "rl"])
 def test_law_3_accumulation_does_not_matter(config: ModelConfig, tokenizer: TextTokenizer, stream: Stream) -> None:
     run = start(config, tokenizer)
-    batch, _ = draw(stream.source, stream, 0, run)
+    batch, _ = drawn(stream.source, stream, 0, run)
 
     def gradient(microbatch: int) -> torch.Tensor:
         run.model.zero_grad()
@@ -291,7 +292,7 @@ def test_law_3_accumulation_does_not_matter(config: ModelConfig, tokenizer: Text
 
 def test_a_bf16_training_pass_has_nearly_the_gradient_of_fp32(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     run = start(config, tokenizer)
-    batch, _ = draw(SFT.source, SFT, 0, run)
+    batch, _ = drawn(SFT.source, SFT, 0, run)
     gradients = []
     for stream in (SFT, replace(SFT, precision="bf16")):
         run.model.zero_grad()
@@ -308,7 +309,7 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
     """The gap between the engine's bf16 and the trainer's is measured and not taken for a change of policy."""
     stream = replace(RL, precision="bf16", source=replace(RL.source, updates_per_draw=updates))
     run = start(config, tokenizer)
-    batch, _ = draw(stream.source, stream, 0, run)
+    batch, _ = drawn(stream.source, stream, 0, run)
     gradients = []
     for trained in (stream, replace(stream, precision="fp32")):
         run.model.zero_grad()
@@ -357,9 +358,9 @@ def test_documents_of_a_window_do_not_see_one_another_if_asked(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     run = with_text(start(config, tokenizer), tmp_path)
-    batch, drawn = draw(replace(TEXT.source, separate=True), TEXT, 0, run)
-    together, _ = draw(TEXT.source, TEXT, 0, run)
-    assert batch.denominator == drawn["tokens"] == together.denominator == 60 == float(batch.weight.sum())
+    batch, logged = drawn(replace(TEXT.source, separate=True), TEXT, 0, run)
+    together, _ = drawn(TEXT.source, TEXT, 0, run)
+    assert batch.denominator == logged["tokens"] == together.denominator == 60 == float(batch.weight.sum())
     ours = token_logprobs(run.model, batch)[batch.weight != 0]
     alone = []
     for window in torch.cat([together.tokens, together.targets[:, -1:]], 1).tolist():
@@ -373,7 +374,7 @@ def test_documents_of_a_window_do_not_see_one_another_if_asked(
 
 def test_law_6_on_policy_grpo_is_reinforce(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     run = start(config, tokenizer)
-    batch, metrics = draw(RL.source, RL, 0, run)
+    batch, metrics = drawn(RL.source, RL, 0, run)
     assert 0 < metrics["signal"] < 1, "both kinds of group must occur"
     backward(run.model, RL, batch)
     ours = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
@@ -393,7 +394,7 @@ def test_law_6_skipping_groups_without_signal_changes_nothing(config: ModelConfi
             return weight != 0
 
     run = start(config, tokenizer)
-    batch, _ = draw(RL.source, RL, 0, run)
+    batch, _ = drawn(RL.source, RL, 0, run)
     gradients = []
     for objective in (PolicyGradient(), Everything()):
         run.model.zero_grad()
@@ -441,7 +442,7 @@ def test_golden_clipped_loss() -> None:
 @pytest.mark.parametrize("normalise", ["token", "sequence", "constant"])
 def test_normalisations(config: ModelConfig, tokenizer: TextTokenizer, normalise: Any) -> None:
     source = replace(RL.source, normalise=normalise)
-    batch, _ = draw(source, replace(RL, source=source), 0, start(config, tokenizer))
+    batch, _ = drawn(source, replace(RL, source=source), 0, start(config, tokenizer))
     scored = batch.weight != 0
     lengths = scored.sum(1)
     assert lengths.min() < lengths.max()
@@ -497,7 +498,7 @@ def test_several_updates_per_draw_replay_one_draw(config: ModelConfig, tokenizer
     slices: list[Batch] = []
     log: list[Metrics] = []
     for step in range(4):
-        batch, _ = draw(source, stream, step, run)
+        batch, _ = drawn(source, stream, step, run)
         slices.append(batch)
     assert [s.rows for s in slices] == [8, 8, 8, 8]
     first = run.replay  # of the second draw by now
@@ -517,7 +518,7 @@ def test_one_solution_is_the_same_in_every_epoch_and_depends_on_the_seed(tokeniz
 
 def test_sft_masks_the_prompt(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     run = start(config, tokenizer)
-    batch, _ = draw(SFT.source, SFT, 0, run)
+    batch, _ = drawn(SFT.source, SFT, 0, run)
     pairs = demonstrations(SFT.source, 0, tokenizer)
     for b in range(batch.rows):
         scored = batch.targets[b][batch.weight[b] != 0].tolist()
@@ -548,7 +549,7 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(
     with pytest.raises(TrainingStopped, match="stream 'bad'"):
         run_stage(stage, run, moments, 0, 3, lambda *_: None, tmp_path)
     assert all(torch.equal(before[n], p) for n, p in run.model.state_dict().items())
-    batch, metrics = draw(source, SFT, 0, run)
+    batch, metrics = drawn(source, SFT, 0, run)
     saved = load_file(tmp_path / "stopped_batch.safetensors")
     assert {name for name, x in vars(batch).items() if isinstance(x, torch.Tensor)} == set(saved)
     assert all(torch.equal(getattr(batch, name), x) for name, x in saved.items())

@@ -19,7 +19,8 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.cost import Cost, update_work
-from foray.train.draw import Training, draw
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
 from foray.train.packing import forward_flops
 from foray.train.scoring import backward, token_logprobs
 
@@ -99,7 +100,7 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
     stream = Stream("rl", replace(source, engine="vllm", updates_per_draw=updates), PolicyGradient())
     model = wide(initialise(config, 5))
     run = Training(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
-    batch, _ = draw(stream.source, stream, 0, run)
+    batch, _ = drawn(stream.source, stream, 0, run)
     batch = replace(batch, advantage=(batch.weight != 0).float())
     metrics = backward(model, stream, batch)
     assert metrics["clipped"] == 0, "the engine's distance is not taken for a change of policy"
@@ -130,7 +131,7 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
     counter = FlopCounterMode(display=False)
     logged = []
     for step in range(stream.source.updates_per_draw):
-        _, metrics = draw(stream.source, stream, step, run)
+        _, metrics = drawn(stream.source, stream, step, run)
         logged.append(metrics.get("flops/behaviour", 0.0))
     assert sum(1 for x in logged if x) == passes and logged[0] == sum(logged), "once a draw, with its first update"
     if passes:

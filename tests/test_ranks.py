@@ -45,8 +45,9 @@ from foray.study.nodes import TrainNode, open_checkpoint, run_node
 from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store
+from foray.train.checked_draw import drawn
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
-from foray.train.draw import Training, draw
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
 from foray.train.scoring import backward, token_logprobs
@@ -194,7 +195,7 @@ def test_gradients_and_log_probabilities_of_ranks_are_those_of_one(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, tied: bool
 ) -> None:
     """Also where one rank has nothing to compute, or none has, and where layers are computed in bf16."""
-    batch, _ = draw(RL.source, RL, 0, start(config, tokenizer))
+    batch, _ = drawn(RL.source, RL, 0, start(config, tokenizer))
     config = replace(config, tied=tied)
     silent = replace(batch, advantage=torch.zeros_like(batch.advantage))
     batches = {

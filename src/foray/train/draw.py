@@ -1,7 +1,7 @@
 """``draw``: the batch of an update, as a function of the seed, the stage, the step and the weights.
 
 A new source of batches is a frozen dataclass and a function that is registered with ``@draw.register``. The function
-takes (source, stream, step, training) and returns a batch and the numbers to log.
+takes (source, stream, step, training) and returns a batch and the numbers to log. ``checked_draw.drawn`` calls it.
 """
 
 from __future__ import annotations
