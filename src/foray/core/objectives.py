@@ -1,7 +1,7 @@
 """Losses and advantages as plain functions of tensors, one value a token.
 
 A loss returns (N,) values. The trainer sums weight x value over the batch and divides by the denominator of the batch,
-so token, sequence and constant normalisation differ in data only. This module uses methods of tensors and imports no
+so token, sequence and constant normalization differ in data only. This module uses methods of tensors and imports no
 torch: specs name the classes here.
 
 Shapes: N scored tokens, P problems, G completions of each problem (the group size).
@@ -141,8 +141,8 @@ def group_advantages(rewards: NDArray[np.float64], divide_by_std: bool) -> NDArr
 
     Exactly zero where all rewards of a group are equal: rounding of the mean must not pass for a signal.
     """
-    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    centered = rewards - rewards.mean(axis=1, keepdims=True)
     if divide_by_std:
-        centred = centred / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4)
+        centered = centered / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4)
     equal = rewards.max(axis=1, keepdims=True) == rewards.min(axis=1, keepdims=True)
-    return np.where(equal, 0.0, centred)
+    return np.where(equal, 0.0, centered)

@@ -16,7 +16,7 @@ def one_line(text: str) -> str:
 
 
 def tell(text: str) -> None:
-    """Prints text that may come from anybody's files."""
+    """Prints untrusted text."""
     print(plain(text), flush=True)
 
 
