@@ -32,7 +32,8 @@ from foray.core.batch import Batch
 from foray.core.files import SEAL, read_json, read_jsonl, sealed
 from foray.core.machine import Machine, machine
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import Corpus, Stage, Stream
+from foray.core.sources import Corpus
+from foray.core.stage import Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -44,12 +45,13 @@ from foray.study.nodes import TrainNode, open_checkpoint, run_node
 from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store
+from foray.train.checked_draw import drawn
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
-from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
+from foray.train.ranks import all_gather, is_first, join, map_over_ranks, rank_and_ranks
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, own, weights_of, whole
-from foray.train.sources import Run, draw
 from test_laws import ADAM, RL, SFT, assert_close, moved, start
 from test_study import acting_at, die, pretrained_to, quiet, study, weights
 
@@ -89,7 +91,7 @@ def spread(model: Transformer, machine: Machine = CPU, bf16: bool = False) -> Tr
     return fill(blank(model.config, machine, bf16), model)
 
 
-def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
+def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Training:
     """What ``start`` gives, with text to train on and a reference; under several ranks sharded over them."""
     run = start(config, tokenizer)
     run.shards = {"x": Shard(texts)}
@@ -101,14 +103,14 @@ def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
     return run
 
 
-def trained(run: Run, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
+def trained(run: Training, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
     log: list[Metrics] = []
     moments = moments or {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     run_stage(stage, run, moments, first, stage.steps, lambda _, m: log.append(m))
     return log
 
 
-def keep(run: Run, log: list[Metrics], out: Path) -> None:
+def keep(run: Training, log: list[Metrics], out: Path) -> None:
     tensors = {name: w.clone() for name, w in weights_of(run.model).items()}
     if is_first():
         save_file(tensors, f"{out}.safetensors")
@@ -193,7 +195,7 @@ def test_gradients_and_log_probabilities_of_ranks_are_those_of_one(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, tied: bool
 ) -> None:
     """Also where one rank has nothing to compute, or none has, and where layers are computed in bf16."""
-    batch, _ = draw(RL.source, RL, 0, start(config, tokenizer))
+    batch, _ = drawn(RL.source, RL, 0, start(config, tokenizer))
     config = replace(config, tied=tied)
     silent = replace(batch, advantage=torch.zeros_like(batch.advantage))
     batches = {
@@ -247,7 +249,7 @@ def _poisoned(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, out: P
     before = {name: own(p).clone() for name, p in run.model.named_parameters()}
     with pytest.raises(TrainingStopped, match="the loss of stream 'sft' is not finite") as stopped:
         run_stage(STAGES["sft"], run, {"sft": Moments(run.model, ADAM)}, 0, 1, lambda *_: None, out)
-    assert exchanged(str(stopped.value)) == [str(stopped.value)] * 2
+    assert all_gather(str(stopped.value)) == [str(stopped.value)] * 2
     for name, p in run.model.named_parameters():
         torch.testing.assert_close(own(p), before[name], rtol=0, atol=0, equal_nan=True)
     (out / str(rank_and_ranks()[0])).touch()
@@ -271,8 +273,8 @@ def _pieces(out: Path) -> None:
             done.extend(range(count)[part])
             return [10 * i for i in range(count)[part]]
 
-        assert shared_out(count, at_once, work) == [10 * i for i in range(count)]
-        shares = exchanged(done)
+        assert map_over_ranks(count, at_once, work) == [10 * i for i in range(count)]
+        shares = all_gather(done)
         assert sorted(i for share in shares for i in share) == list(range(count)), "each item once"
         if count == 7 and at_once == 4:
             assert shares == [[0, 1, 2], [3, 4, 5, 6]], "all fit: a piece each"
@@ -301,7 +303,7 @@ def _train_and_save(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, 
 
     run_stage(stage, run, moments, 0, 4, after_step)
     resume.finish()
-    exchanged(None)
+    all_gather(None)
     if is_first():
         assert resume.newest() == out / "node" / "resume-a"
         assert (sealed(out / "node" / "resume-a") and not (out / "node" / "resume-a" / "model").exists()) or (
@@ -500,7 +502,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path, monkeypatch: pytest.Mo
 
     def die_with_worker() -> None:
         (pids / str(os.getpid())).touch()
-        exchanged(None)
+        all_gather(None)
         if is_first():
             os.kill(os.getppid(), signal.SIGKILL)
         signal.pause()

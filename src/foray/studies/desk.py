@@ -13,7 +13,8 @@ from dataclasses import replace
 from itertools import chain
 
 from foray.core.objectives import CrossEntropy
-from foray.core.stage import AdamW, Screen, Stream
+from foray.core.sources import Demonstrations, Screen
+from foray.core.stage import AdamW, Stream
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
@@ -79,7 +80,7 @@ def study() -> Study:
     return Study(
         name="desk",
         model=base.model,
-        data=replace(base.data, mixture=pretrain.stream.source.mixture),
+        data=replace(base.data, mixture=pretrain.corpus.mixture),
         pretrain=pretrain,
         post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
         recipes=(own("rl"), own("sft"), own("sft_rl")),
@@ -250,6 +251,7 @@ def _formats(main: Study) -> tuple[Study, ...]:
     crossed = replace(main.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
     shots = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4))
     middle, sft = main.pretrain.checkpoints[1], main.post.sft.source
+    assert isinstance(sft, Demonstrations)
     epoch = sft.questions / sft.batch_size  # updates
     longer = own("sft", f"sft_steps={round(10 * epoch)}", label="10 epochs")
     steps = tuple(round(n * epoch) for n in (1, 2.5, 5))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from foray.core.machine import MICROBATCH
-from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
@@ -171,7 +172,7 @@ def update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:
         update = flops.forward(model, prompt, flops.pairs(0, prompt), 0) + size * rows
         work = {"prefill": groups * prefill, "decode": groups * decode, "update": both * groups * update}
         # A pass over the whole draw, shared by its updates.
-        own = stream.own_behaviour and source.updates_per_draw > 1
+        own = source.rescored(stream.precision) and source.updates_per_draw > 1
         return work | ({"behaviour": groups * update} if own else {})
     return {}
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 
-from foray.core.stage import Corpus, Demonstrations, Merge, Recipe, Rollouts, Stage, drawing
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import Merge, Recipe, Stage, drawing
 from foray.core.task import Split, Task
 from foray.study.checks import Check, DemonstrationsNode, PromptsNode, SourceNode
 from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
@@ -21,7 +22,7 @@ from foray.study.nodes import (
     TrainNode,
 )
 from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, every_stage, recipe_name
-from foray.train.sources import drawn_by_others
+from foray.train.checked_draw import drawn_by_others
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Builder:
         self.held: dict[str, tuple[ShardNode, ...]] = {}  # validation text by tokenizer
         if isinstance(study.pretrain, Pretrain):
             tokenizer = self._tokenizer(study.pretrain)
-            self.shards = self._shards(study.pretrain.stream.source, study.pretrain.tokens, tokenizer)
+            self.shards = self._shards(study.pretrain.corpus, study.pretrain.tokens, tokenizer)
             self.checks = self._checks(tokenizer)
 
     def entries(self, checks: Collection[Check]) -> Iterator[Entry]:
@@ -116,18 +117,18 @@ class _Builder:
 
     def _contamination(self) -> Iterator[Entry]:
         """Of text and questions alone, so the same for every seed and size: stands once, as if of the base."""
-        e, source, pretrain = self.study.evaluation, self.study.post.rl.source, self.study.pretrain
+        e, post, pretrain = self.study.evaluation, self.study.post, self.study.pretrain
         if not e.contamination:
             return
-        validation = source.validation if isinstance(source, Rollouts) else 0
+        validation = post.rl.source.validation if isinstance(post.rl.source, Rollouts) else 0
         node = ContaminationNode(
-            self.shards, source.task, source.questions, validation, e.task, e.split, e.problems, e.contamination
+            self.shards, post.task, post.questions, validation, e.task, e.split, e.problems, e.contamination
         )
         yield Entry(node, self.part, self.study, pretrain.seeds[0], pretrain.tokens, "base", 0, 0, True)
 
     def _tokenizer(self, pretrain: Pretrain) -> TokenizerNode:
         data = self.study.data
-        text = data.mixture or pretrain.stream.source.mixture
+        text = data.mixture or pretrain.corpus.mixture
         return TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
 
     def _shards(self, corpus: Corpus, tokens: int, tokenizer: AnyTokenizer) -> tuple[ShardNode, ...]:
@@ -142,7 +143,7 @@ class _Builder:
     def _text(self, corpus: Corpus, tokens: int, tokenizer: AnyTokenizer) -> tuple[ShardNode, ...]:
         """Text for a stage after pre-training: pre-training's own where the mixture is the same."""
         pretrain = self.study.pretrain
-        same = isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.stream.source.mixture
+        same = isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.corpus.mixture
         return self.shards if same else self._shards(corpus, tokens, tokenizer)
 
     def _checks(self, tokenizer: AnyTokenizer) -> tuple[Check, ...]:

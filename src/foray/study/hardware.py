@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields, replace
 
 from foray.core.canonical import nearest, require
 from foray.core.machine import MICROBATCH, Machine
-from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import Stream
 from foray.model.config import ModelConfig
 from foray.study.cost import activation_bytes, lengths, node_cost, sized, update_work, updates
 from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
@@ -308,7 +309,7 @@ def _training(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: in
         products = share * (again * work.get("update", 0.0) + behaviour) / _products(card, value)
         trained += steps * max(products, passes * model.layers * LAUNCH_SECONDS)
         draw = _rollouts(stream)
-        if draw is not None:
+        if draw is not None and isinstance(stream.source, Rollouts):
             a_draw = stream.source.updates_per_draw
             whole = {name: n * a_draw for name, n in work.items()}
             sampled += steps / a_draw * _sampling(model, draw, whole, card, ranks, together)

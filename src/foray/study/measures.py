@@ -144,7 +144,7 @@ class ContaminationNode(Node):
         return f"overlap of text and questions with {self.split} questions of {self.task.name}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.contamination import overlaps
+        from foray.evals.overlap import overlaps
 
         asked = [p.question for p in self.task.problems(self.split, self.problems)]
         trained = [p.question for p in self.trained.problems("train", self.questions)]

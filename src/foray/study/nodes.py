@@ -29,8 +29,9 @@ from foray.core.files import (
 from foray.core.health import training_flags
 from foray.core.libraries import require_installed, wanted
 from foray.core.machine import Machine, free_memory
-from foray.core.memory import FULL, is_full
-from foray.core.stage import Rollouts, Stage
+from foray.core.process import FULL, is_full
+from foray.core.sources import Rollouts
+from foray.core.stage import Stage
 from foray.core.userfile import own_code_named
 from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer

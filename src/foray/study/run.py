@@ -14,7 +14,7 @@ from rich.console import Console
 from foray import __version__
 from foray.core.files import SEAL, read_json, seal, verify, write_atomic
 from foray.core.provenance import program
-from foray.core.stage import Rollouts, role_of
+from foray.core.sources import Rollouts, role_of
 from foray.core.userfile import own_code_named
 from foray.study.contracts import check_study
 from foray.study.cost import node_cost
@@ -165,7 +165,7 @@ def _entry(entry: Entry, study: Study) -> dict[str, Any]:
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if entry.recipe != "base":
-        out["trained_on"] = grid.post.rl.source.task.name
+        out["trained_on"] = grid.post.task.name
     if grid.evaluation.split != study.evaluation.split:
         out["split"] = grid.evaluation.split
     if entry.variant:

@@ -18,7 +18,7 @@ def recipe_rows(study: Study) -> list[Row]:
     for _, grid in study.grids():
         of = {"model": _words(grid.model), "mix": grid.pretrain.mix, "task": ""}
         rows += [of | row for row in _pretraining(grid.pretrain)]
-        of["task"] = grid.post.rl.source.task.name
+        of["task"] = grid.post.task.name
         for recipe in grid.recipes:
             if not isinstance(recipe, Variant) or not recipe.words:
                 rows += [of | row for row in _stages(recipe_name(recipe), grid.stages(recipe))]

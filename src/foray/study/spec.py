@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from inspect import isfunction
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from foray.core.canonical import added, check_name, fill_root, nearest, override, require
+from foray.core.canonical import added, check_name, fill_root, nearest, require
 from foray.core.engines import VLLM, EngineName
+from foray.core.override import override
 from foray.core.passk import check_asked
-from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream, check_mixture
+from foray.core.sources import Corpus, Rollouts, check_mixture
+from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
 from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
@@ -63,15 +65,20 @@ class Pretrain:
         require(not bad, f"checkpoints must lie between 1 and tokens ({self.tokens}), not {bad}")
         require(list(self.checkpoints) == sorted(set(self.checkpoints)), "checkpoints must be in rising order")
         steps = [self.step_at(t) for t in self.checkpoints]
-        per = self.stream.source.tokens_per_step
+        per = self.corpus.tokens_per_step
         require(len(set(steps)) == len(steps), f"two checkpoints fall on one step: a step has {per} tokens")
+
+    @property
+    def corpus(self) -> Corpus:
+        """The source of pre-training text."""
+        return cast(Corpus, self.stream.source)
 
     @property
     def stage(self) -> Stage:
         return Stage("pretrain", ((1.0, self.stream),), self.step_at(self.tokens))
 
     def step_at(self, tokens: int) -> int:
-        return max(1, round(tokens / self.stream.source.tokens_per_step))
+        return max(1, round(tokens / self.corpus.tokens_per_step))
 
 
 @dataclass(frozen=True)
@@ -271,7 +278,7 @@ class Study:
     @property
     def text(self) -> Corpus | None:
         """Where held-out text comes from: what pre-training read, or what is given beside published checkpoints."""
-        return self.pretrain.stream.source if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
+        return self.pretrain.corpus if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
 
     @property
     def starts(self) -> tuple[int, ...]:

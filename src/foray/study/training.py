@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from foray.core.engines import VLLM
 from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic, writing
-from foray.core.stage import Rollouts, Stage
+from foray.core.sources import Rollouts
+from foray.core.stage import Stage
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
@@ -22,10 +23,10 @@ from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, op
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
-from foray.train.ranks import exchanged, from_first, is_first, rank_and_ranks
+from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
-from foray.train.sources import Run
 
 if TYPE_CHECKING:
     from foray.data.tokenizer import TextTokenizer
@@ -45,7 +46,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
     model, engine, reference = _models(node, store, tokenizer, source)
-    run = Run(
+    run = Training(
         seed=node.seed,
         stage=stage.name,
         tokenizer=tokenizer,
@@ -81,7 +82,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
                 save_took = saved_at - now
                 if stop is not None:
                     resume.finish()
-                    exchanged(None)  # and whoever hears that this rank has ended may end the others
+                    all_gather(None)  # and whoever hears that this rank has ended may end the others
                     raise Preempted(stop)
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)

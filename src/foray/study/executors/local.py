@@ -14,8 +14,7 @@ from rich.console import Console
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json
 from foray.core.machine import use_gpu
-from foray.core.memory import FULL, keep_freed_memory
-from foray.core.process import die_with_parent
+from foray.core.process import FULL, die_with_parent, keep_freed_memory
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.schedule import Event, crowding, drive, say, threads_each

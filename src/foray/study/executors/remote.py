@@ -19,7 +19,7 @@ from typing import Any
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json, write_atomic
 from foray.core.machine import machine, machine_settings
-from foray.core.memory import keep_freed_memory
+from foray.core.process import keep_freed_memory
 from foray.study.graph import expand
 from foray.study.nodes import Node, run_node
 from foray.study.spec import load_study

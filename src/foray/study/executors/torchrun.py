@@ -34,7 +34,7 @@ from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.run import check_before, report_study, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
-from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn
+from foray.train.ranks import all_gather, from_first, is_first, join, numbers_in_turn
 
 
 def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
@@ -60,7 +60,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         check_before(study, missing)
         cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
         TorchrunExecutor().run(missing, store, quiet, cost)
-        exchanged(None)  # none leaves while another still needs what it keeps
+        all_gather(None)  # none leaves while another still needs what it keeps
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
             leave(0)
@@ -89,7 +89,7 @@ class TorchrunExecutor:
                 for node in level:
                     if isinstance(node, TrainNode):
                         _train(node, store, show)
-                exchanged(None)  # every rank has done its part of the level
+                all_gather(None)  # every rank has done its part of the level
                 await_results(level, store)
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
@@ -102,7 +102,7 @@ class TorchrunExecutor:
             except (ValueError, OSError) as e:
                 failed = f"{node.label()}: {failure(e)}"
                 break
-        failures = [text for text in exchanged(failed) if text]
+        failures = [text for text in all_gather(failed) if text]
         require(not failures, failures[0] if failures else "")
 
 
