@@ -31,7 +31,7 @@ from foray.core.files import SEAL, read_jsonl
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
 from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Recipe, Rollouts, Stage, Stream
 from foray.core.task import Problem, Split
-from foray.data.corpus import TextSplit
+from foray.data.text_source import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.study import training
@@ -979,7 +979,7 @@ def careful(post: PostTraining) -> Recipe:
 
 
 def test_a_study_binds_its_data_root_everywhere(tmp_path: Path) -> None:
-    from foray.data.corpus import JsonlText
+    from foray.data.text import JsonlText
     from foray.tasks.gsm8k import GSM8K
 
     made = override(study(), f"data.root={tmp_path}")

@@ -29,19 +29,11 @@ from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.userfile import load
-from foray.data.corpus import (
-    Prepared,
-    TextSource,
-    TokenKind,
-    all_broken,
-    damage,
-    sample_texts,
-    skips,
-    tokenizer_digest,
-)
+from foray.data.prepared import Prepared, TokenKind, damage, tokenizer_digest
 from foray.data.repository import Repository
 from foray.data.rows import Skipped
-from foray.data.text import Part, documents, origin, parts
+from foray.data.text import TextPart, documents, origin, parts
+from foray.data.text_source import TextSource, all_broken, sample_texts, skips
 from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
 _DOCUMENTS = 256  # tokenised together
@@ -228,7 +220,7 @@ def _start(tokenizer: TextTokenizer) -> None:
     _WORKER["tokenizer"] = tokenizer
 
 
-def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
+def _tokenise(source: TextSource, part: TextPart, stem: Path) -> _Done:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
     kinds: dict[TokenKind, str] = {"tokens": ".bin", "validation": ".validation.bin"}
@@ -252,7 +244,7 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     return facts, [f"{wrong}: made again"] if wrong else []
 
 
-def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipped: Skipped) -> dict[str, Any]:
+def _written(source: TextSource, part: TextPart, paths: dict[TokenKind, Path], skipped: Skipped) -> dict[str, Any]:
     """Writes a part's tokens; what was written."""
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
@@ -278,7 +270,7 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
-def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any] | None:
+def _finished(said: Path, name: str, file: list[int], part: TextPart) -> dict[str, Any] | None:
     """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
     anything else than it would be now.
     """

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from foray.core.canonical import nearest, require
+from foray.data.hub import client
 from foray.data.tokenizer import FILES
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "merges.txt", "*.jinja")
@@ -73,7 +73,7 @@ class Repository:
     def listing(self, folder: Path) -> tuple[list[str], bool]:
         """Paths in the opened folder, and whether the hub was asked; else they are those of the local cache."""
         try:
-            names, asked = _client().list_repo_files(self.id, revision=self.revision), True
+            names, asked = client().list_repo_files(self.id, revision=self.revision), True
         except Exception:  # no network, mostly; the client's transport has errors of its own
             names = [p.relative_to(self.top(folder)).as_posix() for p in sorted(self.top(folder).rglob("*"))]
             asked = False
@@ -94,7 +94,7 @@ class Repository:
 
     def _fetched(self, wanted: Sequence[str]) -> Path:
         """The folder of the revision's snapshot in the local cache."""
-        hub = _client()
+        hub = client()
         from huggingface_hub import errors
 
         require(not {".", ".."} & set(self._parts), f"{self.path!r} is no hub id, nor a folder inside a repository")
@@ -140,7 +140,7 @@ class Repository:
 
     def _nearest_revision(self) -> str:
         try:
-            refs = _client().list_repo_refs(self.id)
+            refs = client().list_repo_refs(self.id)
             names = [ref.name for kind in ("branches", "tags") for ref in getattr(refs, kind, ())]
         except Exception:  # as above; the names would only have been a help
             return ""
@@ -155,14 +155,3 @@ def _first_line(error: Exception) -> str:
 
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].replace(str(constants.HF_HUB_CACHE), "the hub's cache")
-
-
-def _client() -> Any:
-    """The library, quiet. Raises ValueError naming the extra that has it."""
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars  # a module of its own, which the import alone lacks
-    except ImportError:
-        raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
-    disable_progress_bars()
-    return huggingface_hub
