@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from foray.answers import latex, numbers
 from foray.core.task import Extraction, Problem, Verdict
 
@@ -14,8 +12,11 @@ NEXT_QUESTION = ("\n\nQuestion:", "Question:")
 class NumberAnswers:
     """Answers are numbers behind ``####``, or with ``box`` in ``\\boxed{}``."""
 
-    verifier: ClassVar[str] = numbers.VERIFIER
     box: bool = False
+
+    @property
+    def verifier(self) -> str:
+        return numbers.VERIFIER
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -37,7 +38,9 @@ class NumberAnswers:
 class BoxedAnswers:
     """Answers are LaTeX in ``\\boxed{}``, compared by value."""
 
-    verifier: ClassVar[str] = latex.VERIFIER
+    @property
+    def verifier(self) -> str:
+        return latex.VERIFIER
 
     @property
     def stop(self) -> tuple[str, ...]:
