@@ -22,7 +22,7 @@ from foray.study.run import run_study
 from foray.study.spec import load_study
 from foray.study.store import Store
 from foray.tasks import named_tasks, openmath
-from foray.tasks.files import plain
+from foray.tasks.file_task import plain
 from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.math import MATH

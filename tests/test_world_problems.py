@@ -13,7 +13,7 @@ import pytest
 
 from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.world import Drills, StoryMath, WorldProblems, math_sources
-from foray.world.math.draws import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
+from foray.world.math.story_sampler import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
 
 EASY, HARD = WorldProblems("easy"), WorldProblems("hard")
 TIERS = pytest.mark.parametrize("task", [EASY, HARD], ids=["easy", "hard"])

@@ -36,7 +36,7 @@ _INDEX = re.compile(r"_[ ]?\{?[ ]?i(?![A-Za-z])|(?<![A-Za-z\\])[jk](?![A-Za-z])"
 _DECIMAL = re.compile(r"\.[0-9]")
 
 
-def load() -> Compare:
+def comparison() -> Compare:
     """The comparison, with all of its imports done. Raises ImportError where math-verify is missing."""
     logging.disable(logging.CRITICAL)
     from math_verify import grader
@@ -231,13 +231,13 @@ def _near(x: Any, y: Any) -> bool:
         return True
     if bool(apart <= size * _TOLERANCE):
         return True
-    # A sum that cancels to zero is evaluated to noise, of which sympy says that no digit counts.
+    # A sum that cancels to zero is evaluated to noise. sympy says that no digit of the noise counts.
     noise = [all(part == 0 or getattr(part, "_prec", 99) < 12 for part in side.as_real_imag()) for side in (x, y)]
     return all(noise)
 
 
 def _close(x: Any, y: Any) -> bool:
-    """Whether one is the other rounded to six decimals, of which enough count."""
+    """Whether one is the other rounded to six decimals, and enough of the decimals count."""
     apart, size = abs(x - y), max(abs(x), abs(y))
     if _ends(x) and _ends(y):
         return False

@@ -178,7 +178,7 @@ def _without_names(a: str, b: str) -> tuple[str, str]:
 
 
 def _as_vectors(a: str, b: str) -> bool | None:
-    """Whether two sums of vectors times plain numbers are equal; None where one is no such sum."""
+    """Whether two sums of vectors times plain numbers are equal; None where one is another kind of text."""
     sums: list[dict[str, Fraction]] = []
     for text in (a, b):
         parts: dict[str, Fraction] = {}

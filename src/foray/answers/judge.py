@@ -50,9 +50,9 @@ class _BrokeOff(Exception):
 
 @lru_cache(maxsize=1 << 16)
 def _reply(gold: str, answer: str) -> str:
-    """What is known of the answers. Raises _BrokeOff where nothing is, which is not kept: the next time it may be."""
-    # Once more: it may have been another's memory that the process was killed for. A comparison that is the cause
-    # itself is not tried for ever.
+    """The reply on two answers. Raises _BrokeOff without one. An exception is not kept, so the next time asks again."""
+    # Twice: the process may have been killed for the memory of another one. A comparison that is itself the cause is
+    # not tried for ever.
     for _ in range(2):
         reply = _judge(os.getpid()).ask(gold, answer)
         if reply != BROKE_OFF:

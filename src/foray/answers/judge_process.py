@@ -17,8 +17,7 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn
 
-from foray.answers import algebra
-from foray.answers.algebra import Compare
+from foray.answers.algebra import Compare, comparison
 
 CPU_SECONDS = 0.6  # of one comparison; with what a new worker costs, below a second
 WALL_SECONDS = 10.0  # only for a worker that does not even get to use its processor time
@@ -47,9 +46,9 @@ _REFUSED = (
 _WRITES_ITS_OWN_CODE = ("sympy.polys.monomials", "dataclasses", "collections", "typing")
 
 
-def load() -> Compare:
+def warmed_comparison() -> Compare:
     """The comparison, after a few trusted pairs."""
-    compare = algebra.load()
+    compare = comparison()
     for gold, answer in _WARM:
         compare(gold, answer)
     return compare
@@ -134,7 +133,7 @@ class _Worker:
 def main() -> None:
     """Says ``ready`` when all is imported; then one reply a line until its standard input is closed."""
     try:
-        compare = load()
+        compare = warmed_comparison()
     except ImportError as e:
         print(f"missing {e.name}", flush=True)
         return

@@ -24,7 +24,7 @@ def marked(text: str) -> Number | None:
 
 
 def before_mark(text: str) -> str:
-    """What stands before the ``####`` of the number that ``marked`` reads."""
+    """The text before the ``####`` of the number that ``marked`` reads."""
     return text[: _marked(text)[1]]
 
 
@@ -124,7 +124,7 @@ def _headed(text: str) -> tuple[Number | None, int]:
 
 
 def _unboxed(text: str) -> str:
-    """A short text with what its last ``\\boxed{}`` holds in the place of the box."""
+    """A short text with the content of its last ``\\boxed{}`` in place of the box."""
     spans = boxes(text) if "\\boxed" in text or "\\fbox" in text else []
     if not spans:
         loose = last_box(text) if text.startswith("\\boxed") else None

@@ -1,7 +1,7 @@
 """Numbers as people write them: read from untrusted text in linear time, exactly, never evaluated.
 
-What stands directly behind a number and changes its value (``million``, ``k``, ``²``, ``\\times 10^6``) is computed, or
-makes what was written no number. Units and other words change nothing.
+A text directly behind a number may change its value (``million``, ``k``, ``²``, ``\\times 10^6``). The value is then
+computed, or the whole is no number. Units and other words change nothing.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _read(found: re.Match[str]) -> Number | None:
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:
-    """The value times what stands behind it. None where that is not clear, or too large."""
+    """The value times the scale behind the number. None where the scale is not clear, or too large."""
     part = found.groupdict()
     if part["raised"] or part["raised1"]:
         return value if "digits" in part else _raised(value, int(part["raised"] or part["raised1"]))

@@ -22,7 +22,7 @@ _ROOTS = {"√": "\\sqrt", "∛": "\\sqrt[3]", "∜": "\\sqrt[4]"}
 
 
 def folded(text: str) -> str:
-    """The text with what LaTeX has commands for written as such: ``√2``, ``x²``, ``½``, ``∞``, full-width digits."""
+    """The text with LaTeX commands in place of signs: ``√2``, ``x²``, ``½``, ``∞``, full-width digits."""
     if text.isascii():
         return text
     text = _RUNS.sub(_run, text).translate(_AS_LATEX)
@@ -104,7 +104,7 @@ def clean(latex: str) -> str:
 
 
 def tidy(latex: str) -> str:
-    """As ``clean``, and without the sign of the dollar."""
+    """An answer as ``clean`` makes it, without the dollar sign."""
     return clean(latex).replace("\\$", "").strip()
 
 

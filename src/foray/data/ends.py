@@ -18,8 +18,10 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 @dataclass(frozen=True)
 class ModelEnds:
-    """What a model's own files say. ``ids``: special tokens as they stand in ``config.json``; ``generation``: the bytes
-    of ``generation_config.json``, None where there is no such file. An export keeps both.
+    """The end tokens that a model's own files name. An export keeps ``ids`` and ``generation``.
+
+    ``ids``: special tokens as they stand in ``config.json``. ``generation``: the bytes of ``generation_config.json``,
+    None without that file.
     """
 
     ids: Mapping[str, Any]
@@ -45,7 +47,7 @@ class ModelEnds:
 
 
 def read_ends(folder: Path) -> ModelEnds | None:
-    """Of a model's folder; None of a folder that holds a tokenizer alone. Raises ValueError for what is no token id."""
+    """The ends that a model's folder names; None for a tokenizer alone. Raises ValueError for a bad token id."""
     config, generation = folder / "config.json", folder / "generation_config.json"
     if not config.exists() and not generation.exists():
         return None
@@ -63,7 +65,7 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _end_ids(file: Path, settings: Mapping[str, Any], size: Any) -> tuple[int, ...]:
-    """Of an id, a list of ids, or null."""
+    """The end ids of one file, which may have an id, a list of ids, or null."""
     found = settings.get("eos_token_id")
     ids = found if isinstance(found, list) else [] if found is None else [found]
     for i in ids:

@@ -40,7 +40,7 @@ def datasets_library() -> Any:
 
 
 def loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
-    """What the library returns. Raises ValueError for whatever is wrong with an id, the network, a token or a file."""
+    """The library's answer. Raises ValueError for whatever is wrong with an id, the network, a token or a file."""
     try:
         return load(*arguments, **settings)
     except Exception as e:  # the library and those below it raise many kinds, most of them not their own

@@ -90,7 +90,7 @@ def load_mix(name: str, settings: list[str] | None = None, root: str = "") -> Mi
 
 
 def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepared], ...]:
-    """What a study's corpus draws from: the mix, prepared in ``folder``."""
+    """The mixture of a study's corpus: the mix, prepared in ``folder``."""
     return tuple((weight, Prepared(source.name, folder, root)) for weight, source in mix.sources)
 
 
@@ -207,13 +207,13 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
         pool.shutdown()
 
 
-_Done = tuple[dict[str, Any], list[str]]  # what is to be known of a part, and lines to say about it
+_Done = tuple[dict[str, Any], list[str]]  # the facts of a part, and lines to print about it
 _WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
 
 
 def _start(tokenizer: TextTokenizer) -> None:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
     use_threads(1)
@@ -264,15 +264,15 @@ def _written(source: TextSource, part: TextPart, paths: dict[TokenKind, Path], s
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    if skips(source):  # others have no such count: what is said of them stays as it was
+    if skips(source):  # other sources have no count, so their facts stay as they were
         counts["skipped"] = skipped.count
     digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
 def _finished(said: Path, name: str, file: list[int], part: TextPart) -> dict[str, Any] | None:
-    """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
-    anything else than it would be now.
+    """The facts of a part by an earlier run; None where they are damaged. Raises ValueError where the sources of the
+    part have changed since.
     """
     kinds: dict[str, type] = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
     kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}

@@ -85,7 +85,7 @@ class Repository:
         return f"{text}; {again}" if "is damaged" in text or "is missing" in text else text
 
     def _patterns(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What is fetched and what is not: folders below hold the same weights for other programs, or other models."""
+        """Patterns to fetch, and to leave: folders below hold the same weights for other programs, or other models."""
         if not self.inside:
             return list(wanted), ["*/*"]
         parts = PurePosixPath(glob.escape(self.inside))
@@ -148,7 +148,7 @@ class Repository:
 
 
 def _first_line(error: Exception) -> str:
-    """Of what an error says, without the place of the cache."""
+    """The first line of an error, without the place of the cache."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     from huggingface_hub import constants

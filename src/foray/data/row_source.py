@@ -39,7 +39,7 @@ class RowSource:
     def rows(self, split: str) -> Iterator[PlacedRow]:
         """Every row, in order. ``split`` matters on the hub and in folders that hold several.
 
-        Raises ValueError naming what is missing or broken, with file and line where there are such.
+        Raises ValueError naming the missing or broken thing, with file and line where there is one.
         """
         if self.path.is_dir():
             yield from _folder(self.path, split)

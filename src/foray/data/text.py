@@ -274,7 +274,7 @@ def _row_group(source: _FileText, part: TextPart) -> Iterator[_Read]:
 
 
 def _lines(source: _FileText, part: TextPart) -> Iterator[_Read]:
-    """Of the lines that begin within the part's bytes."""
+    """The texts of the lines that begin within the part's bytes."""
     path = Path(part.place)
     with opened(path) as f:
         begins = 0

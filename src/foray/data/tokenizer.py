@@ -135,7 +135,7 @@ class TextTokenizer:
 
     @property
     def separator(self) -> list[int]:
-        """What stands before every document of a corpus; it begins with the end token."""
+        """The tokens before every document of a corpus: the end token first."""
         return self.start if self.end_id in self.start else [self.end_id, *self.start]
 
     def encode(self, text: str) -> list[int]:
@@ -167,7 +167,7 @@ class TextTokenizer:
         return not self._anchors
 
     def pieces(self) -> list[str]:
-        """What each token adds to a text, special tokens spelled out. (vocab_size,)"""
+        """The text that each token adds, special tokens spelled out. (vocab_size,)"""
         before = self.encode("a") if self._anchors else []
         rows = [[*before, i] for i in range(self.vocab_size)]
         texts: list[str] = self.tokenizer.decode_batch(rows, skip_special_tokens=False)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from foray.answers import numbers
-from foray.answers.formats import NumberAnswers
+from foray.answers.graders import NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.data.text_source import TextSplit
-from foray.tasks.files import FileTask
+from foray.tasks.file_task import FileTask
 
 _NOTE = re.compile(r"<<[^<>]{0,200}>>")  # calculator marks, which are no part of the text
 _BLANK = re.compile(r"\n{2,}")

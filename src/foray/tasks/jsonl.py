@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foray.answers import latex, numbers
-from foray.answers.formats import NEXT_QUESTION, BoxedAnswers, NumberAnswers
+from foray.answers.graders import NEXT_QUESTION, BoxedAnswers, NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added, require
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.data.rows import flaw
-from foray.tasks.files import FileTask, carved, plain
+from foray.tasks.file_task import FileTask, carved, plain
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from foray.answers import latex
-from foray.answers.formats import BoxedAnswers
+from foray.answers.graders import BoxedAnswers
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
-from foray.tasks.files import FileTask, once
+from foray.tasks.file_task import FileTask, once
 
 
 @dataclass(frozen=True)

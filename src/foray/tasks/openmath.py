@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from foray.answers import latex
-from foray.answers.formats import BoxedAnswers
+from foray.answers.graders import BoxedAnswers
 from foray.core.canonical import require
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.tasks import gsm8k, math
-from foray.tasks.files import FileTask, carved, plain
+from foray.tasks.file_task import FileTask, carved, plain
 
 Like = Literal["", "gsm8k", "math"]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from foray.answers import numbers
-from foray.answers.formats import NumberAnswers
+from foray.answers.graders import NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
-from foray.tasks.files import FileTask, once
+from foray.tasks.file_task import FileTask, once
 
 
 @dataclass(frozen=True)

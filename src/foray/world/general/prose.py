@@ -7,20 +7,17 @@ same facts, so validation loss measures what a model has learned of the world an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
-from typing import ClassVar
 
 from foray.core.rng import key
+from foray.world.endless import EndlessWorldText
 from foray.world.general import passages
 from foray.world.general.facts import Entity, Goal, Procedure, World, WorldSpec, of_kind, world
 from foray.world.general.sayings import Fact, kind_saying, phrasebook
 from foray.world.general.wording import ask, drawn, say, templates, word_table, words
-from foray.world.version import WORLD_VERSION
 
-SPLITS = ("train", "validation")
 QUESTION_MARKS = (("Question: ", "Answer: "), ("Question: ", "Answer: "), ("Q: ", "A: "), ("", ""))
 
 
@@ -116,35 +113,21 @@ def writer(spec: WorldSpec) -> Writer:
 
 
 @dataclass(frozen=True)
-class WorldText:
-    """The common half of the sources: a world, a seed, and documents by index."""
-
-    endless: ClassVar[bool] = True
+class WorldText(EndlessWorldText):
+    """The common half of the general sources: a world and a seed."""
 
     world: WorldSpec = field(default_factory=WorldSpec)
     seed: int = 0
 
-    def fingerprint(self) -> str:
-        return WORLD_VERSION
+    def document_key(self, split: str, number: int) -> int:
+        return key(self.seed, "text", self.name, split, number)
 
-    @property
-    def name(self) -> str:
-        """Short name for mixtures and tables."""
+    def document(self, random: Random) -> str:
+        return self.written(writer(self.world), random)
+
+    def written(self, write: Writer, random: Random) -> str:
+        """One document, put together from a writer's pieces."""
         raise NotImplementedError
-
-    def document(self, write: Writer, random: Random) -> str:
-        """One document, by the draws of ``random``."""
-        raise NotImplementedError
-
-    def documents(self, split: str, first: int = 0) -> Iterator[str]:
-        """Documents without end, from number ``first`` on. Raises ValueError for a split but train and validation."""
-        if split not in SPLITS:
-            raise ValueError(f"{self.name}: split {split!r} is unknown; the splits are {', '.join(SPLITS)}")
-        write = writer(self.world)
-        index = first
-        while True:
-            yield self.document(write, Random(key(self.seed, "text", self.name, split, index)))
-            index += 1
 
 
 @dataclass(frozen=True)
@@ -156,7 +139,7 @@ class Web(WorldText):
         """``web``."""
         return "web"
 
-    def document(self, write: Writer, random: Random) -> str:
+    def written(self, write: Writer, random: Random) -> str:
         """Two to five paragraphs, each about something else."""
         paragraphs = [self._paragraph(write, random) for _ in range(2 + int(random.random() * 4))]
         return "\n".join(paragraphs)
@@ -196,7 +179,7 @@ class Flan(WorldText):
         """``flan``."""
         return "flan"
 
-    def document(self, write: Writer, random: Random) -> str:
+    def written(self, write: Writer, random: Random) -> str:
         """Four to nine questions, all in one format."""
         asked, answered = random.choice(QUESTION_MARKS)
         pairs = dict(self._pair(write, random) for _ in range(4 + int(random.random() * 6)))  # No question twice.
@@ -253,7 +236,7 @@ class Wiki(WorldText):
         """``wiki``."""
         return "wiki"
 
-    def document(self, write: Writer, random: Random) -> str:
+    def written(self, write: Writer, random: Random) -> str:
         """Two or three entries: a card, a text or a list each."""
         return "\n\n".join(self._entry(write, random) for _ in range(2 + int(random.random() * 2)))
 

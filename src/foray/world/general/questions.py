@@ -97,7 +97,7 @@ def world_arc_easy(spec: WorldSpec, count: int = 200) -> list[Row]:
 
 
 def world_arc_challenge(spec: WorldSpec, count: int = 200) -> list[Row]:
-    """As ``world_arc_easy``, but rare facts, and what has to be put together from two facts or a fact and a rule."""
+    """As ``world_arc_easy``, but on rare facts, and on answers that follow from two facts or from a fact and a rule."""
     place = world(spec)
     random = Random(key(spec.seed, "probe", "arc_challenge"))
     reasoned: list[Asked] = []

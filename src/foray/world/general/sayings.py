@@ -1,4 +1,4 @@
-"""How each relation of the world is put into words: statements, questions, and the probes' own question."""
+"""Each relation of the world in words: statements, questions, and the probes' own question."""
 
 from __future__ import annotations
 

@@ -65,6 +65,6 @@ def _cumulative(name: str) -> tuple[Words, list[float]]:
 
 
 def drawn(name: str, random: Random) -> str:
-    """What comes next by the table ``name`` of odds.toml. Takes one random number."""
+    """A row of the table ``name`` of odds.toml, drawn by the shares. Takes one random number."""
     names, cumulative = _cumulative(name)
     return names[bisect(cumulative, random.random())]

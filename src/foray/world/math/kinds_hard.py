@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from foray.world.math.kinds_people import chain, total_of
 from foray.world.math.kinds_things import event, to_gain, to_lose
-from foray.world.math.lexicon import CONTAINERS, GOODS, GROUPS, MADE, MOVES
+from foray.world.math.lexicon import CONTAINERS, GOODS, GROUPS, MADE, MOVES, listed, times
 from foray.world.math.story import Draft, Quantity, Story, Unfit, finish
 
 
@@ -24,7 +24,7 @@ def sum_difference(d: Draft, steps: int) -> Story:
     if not pair:
         return finish(d, "sum_difference", have, f"How many {thing.many} does {big} have now?", thing.many, steps, True)
     third, k = d.person(), d.between(2, 4)
-    d.say(f"{third} has {'twice' if k == 2 else f'{k} times'} as many as {small}.")
+    d.say(f"{third} has {times(k)} as many as {small}.")
     theirs = d.do(one, "*", k, str(third), f"{third} has {says}")
     root = d.do(have, "+", theirs, "together", f"together they have {says}")
     ask = f"How many {thing.many} do {big} and {third} have together{' now' if steps > 5 else ''}?"
@@ -146,8 +146,7 @@ def long_compare(d: Draft, steps: int) -> Story:
             total = d.do(total, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
             ask = f"How many {thing.many} does each {group.one} get?"
             return finish(d, "long_compare", total, ask, thing.many, steps, True)
-    names = [str(p) for p in people]
-    ask = f"How many {thing.many} do {', '.join(names[:-1])} and {names[-1]} have together{' now' if extra else ''}?"
+    ask = f"How many {thing.many} do {listed(people)} have together{' now' if extra else ''}?"
     return finish(d, "long_compare", total, ask, thing.many, steps, True)
 
 

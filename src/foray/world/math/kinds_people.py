@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foray.world.math.lexicon import DAYS, GOODS, MOVES, Person, Thing
+from foray.world.math.lexicon import DAYS, GOODS, MOVES, Person, Thing, listed, times
 from foray.world.math.story import Draft, Quantity, Step, Story, finish, value_of
 
 
@@ -14,7 +14,7 @@ def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity)
         return d.do(amount, "/", 2, str(who), says)
     if u < 0.5 and v <= 30:
         k = d.pick((2, 2, 3, 4))
-        d.say(f"{who} has {'twice' if k == 2 else f'{k} times'} as many as {ref}.")
+        d.say(f"{who} has {times(k)} as many as {ref}.")
         return d.do(amount, "*", k, str(who), says)
     if u < 0.75 or v < 6:
         c = d.between(2, 12)
@@ -60,10 +60,9 @@ def compare(d: Draft, steps: int) -> Story:
         ask = f"How many more {thing.many} does {people[big]} have than {people[small]}?"
         return finish(d, "compare", gap, ask, thing.many, steps)
     first = form == "others"
-    names = [str(p) for p in people[first:]]
-    listed = ", ".join(names[:-1]) + " and " + names[-1]
     root = total_of(d, owned[first:], thing)
-    return finish(d, "compare", root, f"How many {thing.many} do {listed} have together?", thing.many, steps)
+    ask = f"How many {thing.many} do {listed(people[first:])} have together?"
+    return finish(d, "compare", root, ask, thing.many, steps)
 
 
 def shopping(d: Draft, steps: int) -> Story:
@@ -74,8 +73,7 @@ def shopping(d: Draft, steps: int) -> Story:
         thing, price, amount = d.thing(GOODS), d.between(2, 9), d.between(2, 9)
         lines.append((thing, price, amount))
         d.say(f"{thing.a} costs {price} dollars.")
-    bought = [f"{amount} {thing.many}" for thing, _, amount in lines]
-    d.say(f"{who} buys {bought[0] if len(bought) == 1 else ', '.join(bought[:-1]) + ' and ' + bought[-1]}.")
+    d.say(f"{who} buys {listed([f'{amount} {thing.many}' for thing, _, amount in lines])}.")
     total: Quantity | None = None
     for thing, price, amount in lines:
         cost = d.do(amount, "*", price, f"cost of the {thing.many}", f"the {thing.many} cost {{}} dollars")
@@ -175,7 +173,7 @@ def reading(d: Draft, steps: int) -> Story:
         if left >= 2 and value_of(last) <= 30:
             k, name = d.between(2, 3), DAYS[today + 1]
             than = f" as on {DAYS[today]}" if today else ""
-            d.say(f"On {name} {who.he} reads {'twice' if k == 2 else '3 times'} as many{than}.")
+            d.say(f"On {name} {who.he} reads {times(k)} as many{than}.")
             last = d.do(last, "*", k, f"on {name}", f"on {name} {who} reads {{}} pages")
             left -= 2
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foray.world.math.lexicon import CONTAINERS, CROPS, FOOD, GROUPS, Person, Thing
+from foray.world.math.lexicon import CONTAINERS, CROPS, FOOD, GROUPS, Person, Thing, times
 from foray.world.math.story import Draft, Quantity, Step, Story, finish, value_of
 
 
@@ -15,7 +15,7 @@ def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, su
         return d.do(have, "/", 2, "the half", says)
     if parts == 1 and u < 0.24 and v <= 40:
         k = d.between(2, 4)
-        d.say(f"Soon {who} has {'twice' if k == 2 else f'{k} times'} as many.")
+        d.say(f"Soon {who} has {times(k)} as many.")
         return d.do(have, "*", k, "soon", says)
     if u < 0.62 or v < 8:
         c = to_gain(v, d.between(2, 20) if d.chance(0.3) else d.between(2, 9), parts)

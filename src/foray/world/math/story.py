@@ -1,4 +1,4 @@
-"""What a story is: sentences that tell it, and the tree of computations that answers it."""
+"""A story: the sentences that tell it, and the tree of computations that answers it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Draft:
         return low + int(self.random() * (high - low + 1))
 
     def count(self) -> int:
-        """How many things somebody has: mostly up to 12, sometimes up to 40."""
+        """A number of things that somebody has: mostly up to 12, sometimes up to 40."""
         u = self.random()
         if u < 0.6:
             return self.between(3, 12)

@@ -1,9 +1,9 @@
-"""Which story comes next, and which split a question belongs to.
+"""Random stories of a tier and a split.
 
 The split of a question is a function of its numbers alone: ``bucket`` hashes the sequence of number words in the text
-("12, half, 5"), whatever the names, things and wording around them. So no test question's sequence of numbers occurs
-in any validation or train question of either tier, nor in pre-training text, which tells train-bucket stories only:
-the splits are disjoint by construction, also under renaming.
+("12, half, 5"), whatever the names, things and wording around them. So the sequence of numbers of a test question is in
+no validation or train question of either tier, and not in pre-training text, which tells train-bucket stories only. The
+splits are disjoint by construction, also under renaming.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def bucket(question: str) -> Split:
     return _BUCKETS[int.from_bytes(blake2b(numbers.encode(), digest_size=4).digest(), "little") % 10]
 
 
-def draw(rng: random.Random, hard: bool, split: Split) -> Story:
+def random_story(rng: random.Random, hard: bool, split: Split) -> Story:
     """A random story of a tier whose question belongs to ``split``."""
     choice = _CHOICES[hard]
     while True:
