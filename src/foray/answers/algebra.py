@@ -26,7 +26,7 @@ _BOLD = re.compile(
     r"\\(?:mathbf|boldsymbol|bm|vec|hat|mathbb)[ ]?(?:\{[ ]?(?:\\(?:mathbf|imath|jmath)[ ]?)?\{?([a-z0])\}"
     r"?[ ]?\}|[ ]([a-z])(?![A-Za-z]))"
 )
-# Of two vectors, the dot and the cross make two products, and the order counts in one.
+# The dot and the cross make two products of two vectors, and the order counts in one of them.
 _PRODUCT = re.compile(
     r"\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow|nabla)(?![A-Za-z])[ ]?(?:\{[^{}]{0,40}\}|[A-Za-z]|)[ ]?\)?[ ]?"
     r"\\(?:times|cdot)[ ]?\(?[ ]?(?:[0-9.]{1,9}[ ]?)?"

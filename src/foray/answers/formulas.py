@@ -24,7 +24,7 @@ _LOG_BASE = re.compile(r"\\log[ ]?_[ ]?([0-9a-z])[ ]?")
 _RAISED = re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log|sinh|cosh|tanh)[ ]?\^[ ]?([0-9])[ ]?(?=[0-9])")
 _E_NOTATION = re.compile(r"^(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})$")
 _CLOSED_TIMES = re.compile(r"\)[ ]?(?=[0-9(])")
-# What would be dropped, or read as something else: numerals with a base, two numbers side by side, quotes, questions.
+# Text that the library drops or misreads: numerals with a base, two numbers side by side, quotes, questions.
 _UNREADABLE = re.compile(
     r"[0-9]\}?[ ]?_|[0-9][ ]+[0-9]|[0-9]['\"]|[\"?@#`]|\\(?:prime|equiv|cong|sim|mid|angle|overset|stackre"
     r"l)(?![A-Za-z])|[0-9]:[0-9]"

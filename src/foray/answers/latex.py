@@ -83,7 +83,7 @@ def boxed_answer(text: str) -> str | None:
 
 
 def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
-    """The answer of a completion and whether it was boxed. Lenient also takes what ``answer is`` introduces, the last
+    """The answer of a completion and whether it was boxed. Lenient also takes the text behind ``answer is``, the last
     formula, or the last number.
     """
     box = boxed_answer(text)

@@ -42,9 +42,9 @@ _SCALE = (
 
 
 def _number(gap: str, minus: str) -> str:
-    """A number; ``gap`` is what may stand between a sign and what it belongs to, ``minus`` the word for a sign.
+    """A pattern of a number. ``gap`` may stand between a sign and its number; ``minus`` is a word for a sign.
 
-    Atomic, so that what follows is looked at behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
+    Atomic, so that a look behind the number starts behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
     """
     return (
         rf"(?>(?P<sign>{minus}|[-+])?{gap}(?P<currency>{_CURRENCY})(?P<inner>-?){gap}(?P<digits>{_DIGITS})"
@@ -141,7 +141,7 @@ class Number:
 
 
 def leading(text: str) -> tuple[Number | None, int]:
-    """The number that a typed text begins with, and where that ends. No number: None, and where one was begun, 1."""
+    """The number that a typed text begins with, and its end. Without a number None, and 1 where one was begun."""
     found = _LEADING.match(text)
     if found is None:
         return None, int(_BEGUN.match(text) is not None)
@@ -161,7 +161,7 @@ def last_number(text: str) -> Number | None:
 
 
 def in_context(number: Number, before: str, after: str) -> Number | None:
-    """The number with a sign that stands before its frame and with what scales it behind; None where that is none."""
+    """The number with a sign before its frame and a scale behind it; None where that is no number."""
     scaled = _SCALED.match(typed(after[:LONGEST]))
     if scaled:
         value = _scaled(number.value, scaled)

@@ -1,5 +1,7 @@
-"""Which tokens end a text. A published model names them in three files, which need not agree: ``tokenizer_config.json``
-names one token, ``config.json`` and ``generation_config.json`` one id or a list of ids. A text ends at any of them all.
+"""The tokens that end a text. A published model names them in three files, which need not agree.
+
+``tokenizer_config.json`` names one token, ``config.json`` and ``generation_config.json`` one id or a list of ids. A
+text ends at any of these tokens.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class ModelEnds:
     def trained(self, own: int | None) -> int | None:
         """The end token that Foray writes, behind a demonstration and between documents. ``own``: the tokenizer's.
 
-        ``config.json`` is written by whoever pre-trains a model, so the ids there end the documents that the model has
-        seen. A tokenizer may be shared with a chat model whose turns end otherwise: its end token is taken where the
+        Whoever pre-trains a model writes ``config.json``, so the ids there end the documents that the model has seen. A
+        chat model whose turns end otherwise may share the tokenizer. So the tokenizer's end token counts where the
         model's files name it too, or name none.
         """
         for ids in (self.config_ends, self.generation_ends):

@@ -71,7 +71,7 @@ class DataSet:
             return (self.config,)
         return sorted(loaded(who, datasets_library().get_dataset_config_names, self.id, revision=self.revision or None))
 
-    def load(self, who: str, config: str, split: str, **settings: Any) -> Any:
+    def rows(self, who: str, config: str, split: str, **settings: Any) -> Any:
         """The rows of a split, as the library has them."""
         asked = {"split": split, "revision": self.revision or None, **settings}
         return loaded(who, datasets_library().load_dataset, self.id, config or None, **asked)

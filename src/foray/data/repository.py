@@ -1,4 +1,4 @@
-"""A model's files on the Hugging Face hub, in the local cache. What goes wrong there is one line that names the model.
+"""A model's files on the Hugging Face hub, in the local cache. Every failure is one line that names the model.
 
 ``huggingface_hub`` is imported only when something is fetched.
 """
@@ -50,7 +50,7 @@ class Repository:
     def opened(self, wanted: Sequence[str] = _WANTED) -> Iterator[Path]:
         """The folder with its files, fetched where they are missing, and with the tokenizers of the folders above.
 
-        Raises ValueError where they cannot be had. What is raised inside names the model and not the cache.
+        Raises ValueError where they cannot be had. An error raised inside names the model and not the cache.
         """
         snapshot = self._fetched(wanted)
         try:
@@ -71,7 +71,7 @@ class Repository:
         return [folder, *folder.parents][len(self._parts[2:])]
 
     def listing(self, folder: Path) -> tuple[list[str], bool]:
-        """Paths in the opened folder, and whether the hub was asked; else they are those of the local cache."""
+        """Paths in the opened folder, and whether the hub was asked. Without the hub, the paths of the local cache."""
         try:
             names, asked = client().list_repo_files(self.id, revision=self.revision), True
         except Exception:  # no network, mostly; the client's transport has errors of its own
@@ -122,7 +122,7 @@ class Repository:
                 f"the hub has no model {self.id} that you may see ({self.name}): it may have been renamed or deleted; "
                 f"if it is private, `hf auth login`"
             ) from None
-        except Exception as e:  # what the client uses for transport has errors of its own, by version
+        except Exception as e:  # the client's transport has errors of its own, by version
             raise ValueError(self._unreachable(e, errors.HfHubHTTPError, page)) from None
 
     def _unreachable(self, error: Exception, answered: type[Exception], page: str) -> str:

@@ -1,4 +1,4 @@
-"""Where rows lie: a file or folder below a root, or a data set on the hub by its id. Each row says where it stands."""
+"""A source of rows: a file or folder below a root, or a data set on the hub by its id. Each row names its place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RowSource:
         elif data_set := self.data_set:
             for config in data_set.configs(self.name):
                 where = f"{data_set.id}{f':{config}' if config else ''} on the hub, split {split}"
-                yield from _numbered(where, data_set.load(self.name, config, split))
+                yield from _numbered(where, data_set.rows(self.name, config, split))
         else:
             yield from _file(existing(self.path))
 
@@ -68,7 +68,7 @@ class RowSource:
         return (needed,) if needed else ("datasets",) if self.data_set else ()
 
     def changed(self) -> int:
-        """When the newest file was written, in nanoseconds: for caches, never for results."""
+        """The time of the newest file in nanoseconds: for caches, never for results."""
         files = self.path.rglob("*") if self.path.is_dir() else [self.path] if self.path.exists() else []
         return max((p.stat().st_mtime_ns for p in files), default=0)
 

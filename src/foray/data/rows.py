@@ -29,7 +29,7 @@ def existing(path: Path) -> Path:
 
 
 def place(path: Path, kind: Kind, number: int) -> str:
-    """Words for where a row of that number stands."""
+    """Words for the place of a row of that number."""
     return f"{path}, {'line' if kind in ('lines', 'csv', 'tsv') else 'row'} {number}"
 
 
@@ -141,9 +141,12 @@ def _one_value(path: Path, column: str) -> list[Any]:
 
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:
-    """Rows by the names of a table's first line; a row begins at the line that is named. An empty field is None."""
+    """Rows by the column names of a table's first line. A row's number is that of its first line.
+
+    An empty field is None.
+    """
     bad: list[str] = []
-    csv.field_size_limit(LONGEST)  # documents are longer than the library thinks fields are
+    csv.field_size_limit(LONGEST)  # the library's own limit is shorter than documents are
 
     def decoded() -> Iterator[str]:
         for number, line in enumerate(lines_of(f, path), 1):
@@ -193,5 +196,5 @@ def parquet(path: Path) -> Any:
         return pq.ParquetFile(ordinary(path))
     except OSError:
         raise
-    except Exception as e:  # pyarrow's own kinds, none of them narrower than this
+    except Exception as e:  # pyarrow raises many kinds of its own
         raise ValueError(f"{path}: not a Parquet file ({e})") from None

@@ -30,7 +30,7 @@ class TextPart(NamedTuple):
     place: str
     start: int
     end: int
-    before: int = 0  # documents counted before its first one, by which those for validation are chosen
+    before: int = 0  # documents before its first one: the count chooses those for validation
 
 
 class _FileText:
@@ -108,7 +108,7 @@ class Text(_FileText):
         """The data set on the hub as a stream, opened anew in every worker."""
         files = {"data_files": self.path} if self.path else {}
         asked = DataSet(self.hub, self.config, self.revision)
-        return asked.load(f"source {self.name} ({self.hub})", self.config, self.split, streaming=True, **files)
+        return asked.rows(f"source {self.name} ({self.hub})", self.config, self.split, streaming=True, **files)
 
     def parts(self) -> Iterator[TextPart]:
         if self.hub:
@@ -151,7 +151,7 @@ class JsonlText(_FileText):
 
 
 def parts(source: TextSource) -> Iterator[TextPart]:
-    """The pieces of a source, always the same and in the same order."""
+    """The parts of a source, always the same and in the same order."""
     if isinstance(source, EndlessText):
         yield TextPart("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
         for first in count(0, _NUMBERS):
@@ -213,7 +213,7 @@ def documents(source: TextSource, part: TextPart, skipped: Skipped | None = None
     yield from ((text, split == "validation") for text in texts)
 
 
-_Read = tuple[str, Callable[[], str] | None]  # a text, or the words for what is wrong with a row: made where wanted
+_Read = tuple[str, Callable[[], str] | None]  # a text, or a maker of words for what is wrong with a row
 
 
 def _texts(source: _FileText, part: TextPart) -> Iterator[_Read]:
@@ -241,7 +241,7 @@ def _read(where: str, text: str, words: str) -> _Read:
 
 
 def _whole(source: _FileText, path: Path) -> _Read:
-    """A file that is one document, with the line ends of this world. Raises ValueError where it plainly is a table."""
+    """A file that is one document, with plain line ends. Raises ValueError where the file plainly is a table."""
     content = all_of(path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""Where text comes from: a frozen dataclass with a ``name`` and an iterator of documents, which may be endless."""
+"""Sources of text: frozen dataclasses with a ``name`` and an iterator of documents, which may be endless."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ PACKED = {
     ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
     ".xz": ("xz", rb"\xfd7zXZ\x00"),
 }
-LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # that read files of these names
+LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # which files of these names need
 _OTHERS = {
     "Parquet": rb"PAR1", "Arrow": rb"ARROW1\x00", "zip": rb"PK[\x03\x05][\x04\x06]", "7z": rb"7z\xbc\xaf\x27\x1c",
     "UTF-16": rb"\xff\xfe|\xfe\xff", "UTF-32": rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff",
 }  # fmt: skip
-BOM = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
 _HEAD = 1 << 16
 
 

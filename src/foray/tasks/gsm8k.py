@@ -46,7 +46,7 @@ class GSM8K(NumberAnswers, FileTask):
 class GSM8KText:
     """The training questions and solutions as pre-training text, several to a document, in the task's own format.
 
-    The task's validation questions are this source's validation split, so that neither is trained on.
+    The task's validation questions are this source's validation split, so training sees neither.
     """
 
     name: str = "gsm8k"

@@ -98,7 +98,7 @@ def _grouped(task: OpenMathInstruct, source: RowSource) -> Iterator[Problem]:
         if kept is not None and len(kept[3]) >= task.solutions:
             continue
         text = text_of(where, row, "generated_solution")
-        # Every answer is compared with the question's first, for two references may differ where one is wrong.
+        # Every answer is compared with the question's first: two references may differ where one is wrong.
         solution = clean(text, kept[1] if kept else answer) if not _flagged_wrong(row) else None
         if solution is not None:
             found.setdefault(name, (question, answer, kind, {}))[3][solution] = None
@@ -109,7 +109,7 @@ def _grouped(task: OpenMathInstruct, source: RowSource) -> Iterator[Problem]:
 
 
 def _flagged_wrong(row: dict[str, Any]) -> bool:
-    """By version 1's own columns: a wrong answer, or a program that ran or failed."""
+    """Whether version 1's own columns tell of a wrong answer, or of a program that ran or failed."""
     error = row.get("error_message")
     return row.get("is_correct") is False or (isinstance(error, str) and error not in _NO_CODE_RUN)
 
@@ -124,7 +124,7 @@ def clean(text: str, answer: str) -> str | None:
     start, end = spans[-1]
     if not latex.equivalent(answer, text[start:end])[0]:
         return None
-    # What follows the answer's sentence is the model going on where it should have stopped.
+    # Behind the answer's sentence the model went on where it should have stopped.
     stop = re.compile(r"\.(?=\s|$)|\n|$").search(text, end)
     assert stop is not None
     return text[: stop.end()].rstrip()
