@@ -73,7 +73,7 @@ class _Judge:
             answered = False
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+                process.stdin.write(json.dumps([gold, answer], allow_nan=False).encode() + b"\n")
                 reply = _line(process, _REPLY_SECONDS)
                 answered = bool(reply)
             except BrokenPipeError:
