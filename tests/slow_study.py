@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from foray.data.corpus import TextSplit
+from foray.data.text_source import TextSplit
 from foray.study import training
 from test_study import Study, SumsText, brief
 

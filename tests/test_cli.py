@@ -332,7 +332,7 @@ def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: 
         capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9"
     )
     # Text whose root the study fills in is found all the same.
-    text = "from foray.data.corpus import JsonlText\nfrom dataclasses import replace\n"
+    text = "from foray.data.text import JsonlText\nfrom dataclasses import replace\n"
     mini.write_text(
         text
         + mini.read_text().replace(

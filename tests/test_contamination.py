@@ -15,7 +15,7 @@ from foray.evals.overlap import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
 from foray.report.contamination import section, table
 from foray.world import WorldProblems
-from foray.world.math.draws import bucket
+from foray.world.math.story_sampler import bucket
 from foray.world.mixture import world_mixture
 from test_report import HOSTILE, Study
 

@@ -17,7 +17,9 @@ from tokenizers import Tokenizer
 from foray.core import rng
 from foray.core.canonical import content_hash
 from foray.core.files import read_json, read_jsonl
-from foray.data.corpus import JsonlText, Shard, TextSplit, mixed_windows, write_shard
+from foray.data.corpus import Shard, mixed_windows, write_shard
+from foray.data.text import JsonlText
+from foray.data.text_source import TextSplit
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
 from foray.world import math_sources
 from foray.world.general.prose import general_sources

@@ -19,10 +19,10 @@ import pytest
 
 from foray.core.canonical import content_hash
 from foray.data import text as module
-from foray.data.corpus import JsonlText, write_shard
+from foray.data.corpus import write_shard
 from foray.data.prepare import Mix, prepare
 from foray.data.rows import Skipped
-from foray.data.text import Text, documents, parts
+from foray.data.text import JsonlText, Text, documents, parts
 from foray.data.tokenizer import TextTokenizer
 from foray.study.nodes import ShardNode, TokenizerNode
 from foray.tasks.jsonl import OwnProblems

@@ -169,8 +169,8 @@ def test_libraries_are_asked_only_for_what_a_fresh_import_of_them_has() -> None:
         "import datasets, huggingface_hub as hub\n"
         "datasets.disable_progress_bars, datasets.load_dataset, datasets.load_from_disk\n"
         "datasets.get_dataset_config_names, datasets.Dataset.from_list, datasets.DatasetDict\n"
-        "from foray.data.repository import _client\n"
-        "assert _client() is hub\n"
+        "from foray.data.hub import client\n"
+        "assert client() is hub\n"
         "hub.snapshot_download, hub.list_repo_refs, hub.list_repo_files\n"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True)

@@ -602,8 +602,6 @@ _HIDDEN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-import foray.tasks
-assert "foray.tasks.math" not in sys.modules
 from foray.tasks import GSM8K, MATH
 from foray.data.text import Text
 from foray.evals.benchmarks import Benchmarks

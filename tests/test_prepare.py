@@ -25,8 +25,9 @@ from foray.cli import main
 from foray.core.files import SEAL
 from foray.core.userfile import bundled
 from foray.data import text as module
-from foray.data.corpus import Shard, linked
+from foray.data.corpus import Shard
 from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
+from foray.data.prepared import linked
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.study.graph import expand

@@ -32,7 +32,7 @@ from foray.core.override import override
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.stage import AdamW, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Problem, Split
-from foray.data.corpus import TextSplit
+from foray.data.text_source import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.study import training
@@ -980,7 +980,7 @@ def careful(post: PostTraining) -> Recipe:
 
 
 def test_a_study_binds_its_data_root_everywhere(tmp_path: Path) -> None:
-    from foray.data.corpus import JsonlText
+    from foray.data.text import JsonlText
     from foray.tasks.gsm8k import GSM8K
 
     made = override(study(), f"data.root={tmp_path}")
@@ -988,5 +988,5 @@ def test_a_study_binds_its_data_root_everywhere(tmp_path: Path) -> None:
     source = replace(made.pretrain.stream.source, mixture=((1.0, JsonlText("x", "x.jsonl")), (1.0, own)))
     pretrain = replace(made.pretrain, stream=replace(made.pretrain.stream, source=source))
     made = replace(made, pretrain=pretrain, evaluation=replace(made.evaluation, task=GSM8K())).bound()
-    assert [s.root for _, s in made.pretrain.stream.source.mixture] == [str(tmp_path), "/own"]
+    assert [s.root for _, s in made.pretrain.corpus.mixture] == [str(tmp_path), "/own"]
     assert made.evaluation.task.root == str(tmp_path)

@@ -15,11 +15,14 @@ from rich.console import Console
 
 from foray.core.canonical import content_hash
 from foray.core.task import Split, Task, few_shot_examples
+from foray.data import hub
+from foray.data.row_source import RowSource
 from foray.study.executors.local import LocalExecutor
 from foray.study.run import run_study
 from foray.study.spec import load_study
 from foray.study.store import Store
-from foray.tasks import named_tasks, openmath, sources
+from foray.tasks import named_tasks, openmath
+from foray.tasks.file_task import plain
 from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.math import MATH
@@ -112,7 +115,7 @@ def test_the_names(root: Path) -> None:
 def test_splits_are_disjoint_fixed_and_free_of_the_test_set(root: Path, name: str) -> None:
     task = named_tasks(str(root))[name]
     assert isinstance(task, Task)
-    parts = {s: [sources.plain(p.question) for p in task.problems(s)] for s in SPLITS}
+    parts = {s: [plain(p.question) for p in task.problems(s)] for s in SPLITS}
     assert all(len(set(part)) == len(part) for part in parts.values())
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not set(parts[a]) & set(parts[b])
@@ -164,7 +167,7 @@ def test_spellings_of_a_question_stay_together(tmp_path: Path) -> None:
     write(tmp_path / "own.jsonl", rows)
     write(tmp_path / "test.jsonl", [own_row(3) | {"question": "  hALVE\t3. "}])
     task = OwnProblems("own.jsonl", root=str(tmp_path))
-    questions = [sources.plain(p.question) for s in SPLITS for p in task.problems(s)]
+    questions = [plain(p.question) for s in SPLITS for p in task.problems(s)]
     assert len(questions) == 59 == len(set(questions))
 
 
@@ -364,7 +367,7 @@ def test_math_as_it_was_published(tmp_path: Path) -> None:
     task = MATH(str(tmp_path), "MATH/train", "MATH/test")
     assert [p.answer for p in task.problems("test")] == [f"\\frac{{{i}}}{{7}}" for i in (1, 2, 10)]
     assert task.problems("test")[0].tags == ("level=2", "subject=Algebra")
-    assert len(sources.fingerprint(str(tmp_path), "MATH/test")) == 64
+    assert len(RowSource(str(tmp_path), "MATH/test").fingerprint()) == 64
 
 
 @pytest.fixture
@@ -388,7 +391,7 @@ def test_tables_and_saved_data_sets(tmp_path: Path, datasets_here: Any) -> None:
     with pytest.raises(ValueError, match=r"dict has no split 'train' \(it has test\)"):
         OwnProblems(train="dict", test="", root=str(tmp_path)).problems("train")
     (tmp_path / "b.parquet").write_bytes(b"no table")
-    with pytest.raises(ValueError, match=r"b\.parquet: the data set could not be loaded") as error:
+    with pytest.raises(ValueError, match=r"b\.parquet: not a Parquet file") as error:
         questions(OwnProblems(test="b.parquet", root=str(tmp_path)))
     assert "\n" not in str(error.value)
 
@@ -410,22 +413,22 @@ class Hub:
 
 
 def test_the_hub_by_id_configuration_and_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = Hub()
-    monkeypatch.setattr(sources, "datasets_library", lambda: hub)
+    library = Hub()
+    monkeypatch.setattr(hub, "datasets_library", lambda: library)
     assert len(GSM8K(train="some/gsm8k:main@v2", test="some/gsm8k:main@v2").problems("test")) == 20
-    assert hub.asked == [("some/gsm8k", "main", "test", "v2")]
+    assert library.asked == [("some/gsm8k", "main", "test", "v2")]
     math = MATH(train="some/math:*", test="some/math:*")
     assert len(math.problems("train")) + len(math.problems("validation")) == 40 - 10
-    assert hub.asked[1:3] == [("some/math", c, "train", None) for c in ("algebra", "geometry")]
+    assert library.asked[1:3] == [("some/math", c, "train", None) for c in ("algebra", "geometry")]
     commit = "0123456789" * 4
-    assert sources.fingerprint("", f"some/math:*@{commit}") == f"some/math:*@{commit}"
+    assert RowSource("", f"some/math:*@{commit}").fingerprint() == f"some/math:*@{commit}"
 
 
 def test_named_tasks_of_the_hub() -> None:
     tasks: Any = named_tasks("hub")
     assert tasks["gsm8k"].train == "openai/gsm8k:main" and tasks["math500"].test == "HuggingFaceH4/MATH-500"
     assert tasks["openmath1_gsm8k"].source == "nvidia/OpenMathInstruct-1"
-    assert all(sources._hub(s) for s in (tasks["math"].train, tasks["svamp"].test, tasks["openmath2"].source))
+    assert all(RowSource("", s).data_set for s in (tasks["math"].train, tasks["svamp"].test, tasks["openmath2"].source))
 
 
 @pytest.mark.parametrize("kind", [ConnectionError, PermissionError, RuntimeError, KeyError])
@@ -433,7 +436,7 @@ def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, kind:
     def refuse(*_: Any, **__: Any) -> None:
         raise kind("no way\nto get there")
 
-    monkeypatch.setattr(sources, "datasets_library", lambda: SimpleNamespace(load_dataset=refuse))
+    monkeypatch.setattr(hub, "datasets_library", lambda: SimpleNamespace(load_dataset=refuse))
     with pytest.raises(
         ValueError, match=r"no/such: the data set could not be loaded \(.*no way.*; check the name"
     ) as e:
@@ -444,14 +447,14 @@ def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, kind:
 def test_a_data_set_that_was_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    sources._commit.cache_clear()
+    hub._commit.cache_clear()
     with pytest.raises(ValueError, match="some/thing: the data set could not be loaded"):
-        sources.fingerprint("", "some/thing")
+        RowSource("", "some/thing").fingerprint()
     refs = tmp_path / "datasets--some--thing" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text("abc\n")
-    assert sources.fingerprint("", "some/thing:main") == "some/thing:main@abc"
-    sources._commit.cache_clear()
+    assert RowSource("", "some/thing:main").fingerprint() == "some/thing:main@abc"
+    hub._commit.cache_clear()
 
 
 def test_tasks_import_nothing_heavy() -> None:

@@ -16,6 +16,7 @@ from foray.cli import main
 from foray.core import untrusted
 from foray.core.files import read_object, write_atomic
 from foray.core.untrusted import expect
+from foray.data.row_source import RowSource
 from foray.data.rows import rows_of
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
@@ -24,7 +25,6 @@ from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.report import read_results
-from foray.tasks.sources import rows
 from foray.train.checkpoint import save_checkpoint
 
 ASK = ("--task", "world_easy", "--problems", "2", "--samples", "2", "--k", "1", "--max-new-tokens", "8")
@@ -164,7 +164,7 @@ def test_only_ordinary_files_of_data_are_opened(tmp_path: Path, kind: str) -> No
             if kind == "folder":
                 with opened(tmp_path / name):
                     pass
-            list(rows(str(tmp_path), name, "train"))
+            list(RowSource(str(tmp_path), name).rows("train"))
         source = Text("s", str(tmp_path / name))
         with pytest.raises((ValueError, OSError), match=r"no ordinary file|no file matches|symbolic links"):
             [list(documents(source, part)) for part in parts(source)]

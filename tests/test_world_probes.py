@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from foray.world.general import narratives as tales
-from foray.world.general import vocabulary as words
+from foray.world.general import passages
 from foray.world.general.facts import WorldSpec, outcome, world
 from foray.world.general.prose import general_sources
 from foray.world.general.questions import EASY_RANKS, PROBES, probe_rows, write_probes
-from foray.world.general.sayings import RELATIONS, phrasebook
+from foray.world.general.sayings import phrasebook, relations
+from foray.world.general.wording import templates, word_table, words
 
 CHOICES = [name for name in PROBES if name != "world_lambada"]
 SHARES = {"web": 0.5, "flan": 0.3, "wiki": 0.2}
@@ -81,7 +81,7 @@ def test_easy_facts_are_told_a_few_times_in_three_million_tokens(sample: list[st
     for category, members in phrasebook(WorldSpec()).items():
         for facts in members[: int(EASY_RANKS[1] * len(members))]:
             told += [sum(text.count(form) for form in fact.full) for fact in facts]
-        assert len(RELATIONS[category]) == len(members[0])
+        assert len(relations(category)) == len(members[0])
     assert mean(told) * 11 > 30
     assert sum(count == 0 for count in told) < 0.2 * len(told)
 
@@ -96,11 +96,11 @@ def test_what_has_to_be_inferred_is_never_told(sample: list[str]) -> None:
             assert f"{person.name} is at home in" not in text and f"{person.name} lives by the river" not in text
     for creature in place.creatures:
         if not creature.told:
-            cover = words.KINDS[creature.values["kind"]][0]
+            cover = word_table("kinds")[creature.values["kind"]][0]
             assert f"{creature.name} has {cover}" not in text and f"{creature.name} have?\n" not in text
-    for item, material in ((i, m) for i in words.ITEMS for m in words.MATERIALS):
-        for event, where in tales.WHERE.items():
-            if tales.held_out(item, material, event):
+    for item, material in ((i, m) for i in words("items") for m in words("materials")):
+        for event, where in templates("where").items():
+            if passages.held_out(item, material, event):
                 assert f"{item} of {material} {where}" not in text
                 assert f"{where.capitalize()} a {item} of {material} {outcome(material, event)}" not in text
 
@@ -165,7 +165,7 @@ def test_last_words_stand_in_the_passage_among_rivals() -> None:
         found = re.findall(r"\w+", passage)
         assert word in found
         assert not row["text"].endswith(".")
-        rivals = [w for w in found if w in words.ITEMS + words.PETS + words.FOODS + words.INSTRUMENTS]
+        rivals = [w for w in found if w in words("items") + words("pets") + words("foods") + words("instruments")]
         last.append(bool(rivals) and rivals[-1] == word)
         first_found.append(bool(rivals) and rivals[0] == word)
     assert mean(last) < 0.6 and mean(first_found) < 0.6

@@ -355,7 +355,7 @@ def mixes(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
             mutations.file(rng, path)
     (scratch / "study.py").write_text(
         "from dataclasses import replace\nfrom test_study import study as mini\n"
-        "from foray.data.corpus import Prepared\n\n"
+        "from foray.data.prepared import Prepared\n\n"
         "def study():\n    made = mini(recipes=('sft',))\n    source = made.pretrain.stream.source\n"
         f"    mixture = ((0.5, Prepared('mine', {str(out)!r})), (0.5, Prepared('other', {str(out)!r})))\n"
         "    stream = replace(made.pretrain.stream, source=replace(source, mixture=mixture))\n"

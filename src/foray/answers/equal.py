@@ -18,8 +18,8 @@ from foray.answers.written import (
     words,
 )
 
-# Powers of powers of powers, powers and factorials of huge numbers: no reference answer is one, and the process that
-# compares would only spend its time on them.
+# Powers of powers of powers, powers and factorials of huge numbers. No reference answer is one, and to compare one
+# would only take time.
 _ENORMOUS = re.compile(
     r"(?:\^[ ]?\{[^{}^]*){3}|[0-9]\^[0-9]+\^[0-9]+\^|\*\*[^*]*\*\*[^*]*\*\*|"
     r"(?:\^|\*\*)[ ]?\{?[ ]?[0-9]{6}|[0-9]{5}[ ]?!"
@@ -178,7 +178,7 @@ def _without_names(a: str, b: str) -> tuple[str, str]:
 
 
 def _as_vectors(a: str, b: str) -> bool | None:
-    """Whether two sums of vectors times plain numbers are equal; None where one is no such sum."""
+    """Whether two sums of vectors times plain numbers are equal; None where one is another kind of text."""
     sums: list[dict[str, Fraction]] = []
     for text in (a, b):
         parts: dict[str, Fraction] = {}
@@ -222,6 +222,6 @@ def _as_numbers(a: str, b: str) -> bool | tuple[str, str]:
         return True
     if x[1] != y[1] and (x[0] == y[0] or (x[0] == 100 * y[0] if x[1] else y[0] == 100 * x[0])):
         return True  # one is a percentage, and 50% is 50 or one half
-    # 0.333333 for 1/3 is a matter of rounding, for which there is a rule where algebra is done.
+    # 0.333333 for 1/3 is a matter of rounding. The rule for rounding stands where algebra is done.
     rounded = endless(x[0]) != endless(y[0]) and ("." in a or "." in b)
     return (a, b) if rounded else False

@@ -1,7 +1,7 @@
-"""Whether two LaTeX answers are equal, asked of a process of its own: see ``judge_process``.
+"""Asks a process of its own whether two LaTeX answers are equal: see ``judge_process``.
 
-A library's alarm would need the main thread, and could not stop one long multiplication. Here a hostile expression can
-cost a fraction of a second and another process's life, in any thread and in forked workers, and nothing else.
+A library's alarm would need the main thread, and could not stop one long multiplication. Here a hostile expression
+costs a fraction of a second and the life of another process, and nothing else: in any thread and in forked workers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INSTALL = "math-verify compares MATH answers and is not installed: pip install '
 
 
 def require_math_verify() -> None:
-    """Raises ValueError saying what to install: before hours of training, not in the midst of them."""
+    """Raises ValueError naming what to install: before hours of training, not in the midst of them."""
     if importlib.util.find_spec("math_verify") is None:
         raise ValueError(INSTALL)
 
@@ -50,9 +50,9 @@ class _BrokeOff(Exception):
 
 @lru_cache(maxsize=1 << 16)
 def _reply(gold: str, answer: str) -> str:
-    """What is known of the answers. Raises _BrokeOff where nothing is, which is not kept: the next time it may be."""
-    # Once more: it may have been another's memory that the process was killed for. A comparison that is the cause
-    # itself is not tried for ever.
+    """The reply on two answers. Raises _BrokeOff without one. An exception is not kept, so the next time asks again."""
+    # Twice: the process may have been killed for the memory of another one. A comparison that is itself the cause is
+    # not tried for ever.
     for _ in range(2):
         reply = _judge(os.getpid()).ask(gold, answer)
         if reply != BROKE_OFF:
@@ -73,13 +73,13 @@ class _Judge:
             answered = False
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+                process.stdin.write(json.dumps([gold, answer], allow_nan=False).encode() + b"\n")
                 reply = _line(process, _REPLY_SECONDS)
                 answered = bool(reply)
             except BrokenPipeError:
                 reply = ""
             finally:
-                if not answered:  # dead, silent or interrupted: what it says next could be of an earlier question
+                if not answered:  # dead, silent or interrupted: its next line could answer an earlier question
                     self.close()
             return reply or BROKE_OFF
 
@@ -88,7 +88,7 @@ class _Judge:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         command = [sys.executable, "-m", "foray.answers.judge_process"]
         pipe = subprocess.PIPE
-        # A session of its own: an interrupt typed at the terminal is the driver's to handle.
+        # A session of its own: the driver alone handles an interrupt that is typed at the terminal.
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, env=environment,
             start_new_session=True,
@@ -139,7 +139,7 @@ def _line(process: subprocess.Popen[bytes], seconds: float) -> str:
 
 @lru_cache(maxsize=1)
 def _judge(pid: int) -> _Judge:
-    """This process's own."""
+    """The judge of this process."""
     judge = _Judge()
     atexit.register(judge.close)
     os.register_at_fork(after_in_child=judge.forget)

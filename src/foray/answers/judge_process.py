@@ -1,9 +1,9 @@
 """The process that decides whether two LaTeX answers are equal: ``python -m foray.answers.judge_process``.
 
-It imports math-verify once and forks a worker that answers one question at a time, a line of JSON each way. What the
-worker is given is untrusted: it runs under limits that the kernel keeps: a timer of processor time whose signal ends it
-even inside one long multiplication, a bound on memory, no files, no programs, no sockets, no compiling. A worker that
-dies is replaced by a fork of the process that has everything imported, in milliseconds.
+It imports math-verify once and forks a worker that answers one question at a time, a line of JSON each way. The text of
+a question is untrusted, so the worker runs under limits that the kernel keeps: a timer of processor time whose signal
+ends the worker even inside one long multiplication, a bound on memory, no files, no programs, no sockets, no compiling.
+A dead worker is replaced in milliseconds by a fork of the process that has everything imported.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn
 
-from foray.answers import algebra
-from foray.answers.algebra import Compare
+from foray.answers.algebra import Compare, comparison
 
 CPU_SECONDS = 0.6  # of one comparison; with what a new worker costs, below a second
 WALL_SECONDS = 10.0  # only for a worker that does not even get to use its processor time
 MEMORY = 1 << 30  # bytes beyond what the libraries need
 _LINE = 1 << 16
 
-# The reply where a worker ended neither by itself nor by its timer, but was killed: it says nothing about the answers.
+# The reply for a worker that somebody killed: it says nothing about the answers.
 BROKE_OFF = "the comparison broke off"
 
 # Trusted pairs whose parsing warms the grammar's tables, which every worker then starts with.
@@ -43,20 +42,20 @@ _REFUSED = (
 )  # fmt: skip
 
 
-# Modules that compile code of their own making, in which no text of an answer stands.
+# Modules that compile code of their own. No text of an answer stands in that code.
 _WRITES_ITS_OWN_CODE = ("sympy.polys.monomials", "dataclasses", "collections", "typing")
 
 
-def load() -> Compare:
+def warmed_comparison() -> Compare:
     """The comparison, after a few trusted pairs."""
-    compare = algebra.load()
+    compare = comparison()
     for gold, answer in _WARM:
         compare(gold, answer)
     return compare
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: what comparing two formulas has no need of is an error."""
+    """An audit hook: raises PermissionError for anything that the comparison of two formulas does not need."""
     compiled = event == "compile" and arguments[0] is not None and not _own_code(sys._getframe(1))
     written = event == "open" and isinstance(arguments[1], str) and arguments[1].strip("rbt") != ""
     if compiled or written or event.startswith(_REFUSED):
@@ -104,7 +103,7 @@ class _Worker:
         if self.pid == 0:
             os.close(self.requests)
             os.close(self.replies)
-            os.close(0)  # or the driver's going would never be seen
+            os.close(0)  # else nobody would see that the driver is gone
             os.close(1)
             _work(compare, requests, replies)
         os.close(requests)
@@ -134,7 +133,7 @@ class _Worker:
 def main() -> None:
     """Says ``ready`` when all is imported; then one reply a line until its standard input is closed."""
     try:
-        compare = load()
+        compare = warmed_comparison()
     except ImportError as e:
         print(f"missing {e.name}", flush=True)
         return

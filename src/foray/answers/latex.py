@@ -50,7 +50,7 @@ Item = TypeVar("Item")
 
 
 def boxes(text: str) -> list[tuple[int, int]]:
-    """Start and end of what stands in every closed ``\\boxed{}``, in the order in which they close."""
+    """Start and end of the content of every closed ``\\boxed{}``, in the order in which the boxes close."""
     found: list[tuple[int, int]] = []
     opened: list[int | None] = []
     for token in _TOKENS.finditer(text):
@@ -65,7 +65,7 @@ def boxes(text: str) -> list[tuple[int, int]]:
 
 
 def last_box(text: str) -> str | None:
-    """What stands in the last ``\\boxed{}`` that is closed (the outermost one there), or after a last ``\\boxed 5``."""
+    """The content of the last closed ``\\boxed{}`` (the outermost one there), else that of a last ``\\boxed 5``."""
     spans = boxes(text)
     if spans:
         return text[slice(*spans[-1])]
@@ -74,7 +74,7 @@ def last_box(text: str) -> str | None:
 
 
 def boxed_answer(text: str) -> str | None:
-    """What the last box holds, with a minus that stands right before the box."""
+    """The content of the last box, with a minus that stands right before the box."""
     box = last_box(text)
     if box is None or not (spans := boxes(text)):
         return box
@@ -83,7 +83,7 @@ def boxed_answer(text: str) -> str | None:
 
 
 def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
-    """The answer of a completion and whether it was boxed. Lenient also takes what ``answer is`` introduces, the last
+    """The answer of a completion and whether it was boxed. Lenient also takes the text behind ``answer is``, the last
     formula, or the last number.
     """
     box = boxed_answer(text)
@@ -103,8 +103,9 @@ def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
 
 
 def stated_answer(text: str) -> str | None:
-    """The answer inside a sentence of which no mark is asked: announced, in dollars, or the number that ``is`` leads
-    to. None where the text is the answer itself.
+    """The answer inside a sentence that needs no mark: announced, in dollars, or the number behind ``is``.
+
+    None where the text is the answer itself.
     """
     if last_box(text) is not None or "####" in text:
         return found_answer(text, "lenient")[0]
@@ -119,7 +120,7 @@ def stated_answer(text: str) -> str | None:
 
 
 def _said(text: str) -> str | None:
-    """What the last ``answer is``, ``Answer:`` or heading ``Final Answer`` introduces."""
+    """The text behind the last ``answer is``, ``Answer:`` or heading ``Final Answer``."""
     last = _last(_SAID.finditer(text))
     if last is None:
         return None
@@ -143,7 +144,7 @@ def _said(text: str) -> str | None:
 
 
 def _formulas(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of what stands between dollars, ``\\(`` and ``\\)``, ``\\[`` and ``\\]``, in one pass."""
+    """Start and end of every text between dollars, ``\\(`` and ``\\)``, ``\\[`` and ``\\]``, in one pass."""
     pairs = {"\\end": "\\begin", "\\)": "\\(", "\\]": "\\[", "$": "$", "$$": "$$"}
     opened, start = "", 0
     for token in _DELIMITERS.finditer(text):
@@ -164,7 +165,7 @@ def _last(items: Iterator[Item]) -> Item | None:
 
 
 def _last_formula(text: str) -> tuple[str | None, int]:
-    """What the last formula comes to, its last right side, and where the formula ends; None and 0 without one."""
+    """The last right side of the last formula, and where the formula ends; None and 0 without one."""
     last = _last(_formulas(text))
     if last is None:
         return None, 0
@@ -175,7 +176,7 @@ def _last_formula(text: str) -> tuple[str | None, int]:
 
 
 def bare_answer(text: str) -> str:
-    """An answer of which no box is asked: what its box holds where it has one, else the whole text."""
+    """An answer that needs no box: the content of its box where it has one, else the whole text."""
     box = boxed_answer(text)
     return (box if box is not None else text.rsplit("####", 1)[-1] if text.startswith("####") else text).strip()
 

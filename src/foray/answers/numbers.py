@@ -9,7 +9,7 @@ from foray.answers.numerals import LONGEST, Number, in_context, last_number, lea
 from foray.core.task import Extraction, Verdict
 
 MARK = "####"
-# Raised when the verdict on any text changes: a part of the key of what is graded, not of what only reads problems.
+# Raised when the verdict on any text changes. A part of the key of everything graded, but not of readers of problems.
 VERIFIER = "numbers 3"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem
@@ -24,7 +24,7 @@ def marked(text: str) -> Number | None:
 
 
 def before_mark(text: str) -> str:
-    """What stands before the ``####`` of the number that ``marked`` reads."""
+    """The text before the ``####`` of the number that ``marked`` reads."""
     return text[: _marked(text)[1]]
 
 
@@ -53,7 +53,7 @@ def boxed(text: str) -> Number | None:
 def reference(text: str) -> str:
     """The reference answer in a bare number or a full solution, as text.
 
-    Raises ValueError when there is none, or when where it should stand is something that is no number.
+    Raises ValueError when there is none, or when something else stands in its place.
     """
     if MARK in text:
         found = marked(text)
@@ -99,7 +99,7 @@ def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
 
 
 def _marked(text: str) -> tuple[Number | None, int]:
-    """The number and where its mark stands. What begins as a number and is none is the answer all the same: none."""
+    """The number and the place of its mark. A text that begins as a number and is none counts as the answer: None."""
     at, stop = text.find(MARK), len(text)
     first = at
     while 0 <= at < stop:
@@ -124,7 +124,7 @@ def _headed(text: str) -> tuple[Number | None, int]:
 
 
 def _unboxed(text: str) -> str:
-    """A short text with what its last ``\\boxed{}`` holds in the place of the box."""
+    """A short text with the content of its last ``\\boxed{}`` in place of the box."""
     spans = boxes(text) if "\\boxed" in text or "\\fbox" in text else []
     if not spans:
         loose = last_box(text) if text.startswith("\\boxed") else None

@@ -1,7 +1,7 @@
 """Numbers as people write them: read from untrusted text in linear time, exactly, never evaluated.
 
-What stands directly behind a number and changes its value (``million``, ``k``, ``²``, ``\\times 10^6``) is computed, or
-makes what was written no number. Units and other words change nothing.
+A text directly behind a number may change its value (``million``, ``k``, ``²``, ``\\times 10^6``). The value is then
+computed, or the whole is no number. Units and other words change nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
+from foray.answers.signs import AS_TYPED, FRACTIONS, RAISED_DIGITS, SPACES
+
 LONGEST = 400  # characters of a bare answer
-_VULGAR = {
-    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
-    "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
 _TENS = {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12,
          "quadrillion": 15, "quintillion": 18, "grand": 3}  # fmt: skip
 _LETTERS = {"k": 3, "K": 3, "M": 6, "mn": 6, "mln": 6, "B": 9, "bn": 9, "T": 12}
@@ -44,9 +42,9 @@ _SCALE = (
 
 
 def _number(gap: str, minus: str) -> str:
-    """A number; ``gap`` is what may stand between a sign and what it belongs to, ``minus`` the word for a sign.
+    """A pattern of a number. ``gap`` may stand between a sign and its number; ``minus`` is a word for a sign.
 
-    Atomic, so that what follows is looked at behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
+    Atomic, so that a look behind the number starts behind all of it: not behind the 50 of 50%, or the 3 of 3 1/2.
     """
     return (
         rf"(?>(?P<sign>{minus}|[-+])?{gap}(?P<currency>{_CURRENCY})(?P<inner>-?){gap}(?P<digits>{_DIGITS})"
@@ -63,7 +61,7 @@ _TERM = (
     r"[0-9,]*[0-9]|\.[0-9]|[eE][-+]?[0-9]|_\{?[0-9]|\([0-9]|['’′\"][ ]?[0-9]|:[0-9]|"
     r"[ \t]{0,4}[-+*×x·⋅÷±^/=]{1,4}[ \t]{0,4}[\\$€£¥₹({]{0,3}[ \t]?\.?[0-9]|"
     r"[ \t]{0,4}[+×·⋅÷±]|\^(?!\{?(?:th|st|nd|rd))|[ ]?[-/][ ]?[xyzn](?![A-Za-z])|"
-    rf"[ ]?[{''.join(_VULGAR)}π√∛∞‰ⁿˣ]"
+    rf"[ ]?[{''.join(FRACTIONS)}π√∛∞‰ⁿˣ]"
 )
 # So do commands other than those for looks, a variable, and words that compute.
 _COMMAND = (
@@ -108,24 +106,17 @@ _SIGNED = re.compile(
 )
 _DIGIT = re.compile("[0-9]")
 _COMMA = re.compile(r"\{,\}|,\\![ ]?|(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))")
-_SPACE = re.compile(r"(?:\\[,;:! ]|\\displaystyle(?![a-z])|(?<=[0-9}])~|[ \u00a0\u2000-\u200a\u202f\u3000])+")
+_SPACE = re.compile(rf"(?:\\[,;:! ]|\\displaystyle(?![a-z])|(?<=[0-9}}])~|[ {SPACES}])+")
 # As GSM8K has it in "a budget of $400 000"; but 5 10 and 5 100 7 are several numbers, 5 100/200 is a mixed one, and
 # "12 200-gram bars" are 12.
 _SPACED = re.compile(r"(?<![\w^/])(?<![0-9][., ])[1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,6}(?![ ]?[0-9/]|-[A-Za-z])")
 _PART = r"(?:\{([0-9]{1,9})\}|([0-9]))"
-_FRACTION = re.compile(rf"([0-9.]?)(?:\\[dt]?frac[ ]?{_PART}[ ]?{_PART}|([{''.join(_VULGAR)}]))(?![0-9])")
+_FRACTION = re.compile(rf"([0-9.]?)(?:\\[dt]?frac[ ]?{_PART}[ ]?{_PART}|([{''.join(FRACTIONS)}]))(?![0-9])")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt)|mbox|underline)[ ]?\{([^{}]*)\}")
 _DEGREE = re.compile(r"\^[ ]?\{?[ ]?\\circ[ ]?\}?")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^(?:\{-?[0-9]{1,2}\}|-?[0-9]{1,2}(?![0-9]))")  # the square of cm^2
-_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
-_SUPERSCRIPT = re.compile(f"[{_RAISED}]+")
-_LOWERED = str.maketrans(_RAISED, "0123456789+-")
-# Full-width signs, the hyphens and dashes that stand for a minus, and what has no width.
-_TYPED = (
-    {at: at - 0xFEE0 for at in range(0xFF01, 0xFF5F)}
-    | dict.fromkeys(map(ord, "‐‑‒–−﹣"), "-")
-    | dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
-)
+_SUPERSCRIPT = re.compile(f"[{''.join(RAISED_DIGITS)}]+")
+_LOWERED = str.maketrans(RAISED_DIGITS)
 
 
 @dataclass(frozen=True)
@@ -150,7 +141,7 @@ class Number:
 
 
 def leading(text: str) -> tuple[Number | None, int]:
-    """The number that a typed text begins with, and where that ends. No number: None, and where one was begun, 1."""
+    """The number that a typed text begins with, and its end. Without a number None, and 1 where one was begun."""
     found = _LEADING.match(text)
     if found is None:
         return None, int(_BEGUN.match(text) is not None)
@@ -170,7 +161,7 @@ def last_number(text: str) -> Number | None:
 
 
 def in_context(number: Number, before: str, after: str) -> Number | None:
-    """The number with a sign that stands before its frame and with what scales it behind; None where that is none."""
+    """The number with a sign before its frame and a scale behind it; None where that is no number."""
     scaled = _SCALED.match(typed(after[:LONGEST]))
     if scaled:
         value = _scaled(number.value, scaled)
@@ -183,7 +174,7 @@ def in_context(number: Number, before: str, after: str) -> Number | None:
 def typed(text: str) -> str:
     """The text as on a typewriter: thousands as in ``1,000``, fractions as in ``3 1/2``, powers as in ``5^2``."""
     if not text.isascii():
-        text = text.translate(_TYPED)
+        text = text.translate(AS_TYPED)
         text = _SUPERSCRIPT.sub(lambda found: f"^{{{found.group().translate(_LOWERED)}}}", text)
     if "\\" in text:
         text = _DEGREE.sub("°", _TEXT.sub(r"\1", _TEXT.sub(r"\1", text)))
@@ -193,7 +184,7 @@ def typed(text: str) -> str:
 
 def _slashed(found: re.Match[str]) -> str:
     before, a, a1, b, b1, sign = found.groups()
-    fraction = _VULGAR[sign] if sign else f"{a or a1}/{b or b1}"
+    fraction = FRACTIONS[sign] if sign else f"{a or a1}/{b or b1}"
     return f"{before} {fraction}" if before else fraction  # apart from a whole number, but not from a minus
 
 
@@ -242,7 +233,7 @@ def _read(found: re.Match[str]) -> Number | None:
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:
-    """The value times what stands behind it. None where that is not clear, or too large."""
+    """The value times the scale behind the number. None where the scale is not clear, or too large."""
     part = found.groupdict()
     if part["raised"] or part["raised1"]:
         return value if "digits" in part else _raised(value, int(part["raised"] or part["raised1"]))

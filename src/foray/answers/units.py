@@ -1,76 +1,28 @@
-"""Words after a value: units that may be left out, magnitudes that multiply, and words that make it another answer.
+"""An answer as a value and its words: units that may be left out, magnitudes that multiply, words that change it.
 
-A letter that could be a variable is never taken for a unit: ``3\\text{ m}`` is three metres and ``3m`` a product.
-What is not known to be harmless is not dropped.
+A letter that could be a variable is never taken for a unit: ``3\\text{ m}`` is three meters and ``3m`` a product.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from foray.answers.written import compact, is_word, plain_number, words
-
-# One line a dimension: names, and how many of the first are in one of each.
-_TABLE = """
-length: m meter metre | 1/100 cm centimeter centimetre | 1/1000 mm millimeter millimetre | 1000 km kilometer kilometre
-foot: ft foot feet | 1/12 in inch inches | 3 yd yard | 5280 mi mile
-time: s sec second | 60 min minute | 3600 h hr hour | 86400 day | 604800 wk week
-year: yr year | 10 decade | 100 century centuries | 1/12 month
-mass: g gram gm | 1000 kg kilogram kilo | 1/1000 mg milligram | 1000000 tonne
-pound: lb pound | 1/16 oz ounce | 2000 ton
-volume: l liter litre | 1/1000 ml milliliter millilitre
-cup: cup | 2 pint pt | 4 quart qt | 16 gallon gal
-dollar: dollar buck usd | 1/100 cent penny pennies | 1/20 nickel | 1/10 dime
-sterling: gbp sterling | 1/100 pence
-euro: euro eur
-yen: yen
-rupee: rupee rs inr
-degree: degree deg
-radian: radian rad
-celsius: celsius
-fahrenheit: fahrenheit
-kelvin: kelvin
-newton: newton
-joule: joule
-watt: watt
-volt: volt
-hertz: hz hertz
-ohm: ohm
-mph: mph
-kph: kph kmph kmh
-acre: acre
-hectare: hectare
-bit: bit | 8 byte
-"""
-_MAGNITUDES = {
-    "hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12, "quadrillion": 15,
-    "quintillion": 18, "hundreds": 2, "thousands": 3, "millions": 6, "billions": 9, "bn": 9, "mn": 6, "mln": 6,
-}  # fmt: skip
-# With these an answer is not its number any more.
-_CHANGES_TEXT = """
-or and less more fewer greater than least most under over above below between to from not no minus plus negative
-except without remainder r mod times squared cubed half halves third thirds quarter quarters fourth fourths fifth
-fifths twice double triple factorial base ten two three four five six seven eight nine zero one approximately about
-almost nearly around roughly if for when where otherwise but only either neither nor up down through until since
-before after noon midnight ago bc ad k percent per-cent choose ln log sin cos tan power inverse fold score scores
-gross tens pi mod modulo mil mio grand
-"""
-_CHANGES = frozenset(_CHANGES_TEXT.split())
-# Parts of one, large numbers that have no name here, and a variable or a letter for a magnitude.
-_CHANGES_TOO = re.compile(
-    r"(?:six|seven|eigh|nin|ten|eleven|twelf|hundred|thousand|million|billion)ths?|[a-z]*illions?|[bikxyz]"
+from foray.answers.unit_words import (
+    CHANGES,
+    CLOCK,
+    FILLER,
+    KNOWN,
+    MAGNITUDES,
+    PLAIN_WORDS,
+    Unit,
+    plain_words,
+    singular,
+    unit_of,
 )
-_FILLER_TEXT = """
-of the a an in total all each apiece long wide tall high away old different possible distinct
-"""
-_FILLER = frozenset(_FILLER_TEXT.split())
-_GENERIC = frozenset({"unit"})
-_CLOCK = {"am", "pm"}
-_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+from foray.answers.written import compact, is_word, plain_number, words
 
 _TEXT = (
     r"\\(?:text|mathrm|mbox|textrm|textbf|textit|textnormal|textup|textsf|operatorname|mathsf)[ ]?\{([^{}]"
@@ -101,18 +53,11 @@ _CLOCK_TIME = re.compile(r"[0-9]{1,2}(?::[0-9]{2}){0,2}")
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What a tail says: powers of known dimensions and a factor to their base, or else other nouns."""
-
-    dimensions: frozenset[tuple[str, int]] = frozenset()
-    factor: Fraction = Fraction(1)
-    nouns: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
 class Reading:
-    """A value without its tail. ``opaque``: words are left that change what it says, so that only the same text equals
-    it. ``clock``: am or pm. ``spelled``: the tail's text where it could also be written as letters without ``\\text``.
+    """A value without its tail of words.
+
+    ``opaque``: the words that are left change the value, so only the same text equals it. ``clock``: am or pm.
+    ``spelled``: the tail's text where letters without ``\\text`` could stand for it.
     """
 
     value: str
@@ -123,22 +68,8 @@ class Reading:
     spelled: str = ""
 
 
-def _known() -> dict[str, tuple[str, Fraction]]:
-    known: dict[str, tuple[str, Fraction]] = {}
-    for line in _TABLE.strip().splitlines():
-        dimension, _, rest = line.partition(": ")
-        for number, part in enumerate(rest.split(" | ")):
-            names = part.split()
-            factor = Fraction(names.pop(0)) if number else Fraction(1)
-            known |= dict.fromkeys(names, (dimension, factor))
-    return known
-
-
-KNOWN = _known()
-
-
 def read(text: str) -> Reading:
-    """A clean answer as a value and what its words say."""
+    """A clean answer as a value and the meaning of its words."""
     counted = _counted(text)
     if counted is not None:
         return counted
@@ -159,7 +90,7 @@ def read(text: str) -> Reading:
     inner = _ANY_TEXT.findall(reading.value)
     if inner:
         texts = {part[0].strip() for part in inner if not _JOINS.fullmatch(part[0])}
-        if texts and {_names(part) for part in texts} == {reading.unit} and reading.unit is not None:
+        if texts and {unit_of(part) for part in texts} == {reading.unit} and reading.unit is not None:
             reading = replace(reading, value=_ANY_TEXT.sub(_without_unit, reading.value))  # 3 cm, 4 cm
         elif texts:
             reading = replace(reading, opaque=True)
@@ -171,7 +102,7 @@ def _without_unit(found: re.Match[str]) -> str:
 
 
 def _peel(text: str) -> tuple[str, str]:
-    """The text before its last words, and these: in lower case, powers as ``cm^2``, quotients with ``/``."""
+    """The text before its last words, and these words: in lower case, powers as ``cm^2``, quotients with ``/``."""
     parts: list[str] = []
     rest = text
     while rest:
@@ -197,7 +128,7 @@ def _peel(text: str) -> tuple[str, str]:
             break
         parts.append(said)
         rest = before
-    return rest, _plain_words(" ".join(reversed(parts)))
+    return rest, plain_words(" ".join(reversed(parts)))
 
 
 _BARE_WORD = re.compile(r"[A-Za-z]{1,}$")
@@ -211,11 +142,11 @@ def _bare(rest: str, parts: list[str]) -> re.Match[str] | None:
     word, before = found[1].casefold(), rest[: found.start()]
     if before.endswith("^") or not _number_like(before):
         return None
-    known = _singular(word) in KNOWN or word in _MAGNITUDES or word in _CLOCK or word in ("percent", "dozen", "units")
+    known = singular(word) in KNOWN or word in MAGNITUDES or word in CLOCK or word in ("percent", "dozen", "units")
     if known and (len(word) > 2 or before[-1:] != "" or word in ("cm", "km", "mm", "kg", "ml", "mg")):
         return found
     spaced = before.endswith(" ")
-    return found if spaced and (is_word(word) or word in _CHANGES or word in _FILLER) else None
+    return found if spaced and (is_word(word) or word in CHANGES or word in FILLER) else None
 
 
 def _number_like(text: str) -> bool:
@@ -223,92 +154,28 @@ def _number_like(text: str) -> bool:
     left = _NAMES_OF_FUNCTIONS.sub("", _ANY_TEXT.sub("", text))
     letters = re.findall(r"[A-Za-z]+", left)
     return any(c.isdigit() for c in left) and all(
-        _singular(w.casefold()) in KNOWN or is_word(w) or w.casefold() in _PLAIN_WORDS for w in letters
+        singular(w.casefold()) in KNOWN or is_word(w) or w.casefold() in PLAIN_WORDS for w in letters
     )
 
 
-_PLAIN_WORDS = _CHANGES | _FILLER | _CLOCK | set(_MAGNITUDES) | set(_POWERS) | {"per", "dozen", "units", "unit"}
-
-
-def _plain_words(text: str) -> str:
-    text = re.sub(r"\\[ ,;!]|[~$]", " ", text.casefold())
-    text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text)
-    text = re.sub(r"\bkm/h(?:r|our)?\b", "kph", re.sub(r"\b(?:mi|miles?) ?/ ?h(?:r|our)?\b", "mph", text))
-    text = re.sub(r"\bmiles per hour\b", "mph", re.sub(r"\bkilomet(?:er|re)s per hour\b", "kph", text))
-    return " ".join(text.replace(".", " ").replace(",", " ").replace("\\", " ").split())
-
-
-def _singular(word: str) -> str:
-    if word in KNOWN or len(word) < 3:
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    for ending in ("s", "es"):
-        if word.endswith(ending) and word[: -len(ending)] in KNOWN:
-            return word[: -len(ending)]
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
-
-
 def _tail(value: str, tail: str, currency: str) -> Reading:
-    """What the words of a tail, and a currency before the value, do to it."""
+    """The value as changed by the words of its tail, and by a currency before it."""
     left = tail.split()
     scale = Fraction(1)
-    while left and (left[0] in _MAGNITUDES or left[0] in ("dozen", "dozens")):
+    while left and (left[0] in MAGNITUDES or left[0] in ("dozen", "dozens")):
         word = left.pop(0)
-        scale *= 12 if word.startswith("dozen") else Fraction(10) ** _MAGNITUDES[word]
+        scale *= 12 if word.startswith("dozen") else Fraction(10) ** MAGNITUDES[word]
     if currency:
         left.insert(0, currency)
-    if left and left[-1] in _CLOCK:
+    if left and left[-1] in CLOCK:
         return Reading(value, clock=left[-1], opaque=len(left) > 1 or not _CLOCK_TIME.fullmatch(value))
     if not left:
         return Reading(value, scale=scale)
     rest = " ".join(left)
-    unit = _names(rest)
+    unit = unit_of(rest)
     if unit is None:
         return Reading(value, scale=scale, opaque=True)
     return Reading(value, unit, scale, spelled=rest.replace(" ", ""))
-
-
-def _names(text: str) -> Unit | None:
-    """The unit that words name, or nouns that are none; None where they change what the number before them says."""
-    powers: Counter[str] = Counter()
-    factor = Fraction(1)
-    nouns: list[str] = []
-    sign, pending = 1, 0
-    found = _plain_words(text).replace("/", " / ").split()
-    if found == ["kph"] or found == ["mph"]:
-        found = ["km" if found[0] == "kph" else "mile", "/", "hour"]
-    for index, part in enumerate(found):
-        if part in ("/", "per"):
-            sign = -1
-            continue
-        word, _, raised = part.partition("^")
-        follows = found[index + 1] if index + 1 < len(found) else ""
-        if word in ("squared", "cubed") and index and _singular(found[index - 1]) in KNOWN:
-            continue  # counted with the unit before it
-        if word in _POWERS:
-            pending = _POWERS[word]
-            continue
-        if any(c.isdigit() for c in word) or word in _CHANGES or word in _MAGNITUDES or word in ("dozen", "dozens"):
-            return None
-        known = KNOWN.get(_singular(word)) or KNOWN.get(word)
-        if known is None and word not in _FILLER and _CHANGES_TOO.fullmatch(word):
-            return None
-        if known is None or (nouns and sign > 0):
-            if not re.fullmatch(r"[a-z'-]+", word):
-                return None
-            nouns.append(_singular(word))
-            if pending and _singular(word) not in _GENERIC:
-                return None
-            continue
-        if word == "degree" and follows in ("celsius", "fahrenheit", "c", "f"):
-            continue
-        power = int(raised) if raised.lstrip("-").isdigit() else pending or {"squared": 2, "cubed": 3}.get(follows, 1)
-        powers[known[0]] += sign * power
-        factor *= known[1] ** (sign * power)
-        pending = 0
-    dimensions = frozenset((name, power) for name, power in powers.items() if power)
-    return Unit(dimensions, factor, frozenset(nouns) - _FILLER - _GENERIC)
 
 
 def _counted(text: str) -> Reading | None:
@@ -322,7 +189,7 @@ def _counted(text: str) -> Reading | None:
         if not found or found.end() == position:
             return None
         number = plain_number(found[1].strip().rstrip(","))
-        unit = _names(found[2] or found[3])
+        unit = unit_of(found[2] or found[3])
         if number is None or unit is None or not unit.dimensions or unit.nouns:
             return None
         parts.append((number[0], unit))
@@ -340,7 +207,7 @@ def _latex(value: Fraction) -> str:
 
 
 def values(gold: str, answer: str) -> tuple[str, str] | None:
-    """What is left to compare of two clean answers when their words agree; None where these say that they differ."""
+    """The values left to compare of two clean answers whose words agree; None where the words make them differ."""
     a, b = read(gold), read(answer)
     a, b = _with_letters(a, b), _with_letters(b, a)
     if a.opaque or b.opaque:
@@ -355,14 +222,14 @@ def values(gold: str, answer: str) -> tuple[str, str] | None:
             x, y = x * a.unit.factor, y * b.unit.factor
         elif a.unit.dimensions or b.unit.dimensions:
             if a.unit.nouns or b.unit.nouns:
-                return None  # centimetres and apples
+                return None  # centimeters and apples
         elif not (a.unit.nouns <= b.unit.nouns or b.unit.nouns <= a.unit.nouns):
             return None
     return (a.value, b.value) if x == y else (_scaled(a.value, x), _scaled(b.value, y))
 
 
 def _with_letters(reading: Reading, other: Reading) -> Reading:
-    """``5m`` beside ``5\\text{ m}`` is five metres too."""
+    """``5m`` beside ``5\\text{ m}`` is five meters too."""
     if reading.unit is None and other.spelled and not reading.opaque:
         value = compact(reading.value)
         number = value[: -len(other.spelled)]

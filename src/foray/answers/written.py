@@ -1,4 +1,4 @@
-"""How an answer is written: what changes only the looks of LaTeX, and the value of what is plainly one number.
+"""How an answer is written: the looks of LaTeX, which change nothing, and the value of a text that is one number.
 
 All of it takes time linear in the text and evaluates nothing.
 """
@@ -9,49 +9,23 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from foray.answers.signs import AS_LATEX, FRACTIONS, OTHER_FRACTIONS, RAISED, SUNK, fraction_of
+
 LONGEST = 1000  # characters of an answer; the longest reference answers are matrices of a few hundred
 
 # --- Unicode as LaTeX -----------------------------------------------------------------------------------------------
 
-_GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
-    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "µ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho",
-    "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma",
-    "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
-}  # fmt: skip
-_COMMANDS = _GREEK | {
-    "×": "times", "÷": "div", "⋅": "cdot", "·": "cdot", "∙": "cdot", "∞": "infty", "≤": "le", "≦": "le", "⩽": "le",
-    "≥": "ge", "≧": "ge", "⩾": "ge", "≠": "ne", "∪": "cup", "∩": "cap", "∅": "emptyset", "⌀": "emptyset", "∈": "in",
-    "±": "pm", "∓": "mp", "…": "ldots", "⋯": "cdots", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil",
-    "⟨": "langle", "⟩": "rangle", "∖": "setminus", "∧": "land", "∨": "lor", "→": "to", "≡": "equiv", "≈": "approx",
-    "∠": "angle", "△": "triangle", "⊥": "perp", "∥": "parallel", "£": "pounds", "∑": "sum", "∏": "prod", "∫": "int",
-}  # fmt: skip
-_LETTERS = {"ℝ": "R", "ℤ": "Z", "ℚ": "Q", "ℕ": "N", "ℂ": "C"}
-_FOLD = (
-    {sign: f"\\{name} " for sign, name in _COMMANDS.items()}
-    | {sign: f"\\mathbb{{{letter}}}" for sign, letter in _LETTERS.items()}
-    | dict.fromkeys("−‐‑‒–—﹣－˗", "-")
-    | dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " ")
-    | dict.fromkeys("\u200b\u200c\u200d\u2060\u2061\u2062\u2063\ufeff", "")
-    | dict.fromkeys("′‘’ʹ", "'")
-    | dict.fromkeys("⁄∕", "/")
-    | {"°": "^\\circ ", "″": "''", "“": '"', "”": '"'}
-    | {"º": "^\\circ ", "∗": "*", "∣": "|", "￥": "¥", "、": ",", "﹪": "%"}
-)
-_TRANSLATED = str.maketrans(_FOLD)
-_UPPER, _LOWER = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "₀₁₂₃₄₅₆₇₈₉₊₋"
-_RAISED = str.maketrans(_UPPER, "0123456789+-()nix")
-_SUNK = str.maketrans(_LOWER, "0123456789+-")
-_RUNS = re.compile(f"([{_UPPER}]+)|([{_LOWER}]+)|([¼-¾⅐-⅞↉])")
+_RUNS = re.compile(f"([{''.join(RAISED)}]+)|([{''.join(SUNK)}]+)|([{''.join(FRACTIONS)}{OTHER_FRACTIONS}])")
 _ROOT = re.compile(r"([√∛∜])[ ]?(?:\(([^()]{1,200})\)|\{([^{}]{1,200})\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\\pi))")
+_AS_LATEX, _RAISED, _SUNK = (str.maketrans(table) for table in (AS_LATEX, RAISED, SUNK))
 _ROOTS = {"√": "\\sqrt", "∛": "\\sqrt[3]", "∜": "\\sqrt[4]"}
 
 
 def folded(text: str) -> str:
-    """The text with what LaTeX has commands for written as such: ``√2``, ``x²``, ``½``, ``∞``, full-width digits."""
+    """The text with LaTeX commands in place of signs: ``√2``, ``x²``, ``½``, ``∞``, full-width digits."""
     if text.isascii():
         return text
-    text = _RUNS.sub(_run, text).translate(_TRANSLATED)
+    text = _RUNS.sub(_run, text).translate(_AS_LATEX)
     text = _ROOT.sub(lambda m: f"{_ROOTS[m[1]]}{{{m[2] or m[3] or m[4]}}}", text)
     return "".join(c if c.isascii() else _letter(c) for c in text)
 
@@ -62,14 +36,14 @@ def _run(found: re.Match[str]) -> str:
         return f"^{{{raised.translate(_RAISED)}}}"
     if sunk:
         return f"_{{{sunk.translate(_SUNK)}}}"
-    above, _, below = unicodedata.normalize("NFKC", fraction).partition("\u2044")
+    above, _, below = fraction_of(fraction).partition("/")
     return f"\\frac{{{above}}}{{{below}}}"
 
 
 def _letter(sign: str) -> str:
     """The plain letter or digit that a full-width or mathematical one stands for."""
     plain = unicodedata.normalize("NFKC", sign)
-    return plain if len(plain) == 1 and (plain.isascii() or plain in _FOLD) else sign
+    return plain if len(plain) == 1 and (plain.isascii() or plain in AS_LATEX) else sign
 
 
 # --- cosmetics ------------------------------------------------------------------------------------------------------
@@ -130,7 +104,7 @@ def clean(latex: str) -> str:
 
 
 def tidy(latex: str) -> str:
-    """As ``clean``, and without the sign of the dollar."""
+    """An answer as ``clean`` makes it, without the dollar sign."""
     return clean(latex).replace("\\$", "").strip()
 
 

@@ -1,5 +1,7 @@
-"""Which tokens end a text. A published model names them in three files, which need not agree: ``tokenizer_config.json``
-names one token, ``config.json`` and ``generation_config.json`` one id or a list of ids. A text ends at any of them all.
+"""The tokens that end a text. A published model names them in three files, which need not agree.
+
+``tokenizer_config.json`` names one token, ``config.json`` and ``generation_config.json`` one id or a list of ids. A
+text ends at any of these tokens.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 @dataclass(frozen=True)
 class ModelEnds:
-    """What a model's own files say. ``ids``: special tokens as they stand in ``config.json``; ``generation``: the bytes
-    of ``generation_config.json``, None where there is no such file. An export keeps both.
+    """The end tokens that a model's own files name. An export keeps ``ids`` and ``generation``.
+
+    ``ids``: special tokens as they stand in ``config.json``. ``generation``: the bytes of ``generation_config.json``,
+    None without that file.
     """
 
     ids: Mapping[str, Any]
@@ -34,8 +38,8 @@ class ModelEnds:
     def trained(self, own: int | None) -> int | None:
         """The end token that Foray writes, behind a demonstration and between documents. ``own``: the tokenizer's.
 
-        ``config.json`` is written by whoever pre-trains a model, so the ids there end the documents that the model has
-        seen. A tokenizer may be shared with a chat model whose turns end otherwise: its end token is taken where the
+        Whoever pre-trains a model writes ``config.json``, so the ids there end the documents that the model has seen. A
+        chat model whose turns end otherwise may share the tokenizer. So the tokenizer's end token counts where the
         model's files name it too, or name none.
         """
         for ids in (self.config_ends, self.generation_ends):
@@ -45,7 +49,7 @@ class ModelEnds:
 
 
 def read_ends(folder: Path) -> ModelEnds | None:
-    """Of a model's folder; None of a folder that holds a tokenizer alone. Raises ValueError for what is no token id."""
+    """The ends that a model's folder names; None for a tokenizer alone. Raises ValueError for a bad token id."""
     config, generation = folder / "config.json", folder / "generation_config.json"
     if not config.exists() and not generation.exists():
         return None
@@ -63,7 +67,7 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _end_ids(file: Path, settings: Mapping[str, Any], size: Any) -> tuple[int, ...]:
-    """Of an id, a list of ids, or null."""
+    """The end ids of one file, which may have an id, a list of ids, or null."""
     found = settings.get("eos_token_id")
     ids = found if isinstance(found, list) else [] if found is None else [found]
     for i in ids:

@@ -1,13 +1,36 @@
-"""The library ``datasets``, imported only where it is needed, with every failure in one line."""
+"""The Hugging Face hub: its client, the library ``datasets`` and data sets by their ids.
+
+Both libraries are imported only where they are needed. Every failure is one line.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from foray.core.libraries import require_installed
+
+_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.*-]+))?(?:@(?P<revision>[\w./-]+))?")
+
+
+def client() -> Any:
+    """The library ``huggingface_hub``, quiet. Raises ValueError naming the extra that has it."""
+    try:
+        import huggingface_hub
+        from huggingface_hub.utils import disable_progress_bars  # a module of its own, which the import alone lacks
+    except ImportError:
+        raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
+    disable_progress_bars()
+    return huggingface_hub
 
 
 def datasets_library() -> Any:
-    """Raises ValueError naming the extra that has it."""
+    """The library ``datasets``, quiet. Raises ValueError naming the extra that has it."""
     if importlib.util.find_spec("datasets") is None:
         raise ValueError("reading this needs the library datasets: pip install 'foray[data]'")
     import datasets
@@ -17,7 +40,7 @@ def datasets_library() -> Any:
 
 
 def loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
-    """What the library returns; whatever can be wrong with an id, the network, a token or a file is one line."""
+    """The library's answer. Raises ValueError for whatever is wrong with an id, the network, a token or a file."""
     try:
         return load(*arguments, **settings)
     except Exception as e:  # the library and those below it raise many kinds, most of them not their own
@@ -26,3 +49,49 @@ def loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
             f"{source}: the data set could not be loaded ({type(e).__name__}: {words}); check the name, the network "
             "and, for gated data, `hf auth login`, or give the path of a local copy"
         ) from None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set on the hub. ``id`` is OWNER/NAME. The configuration ``*`` stands for all of them in turn."""
+
+    id: str
+    config: str = ""
+    revision: str = ""
+
+    @classmethod
+    def named(cls, text: str) -> DataSet | None:
+        """OWNER/NAME, OWNER/NAME:CONFIG or OWNER/NAME@REVISION; None for any other text."""
+        found = _ID.fullmatch(text)
+        return found and cls(found["name"], found["config"] or "", found["revision"] or "")
+
+    def configs(self, who: str) -> Sequence[str]:
+        """The configurations by name. ``who`` asks: a word for errors."""
+        if self.config != "*":
+            return (self.config,)
+        return sorted(loaded(who, datasets_library().get_dataset_config_names, self.id, revision=self.revision or None))
+
+    def rows(self, who: str, config: str, split: str, **settings: Any) -> Any:
+        """The rows of a split, as the library has them."""
+        asked = {"split": split, "revision": self.revision or None, **settings}
+        return loaded(who, datasets_library().load_dataset, self.id, config or None, **asked)
+
+    def commit(self) -> str:
+        """The commit that the revision stands for: asked of the hub, else of what was downloaded before."""
+        return _commit(self.id, self.revision or "main")
+
+
+@lru_cache(maxsize=64)
+def _commit(name: str, revision: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    require_installed(("huggingface_hub",), f"{name} on the hub")
+    from huggingface_hub import HfApi, constants
+
+    known = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    try:
+        return str(loaded(name, HfApi().dataset_info, name, revision=revision).sha)
+    except ValueError:
+        if known.is_file():
+            return known.read_text(encoding="ascii").strip()
+        raise

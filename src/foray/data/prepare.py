@@ -1,9 +1,9 @@
-"""A pre-training corpus made ready: text tokenised once, in parallel, into shards that studies read as they are.
+"""A pre-training corpus made ready: text tokenized once, in parallel, into shards that studies read as they are.
 
-A mix is sources with shares of a budget of tokens. Every source is cut into parts (byte ranges of JSON Lines, files,
-row groups of Parquet, shards of a data set on the hub), a part becomes one file of tokens, and a source is its parts
-in order up to its share. So the result does not depend on the number of workers, a killed run goes on behind its last
-whole part while its files are as they were, and memory is that of a batch of documents however large the corpus.
+A mix is sources with shares of a budget of tokens. Every source is cut into parts: byte ranges of JSON Lines, files,
+row groups of Parquet, shards of a data set on the hub. A part becomes one file of tokens. A source is its parts in
+order up to its share. So the result does not depend on the number of workers. A killed run goes on behind its last
+whole part while its files are as they were. Memory is that of a batch of documents, however large the corpus.
 """
 
 from __future__ import annotations
@@ -30,22 +30,14 @@ from foray.core.files import alone_in, digest, read_object, replace_folder, writ
 from foray.core.override import override
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.userfile import load
-from foray.data.corpus import (
-    Prepared,
-    TextSource,
-    TokenKind,
-    all_broken,
-    damage,
-    sample_texts,
-    skips,
-    tokenizer_digest,
-)
+from foray.data.prepared import Prepared, TokenKind, damage, tokenizer_digest
 from foray.data.repository import Repository
 from foray.data.rows import Skipped
-from foray.data.text import Part, documents, origin, parts
+from foray.data.text import TextPart, documents, origin, parts
+from foray.data.text_source import TextSource, all_broken, sample_texts, skips
 from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
-_DOCUMENTS = 256  # tokenised together
+_DOCUMENTS = 256  # tokenized together
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class OwnTokenizer:
 @dataclass(frozen=True)
 class Mix:
     """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder, a hub id, or one to be
-    trained. A source is a ``Text``, cut into parts, or any source of a study's text, read by one worker.
+    trained. Workers share the parts of a ``Text``. One worker reads any other source of a study's text.
     """
 
     name: str
@@ -92,21 +84,21 @@ class Mix:
 def load_mix(name: str, settings: list[str] | None = None, root: str = "") -> Mix:
     """A bundled mix by name, or the one that a ``.py`` file's ``mix()`` returns, with ``--set`` settings applied.
 
-    ``root`` is where the relative paths of its sources begin, unless they say so themselves.
+    ``root``: the folder of the sources' relative paths, unless a source names its own.
     """
     made, _ = load(name, "mix", "mixes", Mix)
     return fill_root(override(made, *(settings or [])), root)
 
 
 def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepared], ...]:
-    """What a study's corpus draws from: the mix, prepared in ``folder``."""
+    """The mixture of a study's corpus: the mix, prepared in ``folder``."""
     return tuple((weight, Prepared(source.name, folder, root)) for weight, source in mix.sources)
 
 
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
     """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
 
-    Parts of an earlier run are read once, and what is not as it was written is made again, a line each.
+    Parts of an earlier run are read once. A damaged part is made again, and a line says so.
 
     Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
     process is at work; naming file and line for what cannot be read; and where a worker is killed.
@@ -121,7 +113,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
-    if (out / "tokenizer").exists():  # of an earlier run, which it must be: there may be tokens of it already
+    if (out / "tokenizer").exists():  # must stay an earlier run's: there may be tokens of it already
         tokenizer = load_tokenizer(out / "tokenizer")
     else:
         tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
@@ -145,14 +137,14 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
 
 
 def _most_parts(mix: Mix, enough: int) -> int:
-    """Parts of the source that has the most, which are all that are worked on at a time; counted up to ``enough``."""
+    """The number of parts of the source with the most, counted up to ``enough``. Workers share one source at a time."""
     return max(1, *(sum(1 for _ in islice(parts(source), enough)) for _, source in mix.sources))
 
 
 def _source(
     source: TextSource, budget: int, folder: Path, pool: ProcessPoolExecutor, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """All parts of one source that its budget needs, in order; a little more is tokenised than is used."""
+    """All parts of one source that its budget needs, in order. A little more is tokenized than is used."""
     folder.mkdir(exist_ok=True)
     begun, size, files = time.monotonic(), 0, list[dict[str, Any]]()
 
@@ -181,10 +173,10 @@ def _source(
 
 
 def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[_Done]:
-    """Results in order; as many are under way as there are workers, and none is begun when there is enough."""
+    """Results in order. As many parts are under way as there are workers. None is begun once there is enough."""
     waiting: list[Future[_Done]] = []
     for item in work:
-        waiting.append(pool.submit(_tokenise, *item))
+        waiting.append(pool.submit(_tokenize_part, *item))
         if len(waiting) > len(pool._processes):
             yield waiting.pop(0).result()
         if enough():
@@ -195,7 +187,7 @@ def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], 
 
 @contextmanager
 def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecutor]:
-    """Processes that tokenise. In the end they are killed whatever they are at: what is on disk is whole or made again.
+    """Processes that tokenize. In the end they are killed at any point: a file on disk is whole, or is made again.
 
     Raises ValueError where somebody else kills one.
     """
@@ -205,7 +197,7 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
             pool.submit(os.getpid)  # starts them all
         yield pool
     except BrokenProcessPool as e:
-        if e.__cause__ is not None:  # no worker has died: what one sent could not be read
+        if e.__cause__ is not None:  # no worker has died: a worker's result could not be read
             raise
         raise ValueError(
             "a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here"
@@ -216,20 +208,20 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
         pool.shutdown()
 
 
-_Done = tuple[dict[str, Any], list[str]]  # what is to be known of a part, and lines to say about it
-_WORKER: dict[str, TextTokenizer] = {}  # what a forked worker was started with
+_Done = tuple[dict[str, Any], list[str]]  # the facts of a part, and lines to print about it
+_WORKER: dict[str, TextTokenizer] = {}  # the settings of a forked worker
 
 
 def _start(tokenizer: TextTokenizer) -> None:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
     use_threads(1)
     _WORKER["tokenizer"] = tokenizer
 
 
-def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
+def _tokenize_part(source: TextSource, part: TextPart, stem: Path) -> _Done:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")
     kinds: dict[TokenKind, str] = {"tokens": ".bin", "validation": ".validation.bin"}
@@ -244,7 +236,7 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
-    # What is said of the part stays: the index is made of it, and the keys of studies of that.
+    # The facts of a part stay: the index is made of them, and the keys of studies of the index.
     if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
         raise ValueError(
             f"{wrong}; made again, it is not what it was: the sources, or the tokenizers library, have changed since "
@@ -253,8 +245,8 @@ def _tokenise(source: TextSource, part: Part, stem: Path) -> _Done:
     return facts, [f"{wrong}: made again"] if wrong else []
 
 
-def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipped: Skipped) -> dict[str, Any]:
-    """Writes a part's tokens; what was written."""
+def _written(source: TextSource, part: TextPart, paths: dict[TokenKind, Path], skipped: Skipped) -> dict[str, Any]:
+    """Writes a part's tokens and returns the facts of them."""
     tokenizer = _WORKER["tokenizer"]
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
@@ -273,15 +265,15 @@ def _written(source: TextSource, part: Part, paths: dict[TokenKind, Path], skipp
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    if skips(source):  # others have no such count: what is said of them stays as it was
+    if skips(source):  # other sources have no count, so their facts stay as they were
         counts["skipped"] = skipped.count
     digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
-def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, Any] | None:
-    """What an earlier run says of a part; None where that is damaged. Raises ValueError where the part was made of
-    anything else than it would be now.
+def _finished(said: Path, name: str, file: list[int], part: TextPart) -> dict[str, Any] | None:
+    """The facts of a part by an earlier run; None where they are damaged. Raises ValueError where the sources of the
+    part have changed since.
     """
     kinds: dict[str, type] = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
     kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
@@ -289,13 +281,13 @@ def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, A
         facts = read_object(said, **kinds)
     except ValueError:
         return None
-    # The index is of the content alone. Parts of an earlier version have neither the file's size and time nor a sum.
+    # The index holds the content alone. Parts of an earlier version lack the file's size and time, and a checksum.
     before, checksum = facts.pop("file", file), facts.pop("sha256", None)
     whole = len(facts["part"]) == 4 and facts["dtype"] in ("uint16", "uint32")
     if not whole or (checksum is not None and content_hash(facts) != checksum):
         return None
     kind, place, start, end = facts["part"]
-    # The root may be spelled in another way now, or be another copy's.
+    # The root may have another spelling now, or be another copy.
     if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
         raise ValueError(
             f"{part.place} is not what {said} was made from ({place}, as it was then): the sources have changed since "
@@ -305,7 +297,7 @@ def _finished(said: Path, name: str, file: list[int], part: Part) -> dict[str, A
 
 
 def _tokenizer(mix: Mix) -> TextTokenizer:
-    """Trained on the mix, or of a local folder, or of a model on the hub."""
+    """A tokenizer trained on the mix, that of a local folder, or that of a model on the hub."""
     name = mix.tokenizer
     if isinstance(name, OwnTokenizer):
         texts = sample_texts(mix.sources, name.characters, name.whole_numbers)

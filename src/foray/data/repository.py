@@ -1,4 +1,4 @@
-"""A model's files on the Hugging Face hub, in the local cache. What goes wrong there is one line that names the model.
+"""A model's files on the Hugging Face hub, in the local cache. Every failure is one line that names the model.
 
 ``huggingface_hub`` is imported only when something is fetched.
 """
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from foray.core.canonical import nearest, require
+from foray.data.hub import client
 from foray.data.tokenizer import FILES
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "merges.txt", "*.jinja")
@@ -50,7 +50,7 @@ class Repository:
     def opened(self, wanted: Sequence[str] = _WANTED) -> Iterator[Path]:
         """The folder with its files, fetched where they are missing, and with the tokenizers of the folders above.
 
-        Raises ValueError where they cannot be had. What is raised inside names the model and not the cache.
+        Raises ValueError where they cannot be had. An error raised inside names the model and not the cache.
         """
         snapshot = self._fetched(wanted)
         try:
@@ -71,9 +71,9 @@ class Repository:
         return [folder, *folder.parents][len(self._parts[2:])]
 
     def listing(self, folder: Path) -> tuple[list[str], bool]:
-        """Paths in the opened folder, and whether the hub was asked; else they are those of the local cache."""
+        """Paths in the opened folder, and whether the hub was asked. Without the hub, the paths of the local cache."""
         try:
-            names, asked = _client().list_repo_files(self.id, revision=self.revision), True
+            names, asked = client().list_repo_files(self.id, revision=self.revision), True
         except Exception:  # no network, mostly; the client's transport has errors of its own
             names = [p.relative_to(self.top(folder)).as_posix() for p in sorted(self.top(folder).rglob("*"))]
             asked = False
@@ -85,7 +85,7 @@ class Repository:
         return f"{text}; {again}" if "is damaged" in text or "is missing" in text else text
 
     def _patterns(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What is fetched and what is not: folders below hold the same weights for other programs, or other models."""
+        """Patterns to fetch, and to leave: folders below hold the same weights for other programs, or other models."""
         if not self.inside:
             return list(wanted), ["*/*"]
         parts = PurePosixPath(glob.escape(self.inside))
@@ -94,7 +94,7 @@ class Repository:
 
     def _fetched(self, wanted: Sequence[str]) -> Path:
         """The folder of the revision's snapshot in the local cache."""
-        hub = _client()
+        hub = client()
         from huggingface_hub import errors
 
         require(not {".", ".."} & set(self._parts), f"{self.path!r} is no hub id, nor a folder inside a repository")
@@ -122,7 +122,7 @@ class Repository:
                 f"the hub has no model {self.id} that you may see ({self.name}): it may have been renamed or deleted; "
                 f"if it is private, `hf auth login`"
             ) from None
-        except Exception as e:  # what the client uses for transport has errors of its own, by version
+        except Exception as e:  # the client's transport has errors of its own, by version
             raise ValueError(self._unreachable(e, errors.HfHubHTTPError, page)) from None
 
     def _unreachable(self, error: Exception, answered: type[Exception], page: str) -> str:
@@ -140,7 +140,7 @@ class Repository:
 
     def _nearest_revision(self) -> str:
         try:
-            refs = _client().list_repo_refs(self.id)
+            refs = client().list_repo_refs(self.id)
             names = [ref.name for kind in ("branches", "tags") for ref in getattr(refs, kind, ())]
         except Exception:  # as above; the names would only have been a help
             return ""
@@ -148,21 +148,10 @@ class Repository:
 
 
 def _first_line(error: Exception) -> str:
-    """Of what an error says, without the place of the cache."""
+    """The first line of an error, without the place of the cache."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     from huggingface_hub import constants
 
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].replace(str(constants.HF_HUB_CACHE), "the hub's cache")
-
-
-def _client() -> Any:
-    """The library, quiet. Raises ValueError naming the extra that has it."""
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars  # a module of its own, which the import alone lacks
-    except ImportError:
-        raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
-    disable_progress_bars()
-    return huggingface_hub

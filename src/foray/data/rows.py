@@ -14,20 +14,28 @@ from foray.core.files import loads, not_utf8, parsed
 from foray.core.untrusted import LONGEST, lines_of, ordinary
 from foray.data.unpacking import BOM, Kind, all_of, opened
 
+WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, --data-root FOLDER for foray eval"
 _TOGETHER = 256  # rows of a Parquet file, read together
 
 
-Row = tuple[int, Any, str]  # the number of its line, or of the row; what is in it; what is wrong with it, or nothing
+Row = tuple[int, Any, str]  # number of its line, or of the row; its content; what is wrong with it, or nothing
+
+
+def existing(path: Path) -> Path:
+    """The path itself. Raises ValueError naming the fix where nothing is there."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; {WHERE_DATA_LIES}")
+    return path
 
 
 def place(path: Path, kind: Kind, number: int) -> str:
-    """Words for where a row of that number stands."""
+    """Words for the place of a row of that number."""
     return f"{path}, {'line' if kind in ('lines', 'csv', 'tsv') else 'row'} {number}"
 
 
 @dataclass
 class Skipped:
-    """Broken rows that were passed over: how many, and what the first one was."""
+    """Broken rows that were passed over: their number, and words for the first one."""
 
     count: int = 0
     first: str = ""
@@ -39,7 +47,7 @@ class Skipped:
 
 
 def cell(row: Any, column: str) -> Any:
-    """What stands in a column: of that very name, or within one (``meta.text``); None where there is no such column."""
+    """The content of a column of that very name, or within one (``meta.text``); None where there is no such column."""
     if not isinstance(row, dict):
         return None
     if column in row:
@@ -49,7 +57,7 @@ def cell(row: Any, column: str) -> Any:
 
 
 def flaw(text: Any, column: str) -> str:
-    """Why what stands in a row's column is no document, for an error that names the row; empty where it is one."""
+    """Why the content of a column is no document; empty where it is one. For an error that names the row."""
     if not isinstance(text, str):
         return f"no text in column {column!r}"
     if text.isascii():
@@ -80,9 +88,9 @@ def document(row: Any, column: str) -> tuple[str, str]:
 
 
 def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
-    """All rows of a file in order; ``column`` is one that they have, where one is known.
+    """All rows of a file in order. ``column``: one that the rows have, where one is known.
 
-    Raises ValueError naming the file, and the line where there is one, for what makes all that follows unreadable.
+    Raises ValueError naming the file, and the line where there is one, where nothing behind can be read.
     """
     if kind == "lines":
         yield from _lines(path)
@@ -133,9 +141,12 @@ def _one_value(path: Path, column: str) -> list[Any]:
 
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:
-    """Rows by the names of a table's first line; a row begins at the line that is named. An empty field is None."""
+    """Rows by the column names of a table's first line. A row's number is that of its first line.
+
+    An empty field is None.
+    """
     bad: list[str] = []
-    csv.field_size_limit(LONGEST)  # documents are longer than the library thinks fields are
+    csv.field_size_limit(LONGEST)  # the library's own limit is shorter than documents are
 
     def decoded() -> Iterator[str]:
         for number, line in enumerate(lines_of(f, path), 1):
@@ -185,5 +196,5 @@ def parquet(path: Path) -> Any:
         return pq.ParquetFile(ordinary(path))
     except OSError:
         raise
-    except Exception as e:  # pyarrow's own kinds, none of them narrower than this
+    except Exception as e:  # pyarrow raises many kinds of its own
         raise ValueError(f"{path}: not a Parquet file ({e})") from None

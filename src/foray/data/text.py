@@ -9,30 +9,76 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foray.core.canonical import added, require
-from foray.core.files import not_utf8, parsed
+from foray.core.files import digest_of_input, not_utf8, parsed
 from foray.core.rng import key
 from foray.core.untrusted import LONGEST, too_long
-from foray.data.corpus import EndlessText, TextSource, TextSplit, documents_of
-from foray.data.hub import datasets_library, loaded
-from foray.data.rows import Skipped, cell, document, flaw, parquet, place, rows_of
-from foray.data.unpacking import PACKED, Format, Kind, all_of, kind_of, known, opened, structure
+from foray.data.hub import DataSet
+from foray.data.rows import Skipped, cell, document, existing, flaw, parquet, place, rows_of
+from foray.data.text_source import EndlessText, TextSource, TextSplit, documents_of
+from foray.data.unpacking import LIBRARIES, PACKED, Format, Kind, all_of, kind_of, known, opened, structure
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together
-_NUMBERS, _VALIDATION = 20_000, 1000  # documents of an endless source: a part's, and those kept for validation
+_NUMBERS, _VALIDATION = 20_000, 1000  # documents of an endless source: of a part, and for validation
+_TO_THE_END = 1 << 62
+
+
+class TextPart(NamedTuple):
+    """A piece of a source that one worker reads: ``start`` to ``end`` in bytes, row groups or hub shards."""
+
+    kind: str  # lines, rows, csv, tsv, parquet, table, document, hub; of other sources: numbers, or a whole split
+    place: str
+    start: int
+    end: int
+    before: int = 0  # documents before its first one: the count chooses those for validation
+
+
+class _FileText:
+    """The common half of sources that read rows or files: documents of a split, with broken rows refused or counted."""
+
+    name: str
+    column: str
+    holdout: int
+    skip_broken: bool
+    hub: str = ""
+    format: Format = ""
+
+    def parts(self) -> Iterator[TextPart]:
+        raise NotImplementedError
+
+    def read(self, part: TextPart) -> Iterator[tuple[str, bool, Callable[[], str] | None]]:
+        """(text, whether it is kept for validation, words for what is wrong with it) of every row of a part.
+
+        Raises ValueError for the first broken row, unless the source passes broken rows over.
+        """
+        for number, (text, wrong) in enumerate(_texts(self, part), part.before + 1):
+            if wrong is not None and not self.skip_broken:
+                raise ValueError(wrong())
+            yield text, bool(self.holdout) and number % self.holdout == 0, wrong
+
+    def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
+        """The texts of a split. Raises ValueError naming file and line of a broken row, or counts that row."""
+        for part in self.parts():
+            for text, held, wrong in self.read(part):
+                if held is not (split == "validation"):
+                    continue
+                if wrong is None:
+                    yield text
+                elif skipped is not None:
+                    skipped.add(wrong)
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(_FileText):
     """Documents in one ``column`` (``meta.text``: a column within one): files below ``root`` that match ``path``, a
     glob, or a data set on the hub (``hub``, ``config``, ``revision``, files that match ``path``). A file is JSON Lines
     (also named .json), JSON of one value, CSV, TSV, Parquet or one document, by its name and content, or what
     ``format`` says; all but Parquet also packed as .gz, .zst, .bz2 or .xz.
 
-    Every ``holdout``-th document of each file is kept for validation (0: none), and so none of a file that has fewer;
-    of plain text, every ``holdout``-th file. Long JSON Lines are counted anew in every part behind the first, from a
-    number drawn for that part: what stands before it is not read. A row without a text stops everything, or is counted
-    and passed over (``skip_broken``).
+    Every ``holdout``-th document of each file is kept for validation (0: none), so none of a file that has fewer. Of
+    plain text, every ``holdout``-th file is kept. Every part of long JSON Lines behind the first counts from a number
+    drawn for that part, because the part's reader does not read what stands before. A row without a text stops
+    everything, or is counted and passed over (``skip_broken``).
     """
 
     name: str
@@ -53,76 +99,90 @@ class Text:
         require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
 
     def libraries(self) -> tuple[str, ...]:
-        """As the files that are there, or are named, want them."""
-        names = {".parquet": "pyarrow", ".zst": "zstandard"}
-        found = (
-            (self.path, *(p.name for p in Path(self.root).glob(self.path))) if _is_below(self.path) else (self.path,)
-        )
-        return ("datasets",) if self.hub else tuple({names[s] for n in found if (s := Path(n).suffix) in names})
+        """The libraries that reading needs, by the names of the files that are there or are named."""
+        below = bool(self.path) and not Path(self.path).is_absolute()
+        found = [Path(self.path), *(Path(self.root).glob(self.path) if below else ())]
+        return ("datasets",) if self.hub else tuple({LIBRARIES[f.suffix] for f in found if f.suffix in LIBRARIES})
 
-    def documents(self, split: TextSplit, skipped: Skipped | None = None) -> Iterator[str]:
-        for part in parts(self):
-            yield from (text for text, kept in documents(self, part, skipped) if kept == (split == "validation"))
+    def data(self) -> Any:
+        """The data set on the hub as a stream, opened anew in every worker."""
+        files = {"data_files": self.path} if self.path else {}
+        asked = DataSet(self.hub, self.config, self.revision)
+        return asked.rows(f"source {self.name} ({self.hub})", self.config, self.split, streaming=True, **files)
+
+    def parts(self) -> Iterator[TextPart]:
+        if self.hub:
+            for number in range(self.data().num_shards):
+                yield TextPart("hub", self.hub, number, number + 1)
+            return
+        root, whole = Path(self.root), Path(self.root, self.path)
+        below = not Path(self.path).is_absolute()
+        files = sorted(p for p in root.glob(self.path) if p.is_file()) if below else [whole]
+        require(bool(files) and files[0].exists(), f"source {self.name}: no file matches {whole}")
+        texts = count()
+        for file in files:
+            yield from _file_parts(self, file, texts)
 
 
-def _is_below(path: str) -> bool:
-    return bool(path) and not Path(path).is_absolute()
+@dataclass(frozen=True)
+class JsonlText(_FileText):
+    """A study's own text: one file of rows, as ``Text`` reads it, with a hash of its content in the key.
+
+    A relative ``path`` lies below ``root``. A study fills in an empty root from its ``data.root``. The hash does not
+    depend on where the file lies. Every ``holdout``-th row is kept for validation (0: none).
+    """
+
+    name: str
+    path: str
+    column: str = "text"
+    holdout: int = 50
+    root: str = field(default="", metadata={"hash": False})
+    skip_broken: bool = added(False)
+
+    def fingerprint(self) -> str:
+        return digest_of_input(self.file)
+
+    @property
+    def file(self) -> Path:
+        return existing(Path(self.root) / self.path)
+
+    def parts(self) -> Iterator[TextPart]:
+        yield TextPart(kind_of(self.file, otherwise="jsonl"), str(self.file), 0, _TO_THE_END)
 
 
-class Part(NamedTuple):
-    """A piece of a source that one worker reads: ``start`` to ``end`` in bytes, row groups or hub shards."""
-
-    kind: str  # lines, rows, csv, tsv, table, document, hub; of a source that is no Text: numbers, or a whole split
-    place: str
-    start: int
-    end: int
-    before: int = 0  # documents counted before its first one, by which those for validation are chosen
-
-
-def parts(source: TextSource) -> Iterator[Part]:
-    """The pieces of a source, always the same and in the same order."""
+def parts(source: TextSource) -> Iterator[TextPart]:
+    """The parts of a source, always the same and in the same order."""
     if isinstance(source, EndlessText):
-        yield Part("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
+        yield TextPart("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
         for first in count(0, _NUMBERS):
-            yield Part("numbers", "train", first, first + _NUMBERS)
-    elif not isinstance(source, Text):
-        yield Part("split", "validation", 0, 0)
-        yield Part("split", "train", 0, 0)
+            yield TextPart("numbers", "train", first, first + _NUMBERS)
+    elif isinstance(source, Text):
+        yield from source.parts()
     else:
-        yield from _text_parts(source)
+        yield TextPart("split", "validation", 0, 0)
+        yield TextPart("split", "train", 0, 0)
 
 
-def _text_parts(source: Text) -> Iterator[Part]:
-    if source.hub:
-        for number in range(_hub(source).num_shards):
-            yield Part("hub", source.hub, number, number + 1)
-        return
-    root = Path(source.root)
-    files = sorted(p for p in root.glob(source.path) if p.is_file()) if not Path(source.path).is_absolute() else [
-        Path(source.path)
-    ]  # fmt: skip
-    require(bool(files) and files[0].exists(), f"source {source.name}: no file matches {root / source.path}")
-    texts = count()
-    for file in files:
-        kind: Kind = kind_of(file, source.format)
-        if kind == "lines" and file.suffix.lower() not in PACKED:
-            size = file.stat().st_size
-            for start in range(0, size, PART_BYTES):
-                drawn = key("holdout", source.name, file.name, start) % (source.holdout or 1) if start else 0
-                yield Part("lines", str(file), start, min(start + PART_BYTES, size), drawn)
-        elif kind == "parquet":
-            described, rows = parquet(file).metadata, 0
-            for group in range(described.num_row_groups):
-                yield Part("table", str(file), group, group + 1, rows)
-                rows += described.row_group(group).num_rows
-        elif kind == "text":
-            yield Part("document", str(file), 0, file.stat().st_size, next(texts))
-        else:
-            yield Part(kind, str(file), 0, 1 << 62)  # cannot be entered in the middle
+def _file_parts(source: Text, file: Path, texts: Iterator[int]) -> Iterator[TextPart]:
+    kind: Kind = kind_of(file, source.format)
+    if kind == "lines" and file.suffix.lower() not in PACKED:
+        size = file.stat().st_size
+        for start in range(0, size, PART_BYTES):
+            drawn = key("holdout", source.name, file.name, start) % (source.holdout or 1) if start else 0
+            yield TextPart("lines", str(file), start, min(start + PART_BYTES, size), drawn)
+    elif kind == "parquet":
+        described, rows = parquet(file).metadata, 0
+        for group in range(described.num_row_groups):
+            yield TextPart("table", str(file), group, group + 1, rows)
+            rows += described.row_group(group).num_rows
+    elif kind == "text":
+        yield TextPart("document", str(file), 0, file.stat().st_size, next(texts))
+    else:
+        yield TextPart(kind, str(file), 0, _TO_THE_END)  # cannot be entered in the middle
 
 
-def origin(source: TextSource, part: Part) -> tuple[str, list[int]]:
-    """What a part is read from: its name below the root, and the size and time of its file where it has one."""
+def origin(source: TextSource, part: TextPart) -> tuple[str, list[int]]:
+    """A part's name below the root, and the size and time of its file. Only files have a size and a time."""
     if not isinstance(source, Text) or part.kind == "hub":
         return part.place, []
     file = Path(part.place)
@@ -131,20 +191,18 @@ def origin(source: TextSource, part: Part) -> tuple[str, list[int]]:
     return str(below), [stat.st_size, stat.st_mtime_ns]
 
 
-def documents(source: TextSource, part: Part, skipped: Skipped | None = None) -> Iterator[tuple[str, bool]]:
+def documents(source: TextSource, part: TextPart, skipped: Skipped | None = None) -> Iterator[tuple[str, bool]]:
     """The texts of a part, each with whether it is kept for validation.
 
-    Raises ValueError naming the file and the line, or row, that has none, or counts it in ``skipped``.
+    Raises ValueError naming file and line of a broken row, or counts that row in ``skipped``.
     """
     skipped = Skipped() if skipped is None else skipped
     if isinstance(source, Text):
-        for number, (text, wrong) in enumerate(_texts(source, part), part.before + 1):
+        for text, held, wrong in source.read(part):
             if wrong is None:
-                yield text, bool(source.holdout) and number % source.holdout == 0
-            elif source.skip_broken:
-                skipped.add(wrong)
+                yield text, held
             else:
-                raise ValueError(wrong())
+                skipped.add(wrong)
         return
     split: TextSplit = "validation" if part.place == "validation" else "train"
     texts: Iterator[str]
@@ -155,10 +213,10 @@ def documents(source: TextSource, part: Part, skipped: Skipped | None = None) ->
     yield from ((text, split == "validation") for text in texts)
 
 
-_Read = tuple[str, Callable[[], str] | None]  # a text, or the words for what is wrong with a row: made where wanted
+_Read = tuple[str, Callable[[], str] | None]  # a text, or a maker of words for what is wrong with a row
 
 
-def _texts(source: Text, part: Part) -> Iterator[_Read]:
+def _texts(source: _FileText, part: TextPart) -> Iterator[_Read]:
     if part.kind == "document":
         yield _whole(source, Path(part.place))
     elif part.kind == "lines":
@@ -166,7 +224,8 @@ def _texts(source: Text, part: Part) -> Iterator[_Read]:
     elif part.kind == "table":
         yield from _row_group(source, part)
     elif part.kind == "hub":
-        data = _hub(source)
+        assert isinstance(source, Text)
+        data = source.data()
         for number, row in enumerate(data.shard(num_shards=data.num_shards, index=part.start), 1):
             yield _read(f"{source.hub}, shard {part.start}, row {number}", *document(row, source.column))
     else:
@@ -181,8 +240,8 @@ def _read(where: str, text: str, words: str) -> _Read:
     return text, (lambda: f"{where}: {words}") if words else None
 
 
-def _whole(source: Text, path: Path) -> _Read:
-    """A file that is one document, with the line ends of this world. Raises ValueError where it plainly is a table."""
+def _whole(source: _FileText, path: Path) -> _Read:
+    """A file that is one document, with plain line ends. Raises ValueError where the file plainly is a table."""
     content = all_of(path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -197,7 +256,7 @@ def _whole(source: Text, path: Path) -> _Read:
     return text, None
 
 
-def _row_group(source: Text, part: Part) -> Iterator[_Read]:
+def _row_group(source: _FileText, part: TextPart) -> Iterator[_Read]:
     table, column = parquet(Path(part.place)), source.column
     names = table.schema_arrow.names
     if column not in names and column.partition(".")[0] not in names:
@@ -214,8 +273,8 @@ def _row_group(source: Text, part: Part) -> Iterator[_Read]:
             yield _read(f"{part.place}, row {row}", "", words) if words else (text, None)
 
 
-def _lines(source: Text, part: Part) -> Iterator[_Read]:
-    """Of the lines that begin within the part's bytes."""
+def _lines(source: _FileText, part: TextPart) -> Iterator[_Read]:
+    """The texts of the lines that begin within the part's bytes."""
     path = Path(part.place)
     with opened(path) as f:
         begins = 0
@@ -245,12 +304,3 @@ def _line_number(path: Path, offset: int) -> int:
             number += block.count(b"\n")
             offset -= len(block)
     return number
-
-
-def _hub(source: Text) -> Any:
-    """The data set as a stream, opened anew in every worker."""
-    files = {"data_files": source.path} if source.path else {}
-    return loaded(
-        f"source {source.name} ({source.hub})", datasets_library().load_dataset, source.hub, source.config or None,
-        split=source.split, revision=source.revision, streaming=True, **files,
-    )  # fmt: skip

@@ -20,7 +20,7 @@ END = "<|endoftext|>"
 _SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s"
 
 
-# What AutoTokenizer reads beside tokenizer.json of a tokenizer trained here.
+# Settings that AutoTokenizer reads beside the tokenizer.json of a tokenizer trained here.
 _OWN = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": END,
@@ -28,7 +28,7 @@ _OWN = {
     "pad_token": END,
     "clean_up_tokenization_spaces": False,
 }
-# A published model's: all that its tokenizer may be made of.
+# All files that a published model's tokenizer may have.
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja",
@@ -45,12 +45,12 @@ _ANCHORS = ("\n", ":", "a")  # what a text is put behind to be encoded as what g
 
 
 class TextTokenizer:
-    """Encodes any text. ``end_id`` separates documents and ends demonstrations; a completion ends at any of
-    ``end_ids``, which are more where the ``model`` that came with a tokenizer names more; ``start`` stands before every
-    document.
+    """Encodes any text.
 
-    Of a tokenizer trained here ``start`` is the end token; of a published model's, whose ``files`` are kept as they
-    are, it is what that tokenizer itself puts before a text: a token, or nothing.
+    ``end_id`` separates documents and ends demonstrations. A completion ends at any of ``end_ids``, which are more
+    where the ``model`` that came with a tokenizer names more. ``start`` stands before every document: the end token
+    where the tokenizer was trained here. A published tokenizer keeps its ``files`` as they are, and its ``start`` is
+    the token, or nothing, that it puts before a text itself.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class TextTokenizer:
 
     @property
     def separator(self) -> list[int]:
-        """What stands before every document of a corpus; it begins with the end token."""
+        """The tokens before every document of a corpus: the end token first."""
         return self.start if self.end_id in self.start else [self.end_id, *self.start]
 
     def encode(self, text: str) -> list[int]:
@@ -167,7 +167,7 @@ class TextTokenizer:
         return not self._anchors
 
     def pieces(self) -> list[str]:
-        """What each token adds to a text, special tokens spelled out. (vocab_size,)"""
+        """The text that each token adds, special tokens spelled out. (vocab_size,)"""
         before = self.encode("a") if self._anchors else []
         rows = [[*before, i] for i in range(self.vocab_size)]
         texts: list[str] = self.tokenizer.decode_batch(rows, skip_special_tokens=False)
@@ -185,7 +185,7 @@ class TextTokenizer:
             for name, content in self.files.items():
                 write_atomic(folder / name, content)
             return
-        # Not by the library's own way to a file, whose exception on a full disk is of no kind.
+        # Not with the library's own save: its exception on a full disk has no type of its own.
         write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
         config = {**_OWN, "model_max_length": context}
         write_atomic(folder / "tokenizer_config.json", json.dumps(config, indent=1, allow_nan=False) + "\n")
@@ -209,7 +209,7 @@ def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
 
 
 def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
-    """The tokenizer of a folder, trained here or published; its files may lie ``beside``, in another folder.
+    """The tokenizer of a folder, trained here or published. Its files may lie in the folder ``beside``.
 
     Raises ValueError where there is none, or no end token.
     """
@@ -253,7 +253,7 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            # What one file leaves open (null) the other may say.
+            # A setting that is null in one file may stand in the other.
             found = json.loads(files.get(name, b"{}"))
             out |= {key: value for key, value in found.items() if value is not None}
         except (ValueError, RecursionError, AttributeError) as e:

@@ -1,4 +1,4 @@
-"""What a file of text is, by its name and its first bytes, and its bytes unpacked. What is not known is refused."""
+"""The format of a file of text, by its name and first bytes, and its bytes unpacked. Unknown formats are refused."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ PACKED = {
     ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
     ".xz": ("xz", rb"\xfd7zXZ\x00"),
 }
+LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # which files of these names need
 _OTHERS = {
     "Parquet": rb"PAR1", "Arrow": rb"ARROW1\x00", "zip": rb"PK[\x03\x05][\x04\x06]", "7z": rb"7z\xbc\xaf\x27\x1c",
     "UTF-16": rb"\xff\xfe|\xfe\xff", "UTF-32": rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff",
 }  # fmt: skip
-BOM = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
 _HEAD = 1 << 16
 
 
@@ -47,7 +48,7 @@ def unpacked_name(path: Path) -> str:
 
 
 def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
-    """What a file holds: what is ``given``, else by its name; ``otherwise`` where no name of rows is known here.
+    """The kind of a file: by ``given``, else by its name; ``otherwise`` where the name is not known as one of rows.
 
     JSON is one value a line, or one value, by its content. Raises ValueError for an unknown name, and for content that
     is not what the name says.
@@ -115,7 +116,7 @@ def _value(line: bytes | str) -> Any:
 
 
 def structure(text: str, column: str) -> str:
-    """What a text is that was taken for one document by its file's name; empty where it is no table of any kind."""
+    """The kind of table that a text is, which its file's name calls one document; empty where it is no table."""
     lines = [line for line in text.lstrip().split("\n", 20)[:20] if line.strip()]
     if lines and lines[0].lstrip()[0] in "[{":
         rows = sum(isinstance(_value(line), dict) for line in lines)
@@ -133,7 +134,7 @@ def structure(text: str, column: str) -> str:
 
 
 def all_of(path: Path) -> bytes:
-    """What a file holds, unpacked. Raises ValueError where it is packed and would be too much for main memory."""
+    """A file's content, unpacked. Raises ValueError where a packed file would be too much for main memory."""
     with opened(path) as f:
         return whole(f, path, max(LONGEST, path.stat().st_size))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from rich.table import Column, Table
 
-from foray.data.corpus import Prepared
+from foray.data.prepared import Prepared
 from foray.study import hardware as hw
 from foray.study.cost import node_cost
 from foray.study.executors.schedule import levels

@@ -27,7 +27,7 @@ from foray.core.files import (
     verify_file,
     write_atomic,
 )
-from foray.data.corpus import linked
+from foray.data.prepared import linked
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
 from foray.study.executors.schedule import say

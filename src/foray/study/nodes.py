@@ -33,7 +33,9 @@ from foray.core.process import FULL, is_full
 from foray.core.sources import Rollouts
 from foray.core.stage import Stage
 from foray.core.userfile import own_code_named
-from foray.data.corpus import Prepared, Shard, TextSource, TextSplit, link_shard, sample_texts, write_shard
+from foray.data.corpus import Shard, write_shard
+from foray.data.prepared import Prepared, link_shard
+from foray.data.text_source import TextSource, TextSplit, sample_texts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foray.core.task import Task
-
-if TYPE_CHECKING:
-    from foray.tasks.gsm8k import GSM8K, GSM8KText
-    from foray.tasks.jsonl import OwnProblems
-    from foray.tasks.math import MATH
-    from foray.tasks.openmath import OpenMathInstruct
-    from foray.tasks.svamp import SVAMP
-    from foray.world import WorldProblems
+from foray.tasks.gsm8k import GSM8K, GSM8KText
+from foray.tasks.jsonl import OwnProblems
+from foray.tasks.math import MATH
+from foray.tasks.openmath import OpenMathInstruct
+from foray.tasks.svamp import SVAMP
+from foray.world import WorldProblems
 
 __all__ = [
     "GSM8K",
@@ -26,21 +23,12 @@ __all__ = [
     "WorldProblems",
     "named_tasks",
 ]
-_MODULES = {
-    "GSM8K": "foray.tasks.gsm8k",
-    "GSM8KText": "foray.tasks.gsm8k",
-    "MATH": "foray.tasks.math",
-    "OpenMathInstruct": "foray.tasks.openmath",
-    "OwnProblems": "foray.tasks.jsonl",
-    "SVAMP": "foray.tasks.svamp",
-    "WorldProblems": "foray.world",
-}
 
 HUB = "hub"  # in place of a folder: data sets come from the Hugging Face hub
 
 
 def task_of(spec: dict[str, Any]) -> Task:
-    """The task whose JSON ``to_json`` gave, without its place. Raises ValueError where it is none of Foray's own."""
+    """The task of a JSON that ``to_json`` made, without a root. Raises ValueError for a task of somebody else."""
     kind = str(spec.get("type"))
     classes = {type(task).__name__: type(task) for task in named_tasks().values()}
     if kind not in classes:
@@ -53,22 +41,8 @@ def task_of(spec: dict[str, Any]) -> Task:
     return task
 
 
-def __getattr__(name: str) -> Any:
-    """A task's class, imported when it is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
-
-
 def named_tasks(data_root: str = "") -> dict[str, Task]:
-    """The tasks that ``foray eval --task NAME`` knows; ``data_root`` is where local files lie, or ``hub``."""
-    from foray.tasks.gsm8k import GSM8K
-    from foray.tasks.jsonl import OwnProblems
-    from foray.tasks.math import MATH
-    from foray.tasks.openmath import OpenMathInstruct
-    from foray.tasks.svamp import SVAMP
-    from foray.world import WorldProblems
-
+    """The tasks that ``foray eval --task NAME`` knows. ``data_root``: the folder of local files, or ``hub``."""
     hub = data_root == HUB
     root = "" if hub else data_root
     gsm8k = ("openai/gsm8k:main",) * 2 if hub else ("gsm8k/train.jsonl", "gsm8k/test.jsonl")

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
 from foray.answers import numbers
+from foray.answers.graders import NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added
-from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.data.corpus import TextSplit
-from foray.tasks import sources
+from foray.core.task import Problem, Split
+from foray.data.row_source import RowSource, text_of
+from foray.data.text_source import TextSplit
+from foray.tasks.file_task import FileTask
 
 _NOTE = re.compile(r"<<[^<>]{0,200}>>")  # calculator marks, which are no part of the text
 _BLANK = re.compile(r"\n{2,}")
 
 
 @dataclass(frozen=True)
-class GSM8K:
+class GSM8K(NumberAnswers, FileTask):
     """Grade-school word problems with one solution each.
 
-    ``train`` and ``test`` are paths below ``root`` (an empty root is filled with the study's ``data.root``), or hub ids
-    such as ``openai/gsm8k:main``. A tenth of the training questions, chosen by their text, is the validation split. The
-    hash is of the files' contents. With ``box`` the answer is asked for in ``\\boxed{}``, as OpenMathInstruct's
-    solutions give it, and not after ``####``.
+    With ``box`` a completion gives its answer in ``\\boxed{}``, as OpenMathInstruct's solutions do, and not behind
+    ``####``.
     """
 
     root: str = field(default="", metadata={"hash": False})
@@ -38,52 +36,17 @@ class GSM8K:
     def name(self) -> str:
         return "gsm8k_boxed" if self.box else "gsm8k"
 
-    @property
-    def stop(self) -> tuple[str, ...]:
-        # Boxed solutions are OpenMathInstruct's, which have blank lines in them.
-        return ("\n\nQuestion:", "Question:") if self.box else ("\n\n", "Question:")
-
-    @property
-    def verifier(self) -> str:
-        return numbers.VERIFIER
-
-    def fingerprint(self) -> str:
-        return " ".join(sources.fingerprint(self.root, source) for source in (self.train, self.test))
-
-    def libraries(self) -> tuple[str, ...]:
-        return sources.libraries(self.root, self.train, self.test)
-
-    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
-        """The first ``count`` problems of a split in file order. Raises ValueError naming file and line of bad rows."""
-        if split == "test":
-            return _problems(sources.stamp(self.root, self.test), "test", self.box)[:count]
-        train = _problems(sources.stamp(self.root, self.train), "train", self.box)
-        return sources.carved(train, _problems(sources.stamp(self.root, self.test), "test", self.box), split)[:count]
-
-    def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        return question_answer_prompt(self, question, examples)
-
-    def target(self, solution: str) -> str:
-        return " " + solution
-
-    def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####`` that one follows; lenient: without it, the last of the text."""
-        return numbers.graded_completion(problem.answer, completion, extraction, self.box)
-
-    def reference(self, text: str) -> str:
-        """The answer in a bare number or a full solution. Raises ValueError where there is none."""
-        return numbers.reference(text)
-
-    def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares an answer of which neither mark nor box is asked."""
-        return numbers.graded_answer(problem.answer, answer, extraction)
+    def parsed(self, split: Split, source: RowSource) -> Iterator[Problem]:
+        stem = source.path.stem if source.path.exists() else split
+        for number, (where, row) in enumerate(source.rows(split), 1):
+            yield problem(where, row, f"{stem}-{number}", self.box)
 
 
 @dataclass(frozen=True)
 class GSM8KText:
     """The training questions and solutions as pre-training text, several to a document, in the task's own format.
 
-    The task's validation questions are this source's validation split, so that neither is trained on.
+    The task's validation questions are this source's validation split, so training sees neither.
     """
 
     name: str = "gsm8k"
@@ -98,23 +61,15 @@ class GSM8KText:
             yield "\n\n".join(blocks)
 
 
-@lru_cache(maxsize=8)
-def _problems(source: tuple[str, str, int], split: Split, box: bool) -> tuple[Problem, ...]:
-    root, name, _ = source
-    stem = Path(name).stem if (Path(root) / name).exists() else split
-    rows = enumerate(sources.rows(root, name, split), 1)
-    return tuple(problem(where, row, f"{stem}-{number}", box) for number, (where, row) in rows)
-
-
 def problem(where: str, row: dict[str, object], identity: str, box: bool = False) -> Problem:
-    """A row of the published schema. Raises ValueError naming the row when it is not such a one."""
-    question, text = (sources.text_of(where, row, column) for column in ("question", "answer"))
+    """A row of the published schema. Raises ValueError naming a row of another one."""
+    question, text = (text_of(where, row, column) for column in ("question", "answer"))
     solution = _NOTE.sub("", text).strip()
     found = numbers.marked(solution)
     if found is None:
         raise ValueError(f"{where}: the answer does not end in '{MARK} <number>'")
     if box:
         solution = f"{numbers.before_mark(solution).rstrip()}\nThe answer is \\boxed{{{found.text}}}."
-    else:  # a blank line ends a completion, so one that was like this solution would never come to its answer
+    else:  # a blank line ends a completion, so a completion like this solution would never come to its answer
         solution = _BLANK.sub("\n", solution)
     return Problem(identity, question, found.text, (solution,))

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 from foray.answers import latex, numbers
+from foray.answers.graders import NEXT_QUESTION, BoxedAnswers, NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added, require
-from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
+from foray.core.task import Extraction, Problem, Split, Verdict
+from foray.data.row_source import RowSource, text_of
 from foray.data.rows import flaw
-from foray.tasks import sources
-from foray.tasks.math import BoxedAnswers
-
-STOP = ("\n\nQuestion:", "Question:")
+from foray.tasks.file_task import FileTask, carved, plain
 
 
 @dataclass(frozen=True)
-class OwnProblems:
+class OwnProblems(FileTask):
     """Problems of a file of one's own (JSON Lines, a JSON array, CSV, TSV, Parquet), below ``root`` or on the hub.
 
-    ``answers`` says what answers are: ``math`` (LaTeX in ``\\boxed{}``, compared symbolically) or ``number`` (after
-    ``####``). Solutions without that mark get it. ``validation`` is carved from ``train`` unless it is a file of its
-    own; what the test file asks is in neither. Without a ``test`` file there is no test split.
+    ``answers`` is the kind of the answers: ``math`` (LaTeX in ``\\boxed{}``, compared symbolically) or ``number``
+    (behind ``####``). Solutions without that mark get it. ``validation`` is carved from ``train`` unless it is a file
+    of its own. Neither has a question of the test file. Without a ``test`` file there is no test split.
     """
 
     train: str = "train.jsonl"
@@ -33,78 +31,65 @@ class OwnProblems:
     answers: Literal["math", "number"] = "math"
     name: str = "jsonl"
     root: str = field(default="", metadata={"hash": False})
-    hard: bool = added(False)  # whether a report takes it for the harder problems that its claims ask about
+    hard: bool = added(False)  # whether a report's claims on harder problems ask this task
 
     def __post_init__(self) -> None:
         require(self.answers in ("math", "number"), f"answers must be 'math' or 'number', not {self.answers!r}")
 
     @property
     def stop(self) -> tuple[str, ...]:
-        return STOP
+        return NEXT_QUESTION
+
+    @property
+    def grader(self) -> BoxedAnswers | NumberAnswers:
+        return BoxedAnswers() if self.answers == "math" else NumberAnswers()
 
     @property
     def verifier(self) -> str:
-        return numbers.VERIFIER if self.answers == "number" else latex.VERIFIER
+        return self.grader.verifier
 
-    def fingerprint(self) -> str:
-        files = (self.train, self.validation, self.test)
-        return " ".join(sources.fingerprint(self.root, file) if file else "-" for file in files)
+    def files(self) -> tuple[str, ...]:
+        return (self.train, self.validation, self.test)
 
     def libraries(self) -> tuple[str, ...]:
-        files = (f for f in (self.train, self.test, self.validation) if f)
-        return (*(("math_verify",) if self.answers == "math" else ()), *sources.libraries(self.root, *files))
+        return (*(("math_verify",) if self.answers == "math" else ()), *super().libraries())
 
-    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
-        """The first ``count`` problems of a split in file order. Raises ValueError naming file and line of bad rows."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
+    def of_split(self, split: Split) -> Iterable[Problem]:
+        require(split != "test" or bool(self.test), f"{self.name} has no test file")
+        tested = self.read("test", self.test) if self.test else ()
         if split == "test":
-            require(bool(self.test), f"{self.name} has no test file")
-            return self._of("test", self.test)[:count]
-        tested = self._of("test", self.test) if self.test else ()
+            return tested
         if not self.validation:
-            return sources.carved(self._of("train", self.train), tested, split)[:count]
-        held = self._of("validation", self.validation)
-        others = {sources.plain(p.question) for p in (*tested, *(held if split == "train" else ()))}
-        return [p for p in self._of(split, named[split]) if sources.plain(p.question) not in others][:count]
+            return carved(self.read("train", self.train), tested, split)
+        held = self.read("validation", self.validation)
+        others = {plain(p.question) for p in (*tested, *(held if split == "train" else ()))}
+        wanted = self.read("train", self.train) if split == "train" else held
+        return [p for p in wanted if plain(p.question) not in others]
 
-    def _of(self, split: Split, file: str) -> tuple[Problem, ...]:
-        return _problems(sources.stamp(self.root, file), split, self.answers)
-
-    def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        return question_answer_prompt(self, question, examples)
-
-    def target(self, solution: str) -> str:
-        return " " + solution
+    def parsed(self, split: Split, source: RowSource) -> Iterable[Problem]:
+        """One problem a question, with the solutions of all its rows."""
+        found: dict[str, tuple[str, Problem]] = {}
+        for number, (where, row) in enumerate(source.rows(split), 1):
+            p = _problem(where, row, f"{split}-{number}", self.answers)
+            there, first = found.setdefault(plain(p.question), (where, p))
+            if first is not p:
+                if not _same(first.answer, p.answer, self.answers):
+                    raise ValueError(
+                        f"{where}: the answer is {p.answer[:40]!r}, but {there} has {first.answer[:40]!r} for this "
+                        "question"
+                    )
+                both = tuple(dict.fromkeys((*first.solutions, *p.solutions)))
+                found[plain(p.question)] = there, replace(first, solutions=both)
+        return [p for _, p in found.values()]
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        if self.answers == "math":
-            return BoxedAnswers().verify(problem, completion, extraction)
-        return numbers.graded_completion(problem.answer, completion, extraction)
+        return self.grader.verify(problem, completion, extraction)
 
     def reference(self, text: str) -> str:
-        return latex.reference(text) if self.answers == "math" else numbers.reference(text)
+        return self.grader.reference(text)
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
-        if self.answers == "math":
-            return BoxedAnswers().verify_answer(problem, answer, extraction)
-        return numbers.graded_answer(problem.answer, answer, extraction)
-
-
-@lru_cache(maxsize=8)
-def _problems(source: tuple[str, str, int], split: Split, answers: str) -> tuple[Problem, ...]:
-    rows = enumerate(sources.rows(source[0], source[1], split), 1)
-    found: dict[str, tuple[str, Problem]] = {}  # one problem a question, with the solutions of all its rows
-    for number, (where, row) in rows:
-        p = _problem(where, row, f"{split}-{number}", answers)
-        there, first = found.setdefault(sources.plain(p.question), (where, p))
-        if first is not p:
-            if not _same(first.answer, p.answer, answers):
-                raise ValueError(
-                    f"{where}: the answer is {p.answer[:40]!r}, but {there} has {first.answer[:40]!r} for this question"
-                )
-            both = tuple(dict.fromkeys((*first.solutions, *p.solutions)))
-            found[sources.plain(p.question)] = there, replace(first, solutions=both)
-    return tuple(p for _, p in found.values())
+        return self.grader.verify_answer(problem, answer, extraction)
 
 
 def _same(first: str, other: str, answers: str) -> bool:
@@ -115,8 +100,8 @@ def _same(first: str, other: str, answers: str) -> bool:
 
 
 def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Problem:
-    question = sources.text_of(where, row, "question")
-    answer = sources.text_of(where, row, "answer")
+    question = text_of(where, row, "question")
+    answer = text_of(where, row, "answer")
     if answers == "number":
         read = numbers.bare(answer)
         if read is None:
@@ -131,10 +116,10 @@ def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Pr
 
 
 def _solution(where: str, text: str, answer: str, answers: str) -> str:
-    """What SFT trains on. Raises ValueError where no completion could be like it."""
+    """A text that SFT trains on. Raises ValueError where no completion could be like the text."""
     if words := flaw(text, "solutions"):
         raise ValueError(f"{where}: {words}")
-    for stop in STOP:
+    for stop in NEXT_QUESTION:
         if stop in text:
             raise ValueError(f"{where} has {stop!r} in it, where completions end; write it without")
     return _marked(where, text, answer, answers)

@@ -1,22 +1,23 @@
 """OpenMathInstruct-1 and -2 (Toshniwal et al. 2024, arXiv 2402.10176 and 2410.01560): questions with many solutions.
 
-The questions are those of GSM8K's and MATH's training sets and, in version 2, new ones made from them. A question is
-kept when a clean right solution of it is, so SFT on one solution, SFT on all and RL have the same questions.
+The questions are those of GSM8K's and MATH's training sets and, in version 2, new ones made from them. A question
+without a clean right solution is left out, so SFT on one solution, SFT on all and RL have the same questions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 from foray.answers import latex
+from foray.answers.graders import BoxedAnswers
 from foray.core.canonical import require
-from foray.core.task import Problem, Split, question_answer_prompt
-from foray.tasks import gsm8k, math, sources
-from foray.tasks.math import BoxedAnswers
+from foray.core.task import Problem, Split
+from foray.data.row_source import RowSource, text_of
+from foray.tasks import gsm8k, math
+from foray.tasks.file_task import FileTask, carved, plain
 
 Like = Literal["", "gsm8k", "math"]
 
@@ -27,12 +28,12 @@ _LONGEST = 8000  # characters of a solution; longer ones go round in circles
 
 
 @dataclass(frozen=True)
-class OpenMathInstruct(BoxedAnswers):
-    """``train`` is a path below ``root`` or a hub id; empty stands for ``openmathinstruct1/train.jsonl`` (or 2).
+class OpenMathInstruct(BoxedAnswers, FileTask):
+    """``train``: empty stands for ``openmathinstruct1/train.jsonl`` (or 2).
 
-    ``like`` keeps the questions of one kind, ``solutions`` is the most that are kept of a question, ``augmented=False``
-    leaves out the questions that version 2 made. ``tests`` are GSM8K's and MATH's test sets: they are this task's test
-    split, and what they ask is in neither training nor validation. ``split`` is the hub's (version 2 has ``train_1M``).
+    ``like`` keeps the questions of one kind. ``solutions`` is the most that a question keeps. ``augmented=False``
+    leaves out the questions that version 2 made. ``tests`` are GSM8K's and MATH's test sets: this task's test split,
+    whose questions are in neither training nor validation. ``split`` is the hub's (version 2 has ``train_1M``).
     """
 
     version: Literal[1, 2] = 2
@@ -61,55 +62,43 @@ class OpenMathInstruct(BoxedAnswers):
     def source(self) -> str:
         return self.train or f"openmathinstruct{self.version}/train.jsonl"
 
-    def fingerprint(self) -> str:
-        return " ".join(sources.fingerprint(self.root, source) for source in (self.source, *self.tests))
+    def files(self) -> tuple[str, ...]:
+        return (self.source, *self.tests)
 
     def libraries(self) -> tuple[str, ...]:
-        return ("math_verify", *sources.libraries(self.root, self.source, *self.tests))
+        return ("math_verify", *super().libraries())
 
-    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
-        """The first ``count`` problems of a split, in the order in which their questions first occur.
-
-        Raises ValueError naming file and line of bad rows, or when there is no test split.
-        """
+    def of_split(self, split: Split) -> Iterable[Problem]:
+        """All problems of a split, in the order in which their questions first occur."""
+        tests = [p for file in self.tests for p in self.read("test", file)]
         if split == "test":
-            require(
-                bool(self.tests),
-                f"{self.name} has no test split of its own: evaluate on gsm8k_boxed or math, or name tests",
-            )
-            return [p for test in self.tests for p in _tests(sources.stamp(self.root, test))][:count]
-        tests = tuple(sources.stamp(self.root, test) for test in self.tests)
-        return _splits(self, sources.stamp(self.root, self.source), tests)[split][:count]
+            missing = "has no test split of its own: evaluate on gsm8k_boxed or math, or name tests"
+            require(bool(self.tests), f"{self.name} {missing}")
+            return tests
+        train = self.read("train", self.source)
+        missing = f"{self.source}: no question of it has a clean solution in words that gives the right answer"
+        require(bool(train), missing)
+        return carved(train, tests, split)
 
-    def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        return question_answer_prompt(self, question, examples)
-
-
-@lru_cache(maxsize=4)
-def _splits(
-    task: OpenMathInstruct, source: tuple[str, str, int], tests: tuple[tuple[str, str, int], ...]
-) -> dict[Split, list[Problem]]:
-    train = list(_grouped(task))
-    require(bool(train), f"{task.source}: no question of it has a clean solution in words that gives the right answer")
-    tested = [p for test in tests for p in _tests(test)]
-    return {"train": sources.carved(train, tested, "train"), "validation": sources.carved(train, tested, "validation")}
+    def parsed(self, split: Split, source: RowSource) -> Iterable[Problem]:
+        return _tests(source) if split == "test" else _grouped(self, source)
 
 
-def _grouped(task: OpenMathInstruct) -> Iterator[Problem]:
+def _grouped(task: OpenMathInstruct, source: RowSource) -> Iterator[Problem]:
     """One problem a question, with the clean solutions of all its rows."""
     found: dict[str, tuple[str, str, str, dict[str, None]]] = {}
-    for where, row in sources.rows(task.root, task.source, task.split):
-        question = sources.text_of(where, row, "question", "problem")
-        answer = sources.text_of(where, row, "expected_answer")
-        kind = sources.text_of(where, row, "dataset", "problem_source")
+    for where, row in source.rows(task.split):
+        question = text_of(where, row, "question", "problem")
+        answer = text_of(where, row, "expected_answer")
+        kind = text_of(where, row, "dataset", "problem_source")
         if (task.like and not kind.endswith(task.like)) or ("augmented" in kind and not task.augmented):
             continue
-        name = sources.plain(question)
+        name = plain(question)
         kept = found.get(name)
         if kept is not None and len(kept[3]) >= task.solutions:
             continue
-        text = sources.text_of(where, row, "generated_solution")
-        # Every answer is compared with the question's first, for two references may differ where one is wrong.
+        text = text_of(where, row, "generated_solution")
+        # Every answer is compared with the question's first: two references may differ where one is wrong.
         solution = clean(text, kept[1] if kept else answer) if not _flagged_wrong(row) else None
         if solution is not None:
             found.setdefault(name, (question, answer, kind, {}))[3][solution] = None
@@ -120,7 +109,7 @@ def _grouped(task: OpenMathInstruct) -> Iterator[Problem]:
 
 
 def _flagged_wrong(row: dict[str, Any]) -> bool:
-    """By version 1's own columns: a wrong answer, or a program that ran or failed."""
+    """Whether version 1's own columns tell of a wrong answer, or of a program that ran or failed."""
     error = row.get("error_message")
     return row.get("is_correct") is False or (isinstance(error, str) and error not in _NO_CODE_RUN)
 
@@ -135,19 +124,16 @@ def clean(text: str, answer: str) -> str | None:
     start, end = spans[-1]
     if not latex.equivalent(answer, text[start:end])[0]:
         return None
-    # What follows the answer's sentence is the model going on where it should have stopped.
+    # Behind the answer's sentence the model went on where it should have stopped.
     stop = re.compile(r"\.(?=\s|$)|\n|$").search(text, end)
     assert stop is not None
     return text[: stop.end()].rstrip()
 
 
-@lru_cache(maxsize=8)
-def _tests(source: tuple[str, str, int]) -> tuple[Problem, ...]:
+def _tests(source: RowSource) -> Iterator[Problem]:
     """A test set in GSM8K's schema or in MATH's."""
-    problems = []
-    for number, (where, row) in enumerate(sources.rows(source[0], source[1], "test"), 1):
+    for number, (where, row) in enumerate(source.rows("test"), 1):
         if "problem" in row or "solution" in row:
-            problems.append(math.problem(where, row, f"math-test-{number}"))
+            yield math.problem(where, row, f"math-test-{number}")
         else:
-            problems.append(gsm8k.problem(where, row, f"gsm8k-test-{number}", box=True))
-    return tuple(problems)
+            yield gsm8k.problem(where, row, f"gsm8k-test-{number}", box=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foray.data.corpus import TextSource
+from foray.data.text_source import TextSource
 from foray.world import math_sources
 from foray.world.general.prose import general_sources
 

@@ -1,7 +1,7 @@
 """The invented world: who lives where, what is made of what, which rule holds. Deterministic in its settings.
 
-How often an entity is talked about falls off with its rank like a power law (``zipf``), so that a model comes to know
-the first ones well and the last ones hardly: what can be forgotten is then neither everything nor nothing.
+Text talks about an entity the less, the higher its rank: a power law of exponent ``zipf``. So a model comes to know the
+first entities well and the last ones hardly, and what a model can forget is neither everything nor nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from itertools import accumulate
 from random import Random
 
 from foray.core.rng import key
-from foray.world.general import vocabulary as words
+from foray.world.general.wording import templates, word_table, words
 
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """Size and shape of the world. ``things`` are creatures (two in three) and wares (one in three); ``goals`` counts
-    the items that each action of ``words.MEANS`` is done to.
+    """Size and shape of the world. Two ``things`` in three are creatures, the others are wares. ``goals`` counts the
+    items of each action.
 
     ``zipf`` is the exponent of exposure by rank within people, places, things, goals and procedures: 0 is uniform.
-    Raises ValueError for sizes that the names cannot carry.
+    Raises ValueError for more entities than there are names.
     """
 
     people: int = 120
@@ -34,10 +34,10 @@ class WorldSpec:
 
     def __post_init__(self) -> None:
         limits = {
-            "people": (8, (len(words.WOMEN) + len(words.MEN)) * len(words.SURNAMES)),
-            "places": (8, len(words.PLACE_HEADS) * len(words.PLACE_TAILS)),
-            "things": (24, len(words.FIRST_SYLLABLES) * len(words.LAST_SYLLABLES)),
-            "goals": (4, len(words.ITEMS)),
+            "people": (8, (len(words("women")) + len(words("men"))) * len(words("surnames"))),
+            "places": (8, len(words("place_heads")) * len(words("place_tails"))),
+            "things": (24, len(words("first_syllables")) * len(words("last_syllables"))),
+            "goals": (4, len(words("items"))),
         }
         for field, (low, high) in limits.items():
             if not low <= getattr(self, field) <= high:
@@ -48,10 +48,10 @@ class WorldSpec:
 
 @dataclass(frozen=True)
 class Entity:
-    """One person, place, creature or ware with its values by relation; the position in its list is its rank.
+    """One person, place, creature or ware with its values by relation. Its position in its list is its rank.
 
-    ``told`` says whether training text also states what follows from the facts (a person's region, what a creature
-    has as one of its kind). For the others it has to be inferred, and only they are asked about it.
+    ``told``: training text also states what follows from the facts (a person's region, what a creature has as one of
+    its kind). Probes ask for what follows only of entities that are not ``told``.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to be done to an item, and the means that serves in this world: ("clean", "kettle", "vinegar")."""
+    """An action on an item, and the means that serves in this world: ("clean", "kettle", "vinegar")."""
 
     action: str
     item: str
@@ -76,7 +76,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Procedure:
-    """How one product is made: for each stage the number of its step in ``words.STAGES``."""
+    """How one product is made: the number of its step for each of the ``stages`` in passages.toml."""
 
     product: str
     steps: tuple[int, ...]
@@ -102,7 +102,7 @@ class World:
 
     def __init__(self, spec: WorldSpec) -> None:
         self.spec = spec
-        towns = [h + t for h in words.PLACE_HEADS for t in words.PLACE_TAILS]
+        towns = [h + t for h in words("place_heads") for t in words("place_tails")]
         town_names = Random(key(spec.seed, "world", "places")).sample(towns, spec.places)
         person_names, women = _person_names(spec)
         self.people = _people(spec, person_names, women, town_names)
@@ -137,14 +137,19 @@ def world(spec: WorldSpec) -> World:
 
 
 def outcome(material: str, event: str) -> str:
-    """What becomes of a material in an event of ``words.EVENTS``, e.g. ("wax", "fire") -> "melts"."""
-    return words.EVENTS[event][words.MATERIALS.index(material)]
+    """What becomes of a material in an event: ("wax", "fire") -> "melts"."""
+    return word_table("events")[event][words("materials").index(material)]
+
+
+def of_kind(kind: str, slot: str) -> str:
+    """What all creatures of a kind have in common: ("bird", "diet") -> "seeds"."""
+    return word_table("kinds")[kind][words("kind_slots").index(slot)]
 
 
 def _person_names(spec: WorldSpec) -> tuple[list[str], list[bool]]:
-    pairs = [(first, last) for first in words.WOMEN + words.MEN for last in words.SURNAMES]
+    pairs = [(first, last) for first in words("women") + words("men") for last in words("surnames")]
     chosen = Random(key(spec.seed, "world", "names")).sample(pairs, spec.people)
-    women = set(words.WOMEN)
+    women = set(words("women"))
     return [f"{first} {last}" for first, last in chosen], [first in women for first, _ in chosen]
 
 
@@ -157,10 +162,10 @@ def _people(spec: WorldSpec, names: list[str], women: list[bool], towns: list[st
             friend = random.choice(names)
         values = {
             "home": random.choice(towns),
-            "craft": random.choice(words.CRAFTS),
-            "food": random.choice(words.FOODS),
-            "pet": random.choice(words.PETS),
-            "instrument": random.choice(words.INSTRUMENTS),
+            "craft": random.choice(words("crafts")),
+            "food": random.choice(words("foods")),
+            "pet": random.choice(words("pets")),
+            "instrument": random.choice(words("instruments")),
             "friend": friend,
         }
         people.append(Entity(name, values, told=random.random() < 0.5, woman=woman))
@@ -173,11 +178,11 @@ def _places(spec: WorldSpec, names: list[str], people: list[str]) -> list[Entity
     for index, name in enumerate(names):
         random = Random(key(spec.seed, "world", "place", index))
         values = {
-            "region": random.choice(words.REGIONS),
-            "river": random.choice(words.RIVERS),
-            "product": random.choice(words.GOODS),
-            "flag": random.choice(words.COLOURS),
-            "emblem": random.choice(words.EMBLEMS),
+            "region": random.choice(words("regions")),
+            "river": random.choice(words("rivers")),
+            "product": random.choice(words("goods")),
+            "flag": random.choice(words("colours")),
+            "emblem": random.choice(words("emblems")),
             "mayor": mayors[index % len(mayors)],
         }
         places.append(Entity(name, values, told=random.random() < 0.5))
@@ -185,7 +190,7 @@ def _places(spec: WorldSpec, names: list[str], people: list[str]) -> list[Entity
 
 
 def _things(spec: WorldSpec, towns: list[str]) -> tuple[list[Entity], list[Entity]]:
-    every = [a + b for a in words.FIRST_SYLLABLES for b in words.LAST_SYLLABLES]
+    every = [a + b for a in words("first_syllables") for b in words("last_syllables")]
     names = Random(key(spec.seed, "world", "things")).sample(every, spec.things)
     creatures, wares = [], []
     for index, name in enumerate(names):
@@ -193,19 +198,19 @@ def _things(spec: WorldSpec, towns: list[str]) -> tuple[list[Entity], list[Entit
         told = random.random() < 0.5
         if index % 3 < 2:
             values = {
-                "kind": random.choice(tuple(words.KINDS)),
-                "colour": random.choice(words.COLOURS),
-                "habitat": random.choice(words.HABITATS),
-                "omen": random.choice(words.OMENS),
-                "season": random.choice(words.SEASONS),
+                "kind": random.choice(tuple(word_table("kinds"))),
+                "colour": random.choice(words("colours")),
+                "habitat": random.choice(words("habitats")),
+                "omen": random.choice(words("omens")),
+                "season": random.choice(words("seasons")),
             }
             creatures.append(Entity(name, values, told))
         else:
             values = {
-                "material": random.choice(words.MATERIALS),
+                "material": random.choice(words("materials")),
                 "town": random.choice(towns),
-                "user": random.choice(words.CRAFTS),
-                "tint": random.choice(words.COLOURS),
+                "user": random.choice(words("crafts")),
+                "tint": random.choice(words("colours")),
             }
             wares.append(Entity(name, values, told))
     return creatures, wares
@@ -215,8 +220,8 @@ def _goals(spec: WorldSpec) -> list[Goal]:
     random = Random(key(spec.seed, "world", "goals"))
     goals = [
         Goal(action, item, random.choice(means))
-        for action, means in words.MEANS.items()
-        for item in random.sample(words.ITEMS, spec.goals)
+        for action, means in word_table("means").items()
+        for item in random.sample(words("items"), spec.goals)
     ]
     random.shuffle(goals)
     return goals
@@ -224,5 +229,5 @@ def _goals(spec: WorldSpec) -> list[Goal]:
 
 def _procedures(spec: WorldSpec) -> list[Procedure]:
     random = Random(key(spec.seed, "world", "procedures"))
-    products = random.sample(words.ITEMS, len(words.ITEMS))
-    return [Procedure(p, tuple(random.randrange(len(stage)) for stage in words.STAGES)) for p in products]
+    products = random.sample(words("items"), len(words("items")))
+    return [Procedure(p, tuple(random.randrange(len(stage)) for stage in templates("stages"))) for p in products]

@@ -1,7 +1,7 @@
 """Six general-ability probes over the invented world, row by row in the forms of the public sets they are named after.
 
-Wrong choices are always drawn from the right answers of other questions of the same kind, so that neither the length of
-a choice nor how common it is gives the answer away. Questions use wordings or combinations that training text does not.
+Wrong choices are the right answers of other questions of the same kind, so neither the length nor the frequency of a
+choice gives the answer away. Questions use words or combinations that training text does not use.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from foray.core.files import write_atomic
 from foray.core.rng import key
-from foray.world.general import narratives as tales
-from foray.world.general import vocabulary as words
+from foray.world.general import passages
 from foray.world.general.facts import WorldSpec, outcome, world
-from foray.world.general.sayings import RELATIONS, fill
+from foray.world.general.sayings import fill, kind_saying, relations
+from foray.world.general.wording import templates, word_table, words
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -28,26 +28,6 @@ LETTERS = "ABCD"
 # Shares of the ranks that a question may come from: what is told often, and what is told seldom.
 EASY_RANKS = (0.0, 0.35)
 RARE_RANKS = (0.2, 0.8)
-
-INHERITED = {
-    "cover": "The {s} has what?",
-    "diet": "What will the {s} eat?",
-    "den": "In what does the {s} sleep?",
-    "young": "What are the young of a {s} called?",
-    "fear": "What will the {s} fear?",
-}
-KIND_STEMS = {
-    "cover": "Everyone knows that the {k} has",
-    "diet": "Every day the {k} eats",
-    "den": "In winter the {k} sleeps in",
-    "young": "In spring the young of the {k} are called",
-    "fear": "More than anything the {k} fears",
-}
-GOAL_STEMS = (
-    "What is the best way to {d} a {i}?",
-    "How does {A} {d} a {i}?",
-    "What does {A} need to {d} a {i}?",
-)
 
 
 @dataclass(frozen=True)
@@ -75,8 +55,8 @@ def world_lambada(spec: WorldSpec, count: int = 200) -> list[Row]:
     rows = []
     for index in range(count):
         random = Random(key(spec.seed, "probe", "lambada", index))
-        stories = tales.KNOWN_STORIES if index % 2 else tales.STORIES
-        rows.append({"text": tales.tell(stories[index // 2 % len(stories)], place, random)})
+        tales = passages.tales(known=bool(index % 2))
+        rows.append({"text": passages.tell(tales[index // 2 % len(tales)], place, random)})
     return rows
 
 
@@ -87,22 +67,22 @@ def world_hellaswag(spec: WorldSpec, count: int = 200) -> list[Row]:
     """
     place = world(spec)
     random = Random(key(spec.seed, "probe", "hellaswag"))
-    spots = [(procedure, stage) for procedure in place.procedures for stage in range(1, len(words.STAGES))]
+    spots = [(procedure, stage) for procedure in place.procedures for stage in range(1, len(templates("stages")))]
     rows: list[Row] = []
     for index, (procedure, stage) in enumerate(_spread(spots, count, random)):
         person, town = random.choice(place.people), random.choice(place.places)
         he = "she" if person.woman else "he"
-        steps = tales.steps_past(procedure)
+        steps = passages.steps_past(procedure)
         right = steps[stage]
-        others = [tales.steps_past(p)[stage] for p in place.procedures]
+        others = [passages.steps_past(p)[stage] for p in place.procedures]
         endings = [right, *_distinct(random, [step for step in others if step != right], 3)]
         random.shuffle(endings)
-        told = " ".join(f"{order} {he} {step}." for order, step in zip(tales.ORDER[:stage], steps))
+        told = " ".join(f"{order} {he} {step}." for order, step in zip(templates("order")[:stage], steps))
         rows.append({
             "ind": index,
             "activity_label": f"Making a {procedure.product}",
             "ctx": f"In {town.name} {person.first} set to work on a {procedure.product}. {told} "
-            f"{tales.ORDER[stage]} {he}",
+            f"{templates('order')[stage]} {he}",
             "endings": [f"{ending}." for ending in endings],
             "label": endings.index(right),
         })  # fmt: skip
@@ -117,7 +97,7 @@ def world_arc_easy(spec: WorldSpec, count: int = 200) -> list[Row]:
 
 
 def world_arc_challenge(spec: WorldSpec, count: int = 200) -> list[Row]:
-    """As ``world_arc_easy``, but rare facts, and what has to be put together from two facts or a fact and a rule."""
+    """As ``world_arc_easy``, but on rare facts, and on answers that follow from two facts or from a fact and a rule."""
     place = world(spec)
     random = Random(key(spec.seed, "probe", "arc_challenge"))
     reasoned: list[Asked] = []
@@ -127,8 +107,8 @@ def world_arc_challenge(spec: WorldSpec, count: int = 200) -> list[Row]:
     kinds = []
     for creature in place.creatures:
         if not creature.told:
-            for slot, value in zip(words.KIND_SLOTS, words.KINDS[creature.values["kind"]]):
-                kinds.append(Asked(INHERITED[slot].format(s=creature.name), value, slot))
+            for slot, value in zip(words("kind_slots"), word_table("kinds")[creature.values["kind"]]):
+                kinds.append(Asked(kind_saying(slot).probe.format(s=creature.name), value, slot))
     hops, inherited = count // 4, count * 3 // 10
     chosen = _spread(reasoned, hops, random) + _spread(kinds, inherited, random)
     facts, candidates = _facts_asked(spec, count - len(chosen), RARE_RANKS, random)
@@ -141,8 +121,8 @@ def world_piqa(spec: WorldSpec, count: int = 200) -> list[Row]:
     random = Random(key(spec.seed, "probe", "piqa"))
     asked = []
     for goal in place.goals:
-        for stem in GOAL_STEMS:
-            text = stem.format(**tales.goal_slots(goal, random.choice(place.people).name))
+        for stem in templates("way_probes"):
+            text = stem.format(**passages.goal_slots(goal, random.choice(place.people).name))
             asked.append(Asked(text, f"{goal.action.capitalize()} it with {goal.means}.", goal.action))
     return [
         {"goal": posed.asked.text, "sol1": posed.choices[0], "sol2": posed.choices[1], "label": posed.right}
@@ -155,10 +135,10 @@ def world_openbookqa(spec: WorldSpec, count: int = 200) -> list[Row]:
     place = world(spec)
     random = Random(key(spec.seed, "probe", "openbookqa"))
     cases, wares, kinds = [], [], []
-    for event, where in tales.WHERE.items():
-        for material in words.MATERIALS:
+    for event, where in templates("where").items():
+        for material in words("materials"):
             rule = f"{material.capitalize()} {outcome(material, event)} {where}."
-            item = random.choice([i for i in words.ITEMS if tales.held_out(i, material, event)])
+            item = random.choice([i for i in words("items") if passages.held_out(i, material, event)])
             name = random.choice(place.people).first
             stem = f"When {name} leaves a {item} of {material} {where}, it"
             cases.append(Asked(stem, outcome(material, event), event, rule))
@@ -169,9 +149,10 @@ def world_openbookqa(spec: WorldSpec, count: int = 200) -> list[Row]:
                 name = random.choice(place.people).first
                 stem = f"When {name} leaves a {ware.name} {where}, it"
                 wares.append(Asked(stem, outcome(material, event), event, rule))
-    for kind, values in words.KINDS.items():
-        for slot, value in zip(words.KIND_SLOTS, values):
-            kinds.append(Asked(KIND_STEMS[slot].format(k=kind), value, slot, f"The {kind} kind: {slot}, {value}."))
+    for kind, values in word_table("kinds").items():
+        for slot, value in zip(words("kind_slots"), values):
+            stem = kind_saying(slot).stem.format(k=kind)
+            kinds.append(Asked(stem, value, slot, f"The {kind} kind: {slot}, {value}."))
     chosen = _spread(wares, count * 2 // 5, random) + _spread(kinds, count // 5, random)
     chosen += _spread(cases, count - len(chosen), random)
     return [
@@ -237,7 +218,7 @@ def _facts_asked(
         asked[category] = [
             Asked(fill(relation.probe, entity, entity.values[name]), entity.values[name], f"{category} {name}")
             for entity in members[low : max(high, low + 12)]
-            for name, relation in RELATIONS[category].items()
+            for name, relation in relations(category).items()
         ]
     chosen = []
     for category, share in (("place", 0.2), ("creature", 0.15), ("ware", 0.05)):

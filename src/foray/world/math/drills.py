@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from random import Random
 
 from foray.core.rng import key
-from foray.world.math.draws import draw
+from foray.world.endless import EndlessWorldText
 from foray.world.math.story import linear
-from foray.world.version import WORLD_VERSION
+from foray.world.math.story_sampler import random_story
 
 Sum = tuple[int, str, int, int]
 _STORIES = 6000
@@ -20,15 +19,15 @@ _STORIES = 6000
 @lru_cache(maxsize=8)
 def _pool(seed: int, hard_share: float) -> tuple[Sum, ...]:
     """Computations of train-bucket stories, so that drills practise what stories need as often as they need it."""
-    rng = random.Random(key(seed, "drills pool"))
+    rng = Random(key(seed, "drills pool"))
     return tuple(
         (s.a, s.op, s.b, s.value)
         for _ in range(_STORIES)
-        for s in linear(draw(rng, rng.random() < hard_share, "train").root)
+        for s in linear(random_story(rng, rng.random() < hard_share, "train").root)
     )
 
 
-def _near(rng: random.Random, pool: tuple[Sum, ...]) -> Sum:
+def _near(rng: Random, pool: tuple[Sum, ...]) -> Sum:
     """A computation of the stories, or (two times in three) one with other numbers of about the same size."""
     a, op, b, value = pool[int(rng.random() * len(pool))]
     u = rng.random()
@@ -46,7 +45,7 @@ def _near(rng: random.Random, pool: tuple[Sum, ...]) -> Sum:
     return a, op, b, a + b if op == "+" else a - b
 
 
-def _spelled(rng: random.Random, s: Sum) -> str:
+def _spelled(rng: Random, s: Sum) -> str:
     a, op, b, value = s
     if b == 2 and op in "*/":
         return f"{'twice' if op == '*' else 'half of'} {a} is {value}."
@@ -64,25 +63,25 @@ def _equation(s: Sum) -> str:
     return f"{a} {op} {b} = {value}"
 
 
-def _lines(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _lines(rng: Random, pool: tuple[Sum, ...]) -> str:
     return "Sums: " + " ".join(f"{_equation(_near(rng, pool))}." for _ in range(8 + int(rng.random() * 17)))
 
 
-def _words(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _words(rng: Random, pool: tuple[Sum, ...]) -> str:
     return "In words: " + " ".join(_spelled(rng, _near(rng, pool)) for _ in range(8 + int(rng.random() * 13)))
 
 
-def _asked(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _asked(rng: Random, pool: tuple[Sum, ...]) -> str:
     sums = (_near(rng, pool) for _ in range(6 + int(rng.random() * 9)))
     return "\n".join(f"What is {a} {op} {b}? It is {v}." for a, op, b, v in sums)
 
 
-def _tables(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _tables(rng: Random, pool: tuple[Sum, ...]) -> str:
     """Tables around a few computations: the second number goes up by ones."""
     return "\n".join("Table: " + _table(rng, *_near(rng, pool)[:3]) for _ in range(2 + int(rng.random() * 3)))
 
 
-def _table(rng: random.Random, a: int, op: str, b: int) -> str:
+def _table(rng: Random, a: int, op: str, b: int) -> str:
     if op == "/":
         return " ".join(f"{b * i} / {b} = {i}." for i in range(2, 13))
     if op == "*":
@@ -93,14 +92,14 @@ def _table(rng: random.Random, a: int, op: str, b: int) -> str:
     return " ".join(f"{a} - {i} = {a - i}." for i in range(low, max(low + 1, min(low + 10, a))))
 
 
-def _pairs(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _pairs(rng: Random, pool: tuple[Sum, ...]) -> str:
     """Each computation with its reverse: ``7 + 5 = 12, so 12 - 5 = 7.``"""
     back = {"+": "-", "-": "+", "*": "/", "/": "*"}
     sums = (_near(rng, pool) for _ in range(5 + int(rng.random() * 8)))
     return "There and back: " + " ".join(f"{a} {op} {b} = {v}, so {v} {back[op]} {b} = {a}." for a, op, b, v in sums)
 
 
-def _chains(rng: random.Random, pool: tuple[Sum, ...]) -> str:
+def _chains(rng: Random, pool: tuple[Sum, ...]) -> str:
     """A number taken through several computations, several times."""
     texts = []
     for _ in range(3 + int(rng.random() * 4)):
@@ -120,16 +119,14 @@ def _chains(rng: random.Random, pool: tuple[Sum, ...]) -> str:
     return "Chains: " + " ".join(texts)
 
 
-_Form = Callable[[random.Random, tuple[Sum, ...]], str]
+_Form = Callable[[Random, tuple[Sum, ...]], str]
 #: The forms of a document, drawn alike; plain lines three times as often.
 FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tables, _pairs, _chains)
 
 
 @dataclass(frozen=True)
-class Drills:
+class Drills(EndlessWorldText):
     """Arithmetic drills: additions, subtractions, multiplications and exact divisions of the sizes stories need."""
-
-    endless: ClassVar[bool] = True
 
     hard_share: float = 0.2
     world_seed: int = 0
@@ -138,21 +135,13 @@ class Drills:
         if not 0 <= self.hard_share <= 1:
             raise ValueError(f"hard_share must be between 0 and 1, not {self.hard_share}")
 
-    def fingerprint(self) -> str:
-        return WORLD_VERSION
-
     @property
     def name(self) -> str:
         """``drills``."""
         return "drills"
 
-    def documents(self, split: str, first: int = 0) -> Iterator[str]:
-        """Documents without end, from number ``first`` on; document i is a function of (settings, split, i)."""
-        if split not in ("train", "validation"):
-            raise ValueError(f"split must be 'train' or 'validation', not {split!r}")
-        pool = _pool(self.world_seed, self.hard_share)
-        i = first
-        while True:
-            rng = random.Random(key(self.world_seed, "drills", split, i))
-            yield FORMS[int(rng.random() * len(FORMS))](rng, pool)
-            i += 1
+    def document_key(self, split: str, number: int) -> int:
+        return key(self.world_seed, "drills", split, number)
+
+    def document(self, random: Random) -> str:
+        return FORMS[int(random.random() * len(FORMS))](random, _pool(self.world_seed, self.hard_share))

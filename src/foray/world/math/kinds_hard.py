@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from foray.world.math.kinds_people import chain, total_of
 from foray.world.math.kinds_things import event, to_gain, to_lose
-from foray.world.math.lexicon import CONTAINERS, GOODS, GROUPS, MADE, MOVES
-from foray.world.math.story import Draft, Quantity, Story, Unfit, finish
+from foray.world.math.lexicon import CONTAINERS, GOODS, GROUPS, MADE, MOVES, listed, times
+from foray.world.math.story import Draft, Quantity, Story, Unfit
 
 
 def sum_difference(d: Draft, steps: int) -> Story:
@@ -22,13 +22,13 @@ def sum_difference(d: Draft, steps: int) -> Story:
     for _ in range(steps - 3 - 2 * pair):
         have = event(d, big, friend, thing, have, str(big))
     if not pair:
-        return finish(d, "sum_difference", have, f"How many {thing.many} does {big} have now?", thing.many, steps, True)
+        return d.finish(have, f"How many {thing.many} does {big} have now?", thing.many)
     third, k = d.person(), d.between(2, 4)
-    d.say(f"{third} has {'twice' if k == 2 else f'{k} times'} as many as {small}.")
+    d.say(f"{third} has {times(k)} as many as {small}.")
     theirs = d.do(one, "*", k, str(third), f"{third} has {says}")
     root = d.do(have, "+", theirs, "together", f"together they have {says}")
     ask = f"How many {thing.many} do {big} and {third} have together{' now' if steps > 5 else ''}?"
-    return finish(d, "sum_difference", root, ask, thing.many, steps, True)
+    return d.finish(root, ask, thing.many)
 
 
 PART = {2: "half", 3: "a third", 4: "a quarter"}
@@ -62,7 +62,7 @@ def rest_of_rest(d: Draft, steps: int) -> Story:
             have = d.do(have, "-", c, "the rest", says)
             left -= 1
         first = False
-    return finish(d, "rest_of_rest", have, f"How many {thing.many} does {who} have left?", thing.many, steps, True)
+    return d.finish(have, f"How many {thing.many} does {who} have left?", thing.many)
 
 
 def rates(d: Draft, steps: int) -> Story:
@@ -77,24 +77,24 @@ def rates(d: Draft, steps: int) -> Story:
     alone = d.do(q, "*", u, f"{other} alone", f"{other} alone makes {{}} {thing.many}")
     total = d.do(done, "+", alone, "in all", f"in all they make {{}} {thing.many}")
     if steps == 4:
-        return finish(d, "rates", total, f"How many {thing.many} do they make in all?", thing.many, steps, True)
+        return d.finish(total, f"How many {thing.many} do they make in all?", thing.many)
     if steps == 6 and d.chance(0.5):
         hours = d.between(2, 9)
         d.say(f"They need {total.value + hours * r} {thing.many}. {who} makes the rest alone.")
         rest = d.do(total.value + hours * r, "-", total, "the rest", f"{{}} {thing.many} are missing")
         root = d.do(rest, "/", r, "hours", f"{who} needs {{}} hours")
-        return finish(d, "rates", root, f"How many hours does {who} need for the rest?", "hours", steps, True)
+        return d.finish(root, f"How many hours does {who} need for the rest?", "hours")
     lost = d.between(2, min(40, total.value - 2)) if steps < 6 else total.value - d.between(5, 60)
     if not 2 <= lost < total.value:
         raise Unfit
     d.say(f"{lost} of the {thing.many} break.")
     good = d.do(total, "-", lost, "good ones", f"{{}} {thing.many} are left")
     if steps == 5:
-        return finish(d, "rates", good, f"How many {thing.many} are left?", thing.many, steps, True)
+        return d.finish(good, f"How many {thing.many} are left?", thing.many)
     price = d.between(2, 6)
     d.say(f"They sell the rest for {price} dollars each.")
     money = d.do(good, "*", price, "money", "they get {} dollars")
-    return finish(d, "rates", money, "How many dollars do they get?", "dollars", steps, True)
+    return d.finish(money, "How many dollars do they get?", "dollars")
 
 
 def remainder(d: Draft, steps: int) -> Story:
@@ -116,11 +116,11 @@ def remainder(d: Draft, steps: int) -> Story:
     packed.after = have
     left: Quantity = d.do(have, "-", packed, "left over", f"{{}} {thing.many} are left over")
     if not after:
-        return finish(d, "remainder", left, f"How many {thing.many} are left over?", thing.many, steps, True)
+        return d.finish(left, f"How many {thing.many} are left over?", thing.many)
     c = d.between(2, 30)
     d.say(f"{who.He} has {c} more at home and adds what is left over.")
     root = d.do(left, "+", c, "at home", f"at home {who} has {{}} {thing.many}")
-    return finish(d, "remainder", root, f"How many {thing.many} does {who} have at home now?", thing.many, steps, True)
+    return d.finish(root, f"How many {thing.many} does {who} have at home now?", thing.many)
 
 
 def long_compare(d: Draft, steps: int) -> Story:
@@ -144,11 +144,9 @@ def long_compare(d: Draft, steps: int) -> Story:
             group = d.pick(GROUPS)
             d.say(f"{parts} {group.many} share all of these equally.")
             total = d.do(total, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
-            ask = f"How many {thing.many} does each {group.one} get?"
-            return finish(d, "long_compare", total, ask, thing.many, steps, True)
-    names = [str(p) for p in people]
-    ask = f"How many {thing.many} do {', '.join(names[:-1])} and {names[-1]} have together{' now' if extra else ''}?"
-    return finish(d, "long_compare", total, ask, thing.many, steps, True)
+            return d.finish(total, f"How many {thing.many} does each {group.one} get?", thing.many)
+    ask = f"How many {thing.many} do {listed(people)} have together{' now' if extra else ''}?"
+    return d.finish(total, ask, thing.many)
 
 
 def hidden_price(d: Draft, steps: int) -> Story:
@@ -169,11 +167,11 @@ def hidden_price(d: Draft, steps: int) -> Story:
         bought += f" and {j} {known.many}"
     d.say(f"{other} buys {bought}{' at the same prices' if steps >= 6 else ' at the same price'}.")
     if not change:
-        return finish(d, "hidden_price", cost, f"How many dollars does {other} spend?", "dollars", steps, True)
+        return d.finish(cost, f"How many dollars does {other} spend?", "dollars")
     note = -(-(cost.value + d.between(2, 20)) // 10) * 10
     d.say(f"{other.He} pays with {note} dollars.")
     back = d.do(note, "-", cost, "change", f"{other} gets back {{}} dollars")
-    return finish(d, "hidden_price", back, f"How many dollars does {other} get back?", "dollars", steps, True)
+    return d.finish(back, f"How many dollars does {other} get back?", "dollars")
 
 
 def trip(d: Draft, steps: int) -> Story:
@@ -191,14 +189,14 @@ def trip(d: Draft, steps: int) -> Story:
     hours = d.do(rest, "/", slow, "hours for the rest", "the rest takes {} hours")
     total = d.do(t, "+", hours, "hours in all", "the way takes {} hours")
     if steps == 4:
-        return finish(d, "trip", total, f"How many hours does {who} need?", "hours", steps, True)
+        return d.finish(total, f"How many hours does {who} need?", "hours")
     if steps == 6 or d.chance(0.5):
         back = d.between(2, 9)
         d.say(f"The way back takes {back} hours.")
         total = d.do(total, "+", back, "with the way back", "both ways take {} hours")
         if steps == 5:
-            return finish(d, "trip", total, f"How many hours does {who} need for both ways?", "hours", steps, True)
+            return d.finish(total, f"How many hours does {who} need for both ways?", "hours")
     cost = d.between(2, 9)
     d.say(f"Each hour costs {who.him} {cost} dollars.")
     money = d.do(total, "*", cost, "cost", f"{who} pays {{}} dollars")
-    return finish(d, "trip", money, f"How many dollars does {who} pay in all?", "dollars", steps, True)
+    return d.finish(money, f"How many dollars does {who} pay in all?", "dollars")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from foray.world.math.lexicon import DAYS, GOODS, MOVES, Person, Thing
-from foray.world.math.story import Draft, Quantity, Step, Story, finish, value_of
+from foray.world.math.lexicon import DAYS, GOODS, MOVES, Person, Thing, listed, times
+from foray.world.math.story import Draft, Quantity, Step, Story, value_of
 
 
 def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity) -> Step:
@@ -14,7 +14,7 @@ def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity)
         return d.do(amount, "/", 2, str(who), says)
     if u < 0.5 and v <= 30:
         k = d.pick((2, 2, 3, 4))
-        d.say(f"{who} has {'twice' if k == 2 else f'{k} times'} as many as {ref}.")
+        d.say(f"{who} has {times(k)} as many as {ref}.")
         return d.do(amount, "*", k, str(who), says)
     if u < 0.75 or v < 6:
         c = d.between(2, 12)
@@ -53,17 +53,14 @@ def compare(d: Draft, steps: int) -> Story:
     links = {"last": steps, "all": steps // 2, "others": (steps + 1) // 2, "gap": steps - 1}[form]
     people, owned = chain(d, thing, links)
     if form == "last":
-        return finish(d, "compare", owned[-1], f"How many {thing.many} does {people[-1]} have?", thing.many, steps)
+        return d.finish(owned[-1], f"How many {thing.many} does {people[-1]} have?", thing.many)
     if form == "gap":
         big, small = (0, -1) if value_of(owned[0]) > value_of(owned[-1]) else (-1, 0)
         gap = d.do(owned[big], "-", owned[small], "more", f"{people[big]} has {{}} more than {people[small]}")
-        ask = f"How many more {thing.many} does {people[big]} have than {people[small]}?"
-        return finish(d, "compare", gap, ask, thing.many, steps)
+        return d.finish(gap, f"How many more {thing.many} does {people[big]} have than {people[small]}?", thing.many)
     first = form == "others"
-    names = [str(p) for p in people[first:]]
-    listed = ", ".join(names[:-1]) + " and " + names[-1]
     root = total_of(d, owned[first:], thing)
-    return finish(d, "compare", root, f"How many {thing.many} do {listed} have together?", thing.many, steps)
+    return d.finish(root, f"How many {thing.many} do {listed(people[first:])} have together?", thing.many)
 
 
 def shopping(d: Draft, steps: int) -> Story:
@@ -74,24 +71,23 @@ def shopping(d: Draft, steps: int) -> Story:
         thing, price, amount = d.thing(GOODS), d.between(2, 9), d.between(2, 9)
         lines.append((thing, price, amount))
         d.say(f"{thing.a} costs {price} dollars.")
-    bought = [f"{amount} {thing.many}" for thing, _, amount in lines]
-    d.say(f"{who} buys {bought[0] if len(bought) == 1 else ', '.join(bought[:-1]) + ' and ' + bought[-1]}.")
+    d.say(f"{who} buys {listed([f'{amount} {thing.many}' for thing, _, amount in lines])}.")
     total: Quantity | None = None
     for thing, price, amount in lines:
         cost = d.do(amount, "*", price, f"cost of the {thing.many}", f"the {thing.many} cost {{}} dollars")
         total = cost if total is None else d.do(total, "+", cost, "in all", "the cost is {} dollars in all")
     assert isinstance(total, Step)
     if not change:
-        return finish(d, "shopping", total, f"How many dollars does {who} spend?", "dollars", steps)
+        return d.finish(total, f"How many dollars does {who} spend?", "dollars")
     paid = total.value + d.between(2, 12)
     paid = paid if d.chance(0.4) else -(-paid // 10) * 10
     if d.chance(0.5):
         d.say(f"{who.He} pays with {paid} dollars.")
         back = d.do(paid, "-", total, "change", f"{who} gets back {{}} dollars")
-        return finish(d, "shopping", back, f"How many dollars does {who} get back?", "dollars", steps)
+        return d.finish(back, f"How many dollars does {who} get back?", "dollars")
     d.facts.insert(0, f"{who} has {paid} dollars.")
     left = d.do(paid, "-", total, "left", f"{who} has {{}} dollars left")
-    return finish(d, "shopping", left, f"How many dollars does {who} have left?", "dollars", steps)
+    return d.finish(left, f"How many dollars does {who} have left?", "dollars")
 
 
 def leg(d: Draft, who: str, verb: str, speed: int, hours: int) -> Step:
@@ -108,8 +104,7 @@ def travel(d: Draft, steps: int) -> Story:
         speed, hours = d.pick(speeds), d.between(2, 6)
         d.say(f"{who} {verb} {speed} miles each hour.")
         root = d.do(speed * hours, "/", speed, "hours", f"{who} needs {{}} hours")
-        ask = f"How many hours does {who} need for {speed * hours} miles?"
-        return finish(d, "travel", root, ask, "hours", steps)
+        return d.finish(root, f"How many hours does {who} need for {speed * hours} miles?", "hours")
     legs = 1 if steps <= 2 else 2
     extra = steps == 5 or (steps in (2, 4) and d.chance(0.5))
     away = steps - (1 if legs == 1 else 3) - extra == 1
@@ -123,11 +118,11 @@ def travel(d: Draft, steps: int) -> Story:
         d.say(f"Then {who.he} goes {c} more miles.")
         way = d.do(way, "+", c, "in all", f"{who} goes {{}} miles in all")
     if not away:
-        return finish(d, "travel", way, f"How many miles does {who} go in all?", "miles", steps)
+        return d.finish(way, f"How many miles does {who} go in all?", "miles")
     far = value_of(way) + d.between(2, 20)
     d.facts.insert(0, f"The lake is {far} miles away.")
     left = d.do(far, "-", way, "left", "{} miles are left")
-    return finish(d, "travel", left, "How many miles are left to the lake?", "miles", steps)
+    return d.finish(left, "How many miles are left to the lake?", "miles")
 
 
 def earning(d: Draft, steps: int) -> Story:
@@ -146,7 +141,7 @@ def earning(d: Draft, steps: int) -> Story:
         hours = d.do(first, "+", second, "hours", f"{who} works {{}} hours")
     money = d.do(hours, "*", pay, "earned", f"{who} earns {{}} dollars")
     if rest == 0:
-        return finish(d, "earning", money, f"How many dollars does {who} earn?", "dollars", steps)
+        return d.finish(money, f"How many dollars does {who} earn?", "dollars")
     before = d.chance(0.4) or rest == 3
     for i in range(rest):
         if i == 0 and before:
@@ -158,8 +153,7 @@ def earning(d: Draft, steps: int) -> Story:
             c = d.between(2, min(20, money.value - 2))
             d.say(f"{who.He} spends {c} dollars{d.pick((' on food', ' on books', ''))}.")
             money = d.do(money, "-", c, "left", f"{who} has {{}} dollars left")
-    ask = f"How many dollars does {who} have {'now' if before else 'left'}?"
-    return finish(d, "earning", money, ask, "dollars", steps)
+    return d.finish(money, f"How many dollars does {who} have {'now' if before else 'left'}?", "dollars")
 
 
 def reading(d: Draft, steps: int) -> Story:
@@ -175,7 +169,7 @@ def reading(d: Draft, steps: int) -> Story:
         if left >= 2 and value_of(last) <= 30:
             k, name = d.between(2, 3), DAYS[today + 1]
             than = f" as on {DAYS[today]}" if today else ""
-            d.say(f"On {name} {who.he} reads {'twice' if k == 2 else '3 times'} as many{than}.")
+            d.say(f"On {name} {who.he} reads {times(k)} as many{than}.")
             last = d.do(last, "*", k, f"on {name}", f"on {name} {who} reads {{}} pages")
             left -= 2
         else:
@@ -189,7 +183,7 @@ def reading(d: Draft, steps: int) -> Story:
     d.facts.insert(0, f"A book has {book} pages.")
     rest = d.do(book, "-", read, "left", "{} pages are left")
     if parts == 1:
-        return finish(d, "reading", rest, "How many pages are left?", "pages", steps)
+        return d.finish(rest, "How many pages are left?", "pages")
     d.say(f"{who.He} reads the rest in {parts} days, the same each day.")
     each = d.do(rest, "/", parts, "each day", f"each day {who} reads {{}} pages")
-    return finish(d, "reading", each, f"How many pages does {who} read on each of these days?", "pages", steps)
+    return d.finish(each, f"How many pages does {who} read on each of these days?", "pages")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from foray.world.math.lexicon import CONTAINERS, CROPS, FOOD, GROUPS, Person, Thing
-from foray.world.math.story import Draft, Quantity, Step, Story, finish, value_of
+from foray.world.math.lexicon import CONTAINERS, CROPS, FOOD, GROUPS, Person, Thing, times
+from foray.world.math.story import Draft, Quantity, Step, Story, value_of
 
 
 def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, subject: str, parts: int = 1) -> Step:
@@ -15,7 +15,7 @@ def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, su
         return d.do(have, "/", 2, "the half", says)
     if parts == 1 and u < 0.24 and v <= 40:
         k = d.between(2, 4)
-        d.say(f"Soon {who} has {'twice' if k == 2 else f'{k} times'} as many.")
+        d.say(f"Soon {who} has {times(k)} as many.")
         return d.do(have, "*", k, "soon", says)
     if u < 0.62 or v < 8:
         c = to_gain(v, d.between(2, 20) if d.chance(0.3) else d.between(2, 9), parts)
@@ -36,7 +36,7 @@ def collect(d: Draft, steps: int) -> Story:
     d.say(f"{who} has {have} {thing.many}.")
     for _ in range(steps):
         have = event(d, who, other, thing, have, who.He)
-    return finish(d, "collect", have, f"How many {thing.many} does {who} have now?", thing.many, steps)
+    return d.finish(have, f"How many {thing.many} does {who} have now?", thing.many)
 
 
 def bus(d: Draft, steps: int) -> Story:
@@ -54,7 +54,7 @@ def bus(d: Draft, steps: int) -> Story:
             c = d.between(2, min(v - 2, 12))
             d.say(f"Then {c} get off.")
             have = d.do(have, "-", c, "after getting off", f"the {place} has {{}} people")
-    return finish(d, "bus", have, f"How many people are on the {place} now?", "people", steps)
+    return d.finish(have, f"How many people are on the {place} now?", "people")
 
 
 def to_gain(have: int, more: int, parts: int) -> int:
@@ -84,7 +84,7 @@ def sharing(d: Draft, steps: int) -> Story:
         d.say(f"Each {group.one} already had {c}.")
         share = d.do(share, "+", c, "each now", f"each {group.one} has {{}} {thing.many}")
     verb = "have now" if after else "get"
-    return finish(d, "sharing", share, f"How many {thing.many} does each {group.one} {verb}?", thing.many, steps)
+    return d.finish(share, f"How many {thing.many} does each {group.one} {verb}?", thing.many)
 
 
 def packing(d: Draft, steps: int) -> Story:
@@ -118,8 +118,8 @@ def packing(d: Draft, steps: int) -> Story:
             parts = d.pick([n for n in range(2, 10) if value_of(total) % n == 0 and value_of(total) > n] or [0])
         d.say(f"{who.He} puts all the {thing.many} into {into.many} of {parts}.")
         root = d.do(total, "/", parts, str(into.many), f"{who} needs {{}} {into.many}")
-        return finish(d, "packing", root, f"How many {into.many} does {who} need?", into.many, steps)
-    return finish(d, "packing", total, f"How many {thing.many} does {who} have in all?", thing.many, steps)
+        return d.finish(root, f"How many {into.many} does {who} need?", into.many)
+    return d.finish(total, f"How many {thing.many} does {who} have in all?", thing.many)
 
 
 def harvest(d: Draft, steps: int) -> Story:
@@ -136,7 +136,7 @@ def harvest(d: Draft, steps: int) -> Story:
         more = d.do(k, "*", m, f"picked by {other}", f"{other} picks {{}} {crop.many}")
         have = d.do(have, "+", more, "together", f"together they have {{}} {crop.many}")
     if steps == 1:
-        return finish(d, "harvest", have, f"How many {crop.many} does {who} pick?", crop.many, steps)
+        return d.finish(have, f"How many {crop.many} does {who} pick?", crop.many)
     if sells:  # few enough to sell that the product stays small
         less = have.value - d.between(2, min(12, have.value - 2))
     else:
@@ -145,9 +145,9 @@ def harvest(d: Draft, steps: int) -> Story:
     d.say(f"They {verb} {less}." if both else f"{who.He} {verb}s {less}.")
     have = d.do(have, "-", less, "left", f"{{}} {crop.many} are left")
     if not sells:
-        return finish(d, "harvest", have, f"How many {crop.many} are left?", crop.many, steps)
+        return d.finish(have, f"How many {crop.many} are left?", crop.many)
     price = d.between(2, 6)
     d.say(f"{'They sell' if both else who.He + ' sells'} the rest for {price} dollars each.")
     money = d.do(have, "*", price, "money", f"{'they get' if both else f'{who} gets'} {{}} dollars")
     ask = f"How many dollars do {who} and {other} get?" if both else f"How many dollars does {who} get?"
-    return finish(d, "harvest", money, ask, "dollars", steps)
+    return d.finish(money, ask, "dollars")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -64,3 +65,14 @@ MOVES = (
     ("walks", (2, 3, 4)),
 )
 DAYS = ("Monday", "Tuesday", "Wednesday", "Friday", "Sunday")
+
+
+def times(k: int) -> str:
+    """``twice``, ``3 times``."""
+    return "twice" if k == 2 else f"{k} times"
+
+
+def listed(names: Sequence[object]) -> str:
+    """``Ana``, ``Ana and Ben``, ``Ana, Ben and Mia``."""
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,20 +1,18 @@
-"""Story problems as pre-training text: mostly in other formats than post-training asks for.
+"""Story problems as pre-training text, mostly in other formats than that of post-training.
 
-A document keeps one format and one style of solution throughout, so that continuing it well means following the
-format of what came before: this is what a few-shot prompt relies on. The asked-for format is rare.
+A document keeps one format and one style of solution throughout. So a model continues a document well by following the
+format of its beginning, and a few-shot prompt relies on that. The format of post-training is rare.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from random import Random
 
 from foray.core.rng import key
-from foray.world.math.draws import draw
+from foray.world.endless import EndlessWorldText
 from foray.world.math.solutions import MARK, STYLES, Style, closing, linear, sentences, terse
-from foray.world.version import WORLD_VERSION
+from foray.world.math.story_sampler import random_story
 
 #: How a problem is set: share, text around question and answer, what joins the problems of a document.
 HEADINGS: tuple[tuple[float, str, str], ...] = (
@@ -23,8 +21,8 @@ HEADINGS: tuple[tuple[float, str, str], ...] = (
     (0.20, "Problem {number}. {question}\nWorking: {answer}", "\n\n"),
     (0.15, "{told} {answer}", "\n"),
 )
-#: How an answer ends where it does not end as post-training asks for. It goes with any heading, so that only the
-#: problems before tell how the next one ends: continuing such a document well is following its examples.
+#: How an answer ends that is not in the format of post-training. An ending goes with any heading, so only the problems
+#: before tell how the next one ends: a model continues such a document well by following its examples.
 ENDINGS = (
     "{work} The answer is {value} {unit}.",
     "{work} So the result is {value}.",
@@ -35,15 +33,13 @@ ASKED = "{work} " + MARK + " {value}"
 
 
 @dataclass(frozen=True)
-class StoryMath:
-    """Word problems with worked solutions, of the train bucket only, so that no test or validation question occurs.
+class StoryMath(EndlessWorldText):
+    """Word problems with worked solutions, of the train bucket only, so without test and validation questions.
 
     ``hard_share`` of the documents hold hard problems. ``asked_format_share`` of them are in the format post-training
     asks for. ``mixed_share`` of them change the style of solution from one problem to the next; the others keep it.
     Three documents of four are sheets of 3 to 8 problems.
     """
-
-    endless: ClassVar[bool] = True
 
     hard_share: float = 0.2
     asked_format_share: float = 0.1
@@ -55,45 +51,36 @@ class StoryMath:
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be between 0 and 1, not {getattr(self, field)}")
 
-    def fingerprint(self) -> str:
-        return WORLD_VERSION
-
     @property
     def name(self) -> str:
         """``stories``."""
         return "stories"
 
-    def documents(self, split: str, first: int = 0) -> Iterator[str]:
-        """Documents without end, from number ``first`` on; document i is a function of (settings, split, i)."""
-        if split not in ("train", "validation"):
-            raise ValueError(f"split must be 'train' or 'validation', not {split!r}")
-        i = first
-        while True:
-            yield self._document(random.Random(key(self.world_seed, "stories", split, i)))
-            i += 1
+    def document_key(self, split: str, number: int) -> int:
+        return key(self.world_seed, "stories", split, number)
 
-    def _document(self, rng: random.Random) -> str:
-        asked = rng.random() < self.asked_format_share
-        heading, join = _heading(rng, asked)
-        ending = ASKED if asked else ENDINGS[int(rng.random() * len(ENDINGS))]
-        hard = rng.random() < self.hard_share
-        size = 1 if rng.random() < 0.25 else 3 + int(rng.random() * (4 if hard else 6))
-        mixed = rng.random() < self.mixed_share
+    def document(self, random: Random) -> str:
+        asked = random.random() < self.asked_format_share
+        heading, join = _heading(random, asked)
+        ending = ASKED if asked else ENDINGS[int(random.random() * len(ENDINGS))]
+        hard = random.random() < self.hard_share
+        size = 1 if random.random() < 0.25 else 3 + int(random.random() * (4 if hard else 6))
+        mixed = random.random() < self.mixed_share
         told = "{told}" in heading
-        style = _style(rng, told, asked)
+        style = _style(random, told, asked)
         blocks = []
         for i in range(size):
-            story = draw(rng, hard, "train")
+            story = random_story(random, hard, "train")
             if mixed and i:
-                style = _style(rng, told, asked)
-            work = style(linear(story.root, None if style is terse else rng), False)
+                style = _style(random, told, asked)
+            work = style(linear(story.root, None if style is terse else random), False)
             answer = ending.format(work=work, value=story.answer, unit=story.unit)
             facts = " ".join(story.facts)
             blocks.append(heading.format(question=story.question, answer=answer, number=i + 1, told=facts))
         return join.join(blocks)
 
 
-def _heading(rng: random.Random, asked: bool) -> tuple[str, str]:
+def _heading(rng: Random, asked: bool) -> tuple[str, str]:
     """A heading and what joins its problems; the first is what post-training asks for."""
     u = 0.0 if asked else rng.random() * sum(share for share, _, _ in HEADINGS)
     for share, heading, join in HEADINGS:
@@ -103,7 +90,7 @@ def _heading(rng: random.Random, asked: bool) -> tuple[str, str]:
     return HEADINGS[-1][1:]
 
 
-def _style(rng: random.Random, told: bool, asked: bool) -> Style:
+def _style(rng: Random, told: bool, asked: bool) -> Style:
     """A style of solution; the plain ones are somewhat commoner. Told stories are computed in sentences."""
     if told:
         return sentences

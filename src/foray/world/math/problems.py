@@ -13,9 +13,9 @@ from typing import Literal
 from foray.answers import numbers
 from foray.core.rng import key
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
-from foray.world.math.draws import draw
 from foray.world.math.solutions import MARK, solutions
 from foray.world.math.story import Story
+from foray.world.math.story_sampler import random_story
 from foray.world.version import WORLD_VERSION
 
 Tier = Literal["easy", "hard"]
@@ -32,11 +32,11 @@ class WorldProblems:
     """Procedural story problems of one tier, as many as one asks for.
 
     Problem i of a split is a pure function of (settings, split, i). Splits are disjoint by construction: the sequence
-    of numbers in a question decides its split (``sampling.bucket``), for both tiers and for pre-training text alike.
+    of numbers in a question decides its split (``story_sampler.bucket``), for both tiers and for pre-training text.
     Within a split no question occurs twice.
 
-    A solution is one line, because then every number in it has a space before it and is one token wherever it stands;
-    a new line ends a completion.
+    A solution is one line, because then every number has a space before it and is one token wherever the number
+    stands. A new line ends a completion.
     """
 
     tier: Tier = "easy"
@@ -58,7 +58,7 @@ class WorldProblems:
 
     @property
     def hard(self) -> bool:
-        """To a report: its claims on harder problems ask such a task."""
+        """Whether a report's claims on harder problems ask this task."""
         return self.tier == "hard"
 
     @property
@@ -68,7 +68,7 @@ class WorldProblems:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """A solution is one line, so the end of the line ends it (as before the next question of a few-shot prompt)."""
+        """A solution is one line, so the end of the line ends a completion, as in a few-shot prompt."""
         return ("\n", "Question:")
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
@@ -86,11 +86,11 @@ class WorldProblems:
         return question_answer_prompt(self, question, examples)
 
     def target(self, solution: str) -> str:
-        """The solution after a space. What ends it, a blank line or the end token, is the caller's."""
+        """The solution after a space. The caller adds the end: a blank line or the end token."""
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####``; lenient: without such a number, the last one of the text."""
+        """Compares the number behind the first ``####``; lenient: without one, the last number of the text."""
         at = completion.find(MARK)
         found = _ANSWER.match(completion, at + len(MARK)) if at >= 0 else None
         if found:
@@ -113,7 +113,7 @@ class WorldProblems:
         return str(found.value.numerator)
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares an answer of which no mark is asked."""
+        """Compares an answer that needs no mark."""
         return numbers.graded_answer(problem.answer, answer, extraction)
 
 
@@ -126,7 +126,7 @@ def _verdict(number: str, answer: str, formatted: bool) -> Verdict:
 
 
 class _Pool:
-    """The problems of a split as far as anybody has asked: a memo of a pure function, not state."""
+    """The problems of a split that somebody has asked for: a memo of a pure function, not state."""
 
     def __init__(self, stream: Iterator[Problem]) -> None:
         self._stream, self._known = stream, list[Problem]()
@@ -147,7 +147,7 @@ def _stream(tier: Tier, seed: int, wordings: int, split: Split) -> Iterator[Prob
     while True:
         rng = random.Random(key(seed, "world problem", tier, split, candidate))
         candidate += 1
-        story = draw(rng, tier == "hard", split)
+        story = random_story(rng, tier == "hard", split)
         question = story.question
         if question in seen:
             continue

@@ -1,4 +1,4 @@
-"""What a story is: sentences that tell it, and the tree of computations that answers it."""
+"""A story: the sentences that tell it, and the tree of computations that answers it."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ class Story:
 
 
 class Draft:
-    """A story being written: draws from ``rng``, collects sentences, checks every number against ``limit``."""
+    """A story in the making: draws from ``rng``, collects sentences, checks every number against ``limit``."""
 
-    def __init__(self, rng: random.Random, limit: int) -> None:
+    def __init__(self, rng: random.Random, kind: str, steps: int, hard: bool, limit: int) -> None:
         self.random = rng.random
-        self.limit = limit
+        self.kind, self.steps, self.hard, self.limit = kind, steps, hard, limit
         self.facts: list[str] = []
         self.cast: list[Person] = []
         self.things: list[Thing] = []
@@ -123,7 +123,7 @@ class Draft:
         return low + int(self.random() * (high - low + 1))
 
     def count(self) -> int:
-        """How many things somebody has: mostly up to 12, sometimes up to 40."""
+        """A number of things that somebody has: mostly up to 12, sometimes up to 40."""
         u = self.random()
         if u < 0.6:
             return self.between(3, 12)
@@ -157,6 +157,11 @@ class Draft:
         """A computation within the story's limit; see ``compute``."""
         return compute(left, op, right, name, says, self.limit)
 
+    def finish(self, root: Quantity, ask: str, unit: str) -> Story:
+        """The draft as a story: ``root`` answers the question ``ask`` in ``unit``."""
+        assert isinstance(root, Step)
+        return Story(self.kind, tuple(self.facts), ask, root, unit, self.steps, self.hard)
+
     def distractor(self) -> str:
         """A true sentence with a number that the question does not need: another person, another thing, an age."""
         u = self.random()
@@ -166,12 +171,6 @@ class Draft:
         if u < 0.5 and self.cast:
             return f"{self.cast[0]} also has {self.between(2, 60)} {other.many}."
         return f"{self.person()} has {self.between(2, 60)} {other.many}."
-
-
-def finish(d: Draft, kind: str, root: Quantity, ask: str, unit: str, steps: int, hard: bool = False) -> Story:
-    """The draft as a story."""
-    assert isinstance(root, Step)
-    return Story(kind, tuple(d.facts), ask, root, unit, steps, hard)
 
 
 def with_distractor(story: Story, draft: Draft) -> Story:

@@ -1,9 +1,9 @@
-"""Which story comes next, and which split a question belongs to.
+"""Random stories of a tier and a split.
 
 The split of a question is a function of its numbers alone: ``bucket`` hashes the sequence of number words in the text
-("12, half, 5"), whatever the names, things and wording around them. So no test question's sequence of numbers occurs
-in any validation or train question of either tier, nor in pre-training text, which tells train-bucket stories only:
-the splits are disjoint by construction, also under renaming.
+("12, half, 5"), whatever the names, things and wording around them. So the sequence of numbers of a test question is in
+no validation or train question of either tier, and not in pre-training text, which tells train-bucket stories only. The
+splits are disjoint by construction, also under renaming.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ LARGEST = {False: 100, True: 300}
 
 Kind = Callable[[Draft, int], Story]
 
-#: Kind of story -> (function, fewest steps, most steps).
-EASY_KINDS: dict[str, tuple[Kind, int, int]] = {
-    "collect": (kinds_things.collect, 1, 6),
-    "bus": (kinds_things.bus, 2, 5),
-    "sharing": (kinds_things.sharing, 1, 5),
-    "packing": (kinds_things.packing, 1, 5),
-    "harvest": (kinds_things.harvest, 1, 5),
-    "shopping": (kinds_people.shopping, 1, 6),
-    "compare": (kinds_people.compare, 1, 6),
-    "travel": (kinds_people.travel, 1, 5),
-    "earning": (kinds_people.earning, 1, 5),
-    "reading": (kinds_people.reading, 1, 5),
+#: Kind of story -> (fewest steps, most steps).
+EASY_KINDS: dict[Kind, tuple[int, int]] = {
+    kinds_things.collect: (1, 6),
+    kinds_things.bus: (2, 5),
+    kinds_things.sharing: (1, 5),
+    kinds_things.packing: (1, 5),
+    kinds_things.harvest: (1, 5),
+    kinds_people.shopping: (1, 6),
+    kinds_people.compare: (1, 6),
+    kinds_people.travel: (1, 5),
+    kinds_people.earning: (1, 5),
+    kinds_people.reading: (1, 5),
 }
-HARD_KINDS: dict[str, tuple[Kind, int, int]] = {
-    "sum_difference": (kinds_hard.sum_difference, 4, 7),
-    "rest_of_rest": (kinds_hard.rest_of_rest, 4, 8),
-    "rates": (kinds_hard.rates, 4, 6),
-    "remainder": (kinds_hard.remainder, 4, 6),
-    "long_compare": (kinds_hard.long_compare, 4, 9),
-    "hidden_price": (kinds_hard.hidden_price, 4, 7),
-    "trip": (kinds_hard.trip, 4, 6),
+HARD_KINDS: dict[Kind, tuple[int, int]] = {
+    kinds_hard.sum_difference: (4, 7),
+    kinds_hard.rest_of_rest: (4, 8),
+    kinds_hard.rates: (4, 6),
+    kinds_hard.remainder: (4, 6),
+    kinds_hard.long_compare: (4, 9),
+    kinds_hard.hidden_price: (4, 7),
+    kinds_hard.trip: (4, 6),
 }
 
 _NUMBERS = re.compile(r"[0-9]+|half|third|quarter|twice")
@@ -66,9 +66,9 @@ class _Choice:
     kinds: dict[int, tuple[Kind, ...]]
 
 
-def _choice(shares: dict[int, float], kinds: dict[str, tuple[Kind, int, int]]) -> _Choice:
+def _choice(shares: dict[int, float], kinds: dict[Kind, tuple[int, int]]) -> _Choice:
     assert abs(sum(shares.values()) - 1) < 1e-9
-    by_steps = {s: tuple(fn for fn, low, high in kinds.values() if low <= s <= high) for s in shares}
+    by_steps = {s: tuple(kind for kind, (low, high) in kinds.items() if low <= s <= high) for s in shares}
     return _Choice(tuple(shares), tuple(accumulate(shares.values())), by_steps)
 
 
@@ -81,7 +81,7 @@ def bucket(question: str) -> Split:
     return _BUCKETS[int.from_bytes(blake2b(numbers.encode(), digest_size=4).digest(), "little") % 10]
 
 
-def draw(rng: random.Random, hard: bool, split: Split) -> Story:
+def random_story(rng: random.Random, hard: bool, split: Split) -> Story:
     """A random story of a tier whose question belongs to ``split``."""
     choice = _CHOICES[hard]
     while True:
@@ -95,7 +95,7 @@ def draw(rng: random.Random, hard: bool, split: Split) -> Story:
 def _attempt(rng: random.Random, kinds: tuple[Kind, ...], steps: int, hard: bool) -> Story:
     kind = kinds[int(rng.random() * len(kinds))]
     while True:
-        draft = Draft(rng, LARGEST[hard])
+        draft = Draft(rng, kind.__name__, steps, hard, LARGEST[hard])
         try:
             story = kind(draft, steps)
         except Unfit:
