@@ -69,20 +69,8 @@ def steps(rehearse: bool) -> tuple[Step, ...]:
 
 def _tests(rehearse: bool) -> tuple[Part, ...]:
     """Side by side: a card holds many small tests, and most of their time is compiling."""
-    words = (
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "-v",
-        "-o",
-        "addopts=",
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-        "-rP",
-        "--durations=15",
-    )
+    options = "-m gpu -v -rP -o addopts= -p no:cacheprovider --tb=short --durations=15"
+    words = ("-m", "pytest", *options.split())
     if rehearse:
         quick = (*words, "tests/test_gpu.py", "-k", "law_3 or moments")
         return (Part("tests", 215, quick, 1.0, 20_000, results=False),)

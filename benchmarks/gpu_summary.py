@@ -25,7 +25,7 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"{name}: {part['status']}{took}{again}")
         lines += [f"    {line}" for line in flat(part.get("found", {}))]
         if name == "tests":
-            lines += [f"    {line}" for line in tested(part.get("said", ""))]
+            lines += [f"    {line}" for line in verdicts_of_tests(part.get("said", ""))]
         elif part["status"] not in ("done", "under way"):
             lines += [f"    | {line[:200]}" for line in part.get("why", "").strip().splitlines()[-12:]]
     return "\n".join([*lines, "", *(f"=> {line}" for line in verdicts(result["parts"])), ""])
@@ -45,7 +45,7 @@ def flat(values: Found, before: str = "") -> list[str]:
     return lines
 
 
-def tested(said: str) -> list[str]:
+def verdicts_of_tests(said: str) -> list[str]:
     """Counts of pytest's verdicts, and every test that did not pass. With xdist the verdict comes first."""
     one, two = rf"({VERDICTS}) +(tests/\S.*)", rf"(tests/\S.*?) ({VERDICTS})"
     found = {(b or c).split(" - ")[0].strip(): a or d for a, b, c, d in re.findall(f"{one}|{two}", said)}
