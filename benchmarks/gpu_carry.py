@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -188,17 +188,23 @@ def back(graph: Graph, store: Store, out: Path, limit: int, sent: set[str]) -> l
 
 
 def waves(graph: Graph) -> Mapping[str, int]:
-    """When a node is to run, by its key: pre-training and text first (0), then all of one M_t before the next."""
-    out = {n.key: 0 for n in graph.nodes if n.kind in MADE_AGAIN or _pretrains(n)}
-    every: Sequence[Any] = sorted(graph.entries, key=lambda e: e.tokens)
-    for entry in every:
-        todo = [entry.node]
+    """When a node is to run, by its key: pre-training and text first (0), then all of one M_t before the next.
+
+    No node is to run before its parents.
+    """
+    first = [n for n in graph.nodes if n.kind in MADE_AGAIN or _pretrains(n)]
+    wanted = [*((0, n) for n in first), *sorted(((e.tokens, e.node) for e in graph.entries), key=lambda x: x[0])]
+    out: dict[str, int] = {}
+    for wave, node in wanted:
+        todo = [node]
         while todo:
             node = todo.pop()
             if node.key not in out:
-                out[node.key] = entry.tokens
+                out[node.key] = wave
                 todo += node.parents()
-    return {n.key: out.get(n.key, 0) for n in graph.nodes}
+    for node in graph.nodes:  # which nothing that is reported reads
+        out.setdefault(node.key, max((out[p.key] for p in node.parents()), default=0))
+    return out
 
 
 def _pretrains(node: Node) -> bool:

@@ -48,7 +48,7 @@ def steps(rehearse: bool) -> tuple[Step, ...]:
         rates = () if name == "card" else ("--rates", "{kept}/.card.json")
         return Part(name, seconds, ("benchmarks/gpu.py", name, *shape, *rates), 1.0 if rehearse else least)
 
-    card = part("card", 60, 10)
+    card = part("card", 90, 10)
     return (
         Step(1, "tests on the card", 4, (card, *_tests(rehearse))),
         Step(2, "pre-training, 1B at 4096", 8, (
@@ -81,20 +81,11 @@ def _piece(rehearse: bool, card: Part) -> tuple[Part, ...]:
     """A piece of the study, then what is new of its store in a form that travels."""
     program = "benchmarks/gpu_pieces.py"
     if rehearse:
-        small = (
-            "--study",
-            "smoke",
-            "--store",
-            "benchmarks/out/rehearsal/store",
-            "--machine",
-            "device=cpu",
-            "--jobs",
-            "1",
-        )
-        there = ("--there", "benchmarks/out/rehearsal/there")
+        small = ("--study", "smoke", "--machine", "device=cpu", "--jobs", "1")
+        there = ("--store", "{kept}/store", "--there", "{kept}/there")
         return (
             card,
-            Part("study", 390, (program, "run", *small, *there), 1.0, 4000),
-            Part("back", 45, (program, "back", *small, *there), 1.0),
+            Part("study", 340, (program, "run", *small, *there), 1.0, 4000),
+            Part("back", 90, (program, "back", *small, *there), 1.0),
         )
-    return (card, Part("study", 390, (program, "run"), 60.0, 4000), Part("back", 45, (program, "back"), 5.0))
+    return (card, Part("study", 340, (program, "run"), 60.0, 4000), Part("back", 90, (program, "back"), 5.0))
