@@ -43,6 +43,8 @@ class Evidence:
         self.step, self.kept, self.rehearse = step, kept, rehearse
         self.begun = time.monotonic()
         self.files = kept / f"files{step.number}"
+        if any(p.name == "back" for p in step.parts):
+            shutil.rmtree(self.files, ignore_errors=True)  # an earlier command's, which have travelled
         for folder in (kept, self.files):
             folder.mkdir(parents=True, exist_ok=True)
         self.path = kept / f"step{step.number}.json"
@@ -58,11 +60,11 @@ class Evidence:
     def run(self, again: bool = False, only: str = "") -> bool:
         """Runs the parts in order; says whether all of them are done."""
         for part in self.step.parts:
-            if only and part.name not in (only, "card"):
+            if only and part.name not in (only, "card"):  # the card says what machine this is
                 continue
             left = self.step.minutes * 60 - MARGIN - (time.monotonic() - self.begun)
             kept = self.before.get(part.name, {})
-            if not again and part.name != "card" and self._holds(kept):
+            if not (again or part.always) and self._holds(kept):
                 self._note(part, kept | {"taken_over": True})
             elif left < part.least:
                 self._note(part, {"status": "not begun", "why": f"{max(0.0, left):.0f} s were left"})

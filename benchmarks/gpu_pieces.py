@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gpu_carry import INDEX, back, forth, made_again, read, waves
+from gpu_carry import INDEX, MADE_AGAIN, back, forth, made_again, read, waves
 from gpu_parts import Found, files_folder
 from rich.console import Console
 
@@ -77,7 +77,9 @@ def main() -> None:
         sent = set(read_json(store.root / SENT)) if (store.root / SENT).exists() else set[str]()
         names = back(graph, store, files, limit, sent)
         note_sent(store, names)
-        found.put(packed=len(names), undone=sum(not n.done(store) for n in graph.nodes))
+        there_still = [n for n in graph.nodes if n.done(store) and n.kind not in MADE_AGAIN]
+        to_send = sum(n.folder(store).name not in sent | set(names) for n in there_still)
+        found.put(packed=len(names), to_send=to_send, undone=sum(not n.done(store) for n in graph.nodes))
     elif args.act == "home":
         found.put(new=len(read(files, store)), undone=sum(not n.done(store) for n in graph.nodes))
     else:

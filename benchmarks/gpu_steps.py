@@ -12,7 +12,7 @@ TESTS = ("tests/test_gpu.py", "tests/test_engine.py")
 
 @dataclass(frozen=True)
 class Part:
-    """A process with a limit. ``least``: with fewer seconds left it is not begun."""
+    """A process with a limit in seconds. With fewer than ``least`` left the process is not begun."""
 
     name: str
     seconds: float
@@ -20,6 +20,7 @@ class Part:
     least: float = 20.0
     keep_words: int = 0  # characters of what it says that belong to its results
     results: bool = True  # whether it takes --out
+    always: bool = False  # also where it is done already
 
     @property
     def slug(self) -> str:
@@ -46,7 +47,8 @@ def steps(rehearse: bool) -> tuple[Step, ...]:
 
     def part(name: str, seconds: float, least: float = 30.0) -> Part:
         rates = () if name == "card" else ("--rates", "{kept}/.card.json")
-        return Part(name, seconds, ("benchmarks/gpu.py", name, *shape, *rates), 1.0 if rehearse else least)
+        words = ("benchmarks/gpu.py", name, *shape, *rates)
+        return Part(name, seconds, words, 1.0 if rehearse else least, always=name == "card")
 
     card = part("card", 90, 10)
     return (
@@ -79,13 +81,14 @@ def _tests(rehearse: bool) -> tuple[Part, ...]:
 
 def _piece(rehearse: bool, card: Part) -> tuple[Part, ...]:
     """A piece of the study, then what is new of its store in a form that travels."""
-    program = "benchmarks/gpu_pieces.py"
+    options: tuple[str, ...] = ()
     if rehearse:
-        small = ("--study", "smoke", "--machine", "device=cpu", "--jobs", "1")
-        there = ("--store", "{kept}/store", "--there", "{kept}/there")
-        return (
-            card,
-            Part("study", 340, (program, "run", *small, *there), 1.0, 4000),
-            Part("back", 90, (program, "back", *small, *there), 1.0),
-        )
-    return (card, Part("study", 340, (program, "run"), 60.0, 4000), Part("back", 90, (program, "back"), 5.0))
+        options = ("--study", "smoke", "--machine", "device=cpu", "--jobs", "1")
+        options = (*options, "--store", "{kept}/store", "--there", "{kept}/there")
+    run, back = (("benchmarks/gpu_pieces.py", act, *options) for act in ("run", "back"))
+    least = 1.0 if rehearse else 60.0
+    return (
+        card,
+        Part("study", 340, run, least, keep_words=4000, always=True),
+        Part("back", 90, back, 1.0, always=True),
+    )

@@ -104,7 +104,8 @@ def _study(found: dict[str, Found]) -> Iterator[str]:
     if study := found.get("study"):
         yield f"study: {study.get('made', 0)} of {study.get('planned', 0)} planned nodes made"
     if back := found.get("back"):
-        yield f"{back['packed']} nodes packed; {back['undone']} of the study are still to run"
+        left = f"{back['to_send']} more are left to send; {back['undone']} of the study are still to run"
+        yield f"{back['packed']} nodes packed; {left}"
 
 
 def _target(value: float, target: float) -> str:

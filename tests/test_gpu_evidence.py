@@ -74,7 +74,7 @@ def test_a_step_survives_parts_that_fail_hang_or_never_begin(tmp_path: Path, mon
 
 
 def test_what_is_done_on_this_card_with_this_code_is_not_done_again(tmp_path: Path) -> None:
-    card, once = script("card", SAYS), script("once", SAYS + f"open(r'{tmp_path}/runs', 'a').write('x')")
+    card, once = script("card", SAYS, always=True), script("once", SAYS + f"open(r'{tmp_path}/runs', 'a').write('x')")
     for _ in range(2):
         run(tmp_path / "kept", card, once)
     assert (tmp_path / "runs").read_text() == "x"
