@@ -37,7 +37,9 @@ def busy(profiler: Any) -> dict[str, Any]:
 
     Read from the profiler's raw events: torch's own tables take minutes for a million of them.
     """
-    events = [e for e in profiler.profiler.kineto_results.events() if "CUDA" in str(e.device_type())]
+    # The card's line also has annotations, which span from their first kernel to their last.
+    every = profiler.profiler.kineto_results.events()
+    events = [e for e in every if "CUDA" in str(e.device_type()) and not _annotates(e)]
     seconds: dict[str, float] = {}
     names: dict[str, float] = {}
     for e in events:
@@ -51,6 +53,11 @@ def busy(profiler: Any) -> dict[str, Any]:
         "by_kind_s": dict(sorted(seconds.items(), key=lambda x: -x[1])),
         "longest_s": {name[:90]: took for name, took in sorted(names.items(), key=lambda x: -x[1])[:15]},
     }
+
+
+def _annotates(event: Any) -> bool:
+    said = getattr(event, "is_user_annotation", None)
+    return bool(said and said()) or re.match(r"##|Optimizer\.|ProfilerStep|Torch-Compiled", event.name()) is not None
 
 
 def covered(spans: Iterable[tuple[int, int]]) -> int:
