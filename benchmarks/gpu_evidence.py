@@ -91,7 +91,7 @@ class Evidence:
             where = log.tell()
             process = subprocess.Popen(
                 part.command(values, self.kept), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                env=environment(self.files, self.kept, self.rehearse), start_new_session=True,
+                env=environment(self.files, self.kept, self.rehearse), process_group=0,
             )  # fmt: skip
             try:
                 while time.monotonic() - begun < limit:
