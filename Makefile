@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check fuzz gpu-check vllm-check ray-check lint bench clean
+.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -44,11 +44,16 @@ fuzz: setup
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
-# In an environment with a GPU's torch, which the constraints do not pin: nothing is set up.
-GPU_PYTHON ?= python3
-gpu-check:
-	PYTHONPATH=src $(GPU_PYTHON) -m pytest -rP -m gpu tests/test_gpu.py tests/test_engine.py; tests=$$?; \
-	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py && exit $$tests
+# In an environment with a GPU's torch, which the constraints do not pin: nothing is set up. benchmarks/README.md says
+# what each step is for and decides. REHEARSE=1: on the CPU, with a small shape, under the same limits.
+GPU_PYTHON ?= $(if $(REHEARSE),$(BIN)/python,python3)
+gpu-evidence: $(if $(REHEARSE),setup)
+	failed=0; for step in $(or $(STEPS),1 2 3 4 5); do \
+	$(GPU_PYTHON) benchmarks/gpu_evidence.py $$step $(if $(REHEARSE),--rehearse) || failed=1; done; exit $$failed
+
+# Wheels of what a lent machine has not, for step 5.
+gpu-wheels:
+	PYTHON=$(PYTHON) sh benchmarks/gpu_wheels.sh
 
 # vLLM lives in an environment of its own, which the tests start it from.
 vllm-check: setup .venv-vllm/.done

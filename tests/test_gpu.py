@@ -1,4 +1,4 @@
-"""What holds on a GPU: agreement with the CPU, the laws, and a whole study. ``make gpu-check`` runs these.
+"""What holds on a GPU: agreement with the CPU, the laws, and a whole study. ``make gpu-evidence STEPS=1`` runs these.
 
 The contract of rollout engines is in test_engine.py, whose fixture has a GPU too. Where there is none, these tests
 can be rehearsed: ``FORAY_GPU_TESTS_ON=cpu pytest -m gpu tests/test_gpu.py``.
