@@ -62,7 +62,7 @@ class Clock:
             patch.object(loop, "backward", self.around("backward", loop.backward)),
             patch.object(loop, "clip_gradients", self.around("optimizer", loop.clip_gradients)),
             patch.object(loop, "apply_proposals", self.around("optimizer", loop.apply_proposals)),
-            patch.object(rollouts, "grade", self.around("grading", rollouts.grade)),
+            patch.object(rollouts, "_mark", self.around("grading", rollouts._mark)),
         ):
             yield
 
