@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Graded:
+class Counts:
     """How often each problem was solved. ``ids`` are distinct; ``correct`` and ``samples`` are (P,) counts."""
 
     ids: tuple[str, ...]
@@ -136,12 +136,12 @@ def _within(inner: Interval, outer: Interval) -> Interval:
     return Interval(value, min(value, max(inner.lo, outer.lo)), max(value, min(inner.hi, outer.hi)), inner.n)
 
 
-def passk_intervals(graded: Graded, ks: Sequence[int]) -> list[Interval]:
+def passk_intervals(counts: Counts, ks: Sequence[int]) -> list[Interval]:
     """pass@k with its interval for every k. Raises ValueError when a k exceeds a problem's samples."""
-    return mean_intervals(np.stack([graded.pass_at(k) for k in ks], axis=1))
+    return mean_intervals(np.stack([counts.pass_at(k) for k in ks], axis=1))
 
 
-def paired(a: Graded, b: Graded) -> tuple[Graded, Graded]:
+def paired(a: Counts, b: Counts) -> tuple[Counts, Counts]:
     """Both evaluations on the problems that both have, in order of their ids.
 
     Raises ValueError when the two share no problem.
@@ -152,10 +152,10 @@ def paired(a: Graded, b: Graded) -> tuple[Graded, Graded]:
         raise ValueError("the two evaluations share no problem, so they cannot be compared in pairs")
     ids = tuple(row[0] for row in common)
     rows_a, rows_b = (np.array([row[side] for row in common]) for side in (1, 2))
-    return Graded(ids, a.correct[rows_a], a.samples[rows_a]), Graded(ids, b.correct[rows_b], b.samples[rows_b])
+    return Counts(ids, a.correct[rows_a], a.samples[rows_a]), Counts(ids, b.correct[rows_b], b.samples[rows_b])
 
 
-def paired_difference(a: Graded, b: Graded, k: int) -> Interval:
+def paired_difference(a: Counts, b: Counts, k: int) -> Interval:
     """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
 
     Raises ValueError when the two share no problem.

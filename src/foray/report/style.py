@@ -23,7 +23,7 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.report.results import AXES, LABELS, LENIENT
+from foray.report.results import AXES, LABELS, LENIENT, label
 
 # For rc_context around drawing and saving: nothing global is changed.
 RC: Any = {
@@ -94,12 +94,6 @@ def look(recipe: str) -> Look:
 def series(number: int) -> Look:
     """The colour and marker of the n-th of several things that are not recipes."""
     return _SERIES[number % len(_SERIES)]
-
-
-def label(recipe: str, shots: int | None = None) -> str:
-    """The recipe's name as in the paper; a base model's carries its shots."""
-    name = LABELS.get(recipe, recipe)
-    return f"{name} ({shots}-shot)" if recipe == "base" and shots is not None and not pd.isna(shots) else name
 
 
 def panels(
