@@ -260,3 +260,15 @@ def test_the_rules_are_documented() -> None:
     for claim in CLAIMS:
         assert f"**{claim.name}**" in text and claim.statement in text
         assert claim.rule.__doc__
+
+
+def test_only_the_main_task_decides_on_rollout_budgets(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "stage_step": 50, "shots": 0}
+    budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8), (5, 2000, 0.8))
+    for task in ("t", "other"):  # there the other way round
+        for rollouts, examples, share in budgets:
+            own = share if task == "t" else 1.0 - share
+            where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}, {examples}"}
+            add(made, own, 0.5, **end, task=task, **where)
+    assert answers(made)["C10"] == "shown"

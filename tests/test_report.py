@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import itertools
 import json
 import subprocess
@@ -20,8 +21,10 @@ from foray.core.files import seal, sealed
 from foray.report import COLUMNS, NotDrawable, Results, csv_text, read_results, sections, stats, style, write_report
 from foray.report import figures as figure_package
 from foray.report.columns import frame_of
+from foray.report.differences import pair
+from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped
-from foray.report.results import ANY_MODEL
+from foray.report.results import ANY, ANY_MODEL
 from foray.report.sections import controls
 from foray.report.stats import Counts, Interval
 
@@ -457,3 +460,63 @@ def test_the_report_imports_core_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_select_keeps_to_the_main_grid_unless_a_field_is_named(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    at = {"tokens": 10, "recipe": "rl", "stage_step": 5, "task": "t", "shots": 0}
+    for seed, beside in enumerate(
+        ({}, {"variant": "v"}, {"split": "validation"}, {"mix": "m"}, {"model_parameters": 9})
+    ):
+        study.passk(maturity=0.5, seed=seed, **at, **beside)
+    results = read_results(study.write())
+
+    def seeds(**where: Any) -> list[int]:
+        chosen = [e.seed for e in results.select(PassK, **where)]
+        assert set(results.rows(**where)["seed"]) == set(chosen), "the table's rows are chosen alike"
+        return chosen
+
+    assert seeds() == [0] and seeds(variant=ANY) == [0, 1] and seeds(variant="v") == [1]
+    assert seeds(mix=("m", "")) == [0, 3] and seeds(model_parameters=9) == [4] and seeds(recipe="sft") == []
+    assert seeds(**ANY_MODEL) == [0, 1, 2, 3, 4] and not results.select(TrainingLog)
+
+
+def test_a_model_is_paired_with_its_own_seed_else_with_the_base_of_its_pretraining(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for start, seed, recipe in ((0, 0, "base"), (0, 0, "rl"), (0, 1, "rl"), (1, 0, "rl"), (0, 1, "sft")):
+        where = {"tokens": 10, "stage_step": 5, "task": "t", "shots": 0}
+        study.passk(recipe, 0.5, pretrain_seed=start, seed=seed, **where)
+    base, rl, sft = (read_results(study.write()).select(PassK, recipe=r) for r in ("base", "rl", "sft"))
+
+    def paired(*asked: Any, **how: bool) -> dict[Seeds, Seeds]:
+        return {run: b.run for run, (_, b) in pair(*asked, **how).get(10, {}).items()}
+
+    assert paired(rl, base) == {Seeds(0, 0): Seeds(0, 0), Seeds(0, 1): Seeds(0, 0)}
+    assert paired(rl, base, same_seed=True) == {Seeds(0, 0): Seeds(0, 0)}
+    assert paired(sft, rl) == {Seeds(0, 1): Seeds(0, 1)}
+
+
+def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
+    found = sections.discover()
+    files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
+    assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
+    assert [m.NAME for m in found[:3]] == ["claims", "transitions", "seeds"]
+
+
+def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_only: Callable[..., None]
+) -> None:
+    draw_only()
+    file = tmp_path / "mine.py"
+    file.write_text("NAME, TITLE, PLACE = 'mine', '<b>Mine', 15\ndef section(results):\n    return {}['gone']\n")
+    spec = importlib.util.spec_from_file_location("mine", file)
+    assert spec and spec.loader
+    broken = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(broken)
+    found = [*sections.discover(), broken]
+    monkeypatch.setattr(sections, "discover", lambda: found)
+    with pytest.raises(ValueError, match=r"mine.py, line 3: KeyError: 'gone'"):
+        write_report(Study(tmp_path).write(), tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "mine.py, line 3" in text and "&lt;b&gt;Mine" in text and "No pass@k evaluation has finished yet" in text

@@ -39,10 +39,10 @@ GIGA = Kind(lambda flops: f"{flops / 1e9:,.0f}" if flops else "–")
 
 
 class Column(NamedTuple):
-    """``value``: the name of the row's field, or a function of the row."""
+    """``value``: the name of the row's field (of a mapping, any key), or a function of the row."""
 
     heading: str
-    value: str | Callable[[Any], Any]
+    value: Any
     kind: Kind = TEXT
 
     def cell(self, row: Any) -> str:

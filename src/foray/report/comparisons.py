@@ -15,7 +15,7 @@ Answer = Literal["shown", "contradicted", "cannot tell", "not run"]
 
 
 class Ruling(NamedTuple):
-    """What a study says of a claim: the comparison that decided it, its interval, and how many others agree."""
+    """What a study says of a claim: the comparison that decided, its interval, and how many others agree."""
 
     answer: Answer
     effect: str
@@ -108,8 +108,8 @@ def compare(
 def compare_abilities(
     results: Results, recipe: str, reference: str, sign: int = 1, beyond: float = 0.0, against: float = 0.0
 ) -> list[Comparison]:
-    """The same for the mean of the general probes, where the base knows more than guessing would: what is not there can
-    neither be lost nor kept.
+    """The same for the mean of the general probes, at every M_t whose base is better than guessing: an ability that is
+    not there can neither be lost nor kept.
     """
     found = results.ability_differences(recipe, reference)
     if not found:

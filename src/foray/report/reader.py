@@ -158,9 +158,8 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
     def optional(name: str, kind: Callable[[Any], Any]) -> Any:
         return None if e.get(name) is None else kind(e[name])
 
-    texts = {
-        n: str(e.get(n, "")) for n in ("stage", "task", "part", "trained_on", "split", "variant", "against", "mix")
-    }
+    names = ("stage", "task", "part", "trained_on", "split", "variant", "against", "mix")
+    texts: dict[str, Any] = {name: str(e.get(name, "")) for name in names}
     numbers = {name: optional(name, int) for name in ("shots", "model_parameters", "rollouts", "examples")}
     return Measurement(
         kind=str(e["kind"]), folder=root / str(e["folder"]), tokens=int(e["tokens"]), recipe=str(e["recipe"]),
@@ -273,7 +272,7 @@ _MADE = (*COLUMNS[:-1], *AXES_BESIDE)  # the last column is added to the whole f
 def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
     """``parameters``: of the model, where a row does not say."""
 
-    def order(r: Mapping[str, Any]) -> tuple[Any, ...]:
+    def order(r: Any) -> tuple[Any, ...]:
         model = (r["mix"], r["model_parameters"] or 0, r["variant"], r["split"])
         place = (r["tokens"], recipe_rank(r["recipe"]), r["trained_on"], r["stage_step"], r["pretrain_seed"], r["seed"])
         shots = -1 if r["shots"] is None else r["shots"]

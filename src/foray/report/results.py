@@ -41,7 +41,7 @@ _CEILING = {"perplexity": math.inf}  # every other metric is a share
 
 
 class NotDrawable(Exception):
-    """The results lack what a figure or a claim needs; the message is the one-line reason that the page prints."""
+    """The results lack what a figure or a claim needs. The message is the one-line reason that the page prints."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""The paper's ten claims, each decided by a fixed rule. The rules are repeated in ``docs/claims.md``; change both.
+"""The paper's ten claims, each decided by a fixed rule. ``docs/claims.md`` repeats the rules; change both.
 
-No rule knows a token count or a size: M_t counts in tokens per parameter, differences in points, and differences
-smaller than MARGIN (two points) count as none. "Above", "below": the whole 95% interval is.
+No rule knows a token count or a size: M_t counts in tokens per parameter, differences in points. A difference smaller
+than MARGIN (two points) counts as none. "Above" and "below" mean that the whole 95% interval is.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def c2(results: Results) -> Ruling:
 def c3(results: Results) -> Ruling:
     """On a hard task, at the last M_t, in pass@1: RL − base above 0, and SFT→RL − RL above 0.
 
-    Contradicted if one is below 0. The hard task is the first after the main one with the word "hard" or "math" in its
-    name, or else the main one if that has.
+    Contradicted if one is below 0. The hard task is the first after the main one whose class says ``hard = True``, or
+    else the main one if that says so.
     """
     task = _hard(results)
     return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)
@@ -183,7 +183,8 @@ def c10(results: Results) -> Ruling:
     Contradicted (Holm over all) if any is on the other side. Reads entries with ``rollouts`` and ``examples``.
     """
     grids: dict[tuple[int, Screen], dict[int, Points]] = {}
-    for e in results.select(PassK, recipe="rl", variant=ANY):
+    asked = {"task": results.main_task, "trained_on": results.trained()}
+    for e in results.select(PassK, recipe="rl", variant=ANY, **asked):
         if e.variant and e.rollouts and e.examples:
             points = grids.setdefault((e.tokens, e.screen), {}).setdefault(e.rollouts, {})
             points.setdefault(e.examples, {})[e.run] = e

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from foray.report.measurements import PassK, Seeds, TrainingLog
+from foray.report.measurements import Measurement, PassK, Seeds, TrainingLog
 from foray.report.results import AXES, AXES_BESIDE, Results
 
 PHASES = ("prefill", "decode", "behaviour", "reference", "update", "validation")
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     run: Seeds
 
 
-def place_of(m: PassK | TrainingLog) -> Place:
+def place_of(m: Measurement) -> Place:
     return Place(m.tokens, m.recipe, m.trained_on, m.stage_step, m.run)
 
 

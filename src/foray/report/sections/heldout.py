@@ -21,6 +21,6 @@ def section(results: Results) -> Section:
         place = {"tokens": row.tokens, "recipe": row.recipe}
         rows.setdefault((row.tokens, row.recipe), place)["source", row.task] = row.value
     columns = [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
-    columns += [Column(source, lambda row, source=source: row.get(("source", source)), _VALUE) for source in sources]
+    columns += [Column(source, ("source", source), _VALUE) for source in sources]
     ordered = [rows[place] for place in sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))]
     return Section(joined(parts.dim("Per token, by source."), table(ordered, columns))) if rows else Section()

@@ -37,8 +37,8 @@ def _of_task(results: Results, task: str) -> Markup:
         row = rows.setdefault((found.tokens, found.recipe), first | {"recipe": label(found.recipe, found.shots)})
         row[found.metric] = Interval(found.value, found.lo, found.hi, found.n)
     for found in records(results.curve(["acc"], [AVERAGE])):
-        if row := rows.get((found.tokens, found.recipe)):
-            row[AVERAGE] = Interval(found.value, found.lo, found.hi, found.n)
+        if (found.tokens, found.recipe) in rows:
+            rows[found.tokens, found.recipe][AVERAGE] = Interval(found.value, found.lo, found.hi, found.n)
     columns = [
         Column("tokens (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['ratio']:.2g})"),
         Column("recipe", "recipe"),

@@ -76,5 +76,5 @@ def _table(found: Sequence[dict[str, Any]]) -> Markup:
         cells[_form(row)] = Interval(row["pass1_over_base"], row["lo"], row["hi"], 0)
     columns = [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
     for form in sorted(dict.fromkeys(_form(row) for row in found), key=_order):
-        columns.append(Column(f"{form[0]}-shot, {form[1]}", lambda row, form=form: row.get(form), POINTS))
+        columns.append(Column(f"{form[0]}-shot, {form[1]}", form, POINTS))
     return table(wide.values(), columns)

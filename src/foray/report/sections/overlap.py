@@ -23,7 +23,7 @@ def rows(found: Overlaps) -> list[dict[str, Any]]:
     """Shares of the questions, and (``ngrams``) of their distinct n-grams. Not percent."""
     place = {"mix": found.mix, "tokens": found.tokens, "task": found.task, "trained_on": found.trained_on}
     counted = [{"text": r["text"], "of": r["of"], "questions": r["questions"], "n": found.n} for r in found.rows]
-    return [place | first | r for first, r in zip(counted, found.rows)]
+    return [{**place, **first, **r} for first, r in zip(counted, found.rows)]
 
 
 def section(results: Results) -> Section:
