@@ -56,7 +56,7 @@ class Column(NamedTuple):
 
 
 def badge(name: str, signs: Mapping[str, str]) -> Callable[[Any], Markup]:
-    """The row's field as a coloured word; ``signs``: ``for`` or ``against`` by word."""
+    """The row's field as a colored word; ``signs``: ``for`` or ``against`` by word."""
 
     def show(row: Any) -> Markup:
         word = row[name] if isinstance(row, Mapping) else getattr(row, name)

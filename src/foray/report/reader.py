@@ -22,7 +22,7 @@ from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, Results, m
 from foray.report.stats import Counts, Interval
 
 
-class Number(NamedTuple):
+class Score(NamedTuple):
     """One number of one result; the measurement says of which model."""
 
     task: str
@@ -33,7 +33,7 @@ class Number(NamedTuple):
     stderr: float = math.nan
 
 
-Read = tuple[Measurement, list[Number]]
+Read = tuple[Measurement, list[Score]]
 
 
 def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
@@ -206,31 +206,31 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
             raise ValueError(f"problems.jsonl holds impossible counts of {rule} answers")
     fields = {"format_rate": "formatted", "truncated_rate": "truncated"}
     rates = {metric: np.array([r[name] for r in rows]) / samples for metric, name in fields.items()}
-    most, numbers = int(samples.min()), list[Number]()
+    most, numbers = int(samples.min()), list[Score]()
     curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
     for rule, c in counts.items():
         intervals = zip(curve, stats.passk_intervals(c, curve))
-        numbers += [Number(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
+        numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
-    numbers += [Number(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
+    numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
     return PassK(**vars(entry), counts=counts, rates=rates), numbers
 
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
     """A number a probe, and their plain mean. ``stderr`` is lm-eval's."""
-    numbers, answers = list[Number](), {}
+    numbers, answers = list[Score](), {}
     for name, probe in sorted(read_object(entry.folder / "probes.json").items()):
         expect(probe, f"probes.json, {name},", n=int, chance=float)
         interval, error = stats.wilson(float(probe["value"]), int(probe["n"])), probe.get("stderr")
         stderr = math.nan if error is None else float(error)
-        numbers.append(Number(str(name), "", "acc", interval, float(probe["chance"]), stderr))
+        numbers.append(Score(str(name), "", "acc", interval, float(probe["chance"]), stderr))
         if "per_doc" in probe:
             answers[str(name)] = np.array(probe["per_doc"], dtype=np.float64)
     if not numbers:
         raise ValueError("probes.json holds no probe")
     average = stats.mean_of_independent([n.interval for n in numbers])
     chance, stderr = sum(n.chance for n in numbers) / len(numbers), math.hypot(*(n.stderr for n in numbers))
-    numbers.append(Number(AVERAGE, "", "acc", average, chance, stderr / len(numbers)))
+    numbers.append(Score(AVERAGE, "", "acc", average, chance, stderr / len(numbers)))
     return ProbeAnswers(**vars(entry), answers=answers), numbers
 
 
@@ -239,7 +239,7 @@ def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:
     numbers = []
     for source, row in read_object(entry.folder / "perplexity.json").items():
         value = math.exp(min(float(row["nats_per_token"]), 700.0))
-        numbers.append(Number(str(source), "", "perplexity", Interval(value, math.nan, math.nan, int(row["tokens"]))))
+        numbers.append(Score(str(source), "", "perplexity", Interval(value, math.nan, math.nan, int(row["tokens"]))))
     return entry, numbers
 
 
@@ -260,7 +260,7 @@ _READERS: Mapping[str, Callable[[Measurement, Sequence[int]], Read]] = {
 }
 
 
-def _row(study: str, e: Measurement, number: Number) -> dict[str, Any]:
+def _row(study: str, e: Measurement, number: Score) -> dict[str, Any]:
     screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]} {e.screen[2]}".removesuffix(" strict")
     of_number = number._asdict() | number.interval._asdict() | {"study": study, "screen": screen}
     return {name: of_number[name] if name in of_number else getattr(e, name) for name in _MADE}

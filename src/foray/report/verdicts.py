@@ -18,7 +18,7 @@ from foray.report.stats import MARGIN, Interval
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
 
 TOP = 32  # the K of pass@K
-# Beside base -> every recipe: where a second stage or a second stream joins the first.
+# Compared as well as base -> every recipe: a second stage or a second stream joins the first.
 PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
 
 
@@ -32,8 +32,9 @@ def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
     - degradation: one or both lie below 0, and both end at or below the margin;
     - cannot tell: all else.
     """
-    up, down, bounded = ([test(i) for i in (one, top)] for test in (_up, _down, lambda i: i.hi <= margin))
-    if all(bounded) and all(i.lo >= -margin for i in (one, top)):
+    both = (one, top)
+    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= margin for i in both]
+    if all(bounded) and all(i.lo >= -margin for i in both):
         return "no change"
     if all(up):
         return "expansion"
@@ -44,14 +45,6 @@ def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
     if any(down) and all(bounded) and not any(up):
         return "degradation"
     return "cannot tell"
-
-
-def _up(interval: Interval) -> bool:
-    return interval.lo > 0.0
-
-
-def _down(interval: Interval) -> bool:
-    return interval.hi < 0.0
 
 
 def top_k(results: Results, task: str) -> int:
