@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foray.report import Results, claims, judged, read_results, write_report
-from foray.report.claims import CLAIMS, judge
-from foray.report.evidence import Finding, Need, every, paper, some
-from foray.report.measured import Difference, Run
+from foray.report import Results, read_results, write_report
+from foray.report.columns import frame_of
+from foray.report.comparisons import Comparison, Ruling, every, some
+from foray.report.differences import Difference
+from foray.report.measurements import PassK, Seeds
+from foray.report.results import ANY_MODEL
+from foray.report.rules import CLAIMS, paper, rule_on
+from foray.report.sections import claims
 from foray.report.stats import Interval
 from test_report import RECIPES, TOKENS, Study, build
 
 PARAMETERS = 1000
 
 
-def need(value: float, half: float, tokens: int = 1000, **bounds: Any) -> Need:
-    return Need(
-        "x − y", tokens, Difference(Interval(value, value - half, value + half, 100), (Run(0, 0),), (value,)), **bounds
-    )
+def need(value: float, half: float, tokens: int = 1000, **bounds: Any) -> Comparison:
+    found = Difference(Interval(value, value - half, value + half, 100), (Seeds(0, 0),), (value,))
+    return Comparison("x − y", tokens, found, **bounds)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def test_a_need_points_either_way(results: Results) -> None:
 
 
 def test_the_answers_of_a_study(results: Results) -> None:
-    table = claims.table(results).set_index("claim")
+    table = frame_of(claims.rows(results)).set_index("claim")
     assert list(table.index) == [f"C{i}" for i in range(1, 11)]
     assert set(table["answer"]) <= {"shown", "contradicted", "cannot tell", "not run"}
     for name in ("C3", "C4", "C5", "C9", "C10"):
@@ -70,7 +73,7 @@ def test_the_answers_of_a_study(results: Results) -> None:
         assert table.loc[name, "answer"] != "not run" and table.loc[name, "lo"] < table.loc[name, "hi"]
     assert table.loc["C1", "answer"] == "shown" and table.loc["C6", "answer"] != "shown"
     assert "15.6" in table.loc["C1", "paper"]
-    assert "one post-training seed" in judged.scope(results)
+    assert "one post-training seed" in claims.scope(results)
 
 
 def study(root: Path, skills: dict[str, tuple[float, float]], task: str = "t", seeds: int = 1) -> Study:
@@ -98,7 +101,7 @@ def add(made: Study, share: float, chance: float, problems: int = 300, **where: 
 def answers(made: Study) -> dict[str, str]:
     found = read_results(made.write(model_parameters=PARAMETERS))
     assert not found.missing
-    return {c.name: judge(c, found).answer for c in CLAIMS}
+    return {c.name: rule_on(c, found).answer for c in CLAIMS}
 
 
 def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
@@ -122,9 +125,9 @@ def test_abilities_are_compared_only_where_the_base_is_better_than_guessing(
             where = {"tokens": tokens, "recipe": recipe, "stage_step": RECIPES.get(recipe, 9), "seed": 0}
             made.add("probes", {"probes.json": {"piqa": probe}}, **where)
     found = read_results(made.write(model_parameters=PARAMETERS))
-    judged = judge(next(c for c in CLAIMS if c.name == "C7"), found)
-    assert judged.answer == answer
-    assert ("better than chance" in judged.note) == (answer == "not run")
+    ruling = rule_on(next(c for c in CLAIMS if c.name == "C7"), found)
+    assert ruling.answer == answer
+    assert ("better than chance" in ruling.note) == (answer == "not run")
 
 
 def test_claims_are_contradicted_where_the_opposite_is_measured(tmp_path: Path) -> None:
@@ -148,8 +151,8 @@ def test_hard_tasks_are_known_by_name(tmp_path: Path) -> None:
     assert answers(study(tmp_path / "c", skills, "easy"))["C3"] == "not run"
 
 
-def c3_of(made: Study) -> Finding:
-    return judge(CLAIMS[2], read_results(made.write(model_parameters=PARAMETERS)))
+def c3_of(made: Study) -> Ruling:
+    return rule_on(CLAIMS[2], read_results(made.write(model_parameters=PARAMETERS)))
 
 
 def test_the_hard_task_is_not_the_main_one_whose_name_only_holds_the_word(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_a_task_whose_part_has_run_alone_does_not_stand_in_for_the_main_one(tmp_
     made.entries = [e | {"task": "easy", "folder": f"nodes/later-{i}"} for i, e in enumerate(own)] + own
     results = read_results(made.write(model_parameters=PARAMETERS))
     assert results.tasks == ["my_hard"] and len(results.missing) == len(own)
-    found = {c.name: judge(c, results) for c in CLAIMS}
+    found = {c.name: rule_on(c, results) for c in CLAIMS}
     assert [name for name, f in found.items() if f.answer != "not run"] == ["C3"]
     assert found["C1"].note == "no pass@k evaluation on easy has finished"
     text = write_report(tmp_path / "manifest.json", tmp_path / "report").read_text()
@@ -183,12 +186,12 @@ def test_models_trained_on_another_task_are_kept_apart(tmp_path: Path) -> None:
         place = {"tokens": 12 * PARAMETERS, "recipe": recipe, "stage_step": RECIPES[recipe], "trained_on": trained_on}
         add(made, share, 0.5, task="hard", shots=0, **place)
     results = read_results(made.write(model_parameters=PARAMETERS))
-    (found,) = results.finals("rl", "hard").values()
-    assert found.entry.trained_on == "hard"
+    (found,) = results.finals("rl", "hard")
+    assert found.trained_on == "hard"
     # With nothing trained on it, a transfer is what there is to show.
     made.entries = [e for e in made.entries if e.get("trained_on") != "hard"]
     results = read_results(made.write(model_parameters=PARAMETERS))
-    assert [e.entry.trained_on for e in results.finals("rl", "hard").values()] == ["t"]
+    assert [e.trained_on for e in results.finals("rl", "hard")] == ["t"]
 
 
 def test_seeds_of_equal_reward(tmp_path: Path) -> None:
@@ -219,7 +222,8 @@ def test_mix_against_size_and_rollout_budgets(tmp_path: Path) -> None:
     add(made, 0.6, 0.5, **end, rollouts=64, examples=100, variant="n=64")
     assert answers(made)["C10"] == "shown"
     results = read_results(tmp_path / "manifest.json")
-    assert len(results.variants) == 8 and set(results.table["tokens"]) == {8 * PARAMETERS, 12 * PARAMETERS}
+    assert sum(e.off_grid for e in results.select(PassK, **ANY_MODEL)) == 8
+    assert set(results.rows()["tokens"]) == {8 * PARAMETERS, 12 * PARAMETERS}
 
 
 def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[..., None]) -> None:
@@ -230,9 +234,9 @@ def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[
     assert "3 post-training seeds" in text and "one post-training seed" not in text
     results = read_results(tmp_path / "manifest.json")
     values = [
-        100 * e.graded["strict"].pass_at(1).mean()
-        for (tokens, _), e in sorted(results.finals("rl", "world_easy").items())
-        if tokens == TOKENS[-1]
+        100 * e.counts["strict"].pass_at(1).mean()
+        for e in sorted(results.finals("rl", "world_easy"), key=lambda e: e.run)
+        if e.tokens == TOKENS[-1]
     ]
     assert ", ".join(f"{v:.1f}" for v in values) in text
     assert f"{np.std(values, ddof=1):.1f}" in text
@@ -242,13 +246,13 @@ def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[
 
 def test_the_papers_numbers_are_those_of_its_figures() -> None:
     """As in the table of numbers to compare with, read from the June figures."""
-    assert [paper("pass@1", r, 44) for r in ("base", "sft", "sft_rl", "rl", "parallel")] == [
-        "14.8", "37.8", "53.6", "54.8", "47.9"
-    ]  # fmt: skip
-    assert paper("pass@32", "parallel", 10) == "71.0" and paper("pass@1", "rl", 4) == "15.6"
-    assert paper("acc", "sft", 28, task="general_average_of_5") == "42.4"
+    five = "base,sft,sft_rl,rl,parallel"
+    assert paper("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
+    assert paper("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"
+    assert paper("gsm8k", "pass@1", "rl", "tokens_B", "4") == "15.6"
+    assert paper("general_average_of_5", "acc", "sft", "tokens_B", "28") == "42.4"
     with pytest.raises(KeyError):
-        paper("pass@1", "rl", 3)
+        paper("gsm8k", "pass@1", "rl", "tokens_B", "3")
 
 
 def test_the_rules_are_documented() -> None:
@@ -256,3 +260,15 @@ def test_the_rules_are_documented() -> None:
     for claim in CLAIMS:
         assert f"**{claim.name}**" in text and claim.statement in text
         assert claim.rule.__doc__
+
+
+def test_only_the_main_task_decides_on_rollout_budgets(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "stage_step": 50, "shots": 0}
+    budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8), (5, 2000, 0.8))
+    for task in ("t", "other"):  # there the other way round
+        for rollouts, examples, share in budgets:
+            own = share if task == "t" else 1.0 - share
+            where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}, {examples}"}
+            add(made, own, 0.5, **end, task=task, **where)
+    assert answers(made)["C10"] == "shown"

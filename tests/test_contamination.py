@@ -13,7 +13,9 @@ from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import train_tokenizer
 from foray.evals.overlap import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
-from foray.report.contamination import section, table
+from foray.report.measurements import Overlaps
+from foray.report.results import ANY
+from foray.report.sections.overlap import section
 from foray.world import WorldProblems
 from foray.world.math.story_sampler import bucket
 from foray.world.mixture import world_mixture
@@ -128,9 +130,11 @@ def test_the_report_shows_overlaps(tmp_path: Path, draw_only: Callable[..., None
     study.add("contamination", {"contamination.json": {"n": 13, "rows": [row]}}, mix="math", **place)
     study.add("contamination", {"contamination.json": {"n": 13, "rows": [{}]}}, mix="bad", **place)
     results = read_results(study.write())
-    assert len(results.contamination) == 2 and "lacks the field" in results.missing[0][1]
-    assert list(table(results)["mix"]) == ["", "math"] and table(results)["any_ngram"].tolist() == [0.366] * 2
-    assert ">0<" in section(results) and "&lt; 0.1" in section(results) and "36.6" in section(results)
+    assert len(results.select(Overlaps, mix=ANY)) == 2 and "lacks the field" in results.missing[0][1]
+    shown = section(results)
+    table = shown.files["contamination"]
+    assert list(table["mix"]) == ["", "math"] and table["any_ngram"].tolist() == [0.366] * 2
+    assert ">0<" in shown.html and "&lt; 0.1" in shown.html and "36.6" in shown.html
     page = write_report(tmp_path / "manifest.json", tmp_path / "report").read_text()
     assert "Overlap between training and evaluation text" in page and "<script" not in page
     assert (tmp_path / "report" / "contamination.csv").read_text().startswith("mix,tokens,task,")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from foray.report import NotDrawable, Results, read_results, write_report
+from foray.report import NotDrawable, Results, csv_text, read_results, write_report
 from foray.report import figures as figure_package
 from foray.report.figures import (
     a1_seeds,
@@ -26,7 +26,7 @@ from foray.report.figures import (
     f8_mix_size,
     r1_rollouts,
 )
-from foray.report.table import csv_text
+from foray.report.measurements import PassK
 from test_report import HOSTILE, PARAMETERS, TOKENS, Study
 
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
@@ -165,15 +165,13 @@ def test_gold_by_epochs_is_dashed_and_the_main_grid_is_not(results: Results) -> 
 
 @pytest.mark.parametrize("figure", [f2_passk, f3_gold, f6_parallel, f7_hard], ids=lambda m: m.NAME)
 def test_bases_are_drawn_leniently_graded_too(figure: figure_package.FigureModule, results: Results) -> None:
-    with_parallel = results.table.assign(recipe=results.table["recipe"].replace("rl", "parallel"))
-    both = replace(results, table=pd.concat([results.table, with_parallel[with_parallel["recipe"] == "parallel"]]))
-    evaluations = tuple(
-        replace(e, entry=replace(e.entry, recipe="parallel")) for e in results.evaluations if e.entry.recipe == "rl"
-    )
-    both = replace(both, evaluations=results.evaluations + evaluations)
+    with_parallel = results.rows(recipe="rl").assign(recipe="parallel")
+    both = replace(results, table=pd.concat([results.table, with_parallel]))
+    parallel = tuple(replace(e, recipe="parallel") for e in results.select(PassK, recipe="rl"))
+    both = replace(both, measured=results.measured + parallel)
     frame = figure.data(both)
     rows = frame[(frame["extraction"] == "lenient") & (frame["metric"] == "pass@1")]
-    task, shown = rows["task"].iloc[0], results.table[results.table["final"] & (results.table["recipe"] == "base")]
+    task, shown = rows["task"].iloc[0], results.rows(final=True, recipe="base")
     shown = shown[(shown["task"] == task) & (shown["extraction"] == "lenient") & (shown["metric"] == "pass@1")]
     assert set(rows["recipe"]) == {"base"} and list(rows["tokens"]) == list(TOKENS)
     assert np.allclose(rows["value"], shown.groupby("tokens")["value"].mean())

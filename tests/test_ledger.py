@@ -12,7 +12,7 @@ import pytest
 
 from foray.core.files import read_json, read_jsonl, seal
 from foray.report import AXES
-from foray.report.ledger import PHASES, of_steps
+from foray.report.spending import PHASES, of_steps
 from foray.study.graph import expand
 from foray.study.nodes import TrainNode
 from foray.study.run import report_study, run_study

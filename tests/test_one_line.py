@@ -26,7 +26,7 @@ from foray.core.sources import Corpus
 from foray.core.stage import Stage
 from foray.core.terminal import failure, one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
-from foray.report.table import csv_text
+from foray.report.columns import csv_text
 from foray.studies import smoke
 from foray.study.nodes import TokenizerNode
 from foray.study.progress import shown

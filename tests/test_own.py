@@ -29,7 +29,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.report import read_results, write_report
 from foray.report.figures import a2_rewards, a3_epochs
-from foray.report.html import _training
+from foray.report.sections import rl_training
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.checks import SourceNode
 from foray.study.contracts import check_study
@@ -575,7 +575,7 @@ def test_a_stream_by_another_name_is_reported_alike(tmp_path: Path) -> None:
         results = read_results(store.root / "manifest.json")
         epochs = sorted(a3_epochs._epochs(results).items())
         first = [run.of("rollouts", "entropy").iloc[0] for run in results.rl_runs()]
-        found.append((table, a2_rewards.data(results).to_csv(), _training(results), epochs, first))
+        found.append((table, a2_rewards.data(results).to_csv(), rl_training.section(results).html, epochs, first))
     assert found[0] == found[1]
     assert len(found[1][3]) > 0 and len(found[1][4]) == 2 and "RL" in found[1][2]
 
@@ -720,4 +720,4 @@ def test_a_broken_figure_is_named_and_the_page_is_there(
     with pytest.raises(ValueError, match=r"z1_mine.py, line 3: KeyError: 'gone'") as e:
         write_report(base.root / "manifest.json", tmp_path / "report")
     assert one_line(str(e.value))
-    assert "z1_mine.py, line 3: KeyError" in (tmp_path / "report" / "index.html").read_text().replace("&#x27;", "'")
+    assert "z1_mine.py, line 3: KeyError" in (tmp_path / "report" / "index.html").read_text().replace("&#39;", "'")

@@ -16,8 +16,10 @@ from foray.core.task import Extraction
 from foray.core.userfile import bundled
 from foray.model.hf import load_model
 from foray.report import read_results
-from foray.report.controls import comparisons
-from foray.report.tuning import chosen, trials
+from foray.report.measurements import PassK
+from foray.report.results import ANY
+from foray.report.sections.controls import rows as control_rows
+from foray.report.sections.tuning import chosen, trials
 from foray.study.graph import expand
 from foray.study.measures import PassKNode
 from foray.study.nodes import MergeNode, TrainNode, run_node
@@ -108,7 +110,7 @@ def test_the_report_keeps_what_is_beside_the_main_grid_apart(finished: tuple[Stu
     table_of(made, store)
     results = read_results(store.root / "manifest.json")
     assert not results.missing and results.recipes() == ["base", "rl", "sft"]
-    assert {e.entry.mix for e in results.evaluations} == {""} and len(results.table["pretrain_seed"].unique()) == 2
+    assert {e.mix for e in results.select(PassK)} == {""} and results.rows()["pretrain_seed"].nunique() == 2
     found = trials(results)["rl"]
     assert [t.settings for t in found] == ["rl.optimizer.lr=0.002", "rl.optimizer.lr=0.004"]
     assert [t.used for t in found] == [True, False] and chosen(found).score == max(t.score for t in found)
@@ -146,12 +148,12 @@ def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) 
     table_of(made, store)
     results = read_results(tmp_path / "manifest.json")
     assert not results.missing and results.recipes() == ["base", "rl", "parallel"]
-    found = comparisons(results)
-    assert {(e.entry.variant, known["runs"]) for e, known in found} == {*((f"{n}!", 1) for n in names), ("sum", 1)}
-    assert all("one" in known and "top" in known for _, known in found)
+    found = control_rows(results)
+    assert {(row["variant"], row["runs"]) for row in found} == {*((f"{n}!", 1) for n in names), ("sum", 1)}
+    assert all(row["d_one"].lo < row["d_one"].hi and row["d_top"].lo < row["d_top"].hi for row in found)
     page = report_study(made, store).read_text()
     assert "Controls: recipes varied" in page and "parallel_ramp!" in page
-    shots = {e.entry.variant: e.entry.shots for e in results.variants}
+    shots = {e.variant: e.shots for e in results.select(PassK, variant=ANY)}
     assert shots["anneal!"] == 2 and shots["anneal_rl!"] == 0, "annealed, M_t is still a base model"
 
 

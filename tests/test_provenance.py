@@ -20,7 +20,8 @@ from foray.core.files import read_json
 from foray.core.machine import Machine
 from foray.core.provenance import commit, made, program, record
 from foray.report import write_report
-from foray.report.origins import kinds, read_origins
+from foray.report.reader import read_origins
+from foray.report.sections.origins import kinds
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import expand
 from foray.study.nodes import run_node

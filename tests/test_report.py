@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import itertools
 import json
 import subprocess
@@ -17,11 +18,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from foray.core.files import seal, sealed
-from foray.report import NotDrawable, Results, controls, read_results, stats, style, write_report
+from foray.report import COLUMNS, NotDrawable, Results, csv_text, read_results, sections, stats, style, write_report
 from foray.report import figures as figure_package
-from foray.report.html import page
-from foray.report.stats import Graded, Interval
-from foray.report.table import COLUMNS, csv_text
+from foray.report.columns import frame_of
+from foray.report.differences import pair
+from foray.report.measurements import PassK, Seeds, TrainingLog
+from foray.report.page import MISSING_SHOWN, grouped
+from foray.report.results import ANY, ANY_MODEL
+from foray.report.sections import controls
+from foray.report.stats import Counts, Interval
 
 PARAMETERS = 812_345
 TOKENS = (900_000, 2_300_000, 4_600_000, 9_200_000)
@@ -149,9 +154,9 @@ def rows_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(f))
 
 
-def graded(correct: Any, samples: int = 32) -> Graded:
+def graded(correct: Any, samples: int = 32) -> Counts:
     counts = np.asarray(correct)
-    return Graded(tuple(f"p{i}" for i in range(len(counts))), counts, np.full(len(counts), samples))
+    return Counts(tuple(f"p{i}" for i in range(len(counts))), counts, np.full(len(counts), samples))
 
 
 def test_results_csv_has_the_schema_and_every_number(report: tuple[Path, Path]) -> None:
@@ -215,8 +220,8 @@ def test_another_models_rows_have_its_own_tokens_per_parameter(tmp_path: Path) -
     study.probes(0.5, tokens=1000, recipe="base", stage_step=0)
     study.probes(0.5, tokens=1000, recipe="base", stage_step=0, model_parameters=500, mix="other")
     found = read_results(study.write())
-    assert set(found.beside["tokens_per_parameter"]) == {2.0}
-    assert set(found.table["tokens_per_parameter"]) == {1000 / PARAMETERS}
+    assert set(found.rows(**ANY_MODEL)["tokens_per_parameter"]) == {1000 / PARAMETERS, 2.0}
+    assert set(found.rows()["tokens_per_parameter"]) == {1000 / PARAMETERS}
 
 
 def test_passk_agrees_with_counting_every_subset(tmp_path: Path) -> None:
@@ -250,7 +255,8 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
-    assert page(results, []) == page(second, [])
+    for section in sections.discover():
+        assert section.section(results).html == section.section(second).html, section.NAME
     for figure in figure_package.discover():
         if figure.NAME in DRAWN:
             assert csv_text(figure.data(results)) == csv_text(figure.data(second)), figure.NAME
@@ -290,12 +296,12 @@ def test_paired_difference_follows_the_normal_approximation() -> None:
 
 
 def test_paired_difference_matches_problems_by_their_id() -> None:
-    a = Graded(("x", "y", "z"), np.array([4, 0, 2]), np.full(3, 4))
-    b = Graded(("z", "x", "w"), np.array([1, 4, 0]), np.full(3, 4))
+    a = Counts(("x", "y", "z"), np.array([4, 0, 2]), np.full(3, 4))
+    b = Counts(("z", "x", "w"), np.array([1, 4, 0]), np.full(3, 4))
     assert stats.paired_difference(a, b, 1)[0] == pytest.approx(0.125)
     assert stats.paired_difference(a, b, 1).n == 2
     with pytest.raises(ValueError, match="share no problem"):
-        stats.paired_difference(a, Graded(("q",), np.array([1]), np.array([4])), 1)
+        stats.paired_difference(a, Counts(("q",), np.array([1]), np.array([4])), 1)
 
 
 def test_seeds_widen_by_students_t() -> None:
@@ -346,7 +352,7 @@ def test_a_variant_is_compared_with_its_base_too(tmp_path: Path) -> None:
         study.passk(maturity=0.5, task="t", shots=0, **where)
         probe = {"value": right / 10, "n": 10, "chance": 0.5, "per_doc": [int(i < right) for i in range(10)]}
         study.add("probes", {"probes.json": {"piqa": probe}}, **where)
-    row = controls.frame(read_results(study.write())).iloc[0]
+    row = frame_of(controls.rows(read_results(study.write()))).iloc[0]
     assert row["d_general"] == pytest.approx(-0.1), "the seed that RL has"
     assert row["d_base_general"] == pytest.approx((-0.2 - 0.4) / 2), "every seed came from the one base"
 
@@ -367,11 +373,9 @@ def test_a_caption_says_what_was_averaged(rows: list[tuple[int, int]], words: st
 
 
 def test_many_that_are_missing_for_one_reason_are_one_line() -> None:
-    from foray.report.html import MISSING_SHOWN, _grouped
-
     few = [(f"a{i}", "not there") for i in range(MISSING_SHOWN)]
-    assert _grouped(few) == few
-    assert _grouped([*few, ("b", "not there"), ("c", "damaged")]) == [
+    assert grouped(few) == few
+    assert grouped([*few, ("b", "not there"), ("c", "damaged")]) == [
         (f"a0, and {MISSING_SHOWN} more", "not there"), ("c", "damaged")
     ]  # fmt: skip
 
@@ -456,3 +460,63 @@ def test_the_report_imports_core_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_select_keeps_to_the_main_grid_unless_a_field_is_named(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    at = {"tokens": 10, "recipe": "rl", "stage_step": 5, "task": "t", "shots": 0}
+    for seed, beside in enumerate(
+        ({}, {"variant": "v"}, {"split": "validation"}, {"mix": "m"}, {"model_parameters": 9})
+    ):
+        study.passk(maturity=0.5, seed=seed, **at, **beside)
+    results = read_results(study.write())
+
+    def seeds(**where: Any) -> list[int]:
+        chosen = [e.seed for e in results.select(PassK, **where)]
+        assert set(results.rows(**where)["seed"]) == set(chosen), "the table's rows are chosen alike"
+        return chosen
+
+    assert seeds() == [0] and seeds(variant=ANY) == [0, 1] and seeds(variant="v") == [1]
+    assert seeds(mix=("m", "")) == [0, 3] and seeds(model_parameters=9) == [4] and seeds(recipe="sft") == []
+    assert seeds(**ANY_MODEL) == [0, 1, 2, 3, 4] and not results.select(TrainingLog)
+
+
+def test_a_model_is_paired_with_its_own_seed_else_with_the_base_of_its_pretraining(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for start, seed, recipe in ((0, 0, "base"), (0, 0, "rl"), (0, 1, "rl"), (1, 0, "rl"), (0, 1, "sft")):
+        where = {"tokens": 10, "stage_step": 5, "task": "t", "shots": 0}
+        study.passk(recipe, 0.5, pretrain_seed=start, seed=seed, **where)
+    base, rl, sft = (read_results(study.write()).select(PassK, recipe=r) for r in ("base", "rl", "sft"))
+
+    def paired(*asked: Any, **how: bool) -> dict[Seeds, Seeds]:
+        return {run: b.run for run, (_, b) in pair(*asked, **how).get(10, {}).items()}
+
+    assert paired(rl, base) == {Seeds(0, 0): Seeds(0, 0), Seeds(0, 1): Seeds(0, 0)}
+    assert paired(rl, base, same_seed=True) == {Seeds(0, 0): Seeds(0, 0)}
+    assert paired(sft, rl) == {Seeds(0, 1): Seeds(0, 1)}
+
+
+def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
+    found = sections.discover()
+    files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
+    assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
+    assert [m.NAME for m in found[:3]] == ["claims", "transitions", "seeds"]
+
+
+def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_only: Callable[..., None]
+) -> None:
+    draw_only()
+    file = tmp_path / "mine.py"
+    file.write_text("NAME, TITLE, PLACE = 'mine', '<b>Mine', 15\ndef section(results):\n    return {}['gone']\n")
+    spec = importlib.util.spec_from_file_location("mine", file)
+    assert spec and spec.loader
+    broken = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(broken)
+    found = [*sections.discover(), broken]
+    monkeypatch.setattr(sections, "discover", lambda: found)
+    with pytest.raises(ValueError, match=r"mine.py, line 3: KeyError: 'gone'"):
+        write_report(Study(tmp_path).write(), tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "mine.py, line 3" in text and "&lt;b&gt;Mine" in text and "No pass@k evaluation has finished yet" in text

@@ -35,6 +35,7 @@ from foray.core.task import Problem, Split
 from foray.data.text_source import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
+from foray.report.measurements import TrainingLog
 from foray.study import training
 from foray.study.executors.local import LocalExecutor
 from foray.study.garbage import ASIDE, find_garbage
@@ -129,7 +130,7 @@ def table_of(made: Study, store: Store) -> str:
     """results.csv, without the figures."""
     manifest = store.root / "manifest.json"
     manifest.write_text(json.dumps(manifest_of(made, expand(made))))
-    return csv_text(read_results(manifest).table, COLUMNS)
+    return csv_text(read_results(manifest).rows()[list(COLUMNS)])
 
 
 def copied(nodes: Iterable[Node], source: Store, target: Store) -> None:
@@ -443,7 +444,7 @@ def test_the_log_of_a_watched_stage_is_whole(finished: tuple[Store, str, str], w
     whole = log(ends(made)[1536, "rl", 0], finished[0])
     assert [log(node, store) for node in kept] == [whole[:1], whole[:2], whole[:3], whole]
     table_of(made, store)
-    runs = [r for r in read_results(store.root / "manifest.json").training if r.entry.recipe == "rl"]
+    runs = read_results(store.root / "manifest.json").select(TrainingLog, recipe="rl")
     assert sorted(step for r in runs for step in r.metrics["step"]) == [1, 2, 3, 4]
 
 

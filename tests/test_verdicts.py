@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foray.report import read_results, verdicts
-from foray.report.measured import Run
+from foray.report.sections.transitions import section
 from foray.report.stats import Interval
 from foray.report.verdicts import verdict
 from test_report import TOKENS, Study, build
@@ -78,9 +78,7 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
     }  # fmt: skip
     assert len(found) == len(kinds) * len(TOKENS)
     evaluations = {
-        (r, t): results.finals(r, "world_easy")[t, Run(0, 0)].graded["strict"]
-        for r in results.recipes()
-        for t in TOKENS
+        (e.recipe, e.tokens): e.counts["strict"] for r in results.recipes() for e in results.finals(r, "world_easy")
     }
     for t in found:
         assert list(t.curve) == [1, 2, 4, 8, 16, 32] and t.k == 32 and t.runs == 1
@@ -89,9 +87,9 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
             assert t.gained == ((a > 0) & (b == 0)).sum() and t.lost == ((b > 0) & (a == 0)).sum()
             assert t.top.value == pytest.approx((t.gained - t.lost) / 200)
             assert t.one.value == pytest.approx(np.mean(a - b) / 32)
-    frame = verdicts.table(results, found)
-    assert len(frame) == len(found) and (frame["detectable_passk"] > 0).all()
-    assert len(verdicts.curves(found)) == 6 * len(found)
+    files = section(results).files
+    assert len(files["transitions"]) == len(found) and (files["transitions"]["detectable_passk"] > 0).all()
+    assert len(files["transition_curves"]) == 6 * len(found)
 
 
 def test_k_is_32_or_else_the_largest(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _print_claims(folder: Path, console: Console) -> None:
     """The claims table of a report, in short. A claim's number is the comparison that decided, in points."""
     if not (folder / "claims.csv").exists():
         return
-    from foray.report.claims import CLAIMS
+    from foray.report.rules import CLAIMS
 
     names = {claim.name: claim.short for claim in CLAIMS}
     narrow = Column("answer", no_wrap=True), Column("points", justify="right", no_wrap=True)

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import io
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
-import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from foray.core.files import write_atomic
 from foray.core.userfile import in_a_line
-from foray.report import claims, contamination, controls, crossed, judged, ledger, readiness, style, tuning, verdicts
+from foray.report import sections, style
+from foray.report.columns import csv_text
 from foray.report.figures import FigureModule, discover
-from foray.report.html import Shown, page
-from foray.report.results import AXES, NotDrawable, Results
-from foray.report.table import AXES_BESIDE, COLUMNS, csv_text, read_results
+from foray.report.markup import parts
+from foray.report.page import Shown, page
+from foray.report.reader import read_results
+from foray.report.results import AXES, COLUMNS, NotDrawable, Results
+from foray.report.sections import FIGURES, SectionModule
+from foray.report.spending import add_axis
 
-__all__ = ["AXES", "NotDrawable", "Results", "read_results", "write_report"]
+__all__ = ["AXES", "COLUMNS", "NotDrawable", "Results", "csv_text", "read_results", "write_report"]
 
 
 def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
@@ -34,73 +40,57 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
     against ``axis``, one of ``AXES``.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
-    ValueError when the manifest itself cannot be understood, FileNotFoundError when there is none.
+    FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all
+    else was written, naming every section or figure that is broken.
     """
     results = read_results(manifest, axis)
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "results.csv", csv_text(results.table, COLUMNS))
-    _write_if_any(out / "beside.csv", results.beside[[*COLUMNS, *AXES_BESIDE]])
-    transitions, answers = verdicts.transitions(results), claims.table(results)
-    write_atomic(out / "transitions.csv", csv_text(verdicts.table(results, transitions)))
-    write_atomic(out / "transition_curves.csv", csv_text(verdicts.curves(transitions)))
-    write_atomic(out / "claims.csv", csv_text(answers))
-    ready = readiness.rows(results)
-    _write_if_any(out / "readiness.csv", ready)
-    _write_if_any(out / "readiness_errors.csv", readiness.errors_table(readiness.errors(ready)))
-    _write_if_any(out / "contamination.csv", contamination.table(results))
-    write_atomic(out / "ledger.csv", csv_text(ledger.table(results)))
-    for name, module in (("controls", controls), ("crossed", crossed), ("tuning", tuning)):
-        _write_if_any(out / f"{name}.csv", module.frame(results))
-    for name, rows in results.settings.items():
-        _write_if_any(out / f"settings_{name}.csv", pd.DataFrame(rows))
-    shown, broken = list[Shown](), list[str]()
-    for figure in discover():
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    broken: list[str] = []
+
+    def attempt(write: Callable[[Any, Results, Path], Shown], module: Any, otherwise: Shown) -> Shown:
         try:
-            shown.append(_draw(figure, results, folder))
+            return write(module, results, out)
         except (ValueError, OSError, MemoryError):
             raise
-        except Exception as e:  # a figure is anybody's one file: it is named, and the rest of the page is drawn
-            broken.append(f"{_place(figure, e)}: {in_a_line(e)}")
-            shown.append(Shown(figure.NAME, figure.TITLE, broken[-1], absent=True))
-    sections = judged.sections(results, answers, transitions, ready)
-    write_atomic(out / "index.html", page(results, shown, sections, readiness.too_little(ready)))
+        except Exception as e:  # a figure or a section is anybody's one file: the rest of the page is written
+            broken.append(f"{_where(module, e)}: {in_a_line(e)}")
+            return otherwise._replace(absent=broken[-1])
+
+    shown = [attempt(_write, m, Shown("section", m.NAME, m.TITLE, m.PLACE)) for m in sections.discover()]
+    shown += [attempt(_draw, m, Shown("figure", m.NAME, m.TITLE, FIGURES)) for m in discover()]
+    write_atomic(out / "index.html", page(results, shown))
     if broken:
         raise ValueError(f"the report is drawn, but for {'; '.join(broken)}")
     return out / "index.html"
 
 
-def _place(figure: FigureModule, e: Exception) -> str:
-    """The figure's file, and the line of it that the exception came out of."""
-    file = str(getattr(figure, "__file__", figure.NAME))
+def _where(module: ModuleType, e: Exception) -> str:
+    """The module's file, and the line of it that the exception came out of."""
+    file = str(getattr(module, "__file__", module.__name__))
     lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename == file]
     return f"{Path(file).name}{f', line {lines[-1]}' if lines else ''}"
 
 
-def _write_if_any(path: Path, frame: pd.DataFrame) -> None:
-    """A table that most studies have no use for."""
-    if frame.empty:
-        path.unlink(missing_ok=True)
-    else:
-        write_atomic(path, csv_text(frame))
+def _write(module: SectionModule, results: Results, out: Path) -> Shown:
+    """Writes a section's CSV files, and removes earlier ones that most studies have no use for."""
+    section = module.section(results)
+    for stem, frame in section.files.items():
+        if len(frame.columns):
+            write_atomic(out / f"{stem}.csv", csv_text(frame))
+        else:
+            (out / f"{stem}.csv").unlink(missing_ok=True)
+    return Shown("section", module.NAME, module.TITLE, module.PLACE, section.html, section.absent)
 
 
-def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:
-    """Whole or not at all, and an error names the file."""
-    made = io.BytesIO()
-    drawing.savefig(made, format=path.suffix[1:], metadata=metadata)
-    write_atomic(path, made.getvalue())
-
-
-def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
-    """Draws one figure into the folder, or removes an earlier drawing of it when its data is not there."""
-    paths = {kind: folder / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
+def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
+    """Draws one figure, or removes an earlier drawing of it where its data is not there."""
+    paths = {kind: out / "figures" / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
     try:
-        frame = ledger.add_axis(results, figure.data(results))
+        frame = add_axis(results, figure.data(results))
     except NotDrawable as e:
         for path in paths.values():
             path.unlink(missing_ok=True)
-        return Shown(figure.NAME, figure.TITLE, str(e), absent=True)
+        return Shown("figure", figure.NAME, figure.TITLE, FIGURES, absent=str(e))
     write_atomic(paths["csv"], csv_text(frame))
     with matplotlib.rc_context(style.RC):
         drawing = figure.draw(frame)
@@ -108,4 +98,12 @@ def _draw(figure: FigureModule, results: Results, folder: Path) -> Shown:
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
         _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
-    return Shown(figure.NAME, figure.TITLE, figure.caption(frame), absent=False)
+    html = Markup(parts.figure(figure.NAME, figure.TITLE, figure.caption(frame)))
+    return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
+
+
+def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:
+    """Whole or not at all, and an error names the file."""
+    made = io.BytesIO()
+    drawing.savefig(made, format=path.suffix[1:], metadata=metadata)
+    write_atomic(path, made.getvalue())

@@ -20,9 +20,9 @@ from foray.core.rng import key
 RESAMPLES = 2000
 TAIL = 0.025
 Z = 1.959963984540054  # the normal distribution's 97.5% quantile
-Z_POWER = 0.8416212335729143  # and its 80% quantile
+Z_POWER = 0.8416212335729143  # the normal distribution's 80% quantile
 MARGIN = 0.02  # differences smaller than two points count as none
-_LEAST_ERROR = 1e-3  # of the sample's standard error: the least that a resample's own may be
+_LEAST_ERROR = 1e-3  # a resample's standard error is at least this share of the sample's
 # 97.5% quantiles of Student's t for 1 to 10 degrees of freedom; the series below is good to 1e-3 from there on.
 _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Graded:
+class Counts:
     """How often each problem was solved. ``ids`` are distinct; ``correct`` and ``samples`` are (P,) counts."""
 
     ids: tuple[str, ...]
@@ -60,7 +60,7 @@ def _resample_counts(problems: int) -> Floats:
     return np.bincount(flat, minlength=RESAMPLES * problems).reshape(RESAMPLES, problems).astype(np.float64)
 
 
-def _studentised(values: Floats) -> tuple[Floats, Floats, Floats]:
+def _studentized(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean and standard error of each column, and t* = (mean* - mean) / error* of its resamples. (K,), (K,), (R, K)"""
     problems = values.shape[0]
     mean, error = values.mean(axis=0), values.std(axis=0) / math.sqrt(max(1, problems - 1))
@@ -82,7 +82,7 @@ def mean_intervals(values: Floats) -> list[Interval]:
     problems = values.shape[0]
     if problems == 0:
         raise ValueError("an interval needs at least one problem")
-    mean, error, pivots = _studentised(values)
+    mean, error, pivots = _studentized(values)
     quantiles = np.quantile(pivots, [TAIL, 1.0 - TAIL], axis=0)  # (2, K)
     widest = [wilson(min(max(float(m), 0.0), 1.0), problems) for m in mean]
     return [
@@ -96,7 +96,7 @@ def mean_intervals(values: Floats) -> list[Interval]:
 def mean_interval_of_many(values: Floats, times: NDArray[np.int64]) -> Interval:
     """As ``mean_intervals`` for one column of thousands of problems, given as distinct values and their counts. (U,)
 
-    With so many the mean is normal, and the bootstrap would hold each of its resamples in memory.
+    The mean of so many is normal, and the bootstrap would hold each of its resamples in memory.
     """
     problems = int(times.sum())
     mean = float(values @ times) / problems
@@ -117,7 +117,7 @@ def difference_intervals(values: Floats) -> list[Interval]:
     problems = values.shape[0]
     if problems == 0:
         raise ValueError("an interval needs at least one problem")
-    mean, error, pivots = _studentised(values)
+    mean, error, pivots = _studentized(values)
     half = error * np.quantile(np.abs(pivots), 1.0 - 2 * TAIL, axis=0)  # (K,)
     found = []
     for column, m, h in zip(values.T, mean.tolist(), half.tolist()):
@@ -136,12 +136,12 @@ def _within(inner: Interval, outer: Interval) -> Interval:
     return Interval(value, min(value, max(inner.lo, outer.lo)), max(value, min(inner.hi, outer.hi)), inner.n)
 
 
-def passk_intervals(graded: Graded, ks: Sequence[int]) -> list[Interval]:
+def passk_intervals(counts: Counts, ks: Sequence[int]) -> list[Interval]:
     """pass@k with its interval for every k. Raises ValueError when a k exceeds a problem's samples."""
-    return mean_intervals(np.stack([graded.pass_at(k) for k in ks], axis=1))
+    return mean_intervals(np.stack([counts.pass_at(k) for k in ks], axis=1))
 
 
-def paired(a: Graded, b: Graded) -> tuple[Graded, Graded]:
+def paired(a: Counts, b: Counts) -> tuple[Counts, Counts]:
     """Both evaluations on the problems that both have, in order of their ids.
 
     Raises ValueError when the two share no problem.
@@ -152,10 +152,10 @@ def paired(a: Graded, b: Graded) -> tuple[Graded, Graded]:
         raise ValueError("the two evaluations share no problem, so they cannot be compared in pairs")
     ids = tuple(row[0] for row in common)
     rows_a, rows_b = (np.array([row[side] for row in common]) for side in (1, 2))
-    return Graded(ids, a.correct[rows_a], a.samples[rows_a]), Graded(ids, b.correct[rows_b], b.samples[rows_b])
+    return Counts(ids, a.correct[rows_a], a.samples[rows_a]), Counts(ids, b.correct[rows_b], b.samples[rows_b])
 
 
-def paired_difference(a: Graded, b: Graded, k: int) -> Interval:
+def paired_difference(a: Counts, b: Counts, k: int) -> Interval:
     """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
 
     Raises ValueError when the two share no problem.
@@ -170,7 +170,7 @@ def wilson(value: float, n: int) -> Interval:
         raise ValueError(f"a share must lie in [0, 1] and count at least one answer; got {value} of {n}")
     centre = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
-    # Rounding must not push the estimate outside its interval at 0 and 1.
+    # At 0 and 1 rounding must not push the estimate outside its interval.
     return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)), n)
 
 
@@ -230,7 +230,7 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequen
 
 
 def degrees_of_freedom(starts: Sequence[Any]) -> int:
-    """Of the spread between seeds, given the pre-training that each run began with."""
+    """Degrees of freedom of the spread between seeds; ``starts``: the pre-training that each run began with."""
     return len(starts) - len(set(starts))
 
 

@@ -1,4 +1,4 @@
-"""How every figure looks: one colour and marker per recipe, token and percent axes, curves with intervals."""
+"""How every figure looks: one color and marker per recipe, token and percent axes, curves with intervals."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.report.results import AXES, LABELS, LENIENT
+from foray.report.results import AXES, LABELS, LENIENT, label
 
-# For rc_context around drawing and saving: nothing global is changed.
+# Used with rc_context around drawing and saving, so that nothing global changes.
 RC: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -60,7 +60,7 @@ class Look(NamedTuple):
     marker: str
 
 
-# Okabe and Ito's colours (distinguishable with the common colour-vision deficiencies); markers repeat the distinction.
+# Okabe and Ito's colors, which differ with the common color-vision deficiencies too; markers repeat the difference.
 LOOKS = {
     "base": Look("#666666", "o"),
     "rl": Look("#0072B2", "s"),
@@ -84,7 +84,7 @@ _SPARE_MARKERS = ("<", ">", "p", "h", "*")
 
 
 def look(recipe: str) -> Look:
-    """The recipe's colour and marker; for a recipe of the user's own, fixed by its name."""
+    """The recipe's color and marker; the name decides on those of a user's own recipe."""
     if recipe in LOOKS:
         return LOOKS[recipe]
     number = key("look", recipe)
@@ -92,14 +92,8 @@ def look(recipe: str) -> Look:
 
 
 def series(number: int) -> Look:
-    """The colour and marker of the n-th of several things that are not recipes."""
+    """The color and marker of the n-th of several things that are not recipes."""
     return _SERIES[number % len(_SERIES)]
-
-
-def label(recipe: str, shots: int | None = None) -> str:
-    """The recipe's name as in the paper; a base model's carries its shots."""
-    name = LABELS.get(recipe, recipe)
-    return f"{name} ({shots}-shot)" if recipe == "base" and shots is not None and not pd.isna(shots) else name
 
 
 def panels(
@@ -127,7 +121,7 @@ def unit(largest: int) -> tuple[float, str]:
 
 
 def axis_of(frame: pd.DataFrame) -> str:
-    """What the frame is drawn against: the axis it has a column of, else tokens."""
+    """The axis that the frame has a column of, or else tokens."""
     return next((axis for axis in AXES[1:] if axis in frame), AXES[0])
 
 
@@ -280,7 +274,7 @@ def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -
 
 
 def say_empty(axes: Axes, words: str) -> None:
-    """In place of a panel's points and of an axis without meaning."""
+    """Writes the words into a panel without points, and takes the ticks off its horizontal axis."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#777777", backgroundcolor="w")
     axes.xaxis.set_major_locator(NullLocator())
 
@@ -290,7 +284,7 @@ def colormap(name: str) -> Colormap:
 
 
 def shots_note(frame: pd.DataFrame) -> str:
-    """Says that trained models saw no examples, when that is so."""
+    """Says that trained models saw no examples, where they saw none."""
     trained = frame[frame["recipe"] != "base"]
     return "Trained models answer without examples. " if len(trained) and trained["shots"].max() == 0 else ""
 

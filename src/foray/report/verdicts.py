@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from foray.report import stats
-from foray.report.measured import Evaluation, Run
-from foray.report.results import LABELS, Results, recipe_rank
+from foray.report.measurements import PassK, Seeds
+from foray.report.results import LENIENT, Results, label, recipe_rank
 from foray.report.stats import MARGIN, Interval
 
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
 
 TOP = 32  # the K of pass@K
-# Beside base -> every recipe: where a second stage or a second stream joins the first.
+# Compared as well as base -> every recipe: a second stage or a second stream joins the first.
 PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
 
 
@@ -33,8 +32,9 @@ def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
     - degradation: one or both lie below 0, and both end at or below the margin;
     - cannot tell: all else.
     """
-    up, down, bounded = ([test(i) for i in (one, top)] for test in (_up, _down, lambda i: i.hi <= margin))
-    if all(bounded) and all(i.lo >= -margin for i in (one, top)):
+    both = (one, top)
+    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= margin for i in both]
+    if all(bounded) and all(i.lo >= -margin for i in both):
         return "no change"
     if all(up):
         return "expansion"
@@ -47,18 +47,10 @@ def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
     return "cannot tell"
 
 
-def _up(interval: Interval) -> bool:
-    return interval.lo > 0.0
-
-
-def _down(interval: Interval) -> bool:
-    return interval.hi < 0.0
-
-
 def top_k(results: Results, task: str) -> int:
     """The K of pass@K: 32, or the largest that every final evaluation of the task has samples for."""
-    graded = [g for e in results.evaluations if e.entry.final and e.entry.task == task for g in e.graded.values()]
-    return min([TOP, *(int(g.samples.min()) for g in graded)])
+    finals = results.select(PassK, final=True, task=task)
+    return min([TOP, *(int(c.samples.min()) for e in finals for c in e.counts.values())])
 
 
 class Transition(NamedTuple):
@@ -94,8 +86,8 @@ class Transition(NamedTuple):
 
     @property
     def label(self) -> str:
-        graded = ", lenient" if self.extraction == "lenient" else ""
-        return f"{LABELS.get(self.source, self.source)} → {LABELS.get(self.target, self.target)}{graded}"
+        graded = ", lenient" if self.extraction == LENIENT else ""
+        return f"{label(self.source)} → {label(self.target)}{graded}"
 
 
 def transitions(results: Results) -> list[Transition]:
@@ -105,10 +97,10 @@ def transitions(results: Results) -> list[Transition]:
     not show is that of the format. Sorted by task, M_t, source and target.
     """
     rule, found = results.extraction, []
-    lenient = any("lenient" in e.graded for e in results.evaluations) and rule != "lenient"
+    lenient = any(LENIENT in e.counts for e in results.select(PassK)) and rule != LENIENT
     for task in results.tasks:
         trained = [r for r in results.recipes(task) if r != "base"]
-        asked = [("base", r, rule) for r in trained] + [("base", r, "lenient") for r in trained if lenient]
+        asked = [("base", r, rule) for r in trained] + [("base", r, LENIENT) for r in trained if lenient]
         asked += [(a, b, rule) for a, b in PAIRS]
         for source, target, extraction in asked:
             for tokens, pairs in results.pairs(target, source, task).items():
@@ -122,9 +114,9 @@ def transitions(results: Results) -> list[Transition]:
 
 def _transition(
     results: Results, tokens: int, task: str, source: str, target: str, extraction: str,
-    pairs: Mapping[Run, tuple[Evaluation, Evaluation]],
+    pairs: Mapping[Seeds, tuple[PassK, PassK]],
 ) -> Transition:  # fmt: skip
-    runs = [stats.paired(a.graded[extraction], b.graded[extraction]) for a, b in pairs.values()]
+    runs = [stats.paired(a.counts[extraction], b.counts[extraction]) for a, b in pairs.values()]
     starts = [run.pretrain_seed for run in pairs]
     most = min(int(g.samples.min()) for run in runs for g in run)
     ks = sorted(
@@ -137,42 +129,8 @@ def _transition(
     ]
     curve = {i: stats.over_seeds([e[place] for e in each], -1.0, 1.0, starts) for place, i in enumerate(ks)}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
-    gained, lost = (float(np.mean([f(a, b).sum() for a, b in solved])) for f in (_only_first, _only_second))
+    gained = float(np.mean([(after & ~before).sum() for after, before in solved]))
+    lost = float(np.mean([(before & ~after).sum() for after, before in solved]))
     target_first, source_first = next(iter(pairs.values()))
-    shots = (source_first.entry.shots, target_first.entry.shots)
+    shots = (source_first.shots, target_first.shots)
     return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs))
-
-
-def _only_first(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a & ~b
-
-
-def _only_second(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return b & ~a
-
-
-def table(results: Results, found: list[Transition]) -> pd.DataFrame:
-    """``transitions.csv``: one row a transition. Shares, not percent; ``detectable`` as in ``stats.detectable``."""
-    rows = [
-        (
-            results.study, t.task, t.tokens, t.tokens / results.model_parameters, t.source, t.target, t.extraction,
-            *t.shots, t.k, *t.one[:3], *t.top[:3], t.verdict, t.gained, t.lost,
-            stats.detectable(t.one), stats.detectable(t.top), t.one.n, t.runs,
-        )
-        for t in found
-    ]  # fmt: skip
-    columns = ["study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots"]
-    columns += ["k", "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved"]
-    columns += ["newly_lost", "detectable_pass1", "detectable_passk", "n", "runs"]
-    return pd.DataFrame(rows, columns=columns).astype({"from_shots": "Int64", "to_shots": "Int64"})
-
-
-def curves(found: list[Transition]) -> pd.DataFrame:
-    """``transition_curves.csv``: the difference in pass@k of every transition at every k."""
-    rows = [
-        (t.task, t.tokens, t.source, t.target, t.extraction, k, *interval, t.runs)
-        for t in found
-        for k, interval in t.curve.items()
-    ]
-    columns = ["task", "tokens", "from", "to", "extraction", "k", "value", "lo", "hi", "n", "runs"]
-    return pd.DataFrame(rows, columns=columns)

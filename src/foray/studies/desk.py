@@ -4,7 +4,8 @@
     foray run desk                      all of them
 
 Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. Learning
-rates are those that ``tuning`` chooses by a rule fixed beforehand (``foray.report.tuning``); the report says where not.
+rates are those that ``tuning`` chooses by a rule fixed beforehand (``foray.report.sections.tuning``); the report says
+where not.
 """
 
 from __future__ import annotations

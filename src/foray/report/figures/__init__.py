@@ -11,13 +11,12 @@ A figure is a module with
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Protocol, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from foray.report.discovery import modules_of
 from foray.report.results import Results
 
 
@@ -34,6 +33,5 @@ class FigureModule(Protocol):
 
 def discover() -> list[FigureModule]:
     """Every figure module of this package: F1, F2, ... then A1, ..., as the paper numbers them."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__))
-    modules = [cast(FigureModule, importlib.import_module(f"{__name__}.{name}")) for name in names]
+    modules = [cast(FigureModule, m) for m in modules_of(__name__)]
     return sorted(modules, key=lambda m: ("fra".find(m.NAME[0]), m.NAME))

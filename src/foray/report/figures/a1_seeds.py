@@ -9,29 +9,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
-from foray.report.results import NotDrawable, Results, averaged, records
+from foray.report.results import NotDrawable, Results, label, records
 
 NAME = "a1_seeds"
 TITLE = "A1. Seeds of RL"
 
-_LAST = 5  # steps whose mean reward is a run's
+_LAST = 5  # steps whose mean reward is a run's: those of ``TrainingLog.last_reward``
 
 
 def data(results: Results) -> pd.DataFrame:
     """A run a row, bases among them; ``reward`` is the mean over the last steps of its training, where logged."""
-    rows = results.table[results.table["final"] & results.table["recipe"].isin(["base", "rl"])]
-    rows = rows[(rows["task"] == results.main_task) & rows["trained_on"].isin(["", results.trained_on()])]
-    rows = rows[(rows["metric"] == "pass@1") & (rows["extraction"] == results.extraction)]
-    frame = averaged(rows, results.model_parameters, ["pretrain_seed", "seed"])
+    rows = results.passk_rows(results.main_task, [1], final=True, recipe=("base", "rl"))
+    frame = results.average(rows, ["pretrain_seed", "seed"])
     frame = frame.drop(columns=["chance", "runs", "pretrainings"])
     runs = frame[frame["recipe"] == "rl"].groupby("tokens").size()
     if runs.empty or runs.max() < 2:
         raise NotDrawable("no M_t has RL runs of two seeds")
-    rewards = {
-        (r.entry.tokens, *r.entry.run): float(np.mean(r.of("rollouts", "reward").dropna().to_numpy(float)[-_LAST:]))
-        for r in results.rl_runs()
-        if r.entry.recipe == "rl"
-    }
+    rewards = {(r.tokens, *r.run): r.last_reward for r in results.rl_runs() if r.recipe == "rl"}
     places = zip(frame["tokens"], frame["pretrain_seed"], frame["seed"], frame["recipe"])
     return frame.assign(reward=[rewards.get((t, p, s), np.nan) if r == "rl" else np.nan for t, p, s, r in places])
 
@@ -80,9 +74,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     if (frame["recipe"] == "base").any():
         grey = style.look("base").color
         handles.append(
-            Line2D(
-                [], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=style.label("base", shots)
-            )
+            Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=label("base", shots))
         )
     style.lower_legend(figure, handles, most=4)
     style.token_legend(figure, colors, marker="o")

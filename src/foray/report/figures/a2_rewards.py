@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foray.report import style
-from foray.report.ledger import along
-from foray.report.results import NotDrawable, Results, recipe_rank
+from foray.report.results import NotDrawable, Results, label, recipe_rank
+from foray.report.spending import along
 
 NAME = "a2_rewards"
 TITLE = "A2. Reward during RL"
@@ -21,11 +21,11 @@ def data(results: Results) -> pd.DataFrame:
     frames = [
         pd.DataFrame(
             {
-                "tokens": run.entry.tokens,
-                "tokens_per_parameter": run.entry.tokens / results.model_parameters,
-                "recipe": run.entry.recipe,
-                "pretrain_seed": run.entry.pretrain_seed,
-                "seed": run.entry.seed,
+                "tokens": run.tokens,
+                "tokens_per_parameter": run.tokens / results.model_parameters,
+                "recipe": run.recipe,
+                "pretrain_seed": run.pretrain_seed,
+                "seed": run.seed,
                 "step": np.arange(1, len(run.metrics) + 1),
                 "reward": run.of("rollouts", "reward"),
             }
@@ -59,7 +59,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             smooth = run["reward"].rolling(_WINDOW, center=True, min_periods=1).mean()
             place.plot(run[x], run["reward"], color=color[at], alpha=0.25, linewidth=0.7)
             place.plot(run[x], smooth, color=color[at], linewidth=1.6)
-        place.set_title(style.label(recipe))
+        place.set_title(label(recipe))
         if axis == "tokens":
             place.set_xlabel("RL step")
         else:

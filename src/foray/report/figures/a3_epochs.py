@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import beside, style
-from foray.report.results import NotDrawable, Results, averaged
+from foray.report import style
+from foray.report.measurements import TrainingLog
+from foray.report.results import ANY, NotDrawable, Results, busiest, label
 
 NAME = "a3_epochs"
 TITLE = "A3. Epochs of SFT"
@@ -18,8 +19,7 @@ _RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 
 def data(results: Results) -> pd.DataFrame:
     """A point a row: ``epoch`` is how often the demonstrations had been gone through by then."""
-    rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
-    rows = rows[rows["recipe"].isin(["sft", "sft_gold"])]
+    rows = results.passk_rows(results.main_task, results.end_ks, recipe=("sft", "sft_gold"), variant=ANY)
     epochs = _epochs(results)
     at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*_RUN, "stage_step"]))]
     rows = rows.assign(epoch=np.array(at, dtype=float)).dropna(subset=["epoch"])
@@ -28,20 +28,18 @@ def data(results: Results) -> pd.DataFrame:
     rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
     if rows.empty:
         raise NotDrawable("no checkpoint inside SFT has been evaluated, with its epochs in the training log")
-    rows = rows[rows["tokens"] == beside.busiest(rows)]
-    return averaged(rows, results.model_parameters, ["variant", "epoch"]).drop(columns="chance")
+    rows = rows[rows["tokens"] == busiest(rows)]
+    return results.average(rows, ["variant", "epoch"]).drop(columns="chance")
 
 
 def _epochs(results: Results) -> dict[tuple[object, ...], float]:
     """Epochs done at every step of every run's SFT, counted as the log has it."""
     found: dict[tuple[object, ...], float] = {}
-    for run in (*results.training, *results.variant_training):
-        e = run.entry
-        if e.recipe in ("sft", "sft_gold") and not e.mix and e.model_parameters is None:
-            place = (e.recipe, e.variant, e.tokens, e.trained_on, e.pretrain_seed, e.seed)
-            first = e.stage_step - len(run.metrics)
-            logged = zip(run.metrics["step"], run.of("demonstrations", "epoch"))
-            found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
+    for log in results.select(TrainingLog, recipe=("sft", "sft_gold"), variant=ANY, split=ANY):
+        place = [getattr(log, name) for name in _RUN]
+        first = log.stage_step - len(log.metrics)
+        logged = zip(log.metrics["step"], log.of("demonstrations", "epoch"))
+        found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
     return found
 
 
@@ -71,7 +69,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for place, metric in zip(axes, metrics):
             rows = frame[(frame["recipe"] == recipe) & (frame["variant"] == variant) & (frame["metric"] == metric)]
             style.band(place, rows.sort_values("epoch"), "epoch", color, marker, **line)
-        name = style.label(recipe) + (f" ({variant})" if variant else "")
+        name = label(recipe) + (f" ({variant})" if variant else "")
         handles.append(Line2D([], [], color=color, marker=marker, label=name, **line))
     for place, metric in zip(axes, metrics):
         place.set_title(metric)

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from foray.report import beside, style
-from foray.report.results import NotDrawable, Results, averaged
+from foray.report import style
+from foray.report.results import ANY, NotDrawable, Results
 
 NAME = "a4_shots"
 TITLE = "A4. Shots for base models"
@@ -15,13 +15,12 @@ TITLE = "A4. Shots for base models"
 
 def data(results: Results) -> pd.DataFrame:
     ks = sorted({results.ks[0], results.ks[-1]} | ({8} & set(results.ks)))
-    rows = beside.same_model(beside.passk(results, results.main_task, ks))
-    rows = rows[rows["recipe"] == "base"]
+    rows = results.passk_rows(results.main_task, ks, recipe="base", variant=ANY)
     crossed = rows.groupby("tokens")["shots"].nunique()
     rows = rows[rows["tokens"].isin(crossed[crossed >= 2].index)]
     if rows.empty:
         raise NotDrawable("no base model has been evaluated with two numbers of shots")
-    frames = [averaged(same, results.model_parameters, []) for _, same in rows.groupby("shots")]
+    frames = [results.average(same) for _, same in rows.groupby("shots")]
     frame = pd.concat(frames, ignore_index=True).sort_values(["tokens", "shots"], kind="stable", ignore_index=True)
     return frame.drop(columns="chance")
 

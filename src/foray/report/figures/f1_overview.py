@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
-from foray.report.results import NotDrawable, Results
+from foray.report.results import NotDrawable, Results, label
 
 NAME = "f1_overview"
 TITLE = "F1. What RL adds, from every checkpoint"
@@ -38,7 +38,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         rows = frame[frame["recipe"] == recipe]
         look = style.look(recipe)
         style.band(axes, rows, style.axis_of(frame), *look)
-        name = f"{style.label(recipe)} over {style.label(reference, rows['reference_shots'].max())}"
+        name = f"{label(recipe)} over {label(reference, rows['reference_shots'].max())}"
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markeredgecolor="white", label=name))
     axes.axhline(0.0, color="#444444", linewidth=0.9)
     style.percent_axis(axes, points=True)

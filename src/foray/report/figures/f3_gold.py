@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import beside, style
-from foray.report.ledger import add_axis
-from foray.report.results import NotDrawable, Results, averaged, recipe_rank
+from foray.report import style
+from foray.report.results import ANY, NotDrawable, Results, label, recipe_rank
+from foray.report.spending import add_axis
 
 NAME = "f3_gold"
 TITLE = "F3. All solutions: SFT-Gold"
@@ -24,26 +23,18 @@ def data(results: Results) -> pd.DataFrame:
     """As in F2; ``variant`` is empty for the main grid, else the label of SFT-Gold matched by epochs."""
     task = results.main_task
     main = results.curve([f"pass@{k}" for k in results.ks], [task], ["base", "rl", *_GOLD], lenient_base=True)
-    rows = beside.same_model(beside.passk(results, task, results.ks))
-    rows = rows[rows["final"] & rows["recipe"].isin(_GOLD) & rows["variant"].str.contains("epochs")]
+    rows = results.passk_rows(task, results.ks, final=True, recipe=tuple(_GOLD), variant=ANY)
+    rows = rows[rows["variant"].str.contains("epochs")]
     if not main["recipe"].isin(_GOLD).any() and rows.empty:
         raise NotDrawable("neither SFT-Gold nor SFT-Gold→RL has been evaluated")
     frames = [add_axis(results, main).assign(variant="")]
     for name, own in rows.groupby("variant"):
-        curve = averaged(own, results.model_parameters, [])
-        frames.append(add_axis(_alone(results, str(name)), curve).assign(variant=name, extraction=results.extraction))
+        curve = add_axis(results, results.average(own), variant=str(name))
+        frames.append(curve.assign(variant=name, extraction=results.extraction))
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
     order = frame["recipe"].map(recipe_rank)
     frame = frame.assign(_o=order).sort_values(["_o", "variant", "tokens"], kind="stable", ignore_index=True)
     return frame.drop(columns=["_o", "chance"])
-
-
-def _alone(results: Results, variant: str) -> Results:
-    """One variant in the place of the main grid, on the same bases: so the ledger counts what it cost."""
-    bases = [r for r in results.training if r.entry.recipe == "base"]
-    own = [r for r in results.variant_training if r.entry.variant == variant]
-    evaluations = tuple(e for e in results.variants if e.entry.variant == variant)
-    return replace(results, training=(*bases, *own), evaluations=evaluations)
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -84,7 +75,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     handles = [
         Line2D(
             [], [], color=style.look(r).color, marker=style.look(r).marker, linestyle=dashes[v],
-            markerfacecolor="white", label=f"{style.label(r)} ({v})",
+            markerfacecolor="white", label=f"{label(r)} ({v})",
         )
         for r, v in series
     ]  # fmt: skip

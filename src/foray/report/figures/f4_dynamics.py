@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
-from foray.report.results import NotDrawable, Results
+from foray.report.results import NotDrawable, Results, busiest, label
 
 NAME = "f4_dynamics"
 TITLE = "F4. Inside the excursions"
@@ -20,19 +20,13 @@ _PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node, whose points a
 
 def data(results: Results) -> pd.DataFrame:
     """Columns as in F2, and ``stage``: what the points up to here were trained with."""
-    metrics = [f"pass@{k}" for k in sorted({results.ks[0], results.ks[-1]})]
+    metrics = [f"pass@{k}" for k in results.end_ks]
     frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
-    table = results.table
-    inside = table[
-        ~table["final"] & (table["task"] == results.main_task) & table["recipe"].isin(["rl", "sft_rl", "sft"])
-    ]
-    points = inside.groupby("tokens").size()
-    points = points[points.index.isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
-    if points.empty:
+    inside = results.rows(final=False, task=results.main_task, recipe=("rl", "sft_rl", "sft"))
+    inside = inside[inside["tokens"].isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
+    if inside.empty:
         raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")
-    # The checkpoint with the most points; of equals, the latest.
-    tokens = int(points[points == points.max()].index.max())
-    frame = frame[frame["tokens"] == tokens].drop(columns="chance")
+    frame = frame[frame["tokens"] == busiest(inside)].drop(columns="chance")
     return pd.concat([_path(frame, recipe) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])])
 
 
@@ -72,7 +66,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for place, recipe in zip(axes, recipes):
         for metric in metrics:
             _draw_path(place, frame[(frame["recipe"] == recipe) & (frame["metric"] == metric)], dashes[metric])
-        place.set_title(style.label(recipe))
+        place.set_title(label(recipe))
         if axis == "tokens":
             place.set_xlabel("updates since Mₜ")
         else:
@@ -82,7 +76,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     stages = [s for s in ("sft", "rl") if (frame["stage"] == s).any()]
     handles = [Line2D([], [], color="#444444", linestyle=dashes[m], label=m) for m in metrics]
     handles += [
-        Line2D([], [], color=style.look(s).color, marker=style.look(s).marker, label=f"{style.label(s)} stage")
+        Line2D([], [], color=style.look(s).color, marker=style.look(s).marker, label=f"{label(s)} stage")
         for s in stages
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -15,7 +15,7 @@ TITLE = "F7. A harder task"
 def data(results: Results) -> pd.DataFrame:
     task = results.hard_task
     if task is None or task == results.asked[0]:
-        raise NotDrawable("no second task with “hard” or “math” in its name has been evaluated")
+        raise NotDrawable("no second task whose class says that it is a hard one (hard = True) has been evaluated")
     metrics = [f"pass@{k}" for k in results.ks]
     frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"], lenient_base=True)
     if frame.empty:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from foray.report import beside, style
-from foray.report.results import NotDrawable, Results, averaged
+from foray.report import style
+from foray.report.results import ANY, NotDrawable, Results, label
 
 NAME = "f8_mix_size"
 TITLE = "F8. Data mix and model size"
@@ -18,11 +20,11 @@ def data(results: Results) -> pd.DataFrame:
     """A row a task, mix, size, recipe and metric, at the last M_t that was evaluated of this mix and size."""
     frames = []
     for task in dict.fromkeys([results.main_task, results.hard_task or results.main_task]):
-        rows = beside.passk(results, task, beside.ends(results))
-        rows = rows[rows["final"] & rows["recipe"].isin(["base", "rl"]) & (rows["variant"] == "")]
+        asked: Any = {"final": True, "recipe": ("base", "rl"), "mix": ANY, "model_parameters": ANY}
+        rows = results.passk_rows(task, results.end_ks, **asked)
         rows = rows.assign(model_parameters=rows["model_parameters"].fillna(results.model_parameters))
         last = rows.groupby(["mix", "model_parameters"])["tokens"].transform("max")
-        frames.append(averaged(rows[rows["tokens"] == last], results.model_parameters, ["mix", "model_parameters"]))
+        frames.append(results.average(rows[rows["tokens"] == last], ["mix", "model_parameters"]))
     frame = pd.concat(frames, ignore_index=True)
     if len(frame[["mix", "model_parameters"]].drop_duplicates()) < 2:
         raise NotDrawable("only one pre-training mix and one model size have been evaluated")
@@ -71,7 +73,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     # Tasks may be asked with different numbers of examples.
     shots = sorted({int(s) for s in frame.loc[frame["recipe"] == "base", "shots"].dropna()}, reverse=True)
     asked = f" ({' and '.join(map(str, shots))}-shot)" if shots else ""
-    faces = {style.label("base") + asked: "white", style.label("rl"): "#444444"}
+    faces = {label("base") + asked: "white", label("rl"): "#444444"}
     handles += [
         Line2D([], [], color="#444444", marker="o", markerfacecolor=face, linestyle="", label=name)
         for name, face in faces.items()

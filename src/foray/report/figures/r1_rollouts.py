@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from foray.report import beside, style
-from foray.report.ledger import of_steps
-from foray.report.results import NotDrawable, Results, averaged
+from foray.report import style
+from foray.report.measurements import TrainingLog
+from foray.report.results import ANY, NotDrawable, Results, busiest, label
+from foray.report.spending import of_steps
 
 NAME = "r1_rollouts"
 TITLE = "R1. Rollout budgets"
@@ -21,17 +22,18 @@ _SCREEN_SAMPLES = 64  # of the base, by which questions are chosen
 
 def data(results: Results) -> pd.DataFrame:
     """A point a row, and the base of each screen; ``flops`` since M_t, ``total_rollouts`` = examples × rollouts."""
-    rows = beside.same_model(beside.passk(results, results.main_task, beside.ends(results)))
-    bases = rows[(rows["recipe"] == "base") & rows["final"]]
-    rows = rows[(rows["recipe"] == "rl") & (rows["variant"] != "")].dropna(subset=["rollouts", "examples"])
+    task, ks = results.main_task, results.end_ks
+    bases = results.passk_rows(task, ks, recipe="base", final=True, variant=ANY)
+    rows = results.passk_rows(task, ks, recipe="rl", variant=ANY)
+    rows = rows[rows["variant"] != ""].dropna(subset=["rollouts", "examples"])
     frames = []
     for screen, own in rows.groupby("screen"):
         own = own[own.groupby("tokens")["rollouts"].transform("nunique") >= 2]
         if own.empty:
             continue
-        own = own[own["tokens"] == beside.busiest(own)]
+        own = own[own["tokens"] == busiest(own)]
         base = bases[bases["tokens"] == own["tokens"].iloc[0]].assign(screen=screen)
-        frames += [_with_flops(own, results), averaged(base, results.model_parameters, ["screen"])]
+        frames += [_with_flops(own, results), results.average(base, ["screen"])]
     if not frames:
         raise NotDrawable("no RL variants with two numbers of rollouts have been evaluated from one M_t")
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
@@ -44,18 +46,15 @@ def data(results: Results) -> pd.DataFrame:
 
 
 def _with_flops(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
-    logs = {
-        (e.tokens, e.variant, e.trained_on, e.pretrain_seed, e.seed): run.metrics
-        for run in results.variant_training
-        if (e := run.entry).recipe == "rl" and not e.mix and e.model_parameters is None
-    }
+    runs = results.select(TrainingLog, recipe="rl", variant=ANY, split=ANY)
+    logs = {tuple(getattr(run, name) for name in _RUN): run.metrics for run in runs}
 
     def spent(row: pd.Series) -> float:
         log = logs.get(tuple(row[name] for name in _RUN))
         return np.nan if log is None else of_steps(log[log["step"] <= row["stage_step"]]).flops
 
     flops = rows.assign(flops=rows.apply(spent, axis=1)).groupby(["variant", "stage_step"])["flops"].mean()
-    frame = averaged(rows, results.model_parameters, ["screen", "rollouts", "examples", "variant"])
+    frame = results.average(rows, ["screen", "rollouts", "examples", "variant"])
     return frame.join(flops, on=["variant", "stage_step"])
 
 
@@ -120,7 +119,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     base = frame[frame["recipe"] == "base"]
     if len(base):
         grey = style.look("base").color
-        name = style.label("base", base["shots"].max())
+        name = label("base", base["shots"].max())
         handles.append(Line2D([], [], color=grey, linestyle=":", label=name))
     style.lower_legend(figure, handles, most=6)
     return figure

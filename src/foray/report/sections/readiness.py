@@ -7,9 +7,8 @@ RL logs at its first update, when the policy still is M_t. The target is RL's pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,18 +16,20 @@ from numpy.typing import NDArray
 
 from foray.core.rng import key
 from foray.report import stats
-from foray.report.markup import Markup, table
-from foray.report.measured import Evaluation, TrainingRun
-from foray.report.results import Results, records, shots_rank
+from foray.report.columns import COUNT, HUNDREDTHS, Column, table
+from foray.report.differences import M
+from foray.report.markup import joined, parts
+from foray.report.measurements import PassK, TrainingLog
+from foray.report.results import ANY, Results, records, shots_rank
+from foray.report.sections import Section
 from foray.report.verdicts import top_k
 
-TITLE = "What predicts that RL will work"
+NAME, TITLE, PLACE = "readiness", "What predicts that RL will work", 70
 LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
 FOR_AN_INTERVAL = 4  # pre-trainings
 PLAIN, MEAN = "pass@1", "mean alone"  # what every predictor is held against
 # As the recipe RL logs them of its rollouts, whatever their stream is called.
 FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
-PLACE = ("model_parameters", "mix", "pretrain_seed", "tokens")
 
 Floats = NDArray[np.float64]
 
@@ -66,14 +67,14 @@ def rows(results: Results) -> pd.DataFrame:
     bases, trained = _finals(results, "base"), _finals(results, "rl")
     first = _first_steps(results)
     found = sorted(m for m in bases if m in trained)
-    chosen = {m: max(bases[m], key=lambda e: shots_rank("base", e.entry.shots)) for m in found}
+    chosen = {m: max(bases[m], key=lambda e: shots_rank("base", e.shots)) for m in found}
     rule = results.extraction
-    samples = [int(e.graded[rule].samples.min()) for e in chosen.values()]
+    samples = [int(e.counts[rule].samples.min()) for e in chosen.values()]
     most = min([top_k(results, results.asked[0]), *samples]) if found else 1
     ks = sorted({1, min(8, most), most})
     out = []
     for m in found:
-        base = chosen[m].graded[rule]
+        base = chosen[m].counts[rule]
         row: dict[str, object] = dict(m._asdict())
         row |= {f"pass@{k}": float(base.pass_at(k).mean()) for k in ks}
         for k in ks:
@@ -83,15 +84,15 @@ def rows(results: Results) -> pd.DataFrame:
         for name in FIRST_STEP:
             values = [float(s[name]) for s in first.get(m, []) if name in s and not pd.isna(s[name])]
             row[name] = float(np.mean(values)) if values else math.nan
-        gains = [stats.paired_difference(e.graded[rule], base, 1).value for e in trained[m]]
+        gains = [stats.paired_difference(e.counts[rule], base, 1).value for e in trained[m]]
         out.append(row | {"gain": float(np.mean(gains)), "rl_seeds": len(gains)})
     names = [f"pass@{k}" for k in ks] + [f"log pass@{k}" for k in ks] + ["log tokens", *FIRST_STEP, "gain", "rl_seeds"]
-    return pd.DataFrame(out, columns=[*PLACE, *names])
+    return pd.DataFrame(out, columns=[*Mt._fields, *names])
 
 
 def predictors(frame: pd.DataFrame) -> list[str]:
     """Those that every M_t has: errors over other rows could not be compared."""
-    names = [c for c in frame.columns if c not in (*PLACE, "gain", "rl_seeds")]
+    names = [c for c in frame.columns if c not in (*Mt._fields, "gain", "rl_seeds")]
     return [n for n in names if len(frame) and frame[n].notna().all()]
 
 
@@ -122,12 +123,15 @@ def errors(frame: pd.DataFrame) -> list[Errors]:
     return [*found[:2], *sorted(found[2:], key=lambda e: (e.rmse, e.predictor))]
 
 
-def errors_table(found: Sequence[Errors]) -> pd.DataFrame:
-    """``readiness_errors.csv``: in points, and points² for differences of squared errors."""
-    return pd.DataFrame(found, columns=list(Errors._fields))
+def section(results: Results) -> Section:
+    frame = rows(results)
+    found = errors(frame)
+    files = {"readiness": frame if len(frame) else pd.DataFrame(), "readiness_errors": pd.DataFrame(found)}
+    return Section(joined(html_of(frame), parts.files(list(files))) if found else "", files, too_little(frame))
 
 
-def section(frame: pd.DataFrame) -> str:
+def html_of(frame: pd.DataFrame) -> str:
+    """The predictors and their errors; empty where there is too little."""
     found = errors(frame)
     if not found:
         return ""
@@ -147,45 +151,48 @@ def section(frame: pd.DataFrame) -> str:
     left_out = [n for n in FIRST_STEP if n not in predictors(frame)]
     if left_out:
         text += f" Not logged at every M_t, so left out: {', '.join(left_out)}."
-    shown = [(e.predictor, f"{e.rmse:.2f}", _difference(e)) for e in found]
-    files = " · ".join(f'<a href="{stem}.csv">{stem}.csv</a>' for stem in ("readiness", "readiness_errors"))
-    body = table(["predictor", "error, points", "against base pass@1, points²"], shown)
-    return f'<p class="dim">{escape(text)}</p>{body}<p class="dim">{files}</p>'
+    return joined(parts.dim(text), table(found, COLUMNS, rules=False))
 
 
-def _difference(e: Errors) -> Markup | str:
+def _difference(e: Errors) -> Any:
+    value = f"{e.difference:+.2f}"
     if e.predictor == PLAIN:
-        return "–"
-    bounds = "" if math.isnan(e.lo) else f'<span class="range">{e.lo:+.2f} to {e.hi:+.2f}</span>'
-    return Markup(f"{e.difference:+.2f}{bounds}")
+        return None
+    return value if math.isnan(e.lo) else parts.with_range(value, f"{e.lo:+.2f} to {e.hi:+.2f}")
 
 
-def _finals(results: Results, recipe: str) -> dict[Mt, list[Evaluation]]:
+COLUMNS = (
+    Column("predictor", "predictor"),
+    Column("error, points", "rmse", HUNDREDTHS),
+    Column("against base pass@1, points²", _difference, COUNT),
+)
+
+
+def _by_mt(results: Results, found: Iterable[M]) -> dict[Mt, list[M]]:
+    by: dict[Mt, list[M]] = {}
+    for m in found:
+        place = Mt(m.model_parameters or results.model_parameters, m.mix, m.pretrain_seed, m.tokens)
+        by.setdefault(place, []).append(m)
+    return by
+
+
+def _finals(results: Results, recipe: str) -> dict[Mt, list[PassK]]:
     """Final evaluations on the main task of a recipe with the study's own settings, by M_t."""
-    found: dict[Mt, list[Evaluation]] = {}
-    for e in (*results.evaluations, *results.variants):
-        x = e.entry
-        asked = x.final and x.task in results.asked[:1] and x.trained_on in ("", results.trained_on())
-        if asked and not x.variant and not x.split and x.recipe == recipe and results.extraction in e.graded:
-            found.setdefault(_mt(results, e), []).append(e)
-    return found
+    asked = {"final": True, "recipe": recipe, "task": results.asked[:1], "trained_on": results.trained()}
+    found = results.select(PassK, **asked, mix=ANY, model_parameters=ANY)
+    return _by_mt(results, (e for e in found if results.extraction in e.counts))
 
 
 def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
     """What every RL run logged at its first update."""
+    asked = {"recipe": "rl", "trained_on": results.trained(), "mix": ANY, "model_parameters": ANY, "split": ANY}
     found: dict[Mt, list[pd.Series]] = {}
-    for run in (*results.training, *results.variant_training):
-        x = run.entry
-        asked = not x.variant and x.recipe == "rl" and x.trained_on in ("", results.trained_on())
-        if asked and not pd.isna(run.of("rollouts", "reward").iloc[0]) and int(run.metrics["step"].iloc[0]) == 1:
-            logged = {name: run.of("rollouts", name.removeprefix("rl/")).iloc[0] for name in FIRST_STEP}
-            found.setdefault(_mt(results, run), []).append(pd.Series(logged))
+    for mt, runs in _by_mt(results, results.select(TrainingLog, **asked)).items():
+        for run in runs:
+            if not pd.isna(run.of("rollouts", "reward").iloc[0]) and int(run.metrics["step"].iloc[0]) == 1:
+                logged = {name: run.of("rollouts", name.removeprefix("rl/")).iloc[0] for name in FIRST_STEP}
+                found.setdefault(mt, []).append(pd.Series(logged))
     return found
-
-
-def _mt(results: Results, found: Evaluation | TrainingRun) -> Mt:
-    x = found.entry
-    return Mt(x.model_parameters or results.model_parameters, x.mix, x.pretrain_seed, x.tokens)
 
 
 def _pretrainings(frame: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[int, str, int]]]:

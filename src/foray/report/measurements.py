@@ -1,0 +1,140 @@
+"""What a study has measured: one class a kind, each with the model that was measured, the folder and the numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from foray.core.provenance import Made
+from foray.report.stats import Counts
+
+
+class Seeds(NamedTuple):
+    """Which training run a model is from: the seed of its pre-training, and the seed of what came after."""
+
+    pretrain_seed: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One entry of the manifest: what was measured, of which model, and the folder that holds the result.
+
+    ``tokens``: of M_t. ``trained_on``: the task of post-training; empty for a base model. ``stage_step`` counts
+    updates since M_t. ``shots``, ``task`` and ``hard`` (the task's class says that the task is hard) are of pass@k
+    alone; None where an earlier version wrote no ``hard``.
+
+    Models beside the main grid differ from it in one of these: ``variant`` (a recipe with settings of its own; ``own``:
+    the settings are those of the main grid; ``against``: the recipe of the main grid to compare with), ``split`` of the
+    task, pre-training ``mix`` (``math_heavy``: None where an earlier version did not say), ``model_parameters``.
+
+    ``rollouts`` a prompt and ``examples`` (prompts seen) are of models inside or after one stage of RL.
+    ``screen``: RL asked only questions that the base answered between so many and so many times in 64, by this grading.
+    ``streams``: the role of each stream of a stage, by name; None where an earlier version wrote none.
+    """
+
+    kind: str
+    folder: Path
+    tokens: int
+    recipe: str
+    stage: str
+    stage_step: int
+    final: bool
+    seed: int
+    task: str = ""
+    shots: int | None = None
+    part: str = ""
+    pretrain_seed: int = 0
+    trained_on: str = ""
+    rollouts: int | None = None
+    examples: int | None = None
+    screen: tuple[int, int, str] | None = None
+    variant: str = ""
+    own: bool = True
+    against: str = ""
+    split: str = ""
+    mix: str = ""
+    model_parameters: int | None = None
+    streams: Mapping[str, str] | None = None
+    math_heavy: bool | None = None
+    hard: bool | None = None
+
+    @property
+    def run(self) -> Seeds:
+        return Seeds(self.pretrain_seed, self.seed)
+
+    @property
+    def off_grid(self) -> bool:
+        """Beside the main grid: only figures, tables and claims that ask for such models see this one."""
+        return bool(self.variant or self.split or self.mix) or self.model_parameters is not None
+
+    @property
+    def words(self) -> str:
+        place = f", stage {self.stage}" if self.stage else ""
+        asked = f", {self.task} {self.shots}-shot" if self.kind == "passk" else place
+        named = ", ".join(x for x in (self.recipe, self.variant, self.mix) if x)
+        seeds = f"{self.pretrain_seed}/{self.seed}"
+        return f"{self.kind} of {named} at {self.tokens} tokens, step {self.stage_step}, seed {seeds}{asked}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassK(Measurement):
+    """Samples of P problems: ``counts`` of right ones by extraction rule; ``rates`` in [0, 1] by name, each (P,)."""
+
+    counts: Mapping[str, Counts]
+    rates: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeAnswers(Measurement):
+    """The general-ability probes: for each, the value of every document, in [0, 1]."""
+
+    answers: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLog(Measurement):
+    """The log of one stage: a row a step, columns as in ``metrics.jsonl``.
+
+    ``roles``: what each stream trains on (``text``, ``demonstrations`` or ``rollouts``), by the stream's name.
+    """
+
+    metrics: pd.DataFrame
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, role: str, name: str) -> pd.Series[Any]:
+        """What the streams of a role logged under ``name``: the mean of several streams, NaN where none logged it."""
+        columns = [c for s, r in self.roles.items() if r == role and (c := f"{s}/{name}") in self.metrics]
+        if not columns:
+            return pd.Series(math.nan, index=self.metrics.index)
+        return self.metrics[columns].mean(axis=1) if len(columns) > 1 else self.metrics[columns[0]]
+
+    @property
+    def last_reward(self) -> float:
+        """Mean reward of the last five steps that logged one."""
+        return float(np.mean(self.of("rollouts", "reward").dropna().to_numpy(float)[-5:]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlaps(Measurement):
+    """What evaluation questions share with training text: runs of ``n`` words, the same numbers, whole questions."""
+
+    n: int
+    rows: tuple[Mapping[str, Any], ...]
+
+
+class NodeOrigin(NamedTuple):
+    """What computed a node. ``shared``: several ranks train it. ``begun``: another process had worked on it before."""
+
+    made: Made
+    commit: str
+    versions: str
+    shared: bool = False
+    begun: bool = False

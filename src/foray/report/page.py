@@ -1,0 +1,69 @@
+"""The report as one HTML page: every section and figure in its place, and what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from foray.report.columns import Column, table
+from foray.report.markup import joined, render
+from foray.report.measurements import PassK
+from foray.report.results import Results
+from foray.report.sections.origins import note
+
+LEFT_OUT = 160  # the place of what is not here
+MISSING_SHOWN = 12  # for one reason
+
+
+class Shown(NamedTuple):
+    """A ``section`` or ``figure`` as the page shows it; one without ``html`` is left out, for the reason ``absent``."""
+
+    kind: str
+    name: str
+    title: str
+    place: int
+    html: str = ""
+    absent: str = ""
+
+
+def page(results: Results, shown: Sequence[Shown]) -> str:
+    """The whole page, with links relative to its own folder."""
+    missing = Shown("section", "left-out", "What is not here", LEFT_OUT, _left_out(results, shown))
+    rows = results.rows()
+    checkpoints, seeds, evaluations = rows["tokens"].nunique(), rows["seed"].nunique(), len(results.select(PassK))
+    summary = (
+        f"{results.model_parameters:,} parameters; {checkpoints} checkpoints M_t; {seeds} seed{'s'[: seeds != 1]}; "
+        f"{evaluations} pass@k evaluations."
+    )
+    return render(
+        "page.html",
+        title=f"Foray: study {results.study}",
+        summary=summary,
+        notes=[n for n in (*results.notes, note(results)) if n],
+        sections=[s for s in sorted([*shown, missing], key=lambda s: s.place) if s.html],
+    )
+
+
+def _left_out(results: Results, shown: Sequence[Shown]) -> Markup:
+    tables = []
+    for kind, why in (("section", "why it is not there"), ("figure", "why it is not drawn")):
+        if absent := [s for s in shown if s.kind == kind and s.absent]:
+            tables.append(table(absent, [Column(kind, "title"), Column(why, "absent")], rules=False))
+    if results.missing:
+        columns = [Column("measurement", lambda row: row[0]), Column("why it is missing", lambda row: row[1])]
+        tables.append(table(grouped(results.missing), columns, rules=False))
+    return joined(*tables)
+
+
+def grouped(missing: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One line for many that are missing for one reason, as when parts of a study have not been run."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in missing:
+        reasons.setdefault(why, []).append(what)
+    rows = []
+    for why, names in reasons.items():
+        few = names if len(names) <= MISSING_SHOWN else [f"{names[0]}, and {len(names) - 1} more"]
+        rows += [(name, why) for name in few]
+    return rows

@@ -1,0 +1,285 @@
+"""Reads a study's manifest, and the folders that the manifest names, into ``Results``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, read_object, sealed, verify
+from foray.core.provenance import ABSENT, made, read_made
+from foray.core.terminal import failure
+from foray.core.untrusted import expect
+from foray.report import stats
+from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog
+from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, Results, metric_rank, recipe_rank
+from foray.report.stats import Counts, Interval
+
+
+class Score(NamedTuple):
+    """One number of one result; the measurement says of which model."""
+
+    task: str
+    extraction: str
+    metric: str
+    interval: Interval
+    chance: float = math.nan
+    stderr: float = math.nan
+
+
+Read = tuple[Measurement, list[Score]]
+
+
+def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
+    """Reads the manifest and every result that can be read; ``missing`` lists the others.
+
+    ``axis``: one of ``AXES``, what figures are drawn against. Raises ValueError where the manifest itself cannot be
+    understood.
+    """
+    content = read_object(manifest, "run the study again")
+    try:
+        study, parameters = str(content["study"]), int(content["model_parameters"])
+        ks = tuple(sorted({int(k) for k in content["k"]}))
+        entries = [_entry(manifest.parent, e) for e in content["entries"]]
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(
+            f"{manifest} is not a study's manifest ({type(e).__name__}: {e}); run the study again"
+        ) from None
+    if parameters < 1 or not ks or ks[0] < 1:
+        raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
+    chosen, missing = _distinct(entries)
+    measured, rows = list[Measurement](), list[dict[str, Any]]()
+    flags, work = list[tuple[str, str]](), dict[str, float]()
+    for entry in chosen:
+        try:
+            if sealed(entry.folder):
+                verify(entry.folder, TRAINING_FILES if entry.kind == "train" else "")
+            elif entry.kind != "train":  # a log is shown as it grows
+                raise ValueError("it is not finished (yet)")
+            if entry.kind not in _READERS:
+                raise ValueError(f"the report knows no results of kind {entry.kind!r}")
+            found, numbers = _READERS[entry.kind](entry, ks)
+            measured.append(found)
+            rows += [_row(study, entry, number) for number in numbers]
+            flags += [(entry.words, str(flag)) for flag in _optional(entry, "health.json", list)]
+            for flops in _optional(entry, "ledger.json", dict).values():
+                work[entry.kind] = work.get(entry.kind, 0.0) + float(flops)
+        except FileNotFoundError as e:
+            missing.append((entry.words, f"{Path(e.filename).name} is not there (yet)"))
+        except KeyError as e:
+            missing.append((entry.words, f"a row in {entry.folder.name} lacks the field {e}"))
+        except (ValueError, TypeError, AttributeError, OverflowError, OSError) as e:
+            missing.append((entry.words, failure(e)))
+    return Results(
+        study=study, model_parameters=parameters, ks=ks, axis=axis,
+        notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
+        table=_frame(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
+        missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
+        origins=read_origins(manifest.parent, _nodes(content)),
+    )  # fmt: skip
+
+
+def _nodes(content: Mapping[str, Any]) -> list[str]:
+    """Folders of all nodes. A manifest of an earlier version names only the nodes that are reported."""
+    return [str(name) for name in content.get("nodes", ())] or [str(e["folder"]) for e in content["entries"]]
+
+
+def read_origins(root: Path, folders: Iterable[str]) -> tuple[NodeOrigin, ...]:
+    """What computed the nodes that are there, finished or begun."""
+    return tuple(_origin(root / name) for name in dict.fromkeys(folders) if (root / name).is_dir())
+
+
+def _origin(folder: Path) -> NodeOrigin:
+    shared = folder.name.startswith("train-")
+    found = read_made(folder)
+    if found is None:
+        return NodeOrigin(made({}), ABSENT, ABSENT, shared)
+    of, said = found
+    versions = said.get("versions")
+    words = ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) if isinstance(versions, Mapping) else ABSENT
+    return NodeOrigin(of, str(said.get("commit", ABSENT)), words, shared, bool(said.get("earlier")))
+
+
+def _tasks(entries: Sequence[Measurement]) -> tuple[str, ...]:
+    """The tasks of the main grid in the manifest's order, then the other ones."""
+    asked = sorted((e for e in entries if e.kind == "passk"), key=lambda e: e.off_grid)
+    return tuple(dict.fromkeys(e.task for e in asked))
+
+
+def _hard(entries: Sequence[Measurement]) -> tuple[str, ...]:
+    """Tasks whose class says that they are hard. Where an earlier version did not ask the class, names decide."""
+    asked = [e for e in entries if e.kind == "passk"]
+    if all(e.hard is None for e in asked):
+        asked = [e for e in asked if {"hard", "math"} & set(re.split("[^a-z]+", e.task.lower()))]
+        return tuple(dict.fromkeys(e.task for e in asked))
+    return tuple(dict.fromkeys(e.task for e in asked if e.hard))
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Rows of words by table. A manifest of an earlier version has none."""
+    tables = content.get("settings", {})
+    return {str(name): [{str(k): str(v) for k, v in row.items()} for row in rows] for name, rows in tables.items()}
+
+
+def _optional(entry: Measurement, name: str, kind: type) -> Any:
+    """A file that results of earlier versions lack; empty for those."""
+    if not (entry.folder / name).exists():
+        return kind()
+    found = read_json(entry.folder / name)
+    if not isinstance(found, kind):
+        raise ValueError(f"{entry.folder / name} is damaged: it holds no {kind.__name__}; run the study again")
+    return found
+
+
+def _distinct(entries: Sequence[Measurement]) -> tuple[list[Measurement], list[tuple[str, str]]]:
+    """One entry per measurement, and the clashes. A folder that is named as a point inside and as an end is an end."""
+    chosen: dict[tuple[Any, ...], Measurement] = {}
+    clashes = []
+    for e in entries:
+        axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
+        place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
+        if e.kind == "contamination":  # of text and questions alone: grids share one, or each has its own
+            place = (e.kind, e.folder)
+        first = chosen.setdefault(place, e)
+        if first.folder != e.folder:
+            clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
+        elif e.final and not first.final:
+            chosen[place] = replace(first, final=True)
+    return list(chosen.values()), clashes
+
+
+def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
+    def optional(name: str, kind: Callable[[Any], Any]) -> Any:
+        return None if e.get(name) is None else kind(e[name])
+
+    names = ("stage", "task", "part", "trained_on", "split", "variant", "against", "mix")
+    texts: dict[str, Any] = {name: str(e.get(name, "")) for name in names}
+    numbers = {name: optional(name, int) for name in ("shots", "model_parameters", "rollouts", "examples")}
+    return Measurement(
+        kind=str(e["kind"]), folder=root / str(e["folder"]), tokens=int(e["tokens"]), recipe=str(e["recipe"]),
+        stage_step=int(e["stage_step"]), final=bool(e["final"]), seed=int(e["seed"]),
+        pretrain_seed=int(e.get("pretrain_seed", 0)), own=bool(e.get("own", True)),
+        screen=optional("screen", lambda s: (int(s[0]), int(s[1]), str(s[2]))),
+        streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
+        math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
+    )  # fmt: skip
+
+
+def _read_training(entry: Measurement, ks: Sequence[int]) -> Read:
+    rows = read_numbers(entry.folder / "metrics.jsonl")
+    if not rows:
+        raise ValueError("metrics.jsonl is empty: no step has been taken yet")
+    metrics = pd.DataFrame(rows).sort_values("step", kind="stable").reset_index(drop=True)
+    roles = _logged_roles(metrics) if entry.streams is None else entry.streams
+    return TrainingLog(**vars(entry), metrics=metrics, roles=roles), []
+
+
+def _logged_roles(metrics: pd.DataFrame) -> dict[str, str]:
+    """Roles by what the streams logged (rewards, or epochs), where the manifest is of a version without roles."""
+    marks = {"reward": "rollouts", "epoch": "demonstrations"}
+    parts = [str(column).rpartition("/") for column in metrics]
+    return {stream: marks[name] for stream, _, name in parts if stream and name in marks}
+
+
+def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
+    """Numbers for every asked k and for the powers of two, up to the number of samples."""
+    # Sorted, so that the order in which problems were finished cannot change a resample.
+    kinds = dict.fromkeys(("samples", "formatted", "truncated"), int) | {"correct": dict}
+    read = [expect(row, "problems.jsonl", **kinds) for row in read_jsonl(entry.folder / "problems.jsonl")]
+    rows = sorted(read, key=lambda r: str(r["id"]))
+    ids = tuple(str(r["id"]) for r in rows)
+    if not ids or len(set(ids)) < len(ids):
+        raise ValueError("problems.jsonl is empty" if not ids else "problems.jsonl holds a problem twice")
+    samples = np.array([r["samples"] for r in rows], dtype=np.int64)
+    counts = {
+        str(rule): Counts(ids, np.array([r["correct"][rule] for r in rows], dtype=np.int64), samples)
+        for rule in sorted(rows[0]["correct"])
+    }
+    for rule, c in counts.items():
+        if (samples < 1).any() or (c.correct < 0).any() or (c.correct > samples).any():
+            raise ValueError(f"problems.jsonl holds impossible counts of {rule} answers")
+    fields = {"format_rate": "formatted", "truncated_rate": "truncated"}
+    rates = {metric: np.array([r[name] for r in rows]) / samples for metric, name in fields.items()}
+    most, numbers = int(samples.min()), list[Score]()
+    curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
+    for rule, c in counts.items():
+        intervals = zip(curve, stats.passk_intervals(c, curve))
+        numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
+    intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
+    numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
+    return PassK(**vars(entry), counts=counts, rates=rates), numbers
+
+
+def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
+    """A number a probe, and their plain mean. ``stderr`` is lm-eval's."""
+    numbers, answers = list[Score](), {}
+    for name, probe in sorted(read_object(entry.folder / "probes.json").items()):
+        expect(probe, f"probes.json, {name},", n=int, chance=float)
+        interval, error = stats.wilson(float(probe["value"]), int(probe["n"])), probe.get("stderr")
+        stderr = math.nan if error is None else float(error)
+        numbers.append(Score(str(name), "", "acc", interval, float(probe["chance"]), stderr))
+        if "per_doc" in probe:
+            answers[str(name)] = np.array(probe["per_doc"], dtype=np.float64)
+    if not numbers:
+        raise ValueError("probes.json holds no probe")
+    average = stats.mean_of_independent([n.interval for n in numbers])
+    chance, stderr = sum(n.chance for n in numbers) / len(numbers), math.hypot(*(n.stderr for n in numbers))
+    numbers.append(Score(AVERAGE, "", "acc", average, chance, stderr / len(numbers)))
+    return ProbeAnswers(**vars(entry), answers=answers), numbers
+
+
+def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:
+    """One number a source, without interval: there is nothing to resample."""
+    numbers = []
+    for source, row in read_object(entry.folder / "perplexity.json").items():
+        value = math.exp(min(float(row["nats_per_token"]), 700.0))
+        numbers.append(Score(str(source), "", "perplexity", Interval(value, math.nan, math.nan, int(row["tokens"]))))
+    return entry, numbers
+
+
+def _read_overlaps(entry: Measurement, ks: Sequence[int]) -> Read:
+    content = read_object(entry.folder / "contamination.json", n=int, rows=list)
+    kinds: dict[str, Callable[[Any], Any]] = {"text": str, "of": str, "questions": int}
+    kinds |= dict.fromkeys(("whole", "same_numbers", "any_ngram", "ngrams"), float) | {"example": str}
+    rows = tuple({name: kind(row[name]) for name, kind in kinds.items()} for row in content["rows"])
+    return Overlaps(**vars(entry), n=int(content["n"]), rows=rows), []
+
+
+_READERS: Mapping[str, Callable[[Measurement, Sequence[int]], Read]] = {
+    "train": _read_training,
+    "passk": _read_passk,
+    "probes": _read_probes,
+    "perplexity": _read_perplexity,
+    "contamination": _read_overlaps,
+}
+
+
+def _row(study: str, e: Measurement, number: Score) -> dict[str, Any]:
+    screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]} {e.screen[2]}".removesuffix(" strict")
+    of_number = number._asdict() | number.interval._asdict() | {"study": study, "screen": screen}
+    return {name: of_number[name] if name in of_number else getattr(e, name) for name in _MADE}
+
+
+_MADE = (*COLUMNS[:-1], *AXES_BESIDE)  # the last column is added to the whole frame
+
+
+def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
+    """``parameters``: of the model, where a row does not say."""
+
+    def order(r: Any) -> tuple[Any, ...]:
+        model = (r["mix"], r["model_parameters"] or 0, r["variant"], r["split"])
+        place = (r["tokens"], recipe_rank(r["recipe"]), r["trained_on"], r["stage_step"], r["pretrain_seed"], r["seed"])
+        shots = -1 if r["shots"] is None else r["shots"]
+        return (*model, *place, r["task"], shots, r["extraction"], metric_rank(r["metric"]))
+
+    kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
+    kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float")
+    frame = pd.DataFrame(sorted(rows, key=order), columns=list(_MADE)).astype(kinds)
+    sizes = frame["model_parameters"].fillna(parameters).astype("float")
+    return frame.assign(**{COLUMNS[-1]: frame["tokens"].astype("float") / sizes})

@@ -1,0 +1,80 @@
+"""What the study says of the paper's claims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from foray.report.columns import NOTHING, POINTS, Column, badge, frame_of, table
+from foray.report.markup import joined, parts
+from foray.report.measurements import PassK
+from foray.report.results import Results
+from foray.report.rules import CLAIMS, rule_on
+from foray.report.sections import Section
+
+NAME, TITLE, PLACE = "claims", "What this study says of the paper's claims", 10
+
+_TEXT = (
+    "Each answer follows from a fixed rule (docs/claims.md). Beside it stands the comparison that decided, in "
+    "points with its 95% interval: the weakest of those a claim needs, or the one against it, or the first for "
+    "which it holds. A claim about every M_t needs each to hold; a search for some M_t is corrected by Holm's "
+    "method. The paper's numbers are percent, of a 1B model on GSM8K and MATH: compare directions, not sizes."
+)
+
+
+def _why(row: dict[str, Any]) -> str | Markup:
+    return Markup(parts.with_range(row["effect"], row["note"])) if row["effect"] else str(row["note"])
+
+
+COLUMNS = (
+    Column("", "claim"),
+    Column("claim", "statement"),
+    Column("answer", badge("answer", {"shown": "for", "contradicted": "against"})),
+    Column("points", "value", POINTS),
+    Column("decided by", _why),
+    Column("in the paper", "paper"),
+)
+
+
+def rows(results: Results) -> list[dict[str, Any]]:
+    """One a claim. Shares, not percent; the paper's numbers are in percent, as it prints them."""
+    found = []
+    for claim in CLAIMS:
+        ruling = rule_on(claim, results)
+        row = {"claim": claim.name, "statement": claim.statement, "answer": ruling.answer, "effect": ruling.effect}
+        found.append(row | {"value": ruling.interval or NOTHING, "note": ruling.note, "paper": claim.paper})
+    return found
+
+
+def section(results: Results) -> Section:
+    found = rows(results)
+    shown = table(found, COLUMNS, rules=False)
+    html = joined(parts.note(scope(results)), parts.dim(_TEXT), shown, parts.files(["claims"]))
+    return Section(html, {"claims": frame_of(found)})
+
+
+def scope(results: Results) -> str:
+    """What the numbers of this study can speak of, given its seeds."""
+    evaluations = results.select(PassK)
+    starts = {e.pretrain_seed for e in evaluations if e.recipe == "base"}
+    runs: dict[tuple[str, int, str, int], set[int]] = {}
+    for e in evaluations:
+        if e.final and e.recipe != "base":
+            runs.setdefault((e.recipe, e.tokens, e.task, e.pretrain_seed), set()).add(e.seed)
+    fewest, most = (f((len(s) for s in runs.values()), default=0) for f in (min, max))
+    missing = len(results.missing)
+    partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
+    pretrained = f"{max(1, len(starts))} pre-training run{'s'[: len(starts) > 1]}"
+    if most <= 1:
+        return (
+            f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
+            f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
+        )
+    seeds = f"{fewest} to {most}" if fewest < most else str(most)
+    each = " each" if len(starts) > 1 else ""
+    return (
+        f"Scope: {pretrained}, {seeds} post-training seeds{each}. Intervals of means over seeds speak of other "
+        "problems of the same kind and of other post-training seeds from these pre-trainings, not of other "
+        f"pre-trainings, sizes or worlds.{partial}"
+    )

@@ -1,0 +1,65 @@
+"""A few completions of every recipe at the last checkpoint that keeps completions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from markupsafe import Markup
+
+from foray.report.markup import in_tokens, joined, parts
+from foray.report.measurements import PassK
+from foray.report.results import Results, label
+from foray.report.sections import Section
+
+NAME, TITLE, PLACE = "samples", "Sample completions", 150
+
+PROBLEMS_SHOWN = 2
+SAMPLES_SHOWN = 2
+TEXT_SHOWN = 1500  # characters of one completion
+
+
+def section(results: Results) -> Section:
+    if not results.tasks:
+        return Section()
+    task = results.tasks[0]
+    kept: dict[int, dict[str, list[Any]]] = {}  # rows by tokens and recipe
+    for recipe in results.recipes(task):
+        for e in sorted(results.finals(recipe, task), key=lambda e: (e.tokens, e.run), reverse=True):
+            if rows := _read(e):
+                kept.setdefault(e.tokens, {}).setdefault(label(recipe, e.shots), rows)
+    if not kept:
+        return Section()
+    tokens = max(kept)
+    text = f"{task}, M_t of {in_tokens(tokens)} tokens; one right, one wrong where both exist."
+    pieces = [joined(parts.heading(name), *map(_problem, rows)) for name, rows in kept[tokens].items()]
+    return Section(joined(parts.dim(text), *pieces))
+
+
+def _read(evaluation: PassK) -> list[Any]:
+    path = evaluation.folder / "completions.jsonl"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", errors="replace") as f:
+        lines = [line for line in islice(f, PROBLEMS_SHOWN) if line.strip()]
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError:
+        return []  # still being written
+
+
+def _problem(row: Mapping[str, Any]) -> Markup:
+    samples = list(row.get("samples", ()))
+    right, wrong = ([s for s in samples if bool(s.get("correct")) == is_right] for is_right in (True, False))
+    # One of each where there are both, otherwise the first two.
+    shown = [right[0], wrong[0]] if right and wrong else samples[:SAMPLES_SHOWN]
+    texts = [(bool(s.get("correct")), _short(s.get("text", ""))) for s in shown]
+    question, answer = (_short(row.get(name, "")) for name in ("question", "answer"))
+    return Markup(parts.problem(question, answer, len(right), len(samples), texts))
+
+
+def _short(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"

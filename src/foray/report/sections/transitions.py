@@ -1,0 +1,101 @@
+"""What each step did to the distribution: the verdict on every transition from one model to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from foray.report import stats
+from foray.report.columns import COUNT, POINTS, TOKENS, Column, Kind, badge, frame_of, table
+from foray.report.markup import in_tokens, joined, parts
+from foray.report.results import Results
+from foray.report.sections import Section
+from foray.report.stats import MARGIN
+from foray.report.verdicts import Transition, transitions
+
+NAME, TITLE, PLACE = "transitions", "What each step did to the distribution", 20
+
+_POINTS = f"{100 * MARGIN:g}"
+_TEXT = (
+    "Differences in points, paired by problem, with 95% intervals; up and down mean that the whole interval is. "
+    f"No change: both within ±{_POINTS}. Expansion: pass@1 and pass@K up. Sharpening: pass@1 up, pass@K not up, and "
+    f"surely not by more than {_POINTS} points. Broadening: the same with pass@1 and pass@K exchanged. Degradation: "
+    f"one or both down, neither up, surely not by more than {_POINTS}. Lenient: both models graded by their last "
+    "number where the asked-for form is missing, so that learning the form alone does not count. Solved and lost: "
+    "problems that only the later, or only the earlier, model solves in K samples. Detectable: the true difference "
+    "(in pass@1, in pass@K) that this evaluation would have found four times in five. Each verdict is at 95% by "
+    "itself: of forty, one or two will be wrong by chance."
+)
+_SIGNS = {"expansion": "for", "broadening": "for", "degradation": "against"}
+_PROBLEMS = Kind("{:.3g}".format)
+CSV = (
+    "study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots", "k",
+    "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved", "newly_lost",
+    "detectable_pass1", "detectable_passk", "n", "runs",
+)  # fmt: skip
+CURVES_CSV = ("task", "tokens", "from", "to", "extraction", "k", "value", "lo", "hi", "n", "runs")
+
+
+def section(results: Results) -> Section:
+    found = transitions(results)
+    rows = [_row(results, t) for t in found]
+    curves = [_point(t, k) for t in found for k in t.curve]
+    files = {"transitions": frame_of(rows, CSV), "transition_curves": frame_of(curves, CURVES_CSV)}
+    if not found:
+        return Section(files=files)
+    pieces = [parts.dim(_TEXT)]
+    for task in results.tasks:
+        if here := [t for t in found if t.task == task]:
+            heading = parts.heading(task) if len(results.tasks) > 1 else ""
+            pieces += [heading, table(here, _columns(results, here)), _curves(here)]
+    return Section(joined(*pieces, parts.files(list(files))), files)
+
+
+def _row(results: Results, t: Transition) -> dict[str, Any]:
+    """Shares, not percent; ``detectable`` as in ``stats.detectable``."""
+    row = {"study": results.study, "task": t.task, "tokens": t.tokens}
+    row |= {"tokens_per_parameter": t.tokens / results.model_parameters, "from": t.source, "to": t.target}
+    row |= {"extraction": t.extraction, "from_shots": t.shots[0], "to_shots": t.shots[1], "k": t.k}
+    row |= {"pass1": t.one, "passk": t.top, "verdict": t.verdict, "newly_solved": t.gained, "newly_lost": t.lost}
+    detectable = {"detectable_pass1": stats.detectable(t.one), "detectable_passk": stats.detectable(t.top)}
+    return row | detectable | {"n": t.one.n, "runs": t.runs}
+
+
+def _point(t: Transition, k: int) -> dict[str, Any]:
+    place = {"task": t.task, "tokens": t.tokens, "from": t.source, "to": t.target, "extraction": t.extraction}
+    return place | {"k": k, "value": t.curve[k], "n": t.curve[k].n, "runs": t.runs}
+
+
+def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
+    k = " or ".join(str(k) for k in sorted({t.k for t in found}))
+
+    def place(t: Transition) -> str:
+        return f"{in_tokens(t.tokens)} ({t.tokens / results.model_parameters:.2g})"
+
+    def detectable(t: Transition) -> str:
+        return f"{100 * stats.detectable(t.one):.1f}, {100 * stats.detectable(t.top):.1f}"
+
+    return [
+        Column(
+            "tokens (per parameter)", lambda t: f"{in_tokens(t.tokens)} ({t.tokens / results.model_parameters:.2g})"
+        ),
+        Column("transition", "label"),
+        Column("verdict", badge("verdict", _SIGNS)),
+        Column("Δ pass@1", "one", POINTS),
+        Column(f"Δ pass@{k}", "top", POINTS),
+        Column("solved", "gained", _PROBLEMS),
+        Column("lost", "lost", _PROBLEMS),
+        Column("detectable", detectable, COUNT),
+        Column("runs", "runs", COUNT),
+    ]
+
+
+def _curves(found: Sequence[Transition]) -> Markup:
+    """The difference at every k, folded away."""
+    ks = sorted({k for t in found for k in t.curve})
+    rows = [{"tokens": t.tokens, "transition": t.label, **t.curve} for t in found]
+    columns = [Column("tokens", "tokens", TOKENS), Column("transition", "transition")]
+    columns += [Column(f"Δ pass@{k}", k, POINTS) for k in ks]
+    return Markup(parts.folded("The difference at every k", table(rows, columns)))
