@@ -36,7 +36,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Sampling
 from foray.rollout.paged_engine import PagedEngine
-from foray.study.cost import activation_bytes
+from foray.train.activations import activation_bytes
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank

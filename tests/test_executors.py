@@ -20,14 +20,16 @@ import pytest
 
 from fake_slurm import install
 from foray.core.files import SEAL
-from foray.study import training
 from foray.study.executors import slurm
 from foray.study.executors.remote import Origin, run_remotely
-from foray.study.executors.schedule import levels
-from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.executors.run_node import run_node
+from foray.study.graph import expand, levels
+from foray.study.kinds import training
+from foray.study.kinds.training import TrainNode
+from foray.study.named_studies import load_study
+from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
-from foray.study.spec import Study, load_study
+from foray.study.spec import Study
 from foray.study.store import Store
 from test_cli import Said, refused, worked
 from test_study import brief, compute, quiet, table_of, weights

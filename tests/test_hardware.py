@@ -14,12 +14,14 @@ from foray.core.objectives import CrossEntropy
 from foray.core.stage import Corpus, Stage, Stream
 from foray.model.config import ModelConfig
 from foray.studies.paper_1b import MODEL
-from foray.study import hardware as hw
-from foray.study.forecast import Forecast, forecast
 from foray.study.graph import expand
-from foray.study.hardware import CARDS, cheapest, fewest_ranks, load, parse_hardware
-from foray.study.measures import PassKNode
-from foray.study.nodes import Node, TokenizerNode, TrainNode
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.tokens import TokenizerNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.study.price import cards as hw
+from foray.study.price.cards import CARDS, cheapest, fewest_ranks, load, parse_hardware
+from foray.study.price.forecast import Forecast, forecast
 from test_study import SumsText, study
 
 Said = pytest.CaptureFixture[str]

@@ -15,9 +15,11 @@ from conftest import figures
 from foray.cli import main
 from foray.core.files import SEAL, seal
 from foray.core.terminal import failure
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.integrity import asked, examine
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_study import brief, done_at, flip, quiet

@@ -17,7 +17,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.cost import Cost, update_work
+from foray.study.price.cost import Cost, update_work
 from foray.train.packing import forward_flops
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sources import Run, draw

@@ -30,12 +30,16 @@ from foray.report import read_results, write_report
 from foray.report.figures import a2_rewards, a3_epochs
 from foray.report.html import _training
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.checks import SourceNode
 from foray.study.contracts import check_study
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode, run_node
-from foray.study.run import manifest_of, run_study
-from foray.study.spec import Evaluation, Study, load_study, named_recipes
+from foray.study.kinds.checks import SourceNode
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import manifest_of
+from foray.study.named_recipes import named_recipes
+from foray.study.named_studies import load_study
+from foray.study.run import run_study
+from foray.study.spec import Evaluation, Study
 from foray.study.store import Store
 from foray.train import other_recipes
 from foray.train.sources import Run, draw, drawn
@@ -295,7 +299,7 @@ def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pyte
 
 def test_an_exception_of_forays_own_stays_what_it_is(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     node = replace(ends(rl_of())[768, "rl", 0], seed=5)
-    monkeypatch.setattr("foray.study.training.run_stage", partial(int, "no number"))
+    monkeypatch.setattr("foray.study.kinds.training.run_stage", partial(int, "no number"))
     with pytest.raises(TypeError):
         run_node(node, base)
 
@@ -606,10 +610,10 @@ from foray.tasks import GSM8K, MATH
 from foray.data.text import Text
 from foray.evals.benchmarks import Benchmarks
 from foray.study.graph import expand
-from foray.study.run import check_before
+from foray.study.missing import check_before
 from foray.study.published import Release
-from foray.study.nodes import ImportNode
-from foray.study.spec import load_study
+from foray.study.kinds.models import ImportNode
+from foray.study.named_studies import load_study
 
 root = Path(sys.argv[1])
 for name in ("train", "test"):

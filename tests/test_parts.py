@@ -17,12 +17,15 @@ from foray.model.hf import load_model
 from foray.report import read_results
 from foray.report.controls import comparisons
 from foray.report.tuning import chosen, trials
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
-from foray.study.nodes import MergeNode, TrainNode, run_node
-from foray.study.run import manifest_of, report_study
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.models import MergeNode
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import manifest_of, report_study
+from foray.study.named_studies import load_study
 from foray.study.settings import prompt_rows, recipe_rows, seed_rows
-from foray.study.spec import Dynamics, Part, Study, Variant, load_study
+from foray.study.spec import Dynamics, Part, Study, Variant
 from foray.study.store import Store
 from foray.train import other_recipes
 from foray.train.sources import Run, _rl_questions, training_questions

@@ -22,8 +22,8 @@ from foray.core.provenance import commit, made, program, record
 from foray.report import write_report
 from foray.report.origins import kinds, read_origins
 from foray.study.executors.local import LocalExecutor
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import run_node
 from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.run import run_study
 from foray.study.store import Store

@@ -15,7 +15,8 @@ import pytest
 from foray.core.canonical import added, canonical, content_hash, nearest, override, to_json
 from foray.core.objectives import CrossEntropy
 from foray.core.userfile import load
-from foray.study.spec import Study, load_study
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
 
 
 @dataclass(frozen=True)

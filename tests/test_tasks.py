@@ -16,8 +16,8 @@ from rich.console import Console
 from foray.core.canonical import content_hash
 from foray.core.task import Split, Task, few_shot_examples
 from foray.study.executors.local import LocalExecutor
+from foray.study.named_studies import load_study
 from foray.study.run import run_study
-from foray.study.spec import load_study
 from foray.study.store import Store
 from foray.tasks import named_tasks, openmath, sources
 from foray.tasks.gsm8k import GSM8K

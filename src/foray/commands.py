@@ -30,20 +30,25 @@ from foray.core.task import Extraction, verifier_of
 from foray.core.terminal import plain, tell
 from foray.data.corpus import window_order
 from foray.study.contracts import check_study
-from foray.study.cost import machine_rate, node_cost, wall_seconds
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
 from foray.study.executors.remote import Origin
-from foray.study.executors.schedule import say, threads_each
+from foray.study.executors.schedule import threads_each
 from foray.study.executors.slurm import SlurmExecutor
-from foray.study.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
 from foray.study.garbage import delete_garbage, find_garbage
 from foray.study.graph import expand
-from foray.study.hardware import Hardware, parse_hardware
 from foray.study.integrity import examine, remember, repair
-from foray.study.nodes import ImportNode, Node, TrainNode, open_checkpoint, open_shard, open_tokenizer
-from foray.study.run import report_study, run_study
-from foray.study.spec import Pretrain, Study, load_study
+from foray.study.kinds.models import ImportNode, open_checkpoint
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import report_study
+from foray.study.named_studies import load_study
+from foray.study.node import Node
+from foray.study.price.cards import Hardware, parse_hardware
+from foray.study.price.cost import machine_rate, node_cost, wall_seconds
+from foray.study.price.forecast import Forecast, assumptions, forecast, level_table, memory_table, phase_table, remarks
+from foray.study.progress import say
+from foray.study.run import run_study
+from foray.study.spec import Pretrain, Study
 from foray.study.store import Store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # processes of this machine, at most
@@ -294,8 +299,8 @@ def data(args: argparse.Namespace) -> None:
     node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)
     missing = [s for s in (*node.shards, node.tokenizer) if not s.done(store)]
     require(not missing, f"{store.root} does not hold the text yet ({len(missing)} nodes to run): run the study first")
-    shards = {s.source.name: open_shard(s, store) for s in node.shards}
-    tokenizer = open_tokenizer(node.tokenizer, store)
+    shards = {s.source.name: s.open_shard(store) for s in node.shards}
+    tokenizer = node.tokenizer.open_tokenizer(store)
     mixture = [(w, s.name) for w, s in corpus.mixture]
     first, seed_key = (args.step - 1) * corpus.batch_size, key(seed, "corpus", pretrain.stage.name)
     order = window_order(shards, mixture, corpus.length, seed_key, first, corpus.batch_size)

@@ -20,7 +20,8 @@ from foray.core.objectives import Scored
 from foray.core.stage import Corpus, Rollouts, Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
-from foray.study.spec import Pretrain, Study, every_stage
+from foray.study.named_recipes import every_stage
+from foray.study.spec import Pretrain, Study
 from foray.train.scoring import contributing, loss_of, measured
 from foray.train.sources import registered, unregistered
 

@@ -15,10 +15,11 @@ from foray.core.canonical import content_hash, require
 from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
 from foray.core.untrusted import expect
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
 from foray.study.spec import Study
 from foray.study.store import ASIDE as SET_ASIDE
-from foray.study.store import ASKED, Store
+from foray.study.store import ASKED, MANIFEST, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
 SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
@@ -29,7 +30,7 @@ STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
 _ROLLING = ("resume-a", "resume-b")
-_OURS = ("nodes", "manifest.json", ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
+_OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def delete_garbage(studies: Sequence[Study], store: Store) -> Garbage:
 
 def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
     """Folders that it showed."""
-    manifest = store.root / "manifest.json"
+    manifest = store.root / MANIFEST
     if not manifest.exists():
         return set()
     content = read_object(manifest, "delete it and run the study again", study=str, entries=list)

@@ -25,19 +25,21 @@ from foray.core.files import (
     sealed_files,
     verify,
     verify_file,
-    write_atomic,
+    write_json,
 )
 from foray.data.corpus import linked
+from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.remote import Origin
-from foray.study.executors.schedule import say
 from foray.study.graph import expand
-from foray.study.run import check_before, compute, report_study
-from foray.study.spec import Study, load_study
-from foray.study.store import ASIDE, ASKED, Store
+from foray.study.manifest import report_study
+from foray.study.missing import check_before
+from foray.study.named_studies import load_study
+from foray.study.progress import say
+from foray.study.spec import Study
+from foray.study.store import ASIDE, ASKED, MANIFEST, Store
 
 Tell = Callable[[int], None]  # of bytes read
-MANIFEST = "manifest.json"
 _LABELS = 3  # of dependent nodes, in a line
 
 
@@ -78,7 +80,7 @@ def remember(origin: Origin, root: Path) -> None:
     if origin not in there:
         root.mkdir(parents=True, exist_ok=True)
         rows = [asdict(o) for o in (*there, origin)]
-        write_atomic(root / ASKED, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        write_json(root / ASKED, rows, indent=1)
 
 
 def asked(root: Path) -> list[Origin]:

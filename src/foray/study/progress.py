@@ -12,7 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from foray.core.terminal import plain
-from foray.study.nodes import Node
+from foray.study.node import Node
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is, if there is one."""
+    if line:
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -53,14 +59,13 @@ class Show:
         self.done_cost += self.cost[node.key]
         line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
-            self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
+            say(self.console, text)
         self._update()
 
     def lost(self, node: Node, how: str) -> None:
         """A node's worker died: said in a line, and the node's bar goes."""
         self.bars.remove_task(self.active.pop(node.key).task)
-        line = f"{node.label()}: its worker died ({how}); another takes over"
-        self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+        say(self.console, f"{node.label()}: its worker died ({how}); another takes over")
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from foray.core.provenance import Made, made, read_made, record
-from foray.study.nodes import Node, TrainNode
+from foray.study.node import Node
 from foray.study.store import Store
 
 
@@ -20,13 +20,13 @@ def made_here(nodes: Iterable[Node], store: Store, threads: int) -> dict[str, Ma
     """The same of nodes that this machine will compute with ``threads`` each."""
     machine = store.machine.found()
     kinds = {shared: made(record(machine, shared, threads)) for shared in (False, True)}
-    return {node.key: kinds[isinstance(node, TrainNode)] for node in nodes}
+    return {node.key: kinds[node.on_ranks] for node in nodes}
 
 
 def other_machines(nodes: Iterable[Node], before: Mapping[str, Made], now: Mapping[str, Made]) -> str:
     """A line where what was there ``before`` and what is made ``now`` are of machines that round differently."""
     # Of nodes that ranks compute together and of others: one command gives them other numbers of threads.
-    trained = {node.key for node in nodes if isinstance(node, TrainNode)}
+    trained = {node.key for node in nodes if node.on_ranks}
     of = {shared: Counter(m for k, m in now.items() if (k in trained) == shared) for shared in (False, True)}
     apart: Counter[tuple[Made, Made]] = Counter()
     for key, was in before.items():

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from inspect import isfunction
 from typing import Any, Literal
 
 from foray.core.canonical import added, check_name, fill_root, nearest, override, require
@@ -14,8 +10,8 @@ from foray.core.engines import VLLM, EngineName
 from foray.core.passk import check_asked
 from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream, check_mixture
 from foray.core.task import Task
-from foray.core.userfile import load, mistakes_named
 from foray.model.config import ModelConfig
+from foray.study.named_recipes import every_stage, resolve_recipe
 from foray.study.published import Release
 
 
@@ -134,6 +130,9 @@ class Dynamics:
     def __post_init__(self) -> None:
         require(0 < self.points <= 1000, f"dynamics.points must lie between 1 and 1000, not {self.points}")
         require(all(s > 0 for s in self.steps), "dynamics.steps must be positive")
+
+    def watches(self, tokens: int, recipe: str) -> bool:
+        return tokens == self.tokens and recipe in self.recipes
 
     def steps_of(self, stage_steps: int) -> list[int]:
         """Updates of a stage after which its model is evaluated."""
@@ -340,76 +339,3 @@ def _check_recipes(study: Study) -> None:
                     length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
                 )
                 require(new < context, f"{where}: max_new_tokens ({new}) does not fit the model's context ({context})")
-
-
-def every_stage(recipe: Recipe) -> Iterator[Stage]:
-    """All stages, those of merged branches too."""
-    for stage in recipe:
-        if isinstance(stage, Merge):
-            for _, branch in stage.branches:
-                yield from every_stage(branch)
-        else:
-            yield stage
-
-
-def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
-    """The function behind a recipe's name. Raises ValueError with the nearest valid name."""
-    if not isinstance(recipe, str):
-        return recipe
-    functions = named_recipes()
-    if recipe not in functions:
-        own = "; one of your own is given as the function itself"
-        raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}{own}")
-    return functions[recipe]
-
-
-def named_recipes() -> dict[str, RecipeFunction]:
-    """The functions of ``foray.train.recipes`` and ``other_recipes`` that make stages of PostTraining, by name."""
-    from foray.train import other_recipes, recipes
-
-    return {
-        name: f
-        for module in (other_recipes, recipes)
-        for name, f in vars(module).items()
-        if isfunction(f) and not name.startswith("_") and _is_recipe(f, (other_recipes.__name__, recipes.__name__))
-    }
-
-
-@lru_cache(maxsize=256)  # a large study asks thousands of times
-def _is_recipe(f: Callable[..., Any], modules: tuple[str, ...]) -> bool:
-    """By what its annotations mean, however they are written; one that has none is taken at its word."""
-    hints = typing.get_type_hints(f)
-    returned, taken = hints.pop("return", Recipe), list(hints.values()) or [PostTraining]
-    return f.__module__ in modules and taken == [PostTraining] and returned in (Recipe, tuple[Stage, ...])
-
-
-def load_study(name: str, settings: list[str] | None = None) -> Study:
-    """A bundled study by name, or the one that a ``.py`` file's ``study()`` returns, with ``--set`` settings applied.
-
-    A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
-    """
-    made, module = load(name, "study", "studies", Study)
-    if settings:
-        made = override(made, *settings)
-    else:
-        with mistakes_named(name):
-            made.check_whole()
-    make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
-    if make_parts is None:
-        return made
-    with mistakes_named(name):
-        require(callable(make_parts), "parts must be a function parts(study) that returns a tuple of Part")
-        parts = make_parts(made)
-        several = isinstance(parts, tuple | list) and all(isinstance(part, Part) for part in parts)
-        require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {_kind(parts)}")
-        for part in parts:
-            grids = isinstance(part.grids, tuple | list) and all(isinstance(grid, Study) for grid in part.grids)
-            require(grids, f"part {part.name!r} holds a tuple of studies, not {_kind(part.grids)}")
-            for grid in part.grids:
-                grid.check_whole()
-        return replace(made, parts=tuple(parts)) if parts else made
-
-
-def _kind(value: Any) -> str:
-    inner = sorted({type(v).__name__ for v in value}) if isinstance(value, tuple | list) else []
-    return f"a {type(value).__name__}{' of ' + ' and '.join(inner) if inner else ''}"

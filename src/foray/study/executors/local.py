@@ -18,9 +18,10 @@ from foray.core.memory import FULL, keep_freed_memory
 from foray.core.process import die_with_parent
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
-from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
-from foray.study.nodes import Node, run_node
-from foray.study.progress import Show, shown
+from foray.study.executors.run_node import run_node
+from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.node import Node
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 

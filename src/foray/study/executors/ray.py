@@ -16,10 +16,9 @@ from foray.core.cores import cores
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import News, Origin, await_results, run_remotely
-from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
-from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
-from foray.study.nodes import Node, TrainNode
-from foray.study.progress import Show, shown
+from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.node import Node
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 POLL_SECONDS = 0.5
@@ -114,7 +113,7 @@ class _Tasks:
     def start(self, node: Node, show: Show) -> None:
         self.news.forget(node)
         # A node that trains on several ranks would take a placement group here, with a bundle for each of them.
-        gpus = self.gpus if isinstance(node, TrainNode | PassKNode | ProbesNode | PerplexityNode) else 0
+        gpus = self.gpus if node.on_card else 0
         task = self.task.options(num_cpus=self.threads, num_gpus=gpus, name=node.label())
         self.running[task.remote(self.origin, node.key, self.threads)] = node
 

@@ -5,7 +5,6 @@ All of it goes through the store, which lies where every machine sees it.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -17,12 +16,13 @@ from socket import gethostname
 from typing import Any
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json, write_atomic
+from foray.core.files import read_json, write_json
 from foray.core.machine import machine, machine_settings
 from foray.core.memory import keep_freed_memory
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import Node, run_node
-from foray.study.spec import load_study
+from foray.study.named_studies import load_study
+from foray.study.node import Node
 from foray.study.store import Store
 
 TELL_SECONDS = 1.0  # between two words of progress
@@ -91,7 +91,7 @@ def tell(store: Store, key: str, values: dict[str, Any]) -> None:
     """Leaves word of a node where its driver looks for it."""
     path = _place(store, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(values, allow_nan=False) + "\n")
+    write_json(path, values)
 
 
 def _place(store: Store, key: str) -> Path:

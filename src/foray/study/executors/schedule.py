@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from rich.console import Console
 
 from foray.core.cores import asked_threads
-from foray.core.terminal import plain
-from foray.study.nodes import Node
+from foray.study.node import Node
 from foray.study.progress import Show
 from foray.study.store import Store
 
@@ -100,17 +99,6 @@ def by_urgency(missing: Sequence[Node], cost: Mapping[str, float]) -> list[Node]
     return sorted(missing, key=lambda n: -urgency[n.key])
 
 
-def levels(missing: Sequence[Node]) -> list[list[Node]]:
-    """Nodes by level: the parents of each are in earlier levels or not among them."""
-    level: dict[str, int] = {}
-    for node in missing:  # parents come before children
-        level[node.key] = 1 + max((level.get(p.key, -1) for p in node.parents()), default=-1)
-    out: list[list[Node]] = [[] for _ in range(1 + max(level.values(), default=-1))]
-    for node in missing:
-        out[level[node.key]].append(node)
-    return out
-
-
 def threads_each(jobs: int, cores: int, asked: int = 0) -> int:
     """Threads of a node where ``jobs`` share ``cores``. Results are equal to the bit at the same number.
 
@@ -134,9 +122,3 @@ def crowding(jobs: int, threads: int, cores: int, asked: int, ranks: int = 1) ->
             f"--machine threads={omp} gives every node {omp}"
         )
     return ""
-
-
-def say(console: Console, line: str) -> None:
-    """Prints a line as it is, if there is one."""
-    if line:
-        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

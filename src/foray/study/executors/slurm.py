@@ -7,7 +7,6 @@ again watches those that are left and submits what has no job.
 from __future__ import annotations
 
 import getpass
-import json
 import math
 import shlex
 import signal
@@ -21,14 +20,15 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.canonical import nearest, require
-from foray.core.files import read_json, write_atomic
+from foray.core.files import read_json, write_json
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
-from foray.study.executors.schedule import Event, crowding, drive, levels, say, threads_each
-from foray.study.nodes import Node
+from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.graph import levels
+from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
-from foray.study.progress import Show, shown
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 POLL_SECONDS = 2.0  # between two looks at the store
@@ -77,9 +77,7 @@ class SlurmExecutor:
                 news.forget(node)
             ids = self._submit(level, after)
             jobs |= {n.key: job for n, job in zip(level, ids)}
-            write_atomic(
-                record, json.dumps(jobs, indent=1, allow_nan=False) + "\n"
-            )  # at once: this command may be killed
+            write_json(record, jobs, indent=1)  # at once: this command may be killed
             after = [_array(ids[0])]
             console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
         with shown(console, cost) as show:

@@ -25,7 +25,7 @@ from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
 from foray.core.scratch import inside
 from foray.core.terminal import failure
-from foray.study.nodes import Node, Report, TrainNode, carry_out
+from foray.study.node import Node, Report, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.ranks import join
@@ -40,7 +40,7 @@ def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None
     Raises ValueError with the message of the first rank that fails. Where one dies, the others are stopped and this
     process dies in the same way: to whoever waits for it, it is the worker that died.
     """
-    ranks = store.machine.ranks if isinstance(node, TrainNode) else 1
+    ranks = store.machine.ranks if node.on_ranks else 1
     if ranks > 1:
         preload()
     with inside(folder, "meeting") as meeting:

@@ -18,9 +18,12 @@ from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.core.task import Task, few_shot_examples
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
-from foray.study.nodes import ImportNode, MergeNode, Node, ShardNode, TrainNode
-from foray.train.scoring import LOGITS
+from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.models import ImportNode, MergeNode
+from foray.study.kinds.tokens import ShardNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.train.activations import activation_bytes
 
 _PROCESS_BYTES = 450e6  # Python with torch loaded
 
@@ -140,16 +143,6 @@ def _train_cost(node: TrainNode, model: ModelConfig) -> Cost:
 def updates(node: TrainNode) -> int:
     """Updates that the node makes itself, behind the kept step before it."""
     return node.step - (node.after.step if node.after is not None else 0)
-
-
-def activation_bytes(model: ModelConfig, tokens: int, mlp_value: int = 4, recompute: bool = False) -> float:
-    """What a pass over ``tokens`` keeps for its way back: ``mlp_value`` bytes a value in the MLPs, 4 elsewhere.
-
-    With ``recompute``, the inputs of the layers and all of one layer.
-    """
-    layer = 14 * model.width * 4 + 4 * model.mlp_width * mlp_value
-    kept = model.layers * model.width * 4 + layer if recompute else model.layers * layer
-    return float(tokens * kept + 3 * 4 * min(tokens * model.vocab_size, LOGITS))
 
 
 def update_work(stream: Stream, model: ModelConfig) -> dict[str, float]:

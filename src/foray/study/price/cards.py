@@ -16,10 +16,11 @@ from foray.core.canonical import nearest, require
 from foray.core.machine import MICROBATCH, Machine
 from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
 from foray.model.config import ModelConfig
-from foray.study.cost import activation_bytes, lengths, node_cost, sized, update_work, updates
-from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
-from foray.study.nodes import Node, TrainNode
-from foray.train.scoring import LOGITS
+from foray.study.kinds.measures import PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.study.price.cost import lengths, node_cost, sized, update_work, updates
+from foray.train.activations import activation_bytes, logit_bytes
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,7 @@ def load(node: Node, vocab_size: int, hardware: Hardware, ranks: int) -> Load:
         return Load(node, ranks, seconds, memory, _fits(memory, card, together))
     if isinstance(node, ProbesNode | PerplexityNode):
         model = sized(node.checkpoint.model, vocab_size)
-        memory = replace(
-            _asked(model), activations=3.0 * 4 * min(hardware.microbatch_tokens * model.vocab_size, LOGITS)
-        )
+        memory = replace(_asked(model), activations=logit_bytes(model, hardware.microbatch_tokens))
         seconds = {EVALUATION: START_SECONDS + node_cost(node, vocab_size).flops / _products(card, 4)}
         return Load(node, ranks, seconds, memory, _fits(memory, card, 1))
     return Load(node, 0, {"": node_cost(node, vocab_size).start}, Memory(), True)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, fields
 from rich.table import Column, Table
 
 from foray.data.corpus import Prepared
-from foray.study import hardware as hw
-from foray.study.cost import node_cost
-from foray.study.executors.schedule import levels
-from foray.study.hardware import Hardware, Load, Memory
-from foray.study.nodes import Node, ShardNode, TrainNode
+from foray.study.graph import levels
+from foray.study.kinds.tokens import ShardNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.study.price import cards as hw
+from foray.study.price.cards import Hardware, Load, Memory
+from foray.study.price.cost import node_cost
 
 
 @dataclass(frozen=True)
