@@ -15,8 +15,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from foray import commands
 from foray.cli import build_parser
+from foray.commands import options
 from foray.core import cores as module
 from foray.core.cores import cores, quota, use_threads
 from foray.core.machine import Machine
@@ -37,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Says how many cores there are and what OMP_NUM_THREADS is."""
 
     def told(count: int, omp: str | None) -> None:
-        for place in (commands, local, ray, remote, torchrun):
+        for place in (options, local, ray, remote, torchrun):
             monkeypatch.setattr(place, "cores", lambda: count)
         monkeypatch.setenv("OMP_NUM_THREADS", omp) if omp else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -68,7 +68,7 @@ def test_default_jobs_times_threads_are_the_cores(machine: Told, tmp_path: Path)
         args = build_parser().parse_args(
             ["run", "smoke", "--store", str(tmp_path), *settings, "--machine", "device=cpu"]
         )
-        jobs, asked = commands._jobs(args), commands._machine(args).threads
+        jobs, asked = options.jobs_of(args), options.machine_of(args).threads
         threads = threads_each(jobs, count, asked)
         assert jobs * threads <= count and crowding(jobs, threads, count, asked).startswith(
             "OMP_NUM_THREADS" if omp and int(omp) > threads and not asked else ""

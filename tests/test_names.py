@@ -23,7 +23,6 @@ CLASSES = {
     "Part": "world",
     "Graded": "evals, answers",
     "Run": "report, train",
-    "Cost": "report",
     "Finding": "report",
     "Evaluation": "report",
     "Origin": "report",

@@ -218,7 +218,7 @@ def test_full_memory_is_named_with_what_to_lower(
 
     monkeypatch.setattr("foray.study.kinds.tokens.sample_texts", full)
     assert "main memory is full" in refusal(capsys, "run", "smoke", "--store", str(tmp_path / "store"))
-    monkeypatch.setattr("foray.commands.open_checkpoint", full)
+    monkeypatch.setattr("foray.commands.on_checkpoints.open_checkpoint", full)
     assert "main memory is full" in refusal(capsys, "eval", str(tmp_path), "--task", "world_easy")
 
 

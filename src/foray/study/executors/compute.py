@@ -9,13 +9,14 @@ from foray.core.userfile import own_code_named
 from foray.study.executors.schedule import Executor
 from foray.study.graph import Graph
 from foray.study.node import Node
-from foray.study.price.cost import node_cost
+from foray.study.price.cards import processors
+from foray.study.price.placement import place
 from foray.study.progress import say
 from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.spec import Study
 from foray.study.store import Store
 
-_NOMINAL_RATE = 5e10  # FLOPs a second, to weigh nodes against each other
+_NOMINAL = processors(5e10)  # to weigh nodes against each other
 
 
 def compute(
@@ -29,7 +30,7 @@ def compute(
     if not missing:
         return
     with own_code_named():
-        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(_NOMINAL_RATE) for n in missing}
+        cost = {n.key: place(n, study.data.vocab_size, _NOMINAL).wall for n in missing}
     program()  # as it is now, for all workers: files may change while they run
     before, threads = made_so_far(graph.nodes, store), executor.threads_here(store)
     if threads:
