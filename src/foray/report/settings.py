@@ -8,7 +8,7 @@ from html import escape
 from foray.report.markup import label, table
 from foray.report.results import Results
 
-TITLES = {"recipes": "Hyperparameters", "seeds": "Starts and seeds", "prompts": "Prompts and sampling"}
+TITLES = {"study": "Settings, by the keys that --set takes", "recipes": "Recipes", "prompts": "Prompts"}
 
 
 def section(results: Results) -> str:

@@ -15,7 +15,7 @@ from foray.study.graph import Graph, expand
 from foray.study.kinds.measures import ContaminationNode, PassKNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
-from foray.study.settings import prompt_rows, recipe_rows, seed_rows
+from foray.study.setting_tables import setting_tables
 from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
 
@@ -60,7 +60,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "k": list(study.evaluation.k),
         "notes": list(study.notes),
         "provenance": program(),
-        "settings": {"recipes": recipe_rows(study), "seeds": seed_rows(study), "prompts": prompt_rows(study)},
+        "settings": setting_tables(study),
         "nodes": [f"nodes/{n.kind}-{n.key}" for n in graph.nodes],
         # An imported checkpoint has no log of its training to report.
         "entries": [_row(r, study) for r in graph.entries if not isinstance(r.node, ImportNode)],
