@@ -21,11 +21,12 @@ from foray.core import cores as module
 from foray.core.cores import cores, quota, use_threads
 from foray.core.machine import Machine
 from foray.data import prepare
+from foray.study.command import StudyCommand
 from foray.study.executors import local, ray, remote, slurm, torchrun
 from foray.study.executors.local import LocalExecutor
-from foray.study.executors.remote import Origin
 from foray.study.executors.schedule import crowding, threads_each
 from foray.study.graph import expand
+from foray.study.node import Node
 from foray.study.store import Store
 from test_study import brief, quiet
 
@@ -123,7 +124,7 @@ def test_a_slurm_job_has_no_more_threads_than_its_cores(monkeypatch: pytest.Monk
 
     def made(omp: str, cpus: int, *how: str) -> slurm.SlurmExecutor:
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
-        origin = Origin("smoke", (), None, str(tmp_path), str(tmp_path), how)
+        origin = StudyCommand("smoke", (), None, str(tmp_path), str(tmp_path), how)
         return slurm.SlurmExecutor(origin, [f"cpus_per_task={cpus}"])
 
     assert [made("8", cpus).job.threads for cpus in (1, 4, 16)] == [1, 4, 8]
@@ -155,11 +156,11 @@ def test_where_a_node_runs_elsewhere_it_has_no_more_threads_than_are_there(
 ) -> None:
     had = []
     monkeypatch.setattr(remote, "run_node", lambda *_, **__: had.append(torch.get_num_threads()) or tmp_path)
-    monkeypatch.setattr(Origin, "node", lambda self, key: expand(brief()).nodes[0])
-    (tmp_path / "health.json").write_text("[]")
+    monkeypatch.setattr(StudyCommand, "node", lambda self, key: expand(brief()).nodes[0])
+    monkeypatch.setattr(Node, "health", lambda self, store: [])
     for how in ((), ("threads=3",)):
         machine(2, None)
-        remote.run_remotely(Origin("brief", (), None, str(tmp_path), os.getcwd(), (*how, "device=cpu")), "key", 8)
+        remote.run_remotely(StudyCommand("brief", (), None, str(tmp_path), os.getcwd(), (*how, "device=cpu")), "key", 8)
     assert had == [2, 3]
 
 
@@ -167,7 +168,7 @@ def test_a_ray_of_its_own_has_the_cores_that_this_process_may_use(machine: Told,
     def tasks(count: int, jobs: int, alone: bool) -> ray._Tasks:
         nodes = [{"Alive": True, "Resources": {"CPU": float(count)}}]
         fake = SimpleNamespace(nodes=lambda: nodes, remote=lambda **_: lambda work: work)
-        origin = Origin("smoke", (), None, str(tmp_path), str(tmp_path))
+        origin = StudyCommand("smoke", (), None, str(tmp_path), str(tmp_path))
         return ray._Tasks(fake, origin, Store(tmp_path), jobs, alone)
 
     machine(2, "4")

@@ -23,9 +23,7 @@ CLASSES = {
     "Part": "world",
     "Graded": "evals, answers",
     "Run": "report, train",
-    "Finding": "report",
     "Evaluation": "report",
-    "Origin": "report",
 }
 
 

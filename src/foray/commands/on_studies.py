@@ -14,13 +14,12 @@ from rich.table import Column, Table
 from foray.commands.options import jobs_of, opened
 from foray.core.canonical import require
 from foray.core.terminal import plain, tell
+from foray.study.command import StudyCommand, remember
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
-from foray.study.executors.remote import Origin
 from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import expand
-from foray.study.integrity import remember
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.manifest import report_study
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     console = Console()
-    remember(_origin(args, store), store.root)
+    remember(_command(args, store), store.root)
     index = run_study(study, store, console, executor, args.part)
     _print_claims(index.parent, console)
     say(console, f"report: {index}")
@@ -52,17 +51,17 @@ def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExec
     jobs = jobs_of(args)
     for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
         require(not value or args.executor == kind, f"{option} goes with --executor {kind}")
-    origin = _origin(args, store)
+    command = _command(args, store)
     if args.executor == "ray":
-        return RayExecutor(origin, jobs, args.address)
+        return RayExecutor(command, jobs, args.address)
     if args.executor == "slurm":
-        return SlurmExecutor(origin, args.slurm, args.jobs)
+        return SlurmExecutor(command, args.slurm, args.jobs)
     return LocalExecutor(jobs)
 
 
-def _origin(args: argparse.Namespace, store: Store) -> Origin:
+def _command(args: argparse.Namespace, store: Store) -> StudyCommand:
     settings, how = tuple(args.settings), tuple(args.machine_settings)
-    return Origin(args.study, settings, args.part, str(store.root.resolve()), os.getcwd(), how)
+    return StudyCommand(args.study, settings, args.part, str(store.root.resolve()), os.getcwd(), how)
 
 
 def report(args: argparse.Namespace) -> None:

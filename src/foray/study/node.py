@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from foray.core.canonical import content_hash, to_json
-from foray.core.files import Damaged, verify
+from foray.core.files import Damaged, read_json, verify
 from foray.core.libraries import require_installed, wanted
 from foray.core.memory import FULL, is_full
 from foray.core.userfile import own_code_named
@@ -24,6 +24,7 @@ from foray.model.config import ModelConfig
 from foray.rollout.engine import EngineDied
 from foray.study.store import Store
 
+HEALTH = "health.json"
 Report = Callable[..., None]  # report(done=, total=, **what to show)
 
 
@@ -84,6 +85,10 @@ class Node:
     def flags(self, folder: Path) -> list[str]:
         """What looks wrong in the finished node's folder, a line each."""
         return []
+
+    def health(self, store: Store) -> list[str]:
+        """The flags that the finished node was sealed with."""
+        return list(read_json(self.folder(store) / HEALTH))
 
     def check(self) -> None:
         """Raises ValueError where this installation lacks what the node needs. Asked before a study begins."""

@@ -52,8 +52,8 @@ def _recipes(grid: Study) -> Iterator[Row]:
 def _streams(recipe: Recipe, bases: dict[str, Row]) -> Iterator[Row]:
     for stage in recipe:
         if isinstance(stage, Merge):
-            for weight, branch in stage.branches:
-                yield from ({**row, "weight": f"{weight:g} of {row['weight']}"} for row in _streams(branch, bases))
+            for part, branch in stage.branches:
+                yield from ({**row, "weight": f"{part:g} of {row['weight']}"} for row in _streams(branch, bases))
             continue
         for weight, stream in stage.streams:
             for share, member in stream.members:

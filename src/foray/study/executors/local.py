@@ -12,14 +12,11 @@ from multiprocessing.context import ForkProcess
 from rich.console import Console
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json
 from foray.core.machine import use_gpu
-from foray.core.memory import FULL, keep_freed_memory
+from foray.core.memory import keep_freed_memory
 from foray.core.process import die_with_parent
-from foray.core.terminal import failure
-from foray.rollout.engine import EngineDied
 from foray.study.executors.run_node import run_node
-from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
 from foray.study.node import Node
 from foray.study.progress import Show, say, shown
 from foray.study.store import Store
@@ -140,19 +137,17 @@ def _work(
     if store.machine.device != "cpu":
         use_gpu(number, store.machine.ranks)
     by_key = {n.key: n for n in nodes}
+
+    def run_here(node: Node) -> list[str]:
+        run_node(node, store, lambda **values: channel.send(("progress", values)))
+        return node.health(store)
+
     try:
         while True:
-            node = by_key[channel.recv()]
-            try:
-                folder = run_node(node, store, lambda **values: channel.send(("progress", values)))
-                channel.send(("done", read_json(folder / "health.json")))
-            except EngineDied as e:
-                channel.send(("died", str(e)))
+            kind, value = outcome(run_here, by_key[channel.recv()])
+            channel.send((kind, value))
+            if kind == "died":  # and this process with its engine
                 return
-            except (ValueError, OSError) as e:
-                channel.send(("failed", failure(e)))
-            except MemoryError:
-                channel.send(("failed", f"{FULL}: try fewer --jobs"))
     except KeyboardInterrupt:
         channel.send(("interrupted", None))
     except (EOFError, BrokenPipeError):

@@ -1,6 +1,6 @@
-"""Nodes in processes of other machines: how those find a node again, and how they tell of its progress.
+"""Nodes in processes of other machines: how a node runs there, and how it tells of its progress.
 
-All of it goes through the store, which lies where every machine sees it.
+All messages go through the store, which lies where every machine sees it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json, write_json
-from foray.core.machine import machine, machine_settings
+from foray.core.machine import machine
 from foray.core.memory import keep_freed_memory
+from foray.study.command import StudyCommand
 from foray.study.executors.run_node import run_node
-from foray.study.graph import expand
-from foray.study.named_studies import load_study
 from foray.study.node import Node
 from foray.study.store import Store
 
@@ -29,51 +25,15 @@ TELL_SECONDS = 1.0  # between two words of progress
 SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a process finds a study's nodes: by the words of the command that named it.
-
-    Nodes themselves are not sent. What a user's file defines and registers is there only where that file is run; and a
-    machine whose code or data makes other nodes than the driver's says so instead of computing something else.
-    """
-
-    study: str
-    settings: tuple[str, ...]
-    part: str | None
-    store: str
-    folder: str  # that relative paths begin at
-    machine: tuple[str, ...] = ()  # how to compute
-
-    @property
-    def threads(self) -> int:
-        """Those that a node was asked to have; 0: its share."""
-        return machine_settings(list(self.machine)).threads
-
-    def node(self, key: str) -> Node:
-        nodes = _nodes(self)
-        if key not in nodes:
-            raise ValueError(
-                f"on {gethostname()} study {self.study} has no node {key}: Foray, the study's file or the data differ "
-                "there from what they are on the machine of the command"
-            )
-        return nodes[key]
-
-
-@lru_cache(maxsize=1)
-def _nodes(origin: Origin) -> dict[str, Node]:
-    study = load_study(origin.study, list(origin.settings))
-    return {n.key: n for n in expand(study, origin.part).nodes}
-
-
-def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
+def run_remotely(command: StudyCommand, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
     """Runs a node whose parents are done, unless it is done by now, and returns its flags.
 
     Tells of its progress and calls ``check`` at every step. Where another process is still at work on the node (one
     whose machine was taken for dead), waits for it.
     """
-    os.chdir(origin.folder)
+    os.chdir(command.folder)
     keep_freed_memory()
-    store, told = Store(Path(origin.store), machine(list(origin.machine))), -math.inf
+    store, told = Store(Path(command.store), machine(list(command.machine))), -math.inf
     use_threads(store.machine.threads or min(threads, cores()))
 
     def report(**values: Any) -> None:
@@ -83,8 +43,9 @@ def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], Non
             told = time.monotonic()
         check()
 
-    folder = run_node(origin.node(key), store, report, patience=math.inf)
-    return list(read_json(folder / "health.json"))
+    node = command.node(key)
+    run_node(node, store, report, patience=math.inf)
+    return node.health(store)
 
 
 def tell(store: Store, key: str, values: dict[str, Any]) -> None:

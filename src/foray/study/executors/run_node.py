@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import torch
 
-from foray.core.files import Damaged, seal, write_atomic, writing
+from foray.core.files import Damaged, seal, write_json, writing
 from foray.core.machine import free_memory
 from foray.study.executors.forked_ranks import run_on_ranks
-from foray.study.node import Node, Report, carry_out
+from foray.study.node import HEALTH, Node, Report, carry_out
 from foray.study.store import Store
 
 
@@ -42,6 +41,6 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             ) from None
         finally:
             free_memory()
-        write_atomic(folder / "health.json", json.dumps(node.flags(folder), allow_nan=False) + "\n")
+        write_json(folder / HEALTH, node.flags(folder))
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
         return folder

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from rich.console import Console
 
 from foray.core.cores import asked_threads
+from foray.core.memory import FULL
+from foray.core.terminal import failure
+from foray.rollout.engine import EngineDied
 from foray.study.node import Node
 from foray.study.progress import Show
 from foray.study.store import Store
@@ -29,12 +32,27 @@ class Executor(Protocol):
         """Threads that a node has on this machine; 0 where nodes run elsewhere."""
 
 
+Kind = Literal["progress", "done", "failed", "died", "lost", "interrupted"]
+
+
 class Event(NamedTuple):
     """What became of a node at work, and the values of its report, its flags, or words that say why."""
 
     node: Node
-    kind: Literal["progress", "done", "failed", "died", "lost", "interrupted"]
+    kind: Kind
     value: Any = None
+
+
+def outcome(run: Callable[..., list[str]], *arguments: Any) -> tuple[Kind, Any]:
+    """What became of a node that ``run`` computes in this process: an event's kind and value."""
+    try:
+        return "done", run(*arguments)
+    except EngineDied as e:
+        return "died", str(e)
+    except (ValueError, OSError) as e:
+        return "failed", failure(e)
+    except MemoryError:
+        return "failed", f"{FULL}: try fewer --jobs"
 
 
 class Pool(Protocol):

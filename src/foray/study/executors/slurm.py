@@ -23,7 +23,8 @@ from foray.core.canonical import nearest, require
 from foray.core.files import read_json, write_json
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
-from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
+from foray.study.command import StudyCommand
+from foray.study.executors.remote import SEE_SECONDS, News, run_remotely, tell
 from foray.study.executors.schedule import Event, crowding, drive, threads_each
 from foray.study.graph import levels
 from foray.study.node import Node
@@ -47,7 +48,7 @@ class SlurmExecutor:
     They hold for every job. ``jobs`` is how many of a level run at a time.
     """
 
-    def __init__(self, origin: Origin, settings: Sequence[str] = (), jobs: int | None = None) -> None:
+    def __init__(self, command: StudyCommand, settings: Sequence[str] = (), jobs: int | None = None) -> None:
         parameters = DEFAULTS | ({"array_parallelism": jobs} if jobs else {}) | _parsed(settings)
         cores = parameters["cpus_per_task"]
         self.parameters = parameters | {
@@ -56,9 +57,9 @@ class SlurmExecutor:
             # A node that fails leaves none waiting for it for ever.
             "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
         }
-        self.job = NodeJob(origin, threads_each(1, cores, origin.threads))
-        self.crowding = crowding(1, self.job.threads, cores, origin.threads)
-        self.folder = Path(origin.store) / "slurm"  # of scripts and logs
+        self.job = NodeJob(command, threads_each(1, cores, command.threads))
+        self.crowding = crowding(1, self.job.threads, cores, command.threads)
+        self.folder = Path(command.store) / "slurm"  # of scripts and logs
 
     def threads_here(self, store: Store) -> int:
         return 0
@@ -108,18 +109,18 @@ class SlurmExecutor:
 class NodeJob:
     """What a job does: one node. Asked to make room, it saves what it has and is queued again."""
 
-    def __init__(self, origin: Origin, threads: int) -> None:
-        self.origin, self.threads = origin, threads
+    def __init__(self, command: StudyCommand, threads: int) -> None:
+        self.command, self.threads = command, threads
 
     def __call__(self, key: str) -> None:
         try:
             with preemptible(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) as check:
-                run_remotely(self.origin, key, self.threads, check)
+                run_remotely(self.command, key, self.threads, check)
             return
         except Preempted as e:
             (asked,) = e.args
         except (ValueError, OSError, EngineDied) as e:
-            tell(Store(Path(self.origin.store)), key, {"failed": failure(e)})
+            tell(Store(Path(self.command.store)), key, {"failed": failure(e)})
             raise
         if asked == signal.SIGTERM:
             # Slurm is about to end the job: for good (scancel) or to start it again elsewhere. It knows which.
@@ -178,7 +179,7 @@ class _Jobs:
     def _event(self, node: Node) -> Event | None:
         if node.done(self.news.store):
             self.news.forget(node)
-            return Event(node, "done", read_json(node.folder(self.news.store) / "health.json"))
+            return Event(node, "done", node.health(self.news.store))
         told, job = self.news.of(node), self.jobs[node.key]
         if told and "failed" in told:
             return Event(node, "failed", told["failed"])

@@ -22,7 +22,6 @@ from rich.console import Console
 
 from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json
 from foray.core.terminal import failure
 from foray.study.executors.compute import compute
 from foray.study.executors.remote import await_results
@@ -123,5 +122,5 @@ def _run(node: Node, store: Store, show: Show) -> None:
         show.progress(node, values)
 
     show.begin(node)
-    folder = run_node(node, store, report)
-    show.end(node, read_json(folder / "health.json"))
+    run_node(node, store, report)
+    show.end(node, node.health(store))
