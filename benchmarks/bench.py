@@ -23,7 +23,7 @@ import torch
 from cases import CASES, SHAPES, Case, Shape
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from foray.core.memory import keep_freed_memory
+from foray.core.process import keep_freed_memory
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer
 from foray.model import flops
 from foray.model.config import ModelConfig
@@ -31,8 +31,9 @@ from foray.model.hf import load_model, save_model
 from foray.model.transformer import initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.studies import tiny
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
 from foray.train.scoring import token_logprobs
-from foray.train.sources import Run, draw
 
 HERE = Path(__file__).parent
 PATIENCE = 300.0  # seconds for a contender's start, warm-up included; and for all its rounds but the one that passes it
@@ -173,8 +174,8 @@ def logprob_gap(folder: Path) -> float:
     """Largest difference between the engine's log-probabilities and the trainer's, over a draw of the study's RL."""
     model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)
     stream = tiny.study().post.rl
-    run = Run(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model))
-    batch, _ = draw(stream.source, stream, 0, run)
+    run = Training(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model))
+    batch, _ = drawn(stream.source, stream, 0, run)
     return float((token_logprobs(model, batch) - batch.behaviour).abs().max())
 
 

@@ -37,10 +37,10 @@ from foray.model.transformer import Transformer
 from foray.rollout.engine import Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.train.activations import activation_bytes
+from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank
-from foray.train.sources import Run
 
 PEAK = 989e12  # bf16, dense: NVIDIA's datasheets of the H100 SXM and the H200
 
@@ -110,7 +110,7 @@ def pretrain(shape: Shape, machine: Machine, limits: dict[str, float]) -> dict[s
     stream = Stream("pretrain", Noise(shape.sequences, shape.length), CrossEntropy(z_loss=1e-5), AdamW(1e-4), "bf16")
     stage, seconds = Stage("pretrain", ((1.0, stream),), 7), list[float]()
     model = noisy_model(shape.model, machine)
-    run = Run(0, "pretrain", words(), model, None)
+    run = Training(0, "pretrain", words(), model, None)
     moments = {"pretrain": Moments(model, stream.optimizer)}
     run_stage(stage, run, moments, 0, 7, lambda step, m: seconds.append(m["seconds"]))
     out: dict[str, Any] = {"foray": row(statistics.median(seconds[2:])) | {"compiling_s": seconds[0]}}

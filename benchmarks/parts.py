@@ -11,7 +11,7 @@ from cases import reward
 from foray.core.batch import Batch
 from foray.core.stage import Stream
 from foray.core.task import Problem, Verdict
-from foray.train.sources import Drawn, Run, draw
+from foray.train.draw import Drawn, Training, draw
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Noise:
 
 
 @draw.register
-def _(source: Noise, stream: Stream, step: int, run: Run) -> Drawn:
+def _(source: Noise, stream: Stream, step: int, run: Training) -> Drawn:
     generator = torch.Generator().manual_seed(step)
     tokens = torch.randint(1, run.model.config.vocab_size, (source.batch_size, source.length + 1), generator=generator)
     ones = torch.ones(source.batch_size, source.length)

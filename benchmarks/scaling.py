@@ -27,17 +27,18 @@ from parts import Endless, Noise, Words
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from foray.core.machine import Machine, machine
-from foray.core.memory import keep_freed_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Rollouts, Stage, Stream
+from foray.core.process import keep_freed_memory
+from foray.core.sources import Rollouts
+from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import END, TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise
 from foray.rollout.choose import embedded_engine
+from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
 from foray.train.ranks import exchanged, is_first, join
 from foray.train.sharding import blank, fill
-from foray.train.sources import Run
 
 STEPS = 2  # timed, after one to warm up
 
@@ -70,7 +71,7 @@ def rank_of(rank: int, ranks: int, size: int, case: str, shape: str, of: Machine
         model, sampler = fill(blank(config, of, False), first), blank(config, of)
     else:
         model = sampler = first.move(of)
-    run = Run(0, "s", tokenizer, model, Endless(embedded_engine(sampler, tokenizer)))
+    run = Training(0, "s", tokenizer, model, Endless(embedded_engine(sampler, tokenizer)))
     moments, times = {"s": Moments(model, stream.optimizer)}, [(time.perf_counter(), time.process_time())]
 
     def after_step(step: int, _: dict[str, float]) -> None:

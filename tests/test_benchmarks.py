@@ -11,7 +11,7 @@ import pytest
 from foray.core.canonical import content_hash
 from foray.evals import lm_eval_model
 from foray.evals.benchmarks import SETS, Benchmarks
-from test_harness import CONTEXT, Codec, pair, reference, scorer  # noqa: F401
+from test_lm_eval_model import CONTEXT, Codec, pair, reference, scorer  # noqa: F401
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"  # real files beside the project, where there are any
 WORDS = ("stone", "lion", "red", "kettle", "flag", "Mara")
@@ -135,7 +135,7 @@ def test_mistakes_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("datasets.load_dataset", offline)
     with pytest.raises(ValueError, match=r"the data of piqa cannot be had \(Couldn't reach the Hub\); give a folder"):
-        lm_eval_model.run_probes(lm_eval_model.foray_lm(Codec.__new__(Codec), lambda *_: [], CONTEXT), ["piqa"])
+        lm_eval_model.run_probes(lm_eval_model.foray_lm(Codec.__new__(Codec), lambda *_: [], CONTEXT), ["piqa"], {})
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "general").exists(), reason="the shared data files are not here")

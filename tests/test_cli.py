@@ -136,7 +136,7 @@ def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:
         ("import os\n\ndef study(:\n", "mine.py, line 3: SyntaxError: "),
         ("import nowhere_at_all\n", "mine.py, line 1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("from foray.studies import tiny\n\ndef study():\n    return tiny.stduy()\n", "mine.py, line 4: AttributeErr"),
-        ("from foray.core.stage import AdamW\nbest = AdamW(lr=-1)\n", "mine.py, line 2: lr must be a finite number"),
+        ("from foray.core.stage import AdamW\nbest = AdamW(lr=-1)\n", "mine.py, line 2: lr must be >= 0, not -1"),
         ("from foray.studies.tiny import study\ndef parts(s):\n    return 1 / 0\n", "mine.py, line 3: ZeroDivision"),
     ],
 )

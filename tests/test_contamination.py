@@ -11,7 +11,7 @@ import pytest
 
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import train_tokenizer
-from foray.evals.contamination import Overlap, asked, numbers, overlaps, parsed, words
+from foray.evals.overlap import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
 from foray.report.contamination import section, table
 from foray.world import WorldProblems

@@ -24,7 +24,7 @@ from foray.rollout.vllm_engine import VLLMEngine
 from foray.study.kinds.models import open_checkpoint
 from foray.study.published import Release, import_checkpoint
 from foray.train.checkpoint import save_checkpoint
-from foray.train.sources import demonstrations
+from foray.train.supervised import demonstrations
 from test_families import CASES, published
 from test_published import SHAPE, TEXTS
 from test_study import SumsText
@@ -272,9 +272,7 @@ def test_scored_texts_follow_what_lm_eval_puts_before_them(theirs: Path) -> None
         pretrained=AutoModelForCausalLM.from_pretrained(theirs, dtype=torch.float32),
         tokenizer=AutoTokenizer.from_pretrained(theirs), device="cpu", dtype="float32", max_length=96,
     )  # fmt: skip
-    assert made[0].eot_token_id == reference.eot_token_id == NAMED[TURN] != tokenizer.end_id
-    for kind, asked in (("loglikelihood", [("", "3 + 4"), ("Q: 3", " + 4")]), ("loglikelihood_rolling", [("3 + 4",)])):
-        requests = [Instance(kind, {}, arguments, 0) for arguments in asked]  # type: ignore[arg-type]
-        ours, theirs_ = (getattr(lm, kind)(requests, disable_tqdm=True) for lm in (made[0], reference))
-        for a, b in zip(ours, theirs_):
-            assert a == pytest.approx(b, abs=1e-4)
+    assert made[0].codec.end_id == reference.eot_token_id == NAMED[TURN] != tokenizer.end_id
+    requests = [Instance("loglikelihood", {}, asked, 0) for asked in (("", "3 + 4"), ("Q: 3", " + 4"))]
+    for a, b in zip(*(lm.loglikelihood(requests, disable_tqdm=True) for lm in (made[0], reference))):
+        assert a == pytest.approx(b, abs=1e-4)

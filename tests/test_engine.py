@@ -22,11 +22,12 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
+from foray.rollout.embedded import sample
 from foray.rollout.engine import Completion, Engine, Sampling
 from foray.rollout.graph_decoder import Shape
 from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.stopping import Endings
-from foray.rollout.torch_engine import TorchEngine, sample
+from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
 from foray.train.scoring import token_logprobs
 

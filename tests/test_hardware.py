@@ -11,7 +11,8 @@ from conftest import Sums
 from foray.cli import main
 from foray.core.machine import machine_settings
 from foray.core.objectives import CrossEntropy
-from foray.core.stage import Corpus, Stage, Stream
+from foray.core.sources import Corpus
+from foray.core.stage import Stage, Stream
 from foray.model.config import ModelConfig
 from foray.studies.paper_1b import MODEL
 from foray.study.graph import expand

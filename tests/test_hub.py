@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foray.cli import main
-from foray.core.canonical import override
+from foray.core.override import override
 from foray.data.prepare import load_mix
 from foray.data.repository import Repository
 from foray.data.tokenizer import load_tokenizer

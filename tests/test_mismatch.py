@@ -12,16 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import Sums, wide
 from foray.core.batch import Batch, from_rows
 from foray.core.objectives import PolicyGradient
-from foray.core.stage import Rollouts, Stream
+from foray.core.sources import Rollouts
+from foray.core.stage import Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.price.cards import processors
 from foray.study.price.work import Work, update_of
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
 from foray.train.packing import forward_flops
 from foray.train.scoring import backward, token_logprobs
-from foray.train.sources import Run, draw
 
 
 class Toy:
@@ -98,8 +100,8 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, engine="vllm", updates_per_draw=updates), PolicyGradient())
     model = wide(initialise(config, 5))
-    run = Run(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
-    batch, _ = draw(stream.source, stream, 0, run)
+    run = Training(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
+    batch, _ = drawn(stream.source, stream, 0, run)
     batch = replace(batch, advantage=(batch.weight != 0).float())
     metrics = backward(model, stream, batch)
     assert metrics["clipped"] == 0, "the engine's distance is not taken for a change of policy"
@@ -126,11 +128,11 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, **changes), PolicyGradient(), precision=precision)
     model = wide(initialise(config, 5))
-    run = Run(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
+    run = Training(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
     counter = FlopCounterMode(display=False)
     logged = []
     for step in range(stream.source.updates_per_draw):
-        _, metrics = draw(stream.source, stream, step, run)
+        _, metrics = drawn(stream.source, stream, step, run)
         logged.append(metrics.get("flops/behaviour", 0.0))
     assert sum(1 for x in logged if x) == passes and logged[0] == sum(logged), "once a draw, with its first update"
     if passes:

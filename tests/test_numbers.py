@@ -12,7 +12,7 @@ import pytest
 
 from foray.answers import numbers
 from foray.core.canonical import content_hash
-from foray.core.stage import Demonstrations, Rollouts
+from foray.core.sources import Demonstrations, Rollouts
 from foray.core.task import Problem
 from foray.study.kinds.measures import PassKNode
 from foray.tasks.gsm8k import GSM8K

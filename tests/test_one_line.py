@@ -18,10 +18,12 @@ import pytest
 from rich.console import Console
 
 from foray.cli import main
-from foray.core.canonical import check_name, override
+from foray.core.canonical import check_name
 from foray.core.files import SEAL, read_json, writing
+from foray.core.override import override
 from foray.core.scratch import let_go, own_folder
-from foray.core.stage import Corpus, Stage
+from foray.core.sources import Corpus
+from foray.core.stage import Stage
 from foray.core.terminal import failure, one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
 from foray.report.table import csv_text

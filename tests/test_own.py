@@ -22,7 +22,8 @@ import foray
 from conftest import Sums
 from foray.core.batch import from_rows
 from foray.core.objectives import PolicyGradient, Scored
-from foray.core.stage import Merge, PostTraining, Recipe, Rollouts, Stage, Stream
+from foray.core.sources import Rollouts
+from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
@@ -42,7 +43,8 @@ from foray.study.run import run_study
 from foray.study.spec import Evaluation, Study
 from foray.study.store import Store
 from foray.train import other_recipes
-from foray.train.sources import Run, draw, drawn
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training, draw
 from test_study import compute, ends, log, pretrained_to, quiet, study, table_of
 
 ROOT = Path(foray.__file__).parent
@@ -73,7 +75,7 @@ class Own:
 
 
 @draw.register
-def _(source: Own, stream: Stream, step: int, run: Run) -> Any:
+def _(source: Own, stream: Stream, step: int, run: Training) -> Any:
     if source.wrong == "model":
         run.model.zero_grad()
     if source.wrong == "raises":
@@ -129,8 +131,8 @@ def test_a_check_of_a_users_source_changes_no_other_key() -> None:
 
 
 @pytest.fixture
-def run(model: Transformer, tokenizer: TextTokenizer) -> Run:
-    return Run(0, "mine", tokenizer, model, TorchEngine(model.config, tokenizer, model=model))
+def run(model: Transformer, tokenizer: TextTokenizer) -> Training:
+    return Training(0, "mine", tokenizer, model, TorchEngine(model.config, tokenizer, model=model))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def run(model: Transformer, tokenizer: TextTokenizer) -> Run:
         ("metrics", "logs 'tokens': str; log numbers by name"),
     ],
 )
-def test_what_no_model_can_be_trained_on_is_named_as_it_is_drawn(run: Run, wrong: str, message: str) -> None:
+def test_what_no_model_can_be_trained_on_is_named_as_it_is_drawn(run: Training, wrong: str, message: str) -> None:
     stream = replace(study().post.sft, name="x")
     with pytest.raises(ValueError, match=f"stage mine, stream x: .*{message}") as e:
         drawn(Own(wrong=wrong), stream, 0, run)
@@ -173,7 +175,7 @@ class WordySolutions(Wordy):
 
 
 @pytest.mark.parametrize("task", [Wordy(), WordyThere(), WordySolutions()])
-def test_rows_that_do_not_fit_are_one_line_for_every_source_as_they_are_drawn(run: Run, task: Sums) -> None:
+def test_rows_that_do_not_fit_are_one_line_for_every_source_as_they_are_drawn(run: Training, task: Sums) -> None:
     post = study().post
     stream = post.sft if isinstance(task, WordySolutions) else post.rl
     stream = replace(stream, source=replace(stream.source, task=task))

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from foray.core.canonical import override
-from foray.core.stage import Corpus, PostTraining, Recipe, Rollouts, Screen, Stage, Stream
+from foray.core.override import override
+from foray.core.sources import Corpus, Rollouts, Screen
+from foray.core.stage import PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction
 from foray.core.userfile import bundled
 from foray.model.hf import load_model
@@ -29,7 +30,9 @@ from foray.study.setting_tables import setting_tables
 from foray.study.spec import Dynamics, Part, Study, Variant
 from foray.study.store import Store
 from foray.train import other_recipes
-from foray.train.sources import Run, _rl_questions, training_questions
+from foray.train.draw import Training
+from foray.train.rollouts import _screened_questions
+from foray.train.supervised import training_questions
 from test_study import SumsText, compute, ends, log, pretrained_to, study, table_of
 
 
@@ -210,10 +213,10 @@ def test_rl_asks_only_the_questions_that_pass_the_screen(tmp_path: Path) -> None
 def test_a_screen_counts_by_its_grading() -> None:
     task = study().post.rl.source.task
     graded = {p.id: {"strict": 0, "lenient": i} for i, p in enumerate(training_questions(task, 6))}
-    run = cast(Run, SimpleNamespace(screened=graded))
+    run = cast(Training, SimpleNamespace(screened=graded))
     for extraction, kept in (("strict", 6), ("lenient", 3)):
         screen = Screen(0, 2, samples=8, extraction=cast(Extraction, extraction))
-        assert len(_rl_questions(Rollouts(task, 6, prompts=2, screen=screen), run)) == kept
+        assert len(_screened_questions(Rollouts(task, 6, prompts=2, screen=screen), run)) == kept
 
 
 def test_text_after_pretraining_is_pretrainings_own() -> None:

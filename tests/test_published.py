@@ -17,8 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import figures
-from foray.core.canonical import override
-from foray.core.stage import Corpus
+from foray.core.override import override
+from foray.core.sources import Corpus
 from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
 from foray.evals.lm_eval_model import split_pairs
@@ -35,7 +35,7 @@ from foray.study.published import Release
 from foray.study.run import run_study
 from foray.study.spec import Published, Study
 from foray.study.store import Store
-from foray.train.sources import demonstrations
+from foray.train.supervised import demonstrations
 from test_families import CASES, LLAMA, SMALL, published
 from test_study import SumsText
 from test_study import study as pretrained_study

@@ -32,7 +32,8 @@ from foray.core.batch import Batch
 from foray.core.files import SEAL, read_json, read_jsonl, sealed
 from foray.core.machine import Machine, machine
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import Corpus, Stage, Stream
+from foray.core.sources import Corpus
+from foray.core.stage import Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -46,12 +47,13 @@ from foray.study.kinds.training import TrainNode
 from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store
+from foray.train.checked_draw import drawn
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
 from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, own, weights_of, whole
-from foray.train.sources import Run, draw
 from test_laws import ADAM, RL, SFT, assert_close, moved, start
 from test_study import acting_at, die, pretrained_to, quiet, study, weights
 
@@ -91,7 +93,7 @@ def spread(model: Transformer, machine: Machine = CPU, bf16: bool = False) -> Tr
     return fill(blank(model.config, machine, bf16), model)
 
 
-def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
+def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Training:
     """What ``start`` gives, with text to train on and a reference; under several ranks sharded over them."""
     run = start(config, tokenizer)
     run.shards = {"x": Shard(texts)}
@@ -103,14 +105,14 @@ def begun(config: ModelConfig, tokenizer: TextTokenizer, texts: Path) -> Run:
     return run
 
 
-def trained(run: Run, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
+def trained(run: Training, stage: Stage, first: int = 0, moments: dict[str, Moments] | None = None) -> list[Metrics]:
     log: list[Metrics] = []
     moments = moments or {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
     run_stage(stage, run, moments, first, stage.steps, lambda _, m: log.append(m))
     return log
 
 
-def keep(run: Run, log: list[Metrics], out: Path) -> None:
+def keep(run: Training, log: list[Metrics], out: Path) -> None:
     tensors = {name: w.clone() for name, w in weights_of(run.model).items()}
     if is_first():
         save_file(tensors, f"{out}.safetensors")
@@ -195,7 +197,7 @@ def test_gradients_and_log_probabilities_of_ranks_are_those_of_one(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, tied: bool
 ) -> None:
     """Also where one rank has nothing to compute, or none has, and where layers are computed in bf16."""
-    batch, _ = draw(RL.source, RL, 0, start(config, tokenizer))
+    batch, _ = drawn(RL.source, RL, 0, start(config, tokenizer))
     config = replace(config, tied=tied)
     silent = replace(batch, advantage=torch.zeros_like(batch.advantage))
     batches = {

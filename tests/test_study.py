@@ -26,10 +26,11 @@ from rich.console import Console
 import recompute
 from conftest import Sums, figures
 from foray.cli import main
-from foray.core.canonical import override
 from foray.core.files import SEAL, read_jsonl
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
-from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Recipe, Rollouts, Stage, Stream
+from foray.core.override import override
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Problem, Split
 from foray.data.corpus import TextSplit
 from foray.model.config import ModelConfig

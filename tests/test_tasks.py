@@ -222,7 +222,7 @@ def test_subsets_and_how_many_solutions(root: Path) -> None:
 
 
 def test_sft_and_rl_have_the_same_questions(root: Path) -> None:
-    from foray.train.sources import training_questions
+    from foray.train.supervised import training_questions
 
     task = OpenMathInstruct(1, root=str(root))
     assert all(p.solutions for p in training_questions(task, 150)), "SFT can use every question that RL can"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
-from foray.train.sources import _documents
+from foray.train.supervised import _documents
 from test_published import llama2_tokenizer, llama3_tokenizer, olmo_tokenizer, qwen_tokenizer
 
 SOME = (

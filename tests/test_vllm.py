@@ -21,9 +21,9 @@ import torch
 
 from conftest import wide
 from foray.core.batch import from_rows
-from foray.core.canonical import override
 from foray.core.engines import VLLM
 from foray.core.files import read_jsonl
+from foray.core.override import override
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialise

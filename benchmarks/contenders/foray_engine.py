@@ -11,17 +11,18 @@ from cases import Case
 from parts import Endless, Words
 
 from foray.core.batch import Batch
-from foray.core.memory import keep_freed_memory
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Rollouts, Stage, Stream
+from foray.core.process import keep_freed_memory
+from foray.core.sources import Rollouts
+from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import load_tokenizer
 from foray.model.hf import load_model
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.studies import tiny
+from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward
-from foray.train.sources import Run
 
 
 def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
@@ -72,7 +73,7 @@ def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         max_new_tokens=case.new_tokens, format_reward=0.0,
     )  # fmt: skip
     stream = Stream("rl", source, PolicyGradient(), AdamW(lr=1e-6), precision=variant)
-    step = _steps(Run(0, "rl", tokenizer, model, engine), stream)
+    step = _steps(Training(0, "rl", tokenizer, model, engine), stream)
 
     def run() -> int:
         step()
@@ -85,11 +86,11 @@ def _study(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     stream = replace(tiny.study().post.rl, precision=variant)
     assert (stream.source.prompts, stream.source.group_size) == (case.prompts, case.samples)
-    step = _steps(Run(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
+    step = _steps(Training(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
     return lambda: round(step()["rl/tokens"])
 
 
-def _steps(run: Run, stream: Stream) -> Callable[[], dict[str, float]]:
+def _steps(run: Training, stream: Stream) -> Callable[[], dict[str, float]]:
     """One update for every call; returns what it logged."""
     stage = Stage("rl", ((1.0, stream),), 1_000_000)
     moments = {"rl": Moments(run.model, stream.optimizer)}

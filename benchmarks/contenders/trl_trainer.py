@@ -32,7 +32,7 @@ def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if case.kind == "study":
         from foray.studies import tiny
-        from foray.train.sources import training_questions
+        from foray.train.supervised import training_questions
 
         source = tiny.study().post.rl.source
         problems = training_questions(source.task, source.questions)

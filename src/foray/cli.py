@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from foray import __version__
 from foray.core.canonical import nearest
-from foray.core.memory import FULL, is_full
+from foray.core.process import FULL, is_full
 from foray.core.terminal import failure, one_line
 
 

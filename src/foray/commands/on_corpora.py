@@ -31,7 +31,7 @@ def data(args: argparse.Namespace) -> None:
     pretrain = study.pretrain
     if not isinstance(pretrain, Pretrain):
         raise ValueError("the study's M_t are published checkpoints: what they have read is not here")
-    corpus = pretrain.stream.source
+    corpus = pretrain.corpus
     seed = pretrain.seeds[0] if args.seed is None else args.seed
     require(seed in pretrain.seeds, f"no pre-training has the seed {seed}: the study's are {pretrain.seeds}")
     require(0 < args.step <= pretrain.stage.steps, f"--step must lie between 1 and {pretrain.stage.steps}")

@@ -1,4 +1,4 @@
-"""The one form in which tokens reach a loss."""
+"""A batch: rows of tokens and the value of each token. Every loss gets its tokens in this form."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of tokens and what each token is worth. B rows, T positions; rows are padded on the right.
+    """Rows of tokens and the value of each token. B rows, T positions. Rows are padded on the right.
 
-    ``targets[b, t]`` is predicted from ``tokens[b, : t + 1]``; positions of weight 0 are not scored. The loss is
-    sum(weight x loss a token) / ``denominator``, with the denominator counted over the whole (global) batch.
+    ``targets[b, t]`` is predicted from ``tokens[b, : t + 1]``. Positions of weight 0 are not scored. The loss is
+    sum(weight x loss a token) / ``denominator``. The denominator counts the whole (global) batch.
     """
 
     tokens: Tensor  # (B, T) int64
@@ -25,10 +25,10 @@ class Batch:
     behaviour: Tensor  # (B, T) float32, log-probabilities at sampling: the engine's, or the trainer's beside ``drawn``
     denominator: float
     temperature: float = 1.0
-    on_policy: bool = False  # ratios are 1: the loss takes the pass itself for the behaviour
+    on_policy: bool = False  # the log-probabilities of the pass itself are the behaviour's: ratios are 1
     reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
     drawn: Tensor | None = None  # (B, T) float32, the engine's log-probabilities where ``behaviour`` is the trainer's
-    group: Tensor | None = None  # (B,) int64; rows of a group start with the same ``shared`` tokens
+    group: Tensor | None = None  # (B,) int64, the rows of a group start with the same ``shared`` tokens
     shared: Tensor | None = None  # (B,) int64
 
     @property
@@ -36,12 +36,12 @@ class Batch:
         return int(self.tokens.shape[0])
 
     def select(self, rows: Tensor) -> Batch:
-        """The given rows; same denominator."""
+        """The given rows, with the same denominator."""
         tensors: dict[str, Any] = {name: x[rows] for name, x in self.__dict__.items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 
     def copies(self) -> dict[str, Tensor]:
-        """Its tensors by name, for a file: here two may share memory, as inputs and targets of one window do."""
+        """Copies of the tensors by name, for a file. Inputs and targets of a batch may share memory."""
         every = {name: x for name, x in self.__dict__.items() if isinstance(x, Tensor)}
         return {name: x.clone(memory_format=torch.contiguous_format) for name, x in every.items()}
 
@@ -57,13 +57,13 @@ def from_rows(
     temperature: float = 1.0,
     group_size: int = 1,
 ) -> Batch:
-    """A batch that scores each row's completion tokens, with one weight and one advantage a row.
+    """A batch that scores the completion tokens of each row. A row has one weight and one advantage.
 
-    ``group_size`` consecutive rows have the same prompt.
+    Each ``group_size`` consecutive rows have the same prompt.
     """
     B = len(prompts)
     T = max((len(p) + len(c) - 1 for p, c in zip(prompts, completions)), default=1)
-    # Filled in with numpy, whose small assignments cost a tenth of torch's.
+    # Small assignments cost a tenth in numpy of what they cost in torch.
     tokens, targets = np.zeros((B, T), dtype=np.int64), np.zeros((B, T), dtype=np.int64)
     w, a, old = (np.zeros((B, T), dtype=np.float32) for _ in range(3))
     for b, (prompt, completion) in enumerate(zip(prompts, completions)):

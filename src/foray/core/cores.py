@@ -1,4 +1,4 @@
-"""How many cores this process may use, and the threads that it computes with."""
+"""The cores that this process may use, and the threads that it computes with."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _GROUPS, _LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Those that this process may run on, and no more than its control groups pay for; 1 at least.
+    """The number of cores that this process may use, at least 1: the scheduler's limit, or the control groups'.
 
-    A machine has more where a cluster's scheduler or a container gives a share of it.
+    The machine may have more cores, of which a cluster's scheduler or a container gives a share.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min(allowed, quota(_GROUPS, _LIMITS))))
 
 
 def quota(groups: Path, limits: Path) -> float:
-    """Cores' worth of time that control groups allow, infinite where they do not say.
+    """The number of cores that control groups allow; infinite where they set no limit.
 
-    ``groups``: the file that names a process's groups, of version 1 or 2; ``limits``: the folder of their settings. A
-    group is held to its parents' limits too.
+    ``groups``: the file that names the groups of a process (version 1 or 2). ``limits``: the folder of their settings.
+    The limits of a parent hold for its groups too.
     """
     try:
         lines = groups.read_text().splitlines()
@@ -52,14 +52,14 @@ def _allowed(group: Path) -> float:
 
 
 def asked_threads() -> int:
-    """What ``OMP_NUM_THREADS`` says; 0 where it says nothing."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the others are of nested regions
+    """The value of ``OMP_NUM_THREADS``; 0 where there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is about nested regions
     return int(first) if first.isdecimal() else 0
 
 
 def use_threads(count: int) -> None:
-    """Threads of this process, of the libraries that it loads, and of the programs that it starts."""
-    os.environ |= {"OMP_NUM_THREADS": str(count), "RAYON_NUM_THREADS": str(count)}  # of torch and Arrow; of tokenizers
+    """Sets the threads of this process, of the libraries that it loads, and of the programs that it starts."""
+    os.environ |= {"OMP_NUM_THREADS": str(count), "RAYON_NUM_THREADS": str(count)}  # torch and Arrow; tokenizers
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(count)
     if arrow := sys.modules.get("pyarrow"):

@@ -1,4 +1,4 @@
-"""Which engine samples, as a setting. What it is called is part of a result's key; how vLLM is laid out is not."""
+"""Settings of engines. The name of an engine is part of a result's key; the layout of vLLM is not."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foray.core.canonical import require
+from foray.core.canonical import require, require_positive
 
 EngineName = Literal["embedded", "vllm"]
 
 
 @dataclass(frozen=True)
 class VLLM:
-    """How vLLM is laid out on a machine; results differ between layouts by rounding only.
+    """The layout of vLLM on a machine. Results of two layouts differ by rounding only.
 
-    ``tensor_parallel``: cards that one model is spread over. ``memory_share``: of each card, for vLLM's weights and
-    cache. ``sleep``: whether it gives that memory back between draws, for training on the same cards (without effect on
-    the CPU, where vLLM cannot). ``python``: of an environment that has vLLM; when empty, the one that Foray runs in.
+    ``tensor_parallel``: cards that one model is spread over. ``memory_share`` of each card is for vLLM's weights and
+    cache. With ``sleep``, vLLM frees that memory between draws, for training on the same cards (not on a CPU).
+    ``python``: the interpreter of an environment with vLLM; empty for the environment that Foray runs in.
     """
 
     tensor_parallel: int = 1
@@ -27,11 +27,11 @@ class VLLM:
     python: str = ""
 
     def __post_init__(self) -> None:
-        require(self.tensor_parallel > 0, f"tensor_parallel must be positive, not {self.tensor_parallel}")
+        require_positive(self, "tensor_parallel")
         require(0 < self.memory_share <= 1, f"memory_share must lie in (0, 1], not {self.memory_share}")
 
     def check(self) -> None:
-        """Raises ValueError, in a line that says what to install, where there is no vLLM to be run."""
+        """Raises ValueError that says what to install where there is no vLLM."""
         if self.python:
             require(Path(self.python).exists(), f"vllm.python: there is no {self.python}")
             return

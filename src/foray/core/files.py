@@ -1,4 +1,4 @@
-"""Files that are either whole or detectably not: atomic writes, and folders sealed by a list of checksums."""
+"""Atomic writes, strict JSON, and folders sealed by a list of checksums: damage to a file is always found."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from foray.core.untrusted import expect, lines_of, ordinary
 
 SEAL = "DONE"
 LOCK = ".lock"
-SPEC = "spec.json"  # of a node: what its folder's name is the hash of
+SPEC = "spec.json"  # of a node: the name of the folder holds the hash of this file
 NODE = re.compile(r".+-[0-9a-f]{16}")  # a node's folder: its kind and the hash of its spec
-TRAINING_FILES = ("metrics.jsonl", "health.json", "provenance.json")  # what a report reads of a training node
+TRAINING_FILES = ("metrics.jsonl", "health.json", "provenance.json")  # a report reads these of a training node
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 GONE = ".gone"  # ends the name of a folder that is being removed
 
@@ -36,7 +36,7 @@ class Damaged(ValueError):
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes beside the target and renames, so that a reader sees the old file or the new one.
+    """Writes a file beside the target and renames the file, so that a reader sees either the old or the new content.
 
     Raises OSError naming the target where the disk is full or broken.
     """
@@ -47,7 +47,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except OSError as e:  # of a write it names no file, of a rename two
+    except OSError as e:  # a failed write names no file, a failed rename two files
         with suppress(OSError):
             temporary.unlink()
         raise OSError(e.errno, e.strerror, str(path)) from None
@@ -55,7 +55,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, an error of the file system that names no file, as one of a full disk does, names ``path``."""
+    """Inside, an OSError that names no file, such as that of a full disk, names ``path``."""
     try:
         yield
     except OSError as e:
@@ -66,9 +66,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
-    """One process at a time in a folder, made if need be; its ``.lock`` goes with the process that holds it.
+    """Inside, no other process is in the folder, which is made if need be. The lock ends with the process.
 
-    Raises ValueError with the words of ``otherwise`` where another one is there.
+    Raises ValueError(otherwise) where another process is in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a") as f:
@@ -78,7 +78,7 @@ def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
 
 
 def locked(file: IO[str]) -> bool:
-    """Takes the lock of an open file unless another process has it."""
+    """Takes the lock of an open file. Returns False where another process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -87,7 +87,7 @@ def locked(file: IO[str]) -> bool:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Strict JSON. A float that is not finite is a text that ``float`` reads: NaN, Infinity or -Infinity."""
+    """Strict JSON. A float that is not finite becomes a text that ``float`` reads: NaN, Infinity or -Infinity."""
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
@@ -108,7 +108,7 @@ def _spelled(value: Any) -> Any:
 
 
 def read_json(path: Path, otherwise: str = "delete its folder and run again") -> Any:
-    """Raises ValueError where the file is damaged, with what to do then: ``otherwise``."""
+    """The value in a JSON file. Raises ValueError where the file is damaged; ``otherwise`` says what to do then."""
     try:
         return json.loads(ordinary(path).read_bytes())
     except json.JSONDecodeError as e:
@@ -120,7 +120,7 @@ def read_json(path: Path, otherwise: str = "delete its folder and run again") ->
 
 
 def read_object(path: Path, otherwise: str = "delete its folder and run again", /, **kinds: type) -> dict[str, Any]:
-    """A file of one JSON object, with the named fields of those kinds. Raises ValueError as ``read_json`` does."""
+    """The object in a JSON file, with fields of the given kinds. Raises ValueError as ``read_json`` does."""
     found = read_json(path, otherwise)
     try:
         return expect(found, path, **kinds)
@@ -134,7 +134,7 @@ def read_jsonl(path: Path) -> list[Any]:
 
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
-    """The rows of a log such as ``metrics.jsonl``, with what ``json_text`` spelled out as floats again."""
+    """The rows of a log such as ``metrics.jsonl``. Floats that ``json_text`` spelled out are floats again."""
     rows = [expect(row, f"{path}, line {number},") for number, row in iter_jsonl(path)]
     return [{k: float(v) if isinstance(v, str) and v in NOT_FINITE else v for k, v in row.items()} for row in rows]
 
@@ -142,7 +142,7 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
 def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, row) of a JSON Lines file, one at a time. Raises ValueError naming file and line.
 
-    What JSON has no numbers for (NaN, Infinity, 1e999) is the text that stands there.
+    NaN, Infinity and 1e999, for which JSON has no numbers, are read as text.
     """
     with open(ordinary(path), "rb") as f:
         for number, line in enumerate(lines_of(f, path), 1):
@@ -154,7 +154,7 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def parsed(line: bytes) -> tuple[Any, str]:
-    """The value of a line of JSON Lines, and what is wrong with the line; empty where nothing is."""
+    """The value of a line of JSON Lines, and what is wrong with the line: an empty text where nothing is."""
     try:
         return loads(line), ""
     except json.JSONDecodeError as e:
@@ -166,12 +166,12 @@ def parsed(line: bytes) -> tuple[Any, str]:
 
 
 def not_utf8(e: UnicodeDecodeError) -> str:
-    """What is wrong with a text that is not UTF-8, with the first byte that is not."""
+    """A message about a text that is not UTF-8, with the first wrong byte."""
     return f"not UTF-8 text (byte 0x{e.object[e.start]:02x} at {e.start})"
 
 
 def loads(content: bytes) -> Any:
-    """JSON in which what is no number of this world (NaN, Infinity, 1e999) is text."""
+    """The value of a JSON text. NaN, Infinity and 1e999 are read as text."""
     return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
 
 
@@ -180,7 +180,7 @@ def _finite(text: str) -> float | str:
     return value if math.isfinite(value) else text
 
 
-_DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # one for all: to make one is slow
+_DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # made once: making one is slow
 
 
 def digest(path: Path) -> str:
@@ -189,7 +189,7 @@ def digest(path: Path) -> str:
 
 
 def digest_of_input(path: Path) -> str:
-    """The same of a file that studies read, which may be large: once a process unless its size or time changes."""
+    """``digest``, computed once a process unless size or time of the file changes: inputs of studies may be large."""
     stat = path.stat()
     return _digest_at(path, stat.st_mtime_ns, stat.st_size)
 
@@ -200,7 +200,7 @@ def _digest_at(path: Path, changed: int, size: int) -> str:
 
 
 def seal(folder: Path, **facts: Any) -> None:
-    """Declares a folder complete: writes ``DONE`` last, with the SHA-256 of every file below."""
+    """Declares a folder complete: writes ``DONE``, the last file, with the SHA-256 of every file below."""
     there = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, LOCK)]
     files = {str(p.relative_to(folder)): digest(p) for p in there}
     write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1, allow_nan=False) + "\n")
@@ -211,7 +211,7 @@ def sealed(folder: Path) -> bool:
 
 
 def sealed_files(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file that a sealed folder lists, by path. Raises Damaged where its list cannot be read."""
+    """The SHA-256 of every file of a sealed folder, by path. Raises Damaged where the list cannot be read."""
     if not sealed(folder):
         raise ValueError(f"{folder} is incomplete: it has no {SEAL}")
     try:
@@ -224,9 +224,9 @@ def sealed_files(folder: Path) -> dict[str, str]:
 
 
 def verify(folder: Path, under: str | tuple[str, ...] = "") -> None:
-    """Raises Damaged naming the first file (of those whose path starts with ``under``) that is not as sealed.
+    """Raises Damaged naming the first file that is not as sealed, among the paths that start with ``under``.
 
-    A node's folder must be that of its own spec as well: two folders that changed places are both damaged.
+    Also checks that the name of a node's folder belongs to its spec: two folders that changed places are both damaged.
     """
     files = sealed_files(folder)
     for name, expected in files.items():
@@ -236,7 +236,7 @@ def verify(folder: Path, under: str | tuple[str, ...] = "") -> None:
 
 
 def verify_file(folder: Path, name: str, expected: str) -> int:
-    """Reads a file of a sealed folder and returns its bytes. Raises Damaged where it is not as sealed."""
+    """The size in bytes of a file of a sealed folder. Raises Damaged where the file is not as sealed."""
     path = folder / name
     try:
         if digest(path) != expected:
@@ -244,12 +244,12 @@ def verify_file(folder: Path, name: str, expected: str) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         raise Damaged(folder, f"{path} is missing") from None
-    except OSError as e:  # a folder in its place, a disk that cannot read it
+    except OSError as e:  # a folder in place of the file, a disk that cannot read
         raise Damaged(folder, f"{path} cannot be read ({e.strerror})") from None
 
 
 def check_identity(folder: Path, files: Mapping[str, str]) -> None:
-    """Raises Damaged where a folder has a node's name and lists the spec of another node."""
+    """Raises Damaged where a folder has the name of a node and holds the spec of another node."""
     if SPEC not in files or not NODE.fullmatch(folder.name):
         return
     if content_hash(read_json(folder / SPEC)) != folder.name.rpartition("-")[2]:
@@ -257,12 +257,12 @@ def check_identity(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def kept(folder: Path, under: str) -> bool:
-    """Whether a sealed folder lists a file whose path starts with ``under``: it may have been pruned."""
+    """Whether a sealed folder lists a file whose path starts with ``under``. Such files may have been pruned."""
     return any(name.startswith(under) for name in sealed_files(folder))
 
 
 def prune(folder: Path, name: str) -> None:
-    """Takes a file or folder out of a sealed folder, which stays whole: the list of files is shortened first."""
+    """Removes a file or folder from a sealed folder. The list of files is shortened first, so the seal stays valid."""
     facts = read_object(folder / SEAL)
     left = {n: d for n, d in sealed_files(folder).items() if n != name and not n.startswith(f"{name}/")}
     if left != facts["files"]:
@@ -271,7 +271,7 @@ def prune(folder: Path, name: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder. A kill during the removal leaves no half of a folder that looks whole."""
+    """Removes a file or a folder. A kill during the removal leaves no partial folder under the old name."""
     if not path.is_dir() or path.is_symlink():
         path.unlink()
         return
@@ -284,7 +284,7 @@ def remove(path: Path) -> None:
 
 
 def replace_folder(folder: Path) -> Path:
-    """An empty folder in place of whatever was there."""
+    """An empty folder in place of anything that was there."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

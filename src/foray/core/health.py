@@ -1,6 +1,6 @@
-"""What looks wrong in a log or a result: flags for people, never a verdict. Rules in plain numbers, no torch.
+"""Flags: what looks wrong in a log or a result. Flags are for people, never a verdict. No torch here.
 
-``rows`` are the rows of a ``metrics.jsonl``. First and last mean a tenth of the steps, at least three.
+``rows`` are the rows of a ``metrics.jsonl``. "First" and "last" mean a tenth of the steps, at least three.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def training_flags(rows: Rows) -> list[str]:
 
 
 def sampling_flags(samples: int, truncated: int) -> list[str]:
-    """The same of an evaluation's samples."""
+    """One line where too many samples of an evaluation are truncated."""
     return [_truncation(truncated / samples)] if truncated > TRUNCATED * samples else []
 
 
@@ -58,7 +58,7 @@ def _validation(rows: Rows, stream: str) -> list[str]:
 def _spikes(rows: Rows, stream: str) -> list[str]:
     """Cross-entropies above the median of the steps before by half of it and by six (normal) standard deviations."""
     if any(f"{stream}/reward" in row for row in rows):
-        return []  # a policy-gradient loss is no measure of fit
+        return []  # a policy-gradient loss does not measure fit
     losses, found = _column(rows, f"{stream}/loss"), []
     for i in range(_BEFORE, len(losses)):
         before = losses[i - _BEFORE : i]

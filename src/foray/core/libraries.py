@@ -1,6 +1,6 @@
-"""Which libraries a part of a study needs besides Foray's own, and whether they are there: asked before it begins.
+"""Optional libraries: which ones a spec needs, and whether they are installed. Asked before anything runs.
 
-A spec that needs some has a method ``libraries()`` that names them, as they are imported.
+A spec that needs libraries has a method ``libraries()`` that returns the names to import.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-EXTRAS = {  # of Foray, by the library that it brings
+EXTRAS = {  # library -> the extra of Foray that brings the library
     "datasets": "foray[data]",
     "huggingface_hub": "foray[hub]",
     "lm_eval": "foray[evals]",
@@ -28,7 +28,7 @@ def installed(library: str) -> bool:
 
 
 def require_installed(libraries: Iterable[str], who: str) -> None:
-    """Raises ValueError with what to install where one is missing."""
+    """Raises ValueError naming what to install where a library is missing."""
     for library in dict.fromkeys(libraries):
         if not installed(library):
             how = f"pip install '{EXTRAS.get(library, library)}'"
@@ -36,7 +36,7 @@ def require_installed(libraries: Iterable[str], who: str) -> None:
 
 
 def wanted(spec: Any) -> Iterator[str]:
-    """The libraries that a spec needs, and those within it."""
+    """The libraries that a spec and the specs inside it need."""
     if dataclasses.is_dataclass(spec) and not isinstance(spec, type):
         libraries = getattr(spec, "libraries", None)
         if callable(libraries):

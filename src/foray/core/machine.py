@@ -1,4 +1,4 @@
-"""How a node is computed: settings of the machine, which change speed and rounding, never what a result is of."""
+"""Settings of the machine: how a node is computed. These change speed and rounding, and are no part of a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from foray.core.canonical import override, require
+from foray.core.canonical import require, require_not_negative, require_positive, require_words
+from foray.core.override import override
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +19,13 @@ Switch = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class Machine:
-    """No part of any key.
+    """How to compute.
 
-    ``microbatch_tokens`` a forward pass bound its memory (0: 4096 on a CPU, 16384 on a GPU); with ``recompute`` layers
-    keep no activations for the backward pass and compute them again; ``compile`` is for GPUs, where "auto" turns it on.
-    ``threads`` of a node, which its ranks share (0: its share of the cores, or fewer where OMP_NUM_THREADS says so).
-    ``ranks`` processes of this machine train one node together, each on a GPU of its own where there are any; they hold
-    slices of the model, ``shard_over`` all of them or, on several machines (torchrun), over those of each.
+    ``microbatch_tokens`` of one forward pass bound the memory (0: 4096 on a CPU, 16384 on a GPU). With ``recompute``,
+    layers compute their activations again in the backward pass and keep none. ``compile``: "auto" means on for GPUs.
+    The ranks of a node share its ``threads`` (0: the node's share of the cores, or OMP_NUM_THREADS where that is less).
+    ``ranks`` processes of this machine train one node together, each on its own GPU where there are GPUs. The model is
+    sharded over ``all`` ranks, or over the ranks of each machine (``node``, for torchrun on several machines).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "cpu"
@@ -36,12 +37,12 @@ class Machine:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        require(self.microbatch_tokens >= 0, f"microbatch_tokens must be >= 0, not {self.microbatch_tokens}")
-        require(self.ranks > 0, f"ranks must be positive, not {self.ranks}")
-        require(self.threads >= 0, f"threads must be >= 0, not {self.threads}")
+        require_words(self)
+        require_positive(self, "ranks")
+        require_not_negative(self, "microbatch_tokens", "threads")
 
     def found(self) -> Machine:
-        """The same with everything decided, by what is here. Raises ValueError where a GPU is asked for and none is."""
+        """The settings with every "auto" and 0 decided by this machine. Raises ValueError where GPUs are missing."""
         there = gpus() if self.device != "cpu" else 0
         require(there > 0 or self.device != "cuda", "device=cuda: torch finds no GPU here; use device=cpu")
         device: Literal["cpu", "cuda"] = "cuda" if there else "cpu"
@@ -58,12 +59,12 @@ class Machine:
 
 
 def machine(settings: list[str]) -> Machine:
-    """From what a user typed, such as ``device=cpu``; by default a GPU is used where there is one."""
+    """``machine_settings``, decided by this machine. By default a GPU is used where there is one."""
     return machine_settings(settings).found()
 
 
 def machine_settings(settings: list[str]) -> Machine:
-    """The same with nothing looked up here: of a machine that may be another one."""
+    """The machine from what a user typed, such as ``device=cpu``. May be meant for another machine than this one."""
     try:
         return override(Machine("auto"), *settings)
     except ValueError as e:
@@ -71,16 +72,16 @@ def machine_settings(settings: list[str]) -> Machine:
 
 
 def gpus() -> int:
-    """How many there are, asked in a way that leaves a process free to fork."""
+    """The number of GPUs, asked in a way that leaves a process free to fork."""
     import torch
 
     return int(torch.cuda.device_count())
 
 
 def use_gpu(number: int, ranks: int = 1) -> None:
-    """Makes GPU ``number``, modulo those there are, this process's own; nothing where there is none.
+    """Makes GPU ``number``, modulo the number of GPUs, this process's own. Does nothing without GPUs.
 
-    For a process that forks ``ranks`` others: shows them the share of that number, and leaves the GPUs alone itself.
+    A process that will fork ``ranks`` ranks instead shows them share ``number`` of the GPUs, and uses none itself.
     """
     import torch
 
@@ -93,7 +94,7 @@ def use_gpu(number: int, ranks: int = 1) -> None:
 
 
 def free_memory() -> None:
-    """Gives back what a GPU holds for models that are gone. Compiled ones end with a collection and not before."""
+    """Frees the GPU memory of models that are gone. A compiled model is gone only after a garbage collection."""
     import torch
 
     if torch.cuda.is_initialized():
@@ -102,7 +103,7 @@ def free_memory() -> None:
 
 
 def cards(count: int) -> str:
-    """``CUDA_VISIBLE_DEVICES`` of a process that is to have ``count`` GPUs, this one's own and those behind it."""
+    """``CUDA_VISIBLE_DEVICES`` for a process with ``count`` GPUs: this process's own and the following ones."""
     import torch
 
     own = torch.cuda.current_device()

@@ -1,8 +1,10 @@
-"""Losses and advantages as plain functions of tensors, one value a token; no string selects a branch inside a loss.
+"""Losses and advantages as plain functions of tensors, one value a token.
 
-Shapes: N scored tokens, P problems, G completions a problem (group size). A loss returns (N,) values; the trainer sums
-weight x value over the batch and divides by the batch's one denominator, so token, sequence and constant normalisation
-differ in data only. Tensor methods are used throughout, so that this module (which specs name) imports no torch.
+A loss returns (N,) values. The trainer sums weight x value over the batch and divides by the denominator of the batch,
+so token, sequence and constant normalization differ in data only. This module uses methods of tensors and imports no
+torch: specs name the classes here.
+
+Shapes: N scored tokens, P problems, G completions of each problem (the group size).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foray.core.canonical import added
+from foray.core.canonical import added, require_between, require_not_negative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a loss may use of N scored tokens, each (N,).
+    """The inputs of a loss for N scored tokens, each (N,).
 
-    ``logprobs``: of the targets under the current weights, at the batch's temperature. ``log_z``: log-partition of the
-    logits. ``behaviour``: log-probabilities at sampling, by the trainer's own arithmetic; ``drawn``: by the engine's
-    where that is another, else ``behaviour``. Of text and demonstrations, which nothing has sampled, ``advantage``,
-    ``behaviour`` and ``drawn`` are zero. ``first``: under the stage's first weights, to be read as ``reference``.
+    ``logprobs``: log-probabilities of the targets under the current weights, at the temperature of the batch.
+    ``log_z``: log-partitions of the logits. ``behaviour``: log-probabilities at sampling, by the trainer's arithmetic.
+    ``drawn``: the same by the engine's arithmetic; equal to ``behaviour`` where the two agree. ``advantage``,
+    ``behaviour`` and ``drawn`` are zero for text and demonstrations. ``first``: log-probabilities under the stage's
+    first weights; read them as ``reference``.
     """
 
     logprobs: Tensor
@@ -38,8 +41,9 @@ class Scored:
 
     @property
     def reference(self) -> Tensor:
-        """Log-probabilities under the reference, the stage's first weights: rollouts have them where the objective's
-        ``needs_reference`` is true. Raises ValueError where there are none.
+        """Log-probabilities under the reference, the stage's first weights.
+
+        Rollouts have them where ``needs_reference`` of the objective is true. Raises ValueError where there are none.
         """
         if self.first is None:
             raise ValueError(
@@ -50,11 +54,11 @@ class Scored:
 
 
 class Objective(Protocol):
-    """What a loss is, Foray's own or anybody's. Every method takes no tokens (N = 0) too.
+    """A loss, Foray's own or a user's. Every method also takes no tokens (N = 0).
 
-    A loss that reads ``scored.reference`` also has ``needs_reference = True``. One that has more to log than its value
-    has a method ``metrics(scored)`` like ``PolicyGradient``'s: by name, a value a token (N,), whose mean over the
-    update's scored tokens is logged as ``STREAM/NAME``.
+    A loss that reads ``scored.reference`` also has ``needs_reference = True``. A loss with metrics of its own has a
+    method ``metrics(scored)``, as ``PolicyGradient`` has. The method returns a value a token (N,) by name. The mean
+    over the scored tokens of an update is logged as ``STREAM/NAME``.
     """
 
     def __call__(self, s: Scored) -> Tensor:
@@ -62,7 +66,7 @@ class Objective(Protocol):
         ...
 
     def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:
-        """Which positions (B, T) can have a gradient, given theirs; the trainer skips rows without any."""
+        """Which positions (B, T) can have a gradient. The trainer skips rows without such a position."""
         ...
 
 
@@ -77,7 +81,7 @@ class CrossEntropy:
         return loss + self.z_loss * s.log_z.square() if self.z_loss else loss
 
     def contributes(self, weight: Tensor, advantage: Tensor) -> Tensor:
-        """Which positions (B, T) can have a gradient; the trainer skips rows without any."""
+        """Every position of a weight other than 0. (B, T)"""
         return weight != 0
 
 
@@ -88,9 +92,9 @@ class PolicyGradient:
     The ratio is clipped to [1 - clip_low, 1 + clip_high] (asymmetric: DAPO). ``kl`` weighs the k3 estimate of
     KL(policy || reference), r - 1 - log r with r = reference / policy; the reference is the stage's first weights.
 
-    A finite ``importance_cap`` C corrects for an engine that does not draw from quite the trainer's distribution: the
-    surrogate of a token counts min(behaviour / drawn, C) times (truncated importance sampling; Yao et al. 2025, "Your
-    Efficient RL Framework Secretly Brings You Off-Policy RL Training"). 0 leaves it out; around 2 is usual.
+    An ``importance_cap`` C > 0 corrects for an engine whose distribution differs from the trainer's: the surrogate of a
+    token counts min(behaviour / drawn, C) times (truncated importance sampling; Yao et al. 2025, "Your Efficient RL
+    Framework Secretly Brings You Off-Policy RL Training"). 0 means no correction; around 2 is usual.
     """
 
     clip_low: float = 0.2
@@ -99,10 +103,8 @@ class PolicyGradient:
     importance_cap: float = added(0.0)
 
     def __post_init__(self) -> None:
-        if self.importance_cap < 0:
-            raise ValueError(f"importance_cap must be >= 0 (0: no correction), not {self.importance_cap}")
-        if not (0 <= self.clip_low <= 1 and self.clip_high >= 0 and self.kl >= 0):
-            raise ValueError(f"clip_low must lie in [0, 1], clip_high and kl must be >= 0: {self}")
+        require_between(self, 0, 1, "clip_low")
+        require_not_negative(self, "clip_high", "kl", "importance_cap")
 
     @property
     def needs_reference(self) -> bool:
@@ -139,8 +141,8 @@ def group_advantages(rewards: NDArray[np.float64], divide_by_std: bool) -> NDArr
 
     Exactly zero where all rewards of a group are equal: rounding of the mean must not pass for a signal.
     """
-    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    centered = rewards - rewards.mean(axis=1, keepdims=True)
     if divide_by_std:
-        centred = centred / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4)
+        centered = centered / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4)
     equal = rewards.max(axis=1, keepdims=True) == rewards.min(axis=1, keepdims=True)
-    return np.where(equal, 0.0, centred)
+    return np.where(equal, 0.0, centered)

@@ -1,5 +1,7 @@
-"""Where results come from: what computed them, recorded beside each and never part of a key; and whether that is one
-kind of machine, on which results are equal to the last bit."""
+"""Provenance: what computed a result, recorded beside the result and never part of a key.
+
+Results of one kind of machine are equal to the last bit.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ _PACKAGES = ("foray", "torch", "numpy", "tokenizers", "safetensors", "lm-eval", 
 
 
 class Made(NamedTuple):
-    """What a result's rounding hangs on, each as words; empty where an earlier version did not record it.
+    """The kind of machine that made a result, which its rounding depends on. Empty: not recorded by earlier versions.
 
-    ``threads`` are those of each of the ``ranks``.
+    ``threads`` are the threads of each of the ``ranks``.
     """
 
     cpu: str
@@ -44,12 +46,12 @@ class Made(NamedTuple):
         return ", ".join(s for s in said if s)
 
     def differs(self, other: Made) -> bool:
-        """Whether something that both say is not the same."""
+        """Whether both record an entry that is not the same."""
         return any(a and b and a != b for a, b in zip(self, other))
 
 
 def made(record: Mapping[str, Any]) -> Made:
-    """Of what ``record`` holds; earlier versions recorded less."""
+    """The kind of machine in a record. Earlier versions recorded less."""
     settings, versions = (record.get(name) for name in ("machine", "versions"))
     settings = settings if isinstance(settings, Mapping) else {}
     threads = str(record.get("threads", ""))
@@ -66,7 +68,7 @@ def made(record: Mapping[str, Any]) -> Made:
 
 
 def read_made(folder: Path) -> tuple[Made, dict[str, Any]] | None:
-    """Of a node's folder, and all that is recorded there; None where nothing is that can be read."""
+    """The kind of machine of a node's folder, and the whole record; None where there is no readable record."""
     try:
         said = read_json(folder / PROVENANCE)
         return made(said), said
@@ -75,9 +77,9 @@ def read_made(folder: Path) -> tuple[Made, dict[str, Any]] | None:
 
 
 def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
-    """Of a node that this process computes; ``shared``: with the other ranks, where there are any.
+    """The record of a node that this process computes; ``shared``: together with other ranks, if there are any.
 
-    ``machine``: with everything decided; ``threads``: 0 for those that this process has now.
+    ``machine`` must be decided (``Machine.found``). ``threads`` 0 means the current threads of this process.
     """
     import torch
 
@@ -100,18 +102,18 @@ def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def program() -> dict[str, Any]:
-    """Commit and versions of what runs, asked once: files that change afterwards are not what has been loaded.
+    """Commit and versions of the running program, asked once: later changes of files do not change what is loaded.
 
-    A forked process has them from the one that it was forked from.
+    A forked process inherits the answer.
     """
     return {"commit": commit(Path(__file__).resolve().parents[1]), "versions": _versions()}
 
 
 def commit(package: Path) -> str:
-    """Of the repository that is Foray's own and holds ``package``, with ``-dirty`` where it has been changed since.
+    """The commit of Foray's own repository, which holds ``package``, with ``-dirty`` where files have changed since.
 
-    Or that which pip installed the package from; else ``unknown``. Whatever other repository the package lies in, such
-    as one whose folder holds the environment that it is installed in, says nothing of it.
+    Otherwise the commit that pip installed the package from, or ``unknown``. The package may lie in another repository,
+    for example inside an environment; that repository says nothing about Foray.
     """
     root = package.parents[1]
     if not (_git(root, "rev-parse", "--show-prefix") == "" and _is_ours(root, package)):
@@ -122,7 +124,7 @@ def commit(package: Path) -> str:
 
 
 def _is_ours(root: Path, package: Path) -> bool:
-    """Whether the repository at ``root`` tracks this package in its place, as Foray's own does."""
+    """Whether the repository at ``root`` is Foray's own: it tracks this package in its place."""
     tracked = (root / "src" / "foray").resolve() == package.resolve() and all(
         _git(root, "ls-files", "--error-unmatch", "--", name) for name in ("pyproject.toml", "src/foray/__init__.py")
     )
@@ -134,8 +136,8 @@ def _is_ours(root: Path, package: Path) -> bool:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says; None where it refuses or is not there."""
-    # Of this folder alone: a hook, for one, exports another repository's.
+    """The output of git; None where git fails or is missing."""
+    # Without GIT_ variables: a hook, for example, exports those of another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
         found = subprocess.run(
@@ -147,7 +149,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def _installed_from(package: Path) -> str:
-    """The commit that pip took the package from (PEP 610), where it says so."""
+    """The commit that pip installed the package from (PEP 610), or ``unknown``."""
     try:
         installed = distribution("foray")
         if Path(str(installed.locate_file("foray"))).resolve() == package.resolve():
@@ -170,7 +172,7 @@ def _versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def cpu_model() -> tuple[str, str]:
-    """The processor's name, and its family and model where there are any: one name may be several processors."""
+    """The name of the processor, and its family and model if known: several processors may have one name."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -188,7 +190,7 @@ def cpu_model() -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _cards() -> str:
-    """What cards are called, by the driver's own program: a process that is still to fork leaves them alone."""
+    """The names of the cards, from the driver's program: a process that will fork must not touch the cards."""
     names = _command("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     return " + ".join(sorted({n.strip() for n in names})) or "cuda"
 

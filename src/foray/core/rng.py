@@ -1,4 +1,4 @@
-"""Counter-based randomness: every draw is a function of named keys, so resuming and reordering change nothing."""
+"""Counter-based random numbers: functions of named keys, so resuming and reordering change nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def key(*parts: object) -> int:
 def bits(keys: NDArray[np.uint64] | int, counters: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
     """64 random bits for each (key, counter), broadcast: SplitMix64 (Steele et al. 2014) of stream ``key``.
 
-    The key is mixed once before the counter is added, so that neighbouring keys do not give shifted streams.
+    The key is mixed before the counter is added: neighboring keys do not give shifted streams.
     """
     with np.errstate(over="ignore"):
         start = _mix(np.asarray(keys, dtype=np.uint64) + _GOLDEN)

@@ -1,4 +1,4 @@
-"""Folders for a while: one that a killed process leaves behind is removed by the next process that makes one."""
+"""Temporary folders. The next process that makes one removes those that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import IO
 
 from foray.core.files import locked, replace_folder
 
-_OWNER = ".owner"  # in a folder, locked by its process
+_OWNER = ".owner"  # a file in a folder, locked by the process that owns the folder
 
-_HELD: dict[Path, IO[str]] = {}  # locks of this process's folders, which go with the process
+_HELD: dict[Path, IO[str]] = {}  # locks of this process's folders; a lock ends with the process
 
 
 def own_folder(prefix: str, where: Path | None = None) -> Path:
     """A new folder that only this user can read, in ``where`` or among the system's temporary files.
 
-    Removes those of the same ``prefix`` whose processes are gone. ``let_go`` removes this one.
+    Also removes folders of the same ``prefix`` whose processes are gone. ``let_go`` removes the new folder.
     """
     place = where or Path(tempfile.gettempdir())
     for folder in place.glob(f"{prefix}*"):
@@ -39,16 +39,16 @@ def let_go(folder: Path) -> None:
 
 def _remove_left(folder: Path) -> None:
     try:
-        with open(folder / _OWNER, "r+") as f:  # a folder without one is being made, or is nobody's here
+        with open(folder / _OWNER, "r+") as f:  # a folder without this file is being made, or is not Foray's
             if locked(f):
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        return  # another user's, or gone by now
+        return  # the folder is another user's, or gone
 
 
 @contextmanager
 def scratch(prefix: str) -> Iterator[Path]:
-    """Inside, a folder among the system's temporary files."""
+    """Inside, a temporary folder among the system's."""
     folder = own_folder(prefix)
     try:
         yield folder
@@ -58,7 +58,7 @@ def scratch(prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def inside(folder: Path, name: str) -> Iterator[Path]:
-    """Inside, an empty folder of that name in a node's: what a kill leaves of it goes with the node's next attempt."""
+    """Inside, an empty folder of that name in a node's folder. The node's next attempt removes what a kill leaves."""
     made = replace_folder(folder / name)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""What a task is: problems, a prompt format and a verifier. No torch here."""
+"""Tasks: problems, a prompt format and a verifier. No torch here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Extraction = Literal["strict", "lenient"]
 class Problem:
     """One question with its reference answer and the solutions known for it.
 
-    ``solutions`` are complete target texts in the task's own format (what SFT trains on), the first being the
-    canonical one. ``tags`` are free labels such as ``("steps=3", "tier=easy")``.
+    ``solutions`` are complete target texts in the format of the task. SFT trains on them, and the first is canonical.
+    ``tags`` are free labels such as ``("steps=3", "tier=easy")``.
     """
 
     id: str
@@ -27,10 +27,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one completion.
+    """The verdict of a verifier on one completion.
 
-    ``score`` is 1.0 for a correct final answer, else 0.0. ``formatted`` tells whether the answer stood in the asked-for
-    format, right or wrong. ``reason`` is one short line for people.
+    ``score`` is 1.0 for a correct final answer, else 0.0. ``formatted``: whether the answer has the asked-for format,
+    right or wrong. ``reason`` is one short line for people.
     """
 
     score: float
@@ -40,7 +40,7 @@ class Verdict:
 
 @runtime_checkable
 class Task(Protocol):
-    """A frozen dataclass of settings; everything below is a pure function of those settings and the arguments."""
+    """A frozen dataclass of settings. Every method is a pure function of the settings and the arguments."""
 
     @property
     def name(self) -> str:
@@ -57,22 +57,23 @@ class Task(Protocol):
         ...
 
     def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        """The text given to the model; with examples, each is shown with its first solution before the question."""
+        """The text given to the model. Examples, each with its first solution, stand before the question."""
         ...
 
     def target(self, solution: str) -> str:
-        """The text SFT trains on after ``prompt``: the solution as a good completion would print it."""
+        """The text that SFT trains on after ``prompt``: the solution as a good completion would print it."""
         ...
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Grades untrusted text: never raises, never evaluates it, never hangs. Strict wants the asked-for format."""
+        """Grades untrusted text: never raises, never runs the text, never hangs. Strict demands the format."""
         ...
 
 
 def verifier_of(task: Task) -> str:
-    """The version of a task's verdicts, a part of the key of what is graded by them and of nothing else.
+    """The version of a task's verdicts: the attribute ``verifier`` of the task, or an empty text.
 
-    A task may name one by an attribute ``verifier``, and does so once some completion gets another verdict than before.
+    A task changes its version when a completion gets another verdict than before. The version is part of the keys of
+    graded results, and of no other keys.
     """
     return str(getattr(task, "verifier", ""))
 

@@ -1,4 +1,4 @@
-"""Files that anybody may have made: only ordinary ones are opened, lines have an end, and JSON holds what it must."""
+"""Checks of files that anybody may have made: ordinary files, lines of bounded length, JSON with expected fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = (
 
 
 def ordinary(path: Path) -> Path:
-    """The path itself. Raises OSError for what is no ordinary file: to open or to read one may have no end."""
+    """The path itself. Raises OSError for a folder, pipe, device or socket: opening or reading one may never end."""
     mode = path.stat().st_mode
     what = next((name for is_such, name in _KINDS if is_such(mode)), "")
     if what:
@@ -30,7 +30,7 @@ def ordinary(path: Path) -> Path:
 
 
 def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """The lines of an opened file. Raises ValueError naming the first that is longer than ``LONGEST``."""
+    """The lines of an opened file. Raises ValueError naming the first line longer than ``LONGEST``."""
     for number, line in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
         if len(line) > LONGEST:
             raise ValueError(f"{path}, line {number}: {too_long()}")
@@ -38,7 +38,7 @@ def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def whole(file: IO[bytes], path: Path, most: int = LONGEST) -> bytes:
-    """All that is in an opened file. Raises ValueError where that is more than ``most`` bytes."""
+    """The content of an opened file. Raises ValueError for more than ``most`` bytes."""
     content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"{path}: {too_long(most)}")
@@ -50,9 +50,9 @@ def too_long(most: int = LONGEST) -> str:
 
 
 def expect(value: Any, where: object, **kinds: type) -> dict[str, Any]:
-    """``value`` as an object with the named fields of those kinds; a whole number is a float too.
+    """``value`` as an object with fields of the given kinds. A whole number is a float too.
 
-    Raises ValueError with ``where`` it stands.
+    Raises ValueError that names ``where`` the object stands.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where} is damaged: it holds no settings by name")

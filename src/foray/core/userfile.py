@@ -1,4 +1,4 @@
-"""Studies and mixes by name: those that come with Foray, and anybody's own Python files."""
+"""Studies and mixes by name: bundled ones and users' Python files. Errors in a user's code name file and line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from foray.core.canonical import nearest, require
-from foray.core.memory import is_full
+from foray.core.process import is_full
 
 T = TypeVar("T")
 _FORAY = str(Path(__file__).parent.parent)
@@ -22,15 +22,15 @@ _LIBRARIES = tuple(f"{Path(sysconfig.get_path(name))}/" for name in ("stdlib", "
 
 
 def bundled(package: str) -> list[str]:
-    """Names of what lies in a package of Foray's, such as ``studies``."""
+    """Names of the modules in a package of Foray, such as ``studies``."""
     folder = Path(__file__).parent.parent / package
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
 
 
 def where_broken(e: BaseException) -> str:
-    """``FILE, line N`` of the user's own code that an exception came out of; empty where no such code was running.
+    """``FILE, line N`` of the user's code that raised; empty where no user's code was running.
 
-    The user's own is what is neither Foray's nor a library's.
+    A user's code is code of neither Foray nor a library.
     """
     own = [frame for frame in traceback.extract_tb(e.__traceback__) if _is_own(frame.filename)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
@@ -42,7 +42,7 @@ def _is_own(file: str) -> bool:
 
 
 def in_a_line(e: BaseException) -> str:
-    """What an exception says, with its kind where it is not ValueError, which speaks for itself."""
+    """The message of an exception, with the name of its class unless that is ValueError."""
     if isinstance(e, SystemExit):
         return f"it ends the program (sys.exit({e.code!r}))"
     said = " ".join(str(getattr(e, "msg", None) or e).split())[:500]
@@ -51,10 +51,10 @@ def in_a_line(e: BaseException) -> str:
 
 @contextmanager
 def own_code_named(*others: type[BaseException]) -> Iterator[None]:
-    """Inside, what the user's own code raises is a ValueError of one line with its file and line.
+    """Inside, an exception from a user's code becomes a one-line ValueError with file and line.
 
-    ``others`` and OSError pass as they are, and so does what no code of the user's was running for. A ValueError that
-    Foray itself raised stays too: it says what to change.
+    ``others``, OSError and MemoryError pass unchanged, and so do exceptions without user's code. A ValueError that
+    Foray itself raised also passes: it says what to change.
     """
     passing: tuple[type[BaseException], ...] = (*others, OSError, MemoryError)
     try:
@@ -71,7 +71,7 @@ def own_code_named(*others: type[BaseException]) -> Iterator[None]:
 
 @contextmanager
 def mistakes_named(name: str) -> Iterator[None]:
-    """Inside, what goes wrong in a user's file is a ValueError that names the file, and the line that it came to."""
+    """Inside, an exception becomes a ValueError that names the user's file, and the line of the file that ran last."""
     file = Path(name).name
     try:
         yield
@@ -82,11 +82,10 @@ def mistakes_named(name: str) -> Iterator[None]:
 
 
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:
-    """What the function called ``word`` returns in a bundled module or in a ``.py`` file, and the module.
+    """The result of the function ``word`` in a bundled module or in a ``.py`` file, and the module.
 
-    Such a file is the user's own program and is run as such; nothing else that Foray reads is. Raises ValueError for
-    a name that is neither, with the nearest that is, and naming file and line for one that fails or makes nothing of
-    the ``kind``.
+    Foray runs such a file as the user's own program, and runs nothing else that Foray reads. Raises ValueError for an
+    unknown name, with the nearest known name; and naming file and line where the file fails or makes no ``kind``.
     """
     if name.endswith(".py") or "/" in name:
         path = Path(name)

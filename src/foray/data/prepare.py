@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.canonical import check_name, content_hash, fill_root, override, require
+from foray.core.canonical import check_name, content_hash, fill_root, require
 from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
+from foray.core.override import override
 from foray.core.process import die_with_parent, uninterrupted
 from foray.core.userfile import load
 from foray.data.corpus import (

@@ -1,4 +1,4 @@
-"""The general-ability probes of a checkpoint, with Foray's own model as the lm-eval model."""
+"""The general-ability probes of a checkpoint, through lm-eval."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from foray.core.batch import from_rows
-from foray.core.canonical import nearest, require
+from foray.core.canonical import nearest, require, require_positive
 from foray.core.passk import check_number
 from foray.core.scratch import inside, scratch
 from foray.data.tokenizer import TextTokenizer
-from foray.evals.benchmarks import Benchmarks
 from foray.evals.lm_eval_model import ProbeResult, Score, foray_lm, run_probes
+from foray.evals.probe_set import ProbeSet
 from foray.model.transformer import Transformer
 from foray.train.packing import forward_flops
 from foray.train.scoring import token_choices
@@ -24,7 +24,7 @@ from foray.world.general.facts import WorldSpec
 from foray.world.general.questions import PROBES, write_probes
 from foray.world.version import WORLD_VERSION
 
-# Accuracy of guessing: one in the number of choices; LAMBADA asks for a word.
+# Accuracy of guessing: 1 / choices; 0 for LAMBADA, which asks for a word.
 CHANCE = {
     "world_lambada": 0.0,
     "world_hellaswag": 0.25,
@@ -60,16 +60,16 @@ class WorldProbes:
     def __post_init__(self) -> None:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
-        require(self.questions > 0, "questions must be positive")
+        require_positive(self, "questions")
         check_number("questions", self.questions)
 
 
 def evaluate_probes(
-    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
+    probes: ProbeSet, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
 ) -> tuple[dict[str, dict[str, Any]], float]:
-    """Accuracy, standard error and outcome by question of every probe; and the FLOPs it took.
+    """Accuracy, standard error and outcome by question of every probe; and the FLOPs.
 
-    The questions are written into a folder within ``folder``, where there is one, and removed again.
+    The questions lie in a temporary folder, inside ``folder`` where that is given.
     """
     work: list[float] = []
     lm = foray_lm(_Codec(tokenizer), scorer(model, work), model.config.context, start=tokenizer.start)
@@ -80,8 +80,9 @@ def evaluate_probes(
 
 @dataclass(frozen=True)
 class _Codec:
-    """A tokenizer as lm-eval's own model uses it: what a text without a context follows is a token that the tokenizer's
-    files name, whatever end token the model's files name.
+    """A tokenizer as lm-eval's own model uses one: an empty context becomes a token that the tokenizer's files name.
+
+    The end token that the model's files name does not matter.
     """
 
     tokenizer: TextTokenizer
@@ -96,7 +97,7 @@ class _Codec:
 
 
 def scorer(model: Transformer, work: list[float] | None = None) -> Score:
-    """Scores token rows with a Foray model. What the choices of a question have in common is computed once.
+    """A ``Score`` by a Foray model. The common context of a question's choices is computed once.
 
     FLOPs are appended to ``work``.
     """
@@ -113,7 +114,7 @@ def scorer(model: Transformer, work: list[float] | None = None) -> Score:
         if work is not None:
             work.append(forward_flops(model.config, batch, batch.weight != 0))
         logprobs, greedy = token_choices(model, batch)
-        # Of a row and its targets, one token later, the last ``n`` are asked for.
+        # Targets are one token later than the row.
         spans = [slice(len(row) - 1 - n, len(row) - 1) for row, n in zip(rows, last)]
         return [(logprobs[i, span].numpy(), greedy[i, span].numpy()) for i, span in enumerate(spans)]
 

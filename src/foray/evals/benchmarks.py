@@ -1,4 +1,4 @@
-"""The paper's general benchmarks by lm-eval's definitions, on local files as each set was published or from the hub."""
+"""The paper's general benchmarks by lm-eval's definitions, from the hub or from local files as first published."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foray.core.canonical import nearest, require
+from foray.core.canonical import nearest, require, require_positive
 from foray.core.files import digest_of_input, read_jsonl, write_atomic
 
 Row = dict[str, Any]
@@ -16,14 +16,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """Benchmarks by lm-eval's names. With a ``folder`` (below ``root``) their rows come from its files, and no network
-    is touched; without one lm-eval loads them, from the Hugging Face cache or the hub. Of the files that may be there
-    the one of the split that lm-eval scores is taken: test for LAMBADA, ARC and OpenBookQA (their validation files only
-    where there is no test file), validation for HellaSwag and PIQA, whose test labels are not public. ``NAME.jsonl``
-    goes before all others.
+    """Benchmarks by lm-eval's names.
 
-    ``limit`` takes the first rows of each. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length (LAMBADA has
-    the first alone).
+    With a ``folder`` (below ``root``) the rows come from files there, without the network. Otherwise lm-eval loads
+    them from the Hugging Face cache or the hub. ``NAME.jsonl`` is preferred to other files. Among those, the split that
+    lm-eval scores counts: test for LAMBADA, ARC and OpenBookQA (validation where there is no test file), validation for
+    HellaSwag and PIQA, whose test labels are not public.
+
+    ``limit`` takes the first rows of each benchmark. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length
+    (LAMBADA has only ``acc``).
     """
 
     names: tuple[str, ...] = ("lambada_openai", "hellaswag", "arc_easy", "arc_challenge", "piqa", "openbookqa")
@@ -36,17 +37,17 @@ class Benchmarks:
         for name in self.names:
             require(name in SETS, f"there is no benchmark {name!r}{nearest(name, SETS)}")
         require(self.metric in ("acc", "acc_norm"), f"metric must be acc or acc_norm, not {self.metric!r}")
-        require(self.limit is None or self.limit > 0, "limit must be positive")
+        require_positive(self, "limit")
 
     def fingerprint(self) -> str:
-        """Of the files' content, not of where they lie."""
+        """The digests of the files; the place of the files does not matter."""
         return (
             " ".join(digest_of_input(path) for name in self.names for path in self._files(name)) if self.folder else ""
         )
 
     @property
     def questions(self) -> int:
-        """About how many a benchmark has, for the plan."""
+        """About how many questions a benchmark has, for the plan."""
         return self.limit or 2000
 
     def chance(self, name: str) -> float:
@@ -57,7 +58,7 @@ class Benchmarks:
         return sum(1.0 / n if n else 0.0 for n in choices) / len(choices)
 
     def prepare(self, scratch: Path) -> dict[str, Path]:
-        """A file for each benchmark that is local, its rows as the official definition wants them."""
+        """A file for each local benchmark, with rows in the form of the official definition."""
         if not self.folder:
             return {}
         made = {}
@@ -68,11 +69,11 @@ class Benchmarks:
         return made
 
     def rows(self, name: str) -> list[Row]:
-        """A benchmark's rows in the hub's schema. Raises ValueError with file and line for what cannot be read so."""
+        """A benchmark's rows in the hub's schema. Raises ValueError naming file and row where that fails."""
         file, *more = self._files(name)
         given, found = read_jsonl(file), []
         require(bool(given), f"{file} has no rows")
-        if more:  # labels that stand in a file of their own
+        if more:  # labels in a second file
             labels = more[0].read_text(encoding="utf-8").split()
             require(
                 len(labels) == len(given), f"{more[0]} has {len(labels)} labels for the {len(given)} rows of {file}"
@@ -96,8 +97,8 @@ class Benchmarks:
 
 @dataclass(frozen=True)
 class _Set:
-    """One benchmark: its published files, those to be preferred first; a row of those as the hub has it; how many
-    choices a row has (0: open).
+    """A benchmark: names of its files, preferred ones first; conversion of a row to the hub's schema; the number of
+    choices of a row (0: open); the accuracy of guessing.
     """
 
     files: tuple[tuple[str, ...], ...]
@@ -124,13 +125,13 @@ def _hellaswag(row: Row) -> Row:
 
 def _piqa(row: Row) -> Row:
     label = str(row["label"])
-    if label not in ("0", "1"):  # -1 stands for those that are kept secret
+    if label not in ("0", "1"):  # -1: a label that is not public
         raise ValueError(f"label {label} is neither 0 nor 1")
     return {name: str(row[name]) for name in ("goal", "sol1", "sol2")} | {"label": int(label)}
 
 
 def _question(stem: str) -> Callable[[Row], Row]:
-    """ARC and OpenBookQA, whose question is called ``stem`` on the hub and is one object as first published."""
+    """Rows of ARC and OpenBookQA. The hub calls the question ``stem``; the first publication has one object."""
 
     def convert(row: Row) -> Row:
         nested = isinstance(row.get("question"), Mapping)

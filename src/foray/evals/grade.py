@@ -1,4 +1,4 @@
-"""Grading a file of answers or completions, row by row. Of what is graded only the ids of Foray's own rows are kept."""
+"""Grading a file of answers or completions, row by row. Memory keeps the ids of Foray's own rows only."""
 
 from __future__ import annotations
 
@@ -13,36 +13,33 @@ from foray.core.files import iter_jsonl, json_text, read_object, writing
 from foray.core.task import Extraction, Problem, Task, Verdict
 from foray.evals.sampling import checksum_of
 
-BESIDE = "-"  # in place of a task's name: what lies beside Foray's own completions says it
+BESIDE = "-"  # in place of a task's name: a file beside Foray's own completions names the task
 _SAYS = ("spec.json", "settings.json")  # of a study's node, and of ``foray eval --out``
 
 
 @runtime_checkable
 class Gradable(Task, Protocol):
-    """A task that also reads reference answers and answers without its format."""
+    """A task that also reads reference answers, and answers without its format."""
 
     def reference(self, text: str) -> str:
         """The answer in a bare answer or a full solution. Raises ValueError where there is none."""
         ...
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
-        """Grades an answer of which no mark is asked. As ``verify``: untrusted text, bounded in time."""
+        """Grades an answer that needs no format. The text is untrusted and time is bounded, as in ``verify``."""
         ...
 
 
 @dataclass
-class Graded:
-    """What is known after grading: rows, and how many of them had so many samples of which so many were right.
-
-    Of Foray's own completions also how many verdicts stood in the file, and how many of them are others now.
-    """
+class Tally:
+    """Counts over graded rows. Of Foray's own completions also: verdicts in the file, and verdicts that changed."""
 
     rows: int = 0
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)  # (samples, correct) -> rows
     formatted: int = 0
     stored: int = 0
     changed: int = 0
-    ids: set[str] = field(default_factory=set)  # of rows with a checksum, one a problem
+    ids: set[str] = field(default_factory=set)  # problems of rows with a checksum
 
     @property
     def samples(self) -> int:
@@ -54,9 +51,9 @@ class Graded:
 
 
 def task_for(name: str, source: Path) -> Gradable:
-    """The task of that name, with the settings that lie beside ``source`` where these are its.
+    """The task of that name, with the settings beside ``source`` if these are of the same task.
 
-    Raises ValueError where there is no such task, or where ``source`` is known to be another's.
+    Raises ValueError where there is no such task, or where ``source`` belongs to another task.
     """
     from foray.tasks import named_tasks, task_of
 
@@ -83,17 +80,17 @@ def task_for(name: str, source: Path) -> Gradable:
     return beside
 
 
-def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Graded:
-    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, which is there when all are graded.
+def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Tally:
+    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, which appears when all are graded.
 
-    A row is {gold, answer}, or {gold, completions: [...]}, with any other fields, which are kept; or one of Foray's own
-    ``completions.jsonl``. The two new fields' names end in ``suffix``. Raises ValueError naming file and line of a row
-    that is not such, or that has a field of their names; ``out`` is then as it was.
+    A row is {gold, answer} or {gold, completions: [...]}, or a row of Foray's own ``completions.jsonl``. Other fields
+    are kept. The names of the two new fields end in ``suffix``. Raises ValueError naming file and line of a row of
+    another form, or of a row that already has a new field. ``out`` is then unchanged.
     """
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
-    done = Graded()
+    done = Tally()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with writing(out), open(temporary, "w", encoding="utf-8") as f:
@@ -118,7 +115,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
     return done
 
 
-def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded) -> dict[str, Any]:
+def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any]:
     gold = _text(where, row, "gold")
     if "completions" not in row and "answer" not in row:
         raise ValueError(f"{where}: the field answer or completions is missing")
@@ -136,10 +133,8 @@ def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extract
     return _count(done, [task.verify(problem, t, extraction) for t in texts])
 
 
-def _own(
-    task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Graded
-) -> dict[str, Any] | None:
-    """A row of Foray's own ``completions.jsonl``, where it is one: a sample cut off by the length limit scores 0."""
+def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any] | None:
+    """Grades a row of Foray's own ``completions.jsonl``; None for another row. A truncated sample scores 0."""
     samples = row.get("samples")
     if "gold" in row or not isinstance(samples, list):
         return None
@@ -161,8 +156,8 @@ def _own(
     return _count(done, verdicts)
 
 
-def _refuse_changed(where: str, row: dict[str, Any], done: Graded) -> None:
-    """Raises ValueError for a row that is not as it was written, or a problem's second row."""
+def _refuse_changed(where: str, row: dict[str, Any], done: Tally) -> None:
+    """Raises ValueError for a row that has changed since it was written, and for a second row of a problem."""
     again = "the command that drew it draws it again"
     if row["checksum"] != checksum_of({name: value for name, value in row.items() if name != "checksum"}):
         raise ValueError(f"{where}: the row has changed since it was written (its checksum says so); {again}")
@@ -171,7 +166,7 @@ def _refuse_changed(where: str, row: dict[str, Any], done: Graded) -> None:
     done.ids.add(name)
 
 
-def _count(done: Graded, verdicts: list[Verdict]) -> dict[str, Any]:
+def _count(done: Tally, verdicts: list[Verdict]) -> dict[str, Any]:
     done.rows += 1
     done.counts[len(verdicts), sum(v.score > 0 for v in verdicts)] += 1
     done.formatted += sum(v.formatted for v in verdicts)

@@ -1,4 +1,4 @@
-"""Held-out loss of a model on tokenised text."""
+"""Held-out loss of a model on tokenized text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foray.train.scoring import token_logprobs
 
 
 def perplexity(model: Transformer, shard: Shard, length: int) -> tuple[float, int, float]:
-    """Mean nats a token over all windows of the shard, the tokens scored, and FLOPs; perplexity is exp of the mean."""
+    """(mean nats a token over all windows of the shard, tokens scored, FLOPs). Perplexity is exp of the mean."""
     total, tokens, work = 0.0, 0, 0.0
     windows = shard.windows(length)
     for start in range(0, windows, 8):

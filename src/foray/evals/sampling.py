@@ -1,4 +1,4 @@
-"""Sampling and grading a task's problems. Each finished chunk is on disk at once, so a killed run goes on behind it."""
+"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run goes on after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
-CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
+CHUNK_ROWS = 1024  # samples between two writes; also the batch split, which rounding depends on
 
 
 def evaluate(
@@ -71,19 +71,19 @@ def evaluate(
 
 
 def _line(row: dict[str, Any]) -> str:
-    """A row of ``completions.jsonl``, with the checksum of all else in it."""
+    """A line of ``completions.jsonl``: the row with its checksum."""
     return json.dumps({**row, "checksum": checksum_of(row)}, allow_nan=False) + "\n"
 
 
 def checksum_of(row: dict[str, Any]) -> str:
-    """Of everything else in a row of ``completions.jsonl``."""
+    """The checksum of a row of ``completions.jsonl``, given without its field ``checksum``."""
     return hashlib.sha256(json.dumps(row, allow_nan=False).encode()).hexdigest()[:16]
 
 
 def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, Any]]:
-    """The counts, with ``lengths`` in tokens, of the rows that are as they were written and of these problems.
+    """The counts of each row, with ``lengths`` in tokens, up to the first row that is not whole.
 
-    Ends before the first that is not: cut short by a kill, changed since, of another problem.
+    A whole row has a valid checksum and belongs to the problem in its place.
     """
     counts: list[dict[str, Any]] = []
     if not path.exists():
@@ -140,7 +140,7 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cut(path: Path, rows: int) -> None:
-    """Leaves the first ``rows`` lines of a file."""
+    """Truncates a file to its first ``rows`` lines."""
     if path.exists():
         with open(path, "rb+") as f:
             for _ in range(rows):

@@ -1,12 +1,11 @@
-"""The shape of a decoder-only Transformer and which family it is of. No torch here."""
+"""The shape of a decoder-only Transformer and its family. No torch here."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from foray.core.canonical import added, require
+from foray.core.canonical import added, require, require_not_negative, require_positive, require_words
 
 Norm = Literal["post", "pre"]
 QKNorm = Literal["full", "head", "none"]
@@ -14,12 +13,12 @@ QKNorm = Literal["full", "head", "none"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """RMSNorm, rotary positions and SwiGLU throughout; the defaults of what was added later are those of OLMo 2 (arXiv
-    2501.00656): norms on the outputs of attention and MLP, QK-norm over the full width, no biases, untied embeddings.
+    """A decoder-only Transformer with RMSNorm, rotary positions and SwiGLU.
 
-    ``vocab_size`` 0 means: as many as the tokenizer has. Llama has ``norm="pre"`` and ``qk_norm="none"``, Qwen 2 and
-    2.5 ``qkv_bias`` besides, Qwen 3 ``norm="pre"`` and ``qk_norm="head"``. Only combinations that one of these families
-    has are allowed, so that every checkpoint loads in transformers.
+    The defaults are OLMo 2 (arXiv 2501.00656): norms on the outputs of attention and MLP, QK-norm over the full width,
+    no biases, untied embeddings. Llama has ``norm="pre"`` and ``qk_norm="none"``; Qwen 2 and 2.5 also have
+    ``qkv_bias``; Qwen 3 has ``norm="pre"`` and ``qk_norm="head"``. Other combinations are refused, so that every
+    checkpoint loads in transformers. ``vocab_size`` 0 means the size of the tokenizer.
     """
 
     width: int = 128
@@ -31,16 +30,17 @@ class ModelConfig:
     rope_theta: float = 500_000.0
     norm_eps: float = 1e-6
     init_std: float = 0.02
-    embed_std: float = 0.02  # of the input embeddings, which no norm rescales
-    kv_heads: int = added(0)  # grouped queries: heads / kv_heads queries share a key and a value; 0: as many as heads
+    embed_std: float = 0.02  # of the input embeddings; no norm rescales them
+    kv_heads: int = added(0)  # heads / kv_heads queries share a key and a value; 0: as many as heads
     head_width: int = added(0)  # 0: width / heads
-    norm: Norm = added("post")  # of the outputs of attention and MLP, or of their inputs
+    norm: Norm = added("post")  # on the outputs of attention and MLP, or on their inputs
     qk_norm: QKNorm = added("full")  # over all heads at once, or each head by itself
     qkv_bias: bool = added(False)
     tied: bool = added(False)  # the output head is the embedding matrix
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 
     def __post_init__(self) -> None:
+        require_words(self)
         for name, most in _MOST.items():
             value = getattr(self, name)
             require(type(value) is int, f"{name} must be a whole number, not {value!r}")
@@ -48,17 +48,8 @@ class ModelConfig:
         for name in ("init_std", "embed_std", "norm_eps", "rope_theta"):
             value = getattr(self, name)
             require(isinstance(value, int | float), f"{name} must be a number, not {value!r}")
-        require(
-            min(self.width, self.layers, self.heads, self.mlp_width, self.context) > 0, "model sizes must be positive"
-        )
-        require(self.vocab_size >= 0, f"vocab_size must be >= 0 (0: as many as the tokenizer has): {self.vocab_size}")
-        for name in ("init_std", "embed_std"):
-            value = getattr(self, name)
-            require(0 <= value < math.inf, f"{name} must be a finite number >= 0, not {value}")
-        for name in ("norm_eps", "rope_theta"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"{name} must be a finite number > 0, not {value}")
-        require(min(self.kv_heads, self.head_width) >= 0, "kv_heads and head_width must be >= 0")
+        require_positive(self, "width", "layers", "heads", "mlp_width", "context", "norm_eps", "rope_theta")
+        require_not_negative(self, "vocab_size", "init_std", "embed_std", "kv_heads", "head_width")
         require(
             self.head_width > 0 or self.width % self.heads == 0,
             f"width ({self.width}) must be a multiple of heads ({self.heads})",
@@ -89,19 +80,19 @@ class ModelConfig:
 
     @property
     def family(self) -> str:
-        """The Hugging Face ``model_type`` of this combination of flags; empty where there is none."""
+        """The Hugging Face ``model_type`` of the flags; empty where no family has them."""
         own = self.norm, self.qk_norm, self.qkv_bias
         return next((name for name, flags in FAMILIES.items() if flags == own), "")
 
     @property
     def layer_matrices(self) -> int:
-        """Entries of one layer's matrices, without norms and biases."""
+        """The number of entries of one layer's matrices, without norms and biases."""
         attention = 2 * self.width * self.head_dim * (self.heads + self.groups)  # queries and output, keys and values
         return attention + 3 * self.width * self.mlp_width
 
     @property
     def parameters(self) -> int:
-        """All parameters, both embeddings included (one where they are tied)."""
+        """The number of parameters, with both embeddings (one where they are tied)."""
         queries, keys = self.heads * self.head_dim, self.groups * self.head_dim
         norms = 2 * self.width + {"full": queries + keys, "head": 2 * self.head_dim, "none": 0}[self.qk_norm]
         biases = (queries + 2 * keys) * self.qkv_bias

@@ -1,9 +1,9 @@
-"""The FLOP ledger's formulas: what passes over given tokens cost, whoever computes them.
+"""The formulas of the FLOP ledger. No torch here.
 
-2 a multiply-add. A token costs the layers' matrices; a pair of a position and one that it attends to costs the two
-attention products; a scored position costs the output head. Embedding look-ups, norms, activations and the optimizer
-are left out, and so are padding and rows that are finished or without signal: what is counted is the work that had to
-be done. A backward pass costs twice its forward pass. No torch here.
+A multiply-add is 2 FLOPs. A token costs the layers' matrices. A pair of positions, of which one attends to the other,
+costs the two attention products. A scored position costs the output head. A backward pass costs twice its forward pass.
+The ledger counts the necessary work only: no padding, no finished rows and no rows without signal. It leaves out
+embedding look-ups, norms, activations and the optimizer.
 """
 
 from __future__ import annotations
@@ -17,28 +17,25 @@ BACKWARD = 2.0
 
 
 def forward(config: ModelConfig, tokens: float, pairs: float, scored: float) -> float:
-    """FLOPs of a forward pass over ``tokens`` that attend to ``pairs`` positions in all, with logits for ``scored``."""
+    """FLOPs of a forward pass: numbers of tokens, of pairs of attending positions, and of positions with logits."""
     matrices = config.layers * config.layer_matrices
     head = config.vocab_size * config.width
-    seen = 2 * config.layers * config.heads * config.head_dim  # sharing keys and values saves memory, not products
+    seen = 2 * config.layers * config.heads * config.head_dim  # grouped queries save memory, not products
     return 2.0 * (tokens * matrices + pairs * seen + scored * head)
 
 
 def pairs(first: Any, last: Any) -> Any:
-    """Positions attended to by tokens at positions ``first`` up to (not including) ``last``, each seeing itself too.
-
-    Numbers or arrays.
-    """
+    """How many positions the tokens at positions ``first`` to ``last`` - 1 attend to in all. Numbers or arrays."""
     return (last * (last + 1) - first * (first + 1)) / 2
 
 
 def sampling(
     config: ModelConfig, prompts: Sequence[int], lengths: Sequence[Sequence[int]], shared: int
 ) -> tuple[float, float]:
-    """FLOPs of (prefill, decode): prompt lengths, the lengths of each prompt's completions, tokens all prompts share.
+    """FLOPs of (prefill, decode) for prompt lengths, completion lengths of each prompt, and the shared prefix's length.
 
-    The shared prefix is computed once, each prompt once for its group, each new token once; a completion's last token
-    is never read.
+    The shared prefix is computed once, each prompt once for its group, and each new token once, except the last token
+    of a completion.
     """
     prefill = forward(config, shared, pairs(0, shared), 0)
     decode = 0.0

@@ -1,4 +1,4 @@
-"""Weights in other formats than safetensors, told by the names of their files. None of them is ever opened."""
+"""Weights in other formats than safetensors, recognized by file names. Foray never opens such files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 _SAVE = "load and save it with transformers (save_pretrained) to have safetensors"
 _CONVERT = "convert it to safetensors with a library that reads it, or take a revision that has them"
-# The first that is there is named: pickles are what most of those who publish other formats too have.
+# The first format found is named. Most checkpoints with several formats have pickles.
 _FORMATS = (
     ("pickles", ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.pkl"), _SAVE),
     ("GGUF", ("*.gguf",), _SAVE.replace("transformers", "transformers' gguf_file")),
@@ -21,7 +21,7 @@ _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*")
 
 
 def other_format(names: Iterable[str]) -> str:
-    """What follows "the checkpoint": in which format files of these names hold its weights, and what to do; or ""."""
+    """The end of a sentence on a checkpoint with files of these names: its format, and what to do. Empty for none."""
     base = [name for path in names if not any(fnmatch(name := path.split("/")[-1], no) for no in _NO_WEIGHTS)]
     for what, patterns, advice in _FORMATS:
         for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face's format: a folder that transformers, vLLM and lm-eval load as it is."""
+"""Checkpoints in Hugging Face's format: a folder that transformers, vLLM and lm-eval load unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positi
 
 
 def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[str, object]:
-    """Every field spelled out: the defaults of transformers' classes are not those of the published models."""
+    """``config.json``, with every field: the defaults of transformers' classes differ from the published models'."""
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
     out: dict[str, object] = {
         "architectures": [f"{_CLASSES[config.family]}ForCausalLM"],
@@ -66,7 +66,7 @@ def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[s
 
 
 def config_from_hf(folder: Path) -> ModelConfig:
-    """Reads ``config.json``. Raises ValueError for what Foray's Transformer cannot compute, naming it."""
+    """Reads ``config.json``. Raises ValueError naming the setting that Foray's Transformer cannot compute."""
     if not (folder / "config.json").exists():
         adapter = (folder / "adapter_config.json").exists()
         more = ", only an adapter's: merge that into its model, and save the model" if adapter else ""
@@ -102,7 +102,7 @@ def config_from_hf(folder: Path) -> ModelConfig:
             norm=norm,
             qk_norm=qk_norm,
             qkv_bias=qkv_bias,
-            tied=raw.get("tie_word_embeddings", False),  # of none of the families' classes is the default true
+            tied=raw.get("tie_word_embeddings", False),  # false is the default of every family
             rope_scaling=_scaling(raw),
         )
     except KeyError as e:
@@ -135,7 +135,7 @@ def _rope_type(rope: Mapping[str, Any]) -> str:
 
 
 def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
-    """Settings that would make another function of the same weights."""
+    """Raises ValueError for settings that make another function of the weights than Foray computes."""
     rope = _rope(raw)
     sliding = raw.get("use_sliding_window") or any(t != "full_attention" for t in raw.get("layer_types") or ())
     refused = {
@@ -168,7 +168,7 @@ def save_weights(
     config: ModelConfig, weights: Mapping[str, Tensor], folder: Path, end_id: int, bos_id: int | None = None,
     named: Mapping[str, object] | None = None, generation: bytes | None = None,
 ) -> None:  # fmt: skip
-    """The same of weights by name, wherever they come from."""
+    """``save_model`` for weights by name. See ``save_config`` for ``named`` and ``generation``."""
     save_config(config, folder, end_id, bos_id, named, generation)
     tensors = {name: p.detach().cpu().contiguous() for name, p in weights.items()}
     if config.tied:
@@ -180,8 +180,10 @@ def save_config(
     config: ModelConfig, folder: Path, end_id: int, bos_id: int | None = None,
     named: Mapping[str, object] | None = None, generation: bytes | None = None,
 ) -> None:  # fmt: skip
-    """Writes what a checkpoint says of its model besides the weights. Of a published model's, ``named`` is what its
-    config.json names special tokens, which stands, and ``generation`` its generation_config.json, None if it has none.
+    """Writes ``config.json`` and ``generation_config.json``.
+
+    For a published model, ``named`` holds the special tokens of its config.json, which are kept, and ``generation`` is
+    its generation_config.json, or None.
     """
     settings = config_to_hf(config, end_id, bos_id) | dict(named or {})
     write_atomic(folder / "config.json", json.dumps(settings, indent=1, allow_nan=False) + "\n")
@@ -193,31 +195,31 @@ def save_config(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file. Raises OSError where it cannot be written, as on a full disk."""
+    """Writes a safetensors file. Raises OSError where that fails, as on a full disk."""
     try:
         save_file(tensors, path, metadata=metadata)
-    except SafetensorError as e:  # the library's own kind, which also stands for errors of the file system
+    except SafetensorError as e:  # also stands for errors of the file system
         raise OSError(f"{path} cannot be written ({e})") from None
 
 
 def load_model(folder: Path) -> Transformer:
-    """A model in fp32 from one or several safetensors files. Raises ValueError on missing or misshapen tensors.
+    """A model in fp32 from safetensors files. Raises ValueError for missing or misshapen tensors.
 
-    Memory: the model and two tensors of the files.
+    Takes the memory of the model and of two tensors.
     """
     files, config = weight_files(folder), config_from_hf(folder)
     size = sum(ordinary(file).stat().st_size for file in files)
     for file in files:
         _check_header(file)
     require(
-        config.parameters <= size,  # the smallest kinds of floats have a byte
+        config.parameters <= size,  # the smallest floats have one byte
         f"{folder}: the weights do not fit config.json (a model of {config.parameters:,} parameters has more than the "
         f"{size:,} bytes there)",
     )
     model = Transformer(config)
     own: dict[str, Tensor] = model.state_dict()
     left = dict.fromkeys(own)
-    head: Tensor | None = None  # of a tied model whose files hold one nevertheless
+    head: Tensor | None = None  # files of a tied model may hold a head too
     for name, tensor in _tensors(files):
         if name not in own and f"model.{name}" in own:  # saved from the model without its head
             name = f"model.{name}"
@@ -242,7 +244,10 @@ def load_model(folder: Path) -> Transformer:
 
 
 def _tie(own: dict[str, Tensor], left: dict[str, None], head: Tensor | None, folder: Path) -> None:
-    """One matrix from what the files hold of two, as transformers does; but it would go on with two unequal ones."""
+    """Fills the one matrix of a tied model from embedding or head. Raises ValueError where the two differ.
+
+    transformers would go on with two unequal matrices.
+    """
     left.pop(_HEAD, None)
     if head is None:
         return
@@ -257,8 +262,9 @@ def _tie(own: dict[str, Tensor], left: dict[str, None], head: Tensor | None, fol
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a checkpoint's weights: those that transformers would load, whatever lies beside
-    them. Raises ValueError where there are none.
+    """The safetensors files with a checkpoint's weights: the files that transformers would load.
+
+    Raises ValueError where there are none.
     """
     config = folder / "config.json"
     chosen = _settings(config).get("transformers_weights") if config.exists() else None
@@ -280,7 +286,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names, in the order in which transformers reads them."""
+    """The files that an index names, in transformers' order of reading."""
     places = _settings(index).get("weight_map")
     names = list(places.values()) if isinstance(places, dict) else []
     require(bool(names) and all(isinstance(n, str) for n in names), f"{index} has no weight_map from tensors to files")
@@ -291,14 +297,14 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _inside(folder: Path, name: str, said: Path) -> Path:
-    """By its path alone: in the hub's cache the files are links to another folder."""
+    """The path of a file that must lie in the folder. Links may lead out of it, as in the hub's cache."""
     place = Path(name)
     require(not place.is_absolute() and ".." not in place.parts, f"{said} names {name}, which is outside of its folder")
     return folder / place
 
 
 def _check_header(file: Path) -> None:
-    """Raises ValueError where a file is no safetensors file, or shorter than what it says that it holds."""
+    """Raises ValueError where a file is no safetensors file, or shorter than its header says."""
     with _opened(file):
         pass
 
@@ -316,14 +322,14 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
     for file in files:
         with _opened(file) as f:
             for name in f.keys():  # noqa: SIM118 (no mapping)
-                if not name.endswith("rotary_emb.inv_freq"):  # a constant that old files carry along
+                if not name.endswith("rotary_emb.inv_freq"):  # a constant in old files
                     yield name, _finite(f.get_tensor(name), name, file)
 
 
 def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
-    """The tensor itself. Raises ValueError where it holds NaN or infinite values."""
+    """The tensor itself. Raises ValueError for NaN or infinite values."""
     values = tensor.float() if tensor.is_floating_point() else tensor
-    if not values.sum().isfinite():  # a sum may overflow without such a value
+    if not values.sum().isfinite():  # a sum of finite values may overflow
         bad = int((~values.isfinite()).sum())
         require(not bad, f"{file}: {name} holds {bad} NaN or infinite values; take another copy of the checkpoint")
     return tensor

@@ -1,4 +1,4 @@
-"""Operations with backward passes of their own: fewer trips through memory than autograd's, the same numbers.
+"""Operations with hand-written backward passes: fewer passes over memory than autograd's, the same numbers.
 
 Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, K heads of keys and values (each serves
 G = H / K heads of queries), T queries, S keys.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 _QUERIES = 128  # a block of queries in causal attention
-_LONGEST = 1024  # beyond it, keeping the attention weights would take more memory than it saves time
+_LONGEST = 1024  # keys; keeping the weights of longer attention costs more memory than it saves time
 
 
 class _RMSNorm(Function):
@@ -29,13 +29,13 @@ class _RMSNorm(Function):
         h, r, weight = ctx.saved_tensors
         dtype, g = g.dtype, g.float()
         gh = g * h
-        weight = weight.float()  # which a sharded layer may hold in bf16
+        weight = weight.float()  # a sharded layer may hold bf16
         along = (gh @ weight).unsqueeze(-1) / h.shape[-1]
         return (g * weight).addcmul_(h, along, value=-1).mul_(r).to(dtype), gh.flatten(0, -2).sum(0), None
 
 
 def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    # In fp32 with the weight multiplied before the cast: this is what makes bf16 match transformers bit for bit.
+    # In fp32, with the multiplication by the weight before the cast: bf16 then equals transformers bit for bit.
     h = x.float()
     r = torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
     return h * r, r
@@ -54,7 +54,7 @@ class _Rotate(Function):
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    """Turning back is turning by -sin."""
+    """Rotates by ``sign`` x the angles of cos and sin."""
     return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin, value=sign).to(x.dtype)
 
 
@@ -63,19 +63,19 @@ class _TargetLogprob(Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         p = torch.softmax(logits, -1)
         at, top = targets[:, None], logits.amax(-1)
-        log_most = p.amax(-1).log()  # the likeliest entry's: minus the log-partition of logits - top
+        log_most = p.amax(-1).log()  # of the likeliest entry: minus the log-partition of logits - top
         ctx.save_for_backward(p, at)
         return logits.gather(1, at)[:, 0] - top + log_most, top - log_most
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None]:
         p, at = ctx.saved_tensors
-        # In place: a second backward pass through the same graph is refused by autograd.
+        # In place: autograd refuses a second backward pass through the same graph.
         return p.mul_((g_z - g)[:, None]).scatter_add_(1, at, g[:, None]), None
 
 
 class _Attention(Function):
-    """Keeps the attention weights, in blocks of queries so that nothing is computed behind the causal diagonal."""
+    """Keeps the attention weights. Blocks of queries skip keys behind the causal diagonal."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -128,19 +128,19 @@ def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
-    if torch.compiler.is_compiling():  # a compiler fuses, and derives, what is written out plainly
+    if torch.compiler.is_compiling():  # the compiler fuses and differentiates the plain formula
         return (weight * _normed(x, eps)[0]).to(x.dtype)
     if not torch.is_grad_enabled() and x.dtype == torch.float32:
-        # Decoding is made of small steps, in which every operation and autograd's bookkeeping show.
+        # Decoding has small steps: each operation costs time, and so does autograd's bookkeeping.
         rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
         return (x / rms.hypot_(rms.new_full((), eps**0.5))).mul_(weight)
     return _RMSNorm.apply(x, weight, eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin stay fp32; the result has x's dtype.
+    """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin are fp32; the result has the dtype of x.
 
-    ``sin`` is negative in its first half: the halves of x change places and take their signs from it.
+    ``sin`` is negative in its first half: it gives the signs when the halves of x change places.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _rotated(x, cos, sin, 1)
@@ -155,14 +155,14 @@ def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, K, S, d) x 2
 
-    Short sequences in fp32 on a CPU keep their attention weights for the backward pass, which there beats computing
-    them twice; else it is torch's own.
+    On a CPU, short sequences in fp32 keep the attention weights for the backward pass: faster than computing them
+    twice. Otherwise torch's own function computes.
     """
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
         return _Attention.apply(q, k, v, bias)
     shared = q.shape[1] != k.shape[1]
     if shared and bias is not None and q.device.type == "cuda":
-        # Of torch's fast kernels none has both: the plain one would lay out all attention weights in memory.
+        # No fast kernel of torch has both. The plain kernel would lay out all attention weights in memory.
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         shared = False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)

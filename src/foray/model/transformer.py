@@ -18,17 +18,17 @@ from foray.core.machine import Machine
 from foray.model.config import ModelConfig
 from foray.model.operators import attention, rms_norm, rotate
 
-_VARIANTS = 64  # of a compiled function, in a process
+_VARIANTS = 64  # compiled variants of a function in a process
 
 
 class Attend(Protocol):
-    """How queries meet keys and values: (layer, q (B, H, T, d), k, v (B, K, T, d)) to (B, H, T, d). Caches are such."""
+    """An attention: (layer, q (B, H, T, d), k, v (B, K, T, d)) -> (B, H, T, d). Key/value caches implement it."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
 
 
 def causal_attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Every position attends to itself and to what came before it."""
+    """Every position attends to itself and to earlier positions."""
     return attention(q, k, v)
 
 
@@ -56,7 +56,7 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = RMSNorm(d, config.norm_eps), RMSNorm(d, config.norm_eps)
 
     def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D), turned to their positions."""
+        """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D); queries and keys are rotated."""
         B, T, _ = x.shape
         split = (B, T, -1, self.head_dim)
         q, k = self.q_proj(x), self.k_proj(x)
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         return rotate(q, cos, sin), rotate(k, cos, sin), self.v_proj(x).view(split)
 
     def joined(self, out: Tensor) -> Tensor:
-        """What attention gave, (B, H, T, d), as a change of x (B, T, D)."""
+        """The output projection: (B, H, T, d) -> (B, T, D)."""
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -84,9 +84,9 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """In two parts, with attention between them: what meets there is the caller's, the rest can be compiled.
+    """A layer in two parts that can be compiled, before and after attention. The caller gives the attention.
 
-    Norms on the outputs of attention and MLP, before they are added.
+    Norms are on the outputs of attention and MLP, before the residual additions.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -108,7 +108,7 @@ class Layer(nn.Module):
 
 
 class PreNormLayer(Layer):
-    """Norms on the inputs of attention and MLP. What checkpoints call post-attention is the MLP's."""
+    """Norms are on the inputs of attention and MLP. Checkpoints call the MLP's norm post-attention."""
 
     def __init__(self, config: ModelConfig) -> None:
         nn.Module.__init__(self)
@@ -125,7 +125,7 @@ class PreNormLayer(Layer):
 
 
 class Trunk(nn.Module):
-    """All but the output head. Its attributes carry the names that checkpoints use."""
+    """All but the output head. The attributes have the names that checkpoints use."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """``forward`` gives hidden states; ``lm_head`` turns those that a loss needs into logits.
+    """``forward`` gives hidden states. ``lm_head`` gives the logits of those that a loss needs.
 
     ``machine`` says how passes are computed.
     """
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     machine = Machine("cpu").found()
-    sharded = False  # whether parameters are slices, one on each rank (train/sharding.py)
+    sharded = False  # whether each rank holds a slice of every parameter (train/sharding.py)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Transformer(nn.Module):
             cos, sin = (table[positions].unsqueeze(2) for table in (self.cos, self.sin))  # (B, T, 1, d)
         for i, layer in enumerate(self.model.layers):
             if self.machine.recompute and torch.is_grad_enabled():
-                # On a GPU a layer is computed again in a thread of autograd's own, which has settings of its own.
+                # On a GPU another thread, with settings of its own, computes the layer again.
                 x = checkpoint(
                     _with_variants, layer, x, cos, sin, attend, i, use_reentrant=False, preserve_rng_state=False
                 )
@@ -175,22 +175,22 @@ class Transformer(nn.Module):
         return self.model.norm(x)
 
     def move(self, machine: Machine) -> Transformer:
-        """To the machine's device, to be computed as it says. Not for models that are to be copied afterwards."""
+        """Moves the model to the machine's device, and computes as the machine says. Such a model cannot be copied."""
         self.compute_as(machine)
         return self.to(self.machine.torch_device)
 
     def compute_as(self, machine: Machine) -> None:
         self.machine = machine.found()
         if self.machine.device == "cuda":
-            torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan, in about a second, for every new shape
+            torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN takes about a second for every new shape
         if self.machine.compile == "on":
             _allow_variants()
-            for layer in self.model.layers:  # all share the code, so it takes one layer's time
+            for layer in self.model.layers:  # layers share code: this takes the time of one layer
                 assert isinstance(layer, Layer)
                 layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, V), for tests and one-off uses: a loss should take only the positions it scores."""
+        """(B, T) -> (B, T, V), for tests. A loss should compute logits only for the positions that it scores."""
         return self.lm_head(self(tokens))
 
     @property
@@ -199,8 +199,8 @@ class Transformer(nn.Module):
 
 
 def _allow_variants() -> None:
-    """Lets this thread compile more variants of a function than torch does, which would leave the last ones uncompiled:
-    a process trains, evaluates and samples, in two precisions.
+    """Lets this thread compile up to 64 variants of a function: a process trains, evaluates and samples, in two
+    precisions. Beyond torch's own limit, functions would run uncompiled.
     """
     if torch._dynamo.config.recompile_limit < _VARIANTS:
         torch._dynamo.config.recompile_limit = _VARIANTS
@@ -212,7 +212,7 @@ def _with_variants(layer: nn.Module, x: Tensor, *rest: object) -> Tensor:
 
 
 def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin (context, d) in fp32 as ``rotate`` wants them; computed as transformers does, to the last bit."""
+    """cos and sin (context, d) in fp32 for ``rotate``, equal to transformers' to the last bit."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
     inverse = 1.0 / (config.rope_theta**exponent)
     if config.rope_scaling:
@@ -223,8 +223,10 @@ def rope_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def _stretched(inverse: Tensor, factor: float, low: float, high: float, first: float) -> Tensor:
-    """Frequencies (d/2,) as Llama 3.1 stretches them: wavelengths beyond ``first / low`` positions by ``factor``, those
-    below ``first / high`` not at all, those between in part; in transformers' order of operations.
+    """Frequencies (d/2,) stretched as in Llama 3.1, in transformers' order of operations.
+
+    Wavelengths above ``first / low`` positions are stretched by ``factor``, wavelengths below ``first / high`` not at
+    all, wavelengths in between in part.
     """
     wavelength = 2 * math.pi / inverse
     out = torch.where(wavelength > first / low, inverse / factor, inverse)
@@ -234,7 +236,10 @@ def _stretched(inverse: Tensor, factor: float, low: float, high: float, first: f
 
 
 def initialise(config: ModelConfig, seed: int) -> Transformer:
-    """Weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``), biases 0; fixed by seed and shape."""
+    """A model with weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``) and biases 0.
+
+    Seed and shape fix the weights.
+    """
     model = Transformer(config)
     for name, p in model.named_parameters():
         if p.dim() > 1:
@@ -242,7 +247,7 @@ def initialise(config: ModelConfig, seed: int) -> Transformer:
             std = config.embed_std if "embed_tokens" in name else config.init_std
             if std:
                 nn.init.trunc_normal_(p.data, std=std, a=-3 * std, b=3 * std, generator=generator)
-            else:  # by which torch divides
+            else:  # torch divides by std
                 nn.init.zeros_(p.data)
         elif name.endswith("bias"):
             nn.init.zeros_(p.data)

@@ -1,13 +1,13 @@
-"""Attention during decoding: rows share the keys and values of what they have in common.
+"""Attention during decoding: rows share the keys and values of their common tokens (cascade attention).
 
-Memory is a chain of segments, each a key/value block that serves consecutive rows: the prefix common to all prompts
-once, each prompt once for its group, and each row's own new tokens. Scores against all segments pass through one
-softmax; keys and values that are shared are never copied.
+The cache is a chain of segments. A segment holds key/value blocks, and a block serves consecutive rows: one block for
+the prefix common to all prompts, one block a prompt for its group, one block a row for its new tokens. Scores against
+all segments pass through one softmax. Shared keys and values are never copied.
 
-Shapes: R queries, S blocks of a segment (R/S queries share one), K heads of keys and values, d head width, L segment
-length. A row has G = H / K queries at each of these heads, side by side, so that grouped queries look like G rows that
-share all their memory. Heads come first everywhere, so that (K, R) and (K, S, R/S) are the same memory and no product
-needs its operands moved.
+Shapes: R queries, S blocks of a segment (R/S queries share a block), H heads, K heads of keys and values, d head width,
+L segment length. A row has G = H / K queries at each of the K heads, side by side: grouped queries look like G rows
+with the same cache. Heads come first everywhere: (K, R) and (K, S, R/S) are the same memory, and no product moves its
+operands.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from foray.model.operators import attention
 
-# Own caches grow by this many positions and are always read whole, the rest masked: a read with gaps runs at a quarter
-# of the memory's speed, and products over fewer positions than this are no faster. What is masked is filled with zeros,
-# because a weight of 0 times what memory happens to hold could be NaN.
+# The cache of new tokens grows by this many positions. It is always read whole, with unused positions masked: a read
+# with gaps runs at a quarter of the memory's speed, and products over fewer positions are no faster. Unused positions
+# hold zeros: a weight of 0 times uninitialized memory could be NaN.
 _GROWTH = 16
 
 
@@ -38,13 +38,13 @@ class Segment:
         return self.keys[0].shape[3]
 
     def select(self, blocks: Tensor) -> None:
-        """The given blocks take the place of all; a block may be given several times."""
+        """Keeps the given blocks, in their order. A block may be given several times."""
         self.keys, self.values = ([x.index_select(1, blocks) for x in cache] for cache in (self.keys, self.values))
         if self.bias is not None:
             self.bias = self.bias[blocks]
 
     def scores(self, layer: int, q: Tensor) -> Tensor:
-        """Of scaled queries (K, R, d) against this segment: (K, R, L)."""
+        """Scores of scaled queries (K, R, d) against this segment: (K, R, L)."""
         keys = self.keys[layer]
         K, S, d, L = keys.shape
         out = torch.bmm(q.reshape(K * S, -1, d), keys.view(K * S, d, L))
@@ -53,14 +53,14 @@ class Segment:
         return out.view(K, -1, L)
 
     def mix(self, layer: int, weights: Tensor) -> Tensor:
-        """The values' sums under (K, R, L) weights: (K, R, d)."""
+        """Sums of the values under weights (K, R, L): (K, R, d)."""
         values = self.values[layer]
         K, S, L, d = values.shape
         return torch.bmm(weights.reshape(K * S, -1, L), values.view(K * S, L, d)).view(K, -1, d)
 
 
 class Recorder:
-    """Attention that keeps the keys and values it sees; used to process prompts (optionally after a shared prefix)."""
+    """Causal attention that keeps the keys and values. Processes prompts, optionally after a shared prefix."""
 
     def __init__(self, prefix: Segment | None = None) -> None:
         self.prefix = prefix
@@ -86,7 +86,7 @@ class Recorder:
 
 
 class Cascade:
-    """Attention of one new position a row over shared segments and the row's own growing cache."""
+    """Attention of one new position a row, over shared segments and the growing cache of the row."""
 
     def __init__(self, shared: list[Segment], rows: int) -> None:
         self.shared, self.length = shared, 0
@@ -107,7 +107,7 @@ class Cascade:
         q = q.reshape(R, K, -1, d).transpose(0, 1).contiguous().view(K, -1, d).mul_(d**-0.5)  # (K, R G, d)
         scores = [s.scores(layer, q) for s in self.shared]
         L = keys.shape[2]
-        # The query as the left operand: as the right one it makes the product more than twice as slow.
+        # The query is the left operand: as the right operand it makes the product more than twice as slow.
         own = torch.bmm(q.view(K * R, -1, d), keys.view(K * R, L, d).transpose(1, 2)).view(K, -1, L)
         own[:, :, t + 1 :] = -torch.inf
         *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[2] for x in scores), L], -1)
@@ -117,7 +117,7 @@ class Cascade:
         return out.view(K, R, -1, d).transpose(0, 1).reshape(R, H, 1, d)
 
     def keep(self, rows: Tensor, blocks: Tensor) -> None:
-        """Drops all rows but ``rows``, which continue ``blocks`` of the last shared segment, equally many each."""
+        """Keeps only ``rows``, which continue ``blocks`` of the last shared segment, equally many rows each."""
         for cache in (self.keys, self.values):
             cache[:] = [x.index_select(1, rows) for x in cache]
         self.shared[-1].select(blocks)

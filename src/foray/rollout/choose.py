@@ -1,4 +1,4 @@
-"""From an engine's name in a setting to the engine."""
+"""Opens the engine that a setting names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def open_engine(
     precision: Precision,
     reserve: float = 0.0,
 ) -> Engine:
-    """An engine with the model's weights as they are now; embedded ones sample with the model itself.
+    """An engine with the current weights of the model. An embedded engine samples with the model itself.
 
     ``reserve``: bytes of a GPU's memory that an embedded engine leaves to training.
     """
@@ -30,7 +30,7 @@ def open_engine(
 
 
 def embedded_engine(model: Transformer, tokenizer: TextTokenizer, reserve: float = 0.0) -> Engine:
-    """Of the two, the one that suits the model's device."""
+    """The embedded engine for the model's device."""
     if model.device.type == "cuda":
         from foray.rollout.paged_engine import PagedEngine
 

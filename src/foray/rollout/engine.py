@@ -1,4 +1,4 @@
-"""What a rollout engine is: weights in, completions with log-probabilities out."""
+"""Rollout engines: weights in, completions with log-probabilities out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from foray.core.canonical import require
+from foray.core.canonical import require_not_negative, require_positive
 from foray.model import flops
 from foray.model.config import ModelConfig
 
@@ -18,9 +18,9 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded.
+    """Settings of sampling. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded.
 
-    ``precision``: of the matrix products; probabilities and what is drawn from them are always fp32.
+    ``precision`` is that of matrix products. Probabilities are always fp32.
     """
 
     temperature: float = 1.0
@@ -29,12 +29,12 @@ class Sampling:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, f"temperature must be >= 0, not {self.temperature}")
-        require(self.max_new_tokens > 0, "max_new_tokens must be positive")
+        require_not_negative(self, "temperature")
+        require_positive(self, "max_new_tokens")
 
 
 def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None:
-    """Raises ValueError where the longest prompt and what is to follow it exceed the model's context, all in tokens."""
+    """Raises ValueError where the longest prompt and the new tokens exceed the context. All numbers in tokens."""
     if longest_prompt + sampling.max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest_prompt} tokens and {sampling.max_new_tokens} new ones do not fit the model's "
@@ -43,22 +43,23 @@ def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    """Raises ValueError where a prompt is empty, or one and what is to follow it do not fit."""
+    """Raises ValueError where a prompt is empty, or does not fit the context together with the new tokens."""
     check_context(max((len(p) for p in prompts), default=0), sampling, context)
     if any(not p for p in prompts):
         raise ValueError("a prompt must hold at least one token")
 
 
 class EngineDied(RuntimeError):
-    """The process that an engine samples in has ended; its node may be tried again."""
+    """The process that an engine samples in has ended. The node may be tried again."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sample. ``tokens`` include the end token when one is what stopped it; ``text`` ends before the stop.
+    """One sample. ``tokens`` include the end token where one ended the sample. ``text`` ends before the stop.
 
-    ``logprobs``: of each token under the distribution it was drawn from (logits / temperature; greedy: logits).
-    ``stop_reason``: ``end`` token, ``stop`` string or ``length`` (truncated). ``policy_version``: of the weights.
+    ``logprobs``: log-probability of each token under the distribution that the token was drawn from (logits /
+    temperature; greedy: logits). ``stop_reason``: ``end`` token, ``stop`` string or ``length`` (truncated).
+    ``policy_version``: the version of the weights.
     """
 
     tokens: list[int]
@@ -69,25 +70,25 @@ class Completion:
 
 
 class Engine(Protocol):
-    """The embedded engine and vLLM's speak this. The same seed draws the same samples at the same batch split."""
+    """An engine. The same seed draws the same samples at the same batch split."""
 
     config: ModelConfig
-    max_rows: int  # that it samples at once
+    max_rows: int  # rows that are sampled at once
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Takes over weights (names as in a checkpoint); completions carry ``version`` from now on."""
+        """Takes over weights (names as in a checkpoint). Completions carry ``version`` from now on."""
         ...
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """``n`` completions of every prompt. ``seeds``: one key a prompt; sample j of it is a function of (key, j)."""
+        """``n`` completions of every prompt. ``seeds``: a key a prompt; sample j of a prompt depends on (key, j)."""
         ...
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts start with, leaving each at least one of its own."""
-    low, high = min(map(list, prompts)), max(map(list, prompts))  # what these two share, all between them do
+    """How many tokens all prompts start with, leaving each prompt at least one token of its own."""
+    low, high = min(map(list, prompts)), max(map(list, prompts))  # all prompts in between share what these two share
     most = min(len(p) for p in prompts) - 1
     shared = 0
     while shared < most and low[shared] == high[shared]:
@@ -98,6 +99,6 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
 def sampling_flops(
     config: ModelConfig, prompts: Sequence[Sequence[int]], lengths: Sequence[Sequence[int]]
 ) -> dict[str, float]:
-    """The ledger's entries for completions of ``lengths`` tokens of every prompt."""
+    """The ledger's entries for completions of ``lengths`` tokens: a list of lengths for every prompt."""
     prefill, decode = flops.sampling(config, [len(p) for p in prompts], lengths, common_prefix(prompts))
     return {"flops/prefill": prefill, "flops/decode": decode}

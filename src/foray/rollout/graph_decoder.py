@@ -1,4 +1,4 @@
-"""The static tensors of decoding and the step that works on them, which a GPU replays as a CUDA graph.
+"""Decoding with static tensors: a step that a GPU records once and replays as a CUDA graph.
 
 Shapes: R slots, T new tokens at most.
 """
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from foray.core.machine import free_memory
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
+from foray.rollout.embedded import sample
 from foray.rollout.engine import Precision, Sampling
 from foray.rollout.pages import Pages
-from foray.rollout.torch_engine import sample
 
 _MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
-_PAGES = 64  # a decoder has a multiple of so many: every number of them is compiled anew
+_PAGES = 64  # a decoder has a multiple of this many pages: each number of pages compiles anew
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of everything that a decoder keeps."""
+    """The sizes of a decoder's tensors: slots, pages, positions a page, and new tokens at most."""
 
     slots: int
     pages: int
@@ -37,14 +37,14 @@ class Shape:
         slots = min(most_rows, len(prompts) * n)
         own = -(-sampling.max_new_tokens // size)
         prompt = -(-max(len(p) for p in prompts) // size)
-        # Prompts whose rows are in slots: twice as many as fill them, for groups that have a last row left.
+        # Prompts with rows in slots: twice the number that fills the slots, as some groups have only a last row left.
         groups = min(len(prompts), 2 * (slots // n + 1))
         dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
         pages = 1 + slots * own + (groups + 1) * (prompt + 1)
         return cls(slots, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
 
     def holds(self, other: Shape) -> bool:
-        """Fewer slots do."""
+        """Whether a decoder of this shape serves the other shape. The number of slots does not matter."""
         return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
 
     def covering(self, other: Shape) -> Shape:
@@ -52,7 +52,7 @@ class Shape:
         return replace(self, slots=slots, pages=pages, steps=steps)
 
     def fitted(self, config: ModelConfig, device: torch.device, reserve: float) -> Shape:
-        """As much of it as a GPU's free memory holds beside ``reserve`` bytes."""
+        """The part of the shape that a GPU's free memory holds beside ``reserve`` bytes."""
         if device.type != "cuda":
             return self
         free_memory()
@@ -66,7 +66,7 @@ class Shape:
 
 
 class Decoder:
-    """The static tensors of decoding, and the step that works on them."""
+    """The static tensors of decoding, and the step on them."""
 
     def __init__(self, model: Transformer, trained: Transformer, wanted: Shape, shape: Shape, ends: Tensor) -> None:
         self.model, self.trained, self.ends, self.stale = model, trained, ends, True
@@ -86,7 +86,7 @@ class Decoder:
         self._graphs: dict[float, torch.cuda.CUDAGraph] = {}
 
     def refresh(self) -> None:
-        """Takes over the trained weights where matrices are copies."""
+        """Copies the trained weights into the bf16 copies of matrices, where there are any."""
         if self.stale and self.model is not self.trained:
             theirs = dict(self.trained.named_parameters(remove_duplicate=False))
             for name, p in self.model.named_parameters(remove_duplicate=False):
@@ -104,25 +104,25 @@ class Decoder:
             graph.replay()
 
     def ready(self, temperature: float) -> None:
-        """Records the step at this temperature, while no slot holds a row: such steps change nothing."""
+        """Records the step at this temperature. No slot holds a row then, so the recorded steps change nothing."""
         self.live.zero_()
         if self.device.type != "cuda" or temperature in self._graphs:
             return
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(3):  # compiles, and lets libraries take their workspaces
+            for _ in range(3):  # compiles, and lets libraries allocate their workspaces
                 self.step(temperature)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may be saving
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be saving
             self.step(temperature)
         self._graphs[temperature] = graph
 
     def step(self, temperature: float) -> None:
-        """One more token for every live row. Nothing in it depends on a value that the host would have to wait for."""
+        """One more token for every live row. The host waits for no value."""
         pages, live, index = self.pages, self.live, self.index
-        place = (self.count - 1).clamp_(min=0)  # among the row's own tokens, of the one that is read now
+        place = (self.count - 1).clamp_(min=0)  # index of the input token among the row's own tokens
         number, offset = place // pages.size, place % pages.size
         page = self.own[index, number] * live
         pages.at.copy_(page * pages.size + offset * live)
@@ -140,8 +140,9 @@ class Decoder:
 
 
 def decoding_model(trained: Transformer, precision: Precision) -> Transformer:
-    """The model itself, or in bf16 one whose matrices are bf16 copies and all else is the trained model's own: what
-    autocast would compute, without casting fp32 weights at every step.
+    """The model itself, or in bf16 a model with bf16 copies of the matrices that shares all other tensors.
+
+    The second computes what autocast would compute, without casting fp32 weights at every step.
     """
     if precision == "fp32":
         return trained

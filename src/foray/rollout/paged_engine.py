@@ -1,10 +1,10 @@
 """The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``graph_decoder.py``).
 
-Slots hold rows; a finished row leaves its slot to a waiting one. A step waits for nothing: tokens are drawn, recorded
-and compared with the end tokens on the device, and the host looks at what came out every ``LOOK`` steps. On a CPU the
-same steps run one by one, for tests: ``TorchEngine`` is the one that is fast there.
+Slots hold rows; a finished row leaves its slot to a waiting row. A step waits for nothing: the device draws tokens,
+records them and compares them with the end tokens. Every ``LOOK`` steps the host reads the result. On a CPU the same
+steps run one by one, for tests; ``TorchEngine`` is the fast engine there.
 
-Shapes: D width, T tokens.
+Shapes: B prompts read together, K heads of keys and values, d head width, L positions, D width, T tokens.
 """
 
 from __future__ import annotations
@@ -13,71 +13,62 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from foray.core import rng
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
-from foray.rollout.engine import Completion, Precision, Sampling, check_prompts, common_prefix
+from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sample, uniforms
+from foray.rollout.engine import Precision, Sampling
 from foray.rollout.graph_decoder import Decoder, Shape, decoding_model
 from foray.rollout.stopping import Endings
-from foray.rollout.torch_engine import sample, take_over
 
-LOOK = 16  # steps between two looks; a row that a stop string ends may draw so many tokens in vain
+LOOK = 16  # steps between two looks: so many tokens may a row draw in vain behind a stop string
 
 
-class PagedEngine:
-    """Samples with a model that somebody else keeps up to date; in bf16 with a copy of its matrices.
+class PagedEngine(EmbeddedEngine):
+    """Samples with a model that its owner keeps up to date; in bf16 with a copy of the model's matrices.
 
     ``reserve``: bytes of the GPU's memory that training is still to take.
     """
 
+    cached_casts = False  # the copies would live in the memory of the CUDA graph
+
     def __init__(
         self, model: Transformer, tokenizer: TextTokenizer, *, slots: int = 512, page: int = 128, reserve: float = 0.0
     ) -> None:
-        self.reserve = reserve
-        self.config, self.tokenizer, self.model = model.config, tokenizer, model
-        self.max_rows, self.page, self.version = slots, page, 0
-        self.endings = Endings(tokenizer, self.config.vocab_size)
+        super().__init__(model, tokenizer, slots)
+        self.page, self.reserve = page, reserve
         self._decoders: dict[Precision, Decoder] = {}
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
-        take_over(self.model, weights)
+        super().sync(weights, version)
         for decoder in self._decoders.values():
             decoder.stale = True
-        self.version = version
 
-    @torch.no_grad()
-    def generate(
-        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        check_prompts(prompts, sampling, self.config.context)
+    def rows(
+        self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> tuple[list[list[int]], list[list[float]]]:
         if not prompts:
-            return []
-        with _products(sampling.precision, self.model.device):
-            decoder = self._decoder(prompts, n, sampling)
-            tokens, logprobs = _Generation(decoder, self.endings, prompts, n, sampling, seeds).run()
-        out = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
-        return [out[i : i + n] for i in range(0, len(out), n)]
+            return [], []
+        return _Generation(self._decoder(prompts, n, sampling), self.endings, prompts, n, sampling, seeds).run()
 
     def slots(self, precision: Precision) -> int:
-        """Rows that are decoded at once, as far as is known: before the first call, as many as were asked for."""
+        """Rows that are decoded at once: before the first call, as many as were asked for."""
         made = self._decoders.get(precision)
         return self.max_rows if made is None else made.shape.slots
 
     def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Decoder:
-        """One with room for these prompts, made anew where the last one is too small."""
+        """A decoder with room for these prompts. A new one is made where the last one is too small."""
         shape = Shape.wanted(self.max_rows, self.page, prompts, n, sampling)
         decoder = self._decoders.get(sampling.precision)
         if decoder is None or not decoder.wanted.holds(shape):
             model = decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
-            if decoder is not None:  # or two uses would take turns in making it anew
+            if decoder is not None:  # otherwise two uses would take turns in making a new decoder
                 shape = shape.covering(decoder.wanted)
             self._decoders.pop(sampling.precision, None)
-            del decoder  # its memory goes before more is taken
+            del decoder  # frees memory before more is taken
             fitted = shape.fitted(self.config, self.model.device, self.reserve)
             decoder = Decoder(model, self.model, shape, fitted, self.endings.ends(self.model.device))
             self._decoders[sampling.precision] = decoder
@@ -87,7 +78,7 @@ class PagedEngine:
 
 @dataclass
 class _Prompt:
-    """A prompt that is being continued: its pages, the state that its first tokens are drawn from, rows unfinished."""
+    """A prompt: its rows yet unfinished, its pages, and the hidden state that the first tokens are drawn from."""
 
     tokens: list[int]
     left: int
@@ -97,7 +88,7 @@ class _Prompt:
 
 @dataclass
 class _Row:
-    """A row in a slot. ``drawn``: its tokens when they were last looked at; no stop string ends in them."""
+    """A row in a slot. ``drawn``: the number of its tokens at the last look. No stop string ends in these tokens."""
 
     number: int
     prompt: _Prompt
@@ -117,8 +108,7 @@ class _Generation:
         self.prompts = [_Prompt(list(p), n) for p in prompts]
         self.waiting = deque(range(len(prompts) * n))
         self.rows: dict[int, _Row] = {}  # by slot
-        keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
-        self.u = rng.uniform(keys[:, None], np.arange(sampling.max_new_tokens, dtype=np.uint64)[None, :])
+        self.u = uniforms(seeds, n, sampling.max_new_tokens)
         self.tokens: list[list[int]] = [[] for _ in self.waiting]
         self.logprobs: list[list[float]] = [[] for _ in self.waiting]
         self.closing = endings.closing(sampling.stop, torch.device("cpu")).tolist() if sampling.stop else []
@@ -144,20 +134,17 @@ class _Generation:
         return self.tokens, self.logprobs
 
     def _read_prefix(self) -> None:
-        """What all prompts start with, if it fills a page: its keys and values are computed and stored once."""
-        shared = common_prefix([p.tokens for p in self.prompts]) if len(self.prompts) > 1 else 0
-        if shared < self.pages.size:
+        """Computes and stores once the full pages of what all prompts start with."""
+        prompts, size = [p.tokens for p in self.prompts], self.pages.size
+        self.shared, recorder = read_prefix(self.decoder.model, prompts, least=size, multiple=size)
+        if not self.shared:
             return
-        shared -= shared % self.pages.size
-        recorder = Recorder()
-        self.decoder.model(torch.tensor([self.prompts[0].tokens[:shared]], device=self.device), None, recorder)
-        self.prefix, self.shared = Segment(recorder.keys, recorder.values), shared
-        self.prefix_pages = self.pages.take(shared)
-        keys, values = ([x[0] for x in kept] for kept in (recorder.keys, recorder.values))
-        self.pages.store(self.pages.places(self.prefix_pages, shared), keys, values)
+        self.prefix = Segment(recorder.keys, recorder.values)
+        self.prefix_pages = self.pages.take(self.shared)
+        self._store(self.pages.places(self.prefix_pages, self.shared), recorder, torch.arange(self.shared))
 
     def _admit(self) -> None:
-        """Waiting rows into free slots, as far as there are pages for them and for their prompts."""
+        """Moves waiting rows into free slots, as far as there are pages for the rows and for their prompts."""
         empty = [s for s in range(self.decoder.shape.slots) if s not in self.rows]
         left, own = len(self.pages.free), self.pages.needed(self.sampling.max_new_tokens)
         taken: list[int] = []
@@ -180,7 +167,7 @@ class _Generation:
         self._enter(taken, empty[: len(taken)])
 
     def _batches(self, prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
-        """Prompts to be read at once: as many as a forward pass takes, padding counted."""
+        """Prompts that are read at once: as many as a forward pass takes, counting padding."""
         part: list[_Prompt] = []
         for p in sorted(prompts, key=lambda p: len(p.tokens)):
             longest = len(p.tokens) - self.shared  # of the part with p in it
@@ -193,17 +180,16 @@ class _Generation:
 
     def _read_prompts(self, prompts: list[_Prompt]) -> None:
         rests = [p.tokens[self.shared :] for p in prompts]
-        T = max(map(len, rests))
-        tokens = torch.tensor([r + [0] * (T - len(r)) for r in rests], device=self.device)
-        positions = torch.arange(self.shared, self.shared + T, device=self.device).expand(len(rests), T)
-        recorder = Recorder(self.prefix)
-        h = self.decoder.model(tokens, positions, recorder)  # padding on the right is causally invisible
+        h, mask, recorder = read_prompts(self.decoder.model, rests, self.shared, self.prefix)
         places: list[int] = []
         for i, (p, rest) in enumerate(zip(prompts, rests)):
-            p.hidden, p.pages = h[i, len(rest) - 1].clone(), self.pages.take(len(rest))  # and not all of h
+            p.hidden, p.pages = h[i, len(rest) - 1].clone(), self.pages.take(len(rest))  # a clone does not keep h alive
             places += self.pages.places(p.pages, len(rest))
-        counts = torch.arange(T) < torch.tensor([len(r) for r in rests])[:, None]  # (B, T)
-        at = counts.flatten().nonzero()[:, 0].to(self.device)
+        self._store(places, recorder, mask.flatten().nonzero()[:, 0])
+
+    def _store(self, places: list[int], recorder: Recorder, at: Tensor) -> None:
+        """Writes to ``places`` the keys and values of the positions ``at`` (L,), counted over the (B, T) recorded."""
+        at = at.to(self.device)
         keys, values = (
             [x.transpose(0, 1).flatten(1, 2).index_select(1, at) for x in kept]  # (B, K, T, d) -> (K, L, d)
             for kept in (recorder.keys, recorder.values)
@@ -211,7 +197,7 @@ class _Generation:
         self.pages.store(places, keys, values)
 
     def _enter(self, numbers: list[int], slots: list[int]) -> None:
-        """Rows into slots, with the first token of each drawn from what its prompt ends with."""
+        """Puts rows into slots. The first token of a row is drawn from the last hidden state of its prompt."""
         d, device = self.decoder, self.device
         rows = [_Row(i, self.prompts[i // self.n], self.pages.take(self.sampling.max_new_tokens)) for i in numbers]
         self.rows |= dict(zip(slots, rows))
@@ -233,12 +219,12 @@ class _Generation:
         d.live[at] = ~d.ends[token] & (d.limit > 1)
 
     def _collect(self) -> None:
-        """Rows that ended leave their slots; the host waits for the device here and nowhere else."""
+        """Takes ended rows out of their slots. The host waits for the device here and nowhere else."""
         d = self.decoder
         slots, ends = list(self.rows), dict[int, int]()  # slot -> tokens of its row
         at = torch.tensor(slots, device=self.device)
         live, count = torch.stack([d.live[at].long(), d.count[at]]).tolist()
-        # Tokens are looked at where there are stop strings to be found, and are else read when their row has ended.
+        # With stop strings, all tokens are read at every look. Otherwise a row is read when the row has ended.
         tokens = d.tokens[at, : max(count)].tolist() if self.sampling.stop else [[] for _ in slots]
         for slot, alive, length, ids in zip(slots, live, count, tokens):
             stopped = self._stopped(self.rows[slot], ids, length)
@@ -257,14 +243,9 @@ class _Generation:
         d.live[gone] = False
 
     def _stopped(self, row: _Row, ids: list[int], length: int) -> int:
-        """Of ``length`` tokens, those up to the one that completes the first stop string; 0 where there is none."""
+        """How many of ``length`` tokens lead up to the end of the first stop string; 0 where there is none."""
         for t in range(row.drawn - 1 if self.sampling.stop else length, length):
             if self.closing[ids[t]] and self.endings.stopped([ids[: t + 1]], self.sampling.stop)[0]:
                 return t + 1
         row.drawn = length
         return 0
-
-
-def _products(precision: Precision, device: torch.device) -> torch.autocast:
-    # Without autocast's cache, whose copies of weights would live in the graph's memory.
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -1,7 +1,7 @@
-"""Keys and values in pages: a row's memory is a list of them, and what rows share is the same page in several lists.
+"""A cache of keys and values in pages (paged attention, arXiv 2309.06180). A row has a list of pages; rows share pages.
 
-So a prompt is stored once for its group and a few-shot prefix once for all, rows come and go one by one, and every
-tensor keeps its place and shape, as CUDA graphs want it. Page 0 belongs to nobody: slots without a row write there.
+A prompt is stored once for its group, and a few-shot prefix once for all prompts. Rows come and go one by one. Every
+tensor keeps its address and shape, as CUDA graphs demand. Page 0 belongs to no row: slots without a row write to it.
 
 Shapes: R slots, N pages, S positions a page, K heads of keys and values, d head width.
 """
@@ -19,7 +19,7 @@ from foray.model.config import ModelConfig
 
 
 class Pages:
-    """An ``Attend`` of one new position a slot, written at ``at`` (R,), over the pages that each slot sees."""
+    """Attention of one new position a slot, written at ``at`` (R,), over the pages that the slot sees."""
 
     def __init__(
         self, config: ModelConfig, slots: int, pages: int, size: int, dtype: torch.dtype, device: torch.device
@@ -29,7 +29,7 @@ class Pages:
         self.keys, self.values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
         )
-        # Positions of each page that a slot sees: all there is to know. The list of pages only says what to skip.
+        # How many positions of each page a slot sees. The lists of pages only say which pages to skip.
         self.seen = torch.zeros(slots, pages, dtype=torch.int32, device=device)
         self.listed = torch.zeros(slots, dtype=torch.int32, device=device)
         self.lists = torch.zeros(slots, pages, dtype=torch.int32, device=device)
@@ -41,7 +41,7 @@ class Pages:
         def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
             return kv % size < seen[b, kv // size]
 
-        # No page is passed over without a look at the mask, and backward passes are not asked for.
+        # No page is "full", so the kernel always applies the mask. There are no backward passes.
         self.mask = BlockMask(
             seq_lengths=(1, pages * size),
             kv_num_blocks=self.listed[:, None, None],
@@ -65,21 +65,21 @@ class Pages:
         return self.fused(q, keys, values, block_mask=self.mask, enable_gqa=q.shape[1] != k.shape[1])
 
     def _plain(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """The same with every position of every page in sight of every slot, for tests."""
+        """The same result by plain attention over all pages, for the CPU."""
         offset = torch.arange(self.size, device=q.device)
         mask = (offset < self.seen[:, :, None]).view(len(q), 1, 1, -1)
         keys, values = (x.expand(len(q), -1, -1, -1) for x in (keys, values))
         return F.scaled_dot_product_attention(q, keys, values, mask, enable_gqa=q.shape[1] != keys.shape[1])
 
     def needed(self, positions: int) -> int:
-        """Pages that hold so many positions."""
+        """The number of pages that hold so many positions."""
         return -(-positions // self.size)
 
     def take(self, positions: int) -> list[int]:
         return [self.free.pop() for _ in range(self.needed(positions))]
 
     def places(self, pages: Sequence[int], length: int) -> list[int]:
-        """Where the first ``length`` positions of a list of pages lie."""
+        """The places of the first ``length`` positions of a list of pages."""
         return [page * self.size + i for page in pages for i in range(self.size)][:length]
 
     def store(self, places: Sequence[int], keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -92,7 +92,7 @@ class Pages:
     def show(
         self, slots: Tensor, shared: Sequence[Sequence[int]], lengths: Sequence[int], own: Sequence[list[int]]
     ) -> None:
-        """Gives each of ``slots`` the pages of its prompt, with ``lengths`` positions in them, and pages of its own."""
+        """Gives each of ``slots`` the shared pages of its prompt, of ``lengths`` positions, and pages of its own."""
         seen = torch.zeros(len(shared), self.count, dtype=torch.int32)
         lists = torch.zeros(len(shared), self.count, dtype=torch.int32)
         for i, (before, length, after) in enumerate(zip(shared, lengths, own)):

@@ -1,4 +1,4 @@
-"""Where a completion ends: the end tokens and stop strings, the same for every embedded engine. V vocabulary."""
+"""Where a completion ends: end tokens and stop strings, the same for every engine. V vocabulary."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, StopReason
 
-_PART = "\ufffd"  # what a token decodes to that holds some of a character's bytes
+_PART = "\ufffd"  # the decoding of a token that holds some bytes of a character
 
 
 class Endings:
-    """Knows how tokens are spelled, and so which of them can complete a stop string."""
+    """Finds ends of completions from the spelling of tokens."""
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int) -> None:
         self.tokenizer = tokenizer
         pieces = tokenizer.pieces()
-        # A padded vocabulary; or entries beyond it, which the model does not make.
+        # The vocabulary of the model may be padded, or smaller than that of the tokenizer.
         self._pieces = (pieces + [""] * (vocab_size - len(pieces)))[:vocab_size]
         self._closings: dict[tuple[str, ...], Tensor] = {}
         self.end_ids = frozenset(tokenizer.end_ids)
@@ -32,7 +32,7 @@ class Endings:
 
     def stopped(self, rows: list[list[int]], stop: tuple[str, ...]) -> list[bool]:
         """Whether a stop string stands in the text of each row."""
-        # Joining pieces is quicker than decoding, but makes nothing of a character whose bytes are in several of them.
+        # Joining pieces is quicker than decoding, but loses a character whose bytes lie in several pieces.
         if self.tokenizer.joins_in_pieces and all(s.isascii() for s in stop):
             texts = ["".join(self._pieces[i] for i in ids) for ids in rows]
         else:
@@ -40,7 +40,7 @@ class Endings:
         return [any(s in text for s in stop) for text in texts]
 
     def closing(self, stop: tuple[str, ...], device: torch.device) -> Tensor:
-        """Whether each token (V,) holds a stop string's last character, or part of it: only such can complete one."""
+        """Whether each token (V,) can complete a stop string: it holds (part of) the last character of one."""
         if stop not in self._closings:
             ends = {s[-1] for s in stop}
             if not all(c.isascii() for c in ends):
@@ -50,9 +50,9 @@ class Endings:
         return self._closings[stop]
 
     def completions(
-        self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], stop: tuple[str, ...], version: int
-    ) -> list[Completion]:
-        """Of every row's tokens, the end token included, and their log-probabilities."""
+        self, tokens: Sequence[list[int]], logprobs: Sequence[list[float]], n: int, stop: tuple[str, ...], version: int
+    ) -> list[list[Completion]]:
+        """The completions of every prompt, ``n`` each, from the tokens of every row, including the end token."""
         ended = [ids[-1] in self.end_ids for ids in tokens]
         texts = [ids[:-1] if end else ids for ids, end in zip(tokens, ended)]
         decoded = self.tokenizer.tokenizer.decode_batch(texts, skip_special_tokens=False)
@@ -61,4 +61,4 @@ class Endings:
             cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
             reason: StopReason = "stop" if cut is not None else "end" if end else "length"
             out.append(Completion(ids, values, text[:cut], reason, version))
-        return out
+        return [out[i : i + n] for i in range(0, len(out), n)]

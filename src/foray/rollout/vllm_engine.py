@@ -1,9 +1,9 @@
-"""The engine for larger models: vLLM, in a process of its own, with the trainer's weights put in place at every sync.
+"""The engine for larger models: vLLM, in a process of its own. Every sync puts the trainer's weights in place.
 
-What it owes is what the embedded engine owes (``tests/test_engine.py``), but for this: its samples are its own, so a
-seed gives other samples than there; its log-probabilities are those of its own arithmetic (on the CPU in fp32 within
-1e-5 of the trainer's; in bf16, and on GPUs, farther: ``Rollouts`` logs how far); a row's samples do not depend on its
-batch except where rounding, which does, flips a token.
+vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with three exceptions. A seed gives
+other samples. Log-probabilities come from vLLM's arithmetic: on the CPU in fp32 within 1e-5 of the trainer's, in bf16
+and on GPUs farther away (``Rollouts`` logs the distance). A row's samples depend on its batch where rounding flips a
+token.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _LOG_LINES = 12  # of vLLM's log that are shown when it has died
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-# vLLM's own settings where the user's environment has none: its engine in the process we watch, no word to the outside,
-# and on the CPU a GiB for the cache and threads that stay where the scheduler puts them.
+# vLLM's settings, unless the user's environment has them: the engine in the process that we watch, no usage reports,
+# and on the CPU a GiB for the cache and threads that the scheduler places.
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -49,14 +49,15 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-# Of the group of ranks that this process may be one of: vLLM would take itself for another.
+# Variables of this process's group of ranks: with them vLLM would take itself for one of the ranks.
 _OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class VLLMEngine:
-    """Samples from the weights of the last ``sync``, in matrix products of ``precision``; its process ends with it.
+    """Samples from the weights of the last ``sync``, with matrix products in ``precision``.
 
-    Raises ValueError where vLLM is not installed, EngineDied with the last lines of vLLM's log where its process ends.
+    vLLM's process ends with this object. Raises ValueError where vLLM is not installed, and EngineDied with the last
+    lines of vLLM's log where the process dies.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class VLLMEngine:
         precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
         layout.check()
-        self.max_rows = 1 << 20  # given all there is, vLLM queues them itself
+        self.max_rows = 1 << 20  # vLLM queues rows itself
         self.config, self.tokenizer, self.precision, self.version = config, tokenizer, precision, 0
         self.endings = Endings(tokenizer, config.vocab_size)
         self.folder = _shared_folder(4 * config.parameters)
@@ -86,12 +87,12 @@ class VLLMEngine:
             environment["CUDA_VISIBLE_DEVICES"] = cards(layout.tensor_parallel)
         with theirs, open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                # -P: this package's folder is no place to import from
+                # -P: nothing is imported from this package's folder
                 [python, "-P", vllm_process.__file__, str(theirs.fileno()), str(os.getpid()), str(self.folder),
                  json.dumps(settings, allow_nan=False)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 env=environment,
-                start_new_session=True,  # an interrupt at the terminal is for us; we end it
+                start_new_session=True,  # Ctrl-C reaches this process alone, which ends vLLM's
             )  # fmt: skip
         self._end = weakref.finalize(self, _end, self.process, self.channel, self.folder)
         self._reply()
@@ -125,10 +126,13 @@ class VLLMEngine:
             end_ids=[i for i in self.tokenizer.end_ids if i < self.config.vocab_size],
         )
         tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
-        flat = self.endings.completions(tokens, logprobs, sampling.stop, self.version)
-        # Where vLLM spells a text another way than our tokenizer, and finds a stop string that is not in ours.
-        flat = [replace(c, stop_reason="stop") if s == "stop" != c.stop_reason else c for c, s in zip(flat, said)]
-        return [flat[p * n : (p + 1) * n] for p in range(len(prompts))]
+        groups = self.endings.completions(tokens, logprobs, n, sampling.stop, self.version)
+        reasons = iter(said)
+        # vLLM may spell a text in another way than our tokenizer, and find a stop string that is not in ours.
+        return [
+            [replace(c, stop_reason="stop") if next(reasons) == "stop" != c.stop_reason else c for c in group]
+            for group in groups
+        ]
 
     def _ask(self, request: str, **arguments: Any) -> Any:
         try:
@@ -139,7 +143,7 @@ class VLLMEngine:
 
     def _reply(self) -> Any:
         try:
-            # Workers of a tensor-parallel engine may hold the other end open after it: its process is looked at too.
+            # Tensor-parallel workers may hold the channel open after vLLM's process has died.
             while not self.channel.poll(1.0):
                 if self.process.poll() is not None and not self.channel.poll():
                     raise EngineDied(self._how_it_ended())
@@ -169,7 +173,7 @@ def _end(process: subprocess.Popen[bytes], channel: Connection, folder: Path) ->
 
 
 def _shared_folder(size: int) -> Path:
-    """A new folder that only we can read, in memory where that has room for twice ``size`` bytes, else on the disk."""
+    """A new private folder: in memory if there is room for twice ``size`` bytes, else on the disk."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * size
     return own_folder("foray-vllm-", memory if roomy else None)

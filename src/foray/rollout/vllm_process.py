@@ -1,8 +1,8 @@
-"""The process that vLLM lives in; ``vllm_engine`` starts it by this file's path, and nothing else of Foray is imported.
+"""The process that vLLM runs in. ``vllm_engine`` starts this file by its path; nothing else of Foray is imported.
 
-A process of its own, because vLLM changes the program it is imported into (transformers' classes, the global generator,
-thread counts) and wants an environment of its own, and because what it dies of must not be a training run's death.
-Requests and replies go through a socket, weights through a file in memory.
+Three reasons for a process of its own: vLLM changes the program that imports it (transformers' classes, the global
+generator, thread counts); vLLM may need another environment; and a crash of vLLM must not end a training. Requests and
+replies go through a socket, weights through a file in memory.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 ROWS = 512  # sequences that are sampled side by side
-_BATCH_TOKENS = 8192  # of prompts that are processed together
+_BATCH_TOKENS = 8192  # tokens of prompts that are processed together
 
 Sampled = tuple[list[int], list[float], str]  # tokens, their log-probabilities, the stop reason
 
 
 class Weights:
-    """Names and tensors of a safetensors file, read when iterated: tensor-parallel workers are sent the path alone."""
+    """Names and tensors of a safetensors file, read when iterated. Tensor-parallel workers get the path alone."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class Weights:
 
 
 class Sampler:
-    """vLLM with weights that are replaced in place. Its methods are the requests."""
+    """vLLM with weights that are replaced in place. The methods are the requests."""
 
     def __init__(
         self, folder: str, dtype: str, context: int, tensor_parallel: int, memory_share: float, sleep: bool
@@ -46,7 +46,7 @@ class Sampler:
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
-        if cpu:  # compiling takes 10 s and a compiler, and gains nothing; to be said before vLLM decorates anything
+        if cpu:  # compiling takes 10 s and gains nothing; this must come before vLLM decorates functions
             import torch._dynamo
 
             torch._dynamo.config.disable = True
@@ -57,7 +57,7 @@ class Sampler:
             print("memory is kept between draws: vLLM's sleep mode needs a GPU", flush=True)
         self.llm = LLM(
             model=folder,
-            load_format="dummy",  # real weights come with the first ``sync``
+            load_format="dummy",  # the first ``sync`` brings the weights
             dtype=dtype,
             max_model_len=context,
             max_num_seqs=ROWS,
@@ -65,8 +65,8 @@ class Sampler:
             tensor_parallel_size=tensor_parallel,
             gpu_memory_utilization=memory_share,
             enable_sleep_mode=self.sleeps,
-            generation_config="vllm",  # no sampling settings but ours
-            logprobs_mode="processed_logprobs",  # of logits / temperature: what tokens are drawn from
+            generation_config="vllm",  # no sampling settings from the model's files
+            logprobs_mode="processed_logprobs",  # of logits / temperature
             disable_log_stats=True,
         )
 
@@ -86,7 +86,7 @@ class Sampler:
         stop: Sequence[str],
         end_ids: Sequence[int],
     ) -> list[Sampled]:
-        """``n`` samples of every prompt, each a request of its own with the seed of its own (P x n seeds)."""
+        """``n`` samples of every prompt. Each sample is a request with its own seed (P x n seeds)."""
         from vllm import SamplingParams
 
         self._wake()
@@ -98,7 +98,7 @@ class Sampler:
                 stop=list(stop) or None,
                 detokenize=bool(stop),
                 skip_special_tokens=False,
-                ignore_eos=True,  # the end tokens are those asked for, and no single one of the model's files
+                ignore_eos=True,  # ``end_ids`` count, not the end token of the model's files
                 stop_token_ids=list(end_ids),
                 logprobs=0,  # of the sampled token alone
                 flat_logprobs=True,
@@ -108,7 +108,7 @@ class Sampler:
         rows = [{"prompt_token_ids": list(p)} for p in prompts for _ in range(n)]
         made = [out.outputs[0] for out in self.llm.generate(rows, settings, use_tqdm=False)]
         if self.sleeps:
-            # Level 1 keeps the weights in the host's memory: a second ``generate`` may follow without a ``sync``.
+            # Level 1 keeps the weights in main memory: another ``generate`` may follow without a ``sync``.
             self.llm.sleep(level=1)
             self.asleep = True
         return [(list(c.token_ids), list(c.logprobs.logprobs), _reason(c)) for c in made]
@@ -120,19 +120,19 @@ class Sampler:
 
 
 def _whole_prompts(context: int) -> dict[str, Any]:
-    """Settings under which no prompt is processed in parts: on the CPU vLLM then cannot put a row's generator back."""
+    """Settings under which no prompt is processed in parts: after a part, vLLM on the CPU loses a row's generator."""
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_BATCH_TOKENS, context)}
 
 
 def _reason(made: Any) -> str:
-    """vLLM's ``stop_reason`` is the string that stopped it, or the end token's id."""
+    """vLLM's ``stop_reason`` is the stop string, or the id of the end token."""
     if made.finish_reason != "stop":
         return "length"
     return "stop" if isinstance(made.stop_reason, str) else "end"
 
 
 def _end_with(parent: int, folder: str) -> None:
-    """Ends this process soon after its parent, however that ended, and removes what they shared."""
+    """Ends this process soon after its parent ends, for whatever reason, and removes the shared folder."""
     while os.getppid() == parent:
         time.sleep(0.5)
     shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +140,7 @@ def _end_with(parent: int, folder: str) -> None:
 
 
 def main(channel: Connection, parent: int, folder: str, settings: dict[str, Any]) -> None:
-    """Says that vLLM is up; then one reply a request, until the parent hangs up."""
+    """Says that vLLM is up, then answers each request, until the parent closes the channel."""
     threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
     try:
         import vllm  # noqa: F401

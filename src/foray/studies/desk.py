@@ -13,7 +13,8 @@ from dataclasses import replace
 from itertools import chain
 
 from foray.core.objectives import CrossEntropy
-from foray.core.stage import AdamW, Screen, Stream
+from foray.core.sources import Demonstrations, Screen
+from foray.core.stage import AdamW, Stream
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
@@ -66,10 +67,10 @@ def trials() -> tuple[AnyRecipe, ...]:
 def study() -> Study:
     """The main grid."""
     base, task = tiny.study(), WorldProblems("easy")
-    pretrain = replace(base.pretrain, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
+    pretrain = replace(base.pretraining, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
     text = Stream(
         "text",
-        replace(pretrain.stream.source, batch_size=2),
+        replace(pretrain.corpus, batch_size=2),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=2e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.1),
     )
@@ -79,7 +80,7 @@ def study() -> Study:
     return Study(
         name="desk",
         model=base.model,
-        data=replace(base.data, mixture=pretrain.stream.source.mixture),
+        data=replace(base.data, mixture=pretrain.corpus.mixture),
         pretrain=pretrain,
         post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
         recipes=(own("rl"), own("sft"), own("sft_rl")),
@@ -122,7 +123,7 @@ def parts(main: Study) -> tuple[Part, ...]:
 def _tuning(main: Study) -> Study:
     """At the middle M_t of the first pre-training, on validation problems."""
     evaluation = replace(main.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
-    pretrain = replace(main.pretrain, seeds=(0,))
+    pretrain = replace(main.pretraining, seeds=(0,))
     start = (main.pretrain.checkpoints[1],)
     return replace(main, pretrain=pretrain, excursions=start, seeds=(0,), recipes=trials(), evaluation=evaluation)
 
@@ -153,8 +154,8 @@ def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: 
 
 
 def _math_heavy(main: Study) -> Study:
-    pretrain = main.pretrain
-    source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
+    pretrain = main.pretraining
+    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.75, hard_share=0.4))
     return replace(
         main,
         pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy", math_heavy=True),
@@ -250,6 +251,7 @@ def _formats(main: Study) -> tuple[Study, ...]:
     crossed = replace(main.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
     shots = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4))
     middle, sft = main.pretrain.checkpoints[1], main.post.sft.source
+    assert isinstance(sft, Demonstrations)
     epoch = sft.questions / sft.batch_size  # updates
     longer = own("sft", f"sft_steps={round(10 * epoch)}", label="10 epochs")
     steps = tuple(round(n * epoch) for n in (1, 2.5, 5))

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.data.prepare import load_mix, mixture
 from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig

@@ -11,7 +11,8 @@ the path from files to report is whole.
 from __future__ import annotations
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.data.prepare import load_mix, mixture
 from foray.evals.benchmarks import Benchmarks
 from foray.mixes.gsm8k_small import TASK

@@ -11,7 +11,8 @@ OLMo-mix-1124, which holds less math than DOLMino.
 from __future__ import annotations
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Demonstrations, PostTraining, Rollouts, Stream
+from foray.core.sources import Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.model.config import ModelConfig
 from foray.study.spec import Data, Evaluation, Published, Study
 from foray.tasks.gsm8k import GSM8K

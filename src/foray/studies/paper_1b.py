@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Screen, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts, Screen
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.data.prepare import load_mix, mixture
 from foray.evals.benchmarks import Benchmarks
 from foray.model.config import ModelConfig
@@ -52,7 +53,7 @@ def posttraining(like: str) -> PostTraining:
 
 def evaluation(like: str) -> Evaluation:
     """All test problems x 32 samples at temperature 0.6; bases 8-shot, trained models 0-shot; six benchmarks."""
-    task = posttraining(like).rl.source.task
+    task = posttraining(like).task
     return Evaluation(
         task, problems=1319, samples=32, max_new_tokens=512, base_shots=(8,), probes=Benchmarks(), precision="bf16"
     )
@@ -94,7 +95,7 @@ def parts(main: Study) -> tuple[Part, ...]:
 
 def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
     """The grid on MATH: MATH-like questions of the same data, all 5,000 test problems."""
-    task = posttraining("math").rl.source.task
+    task = posttraining("math").task
     rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (main.post.rl, main.post.sft))
     problems = main.evaluation.problems if main.evaluation.problems < 1319 else 5000
     asked = replace(main.evaluation, task=task, problems=problems)
@@ -105,12 +106,12 @@ def math_heavy(hard: Study) -> Study:
     """The same model on 60B tokens of a math-heavier mix, asked MATH at its last M_t."""
     tokens = hard.pretrain.tokens * 6 // 5
     last = round(tokens * hard.pretrain.checkpoints[-1] / hard.pretrain.tokens)
-    corpus = replace(hard.pretrain.stream.source, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
-    stream = replace(hard.pretrain.stream, source=corpus)
+    corpus = replace(hard.pretraining.corpus, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
+    stream = replace(hard.pretraining.stream, source=corpus)
     return replace(
         hard,
         pretrain=replace(
-            hard.pretrain, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy", math_heavy=True
+            hard.pretraining, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy", math_heavy=True
         ),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from foray.core.objectives import CrossEntropy, PolicyGradient
-from foray.core.stage import AdamW, Corpus, Demonstrations, PostTraining, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig
 from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study

@@ -17,13 +17,15 @@ import torch
 
 from foray.core.canonical import check_name, require
 from foray.core.objectives import Scored
-from foray.core.stage import Corpus, Rollouts, Stage, Stream
+from foray.core.sources import Corpus, Rollouts
+from foray.core.stage import Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
 from foray.study.named_recipes import every_stage
 from foray.study.spec import Pretrain, Study
-from foray.train.scoring import contributing, loss_of, measured
-from foray.train.sources import registered, unregistered
+from foray.train.checked_draw import registered
+from foray.train.draw import unregistered
+from foray.train.scoring import contributing, loss_of, metrics_of
 
 _TASK = {  # what a task has, and how it is written
     "name": "name, a short text for tables",
@@ -128,7 +130,7 @@ def _check_loss(loss: Any, stream: Stream) -> None:
     _called(kind, "__call__", lambda: loss_of(loss, scored))
     _called(kind, "contributes", lambda: contributing(loss, torch.ones(2, 3), torch.tensor([[1.0, 0.0, -1.0]] * 2)))
     for n in (4, 0):  # none where no token of an update can have a gradient
-        _called(kind, "metrics", lambda n=n: measured(loss, _scored(n, scored.first is not None)))  # type: ignore[misc]
+        _called(kind, "metrics", lambda n=n: metrics_of(loss, _scored(n, scored.first is not None)))  # type: ignore[misc]
 
 
 def _scored(n: int, first: bool) -> Scored:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from foray.core.stage import Corpus, Merge, Recipe, Rollouts, Stage
+from foray.core.sources import Corpus, Rollouts
+from foray.core.stage import Merge, Recipe, Stage
 from foray.study.grid_checks import grid_checks
 from foray.study.grid_text import GridText
 from foray.study.kinds.checks import Check

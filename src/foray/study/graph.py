@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from foray.core.stage import Recipe, Rollouts
+from foray.core.sources import Rollouts
+from foray.core.stage import Recipe
 from foray.study.excursions import Excursion, GraphEntry, Start, entry
 from foray.study.grid_checks import grid_checks
 from foray.study.grid_text import GridText
@@ -14,7 +15,7 @@ from foray.study.kinds.measures import ContaminationNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
-from foray.study.spec import AnyRecipe, Pretrain, Study, Variant, recipe_name
+from foray.study.spec import AnyRecipe, Pretrain, Published, Study, Variant, recipe_name
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,10 @@ def _grid_entries(
 def _bases(text: GridText, seed: int, checks: Collection[Check]) -> Iterator[tuple[int, TrainNode | ImportNode]]:
     """(tokens, M_t) in rising order."""
     grid, pretrain, node = text.grid, text.grid.pretrain, None
-    if not isinstance(pretrain, Pretrain):
-        for tokens, release in pretrain.releases:
-            yield tokens, ImportNode(grid.model, release)
+    if isinstance(pretrain, Published):
+        yield from ((tokens, ImportNode(grid.model, release)) for tokens, release in pretrain.releases)
         return
-    assert text.tokenizer is not None
+    assert text.tokenizer is not None and isinstance(pretrain, Pretrain)
     before = tuple(check for check in checks if check.tokenizer.key == text.tokenizer.key)
     for tokens in pretrain.checkpoints:
         node = TrainNode(
@@ -100,14 +100,13 @@ def _bases(text: GridText, seed: int, checks: Collection[Check]) -> Iterator[tup
 def _contamination(part: str, text: GridText) -> Iterator[GraphEntry]:
     """Of text and questions alone, so the same for every seed and size: stands once, as if of the base."""
     grid = text.grid
-    e, source, pretrain = grid.evaluation, grid.post.rl.source, grid.pretrain
+    e, post, pretrain = grid.evaluation, grid.post, grid.pretrain
     if not e.contamination:
         return
-    validation = source.validation if isinstance(source, Rollouts) else 0
+    validation = post.rl.source.validation if isinstance(post.rl.source, Rollouts) else 0
     node = ContaminationNode(
-        text.pretraining, source.task, source.questions, validation, e.task, e.split, e.problems,
-        e.contamination,
-    )  # fmt: skip
+        text.pretraining, post.task, post.questions, validation, e.task, e.split, e.problems, e.contamination
+    )
     yield entry(Excursion(part, grid, pretrain.seeds[0], pretrain.tokens, "base", 0), node, 0, True)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from foray.core.stage import Demonstrations, Rollouts, Stage, drawing
+from foray.core.sources import Demonstrations, Rollouts
+from foray.core.stage import Stage, drawing
 from foray.core.task import Split, Task
 from foray.study.kinds.checks import Check, DemonstrationsNode, PromptsNode, SourceNode
 from foray.study.named_recipes import every_stage
 from foray.study.node import TokenizerOwner
 from foray.study.spec import Study
-from foray.train.sources import drawn_by_others
+from foray.train.checked_draw import drawn_by_others
 
 
 class _Asked(NamedTuple):

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from foray.core.stage import Corpus, Stage
+from foray.core.sources import Corpus
+from foray.core.stage import Stage
 from foray.study.kinds.tokens import ShardNode, TokenizerNode
 from foray.study.node import TokenizerOwner
 from foray.study.spec import Pretrain, Study
@@ -25,7 +26,7 @@ class GridText:
         data, pretrain = self.grid.data, self.grid.pretrain
         if not isinstance(pretrain, Pretrain):
             return None
-        text = data.mixture or pretrain.stream.source.mixture
+        text = data.mixture or pretrain.corpus.mixture
         return TokenizerNode(text, data.vocab_size, data.tokenizer_characters, data.whole_numbers)
 
     @cached_property
@@ -34,7 +35,7 @@ class GridText:
         pretrain = self.grid.pretrain
         if not isinstance(pretrain, Pretrain) or self.tokenizer is None:
             return ()
-        return _shards(pretrain.stream.source, pretrain.tokens, self.tokenizer)
+        return _shards(pretrain.corpus, pretrain.tokens, self.tokenizer)
 
     def of_stage(self, stage: Stage, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
         """The text of all streams of a stage: of each source as much as the stream that reads most of it."""
@@ -61,7 +62,7 @@ class GridText:
     def _of_stream(self, corpus: Corpus, steps: int, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
         """Pre-training's own shards where the mixture is the same."""
         pretrain = self.grid.pretrain
-        if isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.stream.source.mixture:
+        if isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.corpus.mixture:
             return self.pretraining
         return _shards(corpus, steps * corpus.tokens_per_step, tokenizer)
 

@@ -9,7 +9,7 @@ from typing import Any
 from foray import __version__
 from foray.core.files import SEAL, json_text, read_json, seal, verify, write_atomic
 from foray.core.provenance import program
-from foray.core.stage import Rollouts, role_of
+from foray.core.sources import Rollouts, role_of
 from foray.study.excursions import GraphEntry
 from foray.study.graph import Graph, expand
 from foray.study.kinds.measures import ContaminationNode, PassKNode
@@ -89,7 +89,7 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if reported.recipe != "base":
-        out["trained_on"] = grid.post.rl.source.task.name
+        out["trained_on"] = grid.post.task.name
     if grid.evaluation.split != study.evaluation.split:
         out["split"] = grid.evaluation.split
     if reported.variant:

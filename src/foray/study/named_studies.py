@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from foray.core.canonical import override, require
+from foray.core.canonical import require
+from foray.core.override import override
 from foray.core.userfile import load, mistakes_named
 from foray.study.spec import Part, Study
 

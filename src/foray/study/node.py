@@ -17,7 +17,7 @@ import torch
 from foray.core.canonical import content_hash, to_json
 from foray.core.files import Damaged, read_json, verify
 from foray.core.libraries import require_installed, wanted
-from foray.core.memory import FULL, is_full
+from foray.core.process import FULL, is_full
 from foray.core.userfile import own_code_named
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig

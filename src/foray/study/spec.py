@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from foray.core.canonical import added, check_name, fill_root, nearest, override, require
+from foray.core.canonical import added, check_name, fill_root, nearest, require
 from foray.core.engines import VLLM, EngineName
+from foray.core.override import override
 from foray.core.passk import check_asked
-from foray.core.stage import Corpus, Merge, PostTraining, Recipe, RecipeFunction, Rollouts, Stage, Stream, check_mixture
+from foray.core.sources import Corpus, Rollouts, check_mixture
+from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
+from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
+from foray.study.bases import Bases
 from foray.study.named_recipes import every_stage, resolve_recipe
 from foray.study.published import Release
 
@@ -39,11 +43,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """A run over ``tokens`` for each of ``seeds``, kept at every token count of ``checkpoints`` (each becomes an M_t).
-
-    ``mix`` is what the report calls the mixture where a study has several; the main one has no name. ``math_heavy``
-    says that it holds far more mathematics than the study's other ones, which the report's claim C4 asks about.
-    """
+    """A run over ``tokens`` for each of ``seeds``, kept at each token count of ``checkpoints``: these are the M_t."""
 
     stream: Stream
     tokens: int
@@ -59,15 +59,20 @@ class Pretrain:
         require(not bad, f"checkpoints must lie between 1 and tokens ({self.tokens}), not {bad}")
         require(list(self.checkpoints) == sorted(set(self.checkpoints)), "checkpoints must be in rising order")
         steps = [self.step_at(t) for t in self.checkpoints]
-        per = self.stream.source.tokens_per_step
+        per = self.corpus.tokens_per_step
         require(len(set(steps)) == len(steps), f"two checkpoints fall on one step: a step has {per} tokens")
+
+    @property
+    def corpus(self) -> Corpus:
+        """The source of pre-training text."""
+        return cast(Corpus, self.stream.source)
 
     @property
     def stage(self) -> Stage:
         return Stage("pretrain", ((1.0, self.stream),), self.step_at(self.tokens))
 
     def step_at(self, tokens: int) -> int:
-        return max(1, round(tokens / self.stream.source.tokens_per_step))
+        return max(1, round(tokens / self.corpus.tokens_per_step))
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ class Evaluation:
     base_shots: tuple[int, ...] = (8,)
     trained_shots: tuple[int, ...] = (0,)
     seed: int = 0
-    probes: Any = None  # a spec of general-ability probes, such as foray.evals.abilities.WorldProbes
+    probes: ProbeSet | None = None  # of general abilities, such as foray.evals.abilities.WorldProbes
     heldout_tokens: int = 20_000
     dynamics: Dynamics | None = None
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
@@ -223,7 +228,7 @@ class Study:
     name: str
     model: ModelConfig
     data: Data
-    pretrain: Pretrain | Any  # or Published, which every other study would have to be told apart from
+    pretrain: Bases
     post: PostTraining
     recipes: tuple[AnyRecipe, ...]
     evaluation: Evaluation
@@ -270,7 +275,16 @@ class Study:
     @property
     def text(self) -> Corpus | None:
         """Where held-out text comes from: what pre-training read, or what is given beside published checkpoints."""
-        return self.pretrain.stream.source if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
+        if isinstance(self.pretrain, Pretrain):
+            return self.pretrain.corpus
+        return self.pretrain.heldout if isinstance(self.pretrain, Published) else None
+
+    @property
+    def pretraining(self) -> Pretrain:
+        """``pretrain``, of a study that trains its M_t itself. Raises ValueError where they are published."""
+        if not isinstance(self.pretrain, Pretrain):
+            raise ValueError(f"study {self.name} trains no M_t: its checkpoints are published")
+        return self.pretrain
 
     @property
     def starts(self) -> tuple[int, ...]:

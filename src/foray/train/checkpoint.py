@@ -1,10 +1,10 @@
-"""Training state on disk: what it takes to go on as if nothing had happened, bit for bit on the CPU.
+"""Training state on disk. A resumed training equals an uninterrupted one, bit for bit on the CPU.
 
 A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights) and, where training may go
 on, ``state/`` (moments by stream, draws that several updates share, the step). Safetensors and JSON only.
 
-Many ranks write their slices, each in a file of its own in ``state/shards/``, through torch.distributed.checkpoint;
-any number of ranks, or one, reads them. What they keep while they train has the weights among the slices.
+Each of several ranks writes its slices to a file in ``state/shards/``, through torch.distributed.checkpoint. Any number
+of ranks reads them. In a rolling checkpoint the weights are among the slices.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ from foray.core.files import SEAL, read_object, remove, replace_folder, seal, se
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.transformer import Transformer
+from foray.train.draw import Training
 from foray.train.loop import Moments
 from foray.train.ranks import exchanged, from_first, is_first, side_group
 from foray.train.sharding import gathered
-from foray.train.sources import Run
 
-_WEIGHTS = "weights"  # among the slices; streams have other names, which follow "moments"
+_WEIGHTS = "weights"  # the prefix of weights among the slices; that of moments is "moments/STREAM"
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
-    """Writes ``folder/model``; of a sharded model rank 0 does, from what all ranks bring together."""
+    """Writes ``folder/model``. Rank 0 writes a sharded model, which all ranks gather."""
     weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        said = tokenizer.model  # by a published model's own files, of its special tokens
+        said = tokenizer.model  # the special tokens that a published model's own files name
         kept = (said.ids, said.generation) if said else ()
         hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
 
 
-def save_state(folder: Path, run: Run, moments: dict[str, Moments], step: int) -> None:
+def save_state(folder: Path, training: Training, moments: dict[str, Moments], step: int) -> None:
     """Writes ``folder/state``."""
     target = folder / "state"
     if is_first():
-        _save_progress(replace_folder(target), run, step)
-    if run.model.sharded:
-        exchanged(None)  # the folder is there
+        _save_progress(replace_folder(target), training, step)
+    if training.model.sharded:
+        exchanged(None)  # waits until the folder exists
         _wait_for(_save_shards(target, _named(moments)))
         return
     for name, m in moments.items():
         hf.save_tensors(m.tensors(), target / f"moments-{name}.safetensors")
 
 
-def _save_progress(target: Path, run: Run, step: int) -> None:
+def _save_progress(target: Path, training: Training, step: int) -> None:
     replay = {}
-    for name, (batch, metrics) in run.replay.items():
+    for name, (batch, metrics) in training.replay.items():
         hf.save_tensors(batch.copies(), target / f"replay-{name}.safetensors")
         replay[name] = {"denominator": batch.denominator, "temperature": batch.temperature, "metrics": metrics}
     write_atomic(target / "state.json", json.dumps({"step": step, "replay": replay}, allow_nan=False) + "\n")
@@ -71,7 +71,7 @@ def _named(moments: dict[str, Moments]) -> dict[str, Tensor]:
 
 
 def _save_shards(state: Path, tensors: dict[str, Tensor]) -> Future[Any]:
-    """Begins to write every rank's slices; they are copied before this returns."""
+    """Begins to write the slices of every rank. Returns once the slices are copied."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
@@ -90,14 +90,15 @@ def _wait_for(saved: Future[Any]) -> None:
         raise OSError(f"a slice cannot be written ({next(iter(e.failures.values()))[0]})") from None
 
 
-def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
-    """Reads ``folder/state`` into moments and replay, and into the model's weights where they are among the slices;
-    returns the number of updates done. It does not matter how many ranks wrote the state and how many read it.
+def load_state(folder: Path, training: Training, moments: dict[str, Moments]) -> int:
+    """Reads ``folder/state`` into moments and replay, and into the model where the weights are among the slices.
+
+    Returns the number of updates done. The numbers of ranks that wrote and that read may differ.
     """
     source = folder / "state"
     state = read_object(source / "state.json", step=int, replay=dict)
     if (source / "shards").is_dir():
-        _load_shards(source / "shards", run.model, moments)
+        _load_shards(source / "shards", training.model, moments)
     else:
         for name, m in moments.items():
             m.load(_tensors(source / f"moments-{name}.safetensors"))
@@ -107,7 +108,7 @@ def load_state(folder: Path, run: Run, moments: dict[str, Moments]) -> int:
             denominator=facts["denominator"],
             temperature=facts["temperature"],
         )
-        run.replay[name] = (batch, facts["metrics"])
+        training.replay[name] = (batch, facts["metrics"])
     return int(state["step"])
 
 
@@ -118,7 +119,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) -> None:
-    """In place: into the model's own tensors and into moments made for them."""
+    """Reads in place: into the model's own tensors, and into moments that this makes."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
@@ -134,38 +135,38 @@ def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) 
     if model.sharded:
         dcp.load(wanted, storage_reader=reader, process_group=side_group())
     else:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is but one process
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a single process
             dcp.load(wanted, storage_reader=reader, no_dist=True)
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a checkpoint's weights are in ``folder/model``; else they are among the slices of its state."""
+    """Whether the weights of a checkpoint are in ``folder/model`` and not among the slices of the state."""
     return (folder / "model").is_dir()
 
 
 class Resume:
-    """A rolling checkpoint inside an unfinished node: two slots written in turn, the newer valid one counts."""
+    """A rolling checkpoint inside an unfinished node: two slots, written in turn. The newer valid slot counts."""
 
     def __init__(self, node: Path) -> None:
         self.slots = (node / "resume-a", node / "resume-b")
-        self.last: Path | None = None  # that was saved here by many ranks
+        self.last: Path | None = None  # the slot that several ranks saved last
         self.saving: Future[None] | None = None
         self.background = ThreadPoolExecutor(1)
 
-    def save(self, run: Run, moments: dict[str, Moments], step: int) -> None:
-        """Raises OSError where the disk is full; the slot that was the newer one is then as it was.
+    def save(self, training: Training, moments: dict[str, Moments], step: int) -> None:
+        """Raises OSError where the disk is full. The newer slot is then unchanged.
 
-        Many ranks only begin to save: they go on training while their slices, weights included, are written.
+        Several ranks only begin to save: they go on training while their slices, including weights, are written.
         """
-        if run.model.sharded:
-            self._begin(run, moments, step)
+        if training.model.sharded:
+            self._begin(training, moments, step)
             return
         newest = self.newest()
         target = self.slots[1] if newest == self.slots[0] else self.slots[0]
         try:
             replace_folder(target)
-            save_checkpoint(target, run.model, run.tokenizer)
-            save_state(target, run, moments, step)
+            save_checkpoint(target, training.model, training.tokenizer)
+            save_state(target, training, moments, step)
             seal(target, step=step)
         except OSError as e:
             shutil.rmtree(target, ignore_errors=True)
@@ -174,22 +175,22 @@ class Resume:
     def _unsaved(self, step: int, why: OSError) -> OSError:
         return OSError(f"the checkpoint of step {step} cannot be saved: {why}; {self.what_is_kept()}")
 
-    def _begin(self, run: Run, moments: dict[str, Moments], step: int) -> None:
+    def _begin(self, training: Training, moments: dict[str, Moments], step: int) -> None:
         assert not self.busy()
-        target = from_first(lambda: self._emptied(run, step))
-        weights = {f"{_WEIGHTS}/{name}": w for name, w in run.model.state_dict().items()}
+        target = from_first(lambda: self._emptied(training, step))
+        weights = {f"{_WEIGHTS}/{name}": w for name, w in training.model.state_dict().items()}
         saved = _save_shards(target / "state", _named(moments) | weights)
         self.saving = self.background.submit(self._seal_when, saved, target, step)
 
-    def _emptied(self, run: Run, step: int) -> Path:
-        """The slot that is not the newer one, with nothing in it but what rank 0 alone writes."""
+    def _emptied(self, training: Training, step: int) -> Path:
+        """The older slot, emptied, with the files that rank 0 alone writes."""
         target = self.slots[1] if (self.last or self.newest()) == self.slots[0] else self.slots[0]
-        _save_progress(replace_folder(replace_folder(target) / "state"), run, step)
+        _save_progress(replace_folder(replace_folder(target) / "state"), training, step)
         return target
 
     def _seal_when(self, saved: Future[Any], target: Path, step: int) -> None:
         try:
-            _wait_for(saved)  # rank 0 hears of the others' slices before its own future is done
+            _wait_for(saved)  # the future of rank 0 ends after the slices of all ranks
             if is_first():
                 seal(target, step=step)
         except OSError as e:
@@ -197,19 +198,19 @@ class Resume:
         self.last = target
 
     def busy(self) -> bool:
-        """Whether a save goes on in the background. Raises OSError where one has failed."""
+        """Whether a save goes on in the background. Raises OSError where a save has failed."""
         if self.saving is not None and self.saving.done():
             self.finish()
         return self.saving is not None
 
     def finish(self) -> None:
-        """Waits for the save that goes on in the background."""
+        """Waits for the save in the background. Raises OSError where the save has failed."""
         saving, self.saving = self.saving, None
         if saving is not None:
             saving.result()
 
     def what_is_kept(self) -> str:
-        """For a user whose disk is full."""
+        """A sentence for a user whose disk is full."""
         newest = self.newest()
         if newest is None:
             return "free some space and run again"
@@ -217,7 +218,7 @@ class Resume:
         return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
-        """The slot with the most updates that is whole; a slot cut short by a kill is passed over."""
+        """The valid slot with the most updates. A slot that a kill cut short is not valid."""
         valid: list[tuple[int, Path]] = []
         for slot in self.slots:
             if sealed(slot):

@@ -2,8 +2,8 @@
 
     weights += sum_i  w_i (-lr_i u_i - lr_i decay_i weights),   u_i Adam's direction for stream i
 
-Computed without a snapshot: decay is one multiplication by 1 - sum_i w_i lr_i decay_i, after which AdamW without decay,
-whose step does not depend on the weights, steps once for every stream at w_i lr_i.
+No snapshot of the weights is needed. Decay is one multiplication by 1 - sum_i w_i lr_i decay_i. Then AdamW without
+decay, whose step does not depend on the weights, steps once for every stream at w_i lr_i.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from foray.core.batch import Batch
 from foray.core.stage import AdamW, Joint, Stage, Stream, Weight, drawing
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
 from foray.train.ranks import is_first
 from foray.train.scoring import backward
 from foray.train.sharding import like, own, whole
-from foray.train.sources import Run, drawn
 
 Metrics = dict[str, float]
 Gradients = dict[str, Tensor]
 
 
 class TrainingStopped(ValueError):
-    """A loss, gradient or log-probability was not finite; the weights are as they were before the step."""
+    """A loss, gradient or log-probability was not finite. The weights are those of before the step."""
 
 
 class Moments:
-    """Adam's state of one stream: a torch AdamW without decay, stepped with gradients handed to it."""
+    """The Adam moments of one stream: a torch AdamW without decay, which is handed its gradients."""
 
     def __init__(self, model: Transformer, spec: AdamW) -> None:
         self.spec = spec
@@ -53,35 +54,35 @@ class Moments:
         self.adam.step()
 
     def taken(self) -> float:
-        """Steps taken so far, which are those of every parameter."""
+        """The number of steps taken, the same for every parameter."""
         return float(next(iter(self.adam.state.values()))["step"])
 
     def direction(self, name: str, t: float) -> Tensor:
-        """Adam's bias-corrected direction u of step ``t``, the last, in one parameter; this rank's slice of it."""
+        """Adam's bias-corrected direction u of the last step ``t`` in one parameter: this rank's slice."""
         s = self.adam.state[self.parameters[name]]
         beta1, beta2 = self.spec.betas
         m, v = own(s["exp_avg"]) / (1 - beta1**t), own(s["exp_avg_sq"]) / (1 - beta2**t)
         return m / (v.sqrt() + self.spec.eps)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Adam's own tensors by "key/parameter"; none before the first step."""
+        """Adam's own tensors by "key/parameter". Empty before the first step."""
         for name, p in self.parameters.items():
             for key, value in self.adam.state.get(p, {}).items():
                 yield f"{key}/{name}", value.detach()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of them, for a checkpoint."""
+        """Copies of Adam's tensors, for a checkpoint."""
         return {name: value.to("cpu", copy=True) for name, value in self.state()}
 
     def begin(self, names: Iterable[str]) -> None:
-        """Makes the tensors of these names, for others to fill in."""
+        """Makes tensors of these names, to be filled in."""
         for full in names:
             key, name = full.split("/", 1)
             p = self.parameters[name]
             self.adam.state[p][key] = torch.zeros((), device=p.device) if key == "step" else torch.zeros_like(p)
 
     def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes over what a checkpoint holds; every rank gives all of it."""
+        """Takes over the tensors of a checkpoint. Every rank passes whole tensors."""
         for full, value in tensors:
             key, name = full.split("/", 1)
             p = self.parameters[name]
@@ -90,25 +91,24 @@ class Moments:
 
 def run_stage(
     stage: Stage,
-    run: Run,
+    training: Training,
     moments: dict[str, Moments],
     start: int,
     until: int,
     after_step: Callable[[int, Metrics], None],
     crash_folder: Path | None = None,
 ) -> None:
-    """Updates ``start`` to ``until`` of a stage; ``after_step(step, metrics)`` is called with updates done so far.
+    """Updates ``start`` to ``until`` of a stage. Calls ``after_step(updates done so far, metrics)`` after each.
 
-    Raises TrainingStopped before the weights change when a number is not finite, with the batch saved in
-    ``crash_folder``.
+    Raises TrainingStopped before the weights change when a number is not finite. The batch is then in ``crash_folder``.
     """
-    model = run.model
+    model = training.model
     for step in range(start, until):
         begun = time.perf_counter()
         metrics: Metrics = {}
         proposals: list[tuple[Weight, Stream | Joint, Gradients]] = []
         for weight, stream, turn in stage.working(step):
-            gradient, logged = _gradient(stage, stream, step, turn, run, crash_folder)
+            gradient, logged = _gradient(stage, stream, step, turn, training, crash_folder)
             proposals.append((weight, stream, gradient))
             metrics |= logged
         weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
@@ -119,14 +119,14 @@ def run_stage(
 
 
 def _gradient(
-    stage: Stage, stream: Stream | Joint, step: int, turn: int, run: Run, crash_folder: Path | None
+    stage: Stage, stream: Stream | Joint, step: int, turn: int, training: Training, crash_folder: Path | None
 ) -> tuple[Gradients, Metrics]:
-    """The clipped gradient of a stream's draw number ``turn``, the weighted sum of its members', and what is logged."""
-    model, metrics = run.model, dict[str, float]()
+    """The clipped gradient of draw ``turn`` of a stream, the weighted sum over its members; and the metrics."""
+    model, metrics = training.model, dict[str, float]()
     total: Gradients = {}
     for weight, member in stream.members:
         try:
-            batch, told = drawn(member.source, drawing(stream, member), turn, run)
+            batch, told = drawn(member.source, drawing(stream, member), turn, training)
         except FloatingPointError as e:
             raise TrainingStopped(f"stage {stage.name}, step {step}: {e}; a lower learning rate may help") from None
         model.zero_grad(set_to_none=True)
@@ -152,7 +152,7 @@ def apply_proposals(
     proposals: Sequence[tuple[float, Stream | Joint, Gradients]],
     step: int,
 ) -> None:
-    """weights += sum of weight x proposal. All gradients were taken at the weights as they are on entry."""
+    """weights += sum of weight x proposal. All gradients belong to the weights on entry."""
     rates = [weight * stream.optimizer.lr_at(step, stage.steps) for weight, stream, _ in proposals]
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -168,12 +168,12 @@ def apply_proposals(
 
 
 def clip_gradients(model: Transformer, limit: float) -> Tensor:
-    """Scales ``.grad`` to a global norm of at most ``limit``; returns the norm before. Scalar, equal on all ranks."""
+    """Scales ``.grad`` to a global norm of at most ``limit``. Returns the norm before, a scalar equal on all ranks."""
     return whole(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
 
 
 def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) -> Metrics:
-    """Cosine between the updates of each pair of streams: do they pull the weights the same way?"""
+    """The cosine between the updates of each pair of streams."""
     if len(names) < 2:
         return {}
     products = torch.zeros(len(names), len(names), dtype=torch.float64, device=model.device)
@@ -183,7 +183,7 @@ def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) 
             [moments[name].direction(parameter, taken[name]).flatten() for name in names]
         )  # (streams, entries)
         products += (u @ u.T).double()
-    if model.sharded:  # each slice is counted once a machine, or once
+    if model.sharded:  # counts each slice equally often, whichever ranks hold it
         dist.all_reduce(products)
     lengths = products.diagonal().sqrt().clamp(min=1e-8)
     cosines = (products / lengths / lengths[:, None]).tolist()

@@ -1,14 +1,20 @@
-"""Rows of a batch as one flat sequence: a prompt that rows share is processed once, and little is padding.
+"""Rows of a batch as one flat sequence: a shared prompt is processed once, and there is little padding.
 
-A packed sequence holds the prompts of some groups and, behind them, blocks of rows of about equal length. A row attends
-to its prompt and causally to itself. Shapes: M packed tokens, P prompts, H heads, K heads of keys and values, d head
-width, N scored positions.
+A packed sequence holds the prompts of some groups and, behind the prompts, blocks of rows of about equal length. A row
+attends to its prompt and causally to itself.
+
+Two ways of counting: a *position* is a (row, time) of the batch; a *place* counts the tokens of a packed sequence.
+
+Shapes: B rows, T positions, M packed tokens, P prompts, H heads, K heads of keys and values, d head width, N scored
+positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +26,9 @@ from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.model.operators import attention
 
-_SAME_BLOCK = 0.8  # a row shorter than this share of a block's longest starts a block of its own
+_SAME_BLOCK = 0.8  # a row shorter than this share of the longest row of a block starts the next block
 
+V = TypeVar("V")
 Ints = NDArray[np.int64]
 
 
@@ -37,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed sequence; an ``Attend`` of its own. ``place`` says where in it the scored (row, time) of a batch lie."""
+    """A packed sequence, and the attention within it. The scored position (row[i], time[i]) has the place place[i]."""
 
     tokens: Tensor  # (1, M)
     positions: Tensor  # (1, M)
@@ -47,7 +54,7 @@ class Packed:
     time: Tensor  # (N,)
 
     def to(self, device: torch.device) -> Packed:
-        """The same with the tensors that the model needs on ``device``."""
+        """A copy with the tensors that the model needs on ``device``."""
         if device.type == "cpu":
             return self
         blocks = tuple(
@@ -77,131 +84,152 @@ class Packed:
         return torch.cat(outs).transpose(0, 1)[None]  # (1, H, M, d)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The spans of a batch's rows: times [0, shared) are the prompt, times [shared, ends) are the row's own. (B,) each
+
+    Rows of one ``group`` share the prompt. ``ends``: one past the last scored time.
+    """
+
+    ends: Ints
+    group: Ints
+    shared: Ints
+
+    @classmethod
+    def of(cls, batch: Batch, scored: NDArray[np.bool_]) -> Layout:
+        ends = scored.shape[1] - scored[:, ::-1].argmax(1)
+        if batch.group is not None and batch.shared is not None:
+            return cls(ends, batch.group.numpy(), batch.shared.numpy())
+        return cls(ends, np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64))
+
+    @cached_property
+    def own(self) -> Ints:
+        """Tokens of each row behind its prompt; <= 0 where only the prompt is scored. (B,)"""
+        return self.ends - self.shared
+
+
 def pack(
     batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1, device: torch.device | None = None
 ) -> Iterator[Packed]:
     """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
 
-    Of several ranks each gets its share of the prompts, and as many sequences as the one with the most: what is missing
-    has one token, and none that is scored. ``device``: where their largest tensors, the biases, are made.
+    Each of several ranks gets its share of the prompts. All ranks get equally many sequences: a rank with fewer gets
+    sequences of one token that score nothing. ``device``: where the largest tensors, the biases, are made.
     """
     scored = where.numpy()
-    ends, group, shared = _layout(batch, scored)
-    units = _units(np.flatnonzero(scored.any(1)), group, shared, ends, limit)
-    units.sort(key=lambda rows: (shared[rows[0]], ends[rows[0]]), reverse=True)
-    shares = [_together(units[r::ranks], shared, ends, limit) for r in range(ranks)]
+    layout = Layout.of(batch, scored)
+    units = _units(np.flatnonzero(scored.any(1)), layout, limit)
+    units.sort(key=lambda rows: (layout.shared[rows[0]], layout.ends[rows[0]]), reverse=True)
+
+    def size(rows: list[int]) -> int:
+        return int(layout.shared[rows[0]] + layout.own[rows].sum())
+
+    shares = [list(_filled(units[r::ranks], size, limit)) for r in range(ranks)]
     for taken in shares[rank]:
-        yield _packed(batch, scored, taken, shared, ends, device)
+        yield _packed(batch, scored, taken, layout, device)
     for _ in range(max(map(len, shares)) - len(shares[rank])):
         one, none = torch.zeros(1, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         yield Packed(one, one, (Block(1, 1),), none, none, none)
 
 
-def _together(units: list[list[int]], shared: Ints, ends: Ints, limit: int) -> list[list[list[int]]]:
-    """Units by the sequence that they share."""
-    out: list[list[list[int]]] = []
-    size = 0
-    for rows in units:
-        more = int(shared[rows[0]] + sum(ends[r] - shared[r] for r in rows))
-        if not out or size + more > limit:
-            out.append([])
-            size = 0
-        out[-1].append(rows)
-        size += more
-    return out
-
-
 def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
-    """The ledger's count for a forward pass that scores ``where`` (B, T): a group's prompt once, no padding."""
+    """FLOPs of a forward pass that scores ``where`` (B, T), as the ledger counts: a group's prompt once, no padding."""
     scored = where.numpy()
-    ends, group, shared = _layout(batch, scored)
-    rows = np.flatnonzero(scored.any(1))
-    _, first = np.unique(group[rows], return_index=True)  # a row of each group
+    layout = Layout.of(batch, scored)
+    ends, shared, rows = layout.ends, layout.shared, np.flatnonzero(scored.any(1))
+    _, first = np.unique(layout.group[rows], return_index=True)  # a row of each group
     prompts = shared[rows[first]]
-    tokens = prompts.sum() + np.maximum(ends - shared, 0)[rows].sum()
+    tokens = prompts.sum() + np.maximum(layout.own, 0)[rows].sum()
     seen = flops.pairs(0, prompts).sum() + flops.pairs(shared, np.maximum(ends, shared))[rows].sum()
     return flops.forward(config, float(tokens), float(seen), float(scored.sum()))
 
 
-def _layout(batch: Batch, scored: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-    """Of every row: one past its last scored position, its group, and the tokens it shares with that. (B,) each"""
-    ends = scored.shape[1] - scored[:, ::-1].argmax(1)
-    if batch.group is not None and batch.shared is not None:
-        return ends, batch.group.numpy(), batch.shared.numpy()
-    return ends, np.arange(batch.rows), np.zeros(batch.rows, dtype=np.int64)
-
-
-def _units(rows: Ints, group: Ints, shared: Ints, ends: Ints, limit: int) -> list[list[int]]:
-    """Rows that are processed behind one prompt: a group, or parts of it where all of it exceeds ``limit`` tokens."""
+def _units(rows: Ints, layout: Layout, limit: int) -> list[list[int]]:
+    """Rows that are processed behind one prompt: a group, or a part of a group that exceeds ``limit`` tokens."""
     groups: dict[int, list[int]] = {}
     for r in rows.tolist():
-        groups.setdefault(int(group[r]), []).append(r)
-    units = []
+        groups.setdefault(int(layout.group[r]), []).append(r)
+    units: list[list[int]] = []
     for members in groups.values():
-        members.sort(key=lambda r: ends[r], reverse=True)
-        part: list[int] = []
-        size = int(shared[members[0]])
-        for r in members:
-            own = int(ends[r] - shared[r])
-            if part and size + own > limit:
-                units.append(part)
-                part, size = [], int(shared[members[0]])
-            part.append(r)
-            size += own
-        units.append(part)
+        members.sort(key=lambda r: layout.ends[r], reverse=True)
+        units += _filled(members, lambda r: int(layout.own[r]), limit, int(layout.shared[members[0]]))
     return units
 
 
+def _filled(items: Iterable[V], size: Callable[[V], int], limit: int, start: int = 0) -> Iterator[list[V]]:
+    """Consecutive items in parts. ``start`` and the sizes of a part's items exceed ``limit`` only for a single item."""
+    part: list[V] = []
+    total = start
+    for item in items:
+        if part and total + size(item) > limit:
+            yield part
+            part, total = [], start
+        part.append(item)
+        total += size(item)
+    if part:
+        yield part
+
+
+class _Sequence:
+    """A packed sequence that grows by blocks. Of every row: the places of the first token of its prompt and its own."""
+
+    def __init__(self, text: Ints) -> None:
+        self.text = text  # (B, T)
+        self.blocks: list[Block] = []
+        self.tokens, self.positions = list[Ints](), list[Ints]()
+        self.length = 0
+        self.prompt_place, self.own_place = (np.zeros(len(text), dtype=np.int64) for _ in range(2))
+
+    def add(self, rows: list[int], first: Ints, last: Ints, block: Block) -> Ints:
+        """Appends times ``first`` to ``last`` of rows, padded, as a block; returns the place of each row's first token.
+
+        first, last, result: (rows,)
+        """
+        tokens = np.zeros((len(rows), block.length), dtype=np.int64)
+        for i, (r, a, b) in enumerate(zip(rows, first, last)):
+            tokens[i, : b - a] = self.text[r, a:b]
+        begin = self.length
+        self.length += tokens.size
+        self.blocks.append(block)
+        self.tokens.append(tokens.ravel())
+        self.positions.append((first[:, None] + np.arange(block.length)).ravel())
+        return begin + np.arange(len(rows)) * block.length
+
+
 def _packed(
-    batch: Batch,
-    scored: NDArray[np.bool_],
-    units: list[list[int]],
-    shared: Ints,
-    ends: Ints,
-    device: torch.device | None,
+    batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], layout: Layout, device: torch.device | None
 ) -> Packed:
-    text = batch.tokens.numpy()
-    blocks: list[Block] = []
-    tokens: list[Ints] = []
-    positions: list[Ints] = []
+    ends, shared = layout.ends, layout.shared
+    sequence = _Sequence(batch.tokens.numpy())
+    firsts = [rows[0] for rows in units]
+    longest = int(shared[firsts].max())
+    if longest:
+        block = Block(len(units), longest)
+        places = sequence.add(firsts, np.zeros(len(units), dtype=np.int64), shared[firsts], block)
+        for rows, place in zip(units, places):
+            sequence.prompt_place[rows] = place
     prompt_of = {r: i for i, rows in enumerate(units) for r in rows}
-    T = max(int(shared[rows[0]]) for rows in units)  # longest prompt
-    if T:
-        prompts = np.zeros((len(units), T), dtype=np.int64)
-        for i, rows in enumerate(units):
-            prompts[i, : shared[rows[0]]] = text[rows[0], : shared[rows[0]]]
-        tokens.append(prompts.ravel())
-        positions.append(np.tile(np.arange(T), len(units)))
-        blocks.append(Block(len(units), T))
-    start = len(units) * T
-    begins: dict[int, int] = {}  # row -> where its own tokens begin
-    for members in _alike(sorted(prompt_of, key=lambda r: ends[r] - shared[r], reverse=True), ends - shared):
-        L = int(ends[members[0]] - shared[members[0]])
-        own = np.zeros((len(members), L), dtype=np.int64)
-        for i, r in enumerate(members):
-            own[i, : ends[r] - shared[r]] = text[r, shared[r] : ends[r]]
-            begins[r] = start + i * L
-        tokens.append(own.ravel())
-        positions.append((shared[members][:, None] + np.arange(L)).ravel())
-        which = torch.tensor([prompt_of[r] for r in members]) if T else None
-        bias = _bias(torch.from_numpy(shared[members]).to(device), T, L) if T else None
-        blocks.append(Block(len(members), L, which, bias))
-        start += own.size
-    row, time = np.nonzero(scored[list(prompt_of)])
-    row = np.array(list(prompt_of))[row]
-    own_start = np.array([begins.get(r, 0) for r in range(len(shared))])
-    prompt_start = np.array([prompt_of.get(r, 0) * T for r in range(len(shared))])
-    place = np.where(time < shared[row], prompt_start[row] + time, own_start[row] + time - shared[row])
-    # Padding may stand beyond the context; it is never read, so any position does.
-    at = np.minimum(np.concatenate(positions), max(int(ends.max()) - 1, 0))
+    for members in _alike(sorted(prompt_of, key=lambda r: layout.own[r], reverse=True), layout.own):
+        length = int(layout.own[members[0]])
+        which = torch.tensor([prompt_of[r] for r in members]) if longest else None
+        bias = _bias(torch.from_numpy(shared[members]).to(device), longest, length) if longest else None
+        block = Block(len(members), length, which, bias)
+        sequence.own_place[members] = sequence.add(members, shared[members], ends[members], block)
+    of_units = np.array(list(prompt_of))
+    row, time = np.nonzero(scored[of_units])
+    row = of_units[row]
+    own = sequence.own_place[row] + time - shared[row]
+    place = np.where(time < shared[row], sequence.prompt_place[row] + time, own)
+    # Padding may lie beyond the context. It is never read, so any position does.
+    at = np.minimum(np.concatenate(sequence.positions), max(int(ends.max()) - 1, 0))
     return Packed(
-        torch.from_numpy(np.concatenate(tokens))[None], torch.from_numpy(at)[None], tuple(blocks),
+        torch.from_numpy(np.concatenate(sequence.tokens))[None], torch.from_numpy(at)[None], tuple(sequence.blocks),
         *(torch.from_numpy(x) for x in (place, row, time)),
     )  # fmt: skip
 
 
 def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
-    """Rows with tokens of their own, longest first, cut where they become much shorter."""
+    """Rows with tokens of their own, given longest first, cut where they become much shorter."""
     block: list[int] = []
     for r in rows:
         if length[r] <= 0:
@@ -215,7 +243,7 @@ def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
 
 
 def _bias(shared: Tensor, longest: int, length: int) -> Tensor:
-    """0 for what of [prompt, own] keys the rows of a block may see. shared (rows,) -> (rows, 1, length, both)"""
+    """0 where a query may see a key of [prompt, own], else -inf. shared (rows,) -> (rows, 1, length, keys)"""
     before = (torch.arange(longest, device=shared.device) < shared[:, None])[:, None, :].expand(-1, length, -1)
     own = torch.ones(length, length, dtype=torch.bool, device=shared.device).tril().expand(len(shared), -1, -1)
     seen = torch.cat([before, own], 2)[:, None]

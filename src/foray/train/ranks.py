@@ -1,7 +1,7 @@
-"""Processes that compute one training run together: who this one is, and what they tell each other.
+"""Ranks: processes that train one model together, and their messages.
 
-Outside a process group there is one rank, and nothing here communicates. What travels between ranks as Python objects
-is pickled by torch.distributed: it comes from this very program and is never read from disk.
+Outside a process group there is one rank, and nothing here communicates. torch.distributed pickles the Python objects
+that travel between ranks. These objects come from this program and are never read from disk.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from foray.core.machine import Machine
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=2)  # for ranks that wait while one samples, verifies a checkpoint or writes it
+_PATIENCE = timedelta(hours=2)  # ranks wait while one rank samples, verifies a checkpoint or writes it
 
 
 def join(machine: Machine, rank: int, ranks: int, meeting: Path | None = None) -> None:
-    """Makes this process one of ``ranks``, which meet in the file ``meeting`` or, without one, where torchrun says.
+    """Makes this process one of ``ranks``. The ranks meet in the file ``meeting``; without one, where torchrun says.
 
-    On GPUs a rank takes that of its number on its machine.
+    On a machine with GPUs, rank i of the machine takes GPU i.
     """
-    if meeting is not None:  # all are on this machine
+    if meeting is not None:  # all ranks are on this machine
         os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
     backend = "gloo"
     if machine.device == "cuda":
@@ -43,25 +43,25 @@ def join(machine: Machine, rank: int, ranks: int, meeting: Path | None = None) -
 
 
 def rank_and_ranks() -> tuple[int, int]:
-    """This process's number and how many there are."""
+    """The number of this process, and the number of ranks."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is rank 0, which writes."""
     return rank_and_ranks()[0] == 0
 
 
 @lru_cache(maxsize=1)
 def side_group() -> dist.ProcessGroup:
-    """All ranks once more, for what a background thread exchanges: its messages must not mix with the training's."""
+    """A second group of all ranks, for a background thread: its messages must not mix with those of training."""
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert group is not None
     return group
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on every rank. Where it raises there, the others wait until they are stopped."""
+    """The value that rank 0 makes, on every rank. If ``make`` raises, the other ranks wait until they are stopped."""
     if rank_and_ranks()[1] == 1:
         return make()
     box = [make() if is_first() else None]
@@ -70,7 +70,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def exchanged(value: T) -> list[T]:
-    """Every rank's value, by rank, on every rank."""
+    """The values of all ranks, by rank, on every rank."""
     ranks = rank_and_ranks()[1]
     if ranks == 1:
         return [value]
@@ -80,10 +80,10 @@ def exchanged(value: T) -> list[T]:
 
 
 def shared_out(count: int, at_once: int, work: Callable[[slice], list[T]]) -> list[T]:
-    """``work`` on all of ``count`` items, a piece at a time on whatever rank; all results, in order, on every rank.
+    """The results of ``work`` on ``count`` items, in order, on every rank. The ranks share the work by slices.
 
-    Where ranks can hold all items at once, ``at_once`` each, each has one piece, so that what items share is computed
-    once a rank. Else whoever is free takes the next ``at_once``: how long a piece takes is not known before.
+    If ``at_once`` items a rank are enough for all items, each rank takes one slice, and computes once what the items of
+    the slice share. Otherwise a free rank takes the next ``at_once`` items: how long a slice takes is not known before.
     """
     rank, ranks = rank_and_ranks()
     if ranks == 1:
@@ -100,7 +100,7 @@ def shared_out(count: int, at_once: int, work: Callable[[slice], list[T]]) -> li
 
 
 def numbers_in_turn(count: int) -> Iterator[int]:
-    """Numbers below ``count``, each on the one rank that asks first. All ranks begin with this together."""
+    """Numbers below ``count``, each on the rank that asks first. All ranks must begin together."""
     if rank_and_ranks()[1] == 1:
         yield from range(count)
         return

@@ -1,6 +1,7 @@
-"""Log-probabilities of given tokens, and the gradient of an objective: the trainer's side of the model.
+"""Log-probabilities of given tokens, and the gradient of an objective.
 
-Shapes: B rows, T positions, M packed tokens, N scored positions, V vocabulary. Only scored positions get logits.
+Shapes: B rows, T positions, M packed tokens, N scored positions, D width, V vocabulary. Only scored positions get
+logits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.canonical import require
-from foray.core.objectives import Scored
+from foray.core.objectives import Objective, Scored
 from foray.core.stage import Stream
 from foray.model import flops
 from foray.model.operators import target_logprob
@@ -24,7 +25,7 @@ from foray.train.packing import Packed, forward_flops, pack
 from foray.train.ranks import rank_and_ranks
 from foray.train.sharding import release
 
-LOGITS = 1 << 29  # entries at once, 2 GB in fp32: with a vocabulary of 100,000 the head takes 5,000 positions a time
+LOGITS = 1 << 29  # logits at once, 2 GB in fp32; with a vocabulary of 100,000 the head takes 5,000 positions a time
 
 
 @torch.no_grad()
@@ -55,13 +56,13 @@ def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0) -> Iterator[Packed]:
-    """The packed sequences that this rank computes of a batch; of a sharded model all ranks compute equally many."""
+    """The packed sequences of a batch that this rank computes. Ranks of a sharded model compute equally many."""
     share = rank_and_ranks() if model.sharded else (0, 1)
     return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share, model.device)
 
 
 def _of_all_ranks(model: Transformer, out: Tensor) -> Tensor:
-    """``out``, of which every rank of a sharded model has computed a share and left zeros elsewhere."""
+    """The sum of ``out`` over the ranks of a sharded model. Each rank has computed a share and left zeros elsewhere."""
     if model.sharded:
         release(model)
         dist.all_reduce(out)
@@ -70,13 +71,13 @@ def _of_all_ranks(model: Transformer, out: Tensor) -> Tensor:
 
 def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Tensor, Tensor]:
     """Hidden states (N, D) at the packed scored positions, and their targets (N,)."""
-    # Before the pass: a copy to a GPU waits for what was launched before it.
+    # The copies come before the pass: a copy to a GPU waits for all earlier launches.
     targets, packed = _at(packed, batch.targets).to(model.device), packed.to(model.device)
     return model(packed.tokens, packed.positions, packed)[0].index_select(0, packed.place), targets
 
 
 def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of ``targets`` after states (N, D), and log-partitions of the untempered logits (N,)."""
+    """Log-probabilities (N,) of ``targets`` after states (N, D), and log-partitions (N,) of the logits at T = 1."""
     logits = model.lm_head(hidden).float()
     if temperature == 1.0:
         return target_logprob(logits, targets)
@@ -84,31 +85,31 @@ def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: 
 
 
 def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Matching pieces of tensors (N, ...), whose logits fit the memory set aside for them."""
+    """Matching pieces of tensors (N, ...) with at most ``LOGITS`` logits each."""
     return zip(*(x.split(max(1, LOGITS // model.config.vocab_size)) for x in tensors))
 
 
 def products_in(precision: str, model: Transformer) -> torch.autocast:
-    """A context in which matrix products are computed in ``precision``."""
-    # Autocast keeps its copies of weights to the end of the context: of a sharded model's layers, in the end, all.
+    """A context manager under which matrix products are computed in ``precision``."""
+    # Autocast's cache keeps copies of weights to the end of the context: in the end, those of all sharded layers.
     return torch.autocast(
         model.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not model.sharded
     )
 
 
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = 0) -> dict[str, float]:
-    """Adds d(loss)/d(weights) of the whole batch to ``.grad``; the result does not depend on the microbatch size.
+    """Adds d(loss)/d(weights) of the whole batch to ``.grad``. Returns the metrics of the update.
 
-    Rows that cannot have a gradient are not computed; with no row left the gradient is exactly zero. Ranks that share
-    a sharded model all have the whole batch and compute a share of its rows each; the gradient, of which every rank
-    gets its slice, is the sum (law 3).
-    ``microbatch``: in tokens, in place of the machine's own.
+    The result does not depend on the microbatch size, ``microbatch`` tokens or the machine's own. Rows without a
+    gradient are not computed; without any row the gradient is exactly zero. Ranks that share a sharded model all have
+    the whole batch, and each computes a share of the rows. The gradient, of which every rank gets its slice, is the sum
+    over the ranks (law 3).
     """
     objective = stream.objective
     contributes = contributing(objective, batch.weight, batch.advantage)
-    # Loss, |log-probability of this pass - of the engine|, tokens, then what the objective logs; on the device, which
-    # need not wait.
-    names, sums = list[str](), torch.zeros(3, dtype=torch.float64, device=model.device)
+    names = list(metrics_of(objective, _no_tokens(batch)))
+    # Loss, mismatch, tokens, metrics of the objective. The sums stay on the device, so that the device need not wait.
+    sums = torch.zeros(3 + len(names), dtype=torch.float64, device=model.device)
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
@@ -116,39 +117,33 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
         of_tokens = [_at(packed, x).to(model.device) for x in _token_values(batch)]
         with products_in(stream.precision, model):
             hidden, targets = _scored_states(model, batch, packed)
-        # Forward and backward through the head a block at a time; what comes back goes on through the layers at once.
+        # Forward and backward through the head by blocks, then once backward through the layers.
         leaf = hidden.detach().requires_grad_()
         for states, of_block, *values in _blocks(model, leaf, targets, *of_tokens):
             with products_in(stream.precision, model):
                 logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
-            logged, part = _block_backward(objective, batch, logprobs, log_z, values)
-            names, sums = logged, torch.nn.functional.pad(sums, (0, len(part) - len(sums))) + part
+            sums += _block_backward(objective, batch, names, logprobs, log_z, values)
         hidden.backward(leaf.grad)
     if model.sharded:
         dist.all_reduce(sums)
-    loss, mismatch, scored_tokens, *means = sums.tolist()
-    work = forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)
-    metrics = {"loss": loss, "flops/update": work}
-    if not names:  # nothing was scored, on any rank: the same names with nothing to count
-        names = list(measured(objective, _no_tokens(batch)))
-        means = [0.0] * len(names)
-    metrics |= {name: total / max(1, scored_tokens) for name, total in zip(names, means)}
-    # Mean |log-probability of the trainer - of the engine|, both at the weights that sampled.
-    if scored_tokens and (batch.on_policy or batch.drawn is not None):
-        metrics["mismatch"] = mismatch / scored_tokens
+    loss, mismatch, tokens, *totals = sums.tolist()
+    metrics = {"loss": loss, "flops/update": forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)}
+    metrics |= {name: total / max(1, tokens) for name, total in zip(names, totals)}
+    if tokens and (batch.on_policy or batch.drawn is not None):
+        metrics["mismatch"] = mismatch / tokens
     return metrics
 
 
-def contributing(objective: Any, weight: Tensor, advantage: Tensor) -> Tensor:
-    """The objective's word on positions (B, T). Raises ValueError where that is none."""
+def contributing(objective: Objective, weight: Tensor, advantage: Tensor) -> Tensor:
+    """Which positions (B, T) the objective says contribute. Raises ValueError unless the answer is a tensor (B, T)."""
     found = objective.contributes(weight, advantage)
     ok = isinstance(found, Tensor) and found.shape == weight.shape
     require(ok, f"{_named(objective)}.contributes returns {_what(found)}: return a truth value a position, (B, T)")
     return torch.as_tensor(found).bool()
 
 
-def loss_of(objective: Any, scored: Scored) -> Tensor:
-    """The objective's loss a token (N,). Raises ValueError where it is none."""
+def loss_of(objective: Objective, scored: Scored) -> Tensor:
+    """The objective's loss a token (N,). Raises ValueError unless the loss is a tensor (N,) with a gradient."""
     found = objective(scored)
     ok = isinstance(found, Tensor) and found.shape == scored.logprobs.shape
     require(
@@ -159,8 +154,8 @@ def loss_of(objective: Any, scored: Scored) -> Tensor:
     return torch.as_tensor(found)
 
 
-def measured(objective: Any, scored: Scored) -> dict[str, Tensor]:
-    """What the objective logs besides its loss, a value a token (N,) by name; nothing where it has no ``metrics``."""
+def metrics_of(objective: Objective, scored: Scored) -> dict[str, Tensor]:
+    """The objective's own metrics: a value a token (N,) by name. Empty where the objective has no ``metrics``."""
     metrics = getattr(objective, "metrics", None)
     if metrics is None:
         return {}
@@ -175,7 +170,7 @@ def measured(objective: Any, scored: Scored) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _named(objective: Any) -> str:
+def _named(objective: Objective) -> str:
     return f"the loss {type(objective).__name__}"
 
 
@@ -191,7 +186,7 @@ def _no_tokens(batch: Batch) -> Scored:
 
 
 def _token_values(batch: Batch) -> tuple[Tensor, ...]:
-    """What a loss needs besides log-probabilities, each (B, T): weight, advantage, behaviour, reference, drawn."""
+    """The inputs of a loss besides log-probabilities, each (B, T): weight, advantage, behaviour, reference, drawn."""
     reference = batch.reference if batch.reference is not None else batch.behaviour
     drawn = batch.drawn if batch.drawn is not None else batch.behaviour
     return batch.weight, batch.advantage, batch.behaviour, reference, drawn
@@ -202,10 +197,10 @@ def _at(packed: Packed, x: Tensor) -> Tensor:
 
 
 def _block_backward(
-    objective: Any, batch: Batch, logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]
-) -> tuple[list[str], Tensor]:
-    """Backward from N tokens; the names of what the objective logs, and loss, mismatch, number of tokens, then the
-    sums of what is logged, (3 + names,) in double precision.
+    objective: Objective, batch: Batch, names: list[str], logprobs: Tensor, log_z: Tensor, values: Sequence[Tensor]
+) -> Tensor:
+    """Backward from N tokens. Returns sums in double precision, (3 + names,): the loss; |log-probability of this pass -
+    that of the engine|, both at the weights that sampled; tokens; the metrics of the objective.
     """
     weight, advantage, behaviour, reference, drawn = values
     if batch.on_policy:
@@ -216,8 +211,9 @@ def _block_backward(
     loss = (loss_of(objective, scored) * weight).sum() / batch.denominator
     loss.backward()
     n = len(logprobs)
-    logged = measured(objective, replace(scored, logprobs=logprobs.detach(), log_z=log_z.detach()))
+    found = metrics_of(objective, replace(scored, logprobs=logprobs.detach(), log_z=log_z.detach()))
+    require(list(found) == names, f"{_named(objective)}.metrics returns {list(found)} and, of no tokens, {names}")
     # Means first: no sum over tokens leaves the range in which fp32 counts whole numbers.
-    sums = [v.float().mean().double() * n if n else v.new_zeros((), dtype=torch.float64) for v in logged.values()]
+    sums = [v.float().mean().double() * n if n else v.new_zeros((), dtype=torch.float64) for v in found.values()]
     parts = [loss.detach().double(), mismatch.double(), loss.new_full((), n, dtype=torch.float64), *sums]
-    return list(logged), torch.stack(parts)
+    return torch.stack(parts)

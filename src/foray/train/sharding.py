@@ -1,10 +1,10 @@
 """One model on many ranks: FSDP2 (``torch.distributed.fsdp.fully_shard``, arXiv 2304.11277), a layer at a time.
 
-Every rank keeps a slice of each parameter, its gradient and its moments (DTensors). Embeddings, final norm and output
-head belong to the root, which keeps its parameters whole between a forward and its backward pass: what a loss takes
-from the head in between finds them there.
+Every rank keeps a slice of each parameter, of its gradient and of its moments (DTensors). Embeddings, final norm and
+output head belong to the root module. The root keeps its parameters whole between a forward and its backward pass,
+because the loss uses the head in between.
 
-What of torch takes long to import is imported where a model is sharded: most processes have one rank.
+Modules of torch that import slowly are imported where a model is sharded: most processes have one rank.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def preload() -> None:
-    """Imports what takes seconds, in a process that is about to fork ranks: once, and not in each of them."""
+    """Imports slow modules once, in the process that will fork the ranks."""
     import torch._dynamo
     import torch.distributed.checkpoint.state_dict
     import torch.distributed.device_mesh
@@ -39,10 +39,10 @@ def preload() -> None:
 
 
 def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None) -> Transformer:
-    """A model on its device, its weights yet to be filled in: whole, or sharded over all ranks unless ``bf16`` is None.
+    """A model on its device, without weights yet. If ``bf16`` is None the model is whole, else sharded over all ranks.
 
-    With ``bf16`` layers are gathered and computed in bf16, and their gradients are summed in fp32. Embeddings and
-    head, to whose gradients tokens add one by one, stay fp32 outside of matrix products.
+    With ``bf16``, layers are gathered and computed in bf16, and their gradients are summed in fp32. Embeddings and head
+    stay fp32 outside of matrix products: tokens add to their gradients one by one.
     """
     with torch.device("meta"):
         model = Transformer(config)
@@ -63,14 +63,14 @@ def _shard(model: Transformer, bf16: bool) -> None:
     mesh = _mesh(model.machine.device, model.machine.shard_over)
     parts = [fully_shard(layer, mesh=mesh, mp_policy=of_layers) for layer in model.model.layers]
     for part in (*parts, fully_shard(model, mesh=mesh, mp_policy=fp32)):
-        part.set_gradient_divide_factor(1.0)  # a batch's denominator is global: gradients are sums, not means
+        part.set_gradient_divide_factor(1.0)  # the denominator of a batch is global: gradients are sums, not means
         part.set_force_sum_reduction_for_comms(True)
     model.sharded = True
 
 
 @lru_cache(maxsize=2)
 def _mesh(device: str, shard_over: str) -> DeviceMesh:
-    """All ranks in a row; or by machine, each with slices of its own and gradients summed over machines."""
+    """A mesh of all ranks in a row; or by machine, where each machine has all slices and gradients are summed."""
     from torch.distributed.device_mesh import init_device_mesh
 
     ranks = dist.get_world_size()
@@ -82,7 +82,7 @@ def _mesh(device: str, shard_over: str) -> DeviceMesh:
 
 
 def fill(model: Transformer, whole: Transformer | None) -> Transformer:
-    """Gives a sharded model the weights that ``whole`` has on rank 0."""
+    """Fills a sharded model with the weights of ``whole``, which rank 0 has."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     weights = whole.state_dict() if whole is not None and is_first() else {}
@@ -91,13 +91,13 @@ def fill(model: Transformer, whole: Transformer | None) -> Transformer:
 
 
 def release(model: Transformer) -> None:
-    """After passes without gradients: the root would keep its parameters whole, and as they are now."""
+    """Reshards a model after passes without gradients: the root would keep its parameters whole and unchanged."""
     if model.sharded:
         model.reshard()  # type: ignore[operator]
 
 
 class _Gathered(Mapping[str, Tensor]):
-    """A sharded model's weights by name, each whole while it is looked at. All ranks look, in the same order."""
+    """The weights of a sharded model by name, gathered at look-up. All ranks must look up the same names in order."""
 
     def __init__(self, model: Transformer) -> None:
         self.shards: dict[str, Tensor] = model.state_dict()
@@ -113,33 +113,33 @@ class _Gathered(Mapping[str, Tensor]):
 
 
 def weights_of(model: Transformer) -> Mapping[str, Tensor]:
-    """Names as in a checkpoint; of a sharded model gathered one at a time, on every rank."""
+    """Weights by their names in a checkpoint. Every rank gathers those of a sharded model, one at a time."""
     return _Gathered(model) if model.sharded else model.state_dict()
 
 
 def gathered(model: Transformer) -> dict[str, Tensor]:
-    """All weights, whole: those of a sharded model in rank 0's main memory alone, for which all ranks call this."""
+    """All weights, whole. All ranks must call this; only rank 0 gets the weights of a sharded model, in main memory."""
     if not model.sharded:
         return model.state_dict()
     mine: dict[str, Tensor] = {}
-    for name, w in weights_of(model).items():  # every rank looks at each, or none would see it
+    for name, w in weights_of(model).items():  # every rank takes part in gathering each weight
         if is_first():
             mine[name] = w.cpu()
     return mine
 
 
 def whole(x: Tensor) -> Tensor:
-    """All of a tensor of which ranks may hold slices; they all ask for it."""
+    """The whole of a tensor. All ranks that hold slices must call this."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x
 
 
 def own(x: Tensor) -> Tensor:
-    """This rank's slice."""
+    """This rank's slice of a tensor."""
     return x.to_local() if hasattr(x, "to_local") else x
 
 
 def like(x: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor that every rank has whole, on the parameter's device and sliced as the parameter is."""
+    """The tensor ``x``, which every rank has whole, on the device of the parameter and sliced like the parameter."""
     x = x.to(parameter.device)
     if x.dim() and hasattr(parameter, "device_mesh") and hasattr(parameter, "placements"):
         from torch.distributed.tensor import distribute_tensor

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from foray.core.cores import cores, use_threads
 from foray.core.machine import use_gpu
-from foray.core.memory import keep_freed_memory
-from foray.core.process import die_with_parent
+from foray.core.process import die_with_parent, keep_freed_memory
 from foray.study.executors.run_node import run_node
 from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
 from foray.study.node import Node

@@ -15,7 +15,7 @@ from typing import Any
 from foray.core.cores import cores, use_threads
 from foray.core.files import read_json, write_json
 from foray.core.machine import machine
-from foray.core.memory import keep_freed_memory
+from foray.core.process import keep_freed_memory
 from foray.study.command import StudyCommand
 from foray.study.executors.run_node import run_node
 from foray.study.node import Node

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from rich.console import Console
 
 from foray.core.cores import asked_threads
-from foray.core.memory import FULL
+from foray.core.process import FULL
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
 from foray.study.node import Node

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from foray.core.files import write_json
-from foray.core.stage import Demonstrations, Stream
+from foray.core.sources import Demonstrations
+from foray.core.stage import Stream
 from foray.core.task import Split, Task, few_shot_examples
 from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling, check_context
 from foray.study.node import Node, Report, TokenizerOwner
 from foray.study.store import Store
-from foray.train.sources import Run, drawn, solved
+from foray.train.checked_draw import drawn
+from foray.train.draw import Training
+from foray.train.supervised import solved
 
 _DRAWS = 64  # draws of a source that are looked at
 
@@ -105,7 +108,7 @@ class SourceNode(Node):
         try:
             for seed in self.seeds:
                 nothing = cast(Any, _NotYet(shape))
-                run = Run(seed, self.stage, tokenizer, nothing, nothing, nothing, _NotYetRead(), _NotYetRead())
+                run = Training(seed, self.stage, tokenizer, nothing, nothing, nothing, _NotYetRead(), _NotYetRead())
                 for step in range(min(self.steps, _DRAWS)):
                     batch, _ = drawn(self.stream.source, self.stream, step, run)
                     longest = max(longest, batch.tokens.shape[1])

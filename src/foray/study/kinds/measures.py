@@ -14,6 +14,7 @@ from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import Split, Task, verifier_of
+from foray.evals.probe_set import ProbeSet
 from foray.rollout.engine import Precision
 from foray.study.kinds.models import open_checkpoint
 from foray.study.kinds.tokens import ShardNode
@@ -80,7 +81,7 @@ class ProbesNode(Node):
     reported: ClassVar[tuple[str, ...]] = ("",)
     on_card: ClassVar[bool] = True
     checkpoint: CheckpointNode
-    probes: Any
+    probes: ProbeSet
 
     def label(self) -> str:
         return f"probes after {self.checkpoint.label()}"
@@ -148,7 +149,7 @@ class ContaminationNode(Node):
         return f"overlap of text and questions with {self.split} questions of {self.task.name}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        from foray.evals.contamination import overlaps
+        from foray.evals.overlap import overlaps
 
         asked = [p.question for p in self.task.problems(self.split, self.problems)]
         trained = [p.question for p in self.trained.problems("train", self.questions)]

@@ -23,7 +23,8 @@ from foray.core.files import (
     writing,
 )
 from foray.core.health import training_flags
-from foray.core.stage import Rollouts, Stage
+from foray.core.sources import Rollouts
+from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
@@ -36,10 +37,10 @@ from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.activations import activation_bytes
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
+from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
 from foray.train.ranks import exchanged, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
-from foray.train.sources import Run
 
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 _QUICK_SECONDS = 1.5  # a save that takes longer, as of a large model, comes as much less often
@@ -95,7 +96,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
     model, engine, reference = _models(node, store, tokenizer, source)
-    run = Run(
+    run = Training(
         seed=node.seed,
         stage=stage.name,
         tokenizer=tokenizer,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from foray.core.stage import Corpus
+from foray.core.sources import Corpus
 from foray.model.config import ModelConfig
 from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.kinds.models import ImportNode, MergeNode

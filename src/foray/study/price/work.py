@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from foray.core.stage import Corpus, Demonstrations, Rollouts, Stream
+from foray.core.sources import Corpus, Demonstrations, Rollouts
+from foray.core.stage import Stream
 from foray.core.task import Task, few_shot_examples
 from foray.data.corpus import Prepared
 from foray.model import flops
@@ -136,7 +137,7 @@ def update_of(stream: Stream, model: ModelConfig) -> Update:
         completions = size * flops.forward(model, target, flops.pairs(prompt, prompt + target), target)
         forward = rows * (flops.forward(model, prompt, flops.pairs(0, prompt), 0) + completions)
         # The behaviour's pass is over the whole draw, and its updates share it.
-        own = {"behaviour": forward} if stream.own_behaviour and per_draw > 1 else {}
+        own = {"behaviour": forward} if source.rescored(stream.precision) and per_draw > 1 else {}
         return Update(rows, rows * (prompt + size * target), {"update": both * forward} | own, draw, per_draw)
     return Update(1, 0.0, {})
 

@@ -1,15 +1,15 @@
-"""How much of a set of questions stands in a text already: whole, in runs of n words, or with the same numbers.
+"""Contamination: how much of a set of questions is in a text already.
 
-Words are lower-case runs of letters or digits; punctuation and case do not count. Three measures, of which none is
-enough alone where text is made from templates:
+Words are lower-case runs of letters or digits; punctuation and case do not count. There are three measures. Where text
+is made from templates, no measure is enough alone:
 
-- a *whole question*: all its words, one after another, somewhere in the text;
-- an *n-gram*: n words one after another (13 in GPT-3's report, arXiv 2005.14165, appendix C). Templates share such runs
-  without sharing a problem, so this counts wordings too;
-- *the same numbers*: a question of the text has the question's sequence of numbers, whatever the words around them. A
-  question of a text is a line that ends in a question mark, without a label such as ``Q:`` or ``Problem 3.``.
+- a *whole question*: all words of the question, one after another, somewhere in the text;
+- an *n-gram*: n words one after another (13 in GPT-3's report, arXiv 2005.14165, appendix C). Templates share n-grams
+  without sharing a problem, so this measure also counts wordings;
+- *the same numbers*: a question of the text has the question's sequence of numbers, whatever its words. A question of a
+  text is a line that ends in a question mark, without a label such as ``Q:`` or ``Problem 3.``.
 
-Only the questions' own runs and numbers are held in memory, as 64-bit hashes; the text streams by once.
+Memory holds the n-grams and numbers of the questions only, as 64-bit hashes. The text is read once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from foray.core import rng
 
 _WORD = re.compile(r"[^\W_]+")
-# The first part is what the embedded world's splits are decided by; a longer list of words only matches less.
+# The embedded world decides its splits by the first part. A longer list of words would only match less.
 _NUMBER = re.compile(r"[0-9]+|half|third|quarter|twice|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen)\b")
 _LABEL = re.compile(r"[^\W\d_]+(?: [0-9]+)?[:.] ")
 _HEAD = 8  # words by which a whole question is looked up before it is compared
@@ -43,10 +43,10 @@ def overlaps(
     split: str,
     n: int,
 ) -> list[dict[str, Any]]:
-    """A row for every pair of something seen in training and a set of questions.
+    """A row for every pair of a training text and a set of questions.
 
-    ``texts`` are pre-training's sources; ``trained`` and ``checked`` the training and validation questions of
-    post-training, ``asked`` those of the evaluation, which are of ``split``.
+    ``texts``: the sources of pre-training. ``trained`` and ``checked``: training and validation questions of
+    post-training. ``asked``: questions of the evaluation, from ``split``.
     """
     rows = []
 
@@ -71,7 +71,7 @@ def overlaps(
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers, punctuation dropped; ``1,200`` is one number."""
+    """Lower-case words and numbers, without punctuation. ``1,200`` is one number."""
     return _WORD.findall(re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", text.lower()))
 
 
@@ -80,14 +80,14 @@ def numbers(question: str) -> tuple[str, ...]:
 
 
 def asked(text: str) -> Iterator[str]:
-    """The questions of a text: its lines that end in a question mark, without their label."""
+    """The questions of a text: lines that end in a question mark, without their label."""
     for line in text.splitlines():
         if line.rstrip().endswith("?"):
             yield _LABEL.sub("", line, count=1) if _LABEL.match(line) else line
 
 
 class Parsed(NamedTuple):
-    """A text's words, and the numbers of every question in it."""
+    """The words of a text, and the numbers of every question in the text."""
 
     words: list[str]
     numbers: list[tuple[str, ...]]
@@ -98,7 +98,7 @@ def parsed(text: str) -> Parsed:
 
 
 class Overlap:
-    """What ``questions`` share with the texts that ``read`` is given.
+    """The overlap of ``questions`` with the texts that ``read`` gets.
 
     Shapes: V distinct words of the questions, G distinct n-grams, Q questions.
     """
@@ -109,7 +109,7 @@ class Overlap:
         self.questions, self.n = list(questions), n
         split = [words(q) for q in self.questions]
         self._ids = {word: i for i, word in enumerate(dict.fromkeys(w for ws in split for w in ws), 1)}
-        # A random number a word; 0 is for every word that no question has. (V + 1,)
+        # A random number for each word; entry 0 stands for every word that no question has. (V + 1,)
         self._random = _random(len(self._ids) + 1)
         self._split = [np.array([self._ids[w] for w in ws], dtype=np.int64) for ws in split]
         grams = [self._grams(ids, n) for ids in self._split]
@@ -138,14 +138,14 @@ class Overlap:
                 for q in self._by_numbers.get(found, ()):
                     self._same[q] = True
             batch += [self._ids.get(w, 0) for w in text.words]
-            batch.append(0)  # nothing runs on from one text into the next
+            batch.append(0)  # no n-gram crosses from a text into the next
             if len(batch) >= _BATCH:
                 self._look_up(np.array(batch))
                 batch = []
         self._look_up(np.array(batch, dtype=np.int64))
 
     def result(self) -> dict[str, Any]:
-        """Shares of the questions, of their distinct n-grams, and one example: the longest kind that there is."""
+        """Shares of the questions and of their distinct n-grams, and an example: a whole question or an n-gram."""
         count, with_numbers = len(self.questions), sum(map(len, self._by_numbers.values()))
         touched = [bool(self._found[of].any()) for of in self._of]
         return {
@@ -192,7 +192,7 @@ def _random(count: int) -> Hashes:
 
 
 def _hits(hashes: Hashes, known: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where a hash is a known one, and which."""
+    """The indices of known hashes, and the index of each in ``known``."""
     if not len(known):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)

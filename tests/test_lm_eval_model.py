@@ -92,10 +92,8 @@ def reference(model: Any, codec: Codec, start: bool) -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("probes")
-    write_probes(path, count=12)
-    return path
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_probes(tmp_path_factory.mktemp("probes"), count=12)
 
 
 def request(*args: Any) -> Any:
@@ -104,12 +102,12 @@ def request(*args: Any) -> Any:
     return Instance(request_type="loglikelihood", doc={}, arguments=args, idx=0)
 
 
-def test_probes_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], folder: Path) -> None:
+def test_probes_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], files: dict[str, Path]) -> None:
     model, codec = pair
-    ours = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), list(PROBES), folder)
-    theirs = lm_eval_model.run_probes(reference(model, codec, start=False), list(PROBES), folder)
+    ours = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), list(PROBES), files)
+    theirs = lm_eval_model.run_probes(reference(model, codec, start=False), list(PROBES), files)
     for name in PROBES:
-        assert ours[name].n == 12 and ours[name].doc_ids == list(range(12))
+        assert ours[name].n == 12
         assert ours[name].per_doc["acc"] == theirs[name].per_doc["acc"]
         assert ours[name].metrics["acc"] == pytest.approx(np.mean(ours[name].per_doc["acc"]))
     assert ours["world_lambada"].per_doc["perplexity"] == pytest.approx(
@@ -126,9 +124,8 @@ def test_likelihoods_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], start
         ("The flag is", " red"), ("The flag is ", "red"), ("The flag is  ", " red and blue"), ("", "A stone lion"),
         ("Question: who?\nAnswer:", " Mara Venn"), (long, " kettle"), ("The flag is", " red"), (END, " red"),
     ]  # fmt: skip
-    ours = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT, start=start).loglikelihood(
-        [request(*p) for p in pairs]
-    )
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT, start=[codec.end_id] if start else [])
+    ours = lm.loglikelihood([request(*p) for p in pairs])
     theirs = reference(model, codec, start).loglikelihood([request(*p) for p in pairs], disable_tqdm=True)
     assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-4)
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
@@ -141,14 +138,6 @@ def test_greedy_is_recognised(pair: tuple[Any, Codec]) -> None:
         best = int(model(torch.tensor([context])).logits[0, -1].argmax())
     answers = lm_eval_model.score_pairs(scorer(model), [(context, [best]), (context, [(best + 1) % 256])], CONTEXT)
     assert [greedy for _, greedy in answers] == [True, False]
-
-
-def test_rolling_likelihood_agrees(pair: tuple[Any, Codec]) -> None:
-    model, codec = pair
-    texts = ["A short text.", " ".join(row["text"] for row in probe_rows("world_lambada")[:8])]
-    ours = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT).loglikelihood_rolling([request(t) for t in texts])
-    theirs = reference(model, codec, start=False).loglikelihood_rolling([request(t) for t in texts], disable_tqdm=True)
-    assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_batches_hold_equal_rows_once_and_the_longest_first() -> None:
@@ -165,19 +154,13 @@ def test_batches_hold_equal_rows_once_and_the_longest_first() -> None:
     assert seen == [[7], [3, 2]]
 
 
-def test_generation_groups_by_settings_and_cuts_at_the_first_stop(pair: tuple[Any, Codec]) -> None:
-    calls = []
-
-    def generate(prompts: list[str], until: list[str], limit: int, temperature: float) -> list[str]:
-        calls.append((prompts, until, limit, temperature))
-        return [f"{prompt} b\n\nmore Q: c" for prompt in prompts]
-
+def test_tasks_of_other_kinds_are_refused(pair: tuple[Any, Codec]) -> None:
     model, codec = pair
-    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT, generate=generate)
-    greedy, sampled = {"until": ["Q:", "\n\n"], "max_gen_toks": 9}, {"until": "Q:", "temperature": 0.6}
-    texts = lm.generate_until([request("x", greedy), request("y", sampled), request("z", greedy)])
-    assert texts == ["x b", "y b\n\nmore ", "z b"]
-    assert calls == [(["x", "z"], ["Q:", "\n\n"], 9, 0.0), (["y"], ["Q:"], 256, 0.6)]
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
+    with pytest.raises(ValueError, match="this task generates text"):
+        lm.generate_until([request("x", {"until": ["Q:"]})])
+    with pytest.raises(ValueError, match="this task scores whole texts"):
+        lm.loglikelihood_rolling([request("x")])
 
 
 def test_official_definitions_take_local_rows(pair: tuple[Any, Codec], tmp_path: Path) -> None:
@@ -186,35 +169,34 @@ def test_official_definitions_take_local_rows(pair: tuple[Any, Codec], tmp_path:
              "answerKey": "A"}, {"id": "2", "question": "What is white?", "choices": {"text": ["Blood", "Snow"],
              "label": ["A", "B"]}, "answerKey": "B"}]  # fmt: skip
     (tmp_path / "arc_easy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = lm_eval_model.run_probes(lm_eval_model.foray_lm(codec, scorer(model), CONTEXT), ["arc_easy"], tmp_path)[
-        "arc_easy"
-    ]
+    lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
+    result = lm_eval_model.run_probes(lm, ["arc_easy"], {"arc_easy": tmp_path / "arc_easy.jsonl"})["arc_easy"]
     assert result.n == 2 and set(result.metrics) == {"acc", "acc_norm"}
 
 
 def test_repeated_and_limited_runs_are_equal(
-    pair: tuple[Any, Codec], folder: Path, capfd: pytest.CaptureFixture[str]
+    pair: tuple[Any, Codec], files: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     model, codec = pair
     lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
-    first = lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], folder)
-    assert lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], folder) == first
-    few = lm_eval_model.run_probes(lm, ["world_piqa"], folder, limit=5)["world_piqa"]
+    first = lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], files)
+    assert lm_eval_model.run_probes(lm, ["world_piqa", "world_lambada"], files) == first
+    few = lm_eval_model.run_probes(lm, ["world_piqa"], files, limit=5)["world_piqa"]
     assert few.per_doc["acc"] == first["world_piqa"].per_doc["acc"][:5]
     assert capfd.readouterr() == ("", "")
 
 
-def test_mistakes_are_named(pair: tuple[Any, Codec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_named(pair: tuple[Any, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
     model, codec = pair
     lm = lm_eval_model.foray_lm(codec, scorer(model), CONTEXT)
-    with pytest.raises(ValueError, match=r"world_piqa\.jsonl"):
-        lm_eval_model.run_probes(lm, ["world_piqa"], tmp_path)
-    local = lm_eval_model._manager(str(lm_eval_model.TASK_FOLDER))
+    with pytest.raises(ValueError, match="task world_piqa needs a file with its rows"):
+        lm_eval_model.run_probes(lm, ["world_piqa"], {})
+    local = lm_eval_model._own()
     monkeypatch.setattr(lm_eval_model, "_official", lambda name: local)  # The whole index takes seconds.
     with pytest.raises(ValueError, match="unknown task 'wrld_piqa'; the nearest one is world_piqa"):
-        lm_eval_model.run_probes(lm, ["wrld_piqa"], tmp_path)
+        lm_eval_model.run_probes(lm, ["wrld_piqa"], {})
     with pytest.raises(ValueError, match="does not fit"):
         lm_eval_model.score_pairs(scorer(model), [([1], [2] * 20)], max_length=8)
     monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
     with pytest.raises(ValueError, match=r"foray\[evals\]"):
-        lm_eval_model.run_probes(lm, ["world_piqa"], tmp_path)
+        lm_eval_model.run_probes(lm, ["world_piqa"], {})

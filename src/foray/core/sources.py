@@ -1,0 +1,165 @@
+"""Sources of batches as data: text, demonstrations, rollouts. ``foray.train`` draws from them. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from foray.core.canonical import added, check_name, require, require_not_negative, require_positive, require_words
+from foray.core.engines import VLLM, EngineName
+from foray.core.passk import check_number
+from foray.core.task import Extraction, Task, verifier_of
+
+
+class Source(Protocol):
+    """Where the batches of a stream come from: a frozen dataclass for which a draw is registered (train/draw.py).
+
+    A class attribute ``role`` tells a report what the source is: see ``role_of``.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def role_of(source: Source) -> str:
+    """``text``, ``demonstrations``, ``rollouts``, or the ``role`` of a user's class; empty where the class has none.
+
+    A report reads the log of a source by its role: a source of the role ``rollouts`` logs what ``Rollouts`` logs.
+    """
+    return str(getattr(type(source), "role", ""))
+
+
+def require_weight(weight: float, owner: str) -> None:
+    """Raises ValueError unless the weight of ``owner`` is a finite number >= 0."""
+    require(0 <= weight < float("inf"), f"the weight of {owner} must be finite and >= 0, not {weight}")
+
+
+def check_mixture(mixture: tuple[tuple[float, Any], ...]) -> None:
+    """Raises ValueError where anything but a source of text stands beside a weight."""
+    for _, source in mixture:
+        require(hasattr(source, "name"), f"a mixture pairs a weight with a text source, not with {str(source)[:60]!r}")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Windows of pre-training text, drawn from a mixture. ``mixture`` pairs a weight with a text source.
+
+    With ``separate``, the documents of a window do not attend to one another, and each document begins at position 0.
+    """
+
+    role: ClassVar[str] = "text"
+    mixture: tuple[tuple[float, Any], ...]
+    batch_size: int = 32
+    length: int = 512
+    separate: bool = added(False)
+
+    def __post_init__(self) -> None:
+        require(bool(self.mixture), "a corpus needs at least one source")
+        require_positive(self, "batch_size", "length")
+        check_number("batch_size", self.batch_size)
+        check_mixture(self.mixture)
+        for weight, source in self.mixture:
+            require_weight(weight, source.name)
+        require(sum(w for w, _ in self.mixture) > 0, "the mixture's weights are all zero")
+        names = [s.name for _, s in self.mixture]
+        for name in names:
+            check_name(name, "a text source")
+        require(len(set(names)) == len(names), f"two sources of the mixture share a name: {', '.join(names)}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.length
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Questions with reference solutions. The loss is on the solution only.
+
+    ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe. ``"all"`` is
+    SFT-Gold: every (question, solution) pair is a row.
+    """
+
+    role: ClassVar[str] = "demonstrations"
+    task: Task
+    questions: int
+    solutions: Literal["one", "all"] = "one"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        require_words(self)
+        require_positive(self, "questions", "batch_size")
+        check_number("batch_size", self.batch_size)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Selects training questions of which the base model answers ``low`` to ``high`` out of ``samples`` correctly.
+
+    The base model answers ``shots``-shot at temperature 1. Lenient grading asks what the base model can work out.
+    Strict grading also asks whether the base model keeps to the answer format.
+    """
+
+    low: int
+    high: int
+    samples: int = 64
+    shots: int = 8
+    extraction: Extraction = added("strict")
+
+    def __post_init__(self) -> None:
+        require_words(self)
+        require(0 <= self.low <= self.high <= self.samples, f"a screen needs 0 <= low <= high <= samples: {self}")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Completions sampled from the current policy and graded by the task (GRPO, arXiv 2402.03300).
+
+    Reward = verifier's score + ``format_reward`` if the answer has the asked-for format. ``normalise`` chooses the
+    weights and the denominator: ``token`` (DAPO: all completion tokens of the draw), ``sequence`` (GRPO: mean over
+    sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
+    ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
+    answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
+    among the ``questions``.
+
+    With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
+    the trainer's, and their distance from vLLM's is logged as ``mismatch``.
+    """
+
+    role: ClassVar[str] = "rollouts"
+    task: Task
+    questions: int
+    prompts: int = 32
+    group_size: int = 8
+    max_new_tokens: int = 96
+    temperature: float = 1.0
+    format_reward: float = 0.1
+    advantage_std: bool = True
+    normalise: Literal["token", "sequence", "constant"] = "token"
+    updates_per_draw: int = 1
+    validation: int = 64
+    validate_every: int = 16
+    screen: Screen | None = None
+    engine: EngineName = added("embedded")
+    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+
+    def __post_init__(self) -> None:
+        require_words(self)
+        require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")
+        require_positive(self, "updates_per_draw")
+        require_not_negative(self, "validation")
+        require(self.group_size >= 2, f"group_size must be at least 2, not {self.group_size}: advantages compare rows")
+        check_number("prompts × group_size", self.prompts * self.group_size)
+        check_number("validation", self.validation)
+        require(
+            self.prompts % self.updates_per_draw == 0,
+            f"prompts ({self.prompts}) must be a multiple of updates_per_draw ({self.updates_per_draw})",
+        )
+
+    def fingerprint(self) -> str:
+        return verifier_of(self.task)
+
+    def rescored(self, precision: str) -> bool:
+        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ (law 5).
+
+        Where a draw serves one update, the pass of the update gives them. Otherwise a pass of its own does.
+        """
+        return precision != "fp32" or self.engine != "embedded"

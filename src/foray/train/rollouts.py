@@ -1,0 +1,239 @@
+"""The draw of rollouts: questions, completions, marks, advantages, and the batch that GRPO trains on.
+
+Shapes: P prompts, G completions of each prompt (the group size), B = P x G rows, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foray.core import rng
+from foray.core.batch import Batch, from_rows
+from foray.core.canonical import require
+from foray.core.objectives import group_advantages
+from foray.core.sources import Rollouts
+from foray.core.stage import Stream
+from foray.core.task import Problem
+from foray.model.transformer import Transformer
+from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
+from foray.train.draw import Drawn, Training, draw
+from foray.train.packing import forward_flops
+from foray.train.ranks import shared_out
+from foray.train.scoring import token_logprobs
+from foray.train.supervised import epoch_order, training_questions
+
+_ONCE = ("tokens", "samples", "validation")  # what a draw costs, and all flops/: logged with its first update
+
+
+class Mark(NamedTuple):
+    """The value of a completion."""
+
+    reward: float
+    score: float
+    formatted: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt with its completions and a mark for each completion."""
+
+    prompt: list[int]
+    completions: list[Completion]
+    marks: list[Mark]
+
+
+@draw.register
+def _(source: Rollouts, stream: Stream, step: int, training: Training) -> Drawn:
+    number, part = divmod(step, source.updates_per_draw)
+    if source.updates_per_draw == 1:
+        return _new_draw(source, stream, number, step, training)
+    if part == 0:
+        training.replay[stream.name] = _new_draw(source, stream, number, step, training)
+    batch, metrics = training.replay[stream.name]
+    if part:
+        metrics = {k: v for k, v in metrics.items() if k not in _ONCE and not k.startswith("flops/")}
+    return _slice(batch, part, source), metrics
+
+
+def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, training: Training) -> Drawn:
+    """Draw ``number`` of the stage, sampled from the current weights, which are those of ``version`` updates."""
+    engine = training.sampler(version)
+    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
+    problems = _questions(source, number, training)
+    seeds = [rng.key(training.seed, "rollouts", training.stage, number, row) for row in range(source.prompts)]
+    groups = _answers(source, stream, training, engine, problems, sampling, source.group_size, seeds)
+    _check_sampled(groups, version)
+    rewards = np.array([[m.reward for m in g.marks] for g in groups])  # (P, G)
+    metrics = _logged(groups, rewards) | _sampling_work(training, groups)
+    if source.validation and number % source.validate_every == 0:
+        metrics |= _validate(source, stream, training, engine, sampling)
+    batch = _to_batch(source, groups, group_advantages(rewards, source.advantage_std))
+    if source.rescored(stream.precision):
+        batch = _rescored(batch, source, stream, training, metrics)
+    if training.reference is not None:
+        batch = _with_reference(batch, source, stream, training, training.reference, metrics)
+    return batch, metrics
+
+
+def _questions(source: Rollouts, number: int, training: Training) -> list[Problem]:
+    """The P questions of draw ``number``."""
+    problems = training.cached(
+        (source.task, source.questions, source.screen), lambda: _screened_questions(source, training)
+    )
+    order = epoch_order(len(problems), rng.key(training.seed, "rollouts"), number * source.prompts, source.prompts)
+    return [problems[i] for i in order]
+
+
+def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
+    """The training questions that pass the source's screen, or all of them."""
+    problems, screen = training_questions(source.task, source.questions), source.screen
+    if screen is None:
+        return problems
+    kept = [p for p in problems if screen.low <= training.screened[p.id][screen.extraction] <= screen.high]
+    if len(kept) < source.prompts:
+        raise ValueError(
+            f"{source.task.name}: of {len(problems)} questions the base answers {len(kept)} between {screen.low} and "
+            f"{screen.high} times in {screen.samples}, {screen.extraction} grading; {source.prompts} are wanted"
+        )
+    return kept
+
+
+def _answers(
+    source: Rollouts, stream: Stream, training: Training, engine: Engine, problems: list[Problem], sampling: Sampling,
+    n: int, seeds: Sequence[int],
+) -> list[Group]:  # fmt: skip
+    """``n`` completions of every problem, with marks. The ranks share the work, and every rank gets all groups."""
+    prompts = [training.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in problems]
+    longest, context = max(map(len, prompts)), training.model.config.context
+    need = longest + source.max_new_tokens
+    require(
+        need <= context,
+        f"stage {training.stage}, stream {stream.name}: a prompt of {longest} tokens and {source.max_new_tokens} new "
+        f"ones are longer than the model's context ({context}): set model.context={need} or more, or a smaller "
+        "max_new_tokens",
+    )
+
+    def answered(part: slice) -> list[Group]:
+        sampled = engine.generate(prompts[part], n, sampling, seeds[part])
+        return [
+            Group(prompt, completions, [_mark(source, problem, c) for c in completions])
+            for problem, prompt, completions in zip(problems[part], prompts[part], sampled)
+        ]
+
+    return shared_out(len(prompts), max(1, engine.max_rows // n), answered)
+
+
+def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
+    """A truncated completion scores 0, whatever it holds."""
+    if completion.stop_reason == "length":
+        return Mark(0.0, 0.0, False)
+    verdict = source.task.verify(problem, completion.text)
+    return Mark(verdict.score + source.format_reward * verdict.formatted, verdict.score, verdict.formatted)
+
+
+def _check_sampled(groups: list[Group], version: int) -> None:
+    for c in (c for g in groups for c in g.completions):
+        assert c.policy_version == version, f"rollouts of version {c.policy_version} at update {version}"
+        if not np.isfinite(c.logprobs).all():
+            raise FloatingPointError("a sampled token has a non-finite log-probability")
+
+
+def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:
+    """The metrics of a draw. rewards (P, G)"""
+    completions, marks = [c for g in groups for c in g.completions], [m for g in groups for m in g.marks]
+    lengths = np.array([len(c.tokens) for c in completions])
+    n = len(completions)
+    return {
+        "reward": float(rewards.mean()),
+        "score": sum(m.score for m in marks) / n,
+        "format": sum(m.formatted for m in marks) / n,
+        "truncated": sum(c.stop_reason == "length" for c in completions) / n,
+        "length": float(lengths.mean()),
+        "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
+        "signal": float((rewards.max(1) != rewards.min(1)).mean()),
+        "reward_variance": float(rewards.var(1).mean()),  # within groups: advantages are made of it
+        "tokens": float(lengths.sum()),
+        "samples": float(n),
+    }
+
+
+def _sampling_work(training: Training, groups: list[Group]) -> dict[str, float]:
+    lengths = [[len(c.tokens) for c in g.completions] for g in groups]
+    return sampling_flops(training.model.config, [g.prompt for g in groups], lengths)
+
+
+def _validate(
+    source: Rollouts, stream: Stream, training: Training, engine: Engine, sampling: Sampling
+) -> dict[str, float]:
+    """The score of greedy answers to validation problems; nothing where the task has none."""
+    problems = training.cached(
+        (source, "validation"), lambda: list(source.task.problems("validation", source.validation))
+    )
+    if not problems:
+        return {}
+    greedy = replace(sampling, temperature=0.0)
+    groups = _answers(source, stream, training, engine, problems, greedy, 1, [0] * len(problems))
+    right = sum(g.marks[0].score > 0 for g in groups)
+    return {"validation": right / len(groups), "flops/validation": sum(_sampling_work(training, groups).values())}
+
+
+def _to_batch(source: Rollouts, groups: list[Group], advantages: np.ndarray) -> Batch:
+    """advantages (P, G)"""
+    flat = [c for g in groups for c in g.completions]
+    return from_rows(
+        [g.prompt for g in groups for _ in g.completions],
+        [c.tokens for c in flat],
+        [1.0 / len(c.tokens) if source.normalise == "sequence" else 1.0 for c in flat],
+        _denominator(source, torch.tensor([float(len(c.tokens)) for c in flat])),
+        advantage=advantages.flatten().tolist(),
+        behaviour=[c.logprobs for c in flat],
+        temperature=source.temperature,
+        group_size=source.group_size,
+    )
+
+
+def _denominator(source: Rollouts, lengths: Tensor) -> float:
+    """Counts every completion of the update, also those of zero advantage. lengths (B,)"""
+    if source.normalise == "token":
+        return float(lengths.sum())
+    if source.normalise == "sequence":
+        return float(len(lengths))
+    return float(len(lengths) * source.max_new_tokens)
+
+
+def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
+    """The rows of update ``part`` of a draw that several updates share, with a denominator of their own."""
+    size = batch.rows // source.updates_per_draw
+    rows = batch.select(torch.arange(part * size, (part + 1) * size))
+    return replace(rows, denominator=_denominator(source, (rows.weight != 0).sum(1).float()))
+
+
+def _rescored(batch: Batch, source: Rollouts, stream: Stream, training: Training, metrics: dict[str, float]) -> Batch:
+    """The batch with the trainer's log-probabilities as the behaviour's. Logs the work of a pass, where one is made."""
+    if source.updates_per_draw == 1:
+        return replace(batch, on_policy=True)
+    metrics["flops/behaviour"] = forward_flops(training.model.config, batch, batch.weight != 0)
+    return replace(batch, behaviour=token_logprobs(training.model, batch, stream.precision), drawn=batch.behaviour)
+
+
+def _with_reference(
+    batch: Batch, source: Rollouts, stream: Stream, training: Training, reference: Transformer,
+    metrics: dict[str, float],
+) -> Batch:  # fmt: skip
+    """The batch with log-probabilities under the reference, where the objective needs them. Logs ``kl``."""
+    # A KL term needs the reference of every token. Otherwise a row of every fourth prompt gives an estimate.
+    needed = getattr(stream.objective, "needs_reference", False)
+    rows = torch.arange(0, batch.rows, 1 if needed else 4 * source.group_size)
+    piece = batch.select(rows)
+    logprobs = torch.zeros_like(batch.behaviour)
+    logprobs[rows] = token_logprobs(reference, piece, stream.precision)
+    log_r = (logprobs[rows] - piece.behaviour)[piece.weight != 0].double()
+    metrics["kl"] = float((log_r.exp() - 1 - log_r).mean())  # the k3 estimate a token
+    metrics["flops/reference"] = forward_flops(training.model.config, piece, piece.weight != 0)
+    return replace(batch, reference=logprobs) if needed else batch
