@@ -1,7 +1,7 @@
-"""What may be deleted from a store, and why: nothing that a study named, its report or a node still to be run reads.
+"""What may be deleted from a store, and why.
 
-Kept always: every evaluation, log, shard and checkpoint's weights of the named studies, what an unfinished node left to
-go on from, and what Foray does not know.
+Always kept: every evaluation, log, shard and weights file of the named studies, the state from which an unfinished node
+goes on, and every file that Foray does not know.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slu
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that may go, why, its size in bytes, and what node it is (of)."""
+    """A file or folder that may be deleted, why, its size in bytes, and the label of its node."""
 
     path: Path
     why: str
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What may go, and what is left because Foray does not know it."""
+    """What may be deleted, and what is left because Foray does not know it."""
 
     items: tuple[Item, ...]
     unknown: tuple[Path, ...]
@@ -107,7 +107,7 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
 
 
 def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
-    """What may go of a node that is asked for. Of an unfinished one nothing: it goes on from what is there."""
+    """What may be deleted of a node that a study asks for. An unfinished node keeps everything: it goes on from there."""
     if not sealed(folder):
         return
     for path in sorted(folder.iterdir()):
@@ -142,7 +142,7 @@ def _is_node(folder: Path) -> bool:
 
 
 def _strange(folder: Path) -> list[Path]:
-    """Files in a finished node that are not of its making; they keep the folder that they lie in."""
+    """Files in a finished node that the node did not make. Their folder is kept."""
     if not sealed(folder):
         return []
     own = {*sealed_files(folder), SEAL}
@@ -151,7 +151,7 @@ def _strange(folder: Path) -> list[Path]:
 
 
 def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
-    """Whether it is listed, or a deletion that was killed has left it, of which the list says nothing any more."""
+    """Whether the seal lists the file, or a killed deletion left it after the seal stopped listing it."""
     first = path.parts[0]
     left = first.endswith(GONE) or (first in ("state", *_ROLLING) and first not in listed)
     return str(path) in own or left or _TEMPORARY.fullmatch(path.name) is not None

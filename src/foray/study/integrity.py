@@ -1,4 +1,4 @@
-"""Whether a store is as it was written. Every byte of what is finished is read once; what is damaged is made anew."""
+"""A check of a store against its seals: every byte of every finished folder is read once. Repair makes nodes anew."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from foray.study.progress import say
 from foray.study.spec import Study
 from foray.study.store import ASIDE, MANIFEST, Store
 
-Tell = Callable[[int], None]  # of bytes read
-_LABELS = 3  # of dependent nodes, in a line
+Tell = Callable[[int], None]  # takes a number of bytes
+_LABELS = 3  # dependent nodes that a line names
 
 
 @dataclass(frozen=True)
 class DamagedFolder:
-    """A folder that is not as it was written, what is wrong in it, and the nodes that were made from it."""
+    """A folder that is not as it was written, what is wrong, and the nodes that were made from it."""
 
     folder: Path
     what: str
@@ -62,7 +62,7 @@ class DamagedFolder:
 
 @dataclass
 class Examined:
-    """What an examination has read and found."""
+    """The result of an examination."""
 
     folders: int = 0
     files: int = 0
@@ -133,7 +133,7 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
 
 
 def _is_still(folder: Path) -> bool:
-    """Whether a folder found damaged is so: a run that goes on meanwhile removes folders and shortens their lists."""
+    """Whether a folder found damaged is damaged still. A run at the same time removes folders and shortens seals."""
     try:
         verify(folder)
     except Damaged:

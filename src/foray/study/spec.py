@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-from foray.core.canonical import added, check_name, fill_root, nearest, require
+from foray.core.canonical import added, check_name, fill_root, nearest, require, require_not_negative, require_positive
 from foray.core.engines import VLLM, EngineName
 from foray.core.override import override
 from foray.core.passk import check_asked
@@ -33,11 +33,9 @@ class Data:
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:
-        require(
-            self.vocab_size >= 257, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}"
-        )
-        check_mixture(self.mixture)
         most = self.vocab_size - 257
+        require(most >= 0, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}")
+        check_mixture(self.mixture)
         require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
@@ -77,13 +75,12 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Published:
-    """In place of a pre-training, checkpoints that are there: ``models`` are (hub id, revision, tokens) or (folder, "",
-    tokens), in rising order of the tokens that they were trained on. Behind a hub id may stand a folder inside the
-    repository: "ORGANISATION/NAME/FOLDER".
+    """Published checkpoints, in place of a pre-training.
 
-    All have the shape of the study's ``model`` (``Release(...).shape()`` reads it from one of them). ``heldout``: text
-    whose validation split gives the held-out perplexity; without it there is none. A relative folder lies below
-    ``root``, which is the study's ``data.root`` when empty.
+    ``models`` are (hub id, revision, tokens) or (folder, "", tokens), in rising order of the tokens that the checkpoint
+    was trained on. A hub id may name a folder inside the repository: "ORGANISATION/NAME/FOLDER". A relative folder lies
+    below ``root``; when empty, below the study's ``data.root``. All models have the shape of the study's ``model``;
+    ``Release(...).shape()`` reads it from one. The validation split of ``heldout`` gives the held-out perplexity.
     """
 
     models: tuple[tuple[str, str, int], ...]
@@ -112,7 +109,7 @@ class Published:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Whatever seed they were trained from, it is one."""
+        """One, whatever seed the checkpoints were trained from."""
         return (0,)
 
     @property
@@ -124,7 +121,7 @@ class Published:
 class Dynamics:
     """Checkpoints inside the stages of some recipes from one M_t, evaluated on the way (figures F4, A3, R1).
 
-    ``points`` a stage, evenly, the last being its end; or, where given, after each of ``steps`` that a stage has.
+    A stage has ``points`` of them, evenly spaced, the last at its end; or one after each of ``steps``, where given.
     """
 
     tokens: int
@@ -172,27 +169,25 @@ class Evaluation:
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
-        require(self.contamination >= 0, f"contamination must be >= 0 words, not {self.contamination}")
-        require(self.problems > 0 and self.samples > 0, "problems and samples must be positive")
-        require(self.max_new_tokens > 0, f"max_new_tokens must be positive, not {self.max_new_tokens}")
+        require_positive(self, "problems", "samples", "max_new_tokens")
+        require_not_negative(self, "contamination", "heldout_tokens")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
         require(self.temperature > 0 or self.samples == 1, "temperature 0 gives one sample: set samples=1 or raise it")
         require(all(s >= 0 for s in (*self.base_shots, *self.trained_shots)), "shots must be >= 0")
-        require(
-            self.probes is None or hasattr(self.probes, "names"), f"probes must be a spec of probes: {self.probes!r}"
-        )
+        probes = self.probes
+        require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")
         require(bool(self.base_shots) and bool(self.trained_shots), "base_shots and trained_shots need a value each")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe with post-training settings of its own, each as one would type it: ``rl.lr=4e-4``.
+    """A recipe with post-training settings of its own, each written as for ``--set``: ``rl.lr=4e-4``.
 
-    The report shows it beside the main results as ``label`` (when None, the settings). With an empty label it *is* the
-    study's version of the recipe, as when every recipe has hyperparameters of its own. ``against`` names the recipe of
-    the main results to compare it with; when empty, the one of its own name.
+    The report shows the variant beside the main results as ``label``; when None, as the settings. With an empty label
+    the variant *is* the study's version of the recipe: every recipe can have hyperparameters of its own. ``against``
+    names the recipe of the main results to compare with; when empty, the one of the same name.
     """
 
     recipe: str | RecipeFunction
@@ -247,7 +242,7 @@ class Study:
         require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
 
     def check_whole(self) -> None:
-        """Raises ValueError where settings do not go together: asked when all are in, those of ``--set`` too."""
+        """Raises ValueError where settings contradict one another. Asked once all are known, those of ``--set`` too."""
         text, context = self.text, self.model.context
         if text is not None:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
@@ -261,20 +256,16 @@ class Study:
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
         if watched is not None:
-            require(
-                watched.tokens in self.starts,
-                f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}; with "
-                "evaluation.dynamics=none no recipe is watched",
-            )
+            where = f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}"
+            require(watched.tokens in self.starts, f"{where}; with evaluation.dynamics=none no recipe is watched")
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
-                require(
-                    name in names, f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
-                )
+                strange = f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
+                require(name in names, strange)
 
     @property
     def text(self) -> Corpus | None:
-        """Where held-out text comes from: what pre-training read, or what is given beside published checkpoints."""
+        """The source of held-out text: pre-training's own, or the one given with published checkpoints."""
         if isinstance(self.pretrain, Pretrain):
             return self.pretrain.corpus
         return self.pretrain.heldout if isinstance(self.pretrain, Published) else None
@@ -318,7 +309,7 @@ class Study:
 
 
 def recipe_name(recipe: AnyRecipe) -> str:
-    """What tables, figures and variants call it. Raises ValueError for what is no recipe or has no name of its own."""
+    """The recipe's name in tables and figures. Raises ValueError for what is no recipe or has no name."""
     if isinstance(recipe, Variant):
         return recipe_name(recipe.recipe)
     if isinstance(recipe, str):
@@ -332,7 +323,7 @@ def recipe_name(recipe: AnyRecipe) -> str:
 
 
 def _check_recipes(study: Study) -> None:
-    """Raises ValueError for what is no recipe, and for two that tables could not tell apart."""
+    """Raises ValueError for what is no recipe, and for two recipes that tables could not tell apart."""
     several = isinstance(study.recipes, tuple | list)
     require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(study.recipes).__name__}")
     context, known = study.model.context, dict[str, Recipe]()
@@ -340,16 +331,12 @@ def _check_recipes(study: Study) -> None:
         name, stages = recipe_name(recipe), study.stages(recipe)
         require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
         if not isinstance(recipe, Variant) or not recipe.words:
-            same = known.setdefault(name, stages) == stages
-            require(
-                same, f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
-            )
+            twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
+            require(known.setdefault(name, stages) == stages, twice)
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
                 new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
-                where = f"stage {stage.name}, stream {stream.name}"
-                require(
-                    length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
-                )
-                require(new < context, f"{where}: max_new_tokens ({new}) does not fit the model's context ({context})")
+                where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
+                require(length <= context, f"{where}: windows of {length} are longer than {whole}")
+                require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")

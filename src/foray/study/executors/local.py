@@ -63,7 +63,7 @@ class _Process:
         theirs.close()
 
     def heard(self) -> Event:
-        """What the worker has to say of its node, or how it ended."""
+        """The worker's message about its node, or how the worker ended."""
         node = self.node
         assert node is not None
         try:
@@ -94,7 +94,7 @@ class _Workers:
 
     def start(self, node: Node, show: Show) -> None:
         worker = next(w for w in self.workers if w.node is None)
-        if not worker.process.is_alive():  # of its last node, or killed while it had nothing to do
+        if not worker.process.is_alive():  # its last node killed it, or it was killed at rest
             worker.channel.close()
             with show.paused():
                 worker.start(self.workers)
@@ -116,7 +116,7 @@ def _workers(nodes: Sequence[Node], store: Store, jobs: int, threads: int) -> It
         yield _Workers(workers)
     finally:
         for w in workers:
-            w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
+            w.process.kill()  # files of an unfinished node are whole, or are ignored
             w.process.join()
 
 
@@ -130,7 +130,7 @@ def _work(
 ) -> None:
     for end in drivers_ends:
         end.close()
-    die_with_parent()  # it holds the store's lock with its driver
+    die_with_parent()  # a child keeps the store's lock open with the driver
     keep_freed_memory()
     use_threads(threads)
     if store.machine.device != "cpu":

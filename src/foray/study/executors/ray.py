@@ -62,7 +62,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         try:
             _reach(address or "")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
+            signal.signal(signal.SIGTERM, before)  # Ray replaces the handler
         except (OSError, RuntimeError, ValueError) as e:
             raise ValueError(f"no Ray cluster can be joined at {address}: {_line(e)}") from None
     try:
@@ -80,11 +80,11 @@ def _reach(address: str) -> None:
 
 
 class _Tasks:
-    """The pool of tasks. Ray itself retries none: whether a node runs again is decided for all executors alike."""
+    """The pool of tasks. Ray retries none itself: ``drive`` decides for all executors whether a node runs again."""
 
     def __init__(self, ray: Any, command: StudyCommand, store: Store, jobs: int, alone: bool = False) -> None:
         self.ray, self.command, self.news = ray, command, News(store)
-        self.alone = alone  # whether Ray was started here, and counted cores that this process may not use
+        self.alone = alone  # Ray was started here, and may count cores that this process may not use
         self.cores = min(self._cores(), default=1)
         self.threads = threads_each(jobs, self.cores, command.threads)
         self.gpus = int(any(self._machines("GPU")))
@@ -94,7 +94,7 @@ class _Tasks:
             raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set --machine threads lower")
 
     def _machines(self, resource: str) -> list[float]:
-        """How much of a resource each machine has that takes tasks."""
+        """The amount of a resource on each machine that takes tasks."""
         alive = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
         return [r.get(resource, 0.0) for r in alive if r.get("CPU")]
 
@@ -117,7 +117,7 @@ class _Tasks:
         self.running[task.remote(self.command, node.key, self.threads)] = node
 
     def events(self) -> list[Event]:
-        if not self.running:  # every machine is gone: others may come
+        if not self.running:  # every machine is gone, and others may join
             time.sleep(POLL_SECONDS)
             return []
         ended, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
@@ -138,17 +138,17 @@ class _Tasks:
             return "died", _line(e)
 
     def stop(self) -> None:
-        """Ends what still runs: what a node has on disk is whole or passed over."""
+        """Ends the running tasks. Files of an unfinished node are whole, or are ignored."""
         for task in self.running:
             self.ray.cancel(task, force=True)
 
 
 def _run(command: StudyCommand, key: str, threads: int) -> tuple[str, Any]:
-    """What a worker does: an event's kind and value."""
+    """Runs in a Ray worker; returns an event's kind and value."""
     return outcome(run_remotely, command, key, threads)
 
 
 def _line(error: BaseException) -> str:
-    """The last line of Ray's long messages, which says the most: that of the error itself."""
+    """The last line of Ray's long message: the error itself."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -21,15 +21,15 @@ from foray.study.executors.run_node import run_node
 from foray.study.node import Node
 from foray.study.store import Store
 
-TELL_SECONDS = 1.0  # between two words of progress
-SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
+TELL_SECONDS = 1.0  # between two progress messages
+SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from its cache for a minute
 
 
 def run_remotely(command: StudyCommand, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
-    """Runs a node whose parents are done, unless it is done by now, and returns its flags.
+    """Runs a node whose parents are done, unless the node is done by now. Returns its flags.
 
-    Tells of its progress and calls ``check`` at every step. Where another process is still at work on the node (one
-    whose machine was taken for dead), waits for it.
+    Reports progress and calls ``check`` at every step. Where another process still works on the node (its machine was
+    taken for dead), waits for that process.
     """
     os.chdir(command.folder)
     keep_freed_memory()
@@ -49,7 +49,7 @@ def run_remotely(command: StudyCommand, key: str, threads: int, check: Callable[
 
 
 def tell(store: Store, key: str, values: dict[str, Any]) -> None:
-    """Leaves word of a node where its driver looks for it."""
+    """Writes a message about a node to the place where the driver reads it."""
     path = _place(store, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, values)
@@ -60,7 +60,7 @@ def _place(store: Store, key: str) -> Path:
 
 
 class News:
-    """The driver's ear: what was told of nodes since it last listened."""
+    """The driver's end: the messages about nodes since the driver last read."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -78,12 +78,12 @@ class News:
             return None
 
     def forget(self, node: Node) -> None:
-        """What was told of the node is of no more use: it begins, or it has ended."""
+        """Deletes the message about a node that begins or has ended."""
         _place(self.store, node.key).unlink(missing_ok=True)
 
 
 def await_results(nodes: Sequence[Node], store: Store) -> None:
-    """Waits until this machine sees what others have finished."""
+    """Waits until this machine sees the results that other machines have finished."""
     deadline = time.monotonic() + SEE_SECONDS
     while unseen := [n for n in nodes if not n.done(store)]:
         if time.monotonic() > deadline:

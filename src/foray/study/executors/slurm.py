@@ -36,9 +36,9 @@ POLL_SECONDS = 2.0  # between two looks at the store
 QUEUE_SECONDS = 15.0  # between two at the queue
 WAIT_SECONDS = 600.0  # after SIGTERM, for Slurm to end the job
 
-# A node whose job comes to the end of its time goes on in the next, so time is a matter of the queue.
+# A node whose job runs out of time goes on in the next job, so the time limit only matters to the queue.
 DEFAULTS: dict[str, Any] = {"time": 240, "cpus_per_task": 1}
-TIMES = 1000  # that one may
+TIMES = 1000  # timeouts that a job may have
 OURS = ("additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args")
 
 
@@ -53,8 +53,8 @@ class SlurmExecutor:
         cores = parameters["cpus_per_task"]
         self.parameters = parameters | {
             "job_name": "foray",
-            "srun_args": [f"--cpus-per-task={cores}"],  # which srun does not take from the job
-            # A node that fails leaves none waiting for it for ever.
+            "srun_args": [f"--cpus-per-task={cores}"],  # srun does not inherit it from the job
+            # No job waits for ever for a node that failed.
             "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
         }
         self.job = NodeJob(command, threads_each(1, cores, command.threads))
@@ -94,7 +94,7 @@ class SlurmExecutor:
             raise ValueError(f"Slurm takes no such job: {str(e).strip().splitlines()[-1]}") from None
 
     def scripts(self, missing: Sequence[Node]) -> str:
-        """What would be submitted."""
+        """The scripts that would be submitted."""
         slurm = _submitit().slurm.slurm
         out = []
         for number, level in enumerate(levels(missing), 1):
@@ -107,7 +107,7 @@ class SlurmExecutor:
 
 
 class NodeJob:
-    """What a job does: one node. Asked to make room, it saves what it has and is queued again."""
+    """A job: it runs one node. On a signal it saves the node's state and is queued again."""
 
     def __init__(self, command: StudyCommand, threads: int) -> None:
         self.command, self.threads = command, threads
@@ -123,18 +123,18 @@ class NodeJob:
             tell(Store(Path(self.command.store)), key, {"failed": failure(e)})
             raise
         if asked == signal.SIGTERM:
-            # Slurm is about to end the job: for good (scancel) or to start it again elsewhere. It knows which.
+            # Slurm is about to end the job: for good (scancel), or to start it again elsewhere.
             time.sleep(WAIT_SECONDS)
         # All is saved and submitit's own handler is back: it queues the job again.
         signal.raise_signal(_submitit().JobEnvironment()._usr_sig())
 
     def checkpoint(self, key: str) -> Any:
-        """How submitit asks what to run in the next life of the job: the same, for what it has lies in the store."""
+        """submitit asks here what the requeued job runs: the same node, which goes on from the store."""
         return _submitit().helpers.DelayedSubmission(self, key)
 
 
 class _Queue:
-    """Which of the user's jobs wait or run, seen every so often."""
+    """The user's jobs that wait or run, read from squeue every QUEUE_SECONDS."""
 
     def __init__(self) -> None:
         self.jobs: set[str] = set()
@@ -154,7 +154,7 @@ class _Queue:
 
 
 class _Jobs:
-    """The pool of jobs. All are in the queue from the start, and Slurm starts them; here they are watched."""
+    """The pool of jobs. Slurm has all of them from the start and starts them; this pool watches."""
 
     def __init__(self, jobs: Mapping[str, str], news: News, logs: Path) -> None:
         self.jobs, self.queue, self.news, self.logs = jobs, _Queue(), news, logs

@@ -40,7 +40,7 @@ from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_
 def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
     """Does what ``run_study`` does, by all processes. Every process but rank 0 ends here."""
     require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
-    # At once: a rank that waits for another hears of nothing else.
+    # At once: a rank that waits for another runs no handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     threads = threads_each(here, cores(), store.machine.threads)
@@ -55,7 +55,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         check_before(study, missing)
         compute(missing, graph, study, store, quiet, TorchrunExecutor(threads))
-        exchanged(None)  # none leaves while another still needs what it keeps
+        exchanged(None)  # no rank leaves while another may still read from it
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
             leave(0)
@@ -74,7 +74,7 @@ def leave(code: int) -> NoReturn:
 
 
 class TorchrunExecutor:
-    """For processes of one group, each of which calls ``run`` with the same nodes; ``threads``: of each process."""
+    """An executor for the processes of one group: each calls ``run`` with the same nodes and has ``threads``."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -90,7 +90,7 @@ class TorchrunExecutor:
                 for node in level:
                     if node.on_ranks:
                         _train(node, store, show)
-                exchanged(None)  # every rank has done its part of the level
+                exchanged(None)  # all ranks have done their part of the level
                 await_results(level, store)
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
