@@ -107,7 +107,7 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
 
 
 def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
-    """What may be deleted of a node that a study asks for. An unfinished node keeps everything: it goes on from there."""
+    """What may be deleted of a node that a study asks for. An unfinished node keeps all its files."""
     if not sealed(folder):
         return
     for path in sorted(folder.iterdir()):
