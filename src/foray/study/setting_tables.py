@@ -15,7 +15,7 @@ Row = dict[str, str]
 
 def setting_tables(study: Study) -> dict[str, list[Row]]:
     """The tables by name. All values are words."""
-    grids = study.grids()
+    grids = study.bound().grids()  # digests of local files are part of the JSON
     return {
         "study": _settings(grids),
         "recipes": _distinct([row for _, grid in grids for row in _recipes(grid)]),
