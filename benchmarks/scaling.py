@@ -37,7 +37,7 @@ from foray.model.transformer import initialise
 from foray.rollout.choose import embedded_engine
 from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
-from foray.train.ranks import exchanged, is_first, join
+from foray.train.ranks import all_gather, is_first, join
 from foray.train.sharding import blank, fill
 
 STEPS = 2  # timed, after one to warm up
@@ -81,7 +81,7 @@ def rank_of(rank: int, ranks: int, size: int, case: str, shape: str, of: Machine
 
     run_stage(Stage("s", ((1.0, stream),), STEPS + 1), run, moments, 0, STEPS + 1, after_step)
     wall, cpu = ((times[-1][i] - times[1][i]) / STEPS for i in range(2))
-    cpus = sum(exchanged(cpu))
+    cpus = sum(all_gather(cpu))
     if is_first():
         (folder / "seconds.json").write_text(json.dumps([wall, cpus]))
 

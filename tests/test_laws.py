@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -566,3 +566,18 @@ def test_non_finite_log_probabilities_stop_the_run(config: ModelConfig, tokenize
         run.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(TrainingStopped, match="non-finite log-probability"):
         run_stage(Stage("s", ((1.0, RL),), 2), run, {"rl": Moments(run.model, ADAM)}, 0, 2, lambda *_: None)
+
+
+@dataclass(frozen=True)
+class Fickle(CrossEntropy):
+    """A loss whose metrics have names that depend on the tokens."""
+
+    def metrics(self, s: Scored) -> dict[str, torch.Tensor]:
+        return {"sure": -s.logprobs} if len(s.logprobs) else {}
+
+
+def test_a_loss_logs_the_same_metrics_at_every_update(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    run = start(config, tokenizer)
+    batch, _ = drawn(SFT.source, SFT, 0, run)
+    with pytest.raises(ValueError, match=r"the loss Fickle\.metrics returns \['sure'\] and, of no tokens, \[\]"):
+        backward(run.model, replace(SFT, objective=Fickle()), batch)

@@ -51,7 +51,7 @@ from foray.train.checked_draw import drawn
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
 from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, TrainingStopped, run_stage
-from foray.train.ranks import exchanged, is_first, join, rank_and_ranks, shared_out
+from foray.train.ranks import all_gather, is_first, join, map_over_ranks, rank_and_ranks
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, own, weights_of, whole
 from test_laws import ADAM, RL, SFT, assert_close, moved, start
@@ -251,7 +251,7 @@ def _poisoned(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, out: P
     before = {name: own(p).clone() for name, p in run.model.named_parameters()}
     with pytest.raises(TrainingStopped, match="the loss of stream 'sft' is not finite") as stopped:
         run_stage(STAGES["sft"], run, {"sft": Moments(run.model, ADAM)}, 0, 1, lambda *_: None, out)
-    assert exchanged(str(stopped.value)) == [str(stopped.value)] * 2
+    assert all_gather(str(stopped.value)) == [str(stopped.value)] * 2
     for name, p in run.model.named_parameters():
         torch.testing.assert_close(own(p), before[name], rtol=0, atol=0, equal_nan=True)
     (out / str(rank_and_ranks()[0])).touch()
@@ -275,8 +275,8 @@ def _pieces(out: Path) -> None:
             done.extend(range(count)[part])
             return [10 * i for i in range(count)[part]]
 
-        assert shared_out(count, at_once, work) == [10 * i for i in range(count)]
-        shares = exchanged(done)
+        assert map_over_ranks(count, at_once, work) == [10 * i for i in range(count)]
+        shares = all_gather(done)
         assert sorted(i for share in shares for i in share) == list(range(count)), "each item once"
         if count == 7 and at_once == 4:
             assert shares == [[0, 1, 2], [3, 4, 5, 6]], "all fit: a piece each"
@@ -305,7 +305,7 @@ def _train_and_save(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, 
 
     run_stage(stage, run, moments, 0, 4, after_step)
     resume.finish()
-    exchanged(None)
+    all_gather(None)
     if is_first():
         assert resume.newest() == out / "node" / "resume-a"
         assert (sealed(out / "node" / "resume-a") and not (out / "node" / "resume-a" / "model").exists()) or (
@@ -504,7 +504,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path, monkeypatch: pytest.Mo
 
     def die_with_worker() -> None:
         (pids / str(os.getpid())).touch()
-        exchanged(None)
+        all_gather(None)
         if is_first():
             os.kill(os.getppid(), signal.SIGKILL)
         signal.pause()

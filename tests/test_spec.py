@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,9 @@ from typing import Any, Literal
 import pytest
 
 from foray.core.canonical import added, canonical, content_hash, nearest, to_json
-from foray.core.objectives import CrossEntropy
+from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.override import override
+from foray.core.stage import AdamW
 from foray.core.userfile import load
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
@@ -408,3 +410,24 @@ def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: 
             study.stages(recipe)
         content_hash(replace(study, notes=()))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AdamW(schedule="cosin"), "schedule is 'cosin'; did you mean 'cosine'"),  # type: ignore[arg-type]
+        (lambda: AdamW(lr=math.nan), "lr must be a finite number, not nan"),
+        (lambda: AdamW(clip=math.inf), "clip must be a finite number, not inf"),
+        (lambda: AdamW(eps=0.0), "eps must be positive, not 0.0"),
+        (lambda: AdamW(weight_decay=-1), "weight_decay must be >= 0, not -1"),
+        (lambda: PolicyGradient(clip_low=2.0), "clip_low must lie between 0 and 1, not 2.0"),
+    ],
+)
+def test_impossible_values_are_refused_where_specs_are_made(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_number_beyond_all_floats_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="problems must be at most"):
+        override(load_study("smoke"), f"evaluation.problems={10**400}")

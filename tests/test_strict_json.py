@@ -12,8 +12,7 @@ import pytest
 import foray
 from foray.core.files import iter_jsonl, json_text, read_numbers
 
-# Lines to a process of its own that hold texts alone; the key of a group of requests, which is not written.
-TEXTS_ALONE = {"tasks/judge.py", "evals/harness.py"}
+TEXTS_ALONE = {"answers/judge.py"}  # lines of text for a process of its own
 
 
 def test_every_file_of_json_is_written_strictly() -> None:

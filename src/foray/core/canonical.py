@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, TypeVar
 
+_MOST = 1_000_000
+
 S = TypeVar("S")
 
 
@@ -67,6 +69,11 @@ def require_words(spec: Any) -> None:
 def _words_of(kind: type) -> dict[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(kind)
     return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises ValueError for more rows, problems or samples than any batch, benchmark or budget has."""
+    require(value <= _MOST, f"{name} must be at most {_MOST:,}, not {value}")
 
 
 def check_name(name: Any, what: str) -> None:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foray.core.canonical import require
-
-MOST = 1_000_000  # of problems, and of samples of each: more than any benchmark or budget has
-
-
-def check_number(name: str, value: int) -> None:
-    """Raises ValueError for a number above ``MOST``."""
-    require(value <= MOST, f"{name} must be at most {MOST:,}, not {value}")
+from foray.core.canonical import check_count, require
 
 
 def check_asked(problems: int, samples: int, shots: int, max_new_tokens: int, context: int) -> None:
     """Raises ValueError for an evaluation that is impossible at any prompt. ``context``: in tokens."""
-    check_number("problems", problems)
-    check_number("samples", samples)
+    check_count("problems", problems)
+    check_count("samples", samples)
     require(  # every example has at least one token, and so has the question
         max(0, shots) + max_new_tokens < context,
         f"{shots} shots and {max_new_tokens} new tokens do not fit the model's context of {context}: use fewer shots, "

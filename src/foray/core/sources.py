@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from foray.core.canonical import added, check_name, require, require_not_negative, require_positive, require_words
+from foray.core.canonical import (
+    added,
+    check_count,
+    check_name,
+    require,
+    require_not_negative,
+    require_positive,
+    require_words,
+)
 from foray.core.engines import VLLM, EngineName
-from foray.core.passk import check_number
 from foray.core.task import Extraction, Task, verifier_of
 
 
@@ -55,7 +62,7 @@ class Corpus:
     def __post_init__(self) -> None:
         require(bool(self.mixture), "a corpus needs at least one source")
         require_positive(self, "batch_size", "length")
-        check_number("batch_size", self.batch_size)
+        check_count("batch_size", self.batch_size)
         check_mixture(self.mixture)
         for weight, source in self.mixture:
             require_weight(weight, source.name)
@@ -87,7 +94,7 @@ class Demonstrations:
     def __post_init__(self) -> None:
         require_words(self)
         require_positive(self, "questions", "batch_size")
-        check_number("batch_size", self.batch_size)
+        check_count("batch_size", self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -147,8 +154,8 @@ class Rollouts:
         require_positive(self, "updates_per_draw")
         require_not_negative(self, "validation")
         require(self.group_size >= 2, f"group_size must be at least 2, not {self.group_size}: advantages compare rows")
-        check_number("prompts × group_size", self.prompts * self.group_size)
-        check_number("validation", self.validation)
+        check_count("prompts × group_size", self.prompts * self.group_size)
+        check_count("validation", self.validation)
         require(
             self.prompts % self.updates_per_draw == 0,
             f"prompts ({self.prompts}) must be a multiple of updates_per_draw ({self.updates_per_draw})",

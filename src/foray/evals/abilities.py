@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from foray.core.batch import from_rows
-from foray.core.canonical import nearest, require, require_positive
-from foray.core.passk import check_number
+from foray.core.canonical import check_count, nearest, require, require_positive
 from foray.core.scratch import inside, scratch
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.lm_eval_model import ProbeResult, Score, foray_lm, run_probes
@@ -61,7 +60,7 @@ class WorldProbes:
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
         require_positive(self, "questions")
-        check_number("questions", self.questions)
+        check_count("questions", self.questions)
 
 
 def evaluate_probes(

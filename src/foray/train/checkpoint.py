@@ -28,7 +28,7 @@ from foray.model import hf
 from foray.model.transformer import Transformer
 from foray.train.draw import Training
 from foray.train.loop import Moments
-from foray.train.ranks import exchanged, from_first, is_first, side_group
+from foray.train.ranks import all_gather, from_first, is_first, side_group
 from foray.train.sharding import gathered
 
 _WEIGHTS = "weights"  # the prefix of weights among the slices; that of moments is "moments/STREAM"
@@ -51,7 +51,7 @@ def save_state(folder: Path, training: Training, moments: dict[str, Moments], st
     if is_first():
         _save_progress(replace_folder(target), training, step)
     if training.model.sharded:
-        exchanged(None)  # waits until the folder exists
+        all_gather(None)  # waits until the folder exists
         _wait_for(_save_shards(target, _named(moments)))
         return
     for name, m in moments.items():

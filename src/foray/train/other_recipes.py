@@ -1,6 +1,6 @@
-"""Recipes that the paper leaves open: what makes parallel averaging work, and pre-training beside RL.
+"""Recipes beyond the paper: controls of parallel averaging, and pre-training beside RL.
 
-Half steps, the sum and other weights are settings of `parallel`: ``weights=0.5,0``, ``weights=1,1``.
+Half steps, sums and other weights are settings of `parallel`: ``weights=0.5,0``, ``weights=1,1``.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ def parallel_ramp(post: PostTraining) -> Recipe:
 
 
 def parallel_adaptive(post: PostTraining) -> Recipe:
-    """Parallel averaging in which RL weighs what share of its groups carries a signal, and SFT the rest."""
+    """Parallel averaging where the weight of RL is the share of groups with a signal, and SFT has the rest."""
     signal = f"{post.rl.name}/signal"
     streams = ((Follow(signal), post.rl), (Follow(signal, rest=True), post.sft))
     return (Stage("parallel_adaptive", streams, post.rl_steps),)
 
 
 def summed(post: PostTraining) -> Recipe:
-    """The gradients of RL and SFT at `parallel`'s weights, summed, through RL's one optimizer."""
+    """The gradients of RL and SFT, summed at `parallel`'s weights, for one optimizer: RL's."""
     rl_weight, sft_weight = post.weights
     joint = Joint("summed", ((rl_weight, post.rl), (sft_weight, post.sft)), post.rl.optimizer)
     return (Stage("summed", ((1.0, joint),), post.rl_steps),)
 
 
 def alternating(post: PostTraining) -> Recipe:
-    """RL and SFT updates in turn, each as often as in `parallel`, at `parallel`'s weights."""
+    """RL and SFT updates in turn, as many of each as in `parallel`, at `parallel`'s weights."""
     rl_weight, sft_weight = post.weights
     streams = ((Turns(2, 0, rl_weight), post.rl), (Turns(2, 1, sft_weight), post.sft))
     return (Stage("alternating", streams, 2 * post.rl_steps),)
@@ -48,9 +48,9 @@ def interpolated(post: PostTraining) -> Recipe:
 
 
 def anneal(post: PostTraining) -> Recipe:
-    """M_t with its learning rate brought down on pre-training text: a finished model, not a snapshot.
+    """M_t annealed on pre-training text: a finished model instead of a snapshot.
 
-    It falls in a line that would reach zero one update after the last.
+    The learning rate falls in a line that would reach zero one update after the last.
     """
     text = _text(post)
     falling = replace(text, optimizer=replace(text.optimizer, schedule="linear", final=0.0))
@@ -63,12 +63,12 @@ def anneal_rl(post: PostTraining) -> Recipe:
 
 
 def anchored(post: PostTraining) -> Recipe:
-    """RL with an update on pre-training text added to every one of its own."""
+    """RL, with an update on pre-training text added to every update."""
     return (Stage("anchored", ((1.0, post.rl), (1.0, _text(post))), post.rl_steps),)
 
 
 def interleaved(post: PostTraining) -> Recipe:
-    """RL and pre-training in turn, an update each."""
+    """Updates of RL and of pre-training in turn."""
     return (Stage("interleaved", ((Turns(2, 0), post.rl), (Turns(2, 1), _text(post))), 2 * post.rl_steps),)
 
 

@@ -69,7 +69,7 @@ def from_first(make: Callable[[], T]) -> T:
     return box[0]  # type: ignore[return-value]
 
 
-def exchanged(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The values of all ranks, by rank, on every rank."""
     ranks = rank_and_ranks()[1]
     if ranks == 1:
@@ -79,7 +79,7 @@ def exchanged(value: T) -> list[T]:
     return out
 
 
-def shared_out(count: int, at_once: int, work: Callable[[slice], list[T]]) -> list[T]:
+def map_over_ranks(count: int, at_once: int, work: Callable[[slice], list[T]]) -> list[T]:
     """The results of ``work`` on ``count`` items, in order, on every rank. The ranks share the work by slices.
 
     If ``at_once`` items a rank are enough for all items, each rank takes one slice, and computes once what the items of
@@ -95,7 +95,7 @@ def shared_out(count: int, at_once: int, work: Callable[[slice], list[T]]) -> li
         pieces = [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
         mine = numbers_in_turn(len(pieces))
     done = {number: work(pieces[number]) if pieces[number].start < pieces[number].stop else [] for number in mine}
-    merged = {number: result for part in exchanged(done) for number, result in part.items()}
+    merged = {number: result for part in all_gather(done) for number, result in part.items()}
     return [item for number in range(len(pieces)) for item in merged[number]]
 
 

@@ -1,4 +1,4 @@
-"""The named recipes: each turns a study's post-training settings into stages. A new recipe is one more function."""
+"""The named recipes: functions from a study's post-training settings to stages. A new recipe is a new function."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from foray.model.transformer import Transformer
 from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 from foray.train.draw import Drawn, Training, draw
 from foray.train.packing import forward_flops
-from foray.train.ranks import shared_out
+from foray.train.ranks import map_over_ranks
 from foray.train.scoring import token_logprobs
 from foray.train.supervised import epoch_order, training_questions
 
@@ -126,7 +126,7 @@ def _answers(
             for problem, prompt, completions in zip(problems[part], prompts[part], sampled)
         ]
 
-    return shared_out(len(prompts), max(1, engine.max_rows // n), answered)
+    return map_over_ranks(len(prompts), max(1, engine.max_rows // n), answered)
 
 
 def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:

@@ -34,7 +34,7 @@ from foray.study.node import Node, carry_out
 from foray.study.progress import Show, say, shown
 from foray.study.spec import Study
 from foray.study.store import Store
-from foray.train.ranks import exchanged, from_first, is_first, join, numbers_in_turn
+from foray.train.ranks import all_gather, from_first, is_first, join, numbers_in_turn
 
 
 def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
@@ -55,7 +55,7 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         check_before(study, missing)
         compute(missing, graph, study, store, quiet, TorchrunExecutor(threads))
-        exchanged(None)  # no rank leaves while another may still read from it
+        all_gather(None)  # no rank leaves while another may still read from it
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
             leave(0)
@@ -90,7 +90,7 @@ class TorchrunExecutor:
                 for node in level:
                     if node.on_ranks:
                         _train(node, store, show)
-                exchanged(None)  # all ranks have done their part of the level
+                all_gather(None)  # all ranks have done their part of the level
                 await_results(level, store)
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
@@ -103,7 +103,7 @@ class TorchrunExecutor:
             except (ValueError, OSError) as e:
                 failed = f"{node.label()}: {failure(e)}"
                 break
-        failures = [text for text in exchanged(failed) if text]
+        failures = [text for text in all_gather(failed) if text]
         require(not failures, failures[0] if failures else "")
 
 

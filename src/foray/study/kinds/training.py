@@ -39,7 +39,7 @@ from foray.train.activations import activation_bytes
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
 from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
-from foray.train.ranks import exchanged, from_first, is_first, rank_and_ranks
+from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
 
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
@@ -132,7 +132,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
                 save_took = saved_at - now
                 if stop is not None:
                     resume.finish()
-                    exchanged(None)  # and whoever hears that this rank has ended may end the others
+                    all_gather(None)  # and whoever hears that this rank has ended may end the others
                     raise Preempted(stop)
 
         run_stage(stage, run, moments, start, node.step, after_step, folder)
