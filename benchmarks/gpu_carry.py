@@ -19,7 +19,7 @@ import numpy as np
 
 from foray.core.files import NODE, SEAL, SPEC, json_text, read_json, sealed, sealed_files, verify
 from foray.study.graph import Graph
-from foray.study.nodes import Node
+from foray.study.node import Node
 from foray.study.store import Store
 
 INDEX = "store.json"

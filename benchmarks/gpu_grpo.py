@@ -24,8 +24,8 @@ from foray.core.objectives import PolicyGradient
 from foray.core.sources import Rollouts
 from foray.core.stage import AdamW, Stage, Stream
 from foray.rollout.paged_engine import PagedEngine
-from foray.study.cost import activation_bytes
 from foray.train import loop, rollouts
+from foray.train.activations import activation_bytes
 from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
 

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from foray.core.files import json_text, read_json, write_atomic
 from foray.core.machine import machine
+from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
-from foray.study.run import check_before, compute, to_run
+from foray.study.missing import check_before, to_run
 from foray.study.spec import Study, load_study
 from foray.study.store import Store
 

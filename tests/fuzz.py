@@ -41,7 +41,7 @@ def warm() -> None:
     import foray.data.prepare
     import foray.evals.sampling
     import foray.report
-    import foray.study.training
+    import foray.study.kinds.training
     import foray.train.loop
 
     datasets.disable_progress_bars()

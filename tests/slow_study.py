@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foray.data.text_source import TextSplit
-from foray.study import training
+from foray.study.kinds import training
 from test_study import Study, SumsText, brief
 
 

@@ -15,7 +15,7 @@ from foray.evals.overlap import Overlap, asked, numbers, overlaps, parsed, words
 from foray.report import read_results, write_report
 from foray.report.measurements import Overlaps
 from foray.report.results import ANY
-from foray.report.sections.overlap import section
+from foray.report.sections.contamination import section
 from foray.world import WorldProblems
 from foray.world.math.story_sampler import bucket
 from foray.world.mixture import world_mixture

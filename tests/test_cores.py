@@ -15,17 +15,18 @@ import pytest
 import torch
 from rich.console import Console
 
-from foray import commands
 from foray.cli import build_parser
+from foray.commands import options
 from foray.core import cores as module
 from foray.core.cores import cores, quota, use_threads
 from foray.core.machine import Machine
 from foray.data import prepare
+from foray.study.command import StudyCommand
 from foray.study.executors import local, ray, remote, slurm, torchrun
 from foray.study.executors.local import LocalExecutor
-from foray.study.executors.remote import Origin
 from foray.study.executors.schedule import crowding, threads_each
 from foray.study.graph import expand
+from foray.study.node import Node
 from foray.study.store import Store
 from test_study import brief, quiet
 
@@ -37,7 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Says how many cores there are and what OMP_NUM_THREADS is."""
 
     def told(count: int, omp: str | None) -> None:
-        for place in (commands, local, ray, remote, torchrun):
+        for place in (options, local, ray, remote, torchrun):
             monkeypatch.setattr(place, "cores", lambda: count)
         monkeypatch.setenv("OMP_NUM_THREADS", omp) if omp else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -68,7 +69,7 @@ def test_default_jobs_times_threads_are_the_cores(machine: Told, tmp_path: Path)
         args = build_parser().parse_args(
             ["run", "smoke", "--store", str(tmp_path), *settings, "--machine", "device=cpu"]
         )
-        jobs, asked = commands._jobs(args), commands._machine(args).threads
+        jobs, asked = options.jobs_of(args), options.machine_of(args).threads
         threads = threads_each(jobs, count, asked)
         assert jobs * threads <= count and crowding(jobs, threads, count, asked).startswith(
             "OMP_NUM_THREADS" if omp and int(omp) > threads and not asked else ""
@@ -123,7 +124,7 @@ def test_a_slurm_job_has_no_more_threads_than_its_cores(monkeypatch: pytest.Monk
 
     def made(omp: str, cpus: int, *how: str) -> slurm.SlurmExecutor:
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
-        origin = Origin("smoke", (), None, str(tmp_path), str(tmp_path), how)
+        origin = StudyCommand("smoke", (), None, str(tmp_path), str(tmp_path), how)
         return slurm.SlurmExecutor(origin, [f"cpus_per_task={cpus}"])
 
     assert [made("8", cpus).job.threads for cpus in (1, 4, 16)] == [1, 4, 8]
@@ -155,11 +156,11 @@ def test_where_a_node_runs_elsewhere_it_has_no_more_threads_than_are_there(
 ) -> None:
     had = []
     monkeypatch.setattr(remote, "run_node", lambda *_, **__: had.append(torch.get_num_threads()) or tmp_path)
-    monkeypatch.setattr(Origin, "node", lambda self, key: expand(brief()).nodes[0])
-    (tmp_path / "health.json").write_text("[]")
+    monkeypatch.setattr(StudyCommand, "node", lambda self, key: expand(brief()).nodes[0])
+    monkeypatch.setattr(Node, "health", lambda self, store: [])
     for how in ((), ("threads=3",)):
         machine(2, None)
-        remote.run_remotely(Origin("brief", (), None, str(tmp_path), os.getcwd(), (*how, "device=cpu")), "key", 8)
+        remote.run_remotely(StudyCommand("brief", (), None, str(tmp_path), os.getcwd(), (*how, "device=cpu")), "key", 8)
     assert had == [2, 3]
 
 
@@ -167,7 +168,7 @@ def test_a_ray_of_its_own_has_the_cores_that_this_process_may_use(machine: Told,
     def tasks(count: int, jobs: int, alone: bool) -> ray._Tasks:
         nodes = [{"Alive": True, "Resources": {"CPU": float(count)}}]
         fake = SimpleNamespace(nodes=lambda: nodes, remote=lambda **_: lambda work: work)
-        origin = Origin("smoke", (), None, str(tmp_path), str(tmp_path))
+        origin = StudyCommand("smoke", (), None, str(tmp_path), str(tmp_path))
         return ray._Tasks(fake, origin, Store(tmp_path), jobs, alone)
 
     machine(2, "4")

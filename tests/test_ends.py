@@ -21,7 +21,7 @@ from foray.rollout.engine import Sampling
 from foray.rollout.stopping import Endings
 from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
-from foray.study.nodes import open_checkpoint
+from foray.study.kinds.models import open_checkpoint
 from foray.study.published import Release, import_checkpoint
 from foray.train.checkpoint import save_checkpoint
 from foray.train.supervised import demonstrations

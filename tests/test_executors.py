@@ -20,14 +20,17 @@ import pytest
 
 from fake_slurm import install
 from foray.core.files import SEAL
-from foray.study import training
+from foray.study.command import StudyCommand
 from foray.study.executors import slurm
-from foray.study.executors.remote import Origin, run_remotely
-from foray.study.executors.schedule import levels
-from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.executors.remote import run_remotely
+from foray.study.executors.run_node import run_node
+from foray.study.graph import expand, levels
+from foray.study.kinds import training
+from foray.study.kinds.training import TrainNode
+from foray.study.named_studies import load_study
+from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
-from foray.study.spec import Study, load_study
+from foray.study.spec import Study
 from foray.study.store import Store
 from test_cli import Said, refused, worked
 from test_study import brief, compute, quiet, table_of, weights
@@ -58,8 +61,8 @@ def path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
 
 
-def origin(store: Store, study: Path = SLOW) -> Origin:
-    return Origin(str(study), (), None, str(store.root), os.getcwd())
+def origin(store: Store, study: Path = SLOW) -> StudyCommand:
+    return StudyCommand(str(study), (), None, str(store.root), os.getcwd())
 
 
 def starts(store: Store) -> list[str]:
@@ -131,8 +134,9 @@ def test_a_process_finds_a_node_of_a_users_file_by_its_key(slow: tuple[Study, St
     made, here = slow
     store, nodes = Store(tmp_path), expand(made).nodes
     code = (
-        "import sys\nfrom foray.study.executors.remote import Origin, run_remotely\n"
-        f"run_remotely(Origin({SLOW.name!r}, (), None, {str(tmp_path)!r}, {str(HERE)!r}), sys.argv[1], 1)"
+        "import sys\nfrom foray.study.command import StudyCommand\n"
+        "from foray.study.executors.remote import run_remotely\n"
+        f"run_remotely(StudyCommand({SLOW.name!r}, (), None, {str(tmp_path)!r}, {str(HERE)!r}), sys.argv[1], 1)"
     )
     for node in [n for n in nodes if n.kind in ("tokenizer", "shard")][:2]:
         subprocess.run([sys.executable, "-c", code, node.key], check=True, cwd="/")

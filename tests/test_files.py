@@ -24,7 +24,7 @@ from foray.data.prepare import Mix, prepare
 from foray.data.rows import Skipped
 from foray.data.text import JsonlText, Text, documents, parts
 from foray.data.tokenizer import TextTokenizer
-from foray.study.nodes import ShardNode, TokenizerNode
+from foray.study.kinds.tokens import ShardNode, TokenizerNode
 from foray.tasks.jsonl import OwnProblems
 
 TEXTS = ["An Historical Sketch.", 'He said "no",\nand left; naïve 🙂', "  It is a truth\tuniversally acknowledged. "]

@@ -15,8 +15,10 @@ from foray.core.files import SEAL, seal, verify
 from foray.study import garbage
 from foray.study.garbage import Garbage, delete_garbage, find_garbage
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode
-from foray.study.run import report_study, run_study
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import report_study
+from foray.study.node import Node
+from foray.study.run import run_study
 from foray.study.spec import Dynamics, Study
 from foray.study.store import Store
 from test_study import compute, pretrained_to, quiet, study, table_of, weights

@@ -18,7 +18,7 @@ import pytest
 
 from foray.report import write_report
 from foray.study.graph import expand
-from foray.study.spec import load_study
+from foray.study.named_studies import load_study
 from foray.world import WorldProblems
 from foray.world.general.questions import PROBES, probe_rows
 from foray.world.mixture import world_mixture

@@ -22,7 +22,7 @@ from foray.core.files import SEAL, json_text, seal, sealed_files, verify
 from foray.model.hf import save_tensors
 from foray.studies import smoke
 from foray.study.graph import Graph, expand
-from foray.study.nodes import Node
+from foray.study.node import Node
 from foray.study.store import Store
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from foray.cli import main
-from foray.commands import _pass_at
+from foray.commands.on_checkpoints import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
 from foray.core.task import Problem, Task
 from foray.evals.grade import Gradable

@@ -9,7 +9,8 @@ from typing import ClassVar
 import pytest
 
 from foray.study.graph import _with_parents, expand
-from foray.study.nodes import Node, ShardNode
+from foray.study.kinds.tokens import ShardNode
+from foray.study.node import Node
 from foray.study.spec import Pretrain, Study
 from test_study import replace, study
 

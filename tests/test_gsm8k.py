@@ -17,10 +17,11 @@ from foray.core.canonical import content_hash
 from foray.core.task import Problem, few_shot_examples
 from foray.data.prepare import load_mix, prepare
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
-from foray.study.nodes import TrainNode
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.training import TrainNode
+from foray.study.named_studies import load_study
 from foray.study.run import run_study
-from foray.study.spec import Study, load_study
+from foray.study.spec import Study
 from foray.study.store import Store
 from foray.tasks.gsm8k import GSM8K, GSM8KText
 from test_benchmarks import write_all

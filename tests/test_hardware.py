@@ -15,12 +15,14 @@ from foray.core.sources import Corpus
 from foray.core.stage import Stage, Stream
 from foray.model.config import ModelConfig
 from foray.studies.paper_1b import MODEL
-from foray.study import hardware as hw
-from foray.study.forecast import Forecast, forecast
 from foray.study.graph import expand
-from foray.study.hardware import CARDS, cheapest, fewest_ranks, load, parse_hardware
-from foray.study.measures import PassKNode
-from foray.study.nodes import Node, TokenizerNode, TrainNode
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.tokens import TokenizerNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.study.price.cards import CARDS, START_SECONDS, parse_hardware, processors
+from foray.study.price.forecast import Forecast, forecast
+from foray.study.price.placement import EVALUATION, PHASES, PREPARATION, PRETRAINING, cheapest, fewest_ranks, place
 from test_study import SumsText, study
 
 Said = pytest.CaptureFixture[str]
@@ -42,7 +44,7 @@ def evaluation(**changes: Any) -> PassKNode:
 
 
 def gpu_hours(node: Node, where: str = "h100x1", ranks: int = 1) -> float:
-    return ranks * load(node, 0, parse_hardware(where), ranks).wall / 3600
+    return ranks * place(node, 0, parse_hardware(where), ranks).wall / 3600
 
 
 def on(where: str, **changes: Any) -> Forecast:
@@ -96,23 +98,23 @@ def test_decode_is_bound_by_bandwidth() -> None:
     one = evaluation(problems=1)
     weights = 2 * (MODEL.parameters - MODEL.vocab_size * MODEL.width)
     at_least = 512 * weights / (0.6 * 3.35e12)
-    seconds = load(one, 0, ONE, 1).wall - hw.START_SECONDS
+    seconds = place(one, 0, ONE, 1).wall - START_SECONDS
     assert at_least < seconds < 1.3 * at_least
-    h200 = load(one, 0, parse_hardware("h200x1"), 1).wall - hw.START_SECONDS
+    h200 = place(one, 0, parse_hardware("h200x1"), 1).wall - START_SECONDS
     assert h200 == pytest.approx(seconds * 3.35 / 4.8, rel=0.02), "the H200 has the same FLOPs and more bandwidth"
 
 
 def test_kv_is_read_and_grouped_queries_read_less_of_it() -> None:
     long = evaluation(problems=32, shots=8)
     few = replace(long, checkpoint=pretraining(replace(MODEL, kv_heads=2)))
-    longer, shorter = load(long, 0, ONE, 1), load(few, 0, ONE, 1)
+    longer, shorter = place(long, 0, ONE, 1), place(few, 0, ONE, 1)
     assert shorter.memory.cache < longer.memory.cache / 7 and shorter.wall < longer.wall
 
 
 def test_rows_together_share_the_reading_of_weights() -> None:
     """Twice as many take hardly longer while there is room in a batch, and twice as long when there is none."""
     few, twice, many, more = (
-        load(evaluation(problems=p), 0, ONE, 1).wall - hw.START_SECONDS for p in (4, 8, 40_000, 80_000)
+        place(evaluation(problems=p), 0, ONE, 1).wall - START_SECONDS for p in (4, 8, 40_000, 80_000)
     )
     assert few < twice < 1.1 * few and 1.8 * many < more < 2 * many
 
@@ -122,7 +124,7 @@ def test_rows_together_share_the_reading_of_weights() -> None:
 
 def test_the_state_is_16_bytes_a_parameter_over_the_ranks() -> None:
     for ranks in (1, 8):
-        m = load(pretraining(), 0, parse_hardware("h100x8"), ranks).memory
+        m = place(pretraining(), 0, parse_hardware("h100x8"), ranks).memory
         assert m.weights + m.moments + m.gradients == 16 * MODEL.parameters / ranks
         assert m.engine == m.cache == m.reference == 0
 
@@ -130,10 +132,10 @@ def test_the_state_is_16_bytes_a_parameter_over_the_ranks() -> None:
 def test_streams_side_by_side_have_moments_each_and_rl_an_engine() -> None:
     made = study(recipes=("rl", "parallel"))
     nodes = {n.stage.name: n for n in expand(made).nodes if isinstance(n, TrainNode)}
-    rl, both = (load(nodes[s], 280, ONE, 1).memory for s in ("rl", "parallel"))
+    rl, both = (place(nodes[s], 280, ONE, 1).memory for s in ("rl", "parallel"))
     assert both.moments == 2 * rl.moments == 4 * both.weights and both.gradients == 2 * rl.gradients
     assert rl.engine == 0 and rl.cache > 0 and rl.reference == rl.weights, "it samples with the weights themselves"
-    on_two = load(nodes["rl"], 280, ONE, 2).memory
+    on_two = place(nodes["rl"], 280, ONE, 2).memory
     assert on_two.engine == rl.weights == 2 * on_two.weights, "and with several ranks with a whole copy"
 
 
@@ -142,7 +144,7 @@ def test_a_node_that_does_not_fit_one_card_gets_ranks_or_is_named() -> None:
     assert fewest_ranks(node, 0, parse_hardware("h200x1")) == 1
     needed = fewest_ranks(node, 0, ONE)
     assert needed is not None and needed > 1 and needed & (needed - 1) == 0
-    assert not load(node, 0, parse_hardware("h100x64"), needed // 2).fits
+    assert not place(node, 0, parse_hardware("h100x64"), needed // 2).fits
     assert cheapest(node, 0, parse_hardware("h100x64")).ranks >= needed
     (enough,) = forecast([node], 0, parse_hardware("h100x64")).notes
     assert enough == f"does not fit one card, needs {needed} ranks: pretrain"
@@ -154,7 +156,7 @@ def test_a_node_that_does_not_fit_one_card_gets_ranks_or_is_named() -> None:
 
 def test_settings_of_the_machine_trade_memory_for_time() -> None:
     plain, again, small = (
-        load(pretraining(), 0, parse_hardware("h100x1", machine_settings(list(s))), 1)
+        place(pretraining(), 0, parse_hardware("h100x1", machine_settings(list(s))), 1)
         for s in ((), ("recompute=true",), ("microbatch_tokens=4096",))
     )
     assert again.memory.activations < plain.memory.activations / 3
@@ -165,7 +167,7 @@ def test_settings_of_the_machine_trade_memory_for_time() -> None:
 def test_the_kv_cache_takes_what_room_there_is() -> None:
     """Fewer rows at a time where memory is short, never more than an engine samples together."""
     wide = replace(evaluation(problems=64), checkpoint=pretraining(replace(MODEL, layers=48)))
-    small, large = (load(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
+    small, large = (place(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
     assert small.fits and large.fits
     assert small.memory.total <= 0.9 * 80e9 < large.memory.total <= 0.9 * 141e9
 
@@ -177,28 +179,28 @@ def test_levels_hold_every_node_behind_its_parents() -> None:
     made = study()
     nodes = expand(made).nodes
     planned = forecast(nodes, made.data.vocab_size, parse_hardware("h100x8"))
-    level = {ld.node.key: i for i, lv in enumerate(planned.levels) for ld in lv.loads}
+    level = {p.node.key: i for i, lv in enumerate(planned.levels) for p in lv.placed}
     for node in nodes:
         if node.kind != "contamination":  # nothing waits for it, and it needs no card
             assert all(level[p.key] < level[node.key] for p in node.parents())
     for lv in planned.levels:
-        busy = sum(ld.ranks * ld.wall for ld in lv.loads)
-        assert max(ld.wall for ld in lv.loads) <= lv.wall and busy <= 8 * lv.wall * (1 + 1e-9)
-        assert all(ld.ranks <= 8 for ld in lv.loads)
+        busy = sum(p.ranks * p.wall for p in lv.placed)
+        assert max(p.wall for p in lv.placed) <= lv.wall and busy <= 8 * lv.wall * (1 + 1e-9)
+        assert all(p.ranks <= 8 for p in lv.placed)
 
 
 def test_more_cards_take_less_time_and_not_fewer_gpu_hours() -> None:
     one, eight = on("h100x1"), on("h100x8")
     assert eight.wall < one.wall / 3
-    assert sum(map(eight.hours, hw.PHASES)) >= sum(map(one.hours, hw.PHASES)) * (1 - 1e-9)
-    assert all(one.hours(phase) > 0 for phase in hw.PHASES)
+    assert sum(map(eight.hours, PHASES)) >= sum(map(one.hours, PHASES)) * (1 - 1e-9)
+    assert all(one.hours(phase) > 0 for phase in PHASES)
 
 
 def test_what_is_done_costs_nothing() -> None:
     made = study()
     left = [n for n in expand(made).nodes if n.kind == "passk"]
     planned = forecast(left, made.data.vocab_size, ONE)
-    assert planned.hours(hw.PRETRAINING) == 0 and planned.hours(hw.EVALUATION) > 0 and len(planned.levels) == 1
+    assert planned.hours(PRETRAINING) == 0 and planned.hours(EVALUATION) > 0 and len(planned.levels) == 1
 
 
 def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +208,31 @@ def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pyt
     assert main(["plan", "tiny", "--hardware", "h200x2", "--store", "no-such-store"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "102 nodes, 102 to run, on 2 x h200", "GPU hours", *hw.PHASES, "level", "wall time", "GB a rank", "moments",
+        "102 nodes, 102 to run, on 2 x h200", "GPU hours", *PHASES, "level", "wall time", "GB a rank", "moments",
         "KV", "disk:", "45% of the peak (MFU)", "60% of the bandwidth", "machines have 8 cards",
     ):  # fmt: skip
         assert words in out, words
-    assert main(["plan", "tiny", "--store", "no-such-store"]) == 0
-    assert "GPU hours" not in capsys.readouterr().out
+
+
+def test_the_plan_for_this_machine_has_the_same_tables(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["plan", "tiny", "--store", "no-such-store", "--jobs", "2"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "102 nodes, 102 to run, on 2 workers of this machine", *PHASES, PREPARATION, "level", "wall time", "GB a rank",
+        "moments", "process", "disk:", "GFLOP/s, measured now", "update 55%",
+    ):  # fmt: skip
+        assert words in out, words
+    assert "GPU hours" not in out
+
+
+def test_this_machine_is_a_card_whose_rate_is_measured() -> None:
+    """Every node takes one worker, twice the rate takes half of the time of products, and more workers share it."""
+    made = study()
+    nodes, vocab = expand(made).nodes, made.data.vocab_size
+    one, quick, two = (forecast(nodes, vocab, processors(*how)) for how in ((1e8, 1), (2e8, 1), (1e8, 2)))
+    assert {p.ranks for p in one.placed} == {1} and one.beside == 0
+    products = one.hours(PRETRAINING) - quick.hours(PRETRAINING)
+    train = [p for p in quick.placed if PRETRAINING in p.seconds]
+    assert quick.hours(PRETRAINING) - products == pytest.approx(0.3 * len(train) / 3600)
+    assert one.wall / 2 <= two.wall < one.wall

@@ -12,7 +12,7 @@ from rich.console import Console
 from foray.core.files import read_json, read_jsonl
 from foray.core.health import sampling_flags, training_flags
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode
+from foray.study.kinds.training import TrainNode
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_study import brief

@@ -26,11 +26,14 @@ from foray.data.prepare import load_mix
 from foray.data.repository import Repository
 from foray.data.tokenizer import load_tokenizer
 from foray.model import hf
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import ImportNode, TrainNode, open_checkpoint, run_node
+from foray.study.kinds.models import ImportNode, open_checkpoint
+from foray.study.kinds.training import TrainNode
+from foray.study.named_studies import load_study
 from foray.study.published import Release, import_checkpoint
 from foray.study.run import run_study
-from foray.study.spec import Published, load_study
+from foray.study.spec import Published
 from foray.study.store import Store
 from foray.world import WorldProblems
 from test_published import SHAPE, hub_error, olmo_tokenizer, quiet, refused, settings, spoiled, stand_in, study

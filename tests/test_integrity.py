@@ -17,9 +17,12 @@ from conftest import figures
 from foray.cli import main
 from foray.core.files import SEAL, seal
 from foray.core.terminal import failure
+from foray.study.command import remembered
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.integrity import asked, examine
-from foray.study.nodes import Node, TrainNode, run_node
+from foray.study.integrity import examine
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
 from foray.study.progress import reading
 from foray.study.run import run_study
 from foray.study.store import Store
@@ -161,7 +164,7 @@ def test_repair_makes_what_it_can_where_another_study_is_gone(
     store: Store, tmp_path: Path, draw_only: Callable[..., None]
 ) -> None:
     draw_only("f2_passk")
-    (origin,) = asked(store.root)
+    (origin,) = remembered(store.root)
     rows = [asdict(replace(origin, study=str(tmp_path / "gone.py"))), asdict(origin)]
     (store.root / "studies.json").write_text(json.dumps(rows))
     flip(nodes("passk")[0].folder(store) / "problems.jsonl")
@@ -192,10 +195,10 @@ def test_repair_says_what_no_study_asks_for_any_more(store: Store, capsys: pytes
 
 
 def test_a_store_remembers_the_commands_that_ran_in_it(whole: Store, tmp_path: Path) -> None:
-    (origin,) = asked(whole.root)
+    (origin,) = remembered(whole.root)
     assert origin.study.endswith("mine.py") and origin.settings == ()
     (tmp_path / "studies.json").write_text("[3")
-    assert asked(tmp_path) == []
+    assert remembered(tmp_path) == []
 
 
 def test_two_nodes_that_changed_places_are_both_named_and_made_anew(

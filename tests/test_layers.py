@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import foray
@@ -33,8 +34,13 @@ LEVELS = {
 }
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, package of foray) of every import, also inside functions; those for type checkers alone do not count."""
+@cache
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, module of foray) of every import, also inside functions; those for type checkers alone do not count."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         id(child)
@@ -52,11 +58,15 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}, line {node.lineno}: a relative import"
             module = node.module or ""
-            names = [f"foray.{a.name}" for a in node.names] if module == "foray" else [module]
+            names = (
+                [f"{module}.{a.name}" for a in node.names]
+                if (ROOT.parent / module.replace(".", "/")).is_dir()
+                else [module]
+            )
         for name in names:
             parts = name.split(".")
             if parts[0] == "foray" and len(parts) > 1 and parts[1] != "__version__":
-                yield node.lineno, parts[1]
+                yield node.lineno, name
 
 
 def edges() -> list[tuple[str, str, str]]:
@@ -65,7 +75,9 @@ def edges() -> list[tuple[str, str, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT)
         package = place.parts[0].removesuffix(".py")
-        out += [(f"{place}:{line}", package, target) for line, target in imports(path) if package != "__init__"]
+        out += [
+            (f"{place}:{line}", package, name.split(".")[1]) for line, name in imports(path) if package != "__init__"
+        ]
     return out
 
 
@@ -82,6 +94,25 @@ def test_imports_point_one_way() -> None:
         if package != target and LEVELS[target] >= LEVELS[package]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_one_another() -> None:
+    files = {
+        ".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in ROOT.rglob("*.py")
+    }
+
+    def read(name: str) -> set[str]:
+        """The files that a file imports: of a name in a package the file, or the package's own."""
+        named = {target if target in files else target.rpartition(".")[0] for _, target in imports(files[name])}
+        return (named & files.keys()) - {name}
+
+    left = {name: read(name) for name in files}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left, "\n".join(
+        f"{name} imports {', '.join(sorted(needs & left.keys()))}" for name, needs in left.items()
+    )
 
 
 def test_report_reads_only_core() -> None:

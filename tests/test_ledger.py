@@ -14,8 +14,9 @@ from foray.core.files import read_json, read_jsonl, seal
 from foray.report import AXES
 from foray.report.spending import PHASES, of_steps
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode
-from foray.study.run import report_study, run_study
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import report_study
+from foray.study.run import run_study
 from foray.study.spec import Dynamics, Study
 from foray.study.store import Store
 from test_study import quiet, replace, study

@@ -11,7 +11,7 @@ from foray.cli import main
 from foray.core import machine as module
 from foray.core.machine import Machine, cards, machine
 from foray.study.graph import expand
-from foray.study.spec import load_study
+from foray.study.named_studies import load_study
 from foray.study.store import Store
 from test_cli import Said, refused
 

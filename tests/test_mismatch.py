@@ -18,7 +18,8 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.cost import Cost, update_work
+from foray.study.price.cards import processors
+from foray.study.price.work import Work, update_of
 from foray.train.checked_draw import drawn
 from foray.train.draw import Training
 from foray.train.packing import forward_flops
@@ -143,8 +144,9 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
         )
         assert 0.5 * logged[0] < products <= logged[0], "the products with weights are most of it"
         assert sum(logged) == forward_flops(config, whole, whole.weight != 0)
-    planned, updates = update_work(stream, config), stream.source.updates_per_draw
+    planned, updates = update_of(stream, config).phases, stream.source.updates_per_draw
     assert planned.get("behaviour", 0.0) == pytest.approx(passes * planned["update"] / 3), updates
-    cost = Cost(planned)
-    assert cost.flops == sum(planned.values()) and cost.seconds(1e9) > 0
-    assert passes == 0 or cost.seconds(1e9) > Cost({k: v for k, v in planned.items() if k != "behaviour"}).seconds(1e9)
+    card = processors(1e9).card
+    assert Work(planned).flops == sum(planned.values()) and card.seconds(planned, 4) > 0
+    without = {k: v for k, v in planned.items() if k != "behaviour"}
+    assert passes == 0 or card.seconds(planned, 4) > card.seconds(without, 4)

@@ -14,7 +14,7 @@ from foray.answers import numbers
 from foray.core.canonical import content_hash
 from foray.core.sources import Demonstrations, Rollouts
 from foray.core.task import Problem
-from foray.study.measures import PassKNode
+from foray.study.kinds.measures import PassKNode
 from foray.tasks.gsm8k import GSM8K
 from foray.tasks.jsonl import OwnProblems
 from foray.tasks.svamp import SVAMP

@@ -28,7 +28,7 @@ from foray.core.terminal import failure, one_line, plain
 from foray.data.prepare import Mix, OwnTokenizer
 from foray.report.columns import csv_text
 from foray.studies import smoke
-from foray.study.nodes import TokenizerNode
+from foray.study.kinds.tokens import TokenizerNode
 from foray.study.progress import shown
 from test_study import SumsText, study
 
@@ -229,9 +229,9 @@ def test_full_memory_is_named_with_what_to_lower(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("foray.study.nodes.sample_texts", full)
+    monkeypatch.setattr("foray.study.kinds.tokens.sample_texts", full)
     assert "main memory is full" in refusal(capsys, "run", "smoke", "--store", str(tmp_path / "store"))
-    monkeypatch.setattr("foray.commands.open_checkpoint", full)
+    monkeypatch.setattr("foray.commands.on_checkpoints.open_checkpoint", full)
     assert "main memory is full" in refusal(capsys, "eval", str(tmp_path), "--task", "world_easy")
 
 

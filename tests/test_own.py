@@ -31,12 +31,16 @@ from foray.report import read_results, write_report
 from foray.report.figures import a2_rewards, a3_epochs
 from foray.report.sections import rl_training
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.checks import SourceNode
 from foray.study.contracts import check_study
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode, run_node
-from foray.study.run import manifest_of, run_study
-from foray.study.spec import Evaluation, Study, load_study, named_recipes
+from foray.study.kinds.checks import SourceNode
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import manifest_of
+from foray.study.named_recipes import named_recipes
+from foray.study.named_studies import load_study
+from foray.study.run import run_study
+from foray.study.spec import Evaluation, Study
 from foray.study.store import Store
 from foray.train import other_recipes
 from foray.train.checked_draw import drawn
@@ -279,7 +283,7 @@ def test_users_code_that_breaks_in_the_driver_is_one_line_too(base: Store, monke
     monkeypatch.setattr("test_own._TRAINING", [True])
     with pytest.raises(ValueError, match=r"^test_own.py, line \d+: Picky.prompt: TypeError: two lines$"):
         run_study(rl_of(Picky(kind="type")), base, quiet())
-    monkeypatch.setattr("foray.study.run.check_study", lambda _: None)
+    monkeypatch.setattr("foray.study.missing.check_study", lambda _: None)
     with pytest.raises(ValueError, match=r"^test_own.py, line \d+: KeyError: 'gone'$"):
         run_study(rl_of(Picky(kind="key")), base, quiet())
 
@@ -288,7 +292,7 @@ def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pyte
     """And no worker dies of it."""
     made = rl_of(loss=Fragile())
     monkeypatch.setattr("test_own._TRAINING", [True])
-    monkeypatch.setattr("foray.study.run.check_study", lambda _: None)
+    monkeypatch.setattr("foray.study.missing.check_study", lambda _: None)
     console = quiet()
     with pytest.raises(ValueError, match=r"test_own.py, line \d+: IndexError: list index") as e:
         run_study(made, base, console)
@@ -297,7 +301,7 @@ def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pyte
 
 def test_an_exception_of_forays_own_stays_what_it_is(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     node = replace(ends(rl_of())[768, "rl", 0], seed=5)
-    monkeypatch.setattr("foray.study.training.run_stage", partial(int, "no number"))
+    monkeypatch.setattr("foray.study.kinds.training.run_stage", partial(int, "no number"))
     with pytest.raises(TypeError):
         run_node(node, base)
 
@@ -606,10 +610,10 @@ from foray.tasks import GSM8K, MATH
 from foray.data.text import Text
 from foray.evals.benchmarks import Benchmarks
 from foray.study.graph import expand
-from foray.study.run import check_before
+from foray.study.missing import check_before
 from foray.study.published import Release
-from foray.study.nodes import ImportNode
-from foray.study.spec import load_study
+from foray.study.kinds.models import ImportNode
+from foray.study.named_studies import load_study
 
 root = Path(sys.argv[1])
 for name in ("train", "test"):

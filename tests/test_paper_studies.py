@@ -12,9 +12,9 @@ from foray.data.prepare import load_mix, prepare
 from foray.data.tokenizer import TextTokenizer
 from foray.report import read_results
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
-from foray.study.run import manifest_of
-from foray.study.spec import load_study
+from foray.study.kinds.measures import PassKNode
+from foray.study.manifest import manifest_of
+from foray.study.named_studies import load_study
 from foray.study.store import Store
 from test_study import compute
 

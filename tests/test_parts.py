@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from foray.core.override import override
 from foray.core.sources import Corpus, Rollouts, Screen
 from foray.core.stage import PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction
@@ -20,12 +21,15 @@ from foray.report.measurements import PassK
 from foray.report.results import ANY
 from foray.report.sections.controls import rows as control_rows
 from foray.report.sections.tuning import chosen, trials
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
-from foray.study.nodes import MergeNode, TrainNode, run_node
-from foray.study.run import manifest_of, report_study
-from foray.study.settings import prompt_rows, recipe_rows, seed_rows
-from foray.study.spec import Dynamics, Part, Study, Variant, load_study
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.models import MergeNode
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import manifest_of, report_study
+from foray.study.named_studies import load_study
+from foray.study.setting_tables import setting_tables
+from foray.study.spec import Dynamics, Part, Study, Variant
 from foray.study.store import Store
 from foray.train import other_recipes
 from foray.train.draw import Training
@@ -124,10 +128,28 @@ def test_steps_that_are_named_are_all_that_a_stage_is_asked_at() -> None:
 
 def test_the_settings_are_tabulated() -> None:
     made = parted()
-    assert {r["recipe"] for r in recipe_rows(made)} == {"pre-training", "rl", "sft"}
-    assert {r["mix"] for r in recipe_rows(made)} == {"", "sums only"}
-    assert [r["part"] for r in seed_rows(made)] == ["main", "more", "tuning", "mixes"]
-    assert {r["split"] for r in prompt_rows(made)} == {"test", "validation"}
+    rows = setting_tables(made)["study"]
+    values = {(r["part"], r["key"]): r["value"] for r in rows}
+    assert list(dict.fromkeys(r["part"] for r in rows)) == ["main", "more", "tuning", "mixes"]
+    assert values["main", "evaluation.split"] == "test" and values["tuning", "evaluation.split"] == "validation"
+    assert ("main", "pretrain.mix") in values and values["mixes", "pretrain.mix"] == "sums only"
+    assert {key for part, key in values if part == "more"} == {"recipes"}, "what differs and nothing else"
+
+
+def test_every_tabulated_setting_is_one_that_set_takes() -> None:
+    main = load_study("tiny")
+    rows = {r["key"]: r["value"] for r in setting_tables(main)["study"]}
+    plain = {key: value for key, value in rows.items() if not any(other.startswith(f"{key}.") for other in rows)}
+    settings = [f"{key}={value}" for key, value in plain.items()]
+    assert override(main, *settings) == main and len(settings) > 100
+    assert rows["pretrain.stream.optimizer.lr"] == "0.007" and rows["evaluation.task"] == "WorldProblems"
+
+
+def test_the_rates_of_variants_are_tabulated() -> None:
+    rows = setting_tables(parted())["recipes"]
+    tuned = {(r["recipe"], r["with"]): r["settings"] for r in rows}
+    assert tuned["rl", ""] == "post.rl"
+    assert tuned["rl", "rl.optimizer.lr=0.004"] == "post.rl, optimizer.lr=0.004"
 
 
 def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) -> None:

@@ -30,9 +30,10 @@ from foray.data.prepare import Mix, OwnTokenizer, load_mix, mixture, prepare
 from foray.data.prepared import linked
 from foray.data.text import Text, documents, parts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.integrity import examine
-from foray.study.nodes import ShardNode, TokenizerNode, open_shard, run_node
+from foray.study.kinds.tokens import ShardNode, TokenizerNode
 from foray.study.store import Store
 
 
@@ -172,7 +173,7 @@ def test_a_study_reads_a_prepared_corpus_where_it_lies(corpus: Mix, tmp_path: Pa
     made, store = study(pretrain=pretrain, recipes=("sft",), evaluation=evaluation), Store(tmp_path / "store")
     compute(made, store)
     node = next(n for n in expand(made).nodes if isinstance(n, ShardNode) and n.source.name == "sums")
-    shard, index = open_shard(node, store), json.loads((tmp_path / "made" / "index.json").read_text())
+    shard, index = node.open_shard(store), json.loads((tmp_path / "made" / "index.json").read_text())
     files = index["sources"][0]["files"]
     whole = [np.fromfile(tmp_path / "made" / "sums" / f"{f['stem']}.bin", f["dtype"])[: f["used"]] for f in files]
     assert shard.size == 200 and len(files) > 2
@@ -277,7 +278,7 @@ def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
 
     def refused(what: str) -> None:
         with pytest.raises(ValueError, match=what) as e:
-            open_shard(nodes[0], store) if nodes[0].done(store) else run_node(nodes[0], store)
+            nodes[0].open_shard(store) if nodes[0].done(store) else run_node(nodes[0], store)
         mend = f"; the command that made it makes it again: foray prepare MIX --out {out}"
         assert str(e.value).startswith(f"{file} ") and str(e.value).endswith(mend)
 
@@ -293,12 +294,12 @@ def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     zeroed(other)  # which these nodes do not read
     for node in nodes:
         run_node(node, store)
-    before = open_shard(nodes[0], store).read(0, 100).tolist()
+    before = nodes[0].open_shard(store).read(0, 100).tolist()
     for size in (len(whole) + 2, len(whole) - 2):
         os.truncate(file, size)
         refused(rf"is damaged \(it has {size} bytes, and {len(whole)} are wanted\)")
     prepare(corpus, out, 1, lambda _: None)
-    assert open_shard(nodes[0], store).read(0, 100).tolist() == before
+    assert nodes[0].open_shard(store).read(0, 100).tolist() == before
     meta = nodes[0].folder(store) / "meta.json"  # as an earlier version wrote it
     facts = json.loads(meta.read_text())
     old = tmp_path / "old"

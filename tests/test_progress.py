@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from foray.study import progress
-from foray.study.nodes import Node
+from foray.study.node import Node
 from foray.study.progress import Show, shown
 from foray.study.store import Store
 

@@ -23,8 +23,8 @@ from foray.report import write_report
 from foray.report.reader import read_origins
 from foray.report.sections.origins import kinds
 from foray.study.executors.local import LocalExecutor
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import run_node
 from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.run import run_study
 from foray.study.store import Store

@@ -39,9 +39,11 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.torch_engine import TorchEngine
-from foray.study import training
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.nodes import TrainNode, open_checkpoint, run_node
+from foray.study.kinds import training
+from foray.study.kinds.models import open_checkpoint
+from foray.study.kinds.training import TrainNode
 from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store

@@ -20,9 +20,12 @@ from foray.cli import main
 from foray.core.files import SEAL, read_jsonl
 from foray.study.executors.ray import RayExecutor
 from foray.study.graph import expand
-from foray.study.nodes import Node, TokenizerNode, TrainNode
+from foray.study.kinds.tokens import TokenizerNode
+from foray.study.kinds.training import TrainNode
+from foray.study.named_studies import load_study
+from foray.study.node import Node
 from foray.study.run import run_study
-from foray.study.spec import Study, load_study
+from foray.study.spec import Study
 from foray.study.store import Store
 from test_cli import Said, refused
 from test_executors import HERE, SLOW, as_before, origin, path, same, slow, starts, until
@@ -111,7 +114,7 @@ def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_its_workers_fails_
 ) -> None:
     file = tmp_path / "deadly.py"
     file.write_text(
-        "import os\nfrom slow_study import study\nfrom foray.study.nodes import TokenizerNode\n"
+        "import os\nfrom slow_study import study\nfrom foray.study.kinds.tokens import TokenizerNode\n"
         f"TokenizerNode.run = lambda *_: os.kill(os.getpid(), 9) if os.getpid() != {os.getpid()} else None\n"
     )
     whole = TokenizerNode.run
@@ -141,7 +144,7 @@ def test_a_node_that_fails_says_so_in_one_line(tmp_path: Path, cluster: Any) -> 
 def test_a_full_disk_of_a_worker_takes_one_line_with_the_file(tmp_path: Path, cluster: Any) -> None:
     file = tmp_path / "full.py"
     file.write_text(
-        "import os\nfrom slow_study import study\nfrom foray.study.nodes import TokenizerNode\n"
+        "import os\nfrom slow_study import study\nfrom foray.study.kinds.tokens import TokenizerNode\n"
         "def full(*_):\n    raise OSError(28, 'No space left on device', 'tokens.bin')\n"
         "TokenizerNode.run = full\n"
     )

@@ -18,7 +18,8 @@ from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.override import override
 from foray.core.stage import AdamW
 from foray.core.userfile import load
-from foray.study.spec import Study, load_study
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
 
 
 @dataclass(frozen=True)

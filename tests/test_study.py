@@ -36,15 +36,21 @@ from foray.data.text_source import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.report.measurements import TrainingLog
-from foray.study import training
+from foray.study.excursions import GraphEntry
 from foray.study.executors.local import LocalExecutor
+from foray.study.executors.run_node import run_node
 from foray.study.garbage import ASIDE, find_garbage
-from foray.study.graph import Entry, expand
-from foray.study.measures import PassKNode
-from foray.study.nodes import Node, TrainNode, open_checkpoint, run_node
+from foray.study.graph import expand
+from foray.study.kinds import training
+from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.models import open_checkpoint
+from foray.study.kinds.training import TrainNode
+from foray.study.manifest import manifest_of, report_study
+from foray.study.named_studies import load_study
+from foray.study.node import Node
 from foray.study.published import Release
-from foray.study.run import manifest_of, report_study, run_study
-from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Published, Study, load_study
+from foray.study.run import run_study
+from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Published, Study
 from foray.study.store import Store
 
 SIX = ("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel")
@@ -400,7 +406,7 @@ def test_the_key_does_not_depend_on_which_other_steps_are_kept() -> None:
     assert {k: v.key for k, v in few.items()}.items() <= {k: v.key for k, v in many.items()}.items()
 
 
-def entries(made: Study, recipe: str) -> list[Entry]:
+def entries(made: Study, recipe: str) -> list[GraphEntry]:
     return [e for e in expand(made).entries if e.recipe == recipe and isinstance(e.node, PassKNode)]
 
 

@@ -18,8 +18,8 @@ from foray.core.task import Split, Task, few_shot_examples
 from foray.data import hub
 from foray.data.row_source import RowSource
 from foray.study.executors.local import LocalExecutor
+from foray.study.named_studies import load_study
 from foray.study.run import run_study
-from foray.study.spec import load_study
 from foray.study.store import Store
 from foray.tasks import named_tasks, openmath
 from foray.tasks.file_task import plain

@@ -32,10 +32,11 @@ from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
 from foray.rollout.vllm_process import Sampler
 from foray.studies import tiny
-from foray.study import training
+from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.measures import PassKNode
-from foray.study.nodes import Node, run_node
+from foray.study.kinds import training
+from foray.study.kinds.measures import PassKNode
+from foray.study.node import Node
 from foray.study.run import run_study
 from foray.study.spec import Study
 from foray.study.store import Store

@@ -83,7 +83,7 @@ def run(study: str, store: Path, error: int, seconds: float) -> None:
 
     import foray.commands
     import foray.report.figures
-    import foray.study.training
+    import foray.study.kinds.training
     import foray.train.loop  # noqa: F401
 
     torch.set_num_threads(1)

@@ -111,14 +111,14 @@ def _subcommands() -> dict[str, argparse.ArgumentParser]:
 
 def _nothing_is_run() -> None:
     """In place of a run, which would take minutes where nothing is wrong: all that is asked before it."""
-    from foray import commands
+    from foray.commands import on_studies
 
     def planned(study: Study, store: Any, console: Any, executor: Any, part: str | None) -> Path:
-        commands.check_study(study.bound())
-        commands.expand(study, part)
+        on_studies.check_study(study.bound())
+        on_studies.expand(study, part)
         return Path(store.root) / "report" / "index.html"
 
-    commands.run_study = planned  # type: ignore[assignment]
+    on_studies.run_study = planned  # type: ignore[assignment]
 
 
 def paths_of(spec: Any, way: str = "") -> list[tuple[str, Any]]:

@@ -13,7 +13,6 @@ from foray.study.spec import Published, Study
 
 def study() -> Study:
     made = gsm8k_small.study()
-    assert not isinstance(made.pretrain, Published)
     folders = tuple((f"M_{tokens}", "", tokens) for tokens in made.pretrain.checkpoints)
-    heldout = made.pretrain.stream.source
+    heldout = made.pretraining.corpus
     return replace(made, name="gsm8k_imported", pretrain=Published(folders, heldout=heldout))

@@ -94,6 +94,11 @@ def json_text(value: Any, indent: int | None = None) -> str:
         return json.dumps(_spelled(value), indent=indent, allow_nan=False)
 
 
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """``json_text`` and a line's end, written at once."""
+    write_atomic(path, json_text(value, indent) + "\n")
+
+
 def _spelled(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -14,8 +14,8 @@ from foray.core.batch import from_rows
 from foray.core.canonical import check_count, nearest, require, require_positive
 from foray.core.scratch import inside, scratch
 from foray.data.tokenizer import TextTokenizer
-from foray.evals.benchmarks import Benchmarks
 from foray.evals.lm_eval_model import ProbeResult, Score, foray_lm, run_probes
+from foray.evals.probe_set import ProbeSet
 from foray.model.transformer import Transformer
 from foray.train.packing import forward_flops
 from foray.train.scoring import token_choices
@@ -64,7 +64,7 @@ class WorldProbes:
 
 
 def evaluate_probes(
-    probes: WorldProbes | Benchmarks, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
+    probes: ProbeSet, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Accuracy, standard error and outcome by question of every probe; and the FLOPs.
 

@@ -68,10 +68,10 @@ def trials() -> tuple[AnyRecipe, ...]:
 def study() -> Study:
     """The main grid."""
     base, task = tiny.study(), WorldProblems("easy")
-    pretrain = replace(base.pretrain, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
+    pretrain = replace(base.pretraining, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
     text = Stream(
         "text",
-        replace(pretrain.stream.source, batch_size=2),
+        replace(pretrain.corpus, batch_size=2),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=2e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.1),
     )
@@ -124,7 +124,7 @@ def parts(main: Study) -> tuple[Part, ...]:
 def _tuning(main: Study) -> Study:
     """At the middle M_t of the first pre-training, on validation problems."""
     evaluation = replace(main.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
-    pretrain = replace(main.pretrain, seeds=(0,))
+    pretrain = replace(main.pretraining, seeds=(0,))
     start = (main.pretrain.checkpoints[1],)
     return replace(main, pretrain=pretrain, excursions=start, seeds=(0,), recipes=trials(), evaluation=evaluation)
 
@@ -155,8 +155,8 @@ def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: 
 
 
 def _math_heavy(main: Study) -> Study:
-    pretrain = main.pretrain
-    source = replace(pretrain.stream.source, mixture=world_mixture(math_share=0.75, hard_share=0.4))
+    pretrain = main.pretraining
+    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.75, hard_share=0.4))
     return replace(
         main,
         pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy", math_heavy=True),

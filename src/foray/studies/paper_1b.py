@@ -106,12 +106,12 @@ def math_heavy(hard: Study) -> Study:
     """The same model on 60B tokens of a math-heavier mix, asked MATH at its last M_t."""
     tokens = hard.pretrain.tokens * 6 // 5
     last = round(tokens * hard.pretrain.checkpoints[-1] / hard.pretrain.tokens)
-    corpus = replace(hard.pretrain.stream.source, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
-    stream = replace(hard.pretrain.stream, source=corpus)
+    corpus = replace(hard.pretraining.corpus, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
+    stream = replace(hard.pretraining.stream, source=corpus)
     return replace(
         hard,
         pretrain=replace(
-            hard.pretrain, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy", math_heavy=True
+            hard.pretraining, stream=stream, tokens=tokens, checkpoints=(last,), mix="math-heavy", math_heavy=True
         ),
     )
 

@@ -11,7 +11,7 @@ from foray.study.spec import Dynamics, Evaluation, Study
 
 def study() -> Study:
     full = tiny.study()
-    corpus = replace(full.pretrain.stream.source, batch_size=8, length=256)
+    corpus = replace(full.pretraining.corpus, batch_size=8, length=256)
     rl = replace(
         full.post.rl,
         source=replace(full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24, validation=8),
@@ -22,8 +22,8 @@ def study() -> Study:
         model=replace(full.model, width=48, layers=2, heads=2, mlp_width=96, context=320),
         data=replace(full.data, vocab_size=640, tokenizer_characters=300_000),
         pretrain=replace(
-            full.pretrain,
-            stream=replace(full.pretrain.stream, source=corpus),
+            full.pretraining,
+            stream=replace(full.pretraining.stream, source=corpus),
             tokens=80_000,
             checkpoints=(40_000, 80_000),
         ),

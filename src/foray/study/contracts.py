@@ -1,6 +1,6 @@
-"""What tasks, sources and losses of the user's own owe, asked in a study's first second and not where it hurts.
+"""Checks of the user's own tasks, sources and losses, before anything is trained.
 
-Foray's own classes are held to the same by their tests.
+The tests of Foray's own classes hold those to the same contracts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Stage, Stream
 from foray.core.task import Extraction, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
-from foray.study.spec import Pretrain, Study, every_stage
+from foray.study.named_recipes import every_stage
+from foray.study.spec import Pretrain, Study
 from foray.train.checked_draw import registered
 from foray.train.draw import unregistered
 from foray.train.scoring import contributing, loss_of, metrics_of
 
-_TASK = {  # what a task has, and how it is written
+_TASK = {  # attributes of a task, and how each is written
     "name": "name, a short text for tables",
     "stop": "stop, a tuple of strings that end a completion",
     "problems": "problems(split, count=None), a list of Problem",
@@ -34,7 +35,7 @@ _TASK = {  # what a task has, and how it is written
     "target": "target(solution), the text that SFT trains on",
     "verify": "verify(problem, completion, extraction='strict'), a Verdict",
 }
-_COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # of which a verifier must not raise
+_COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # a verifier must not raise on these
 
 
 def check_study(study: Study) -> None:
@@ -69,7 +70,7 @@ def _streams(grid: Study) -> Iterator[tuple[Stage, Stream]]:
 
 
 def _frozen(thing: Any) -> None:
-    """A part of a study is named by its values, and looked up by them."""
+    """Results are kept by the values of a study's parts, so a part must be frozen and hashable."""
     kind = type(thing)
     fine = is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     require(fine, f"{_place(kind)}: write @dataclass(frozen=True) above the class: results are kept by its values")

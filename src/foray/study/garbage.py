@@ -1,7 +1,7 @@
-"""What may be deleted from a store, and why: nothing that a study named, its report or a node still to be run reads.
+"""What may be deleted from a store, and why.
 
-Kept always: every evaluation, log, shard and checkpoint's weights of the named studies, what an unfinished node left to
-go on from, and what Foray does not know.
+Always kept: every evaluation, log, shard and weights file of the named studies, the state from which an unfinished node
+goes on, and every file that Foray does not know.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from foray.core.canonical import content_hash, require
 from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
 from foray.core.untrusted import expect
 from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
 from foray.study.spec import Study
 from foray.study.store import ASIDE as SET_ASIDE
-from foray.study.store import ASKED, Store
+from foray.study.store import ASKED, MANIFEST, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
 SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
@@ -29,12 +30,12 @@ STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
 _ROLLING = ("resume-a", "resume-b")
-_OURS = ("nodes", "manifest.json", ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
+_OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that may go, why, its size in bytes, and what node it is (of)."""
+    """A file or folder that may be deleted, why, its size in bytes, and the label of its node."""
 
     path: Path
     why: str
@@ -44,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What may go, and what is left because Foray does not know it."""
+    """What may be deleted, and what is left because Foray does not know it."""
 
     items: tuple[Item, ...]
     unknown: tuple[Path, ...]
@@ -96,7 +97,7 @@ def delete_garbage(studies: Sequence[Study], store: Store) -> Garbage:
 
 def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
     """Folders that it showed."""
-    manifest = store.root / "manifest.json"
+    manifest = store.root / MANIFEST
     if not manifest.exists():
         return set()
     content = read_object(manifest, "delete it and run the study again", study=str, entries=list)
@@ -106,7 +107,7 @@ def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
 
 
 def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
-    """What may go of a node that is asked for. Of an unfinished one nothing: it goes on from what is there."""
+    """What may be deleted of a node that a study asks for. An unfinished node keeps all its files."""
     if not sealed(folder):
         return
     for path in sorted(folder.iterdir()):
@@ -141,7 +142,7 @@ def _is_node(folder: Path) -> bool:
 
 
 def _strange(folder: Path) -> list[Path]:
-    """Files in a finished node that are not of its making; they keep the folder that they lie in."""
+    """Files in a finished node that the node did not make. Their folder is kept."""
     if not sealed(folder):
         return []
     own = {*sealed_files(folder), SEAL}
@@ -150,7 +151,7 @@ def _strange(folder: Path) -> list[Path]:
 
 
 def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
-    """Whether it is listed, or a deletion that was killed has left it, of which the list says nothing any more."""
+    """Whether the seal lists the file, or a killed deletion left it after the seal stopped listing it."""
     first = path.parts[0]
     left = first.endswith(GONE) or (first in ("state", *_ROLLING) and first not in listed)
     return str(path) in own or left or _TEMPORARY.fullmatch(path.name) is not None

@@ -1,4 +1,4 @@
-"""Whether a store is as it was written. Every byte of what is finished is read once; what is damaged is made anew."""
+"""A check of a store against its seals: every byte of every finished folder is read once. Repair makes nodes anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,26 @@ from foray.core.files import (
     sealed_files,
     verify,
     verify_file,
-    write_atomic,
 )
 from foray.data.prepared import linked
+from foray.study.command import StudyCommand, remembered
+from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
-from foray.study.executors.remote import Origin
-from foray.study.executors.schedule import say
 from foray.study.graph import expand
-from foray.study.run import check_before, compute, report_study
-from foray.study.spec import Study, load_study
-from foray.study.store import ASIDE, ASKED, Store
+from foray.study.manifest import report_study
+from foray.study.missing import check_before
+from foray.study.named_studies import load_study
+from foray.study.progress import say
+from foray.study.spec import Study
+from foray.study.store import ASIDE, MANIFEST, Store
 
-Tell = Callable[[int], None]  # of bytes read
-MANIFEST = "manifest.json"
-_LABELS = 3  # of dependent nodes, in a line
+Tell = Callable[[int], None]  # takes a number of bytes
+_LABELS = 3  # dependent nodes that a line names
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A folder that is not as it was written, what is wrong in it, and the nodes that were made from it."""
+class DamagedFolder:
+    """A folder that is not as it was written, what is wrong, and the nodes that were made from it."""
 
     folder: Path
     what: str
@@ -61,37 +62,15 @@ class Finding:
 
 @dataclass
 class Examined:
-    """What an examination has read and found."""
+    """The result of an examination."""
 
     folders: int = 0
     files: int = 0
     size: int = 0
     unfinished: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DamagedFolder] = field(default_factory=list)
     corpora: list[str] = field(default_factory=list)  # what is wrong with files outside the store that shards point to
     unseen: list[str] = field(default_factory=list)  # such files that are not to be found
-
-
-def remember(origin: Origin, root: Path) -> None:
-    """Notes in a store which command ran a study there, so that its nodes can be made anew."""
-    there = asked(root)
-    if origin not in there:
-        root.mkdir(parents=True, exist_ok=True)
-        rows = [asdict(o) for o in (*there, origin)]
-        write_atomic(root / ASKED, json.dumps(rows, indent=1, allow_nan=False) + "\n")
-
-
-def asked(root: Path) -> list[Origin]:
-    """The commands that ran studies in a store, the earliest first; a file that cannot be read says nothing."""
-
-    def origin(row: dict[str, Any]) -> Origin:
-        fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items()}
-        return Origin(**fields)
-
-    try:
-        return [origin(row) for row in read_json(root / ASKED)]
-    except (OSError, ValueError, TypeError, AttributeError):
-        return []
 
 
 def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = lambda _: None) -> Examined:
@@ -149,12 +128,12 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
     for folder, what in sorted(found.items()):
         key = folder.name.rpartition("-")[2]
         below = _below(key, children)
-        out.findings.append(Finding(folder, what, labels.get(key, ""), tuple(labels.get(k, k) for k in below)))
+        out.findings.append(DamagedFolder(folder, what, labels.get(key, ""), tuple(labels.get(k, k) for k in below)))
     return out
 
 
 def _is_still(folder: Path) -> bool:
-    """Whether a folder found damaged is so: a run that goes on meanwhile removes folders and shortens their lists."""
+    """Whether a folder found damaged is damaged still. A run at the same time removes folders and shortens seals."""
     try:
         verify(folder)
     except Damaged:
@@ -164,7 +143,7 @@ def _is_still(folder: Path) -> bool:
     return False
 
 
-def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) -> None:
+def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs: int) -> None:
     """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws the report again.
 
     The caller holds the store's lock. Raises ValueError naming what no study asks for any more.
@@ -177,14 +156,14 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
             (finding.folder / SEAL).unlink(missing_ok=True)
     wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
     root, unread = store.root.resolve(), ""
-    for origin in asked(store.root):
-        with contextlib.chdir(origin.folder if Path(origin.folder).is_dir() else os.getcwd()):
+    for command in remembered(store.root):
+        with contextlib.chdir(command.folder if Path(command.folder).is_dir() else os.getcwd()):
             try:
-                study = load_study(origin.study, list(origin.settings))
+                study = load_study(command.study, list(command.settings))
             except ValueError as e:  # its file is gone or another now: what the others ask for is made
                 unread = unread or f" ({e})"
                 continue
-            wanted -= _made_anew(study, origin, Store(root, store.machine), wanted, console, jobs, study.name == last)
+            wanted -= _made_anew(study, command, Store(root, store.machine), wanted, console, jobs, study.name == last)
     if wanted:
         raise ValueError(
             f"{len(wanted)} of them are set aside, and no study that ran in {store.root} asks for them as it is now "
@@ -193,12 +172,12 @@ def repair(store: Store, found: Sequence[Finding], console: Console, jobs: int) 
 
 
 def _made_anew(
-    study: Study, origin: Origin, store: Store, wanted: set[str], console: Console, jobs: int, drawn: bool
+    study: Study, command: StudyCommand, store: Store, wanted: set[str], console: Console, jobs: int, drawn: bool
 ) -> set[str]:
     """Makes those of the ``wanted`` folders that a study asks for, and draws its report again where that was
     ``drawn`` last; the names of all the study's folders.
     """
-    graph = expand(study, origin.part)
+    graph = expand(study, command.part)
     names = {n.key: f"{n.kind}-{n.key}" for n in graph.nodes}
     again = {k for k, name in names.items() if name in wanted}
     for node in reversed(graph.nodes):  # children come after their parents

@@ -1,4 +1,4 @@
-"""Signals that ask a node to make room: it ends its step and saves what it has, or is cut short after a while."""
+"""Signals that ask a node to end: it finishes its step and saves its state, or is cut short after a while."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ GRACE_SECONDS = 45.0  # Slurm's warning comes 90 s before the end: half to end a
 
 
 class Preempted(BaseException):
-    """``args[0]`` is the signal. No Exception, so that nothing in a node's way takes it for an error of its own."""
+    """``args[0]`` is the signal. Not an Exception, so that no code of a node handles it as an error."""
 
 
 @contextmanager
 def preemptible(*signals: int, grace: float = GRACE_SECONDS) -> Iterator[Callable[[], None]]:
-    """After a signal inside, calling what is yielded raises Preempted; without a call in ``grace`` seconds it is raised
-    wherever the process is, as safely as a kill: what a node has on disk is whole or passed over.
+    """Yields a function that raises Preempted after a signal. Main thread only; signals after the first do nothing.
 
-    For the main thread, and for one signal: what follows the first finds the node on its way out.
+    Where the function is not called within ``grace`` seconds of the signal, Preempted is raised wherever the process
+    is. That is as safe as a kill: files of an unfinished node are whole, or are ignored.
     """
     asked: list[int] = []
 

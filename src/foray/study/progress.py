@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a bar for the whole, one for each node at work, a line for each end."""
+"""The display of a running study: a bar for the study, a bar for each node at work, a line for each finished node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from foray.core.terminal import plain
-from foray.study.nodes import Node
+from foray.study.node import Node
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is, if there is one."""
+    if line:
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -23,7 +29,7 @@ class _Bar:
 
 
 class Show:
-    """``cost`` weighs nodes in the overall bar and the time left; without a terminal only finished nodes are told."""
+    """``cost`` weighs nodes in the bar and in the time left. Without a terminal only finished nodes are shown."""
 
     def __init__(self, progress: Progress, console: Console, cost: Mapping[str, float]) -> None:
         self.bars, self.console, self.cost = progress, console, cost
@@ -53,18 +59,17 @@ class Show:
         self.done_cost += self.cost[node.key]
         line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
-            self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
+            say(self.console, text)
         self._update()
 
     def lost(self, node: Node, how: str) -> None:
-        """A node's worker died: said in a line, and the node's bar goes."""
+        """Says in a line that a node's worker died, and removes the node's bar."""
         self.bars.remove_task(self.active.pop(node.key).task)
-        line = f"{node.label()}: its worker died ({how}); another takes over"
-        self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+        say(self.console, f"{node.label()}: its worker died ({how}); another takes over")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside, nothing is drawn and no thread of the display runs: a process may be forked."""
+        """Inside, the display draws nothing and runs no thread, so that a process may be forked."""
         self.bars.stop()
         yield
         if not self.bars.disable:

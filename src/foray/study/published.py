@@ -1,6 +1,6 @@
 """Checkpoints that somebody else trained, as M_t: from the Hugging Face hub, or from folders in its format.
 
-transformers, for a check of the tokenizer, and torch are imported only where a checkpoint is read: studies are data.
+torch and transformers are imported only where a checkpoint is read, because studies are data.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def tokenizer_folder(folder: Path, top: Path) -> Path:
 
 
 def _check_config(folder: Path, name: str, listing: Callable[[], list[str]]) -> None:
-    """A series may have one checkpoint a folder: then the folders are named."""
+    """Raises ValueError where there is no config.json; names the folders inside that have one."""
     if not (folder / "config.json").exists():
         inside = sorted(n.removesuffix("/config.json") for n in listing() if n.endswith("/config.json"))
         if inside:
@@ -114,7 +114,7 @@ def _check_config(folder: Path, name: str, listing: Callable[[], list[str]]) -> 
 
 
 def _check_weights(repository: Repository, folder: Path) -> None:
-    """Of what was not fetched, the hub's listing or the names in the local cache tell."""
+    """Raises ValueError where no weights can be read. File names come from the hub, or from the local cache."""
     from foray.model.formats import other_format
 
     if any(folder.glob("*.safetensors")):
@@ -167,7 +167,7 @@ def _check_shape(found: ModelConfig, model: ModelConfig, release: Release) -> No
 
 
 def _check_tokenizer(tokenizer: TextTokenizer, folder: Path, release: Release) -> None:
-    """A prompt must be what the model's own tokenizer makes of it, where transformers is there to ask."""
+    """Raises ValueError where transformers makes other tokens of a prompt, if transformers is installed."""
     if tokenizer.files is None:
         return  # trained by Foray
     try:

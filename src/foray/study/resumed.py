@@ -1,4 +1,4 @@
-"""Whether a store's nodes were made on machines that round alike, asked when a study goes on."""
+"""A warning where a study goes on with a machine that rounds differently from those that made its first nodes."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from foray.core.provenance import Made, made, read_made, record
-from foray.study.nodes import Node, TrainNode
+from foray.study.node import Node
 from foray.study.store import Store
 
 
 def made_so_far(nodes: Iterable[Node], store: Store) -> dict[str, Made]:
-    """By key, of the nodes that are done or begun."""
+    """The provenance of the nodes that are done or begun, by key."""
     read = ((node.key, read_made(node.folder(store))) for node in nodes)
     return {key: found[0] for key, found in read if found is not None}
 
 
 def made_here(nodes: Iterable[Node], store: Store, threads: int) -> dict[str, Made]:
-    """The same of nodes that this machine will compute with ``threads`` each."""
+    """The provenance that this machine will give to nodes with ``threads`` each, by key."""
     machine = store.machine.found()
     kinds = {shared: made(record(machine, shared, threads)) for shared in (False, True)}
-    return {node.key: kinds[isinstance(node, TrainNode)] for node in nodes}
+    return {node.key: kinds[node.on_ranks] for node in nodes}
 
 
 def other_machines(nodes: Iterable[Node], before: Mapping[str, Made], now: Mapping[str, Made]) -> str:
-    """A line where what was there ``before`` and what is made ``now`` are of machines that round differently."""
-    # Of nodes that ranks compute together and of others: one command gives them other numbers of threads.
-    trained = {node.key for node in nodes if isinstance(node, TrainNode)}
+    """A line where the machines of ``before`` and ``now`` round differently; else nothing."""
+    # One command gives nodes that ranks compute together other numbers of threads than the rest.
+    trained = {node.key for node in nodes if node.on_ranks}
     of = {shared: Counter(m for k, m in now.items() if (k in trained) == shared) for shared in (False, True)}
     apart: Counter[tuple[Made, Made]] = Counter()
     for key, was in before.items():

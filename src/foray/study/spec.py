@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from inspect import isfunction
 from typing import Any, Literal, cast
 
-from foray.core.canonical import added, check_name, fill_root, nearest, require
+from foray.core.canonical import added, check_name, fill_root, nearest, require, require_not_negative, require_positive
 from foray.core.engines import VLLM, EngineName
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, Rollouts, check_mixture
 from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
-from foray.core.userfile import load, mistakes_named
+from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
+from foray.study.bases import Bases
+from foray.study.named_recipes import every_stage, resolve_recipe
 from foray.study.published import Release
 
 
@@ -35,21 +33,15 @@ class Data:
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:
-        require(
-            self.vocab_size >= 257, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}"
-        )
-        check_mixture(self.mixture)
         most = self.vocab_size - 257
+        require(most >= 0, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}")
+        check_mixture(self.mixture)
         require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
 @dataclass(frozen=True)
 class Pretrain:
-    """A run over ``tokens`` for each of ``seeds``, kept at every token count of ``checkpoints`` (each becomes an M_t).
-
-    ``mix`` is what the report calls the mixture where a study has several; the main one has no name. ``math_heavy``
-    says that it holds far more mathematics than the study's other ones, which the report's claim C4 asks about.
-    """
+    """A run over ``tokens`` for each of ``seeds``, kept at each token count of ``checkpoints``: these are the M_t."""
 
     stream: Stream
     tokens: int
@@ -83,13 +75,12 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Published:
-    """In place of a pre-training, checkpoints that are there: ``models`` are (hub id, revision, tokens) or (folder, "",
-    tokens), in rising order of the tokens that they were trained on. Behind a hub id may stand a folder inside the
-    repository: "ORGANISATION/NAME/FOLDER".
+    """Published checkpoints, in place of a pre-training.
 
-    All have the shape of the study's ``model`` (``Release(...).shape()`` reads it from one of them). ``heldout``: text
-    whose validation split gives the held-out perplexity; without it there is none. A relative folder lies below
-    ``root``, which is the study's ``data.root`` when empty.
+    ``models`` are (hub id, revision, tokens) or (folder, "", tokens), in rising order of the tokens that the checkpoint
+    was trained on. A hub id may name a folder inside the repository: "ORGANISATION/NAME/FOLDER". A relative folder lies
+    below ``root``; when empty, below the study's ``data.root``. All models have the shape of the study's ``model``;
+    ``Release(...).shape()`` reads it from one. The validation split of ``heldout`` gives the held-out perplexity.
     """
 
     models: tuple[tuple[str, str, int], ...]
@@ -118,7 +109,7 @@ class Published:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Whatever seed they were trained from, it is one."""
+        """One, whatever seed the checkpoints were trained from."""
         return (0,)
 
     @property
@@ -130,7 +121,7 @@ class Published:
 class Dynamics:
     """Checkpoints inside the stages of some recipes from one M_t, evaluated on the way (figures F4, A3, R1).
 
-    ``points`` a stage, evenly, the last being its end; or, where given, after each of ``steps`` that a stage has.
+    A stage has ``points`` of them, evenly spaced, the last at its end; or one after each of ``steps``, where given.
     """
 
     tokens: int
@@ -141,6 +132,9 @@ class Dynamics:
     def __post_init__(self) -> None:
         require(0 < self.points <= 1000, f"dynamics.points must lie between 1 and 1000, not {self.points}")
         require(all(s > 0 for s in self.steps), "dynamics.steps must be positive")
+
+    def watches(self, tokens: int, recipe: str) -> bool:
+        return tokens == self.tokens and recipe in self.recipes
 
     def steps_of(self, stage_steps: int) -> list[int]:
         """Updates of a stage after which its model is evaluated."""
@@ -166,7 +160,7 @@ class Evaluation:
     base_shots: tuple[int, ...] = (8,)
     trained_shots: tuple[int, ...] = (0,)
     seed: int = 0
-    probes: Any = None  # a spec of general-ability probes, such as foray.evals.abilities.WorldProbes
+    probes: ProbeSet | None = None  # of general abilities, such as foray.evals.abilities.WorldProbes
     heldout_tokens: int = 20_000
     dynamics: Dynamics | None = None
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
@@ -175,27 +169,25 @@ class Evaluation:
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
-        require(self.contamination >= 0, f"contamination must be >= 0 words, not {self.contamination}")
-        require(self.problems > 0 and self.samples > 0, "problems and samples must be positive")
-        require(self.max_new_tokens > 0, f"max_new_tokens must be positive, not {self.max_new_tokens}")
+        require_positive(self, "problems", "samples", "max_new_tokens")
+        require_not_negative(self, "contamination", "heldout_tokens")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
         require(self.temperature > 0 or self.samples == 1, "temperature 0 gives one sample: set samples=1 or raise it")
         require(all(s >= 0 for s in (*self.base_shots, *self.trained_shots)), "shots must be >= 0")
-        require(
-            self.probes is None or hasattr(self.probes, "names"), f"probes must be a spec of probes: {self.probes!r}"
-        )
+        probes = self.probes
+        require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")
         require(bool(self.base_shots) and bool(self.trained_shots), "base_shots and trained_shots need a value each")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe with post-training settings of its own, each as one would type it: ``rl.lr=4e-4``.
+    """A recipe with post-training settings of its own, each written as for ``--set``: ``rl.lr=4e-4``.
 
-    The report shows it beside the main results as ``label`` (when None, the settings). With an empty label it *is* the
-    study's version of the recipe, as when every recipe has hyperparameters of its own. ``against`` names the recipe of
-    the main results to compare it with; when empty, the one of its own name.
+    The report shows the variant beside the main results as ``label``; when None, as the settings. With an empty label
+    the variant *is* the study's version of the recipe: every recipe can have hyperparameters of its own. ``against``
+    names the recipe of the main results to compare with; when empty, the one of the same name.
     """
 
     recipe: str | RecipeFunction
@@ -231,7 +223,7 @@ class Study:
     name: str
     model: ModelConfig
     data: Data
-    pretrain: Pretrain | Any  # or Published, which every other study would have to be told apart from
+    pretrain: Bases
     post: PostTraining
     recipes: tuple[AnyRecipe, ...]
     evaluation: Evaluation
@@ -250,7 +242,7 @@ class Study:
         require(len(set(names)) == len(names), f"two parts share a name: {', '.join(names)}")
 
     def check_whole(self) -> None:
-        """Raises ValueError where settings do not go together: asked when all are in, those of ``--set`` too."""
+        """Raises ValueError where settings contradict one another. Asked once all are known, those of ``--set`` too."""
         text, context = self.text, self.model.context
         if text is not None:
             what = "pre-training" if isinstance(self.pretrain, Pretrain) else "held-out"
@@ -264,21 +256,26 @@ class Study:
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
         if watched is not None:
-            require(
-                watched.tokens in self.starts,
-                f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}; with "
-                "evaluation.dynamics=none no recipe is watched",
-            )
+            where = f"dynamics.tokens ({watched.tokens}) must be one of the checkpoints {self.starts}"
+            require(watched.tokens in self.starts, f"{where}; with evaluation.dynamics=none no recipe is watched")
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
-                require(
-                    name in names, f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
-                )
+                strange = f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
+                require(name in names, strange)
 
     @property
     def text(self) -> Corpus | None:
-        """Where held-out text comes from: what pre-training read, or what is given beside published checkpoints."""
-        return self.pretrain.corpus if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
+        """The source of held-out text: pre-training's own, or the one given with published checkpoints."""
+        if isinstance(self.pretrain, Pretrain):
+            return self.pretrain.corpus
+        return self.pretrain.heldout if isinstance(self.pretrain, Published) else None
+
+    @property
+    def pretraining(self) -> Pretrain:
+        """``pretrain``, of a study that trains its M_t itself. Raises ValueError where they are published."""
+        if not isinstance(self.pretrain, Pretrain):
+            raise ValueError(f"study {self.name} trains no M_t: its checkpoints are published")
+        return self.pretrain
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -312,7 +309,7 @@ class Study:
 
 
 def recipe_name(recipe: AnyRecipe) -> str:
-    """What tables, figures and variants call it. Raises ValueError for what is no recipe or has no name of its own."""
+    """The recipe's name in tables and figures. Raises ValueError for what is no recipe or has no name."""
     if isinstance(recipe, Variant):
         return recipe_name(recipe.recipe)
     if isinstance(recipe, str):
@@ -326,7 +323,7 @@ def recipe_name(recipe: AnyRecipe) -> str:
 
 
 def _check_recipes(study: Study) -> None:
-    """Raises ValueError for what is no recipe, and for two that tables could not tell apart."""
+    """Raises ValueError for what is no recipe, and for two recipes that tables could not tell apart."""
     several = isinstance(study.recipes, tuple | list)
     require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(study.recipes).__name__}")
     context, known = study.model.context, dict[str, Recipe]()
@@ -334,89 +331,12 @@ def _check_recipes(study: Study) -> None:
         name, stages = recipe_name(recipe), study.stages(recipe)
         require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
         if not isinstance(recipe, Variant) or not recipe.words:
-            same = known.setdefault(name, stages) == stages
-            require(
-                same, f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
-            )
+            twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
+            require(known.setdefault(name, stages) == stages, twice)
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
                 new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
-                where = f"stage {stage.name}, stream {stream.name}"
-                require(
-                    length <= context, f"{where}: windows of {length} are longer than the model's context ({context})"
-                )
-                require(new < context, f"{where}: max_new_tokens ({new}) does not fit the model's context ({context})")
-
-
-def every_stage(recipe: Recipe) -> Iterator[Stage]:
-    """All stages, those of merged branches too."""
-    for stage in recipe:
-        if isinstance(stage, Merge):
-            for _, branch in stage.branches:
-                yield from every_stage(branch)
-        else:
-            yield stage
-
-
-def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
-    """The function behind a recipe's name. Raises ValueError with the nearest valid name."""
-    if not isinstance(recipe, str):
-        return recipe
-    functions = named_recipes()
-    if recipe not in functions:
-        own = "; one of your own is given as the function itself"
-        raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}{own}")
-    return functions[recipe]
-
-
-def named_recipes() -> dict[str, RecipeFunction]:
-    """The functions of ``foray.train.recipes`` and ``other_recipes`` that make stages of PostTraining, by name."""
-    from foray.train import other_recipes, recipes
-
-    return {
-        name: f
-        for module in (other_recipes, recipes)
-        for name, f in vars(module).items()
-        if isfunction(f) and not name.startswith("_") and _is_recipe(f, (other_recipes.__name__, recipes.__name__))
-    }
-
-
-@lru_cache(maxsize=256)  # a large study asks thousands of times
-def _is_recipe(f: Callable[..., Any], modules: tuple[str, ...]) -> bool:
-    """By what its annotations mean, however they are written; one that has none is taken at its word."""
-    hints = typing.get_type_hints(f)
-    returned, taken = hints.pop("return", Recipe), list(hints.values()) or [PostTraining]
-    return f.__module__ in modules and taken == [PostTraining] and returned in (Recipe, tuple[Stage, ...])
-
-
-def load_study(name: str, settings: list[str] | None = None) -> Study:
-    """A bundled study by name, or the one that a ``.py`` file's ``study()`` returns, with ``--set`` settings applied.
-
-    A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
-    """
-    made, module = load(name, "study", "studies", Study)
-    if settings:
-        made = override(made, *settings)
-    else:
-        with mistakes_named(name):
-            made.check_whole()
-    make_parts = getattr(module, "parts", None)  # made from the study with its settings, so that they hold in all
-    if make_parts is None:
-        return made
-    with mistakes_named(name):
-        require(callable(make_parts), "parts must be a function parts(study) that returns a tuple of Part")
-        parts = make_parts(made)
-        several = isinstance(parts, tuple | list) and all(isinstance(part, Part) for part in parts)
-        require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {_kind(parts)}")
-        for part in parts:
-            grids = isinstance(part.grids, tuple | list) and all(isinstance(grid, Study) for grid in part.grids)
-            require(grids, f"part {part.name!r} holds a tuple of studies, not {_kind(part.grids)}")
-            for grid in part.grids:
-                grid.check_whole()
-        return replace(made, parts=tuple(parts)) if parts else made
-
-
-def _kind(value: Any) -> str:
-    inner = sorted({type(v).__name__ for v in value}) if isinstance(value, tuple | list) else []
-    return f"a {type(value).__name__}{' of ' + ' and '.join(inner) if inner else ''}"
+                where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
+                require(length <= context, f"{where}: windows of {length} are longer than {whole}")
+                require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -13,12 +12,14 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-from foray.core.files import alone_in, locked, sealed, write_atomic
+from foray.core.files import SPEC, alone_in, locked, sealed, write_json
 from foray.core.machine import Machine
 from foray.core.provenance import PROVENANCE, read_made, record
 
 ASIDE = re.compile(r"\.damaged(-\d+)?$")  # ends the name of a folder that was set aside
-ASKED = "studies.json"  # in a store's root: the commands that ran studies there
+# In a store's root.
+ASKED = "studies.json"  # the commands that ran studies there
+MANIFEST = "manifest.json"  # what the last report shows
 
 
 class Store:
@@ -33,17 +34,17 @@ class Store:
     def done(self, kind: str, key: str) -> bool:
         return sealed(self.folder(kind, key))
 
-    def open(self, kind: str, key: str, spec: dict[str, Any]) -> Path:
-        """The node's folder, made if need be, with its spec and where the result came from."""
+    def open(self, kind: str, key: str, spec: dict[str, Any], shared: bool = False) -> Path:
+        """The node's folder, made if need be, with spec and provenance; ``shared``: several ranks compute it."""
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
             left.unlink()
-        write_atomic(folder / "spec.json", json.dumps(spec, indent=1, allow_nan=False) + "\n")
-        made = record(self.machine.found(), shared=kind == "train")
+        write_json(folder / SPEC, spec, indent=1)
+        made = record(self.machine.found(), shared=shared)
         if earlier := _earlier(folder, made):
             made["earlier"] = earlier
-        write_atomic(folder / PROVENANCE, json.dumps(made, indent=1, allow_nan=False) + "\n")
+        write_json(folder / PROVENANCE, made, indent=1)
         return folder
 
     def set_aside(self, folder: Path) -> str:

@@ -11,7 +11,7 @@ from foray.report.sections import Section
 
 NAME, TITLE, PLACE = "settings", "Settings", 170
 
-TITLES = {"recipes": "Hyperparameters", "seeds": "Starts and seeds", "prompts": "Prompts and sampling"}
+TITLES = {"study": "Settings, by the keys that --set takes", "recipes": "Recipes", "prompts": "Prompts"}
 
 
 def section(results: Results) -> Section:

@@ -12,14 +12,12 @@ from multiprocessing.context import ForkProcess
 from rich.console import Console
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json
 from foray.core.machine import use_gpu
-from foray.core.process import FULL, die_with_parent, keep_freed_memory
-from foray.core.terminal import failure
-from foray.rollout.engine import EngineDied
-from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
-from foray.study.nodes import Node, run_node
-from foray.study.progress import Show, shown
+from foray.core.process import die_with_parent, keep_freed_memory
+from foray.study.executors.run_node import run_node
+from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
+from foray.study.node import Node
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 
@@ -65,7 +63,7 @@ class _Process:
         theirs.close()
 
     def heard(self) -> Event:
-        """What the worker has to say of its node, or how it ended."""
+        """The worker's message about its node, or how the worker ended."""
         node = self.node
         assert node is not None
         try:
@@ -96,7 +94,7 @@ class _Workers:
 
     def start(self, node: Node, show: Show) -> None:
         worker = next(w for w in self.workers if w.node is None)
-        if not worker.process.is_alive():  # of its last node, or killed while it had nothing to do
+        if not worker.process.is_alive():  # its last node killed it, or it was killed at rest
             worker.channel.close()
             with show.paused():
                 worker.start(self.workers)
@@ -118,7 +116,7 @@ def _workers(nodes: Sequence[Node], store: Store, jobs: int, threads: int) -> It
         yield _Workers(workers)
     finally:
         for w in workers:
-            w.process.kill()  # at rest or abandoned: what a node has on disk is whole or passed over
+            w.process.kill()  # files of an unfinished node are whole, or are ignored
             w.process.join()
 
 
@@ -132,25 +130,23 @@ def _work(
 ) -> None:
     for end in drivers_ends:
         end.close()
-    die_with_parent()  # it holds the store's lock with its driver
+    die_with_parent()  # a child keeps the store's lock open with the driver
     keep_freed_memory()
     use_threads(threads)
     if store.machine.device != "cpu":
         use_gpu(number, store.machine.ranks)
     by_key = {n.key: n for n in nodes}
+
+    def run_here(node: Node) -> list[str]:
+        run_node(node, store, lambda **values: channel.send(("progress", values)))
+        return node.health(store)
+
     try:
         while True:
-            node = by_key[channel.recv()]
-            try:
-                folder = run_node(node, store, lambda **values: channel.send(("progress", values)))
-                channel.send(("done", read_json(folder / "health.json")))
-            except EngineDied as e:
-                channel.send(("died", str(e)))
+            kind, value = outcome(run_here, by_key[channel.recv()])
+            channel.send((kind, value))
+            if kind == "died":  # and this process with its engine
                 return
-            except (ValueError, OSError) as e:
-                channel.send(("failed", failure(e)))
-            except MemoryError:
-                channel.send(("failed", f"{FULL}: try fewer --jobs"))
     except KeyboardInterrupt:
         channel.send(("interrupted", None))
     except (EOFError, BrokenPipeError):

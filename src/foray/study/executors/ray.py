@@ -13,13 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.cores import cores
-from foray.core.terminal import failure
-from foray.rollout.engine import EngineDied
-from foray.study.executors.remote import News, Origin, await_results, run_remotely
-from foray.study.executors.schedule import Event, crowding, drive, say, threads_each
-from foray.study.measures import PassKNode, PerplexityNode, ProbesNode
-from foray.study.nodes import Node, TrainNode
-from foray.study.progress import Show, shown
+from foray.study.command import StudyCommand
+from foray.study.executors.remote import News, await_results, run_remotely
+from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
+from foray.study.node import Node
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 POLL_SECONDS = 0.5
@@ -31,8 +29,8 @@ class RayExecutor:
     ``address`` is a cluster's; without one Ray looks for ``RAY_ADDRESS`` and else starts on this machine.
     """
 
-    def __init__(self, origin: Origin, jobs: int, address: str | None = None) -> None:
-        self.origin, self.jobs, self.address = origin, jobs, address
+    def __init__(self, command: StudyCommand, jobs: int, address: str | None = None) -> None:
+        self.command, self.jobs, self.address = command, jobs, address
 
     def threads_here(self, store: Store) -> int:
         return 0
@@ -40,9 +38,9 @@ class RayExecutor:
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         with _connected(self.address) as ray:
             alone = not (self.address or os.environ.get("RAY_ADDRESS"))
-            pool = _Tasks(ray, self.origin, store, self.jobs, alone)
+            pool = _Tasks(ray, self.command, store, self.jobs, alone)
             beside = max(1, min(self.jobs, pool.cores // pool.threads))
-            say(console, crowding(beside, pool.threads, pool.cores, self.origin.threads))
+            say(console, crowding(beside, pool.threads, pool.cores, self.command.threads))
             try:
                 with shown(console, cost) as show:
                     drive(missing, cost, pool, show)
@@ -64,7 +62,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         try:
             _reach(address or "")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
+            signal.signal(signal.SIGTERM, before)  # Ray replaces the handler
         except (OSError, RuntimeError, ValueError) as e:
             raise ValueError(f"no Ray cluster can be joined at {address}: {_line(e)}") from None
     try:
@@ -82,13 +80,13 @@ def _reach(address: str) -> None:
 
 
 class _Tasks:
-    """The pool of tasks. Ray itself retries none: whether a node runs again is decided for all executors alike."""
+    """The pool of tasks. Ray retries none itself: ``drive`` decides for all executors whether a node runs again."""
 
-    def __init__(self, ray: Any, origin: Origin, store: Store, jobs: int, alone: bool = False) -> None:
-        self.ray, self.origin, self.news = ray, origin, News(store)
-        self.alone = alone  # whether Ray was started here, and counted cores that this process may not use
+    def __init__(self, ray: Any, command: StudyCommand, store: Store, jobs: int, alone: bool = False) -> None:
+        self.ray, self.command, self.news = ray, command, News(store)
+        self.alone = alone  # Ray was started here, and may count cores that this process may not use
         self.cores = min(self._cores(), default=1)
-        self.threads = threads_each(jobs, self.cores, origin.threads)
+        self.threads = threads_each(jobs, self.cores, command.threads)
         self.gpus = int(any(self._machines("GPU")))
         self.task = ray.remote(max_retries=0, scheduling_strategy="SPREAD")(_run)
         self.running: dict[Any, Node] = {}
@@ -96,7 +94,7 @@ class _Tasks:
             raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set --machine threads lower")
 
     def _machines(self, resource: str) -> list[float]:
-        """How much of a resource each machine has that takes tasks."""
+        """The amount of a resource on each machine that takes tasks."""
         alive = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
         return [r.get(resource, 0.0) for r in alive if r.get("CPU")]
 
@@ -114,12 +112,12 @@ class _Tasks:
     def start(self, node: Node, show: Show) -> None:
         self.news.forget(node)
         # A node that trains on several ranks would take a placement group here, with a bundle for each of them.
-        gpus = self.gpus if isinstance(node, TrainNode | PassKNode | ProbesNode | PerplexityNode) else 0
+        gpus = self.gpus if node.on_card else 0
         task = self.task.options(num_cpus=self.threads, num_gpus=gpus, name=node.label())
-        self.running[task.remote(self.origin, node.key, self.threads)] = node
+        self.running[task.remote(self.command, node.key, self.threads)] = node
 
     def events(self) -> list[Event]:
-        if not self.running:  # every machine is gone: others may come
+        if not self.running:  # every machine is gone, and others may join
             time.sleep(POLL_SECONDS)
             return []
         ended, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
@@ -140,22 +138,17 @@ class _Tasks:
             return "died", _line(e)
 
     def stop(self) -> None:
-        """Ends what still runs: what a node has on disk is whole or passed over."""
+        """Ends the running tasks. Files of an unfinished node are whole, or are ignored."""
         for task in self.running:
             self.ray.cancel(task, force=True)
 
 
-def _run(origin: Origin, key: str, threads: int) -> tuple[str, Any]:
-    """What a worker does: an event's kind and value."""
-    try:
-        return "done", run_remotely(origin, key, threads)
-    except EngineDied as e:
-        return "died", str(e)
-    except (ValueError, OSError) as e:
-        return "failed", failure(e)
+def _run(command: StudyCommand, key: str, threads: int) -> tuple[str, Any]:
+    """Runs in a Ray worker; returns an event's kind and value."""
+    return outcome(run_remotely, command, key, threads)
 
 
 def _line(error: BaseException) -> str:
-    """The last line of Ray's long messages, which says the most: that of the error itself."""
+    """The last line of Ray's long message: the error itself."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,79 +1,39 @@
-"""Nodes in processes of other machines: how those find a node again, and how they tell of its progress.
+"""Nodes in processes of other machines: how a node runs there, and how it tells of its progress.
 
-All of it goes through the store, which lies where every machine sees it.
+All messages go through the store, which lies where every machine sees it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json, write_atomic
-from foray.core.machine import machine, machine_settings
+from foray.core.files import read_json, write_json
+from foray.core.machine import machine
 from foray.core.process import keep_freed_memory
-from foray.study.graph import expand
-from foray.study.nodes import Node, run_node
-from foray.study.spec import load_study
+from foray.study.command import StudyCommand
+from foray.study.executors.run_node import run_node
+from foray.study.node import Node
 from foray.study.store import Store
 
-TELL_SECONDS = 1.0  # between two words of progress
-SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from memory for a minute
+TELL_SECONDS = 1.0  # between two progress messages
+SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from its cache for a minute
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a process finds a study's nodes: by the words of the command that named it.
+def run_remotely(command: StudyCommand, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
+    """Runs a node whose parents are done, unless the node is done by now. Returns its flags.
 
-    Nodes themselves are not sent. What a user's file defines and registers is there only where that file is run; and a
-    machine whose code or data makes other nodes than the driver's says so instead of computing something else.
+    Reports progress and calls ``check`` at every step. Where another process still works on the node (its machine was
+    taken for dead), waits for that process.
     """
-
-    study: str
-    settings: tuple[str, ...]
-    part: str | None
-    store: str
-    folder: str  # that relative paths begin at
-    machine: tuple[str, ...] = ()  # how to compute
-
-    @property
-    def threads(self) -> int:
-        """Those that a node was asked to have; 0: its share."""
-        return machine_settings(list(self.machine)).threads
-
-    def node(self, key: str) -> Node:
-        nodes = _nodes(self)
-        if key not in nodes:
-            raise ValueError(
-                f"on {gethostname()} study {self.study} has no node {key}: Foray, the study's file or the data differ "
-                "there from what they are on the machine of the command"
-            )
-        return nodes[key]
-
-
-@lru_cache(maxsize=1)
-def _nodes(origin: Origin) -> dict[str, Node]:
-    study = load_study(origin.study, list(origin.settings))
-    return {n.key: n for n in expand(study, origin.part).nodes}
-
-
-def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], None] = lambda: None) -> list[str]:
-    """Runs a node whose parents are done, unless it is done by now, and returns its flags.
-
-    Tells of its progress and calls ``check`` at every step. Where another process is still at work on the node (one
-    whose machine was taken for dead), waits for it.
-    """
-    os.chdir(origin.folder)
+    os.chdir(command.folder)
     keep_freed_memory()
-    store, told = Store(Path(origin.store), machine(list(origin.machine))), -math.inf
+    store, told = Store(Path(command.store), machine(list(command.machine))), -math.inf
     use_threads(store.machine.threads or min(threads, cores()))
 
     def report(**values: Any) -> None:
@@ -83,15 +43,16 @@ def run_remotely(origin: Origin, key: str, threads: int, check: Callable[[], Non
             told = time.monotonic()
         check()
 
-    folder = run_node(origin.node(key), store, report, patience=math.inf)
-    return list(read_json(folder / "health.json"))
+    node = command.node(key)
+    run_node(node, store, report, patience=math.inf)
+    return node.health(store)
 
 
 def tell(store: Store, key: str, values: dict[str, Any]) -> None:
-    """Leaves word of a node where its driver looks for it."""
+    """Writes a message about a node to the place where the driver reads it."""
     path = _place(store, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(values, allow_nan=False) + "\n")
+    write_json(path, values)
 
 
 def _place(store: Store, key: str) -> Path:
@@ -99,7 +60,7 @@ def _place(store: Store, key: str) -> Path:
 
 
 class News:
-    """The driver's ear: what was told of nodes since it last listened."""
+    """The driver's end: the messages about nodes since the driver last read."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -117,12 +78,12 @@ class News:
             return None
 
     def forget(self, node: Node) -> None:
-        """What was told of the node is of no more use: it begins, or it has ended."""
+        """Deletes the message about a node that begins or has ended."""
         _place(self.store, node.key).unlink(missing_ok=True)
 
 
 def await_results(nodes: Sequence[Node], store: Store) -> None:
-    """Waits until this machine sees what others have finished."""
+    """Waits until this machine sees the results that other machines have finished."""
     deadline = time.monotonic() + SEE_SECONDS
     while unseen := [n for n in nodes if not n.done(store)]:
         if time.monotonic() > deadline:

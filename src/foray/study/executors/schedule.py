@@ -1,27 +1,29 @@
-"""What every executor shares: which node may start now, the most urgent first, and what follows from what happened."""
+"""The order in which nodes start, the most urgent first, and the response to each event. All executors share it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from rich.console import Console
 
 from foray.core.cores import asked_threads
-from foray.core.terminal import plain
-from foray.study.nodes import Node
+from foray.core.process import FULL
+from foray.core.terminal import failure
+from foray.rollout.engine import EngineDied
+from foray.study.node import Node
 from foray.study.progress import Show
 from foray.study.store import Store
 
-_DEATHS = 2  # of workers that one node may cost before the run gives up
+_DEATHS = 2  # workers that may die of one node before the run gives up
 
 
 class Executor(Protocol):
-    """A way of running nodes. No result depends on which."""
+    """A way of running nodes. Results do not depend on the executor."""
 
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
-        """Runs them all, parents (which come first) before children. ``cost`` weighs them against each other, by key.
+        """Runs all nodes, parents (which come first) before children. ``cost`` weighs nodes by key.
 
         Raises ValueError with the node's own message when one fails.
         """
@@ -30,12 +32,27 @@ class Executor(Protocol):
         """Threads that a node has on this machine; 0 where nodes run elsewhere."""
 
 
+Kind = Literal["progress", "done", "failed", "died", "lost", "interrupted"]
+
+
 class Event(NamedTuple):
-    """What became of a node at work, and the values of its report, its flags, or words that say why."""
+    """What happened to a node at work. ``value``: its report's values, its flags, or the reason in words."""
 
     node: Node
-    kind: Literal["progress", "done", "failed", "died", "lost", "interrupted"]
+    kind: Kind
     value: Any = None
+
+
+def outcome(run: Callable[..., list[str]], *arguments: Any) -> tuple[Kind, Any]:
+    """Runs a node in this process; returns the kind and the value of the event that ends it."""
+    try:
+        return "done", run(*arguments)
+    except EngineDied as e:
+        return "died", str(e)
+    except (ValueError, OSError) as e:
+        return "failed", failure(e)
+    except MemoryError:
+        return "failed", f"{FULL}: try fewer --jobs"
 
 
 class Pool(Protocol):
@@ -48,7 +65,7 @@ class Pool(Protocol):
         """Starts a node whose parents are done. ``show`` is there to be paused."""
 
     def events(self) -> list[Event]:
-        """What has happened since the last call; waits a while where nothing has."""
+        """The events since the last call. Waits a while where there are none."""
 
 
 def drive(missing: Sequence[Node], cost: Mapping[str, float], pool: Pool, show: Show) -> None:
@@ -71,7 +88,7 @@ def drive(missing: Sequence[Node], cost: Mapping[str, float], pool: Pool, show: 
             elif kind == "interrupted":
                 raise KeyboardInterrupt
             else:
-                deaths[node.key] += kind == "died"  # and not lost with its machine, which was not its doing
+                deaths[node.key] += kind == "died"  # "lost" is the machine's fault and does not count
                 if deaths[node.key] > _DEATHS:
                     raise ValueError(
                         f"{node.label()}: {deaths[node.key]} workers died of it ({value}); "
@@ -91,24 +108,13 @@ def _next(waiting: list[Node], unfinished: set[str]) -> Node | None:
 
 
 def by_urgency(missing: Sequence[Node], cost: Mapping[str, float]) -> list[Node]:
-    """Nodes on the costliest path to an end first: what others wait for must not wait."""
+    """Nodes on the costliest path to an end come first."""
     urgency = {n.key: cost[n.key] for n in missing}
     for node in reversed(missing):  # children come after their parents
         for parent in node.parents():
             if parent.key in urgency:
                 urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
     return sorted(missing, key=lambda n: -urgency[n.key])
-
-
-def levels(missing: Sequence[Node]) -> list[list[Node]]:
-    """Nodes by level: the parents of each are in earlier levels or not among them."""
-    level: dict[str, int] = {}
-    for node in missing:  # parents come before children
-        level[node.key] = 1 + max((level.get(p.key, -1) for p in node.parents()), default=-1)
-    out: list[list[Node]] = [[] for _ in range(1 + max(level.values(), default=-1))]
-    for node in missing:
-        out[level[node.key]].append(node)
-    return out
 
 
 def threads_each(jobs: int, cores: int, asked: int = 0) -> int:
@@ -121,7 +127,7 @@ def threads_each(jobs: int, cores: int, asked: int = 0) -> int:
 
 
 def crowding(jobs: int, threads: int, cores: int, asked: int, ranks: int = 1) -> str:
-    """A line where more threads were wanted than there are cores, whether or not nodes have them; else nothing."""
+    """A line where more threads were asked for than there are cores; else nothing."""
     of_node, omp = max(threads, ranks), asked_threads()
     if jobs * of_node > cores:
         return (
@@ -134,9 +140,3 @@ def crowding(jobs: int, threads: int, cores: int, asked: int, ranks: int = 1) ->
             f"--machine threads={omp} gives every node {omp}"
         )
     return ""
-
-
-def say(console: Console, line: str) -> None:
-    """Prints a line as it is, if there is one."""
-    if line:
-        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ again watches those that are left and submits what has no job.
 from __future__ import annotations
 
 import getpass
-import json
 import math
 import shlex
 import signal
@@ -21,23 +20,25 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.canonical import nearest, require
-from foray.core.files import read_json, write_atomic
+from foray.core.files import read_json, write_json
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
-from foray.study.executors.remote import SEE_SECONDS, News, Origin, run_remotely, tell
-from foray.study.executors.schedule import Event, crowding, drive, levels, say, threads_each
-from foray.study.nodes import Node
+from foray.study.command import StudyCommand
+from foray.study.executors.remote import SEE_SECONDS, News, run_remotely, tell
+from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.graph import levels
+from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
-from foray.study.progress import Show, shown
+from foray.study.progress import Show, say, shown
 from foray.study.store import Store
 
 POLL_SECONDS = 2.0  # between two looks at the store
 QUEUE_SECONDS = 15.0  # between two at the queue
 WAIT_SECONDS = 600.0  # after SIGTERM, for Slurm to end the job
 
-# A node whose job comes to the end of its time goes on in the next, so time is a matter of the queue.
+# A node whose job runs out of time goes on in the next job, so the time limit only matters to the queue.
 DEFAULTS: dict[str, Any] = {"time": 240, "cpus_per_task": 1}
-TIMES = 1000  # that one may
+TIMES = 1000  # timeouts that a job may have
 OURS = ("additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args")
 
 
@@ -47,18 +48,18 @@ class SlurmExecutor:
     They hold for every job. ``jobs`` is how many of a level run at a time.
     """
 
-    def __init__(self, origin: Origin, settings: Sequence[str] = (), jobs: int | None = None) -> None:
+    def __init__(self, command: StudyCommand, settings: Sequence[str] = (), jobs: int | None = None) -> None:
         parameters = DEFAULTS | ({"array_parallelism": jobs} if jobs else {}) | _parsed(settings)
         cores = parameters["cpus_per_task"]
         self.parameters = parameters | {
             "job_name": "foray",
-            "srun_args": [f"--cpus-per-task={cores}"],  # which srun does not take from the job
-            # A node that fails leaves none waiting for it for ever.
+            "srun_args": [f"--cpus-per-task={cores}"],  # srun does not inherit it from the job
+            # No job waits for ever for a node that failed.
             "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
         }
-        self.job = NodeJob(origin, threads_each(1, cores, origin.threads))
-        self.crowding = crowding(1, self.job.threads, cores, origin.threads)
-        self.folder = Path(origin.store) / "slurm"  # of scripts and logs
+        self.job = NodeJob(command, threads_each(1, cores, command.threads))
+        self.crowding = crowding(1, self.job.threads, cores, command.threads)
+        self.folder = Path(command.store) / "slurm"  # of scripts and logs
 
     def threads_here(self, store: Store) -> int:
         return 0
@@ -77,9 +78,7 @@ class SlurmExecutor:
                 news.forget(node)
             ids = self._submit(level, after)
             jobs |= {n.key: job for n, job in zip(level, ids)}
-            write_atomic(
-                record, json.dumps(jobs, indent=1, allow_nan=False) + "\n"
-            )  # at once: this command may be killed
+            write_json(record, jobs, indent=1)  # at once: this command may be killed
             after = [_array(ids[0])]
             console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
         with shown(console, cost) as show:
@@ -95,7 +94,7 @@ class SlurmExecutor:
             raise ValueError(f"Slurm takes no such job: {str(e).strip().splitlines()[-1]}") from None
 
     def scripts(self, missing: Sequence[Node]) -> str:
-        """What would be submitted."""
+        """The scripts that would be submitted."""
         slurm = _submitit().slurm.slurm
         out = []
         for number, level in enumerate(levels(missing), 1):
@@ -108,34 +107,34 @@ class SlurmExecutor:
 
 
 class NodeJob:
-    """What a job does: one node. Asked to make room, it saves what it has and is queued again."""
+    """A job: it runs one node. On a signal it saves the node's state and is queued again."""
 
-    def __init__(self, origin: Origin, threads: int) -> None:
-        self.origin, self.threads = origin, threads
+    def __init__(self, command: StudyCommand, threads: int) -> None:
+        self.command, self.threads = command, threads
 
     def __call__(self, key: str) -> None:
         try:
             with preemptible(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) as check:
-                run_remotely(self.origin, key, self.threads, check)
+                run_remotely(self.command, key, self.threads, check)
             return
         except Preempted as e:
             (asked,) = e.args
         except (ValueError, OSError, EngineDied) as e:
-            tell(Store(Path(self.origin.store)), key, {"failed": failure(e)})
+            tell(Store(Path(self.command.store)), key, {"failed": failure(e)})
             raise
         if asked == signal.SIGTERM:
-            # Slurm is about to end the job: for good (scancel) or to start it again elsewhere. It knows which.
+            # Slurm is about to end the job: for good (scancel), or to start it again elsewhere.
             time.sleep(WAIT_SECONDS)
         # All is saved and submitit's own handler is back: it queues the job again.
         signal.raise_signal(_submitit().JobEnvironment()._usr_sig())
 
     def checkpoint(self, key: str) -> Any:
-        """How submitit asks what to run in the next life of the job: the same, for what it has lies in the store."""
+        """submitit asks here what the requeued job runs: the same node, which goes on from the store."""
         return _submitit().helpers.DelayedSubmission(self, key)
 
 
 class _Queue:
-    """Which of the user's jobs wait or run, seen every so often."""
+    """The user's jobs that wait or run, read from squeue every QUEUE_SECONDS."""
 
     def __init__(self) -> None:
         self.jobs: set[str] = set()
@@ -155,7 +154,7 @@ class _Queue:
 
 
 class _Jobs:
-    """The pool of jobs. All are in the queue from the start, and Slurm starts them; here they are watched."""
+    """The pool of jobs. Slurm has all of them from the start and starts them; this pool watches."""
 
     def __init__(self, jobs: Mapping[str, str], news: News, logs: Path) -> None:
         self.jobs, self.queue, self.news, self.logs = jobs, _Queue(), news, logs
@@ -180,7 +179,7 @@ class _Jobs:
     def _event(self, node: Node) -> Event | None:
         if node.done(self.news.store):
             self.news.forget(node)
-            return Event(node, "done", read_json(node.folder(self.news.store) / "health.json"))
+            return Event(node, "done", node.health(self.news.store))
         told, job = self.news.of(node), self.jobs[node.key]
         if told and "failed" in told:
             return Event(node, "failed", told["failed"])

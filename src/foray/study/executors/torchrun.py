@@ -22,45 +22,40 @@ from rich.console import Console
 
 from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
-from foray.core.files import read_json
 from foray.core.terminal import failure
-from foray.study.cost import node_cost
+from foray.study.executors.compute import compute
 from foray.study.executors.remote import await_results
-from foray.study.executors.schedule import crowding, levels, say, threads_each
-from foray.study.graph import expand
-from foray.study.nodes import Node, TrainNode, carry_out, run_node
-from foray.study.progress import Show, shown
-from foray.study.resumed import made_here, made_so_far, other_machines
-from foray.study.run import check_before, report_study, to_run
+from foray.study.executors.run_node import run_node
+from foray.study.executors.schedule import crowding, threads_each
+from foray.study.graph import expand, levels
+from foray.study.manifest import report_study
+from foray.study.missing import check_before, to_run
+from foray.study.node import Node, carry_out
+from foray.study.progress import Show, say, shown
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.ranks import all_gather, from_first, is_first, join, numbers_in_turn
 
 
 def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
-    """What ``run_study`` does, by all processes; the others than rank 0 end with it."""
+    """Does what ``run_study`` does, by all processes. Every process but rank 0 ends here."""
     require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
-    # At once: a rank that waits for another hears of nothing else.
+    # At once: a rank that waits for another runs no handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     threads = threads_each(here, cores(), store.machine.threads)
-    line = crowding(here, threads, cores(), store.machine.threads)
     use_threads(threads)
     join(store.machine, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     with store.lock() if is_first() else nullcontext():
         graph = expand(study, part)
         quiet = console if is_first() else Console(file=io.StringIO())
-        say(quiet, line)
+        say(quiet, crowding(here, threads, cores(), store.machine.threads))
         keys = from_first(lambda: {n.key for n in to_run(graph, store, quiet)})
         missing = [n for n in graph.nodes if n.key in keys]
-        if is_first():
-            before = made_so_far(graph.nodes, store)
-            say(quiet, other_machines(graph.nodes, before, made_here(missing, store, threads)))
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         check_before(study, missing)
-        cost = {n.key: node_cost(n, study.data.vocab_size).seconds(1.0) for n in missing}
-        TorchrunExecutor().run(missing, store, quiet, cost)
-        all_gather(None)  # none leaves while another still needs what it keeps
+        compute(missing, graph, study, store, quiet, TorchrunExecutor(threads))
+        all_gather(None)  # no rank leaves while another may still read from it
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
             leave(0)
@@ -79,17 +74,23 @@ def leave(code: int) -> NoReturn:
 
 
 class TorchrunExecutor:
-    """For processes of one group, each of which calls ``run`` with the same nodes."""
+    """An executor for the processes of one group: each calls ``run`` with the same nodes and has ``threads``."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def threads_here(self, store: Store) -> int:
+        return self.threads
 
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
         with shown(console, cost) as show:
             for level in levels(missing):
-                alone = sorted((n for n in level if not isinstance(n, TrainNode)), key=lambda n: -cost[n.key])
+                alone = sorted((n for n in level if not n.on_ranks), key=lambda n: -cost[n.key])
                 self._share_out(alone, store, show)
                 for node in level:
-                    if isinstance(node, TrainNode):
+                    if node.on_ranks:
                         _train(node, store, show)
-                all_gather(None)  # every rank has done its part of the level
+                all_gather(None)  # all ranks have done their part of the level
                 await_results(level, store)
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
@@ -106,7 +107,7 @@ class TorchrunExecutor:
         require(not failures, failures[0] if failures else "")
 
 
-def _train(node: TrainNode, store: Store, show: Show) -> None:
+def _train(node: Node, store: Store, show: Show) -> None:
     try:
         if is_first():
             _run(node, store, show)
@@ -121,5 +122,5 @@ def _run(node: Node, store: Store, show: Show) -> None:
         show.progress(node, values)
 
     show.begin(node)
-    folder = run_node(node, store, report)
-    show.end(node, read_json(folder / "health.json"))
+    run_node(node, store, report)
+    show.end(node, node.health(store))

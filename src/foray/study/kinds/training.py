@@ -1,4 +1,4 @@
-"""Carrying out a training node: find the furthest whole state, go on from there, keep a rolling checkpoint."""
+"""The node that trains: it finds the furthest whole state, goes on from there, and keeps a rolling checkpoint."""
 
 from __future__ import annotations
 
@@ -7,32 +7,82 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import ClassVar, TextIO
 
 from foray.core.engines import VLLM
-from foray.core.files import json_text, kept, read_jsonl, verify, write_atomic, writing
+from foray.core.files import (
+    TRAINING_FILES,
+    json_text,
+    kept,
+    read_jsonl,
+    read_numbers,
+    verify,
+    write_atomic,
+    writing,
+)
+from foray.core.health import training_flags
 from foray.core.sources import Rollouts
 from foray.core.stage import Stage
+from foray.data.tokenizer import TextTokenizer
+from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
-from foray.study.cost import activation_bytes
-from foray.study.nodes import Report, TrainNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.kinds.models import open_checkpoint
+from foray.study.kinds.tokens import ShardNode
+from foray.study.node import CheckpointNode, Node, Report, TokenizerOwner
 from foray.study.preemption import Preempted
 from foray.study.store import Store
+from foray.train.activations import activation_bytes
 from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
 from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
 from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
 
-if TYPE_CHECKING:
-    from foray.data.tokenizer import TextTokenizer
-
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 _QUICK_SECONDS = 1.5  # a save that takes longer, as of a large model, comes as much less often
+
+
+@dataclass(frozen=True)
+class TrainNode(CheckpointNode):
+    """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialisation).
+
+    Which other steps of the stage are kept is not part of the key: by law 4 the state is a function of the rest, and
+    ``after``, the nearest earlier kept step, only saves repeating its work; ``checks`` only come before it.
+    """
+
+    kind: ClassVar[str] = "train"
+    reported: ClassVar[tuple[str, ...]] = TRAINING_FILES
+    on_card: ClassVar[bool] = True
+    on_ranks: ClassVar[bool] = True
+    model: ModelConfig
+    tokenizer: TokenizerOwner
+    stage: Stage
+    step: int
+    seed: int
+    parent: CheckpointNode | None = None
+    shards: tuple[ShardNode, ...] = ()
+    screen: Node | None = None  # the base's own answers to the training questions, where RL chooses among them
+    after: TrainNode | None = field(default=None, metadata={"hash": False})
+    checks: tuple[Node, ...] = field(default=(), metadata={"hash": False})
+
+    def label(self) -> str:
+        return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        run_training(self, folder, store, report)
+
+    def flags(self, folder: Path) -> list[str]:
+        return training_flags(read_numbers(folder / "metrics.jsonl"))
+
+    def check(self) -> None:
+        super().check()
+        for source in (s.source for s in self.stage.members()):
+            if isinstance(source, Rollouts) and source.engine == "vllm":
+                source.vllm.check()
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
@@ -41,7 +91,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     Many ranks call this together; rank 0 alone reports, and writes all but its slices of the others' state. Where
     ``report`` raises Preempted, saves what it has before it ends.
     """
-    tokenizer = open_tokenizer(node.tokenizer, store)
+    tokenizer = node.tokenizer.open_tokenizer(store)
     stage = node.stage
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
@@ -53,7 +103,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
         model=model,
         engine=engine,
         reference=reference,
-        shards={s.source.name: open_shard(s, store) for s in node.shards},
+        shards={s.source.name: s.open_shard(store) for s in node.shards},
         screened=_screened(node, store),
     )
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}

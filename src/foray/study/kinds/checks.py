@@ -1,37 +1,36 @@
-"""What is asked before any training: whether all that a study will show its models fits their context."""
+"""The nodes that check, before any training, that everything a study will show its models fits their context."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from foray.core.files import write_atomic
+from foray.core.files import write_json
 from foray.core.sources import Demonstrations
 from foray.core.stage import Stream
 from foray.core.task import Split, Task, few_shot_examples
 from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling, check_context
-from foray.study.nodes import AnyTokenizer, Node, Report, open_tokenizer
+from foray.study.node import Node, Report, TokenizerOwner
 from foray.study.store import Store
 from foray.train.checked_draw import drawn
 from foray.train.draw import Training
 from foray.train.supervised import solved
 
-_DRAWS = 64  # of a source, that are looked at before any training
+_DRAWS = 64  # draws of a source that are looked at
 
 
 @dataclass(frozen=True)
 class PromptsNode(Node):
-    """Nothing but the knowledge that a task's prompts and completions fit the model's context.
+    """A check that a task's prompts and completions fit the model's context.
 
-    Pre-training waits for it, so that a study that cannot be evaluated fails in its first seconds.
+    Pre-training waits for the check, so that a study that cannot be evaluated fails in its first seconds.
     """
 
     kind: ClassVar[str] = "prompts"
-    tokenizer: AnyTokenizer
+    tokenizer: TokenizerOwner
     task: Task
     split: Split
     problems: int
@@ -44,26 +43,26 @@ class PromptsNode(Node):
         return f"length of {self.shots}-shot {self.split} prompts of {self.task.name}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        tokenizer = open_tokenizer(self.tokenizer, store)
+        tokenizer = self.tokenizer.open_tokenizer(store)
         examples = few_shot_examples(self.task, self.shots, self.seed)
         prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
         longest = max((len(tokenizer.encode_prompt(p)) for p in prompts), default=0)
         check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
-        write_atomic(folder / "prompts.json", json.dumps({"longest": longest}, allow_nan=False) + "\n")
+        write_json(folder / "prompts.json", {"longest": longest})
 
 
 @dataclass(frozen=True)
 class DemonstrationsNode(Node):
-    """Nothing but the knowledge that questions with the solutions that SFT may take for them fit the model's context.
+    """A check that questions, each with any solution that SFT may take for it, fit the model's context.
 
-    Pre-training waits for it as for the prompts. Every row is tokenised, once for all recipes that train on it: two
-    million solutions of OpenMathInstruct's length take a core about 12 minutes.
+    Pre-training waits for the check. Every row is tokenised, once for all recipes that train on it: two million
+    solutions of OpenMathInstruct's length take a core about 12 minutes.
     """
 
     kind: ClassVar[str] = "demonstrations"
-    tokenizer: AnyTokenizer
+    tokenizer: TokenizerOwner
     source: Demonstrations
-    seed: int  # on which the one solution of a question depends
+    seed: int  # chooses the one solution of a question
     context: int
 
     def label(self) -> str:
@@ -71,7 +70,7 @@ class DemonstrationsNode(Node):
         return f"length of {self.source.task.name} questions with {which}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        tokenizer = open_tokenizer(self.tokenizer, store)
+        tokenizer = self.tokenizer.open_tokenizer(store)
         rows = solved(self.source, self.seed, tokenizer)
         longest, problem = max((len(prompt) + len(target) - 1, p.id) for p, prompt, target in rows)
         if longest > self.context:
@@ -80,19 +79,19 @@ class DemonstrationsNode(Node):
                 f"has for SFT; the model's context is {self.context}: set model.context={longest} or more, or leave "
                 "that solution out of the data"
             )
-        write_atomic(folder / "demonstrations.json", json.dumps({"longest": longest}, allow_nan=False) + "\n")
+        write_json(folder / "demonstrations.json", {"longest": longest})
 
 
 @dataclass(frozen=True)
 class SourceNode(Node):
-    """Nothing but the knowledge that the first batches of a source of the user's own can be trained on.
+    """A check that the first batches of a user's own source can be trained on.
 
-    Pre-training waits for it as for the prompts. A source that looks at the model or samples from it cannot be drawn
-    from before there is one: of such a source nothing is known here, and its batches are checked as they are drawn.
+    Pre-training waits for the check. A source that looks at the model, or samples from it, cannot be drawn from before
+    there is a model. The check then says nothing, and the batches are checked as they are drawn.
     """
 
     kind: ClassVar[str] = "source"
-    tokenizer: AnyTokenizer
+    tokenizer: TokenizerOwner
     model: ModelConfig
     stream: Stream
     stage: str
@@ -103,7 +102,7 @@ class SourceNode(Node):
         return f"first batches of {type(self.stream.source).__name__}, stream {self.stream.name} of {self.stage}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        tokenizer = open_tokenizer(self.tokenizer, store)
+        tokenizer = self.tokenizer.open_tokenizer(store)
         shape = replace(self.model, vocab_size=self.model.vocab_size or tokenizer.vocab_size)
         longest = 0
         try:
@@ -115,15 +114,15 @@ class SourceNode(Node):
                     longest = max(longest, batch.tokens.shape[1])
         except _NeedsTheModel:
             longest = 0
-        write_atomic(folder / "source.json", json.dumps({"longest": longest or None}, allow_nan=False) + "\n")
+        write_json(folder / "source.json", {"longest": longest or None})
 
 
 class _NeedsTheModel(Exception):
-    """A source asked for what is there only in training."""
+    """A source asked for something that exists only in training."""
 
 
 class _NotYet:
-    """In place of a model or an engine that is not there yet: it has the model's shape and nothing else."""
+    """Stands for a model or an engine that does not exist yet: it has the model's shape and nothing else."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -136,7 +135,7 @@ class _NotYet:
 
 
 class _NotYetRead(Mapping[str, Any]):
-    """The same of what a training node reads beside."""
+    """Stands for the shards and screened answers that a training node will read."""
 
     def __getitem__(self, name: str) -> Any:
         raise _NeedsTheModel

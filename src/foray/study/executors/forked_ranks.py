@@ -1,7 +1,7 @@
-"""One node on several ranks of this machine: processes forked for it, which end with it.
+"""One node on several ranks of this machine: processes that are forked for the node and end with it.
 
-The process that forks computes nothing itself, before or after: what has used a GPU or computed in threads cannot
-fork. With several ranks every kind of node therefore runs in a child, those that do not train in one.
+The process that forks never computes: a process that has used a GPU or computed in threads cannot fork. On a machine
+with several ranks every node therefore runs in children: one child, or as many as there are ranks.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
 from foray.core.scratch import inside
 from foray.core.terminal import failure
-from foray.study.nodes import Node, Report, TrainNode, carry_out
+from foray.study.node import Node, Report, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.ranks import join
 from foray.train.sharding import preload
 
-_LAST_WORDS = 1.0  # seconds after one rank's end in which others say what they saw
+_LAST_WORDS = 1.0  # seconds after one rank's end in which the others may report
 
 
 def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None:
-    """Fills ``folder`` as ``node.run`` would, in children: as many as the machine has ranks where the node trains.
+    """Fills ``folder`` as ``node.run`` would, in children: one a rank where ranks can compute the node together.
 
-    Raises ValueError with the message of the first rank that fails. Where one dies, the others are stopped and this
-    process dies in the same way: to whoever waits for it, it is the worker that died.
+    Raises ValueError with the message of the first rank that fails. Where a rank dies, the others are stopped and this
+    process dies in the same way, so that the parent sees its worker die.
     """
-    ranks = store.machine.ranks if isinstance(node, TrainNode) else 1
+    ranks = store.machine.ranks if node.on_ranks else 1
     if ranks > 1:
         preload()
     with inside(folder, "meeting") as meeting:
@@ -58,7 +58,7 @@ def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None
 
 
 class _Child:
-    """A forked process and this end of the pipe to it. (A worker is a daemon, which multiprocessing lets fork none.)"""
+    """A forked process and this end of its pipe. (Workers are daemons, and multiprocessing lets no daemon fork.)"""
 
     def __init__(self, work: Callable[[Connection], None], siblings: list[Connection]) -> None:
         self.channel, theirs = multiprocessing.Pipe()
@@ -67,7 +67,7 @@ class _Child:
         self.code: int | None = None  # as subprocess has it: minus the signal that ended it
         self.pid = os.fork()
         if self.pid == 0:
-            for end in (self.channel, *siblings):  # held open here, they would hide the end of the parent
+            for end in (self.channel, *siblings):  # an open end here would hide the end of the parent
                 end.close()
             work(theirs)
         theirs.close()
@@ -78,7 +78,7 @@ class _Child:
             self.ended()
 
     def ended(self) -> int:
-        """Waits for the end; how it came."""
+        """Waits for the end; returns the exit code."""
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self.channel.close()
@@ -86,7 +86,7 @@ class _Child:
 
 
 def _watch(children: list[_Child], report: Report) -> int:
-    """Passes on what rank 0 reports until all are done; 0, or how the first rank to die died."""
+    """Passes on rank 0's reports until all are done. Returns 0, or the exit code of the first rank that died."""
     working = list(children)
     while working:
         for child in _heard(working, None):
@@ -98,7 +98,7 @@ def _watch(children: list[_Child], report: Report) -> int:
                 try:
                     report(**value)
                 except Preempted as e:
-                    child.channel.send(e.args[0])  # hears of it at its next step, and all ranks save
+                    child.channel.send(e.args[0])  # the child reads this at its next step, and all ranks save
             elif kind == "preempted":
                 raise Preempted(value)
             elif kind == "damaged":
@@ -118,7 +118,7 @@ def _heard(children: list[_Child], seconds: float | None) -> list[_Child]:
 
 
 def _how_one_died(child: _Child, working: list[_Child], broken: str = "") -> int:
-    """The code of a rank that a signal ended, if there is one: what broke in the others is only that they miss it."""
+    """The exit code of a rank that a signal ended, if there is one; the others broke only because that rank is gone."""
     deadline = time.monotonic() + _LAST_WORDS
     codes = [0 if broken else child.ended()]
     others = [c for c in working if c is not child]
@@ -152,7 +152,7 @@ def _work(
         code = 1
         try:
             die_with_parent()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and stops this process
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and stops this process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _join(store, rank, ranks, meeting)
 
@@ -170,12 +170,12 @@ def _work(
             channel.send(("damaged", (e.folder, e.what)))
         except (ValueError, OSError) as e:
             channel.send(("failed", failure(e)))
-        except Exception:  # as of any process that breaks; a peer's death looks so too
+        except Exception:  # any error; a peer's death looks like one too
             channel.send(("broke", traceback.format_exc()))
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)  # and none of what the parent would do at its end
+            os._exit(code)  # without the parent's own clean-up
 
     return work
 

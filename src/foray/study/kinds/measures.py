@@ -1,8 +1,7 @@
-"""The nodes that measure: samples of a checkpoint, probes, perplexity, and what evaluation and training share."""
+"""The nodes that measure: pass@k samples, probes, perplexity, and what evaluation and training text share."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,22 +10,26 @@ from typing import Any, ClassVar
 
 from foray.core.canonical import added
 from foray.core.engines import VLLM, EngineName
-from foray.core.files import json_text, read_jsonl, write_atomic
+from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import Split, Task, verifier_of
+from foray.evals.probe_set import ProbeSet
 from foray.rollout.engine import Precision
-from foray.study.nodes import Checkpoint, Node, Report, ShardNode, open_checkpoint, open_shard, open_tokenizer
+from foray.study.kinds.models import open_checkpoint
+from foray.study.kinds.tokens import ShardNode
+from foray.study.node import CheckpointNode, Node, Report
 from foray.study.store import Store
 
 
 @dataclass(frozen=True)
 class PassKNode(Node):
-    """Samples of a checkpoint on a task, graded."""
+    """Graded samples of a checkpoint on a task."""
 
     kind: ClassVar[str] = "passk"
     reported: ClassVar[tuple[str, ...]] = ("",)
-    checkpoint: Checkpoint
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
     task: Task
     split: Split
     problems: int
@@ -76,8 +79,9 @@ class ProbesNode(Node):
 
     kind: ClassVar[str] = "probes"
     reported: ClassVar[tuple[str, ...]] = ("",)
-    checkpoint: Checkpoint
-    probes: Any
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
+    probes: ProbeSet
 
     def label(self) -> str:
         return f"probes after {self.checkpoint.label()}"
@@ -92,7 +96,7 @@ class ProbesNode(Node):
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         results, work = evaluate_probes(self.probes, model, tokenizer, folder)
         _write_ledger(folder, work)
-        write_atomic(folder / "probes.json", json_text(results, indent=1) + "\n")
+        write_json(folder / "probes.json", results, indent=1)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class PerplexityNode(Node):
 
     kind: ClassVar[str] = "perplexity"
     reported: ClassVar[tuple[str, ...]] = ("",)
-    checkpoint: Checkpoint
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
     shards: tuple[ShardNode, ...]
     length: int
 
@@ -114,19 +119,19 @@ class PerplexityNode(Node):
         model, _ = open_checkpoint(self.checkpoint.folder(store), store.machine)
         out, total = {}, 0.0
         for node in self.shards:
-            nats, tokens, work = perplexity(model, open_shard(node, store), self.length)
+            nats, tokens, work = perplexity(model, node.open_shard(store), self.length)
             total += work
             out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
         _write_ledger(folder, total)
-        write_atomic(folder / "perplexity.json", json_text(out, indent=1) + "\n")
+        write_json(folder / "perplexity.json", out, indent=1)
 
 
 @dataclass(frozen=True)
 class ContaminationNode(Node):
-    """What the evaluation's questions share with the text that was trained on, and with the other splits.
+    """The word sequences that the evaluation's questions share with the training text, and with the other splits.
 
-    ``shards`` are pre-training's text, read back from its tokens; ``trained`` names the questions of post-training by
-    task and number, and ``validation`` is how many problems of that split RL looks at.
+    ``shards`` are pre-training's text, read back from its tokens. ``trained`` is post-training's task, with
+    ``questions`` training questions, and ``validation`` how many problems of that split RL looks at.
     """
 
     kind: ClassVar[str] = "contamination"
@@ -153,17 +158,15 @@ class ContaminationNode(Node):
             checked = []  # a split does not contaminate itself
         texts = {s.source.name: _read_back(s, store) for s in self.shards}
         rows = overlaps(texts, trained, checked, asked, self.split, self.n)
-        write_atomic(
-            folder / "contamination.json", json.dumps({"n": self.n, "rows": rows}, indent=1, allow_nan=False) + "\n"
-        )
+        write_json(folder / "contamination.json", {"n": self.n, "rows": rows}, indent=1)
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
-    """The documents of a shard, from its tokens: exactly what was trained on. Memory: a million tokens."""
-    tokenizer, shard = open_tokenizer(node.tokenizer, store), open_shard(node, store)
+    """The documents of a shard, decoded from the very tokens that were trained on. Memory: a million tokens."""
+    tokenizer, shard = node.tokenizer.open_tokenizer(store), node.open_shard(store)
     for document in shard.documents(tokenizer.end_id):
         yield tokenizer.decode(document)
 
 
 def _write_ledger(folder: Path, scoring: float) -> None:
-    write_atomic(folder / "ledger.json", json.dumps({"flops/score": scoring}, allow_nan=False) + "\n")
+    write_json(folder / "ledger.json", {"flops/score": scoring})

@@ -1,0 +1,17 @@
+"""What each command of the command line does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from foray.commands.on_checkpoints import evaluate, grade
+from foray.commands.on_corpora import data, prepare
+from foray.commands.on_stores import check, gc
+from foray.commands.on_studies import ls, report, run
+from foray.commands.plan import plan
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
+    "grade": grade, "gc": gc, "check": check,
+}  # fmt: skip

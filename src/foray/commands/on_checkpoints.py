@@ -1,0 +1,128 @@
+"""The commands that sample and grade: any checkpoint on a task, and a file of answers by anybody."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from foray.core.canonical import nearest, require, to_json
+from foray.core.cores import cores, use_threads
+from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_json
+from foray.core.machine import machine
+from foray.core.passk import check_asked, pass_at_k
+from foray.core.scratch import scratch
+from foray.core.task import Extraction, verifier_of
+from foray.core.terminal import tell
+from foray.study.executors.schedule import threads_each
+from foray.study.kinds.models import open_checkpoint
+
+# What foray eval is asked, by the names of its options and of sampling.evaluate's arguments.
+_ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from foray.evals import sampling
+    from foray.rollout.choose import embedded_engine
+    from foray.tasks import named_tasks
+
+    tasks = named_tasks(args.data_root)
+    require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
+    require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
+    require(args.shots >= 0, "--shots must be >= 0")
+    require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
+    ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
+    require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
+    require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
+    here = machine(args.machine_settings)
+    use_threads(threads_each(1, cores(), here.threads))
+    model, tokenizer = open_checkpoint(args.checkpoint, here)
+    task = tasks[args.task]
+    check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
+    settings = {name: getattr(args, name) for name in _ASKED}
+    with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
+        graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
+        if args.out:
+            ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
+            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            _take(folder, asked | settings | graded_by)
+        sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
+        rows = read_jsonl(folder / "problems.jsonl")
+    table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
+    for extraction in ("strict", "lenient"):
+        correct = [r["correct"][extraction] for r in rows]
+        table.add_row(extraction, *[f"{100 * pass_at_k(correct, args.samples, k).mean():.1f}%" for k in ks])
+    samples = len(rows) * args.samples
+    Console().print(table)
+    formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
+    print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+@contextlib.contextmanager
+def _asked_for(out: Path) -> Iterator[Path]:
+    with alone_in(out, f"another foray evaluates into {out}; wait for it or name another --out"):
+        yield out
+
+
+def _weights(checkpoint: Path) -> dict[str, str]:
+    """Digests by file: another training's weights may come to lie in the same place."""
+    model = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
+    return {p.name: digest_of_input(p) for p in sorted(model.glob("*.safetensors"))}
+
+
+def _take(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes a folder of completions that of ``settings``. Raises ValueError where it holds those of others."""
+    made, written = folder / "settings.json", folder / "completions.jsonl"
+    if written.exists() and written.stat().st_size:
+        there = read_object(made, "name another --out") if made.exists() else {}
+        other = [name for name, value in settings.items() if there.get(name) != value]
+        require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
+    write_json(made, settings, indent=1)
+
+
+def grade(args: argparse.Namespace) -> None:
+    from foray.evals.grade import grade_file, task_for
+
+    task = task_for(args.task, args.file)
+    ks = _whole_numbers(args.k)
+    require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
+    extraction: Extraction = "lenient" if args.lenient else "strict"
+    done = grade_file(task, args.file, args.out, extraction, args.suffix)
+    fewest = min(n for n, _ in done.counts)
+    table = Table("", "%", "95%", box=None, pad_edge=False)
+    for k in [k for k in ks if k <= fewest]:
+        value, lo, hi = _pass_at(done.counts, k)
+        table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
+    console = Console()
+    console.print(table, highlight=False)
+    changed = f"; {done.changed} of the {done.stored} stored verdicts are others now" if done.stored else ""
+    tell(
+        f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
+        f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}{changed}; {args.out}"
+    )
+
+
+def _pass_at(counts: Counter[tuple[int, int]], k: int) -> tuple[float, float, float]:
+    """pass@k of rows counted by (samples, correct), with the report's interval where there are few enough for it."""
+    from foray.report.stats import mean_interval_of_many, mean_intervals
+
+    rows = sum(counts.values())
+    values = pass_at_k([c for _, c in counts], [n for n, _ in counts], k)
+    times = np.array(list(counts.values()))
+    if rows <= 1000:  # the bootstrap's memory grows with the problems
+        return mean_intervals(np.repeat(values, times)[:, None])[0][:3]
+    return mean_interval_of_many(values, times)[:3]
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return sorted({int(k) for k in text.split(",")})
+    except ValueError:
+        raise ValueError(f"--k {text}: write whole numbers separated by commas") from None

@@ -1,0 +1,62 @@
+"""The commands that clear a store and check it."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from foray.commands.options import jobs_of
+from foray.core.canonical import require
+from foray.core.machine import machine
+from foray.core.terminal import tell
+from foray.study.garbage import delete_garbage, find_garbage
+from foray.study.integrity import examine, repair
+from foray.study.named_studies import load_study
+from foray.study.progress import reading, say
+from foray.study.store import Store
+
+
+def gc(args: argparse.Namespace) -> None:
+    studies = [load_study(name, args.settings) for name in args.studies]
+    require(len(studies) == 1 or args.store is not None, "several studies share the store that --store DIR names")
+    store = Store(args.store or Path("runs") / studies[0].name)
+    require(store.root.is_dir(), f"there is no store {store.root}; name it with --store")
+    found = delete_garbage(studies, store) if args.delete else find_garbage(studies, store)
+    for why in dict.fromkeys(item.why for item in found.items):
+        same = [item for item in found.items if item.why == why]
+        print(f"{why}: {sum(item.size for item in same) / 1e6:,.1f} MB")
+        for item in same:
+            tell(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
+    for path in found.unknown:
+        tell(f"left, as Foray does not know it: {path}")
+    total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
+    print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
+
+
+def check(args: argparse.Namespace) -> None:
+    jobs, console = jobs_of(args), Console()
+    require((args.store / "nodes").is_dir(), f"{args.store} is no store: it holds no nodes")
+    store = Store(args.store, machine([]))
+    with store.lock() if args.repair else nullcontext():  # nothing changes between what is found and what is mended
+        with reading(console) as (total, read):
+            found = examine(store, jobs, total, read)
+        for finding in found.findings:
+            say(console, finding.line)
+        unfinished = f"; {found.unfinished} nodes are unfinished" if found.unfinished else ""
+        print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
+        for line in (*found.corpora, *(f"not checked: {words}" for words in found.unseen)):
+            say(console, line)
+        bad = f"{len(found.findings)} folders are damaged or gone"
+        if found.findings and args.repair:
+            repair(store, found.findings, console, jobs)
+            print(f"{bad}: made anew")
+        elif found.findings:
+            raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+    if found.corpora:
+        bad = f"{len(found.corpora)} files of prepared corpora are damaged"
+        raise ValueError(f"{bad}; foray prepare MIX --out DIR, typed again as it was, makes them again")
+    if not found.findings:
+        print("all are as they were written")

@@ -1,0 +1,40 @@
+"""What several commands are asked: the study and its store, the machine, the number of jobs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from foray.core.canonical import require
+from foray.core.cores import cores
+from foray.core.machine import Machine, gpus, machine
+from foray.core.terminal import tell
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
+from foray.study.store import Store
+
+_WORKERS, _WORKERS_A_CORE = 32, 8  # processes of this machine, at most
+
+
+def opened(args: argparse.Namespace) -> tuple[Study, Store]:
+    study = load_study(args.study, args.settings)
+    return study, Store(args.store or Path("runs") / study.name, machine_of(args))
+
+
+def machine_of(args: argparse.Namespace) -> Machine:
+    """This one, or for nodes that run elsewhere none in particular: what is there decides there."""
+    elsewhere = getattr(args, "executor", "local") != "local"
+    return Machine("cpu") if elsewhere else machine(getattr(args, "machine_settings", []))
+
+
+def jobs_of(args: argparse.Namespace, most: int = 4) -> int:
+    """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
+    require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
+    of = machine_of(args) if hasattr(args, "machine_settings") else Machine("cpu")
+    on_gpus = gpus() if of.device != "cpu" else 0
+    if args.jobs and getattr(args, "executor", "local") == "local":
+        limit = max(_WORKERS, _WORKERS_A_CORE * cores())
+        if args.jobs > limit:
+            tell(f"--jobs {args.jobs}: {limit} at a time, the most on the {cores()} cores that may be used here")
+        return int(min(args.jobs, limit))
+    return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))

@@ -1,0 +1,54 @@
+"""The command that says what a study will take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from foray.commands.options import jobs_of, opened
+from foray.core.cores import cores
+from foray.core.machine import machine_settings
+from foray.core.terminal import plain
+from foray.study.contracts import check_study
+from foray.study.executors.schedule import threads_each
+from foray.study.graph import expand
+from foray.study.node import Node
+from foray.study.price import tables
+from foray.study.price.cards import measured_rate, parse_hardware, processors
+from foray.study.price.forecast import Forecast, forecast
+from foray.study.price.work import sized
+
+
+def plan(args: argparse.Namespace) -> None:
+    given = args.hardware is not None
+    hardware = parse_hardware(args.hardware, machine_settings(args.machine_settings)) if given else None
+    jobs = jobs_of(args)
+    study, store = opened(args)
+    check_study(study.bound())
+    nodes, vocab_size, console = expand(study, args.part).nodes, study.data.vocab_size, Console()
+    if hardware is None:
+        rate = measured_rate(sized(study.model, vocab_size), threads_each(jobs, cores(), store.machine.threads))
+        hardware = processors(rate, jobs, store.machine)
+
+    def left_of(every: Sequence[Node]) -> list[Node]:
+        return [node for node in every if not node.done(store)]
+
+    whole = forecast(left_of(nodes), vocab_size, hardware)
+    if study.parts and args.part is None:
+        parts: dict[str, tuple[int, Forecast]] = {}
+        for name in dict.fromkeys(name for name, _ in study.grids()):
+            of_part = expand(study, name).nodes
+            parts[name] = len(of_part), forecast(left_of(of_part), vocab_size, hardware)
+        console.print(tables.parts_table(parts), highlight=False)
+        console.print("Each part as if it were run first: what parts share is run once.", highlight=False)
+    else:
+        console.print(tables.nodes_table(nodes, whole, vocab_size), highlight=False)
+    on = tables.cards_named(hardware)
+    console.print(f"\n{len(nodes)} nodes, {len(whole.nodes)} to run, on {on}\n", highlight=False)
+    for table in (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)):
+        console.print(table, "", highlight=False)
+    assumed = (f"- {line}" for line in tables.assumptions(whole))
+    for line in (*tables.remarks(whole), "", "Assumed (docs/hardware.md):", *assumed):
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,78 @@
+"""The nodes that turn text into tokens: a tokenizer, and the tokenised shard of one text source."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from foray.core.files import read_object, verify
+from foray.data.corpus import Shard, write_shard
+from foray.data.prepared import Prepared, link_shard
+from foray.data.text_source import TextSource, TextSplit, sample_texts
+from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from foray.study.node import Node, Report, TokenizerOwner
+from foray.study.store import Store
+
+
+@dataclass(frozen=True)
+class TokenizerNode(TokenizerOwner):
+    """A BPE tokenizer trained on a sample of every source, in the mixture's shares; or a prepared corpus's tokenizer.
+
+    Numbers from 0 to ``whole_numbers`` become single tokens, however rare they are. Otherwise some numbers would be
+    whole and others in pieces, and arithmetic would be needlessly irregular for a small model.
+    """
+
+    kind: ClassVar[str] = "tokenizer"
+    sources: tuple[tuple[float, TextSource], ...]
+    vocab_size: int
+    characters: int
+    whole_numbers: int = 0
+
+    def label(self) -> str:
+        return f"tokenizer ({self.vocab_size} entries)"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        prepared = [source for _, source in self.sources if isinstance(source, Prepared)]
+        if prepared:  # its tokens are those of its own tokenizer
+            shutil.copytree(prepared[0].tokenizer(), folder, dirs_exist_ok=True)
+            return
+        texts = sample_texts(self.sources, self.characters, self.whole_numbers)
+        train_tokenizer(texts, self.vocab_size).save(folder, 1 << 20)
+
+    def open_tokenizer(self, store: Store) -> TextTokenizer:
+        verify(self.folder(store))
+        return load_tokenizer(self.folder(store))
+
+
+@dataclass(frozen=True)
+class ShardNode(Node):
+    """One text source, tokenised."""
+
+    kind: ClassVar[str] = "shard"
+    source: TextSource
+    split: TextSplit
+    tokenizer: TokenizerOwner
+    max_tokens: int
+
+    def label(self) -> str:
+        return f"tokenise {self.source.name} ({self.split})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        tokenizer = self.tokenizer.open_tokenizer(store)
+        if isinstance(self.source, Prepared):
+            if not load_tokenizer(self.source.place / "tokenizer").same(tokenizer):
+                raise ValueError(f"{self.source.place} was prepared with another tokenizer than the model has")
+            link_shard(self.source, self.split, folder, self.max_tokens)
+        else:
+            write_shard(self.source, self.split, tokenizer, folder, self.max_tokens)
+
+    def flags(self, folder: Path) -> list[str]:
+        facts = read_object(folder / "meta.json")
+        count = facts.get("skipped", 0)
+        return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
+
+    def open_shard(self, store: Store) -> Shard:
+        verify(self.folder(store))
+        return Shard(self.folder(store), self.source.place if isinstance(self.source, Prepared) else None)

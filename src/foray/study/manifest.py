@@ -1,0 +1,119 @@
+"""The manifest, which tells the report what every result is, and the report drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foray import __version__
+from foray.core.files import SEAL, json_text, read_json, seal, verify, write_atomic
+from foray.core.provenance import program
+from foray.core.sources import Rollouts, role_of
+from foray.study.excursions import GraphEntry
+from foray.study.graph import Graph, expand
+from foray.study.kinds.measures import ContaminationNode, PassKNode
+from foray.study.kinds.models import ImportNode
+from foray.study.kinds.training import TrainNode
+from foray.study.setting_tables import setting_tables
+from foray.study.spec import Study
+from foray.study.store import MANIFEST, Store
+
+
+def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens") -> Path:
+    """Writes the manifest and the report of the finished nodes; without ``redraw`` only if they would differ.
+
+    Returns the report's ``index.html``. A report against another ``axis`` (of ``foray.report.AXES``) has a folder of
+    its own.
+    """
+    from foray.report import write_report  # takes a second
+
+    graph = expand(study)
+    text = json_text(manifest_of(study, graph), indent=1) + "\n"
+    facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
+    manifest = store.root / MANIFEST
+    out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
+    with store.claim(out.name, patience=600.0):
+        if not redraw and _is_drawn(out, facts) and manifest.exists() and manifest.read_bytes() == text.encode():
+            return out / "index.html"
+        write_atomic(manifest, text)
+        (out / SEAL).unlink(missing_ok=True)
+        index = write_report(manifest, out, axis)
+        seal(out, **facts)
+    return index
+
+
+def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
+    """Whether a report of these facts is there, every file of it as it was written."""
+    try:
+        verify(out)
+        return facts.items() <= read_json(out / SEAL).items()
+    except ValueError:
+        return False
+
+
+def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
+    """What the report needs to know of a study: each result's folder and the study's name for it."""
+    return {
+        "study": study.name,
+        "model_parameters": _parameters(study),
+        "k": list(study.evaluation.k),
+        "notes": list(study.notes),
+        "provenance": program(),
+        "settings": setting_tables(study),
+        "nodes": [f"nodes/{n.kind}-{n.key}" for n in graph.nodes],
+        # An imported checkpoint has no log of its training to report.
+        "entries": [_row(r, study) for r in graph.entries if not isinstance(r.node, ImportNode)],
+    }
+
+
+def _parameters(grid: Study) -> int:
+    return replace(grid.model, vocab_size=grid.model.vocab_size or grid.data.vocab_size).parameters
+
+
+def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
+    node, grid = reported.node, reported.grid
+    out: dict[str, Any] = {
+        "kind": node.kind,
+        "folder": f"nodes/{node.kind}-{node.key}",
+        "part": reported.part,
+        "pretrain_seed": reported.pretrain_seed,
+        "tokens": reported.tokens,
+        "recipe": reported.recipe,
+        "stage_step": reported.stage_step,
+        "final": reported.final,
+        "seed": reported.seed,
+    }
+    if grid.pretrain.mix:
+        out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
+    if _parameters(grid) != _parameters(study):
+        out["model_parameters"] = _parameters(grid)
+    if reported.recipe != "base":
+        out["trained_on"] = grid.post.task.name
+    if grid.evaluation.split != study.evaluation.split:
+        out["split"] = grid.evaluation.split
+    if reported.variant:
+        out |= {"variant": reported.variant, "own": reported.own, "against": reported.against}
+    if isinstance(node, PassKNode):
+        hard = bool(getattr(node.task, "hard", False))
+        out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
+    if isinstance(node, ContaminationNode):
+        out |= {"task": node.task.name, "trained_on": node.trained.name}
+    if isinstance(node, TrainNode):
+        streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
+        out |= {"stage": reported.stage, "streams": streams}
+    return out
+
+
+def _rollouts(node: PassKNode) -> dict[str, Any]:
+    """Rollouts a prompt and prompts so far, of a checkpoint that one stage of RL alone has made."""
+    made = node.checkpoint
+    if not isinstance(made, TrainNode) or len(made.stage.streams) > 1:
+        return {}
+    source = getattr(made.stage.streams[0][1], "source", None)
+    if not isinstance(source, Rollouts):
+        return {}
+    draws = -(-made.step // source.updates_per_draw)
+    chosen = source.screen
+    screen = {"screen": [chosen.low, chosen.high, chosen.extraction]} if chosen else {}
+    return {"rollouts": source.group_size, "examples": draws * source.prompts} | screen

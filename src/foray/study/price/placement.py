@@ -1,0 +1,210 @@
+"""One node on some ranks of given hardware: memory a rank and seconds, by stated formulas.
+
+A phase takes as long as the slowest of three things: its matrix products, the bytes that it reads (decode reads all
+weights and the KV cache for every token), and starting its kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from foray.core.sources import Corpus
+from foray.model.config import ModelConfig
+from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.models import ImportNode, MergeNode
+from foray.study.kinds.training import TrainNode
+from foray.study.node import Node
+from foray.study.price.cards import BANDWIDTH_SHARE, USABLE, Card, Hardware, powers_of_two
+from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, update_of, updates
+from foray.train.activations import activation_bytes, logit_bytes
+
+ROWS_IN_FLIGHT = 512  # completions that an engine samples together at most
+MOST_RANKS = 1024  # beyond which nothing is tried
+# Seconds of a node besides its work, on a processor.
+_STARTS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "shard": 1.0, "tokenizer": 1.0}
+_SECONDS_A_TOKEN = 1e-6  # to read text back and look questions up in it
+
+PRETRAINING, UPDATES, SAMPLING, EVALUATION = "pre-training", "excursions: updates", "excursions: sampling", "evaluation"
+PREPARATION = "preparation"  # tokenising, checking, merging, importing: no card is needed
+PHASES = (PRETRAINING, UPDATES, SAMPLING, EVALUATION)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards; ``gathered`` are
+    the whole layers that a sharded pass works with; ``engine`` are its own copies of the weights."""
+
+    weights: float = 0.0
+    moments: float = 0.0
+    gradients: float = 0.0
+    reference: float = 0.0
+    gathered: float = 0.0
+    activations: float = 0.0
+    engine: float = 0.0
+    cache: float = 0.0
+    process: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return float(sum(getattr(self, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A node on ``ranks`` cards (0: it needs none): seconds by phase, memory a rank, whether that is there."""
+
+    node: Node
+    ranks: int
+    seconds: Mapping[str, float]
+    memory: Memory
+    fits: bool = True
+
+    @property
+    def wall(self) -> float:
+        """Seconds from its start to its end."""
+        return sum(self.seconds.values())
+
+
+def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Placement:
+    """The node on ``ranks`` cards. ``vocab_size``: of a model whose own is open."""
+    card, start = hardware.card, _start_seconds(node, hardware)
+    none = Memory(process=card.process)
+    if isinstance(node, TrainNode):
+        model = sized(node.model, vocab_size)
+        draws = [draw for s in node.stage.members() if (draw := update_of(s, model).draw) is not None]
+        memory, together = _with_cache(_training_memory(node, model, hardware, ranks), model, draws, card, ranks)
+        updating, sampling = _training(node, model, hardware, ranks, max(1, together))
+        phase = UPDATES if node.parent is not None else PRETRAINING
+        seconds = {phase: start + updating, SAMPLING: sampling}
+        return Placement(node, ranks, seconds, memory, _fits(memory, card, together))
+    if isinstance(node, PassKNode):
+        model, draw = sized(node.checkpoint.model, vocab_size), answers(node)
+        engine = 2.0 * model.parameters if draw.value == 2 else 0.0  # in fp32 it samples with the weights themselves
+        memory = replace(none, weights=4.0 * model.parameters, engine=engine)
+        memory, together = _with_cache(memory, model, [draw], card, ranks)
+        asked = start + _sampling(model, draw, card, ranks, max(1, together))
+        return Placement(node, ranks, {EVALUATION: asked}, memory, _fits(memory, card, together))
+    if isinstance(node, ProbesNode | PerplexityNode):
+        model = sized(node.checkpoint.model, vocab_size)
+        logits = logit_bytes(model, hardware.microbatch_tokens)
+        memory = replace(none, weights=4.0 * model.parameters, activations=logits)
+        scored = start + card.seconds(node_work(node, vocab_size).phases, 4)
+        return Placement(node, ranks, {EVALUATION: scored}, memory, _fits(memory, card, 1))
+    if isinstance(node, MergeNode | ImportNode):
+        copies = 1 + len(node.branches) if isinstance(node, MergeNode) else 2
+        none = replace(none, weights=copies * 4.0 * sized(node.model, vocab_size).parameters)
+    return Placement(node, int(hardware.here), {PREPARATION: start}, none)
+
+
+def _start_seconds(node: Node, hardware: Hardware) -> float:
+    """Seconds of a node besides its work."""
+    read = _SECONDS_A_TOKEN * sum(s.max_tokens for s in node.shards) if isinstance(node, ContaminationNode) else 0.0
+    return hardware.card.start if node.on_card and not hardware.here else read + _STARTS.get(node.kind, 0.1)
+
+
+def cheapest(node: Node, vocab_size: int, hardware: Hardware) -> Placement:
+    """The node on the number of ranks (a power of two, as far as there are cards) that costs the fewest GPU seconds
+    among those that it fits on; as on the most where it fits on none."""
+    if not node.on_card:
+        return place(node, vocab_size, hardware)
+    made = [place(node, vocab_size, hardware, ranks) for ranks in hardware.ranks]
+    return min((p for p in made if p.fits), key=lambda p: p.ranks * p.wall, default=made[-1])
+
+
+def fewest_ranks(node: Node, vocab_size: int, hardware: Hardware) -> int | None:
+    """The smallest power of two on which the node fits, however many cards there are; None where none does."""
+    tried = powers_of_two(MOST_RANKS)
+    return next((ranks for ranks in tried if place(node, vocab_size, hardware, ranks).fits), None)
+
+
+def most_ranks(node: Node, vocab_size: int) -> int:
+    """Beyond which ranks would have nothing to do: the rows of the smallest batch, the problems."""
+    if isinstance(node, TrainNode):
+        model = sized(node.model, vocab_size)
+        return min(update_of(s, model).rows for s in node.stage.members())
+    return node.problems if isinstance(node, PassKNode) else 1
+
+
+def _cache_bytes(model: ModelConfig, draw: Draw) -> float:
+    """Keys and values of one position."""
+    return 2.0 * draw.value * model.layers * model.groups * model.head_dim
+
+
+def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int) -> Memory:
+    shard, streams = 4.0 * model.parameters / ranks, len(node.stage.streams)
+    members = list(node.stage.members())
+    value = max(bytes_of(s.precision) for s in members)
+    samples = any(update_of(s, model).draw is not None for s in members)
+    # FSDP gathers a layer while the one before it is at work, and the embeddings, in fp32, for the whole pass.
+    embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
+    gathered = 2.0 * value * model.layer_matrices + 4.0 * embeddings
+    # An engine samples with the weights themselves where a rank has them all; in bf16 with copies of the matrices.
+    copies = 4.0 * model.parameters * (ranks > 1) + 2.0 * model.parameters * (value == 2)
+    longest = max((s.source.length for s in members if isinstance(s.source, Corpus)), default=0)
+    return Memory(
+        weights=shard,
+        moments=2 * shard * streams,
+        gradients=shard * streams,
+        reference=shard if samples else 0.0,
+        gathered=gathered if ranks > 1 else 0.0,
+        activations=activation_bytes(model, max(hardware.microbatch_tokens, longest), value, hardware.recompute),
+        engine=copies if samples else 0.0,
+        process=hardware.card.process,
+    )
+
+
+def _with_cache(memory: Memory, model: ModelConfig, draws: list[Draw], card: Card, ranks: int) -> tuple[Memory, int]:
+    """The memory with the KV cache of as many groups as an engine samples together, and how many those are.
+
+    As many as a rank has, as ``ROWS_IN_FLIGHT`` allows and as there is room for; 0: there is no room for one.
+    """
+    together, cache = 1, 0.0
+    for draw in draws:
+        position = _cache_bytes(model, draw)
+        group = position * (draw.prompt - draw.shared + draw.size * draw.longest)
+        room = USABLE * card.memory - memory.total - position * draw.shared
+        together = min(math.ceil(draw.groups / ranks), max(1, ROWS_IN_FLIGHT // draw.size))
+        if together * group > room:
+            together = max(0, math.floor(room / group))
+        cache = max(cache, position * draw.shared + max(1, together) * group)
+    return replace(memory, cache=cache), together
+
+
+def _fits(memory: Memory, card: Card, together: int) -> bool:
+    return together > 0 and memory.total <= USABLE * card.memory
+
+
+def _training(
+    node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int, together: int
+) -> tuple[float, float]:
+    """Seconds of the updates and of sampling."""
+    card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # one more forward pass to three
+    updating, sampling = 0.0, 0.0
+    for stream in node.stage.members():
+        update, value = update_of(stream, model), bytes_of(stream.precision)
+        share = math.ceil(update.rows / ranks) / update.rows  # of the rank with the most rows
+        passes = 3 + ("behaviour" in update.phases)  # a backward pass counts twice
+        passes *= math.ceil(share * update.tokens / hardware.microbatch_tokens)
+        work = {phase: share * n * (again if phase == "update" else 1.0) for phase, n in update.phases.items()}
+        updating += max(card.seconds(work, value), passes * model.layers * card.launch)
+        if update.draw is not None:
+            sampling += _sampling(model, update.draw, card, ranks, together) / update.per_draw
+    return updates(node) * updating, updates(node) * sampling
+
+
+def _sampling(model: ModelConfig, draw: Draw, card: Card, ranks: int, together: int) -> float:
+    """Seconds of one call of the engine, with at most ``together`` groups of rows at a time on every rank.
+
+    A step gives every row in flight a token: it reads all weights, and each row its prompt and its own tokens. A row
+    that is finished makes room for the next one; the last steps are those of the longest completion.
+    """
+    groups = math.ceil(draw.groups / ranks)
+    share, rows, in_flight = groups / draw.groups, groups * draw.size, min(together, groups) * draw.size
+    steps = draw.longest + (rows - in_flight) * draw.mean / in_flight
+    weights = draw.value * (model.layers * model.layer_matrices + model.vocab_size * model.width)
+    read = steps * weights + rows * draw.mean * (draw.prompt + draw.mean / 2) * _cache_bytes(model, draw)
+    products = {phase: card.seconds({phase: share * n}, draw.value) for phase, n in draw.phases(model).items()}
+    by_bytes, by_launches = read / (BANDWIDTH_SHARE * card.bandwidth), steps * model.layers * card.launch
+    return products["prefill"] + max(products["decode"], by_bytes, by_launches)
