@@ -16,11 +16,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, models, trainers
 
 from foray.cli import main
 from foray.core.canonical import check_name
 from foray.core.files import SEAL, read_json, writing
 from foray.core.override import override
+from foray.core.process import panics_named
 from foray.core.scratch import let_go, own_folder
 from foray.core.sources import Corpus
 from foray.core.stage import Stage
@@ -204,6 +206,23 @@ def test_workers_are_no_more_than_a_machine_serves(tmp_path: Path, capsys: pytes
     for command in (["plan", "smoke"], ["check", str(tmp_path)]):
         main([*command, "--jobs", "100000"])
         assert "--jobs 100000: " in (said := capsys.readouterr().out) or command[0] == "check", said
+
+
+def test_a_vocabulary_that_no_tokenizer_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found by fuzzing: the library of tokenizers panicked at it."""
+    words = ("--out", str(tmp_path / "out"), "--set", f"vocab_size={10**18}")
+    assert "vocab_size must be at most 16,777,216" in refusal(capsys, "prepare", "world_1b", *words)
+    assert "vocab_size must be at most 16,777,216" in refusal(
+        capsys, "plan", "smoke", "--set", f"data.vocab_size={10**18}"
+    )
+
+
+def test_a_panic_of_a_library_is_named() -> None:
+    trainer = trainers.BpeTrainer(vocab_size=10**18, show_progress=False)
+    with pytest.raises(ValueError, match="^a library broke off at what it was given: .*capacity"), panics_named():
+        Tokenizer(models.BPE()).train_from_iterator(["a text"], trainer)
+    with pytest.raises(KeyboardInterrupt), panics_named():
+        raise KeyboardInterrupt
 
 
 def test_a_full_disk_is_named_with_the_file_and_tried_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

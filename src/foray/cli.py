@@ -13,7 +13,7 @@ from typing import NoReturn
 from foray import __version__
 from foray.core.canonical import nearest
 from foray.core.interrupt import leave
-from foray.core.process import FULL, is_full
+from foray.core.process import FULL, is_full, panics_named
 from foray.core.terminal import failure, one_line
 
 
@@ -169,7 +169,7 @@ def _run(args: argparse.Namespace) -> int:
         from foray import commands  # takes a second or two, in which Ctrl-C may come
         from foray.core.userfile import own_code_named
 
-        with own_code_named():  # a study's file is run by more commands than its nodes
+        with own_code_named(), panics_named():  # a study's file is run by more commands than its nodes
             commands.COMMANDS[args.command](args)
     except (BrokenPipeError, SystemExit) as e:  # rich's for it: whoever read the output has read enough, as `head` does
         if isinstance(e, SystemExit) and e.__context__ is None:

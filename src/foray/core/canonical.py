@@ -76,6 +76,15 @@ def check_count(name: str, value: int) -> None:
     require(value <= _MOST, f"{name} must be at most {_MOST:,}, not {value}")
 
 
+def check_vocabulary(vocab_size: int, whole_numbers: int = 0) -> None:
+    """Raises ValueError where bytes, an end token and the numbers to ``whole_numbers`` do not fit, or for a huge size."""
+    least, most = 257, 1 << 24
+    require(vocab_size >= least, f"vocab_size must be at least {least} (256 bytes and an end token), not {vocab_size}")
+    require(vocab_size <= most, f"vocab_size must be at most {most:,}, not {vocab_size}")
+    room = vocab_size - least
+    require(whole_numbers <= room, f"whole_numbers must be at most {room}, not {whole_numbers}")
+
+
 def check_name(name: Any, what: str) -> None:
     """Raises ValueError unless ``name`` can be the name of a file, of a column, and a word on a terminal."""
     ok = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and name == name.strip()

@@ -36,6 +36,17 @@ def uninterrupted() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
+@contextmanager
+def panics_named() -> Iterator[None]:
+    """Inside, a panic of a library written in Rust becomes a ValueError. It is no Exception, and few expect it."""
+    try:
+        yield
+    except BaseException as e:
+        if type(e).__name__ != "PanicException":
+            raise
+        raise ValueError(f"a library broke off at what it was given: {' '.join(str(e).split())[:300]}") from None
+
+
 def is_full(e: BaseException) -> bool:
     """Whether an exception says that main memory is full. torch raises RuntimeError, other libraries their own."""
     return isinstance(e, MemoryError) or (isinstance(e, Exception) and bool(_SAID.search(str(e)[:2000])))

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from foray.core.canonical import check_name, content_hash, fill_root, require
+from foray.core.canonical import check_name, check_vocabulary, content_hash, fill_root, require
 from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.override import override
-from foray.core.process import die_with_parent, uninterrupted
+from foray.core.process import die_with_parent, panics_named, uninterrupted
 from foray.core.userfile import load
 from foray.data.prepared import Prepared, TokenKind, damage, tokenizer_digest
 from foray.data.repository import Repository
@@ -51,8 +51,7 @@ class OwnTokenizer:
     whole_numbers: int = 0
 
     def __post_init__(self) -> None:
-        most = self.vocab_size - 257
-        require(self.whole_numbers <= max(0, most), f"whole_numbers must be at most {most}, not {self.whole_numbers}")
+        check_vocabulary(self.vocab_size, self.whole_numbers)
 
 
 @dataclass(frozen=True)
@@ -221,6 +220,7 @@ def _start(tokenizer: TextTokenizer) -> None:
     _WORKER["tokenizer"] = tokenizer
 
 
+@panics_named()
 def _tokenize_part(source: TextSource, part: TextPart, stem: Path) -> _Done:
     """One part's tokens in ``stem.bin`` and ``stem.validation.bin``; ``stem.json``, written last, describes them."""
     said = stem.with_suffix(".json")

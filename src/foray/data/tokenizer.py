@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from foray.core.canonical import check_vocabulary
 from foray.core.files import read_object, write_atomic
 from foray.core.untrusted import ordinary
 from foray.data.ends import ModelEnds, read_ends
@@ -269,8 +270,7 @@ def _token(setting: Any) -> str:
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
     """Byte-level BPE of at most ``vocab_size`` entries: 256 bytes, the end token, and merges learned from ``texts``."""
-    if vocab_size < 257:
-        raise ValueError(f"vocab_size must be at least 257 (256 bytes and the end token), not {vocab_size}")
+    check_vocabulary(vocab_size)
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

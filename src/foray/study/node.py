@@ -17,7 +17,7 @@ import torch
 from foray.core.canonical import content_hash, to_json
 from foray.core.files import Damaged, read_json, verify
 from foray.core.libraries import require_installed, wanted
-from foray.core.process import FULL, is_full
+from foray.core.process import FULL, is_full, panics_named
 from foray.core.userfile import own_code_named
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -134,7 +134,7 @@ def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
             raise
 
     try:
-        with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError):
+        with own_code_named(EngineDied, Damaged, torch.OutOfMemoryError), panics_named():
             node.run(folder, store, heard)
     except Exception as e:
         if reporting:

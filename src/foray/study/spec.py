@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-from foray.core.canonical import added, check_name, fill_root, nearest, require, require_not_negative, require_positive
+from foray.core.canonical import (
+    added,
+    check_name,
+    check_vocabulary,
+    fill_root,
+    nearest,
+    require,
+    require_not_negative,
+    require_positive,
+)
 from foray.core.engines import VLLM, EngineName
 from foray.core.override import override
 from foray.core.passk import check_asked
@@ -33,10 +42,8 @@ class Data:
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:
-        most = self.vocab_size - 257
-        require(most >= 0, f"vocab_size must be at least 257 (256 bytes and an end token): {self.vocab_size}")
+        check_vocabulary(self.vocab_size, self.whole_numbers)
         check_mixture(self.mixture)
-        require(self.whole_numbers <= most, f"whole_numbers must be at most {most}, not {self.whole_numbers}")
 
 
 @dataclass(frozen=True)
