@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import resource
 import shutil
@@ -27,6 +28,7 @@ from foray.core.scratch import let_go, own_folder
 from foray.core.sources import Corpus
 from foray.core.stage import Stage
 from foray.core.terminal import failure, one_line, plain
+from foray.data.hub import datasets_library
 from foray.data.prepare import Mix, OwnTokenizer
 from foray.report.columns import csv_text
 from foray.studies import smoke
@@ -210,16 +212,20 @@ def test_workers_are_no_more_than_a_machine_serves(tmp_path: Path, capsys: pytes
 
 def test_a_vocabulary_that_no_tokenizer_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Found by fuzzing: the library of tokenizers panicked at it."""
-    words = ("--out", str(tmp_path / "out"), "--set", f"vocab_size={10**18}")
-    assert "vocab_size must be at most 16,777,216" in refusal(capsys, "prepare", "world_1b", *words)
-    assert "vocab_size must be at most 16,777,216" in refusal(
-        capsys, "plan", "smoke", "--set", f"data.vocab_size={10**18}"
-    )
+    prepare = ("prepare", "world_1b", "--out", str(tmp_path / "out"), "--set", f"vocab_size={10**18}")
+    for words in (prepare, ("plan", "smoke", "--set", f"data.vocab_size={10**18}")):
+        assert "vocab_size must be at most 16,777,216" in refusal(capsys, *words)
+
+
+def test_the_library_of_data_sets_warns_of_nothing() -> None:
+    """Found by fuzzing: its warning stood before the one line of an error."""
+    pytest.importorskip("datasets")
+    assert datasets_library().logging.get_verbosity() == logging.ERROR
 
 
 def test_a_panic_of_a_library_is_named() -> None:
     trainer = trainers.BpeTrainer(vocab_size=10**18, show_progress=False)
-    with pytest.raises(ValueError, match="^a library broke off at what it was given: .*capacity"), panics_named():
+    with pytest.raises(ValueError, match=r"^a library broke off at what it was given: .*capacity"), panics_named():
         Tokenizer(models.BPE()).train_from_iterator(["a text"], trainer)
     with pytest.raises(KeyboardInterrupt), panics_named():
         raise KeyboardInterrupt

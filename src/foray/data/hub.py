@@ -36,6 +36,7 @@ def datasets_library() -> Any:
     import datasets
 
     datasets.disable_progress_bars()  # they would run across Foray's own
+    datasets.logging.set_verbosity_error()  # a warning before an error would be a second line
     return datasets
 
 
