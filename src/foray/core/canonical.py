@@ -77,7 +77,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def check_vocabulary(vocab_size: int, whole_numbers: int = 0) -> None:
-    """Raises ValueError unless a tokenizer can have this size: bytes, an end token, the numbers to ``whole_numbers``."""
+    """Raises ValueError unless a tokenizer can have this size: bytes, an end token, numbers to ``whole_numbers``."""
     least, most = 257, 1 << 24
     require(vocab_size >= least, f"vocab_size must be at least {least} (256 bytes and an end token), not {vocab_size}")
     require(vocab_size <= most, f"vocab_size must be at most {most:,}, not {vocab_size}")
