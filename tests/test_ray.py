@@ -134,7 +134,7 @@ def test_a_node_that_fails_says_so_in_one_line(tmp_path: Path, cluster: Any) -> 
     file = tmp_path / "long.py"
     file.write_text(
         "from dataclasses import replace\nimport slow_study\ndef study():\n    made = slow_study.study()\n"
-        "    return replace(made, evaluation=replace(made.evaluation, max_new_tokens=95))\n"
+        "    return replace(made, evaluation=replace(made.evaluation, max_new_tokens=90))\n"
     )
     made, store = load_study(str(file)), Store(tmp_path / "store")
     with pytest.raises(ValueError, match=r"length of 2-shot .*context"):
