@@ -21,6 +21,7 @@ from foray.core.sources import Rollouts
 from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
+from foray.rollout import torch_engine
 from foray.train import rollouts, scoring
 from test_laws import start, train
 from test_layers import LEVELS
@@ -136,13 +137,16 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             out = original(*args, **kwargs)
-            seen[name] = list(out) if name == "pack" else out
-            return seen[name]
+            out = list(out) if name == "pack" else out
+            seen.setdefault(name, out)
+            return out
 
         monkeypatch.setattr(module, name, watched)
 
     for name in ("_questions", "_answers", "group_advantages", "_to_batch"):
         watch(rollouts, name)
+    for name in ("uniforms", "read_prompts", "sample"):
+        watch(torch_engine, name)
     for name in ("pack", "_scored_states", "_logprobs", "loss_of"):
         watch(scoring, name)
     train(run, Stage("rl", ((1.0, stream),), 1))
@@ -159,16 +163,22 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
     sizes = {
         "P": P, "G": G, "B": P * G, "T": batch.tokens.shape[1], "D": config.width,
         "M": packed.tokens.shape[1], "N": len(packed.place), "1": 1,
+        "R": P * G, "max_new_tokens": source.max_new_tokens,
     }  # fmt: skip
 
     def check(name: str, shape: str, *tensors: Any) -> None:
         assert shape in row(name), row(name)
-        wanted = tuple(sizes[letter] for letter in re.findall(r"\w", shape))
+        wanted = tuple(sizes[letter] for letter in re.findall(r"\w+", shape))
         assert [tuple(t.shape) for t in tensors] == [wanted] * len(tensors), name
 
     assert "P problems" in row("_questions") and len(seen["_questions"]) == P
     assert "P groups, each of G completions" in row("_answers")
     assert [(len(g.completions), len(g.marks)) for g in seen["_answers"]] == [(G, G)] * P
+    check("uniforms", "(R, max_new_tokens)", seen["uniforms"])
+    assert "states (P, longest prompt, D)" in row("read_prompts")
+    longest = max(len(g.prompt) for g in seen["_answers"])
+    assert tuple(seen["read_prompts"][0].shape) == (P, longest, config.width)
+    check("sample", "(R,)", *seen["sample"])
     check("group_advantages", "(P, G)", seen["group_advantages"])
     check("_to_batch", "(B, T)", batch.tokens, batch.targets, batch.weight, batch.advantage, batch.behaviour)
     check("_to_batch", "(B,)", batch.group, batch.shared)
