@@ -34,6 +34,7 @@ BASES = (ROOT, SOURCE, ROOT / "tests", ROOT / "benchmarks")
 KINDS = r"py|md|toml|csv|html|yaml|sh|cff"
 # A user's files, by the beginnings of their names.
 ELSEWHERE = ("my_", "FILE", "MY_")
+IN_A_STORE = ("report/own/",)
 page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 
 
@@ -69,7 +70,7 @@ def named(text: str) -> Iterator[tuple[str, str]]:
         if not (of_a_report or path.rpartition("/")[2].startswith(ELSEWHERE) or path.startswith("runs/")):
             yield path, name
     for path in re.findall(r"`([\w./-]+/)`", text):
-        if path.partition("/")[0] in (*LEVELS, "src", "tests", "docs", "benchmarks"):
+        if path not in IN_A_STORE and path.partition("/")[0] in (*LEVELS, "src", "tests", "docs", "benchmarks"):
             yield path, ""
 
 
