@@ -681,17 +681,12 @@ def test_what_the_documents_say_can_be_imported_can_be() -> None:
         for dotted in re.findall(r"`(foray(?:\.\w+)+)`", text):
             found += 1
             assert importable(dotted), f"{page.name}: {dotted}"
-        # `A`, `B` in `foray.x` and in `x/y.py`; `x/y.py:A`; `x/y.py`
+        # `A`, `B` in `foray.x` and in `x/y.py`; test_guide.py has `x/y.py:A`
         for listed, module in re.findall(r"((?:`\w+`,? (?:and )?)+)in `(foray[\w.]*|[a-z_]+/\w+\.py)`", text):
             for name in re.findall(r"`(\w+)`", listed):
                 found += 1
                 assert importable(f"{as_module(module)}.{name}"), f"{page.name}: {name} in {module}"
-        for file, name in re.findall(
-            r"`(?:src/foray/)?((?:core|train|rollout|study|tasks|report|studies)/\w+\.py):?(\w*)`", text
-        ):
-            found += 1
-            assert importable(as_module(file) + (f".{name}" if name else "")), f"{page.name}: {file}:{name}"
-    assert found > 20
+    assert found > 10
 
 
 def as_module(place: str) -> str:
