@@ -251,7 +251,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
         assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
     said = capsys.readouterr()
     assert "import late" in said.out and "import-" in said.out
-    assert "what they have read is not here" in said.err
+    assert "their training text is not here" in said.err
 
 
 @pytest.mark.parametrize(
