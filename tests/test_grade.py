@@ -111,7 +111,7 @@ def test_strange_text_comes_through(tmp_path: Path) -> None:
 
 
 def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
-    """Existing columns are the user's: refused with what to do, or beside them under another name."""
+    """Existing columns are the user's. A clash is refused with advice; a suffix writes new columns beside them."""
     for there in ("correct", "reason"):
         row = {"gold": "1", "answer": "1", there: "mine"}
         source, out = write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}, row]), tmp_path / "out.jsonl"
@@ -126,7 +126,7 @@ def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
 
 
 def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
-    """Python reads NaN where JSON has none; as golds and answers they are the text that stands there."""
+    """Python reads NaN, which JSON lacks. As a gold or an answer NaN is the text "NaN"."""
     pytest.importorskip("math_verify")
     rows = ['{"gold": NaN, "answer": "NaN", "more": [NaN, -Infinity, 1e999, 1.5]}', '{"gold": "1", "answer": Infinity}',
             '{"gold": Infinity, "answer": "3"}']  # fmt: skip

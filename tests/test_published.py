@@ -68,7 +68,7 @@ def llama3_tokenizer(folder: Path) -> None:
 
 
 def llama2_tokenizer(folder: Path) -> None:
-    """Sentencepiece's kind: a text begins with a space that is not there, unknown characters are bytes."""
+    """The Sentencepiece kind: a text gets a space in front, and unknown characters become bytes."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁"]
     pieces += [*"0123456789QA:+?maken", "▁Q", "Q:", "▁Q:", "▁A", "A:"]
     merges = [("▁", "Q"), ("Q", ":"), ("▁Q", ":"), ("▁", "A"), ("A", ":")]
