@@ -1,4 +1,4 @@
-"""What several tests share: a small tokenizer, a small model, a task without a world."""
+"""Common parts of several tests: a small tokenizer, a small model, a task without a world."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of workers too: results are promised equal at the same thread count
+os.environ["OMP_NUM_THREADS"] = "1"  # workers inherit the setting: results are equal at the same thread count
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
@@ -20,12 +20,12 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 
 torch.set_num_threads(1)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background command starts with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts a background command with SIGINT ignored
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Adding two digits: the smallest task with everything a task has."""
+    """Adding two digits: the smallest task with all methods of a task."""
 
     name: str = "sums"
     stop: tuple[str, ...] = ("\n\n",)
@@ -68,7 +68,7 @@ def model(config: ModelConfig) -> Transformer:
 
 
 def figures(*names: str) -> Callable[[], list[Any]]:
-    """In place of the report's ``discover``: drawing takes most of a small study's time."""
+    """Replaces the report's ``discover``: drawing takes most of a small study's time."""
     from foray.report.figures import discover
 
     chosen = [f for f in discover() if f.NAME in names]

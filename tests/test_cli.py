@@ -223,7 +223,7 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     kept, graded = tmp_path / "kept" / "completions.jsonl", tmp_path / "graded.jsonl"
     for task in ("world_easy", "-"):
         said = worked(capsys, "grade", task, str(kept), "--out", str(graded))
-        assert "0 of the 6 stored verdicts are others now" in " ".join(said.split())
+        assert "0 of the 6 stored verdicts have changed" in " ".join(said.split())
         again = [json.loads(line)["correct"] for line in graded.read_text().splitlines()]
         assert again == [[s["correct"] for s in r["samples"]] for r in rows]
     assert worked(capsys, *words) == out, "the same seed draws the same samples"

@@ -35,7 +35,7 @@ NAMED = {END: 0, TURN: 280, OTHER: 281}
 
 
 def qwen(folder: Path, config: Any, generation: Any, eos: str = TURN, **more: Any) -> Path:
-    """A tokenizer whose end token closes a chat's turn, beside what the model's own files name."""
+    """A tokenizer whose end token closes a chat's turn. The model's own files name another end token."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(TEXTS, 280).tokenizer
     tokenizer.add_special_tokens([TURN, OTHER])
@@ -159,7 +159,7 @@ def test_demonstrations_and_documents_end_with_what_pre_training_ended_documents
 
 
 def exported(release: Path, target: Path) -> Path:
-    """Imported, opened as a run opens an M_t, and saved as a run saves what it has trained."""
+    """Imports a model, opens it as a run opens an M_t, and saves it as a run saves a trained model."""
     made = Release(str(release))
     import_checkpoint(made, made.shape(), target / "import")
     save_checkpoint(target / "trained", *open_checkpoint(target / "import"))

@@ -229,7 +229,7 @@ def test_the_six_probes_run_through_lm_eval(reader: Transformer, tokenizer: Text
 
 
 def test_an_untrained_model_is_at_chance(reader: Transformer, tokenizer: TextTokenizer) -> None:
-    """Chance is what guessing gives, so answers must not stand out by place or by length."""
+    """Chance is the accuracy of guessing. So place and length must not give the answer away."""
     names = ("world_hellaswag", "world_arc_easy", "world_piqa")
     results, _ = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
     for name in names:

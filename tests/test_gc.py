@@ -1,4 +1,4 @@
-"""What may be deleted from a store: nothing that anybody named still reads, and all that nobody does."""
+"""Garbage of a store: no file that a named study still reads, and every file that none reads."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_the_gpu_draws_what_the_cpu_draws(sharp: Transformer, tokenizer: TextTok
 
 @pytest.mark.parametrize(("precision", "mean", "most"), [("fp32", 1e-5, 1e-3), ("bf16", 0.02, 0.5)])
 def test_law_5_at_a_larger_shape(precision: str, mean: float, most: float, tokenizer: TextTokenizer) -> None:
-    """In bf16 a gap remains: there the trainer takes the behaviour's log-probabilities from passes of its own."""
+    """In bf16 a gap remains: the trainer takes the behaviour's log-probabilities from its own passes."""
     model = initialise(LARGER, 0).move(Machine(DEVICE))
     ids = np.random.default_rng(2).integers(5, 300, (8, 200)).tolist()
     sampling = Sampling(1.0, 150 if DEVICE == "cuda" else 12, precision=precision)  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ def test_strange_text_comes_through(tmp_path: Path) -> None:
 
 
 def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
-    """Existing columns are the user's: refused with what to do, or beside them under another name."""
+    """Existing columns are the user's. A clash is refused with advice; a suffix writes new columns beside them."""
     for there in ("correct", "reason"):
         row = {"gold": "1", "answer": "1", there: "mine"}
         source, out = write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}, row]), tmp_path / "out.jsonl"
@@ -126,7 +126,7 @@ def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
 
 
 def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
-    """Python reads NaN where JSON has none; as golds and answers they are the text that stands there."""
+    """Python reads NaN, which JSON lacks. As a gold or an answer NaN is the text "NaN"."""
     pytest.importorskip("math_verify")
     rows = ['{"gold": NaN, "answer": "NaN", "more": [NaN, -Infinity, 1e999, 1.5]}', '{"gold": "1", "answer": Infinity}',
             '{"gold": Infinity, "answer": "3"}']  # fmt: skip
@@ -205,7 +205,7 @@ def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, 
             assert [r["correct"] for r in found] == [[s[stored] for s in row["samples"]] for row in rows]
             assert [{k: v for k, v in r.items() if k not in ("correct", "reason")} for r in found] == rows
             assert found[0]["reason"][2] == "cut off by the length limit"
-            assert "; 0 of the 15 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+            assert "; 0 of the 15 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, c
     row["samples"][0]["correct"] = False  # as an earlier verifier had it
     source, out = write(tmp_path / "completions.jsonl", [row]), str(tmp_path / "graded.jsonl")
     assert main(["grade", "gsm8k", str(source), "--out", out]) == 0
-    assert "1 of the 5 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+    assert "1 of the 5 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
     bad = {"id": "p", "question": "Why?", "answer": "7", "samples": [{"stop": "end"}]}
     for words, lines, message in [
         ("-", [row], "neither spec.json nor settings.json beside"),

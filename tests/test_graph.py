@@ -72,7 +72,7 @@ def test_a_ladder_of_two_to_the_many_paths_and_a_long_chain_are_walked() -> None
 
 
 def test_equal_nodes_with_other_parents_bring_both_their_parents() -> None:
-    """``after`` and ``checks`` are no part of a key, and what they name is still to be run."""
+    """``after`` and ``checks`` are no part of a key. The nodes that they name still have to run."""
     made = many(2)
     first = [e.node for e in expand(made).entries]
     other = [e.node for e in expand(replace(made, evaluation=replace(made.evaluation, base_shots=(1,)))).entries]

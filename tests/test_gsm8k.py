@@ -348,7 +348,7 @@ def completions(study: Study, store: Store) -> dict[tuple[int, str], str]:
 def test_the_shrunken_study_runs_on_files_to_its_report_and_again_from_its_own_checkpoints(
     root: Path, draw_only: Callable[..., None]
 ) -> None:
-    """The second time the M_t are folders in Hugging Face's format, as anybody's: every completion is the same."""
+    """The second time the M_t are foreign folders in Hugging Face's format. Every completion is the same."""
     pytest.importorskip("lm_eval")
     draw_only()
     settings, store = [f"data.root={prepared(root)}", *SHRUNKEN], Store(root / "store")

@@ -112,7 +112,7 @@ def test_kv_is_read_and_grouped_queries_read_less_of_it() -> None:
 
 
 def test_rows_together_share_the_reading_of_weights() -> None:
-    """Twice as many take hardly longer while there is room in a batch, and twice as long when there is none."""
+    """Twice as many rows take hardly longer while a batch has room, and twice as long when the batch is full."""
     few, twice, many, more = (
         place(evaluation(problems=p), 0, ONE, 1).wall - START_SECONDS for p in (4, 8, 40_000, 80_000)
     )
@@ -165,7 +165,7 @@ def test_settings_of_the_machine_trade_memory_for_time() -> None:
 
 
 def test_the_kv_cache_takes_what_room_there_is() -> None:
-    """Fewer rows at a time where memory is short, never more than an engine samples together."""
+    """Short memory means fewer rows at a time. The rows never exceed those that an engine samples together."""
     wide = replace(evaluation(problems=64), checkpoint=pretraining(replace(MODEL, layers=48)))
     small, large = (place(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
     assert small.fits and large.fits

@@ -78,7 +78,7 @@ def test_a_whole_store_is_found_whole_and_every_byte_is_read_once(
     assert not found.findings and found.files == len(read) == len(listed) + len(drawn)
     assert sum(read) == found.size == sum(f.stat().st_size for f in [*listed, *drawn])
     assert main(["check", str(whole.root)]) == 0
-    assert "all are as they were written" in capsys.readouterr().out
+    assert "every file is as it was written" in capsys.readouterr().out
 
 
 def test_repair_waits_for_nobody_and_check_alone_reads_beside_a_run(

@@ -51,7 +51,7 @@ def results(store: Path) -> dict[str, str]:
 
 
 def killed_in(phase: str, store: Path, rng: random.Random) -> bool:
-    """Runs the study and kills it in the phase; False where it ended before, for a phase that had no work left."""
+    """Runs the study and kills it in the phase. False if the study ended before: the phase had no work left."""
     run = start(store)
     try:
         while phase != "start" and not (reporting(store) if phase == "report" else phase in at_work(store)):

@@ -61,7 +61,7 @@ def corpus(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyP
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """The index and all it speaks of; parts beyond are there in whatever state the end found them."""
+    """The bytes of the index, the tokenizer and the parts that the index names. Other parts may be in any state."""
     index = folder / "index.json"
     parts = [folder / s["name"] / f["stem"] for s in json.loads(index.read_bytes())["sources"] for f in s["files"]]
     files = [p for part in parts for p in part.parent.glob(f"{part.name}.*")]

@@ -68,7 +68,7 @@ def llama3_tokenizer(folder: Path) -> None:
 
 
 def llama2_tokenizer(folder: Path) -> None:
-    """Sentencepiece's kind: a text begins with a space that is not there, unknown characters are bytes."""
+    """The Sentencepiece kind: a text gets a space in front, and unknown characters become bytes."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁"]
     pieces += [*"0123456789QA:+?maken", "▁Q", "Q:", "▁Q:", "▁A", "A:"]
     merges = [("▁", "Q"), ("Q", ":"), ("▁Q", ":"), ("▁", "A"), ("A", ":")]
@@ -251,7 +251,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
         assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
     said = capsys.readouterr()
     assert "import late" in said.out and "import-" in said.out
-    assert "what they have read is not here" in said.err
+    assert "their training text is not here" in said.err
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_results_csv_has_the_schema_and_every_number(report: tuple[Path, Path]) 
 
 
 def test_results_csv_tells_the_ends_of_recipes_from_points_inside_them(report: tuple[Path, Path]) -> None:
-    """A mean over rows that mixes them is of nothing; ``final`` is what leaves the ends."""
+    """A mean over mixed rows has no meaning. ``final`` selects the ends."""
     rows = [r for r in rows_of(report[1]) if r["metric"] == "pass@1" and r["extraction"] == "strict"]
     for tokens, recipe in itertools.product(TOKENS, RECIPES):
         found = [r for r in rows if (r["tokens"], r["recipe"]) == (str(tokens), recipe)]

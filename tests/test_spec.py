@@ -104,7 +104,7 @@ def test_class_names_are_in_the_hash() -> None:
 
 
 def test_a_class_of_a_users_own_is_known_by_its_file(tmp_path: Path) -> None:
-    """One that is called as one of Foray's is another; where the file lies does not matter."""
+    """A user's class with the name of a Foray class is another class. The place of the file does not matter."""
     text = """
 from dataclasses import dataclass
 from foray.core import objectives
@@ -247,7 +247,7 @@ def test_an_impossible_pair_of_overrides_names_the_trouble() -> None:
 
 
 def test_the_innermost_trouble_is_named_first() -> None:
-    """What is wrong about one value, before what is wrong about how values go together."""
+    """An error in one value comes before an error between values."""
 
     @dataclass(frozen=True)
     class Both:

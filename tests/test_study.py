@@ -105,7 +105,7 @@ def quiet() -> Console:
 
 
 def compute(made: Study, store: Store) -> list[Node]:
-    """Runs what is missing in this process, without a report; returns the nodes that were run."""
+    """Runs the missing nodes in this process, without a report. Returns the nodes that ran."""
     missing = [n for n in expand(made).nodes if not n.done(store)]
     for node in missing:
         run_node(node, store)
@@ -147,7 +147,7 @@ def copied(nodes: Iterable[Node], source: Store, target: Store) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, str]:
-    """A store with the whole study in it (run by one worker), what was printed, and results.csv."""
+    """A store with the whole study (run by one worker), the printed text, and results.csv."""
     store, console = Store(tmp_path_factory.mktemp("finished")), quiet()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foray.report.discover", figures("f2_passk", "f6_parallel"))

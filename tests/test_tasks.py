@@ -467,7 +467,7 @@ def test_tasks_import_nothing_heavy() -> None:
 
 
 def test_no_earlier_key_has_changed() -> None:
-    """GSM8K's settings are in the keys of kept results: what it got since is left out of them at its default."""
+    """GSM8K's settings are in the keys of kept results. A later setting is left out of a key at its default."""
     from foray.core.canonical import to_json
 
     made = {k: v for k, v in to_json(_Unread()).items() if k != "type"}

@@ -155,6 +155,6 @@ def _starts(at: int, ends: list[int], tokenizer: TextTokenizer) -> bool:
 def test_a_tokenizer_that_cannot_be_written_is_an_error_of_the_file_system(
     tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:
-    """As of a full disk: the library's own exception is of no kind that anybody waits for."""
+    """As on a full disk: the library's own exception is of a kind that no code catches."""
     with pytest.raises(OSError, match=r"gone/tokenizer\.json"):
         tokenizer.save(tmp_path / "gone", 96)

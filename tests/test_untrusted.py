@@ -1,4 +1,4 @@
-"""Checkpoints, corpora, stores and data files of anybody's: whatever is in them, one line, soon, in little memory."""
+"""Foreign checkpoints, corpora, stores and data files: any content gives one line, soon, in little memory."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.vllm
 def test_grpo_learns_what_it_learns_with_the_embedded_engine(store: Store) -> None:
-    """Mean reward of the last 8 updates, four seeds each: the difference lies within what seeds alone explain (99%)."""
+    """Mean reward of the last 8 updates, four seeds each. Seeds alone explain the difference (99%)."""
     begun: dict[str, Any] = {}
     last: dict[str, np.ndarray] = {}
     for name, made in (("embedded", learnable()), ("vllm", override(learnable(), *HERE))):
@@ -360,7 +360,7 @@ def test_grpo_learns_what_it_learns_with_the_embedded_engine(store: Store) -> No
 
 
 def computed(node: Node, store: Store) -> Path:
-    """The node's folder, when what is missing of it and before it has been run."""
+    """The folder of the finished node. Runs the node and its parents if they are not done."""
     if not node.done(store):
         for parent in node.parents():
             computed(parent, store)
@@ -370,7 +370,7 @@ def computed(node: Node, store: Store) -> Path:
 
 @pytest.mark.vllm
 def test_pass_at_k_is_what_the_embedded_engine_finds(store: Store) -> None:
-    """The same checkpoint asked by both: correct samples a problem differ by what sampling alone explains."""
+    """Both engines sample from one checkpoint. Sampling alone explains the difference in right samples a problem."""
     python = [f"evaluation.vllm.python={PYTHON}"] if PYTHON else []
     correct = []
     for settings in ([], ["evaluation.engine=vllm", *python]):

@@ -1,4 +1,4 @@
-"""The commands that sample and grade: any checkpoint on a task, and a file of answers by anybody."""
+"""The commands that sample and grade: any checkpoint on a task, and a file of answers from any source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from foray.core.terminal import tell
 from foray.study.executors.schedule import threads_each
 from foray.study.kinds.models import open_checkpoint
 
-# What foray eval is asked, by the names of its options and of sampling.evaluate's arguments.
+# The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 
 
@@ -72,13 +72,13 @@ def _asked_for(out: Path) -> Iterator[Path]:
 
 
 def _weights(checkpoint: Path) -> dict[str, str]:
-    """Digests by file: another training's weights may come to lie in the same place."""
+    """The digest of every weight file. Another training may overwrite the files in the same place."""
     model = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     return {p.name: digest_of_input(p) for p in sorted(model.glob("*.safetensors"))}
 
 
 def _take(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes a folder of completions that of ``settings``. Raises ValueError where it holds those of others."""
+    """Marks a folder of completions with ``settings``. Raises ValueError for completions of other settings."""
     made, written = folder / "settings.json", folder / "completions.jsonl"
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
@@ -102,7 +102,7 @@ def grade(args: argparse.Namespace) -> None:
         table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
     console = Console()
     console.print(table, highlight=False)
-    changed = f"; {done.changed} of the {done.stored} stored verdicts are others now" if done.stored else ""
+    changed = f"; {done.changed} of the {done.stored} stored verdicts have changed" if done.stored else ""
     tell(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
         f"{100 * done.formatted / done.samples:.1f}% in the asked-for format; {extraction}{changed}; {args.out}"
@@ -110,13 +110,13 @@ def grade(args: argparse.Namespace) -> None:
 
 
 def _pass_at(counts: Counter[tuple[int, int]], k: int) -> tuple[float, float, float]:
-    """pass@k of rows counted by (samples, correct), with the report's interval where there are few enough for it."""
+    """pass@k of rows counted by (samples, correct). Up to 1,000 rows get the report's bootstrap interval."""
     from foray.report.stats import mean_interval_of_many, mean_intervals
 
     rows = sum(counts.values())
     values = pass_at_k([c for _, c in counts], [n for n, _ in counts], k)
     times = np.array(list(counts.values()))
-    if rows <= 1000:  # the bootstrap's memory grows with the problems
+    if rows <= 1000:  # the memory of the bootstrap grows with the rows
         return mean_intervals(np.repeat(values, times)[:, None])[0][:3]
     return mean_interval_of_many(values, times)[:3]
 

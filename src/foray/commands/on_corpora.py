@@ -1,4 +1,4 @@
-"""The commands that prepare a corpus and show what pre-training read of one."""
+"""The commands that prepare a corpus and show the text that pre-training read."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def data(args: argparse.Namespace) -> None:
     study = study.bound()
     pretrain = study.pretrain
     if not isinstance(pretrain, Pretrain):
-        raise ValueError("the study's M_t are published checkpoints: what they have read is not here")
+        raise ValueError("the study's M_t are published checkpoints: their training text is not here")
     corpus = pretrain.corpus
     seed = pretrain.seeds[0] if args.seed is None else args.seed
-    require(seed in pretrain.seeds, f"no pre-training has the seed {seed}: the study's are {pretrain.seeds}")
+    require(seed in pretrain.seeds, f"no pre-training has the seed {seed}: the study's seeds are {pretrain.seeds}")
     require(0 < args.step <= pretrain.stage.steps, f"--step must lie between 1 and {pretrain.stage.steps}")
     node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)
     missing = [s for s in (*node.shards, node.tokenizer) if not s.done(store)]

@@ -21,7 +21,7 @@ from foray.study.store import Store
 
 def gc(args: argparse.Namespace) -> None:
     studies = [load_study(name, args.settings) for name in args.studies]
-    require(len(studies) == 1 or args.store is not None, "several studies share the store that --store DIR names")
+    require(len(studies) == 1 or args.store is not None, "name the store of several studies with --store DIR")
     store = Store(args.store or Path("runs") / studies[0].name)
     require(store.root.is_dir(), f"there is no store {store.root}; name it with --store")
     found = delete_garbage(studies, store) if args.delete else find_garbage(studies, store)
@@ -31,7 +31,7 @@ def gc(args: argparse.Namespace) -> None:
         for item in same:
             tell(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
     for path in found.unknown:
-        tell(f"left, as Foray does not know it: {path}")
+        tell(f"left, unknown to Foray: {path}")
     total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
     print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
 
@@ -40,7 +40,7 @@ def check(args: argparse.Namespace) -> None:
     jobs, console = jobs_of(args), Console()
     require((args.store / "nodes").is_dir(), f"{args.store} is no store: it holds no nodes")
     store = Store(args.store, machine([]))
-    with store.lock() if args.repair else nullcontext():  # nothing changes between what is found and what is mended
+    with store.lock() if args.repair else nullcontext():  # the store does not change between check and repair
         with reading(console) as (total, read):
             found = examine(store, jobs, total, read)
         for finding in found.findings:
@@ -57,6 +57,6 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
     if found.corpora:
         bad = f"{len(found.corpora)} files of prepared corpora are damaged"
-        raise ValueError(f"{bad}; foray prepare MIX --out DIR, typed again as it was, makes them again")
+        raise ValueError(f"{bad}; the same foray prepare MIX --out DIR makes them again")
     if not found.findings:
-        print("all are as they were written")
+        print("every file is as it was written")

@@ -1,4 +1,4 @@
-"""The commands that run a study and show what there is of it."""
+"""The commands that run a study, report its results and list its nodes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _print_claims(folder: Path, console: Console) -> None:
-    """The claims table of a report, in short. A claim's number is the comparison that decided, in points."""
+    """Prints a short claims table of a report. The number of a claim is its deciding comparison, in points."""
     if not (folder / "claims.csv").exists():
         return
     from foray.report.rules import CLAIMS
@@ -97,7 +97,7 @@ def _print_claims(folder: Path, console: Console) -> None:
 def ls(args: argparse.Namespace) -> None:
     study, store = opened(args)
     graph = expand(study)
-    # Plain lines of any width: folders are there to be copied. Seeds are of pre-training and of what came after.
+    # Lines are not wrapped, so that a user can copy a folder. Seeds: pre-training/post-training.
     line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
     print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
     for e in graph.entries:

@@ -1,4 +1,4 @@
-"""What several commands are asked: the study and its store, the machine, the number of jobs."""
+"""Options of several commands: the study and its store, the machine, the number of jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foray.study.named_studies import load_study
 from foray.study.spec import Study
 from foray.study.store import Store
 
-_WORKERS, _WORKERS_A_CORE = 32, 8  # processes of this machine, at most
+_WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
 
 
 def opened(args: argparse.Namespace) -> tuple[Study, Store]:
@@ -22,19 +22,19 @@ def opened(args: argparse.Namespace) -> tuple[Study, Store]:
 
 
 def machine_of(args: argparse.Namespace) -> Machine:
-    """This one, or for nodes that run elsewhere none in particular: what is there decides there."""
+    """This machine. Nodes that run elsewhere get a placeholder: each machine of a cluster describes itself."""
     elsewhere = getattr(args, "executor", "local") != "local"
     return Machine("cpu") if elsewhere else machine(getattr(args, "machine_settings", []))
 
 
 def jobs_of(args: argparse.Namespace, most: int = 4) -> int:
-    """As many as asked for; by default one a GPU that may be used, else one a core, up to ``most``."""
+    """The value of --jobs. The default is one job a usable GPU, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     of = machine_of(args) if hasattr(args, "machine_settings") else Machine("cpu")
     on_gpus = gpus() if of.device != "cpu" else 0
     if args.jobs and getattr(args, "executor", "local") == "local":
         limit = max(_WORKERS, _WORKERS_A_CORE * cores())
         if args.jobs > limit:
-            tell(f"--jobs {args.jobs}: {limit} at a time, the most on the {cores()} cores that may be used here")
+            tell(f"--jobs {args.jobs}: {limit} at a time, the most for the {cores()} cores that may be used here")
         return int(min(args.jobs, limit))
     return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))

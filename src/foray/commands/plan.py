@@ -1,4 +1,4 @@
-"""The command that says what a study will take."""
+"""The command that forecasts the time, memory and disk of a study."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plan(args: argparse.Namespace) -> None:
             of_part = expand(study, name).nodes
             parts[name] = len(of_part), forecast(left_of(of_part), vocab_size, hardware)
         console.print(tables.parts_table(parts), highlight=False)
-        console.print("Each part as if it were run first: what parts share is run once.", highlight=False)
+        console.print("Each row forecasts its part alone. Nodes that parts share run once.", highlight=False)
     else:
         console.print(tables.nodes_table(nodes, whole, vocab_size), highlight=False)
     on = tables.cards_named(hardware)

@@ -1,10 +1,10 @@
-"""The DOLMino high-quality mix of 50B tokens, as OLMo 2 was annealed on and the paper pre-trains on (arXiv 2501.00656).
+"""The DOLMino high-quality mix of 50B tokens. The paper pre-trains on the mix; OLMo 2 (arXiv 2501.00656) anneals on it.
 
     foray prepare dolmino_50b --out DIR                                   from the hub
     foray prepare dolmino_50b --out DIR --set sources.0.1.path=... ...    from a local copy, source by source
 
-Shares by source are the OLMo 2 report's (table 13; the paper's project page rounds them). The math subset is 10.7B
-tokens and seen once, so its parts have the shares of their sizes (table 5).
+The shares of the sources are from the OLMo 2 report (table 13). The paper's project page rounds the shares. The math
+subset has 10.7B tokens and is read once, so its parts have the shares of their sizes (table 5).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MATH = {
 
 
 def mix(math_share: float = 20.8, tokens: int = 50_000_000_000, name: str = "dolmino_50b") -> Mix:
-    """``math_share`` in percent; the rest keeps its proportions."""
+    """The mix with ``math_share`` percent of math. The other sources keep their proportions."""
     rest = sum(share for _, share in GENERAL.values())
     billions = sum(size for _, size in MATH.values())
     general = [

@@ -1,6 +1,6 @@
-"""A math-heavier DOLMino mix of 60B tokens. The paper gives its size, not its shares: here math is doubled.
+"""A math-heavier DOLMino mix of 60B tokens. The paper gives the size and no shares: this mix doubles the math share.
 
-At 41.6% of 60B tokens the math subset of 10.7B is read 2.3 times.
+At 41.6% of 60B tokens the math subset of 10.7B tokens is read 2.3 times.
 """
 
 from __future__ import annotations

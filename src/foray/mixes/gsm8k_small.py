@@ -1,4 +1,4 @@
-"""Public-domain prose and GSM8K's training questions, for the study of this name, with a tokenizer of their own.
+"""Public-domain prose and GSM8K's training questions, with an own tokenizer. The study of this name reads the mix.
 
 foray prepare gsm8k_small --data-root DATA --out DATA/gsm8k_small
 
@@ -11,7 +11,7 @@ from foray.data.prepare import Mix, OwnTokenizer
 from foray.data.text import Text
 from foray.tasks.gsm8k import GSM8K, GSM8KText
 
-# The folder, which ``datasets`` reads as it reads the hub's: its files are named after the splits.
+# A folder: its files are named after the splits, so ``datasets`` reads the folder as a data set of the hub.
 TASK = GSM8K(train="gsm8k", test="gsm8k")
 
 

@@ -1,4 +1,4 @@
-"""A billion tokens of the embedded world, for the study `gpu`: generated and tokenised in parallel, ahead of need.
+"""A billion tokens of the embedded world, for the study `gpu`: generated and tokenized once, in parallel.
 
 foray prepare world_1b --out DATA/world_1b
 """

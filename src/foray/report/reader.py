@@ -23,7 +23,7 @@ from foray.report.stats import Counts, Interval
 
 
 class Score(NamedTuple):
-    """One number of one result; the measurement says of which model."""
+    """One number of one result. The measurement names the model."""
 
     task: str
     extraction: str
@@ -37,10 +37,10 @@ Read = tuple[Measurement, list[Score]]
 
 
 def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
-    """Reads the manifest and every result that can be read; ``missing`` lists the others.
+    """Reads the manifest and every readable result. ``missing`` lists the other results.
 
-    ``axis``: one of ``AXES``, what figures are drawn against. Raises ValueError where the manifest itself cannot be
-    understood.
+    ``axis``: one of ``AXES``, the horizontal axis of the figures. Raises ValueError for a manifest that the reader does
+    not understand.
     """
     content = read_object(manifest, "run the study again")
     try:
@@ -60,7 +60,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         try:
             if sealed(entry.folder):
                 verify(entry.folder, TRAINING_FILES if entry.kind == "train" else "")
-            elif entry.kind != "train":  # a log is shown as it grows
+            elif entry.kind != "train":  # the report shows a growing log
                 raise ValueError("it is not finished (yet)")
             if entry.kind not in _READERS:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
@@ -86,12 +86,12 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
 
 
 def _nodes(content: Mapping[str, Any]) -> list[str]:
-    """Folders of all nodes. A manifest of an earlier version names only the nodes that are reported."""
+    """Folders of all nodes. A manifest of an earlier version names only the nodes in the report."""
     return [str(name) for name in content.get("nodes", ())] or [str(e["folder"]) for e in content["entries"]]
 
 
 def read_origins(root: Path, folders: Iterable[str]) -> tuple[NodeOrigin, ...]:
-    """What computed the nodes that are there, finished or begun."""
+    """The origin of every node in the store, finished or begun."""
     return tuple(_origin(root / name) for name in dict.fromkeys(folders) if (root / name).is_dir())
 
 
@@ -107,13 +107,13 @@ def _origin(folder: Path) -> NodeOrigin:
 
 
 def _tasks(entries: Sequence[Measurement]) -> tuple[str, ...]:
-    """The tasks of the main grid in the manifest's order, then the other ones."""
+    """The tasks of the main grid in the manifest's order, then the other tasks."""
     asked = sorted((e for e in entries if e.kind == "passk"), key=lambda e: e.off_grid)
     return tuple(dict.fromkeys(e.task for e in asked))
 
 
 def _hard(entries: Sequence[Measurement]) -> tuple[str, ...]:
-    """Tasks whose class says that they are hard. Where an earlier version did not ask the class, names decide."""
+    """Tasks whose class has ``hard = True``. For a manifest of an earlier version, the tasks' names decide."""
     asked = [e for e in entries if e.kind == "passk"]
     if all(e.hard is None for e in asked):
         asked = [e for e in asked if {"hard", "math"} & set(re.split("[^a-z]+", e.task.lower()))]
@@ -122,13 +122,13 @@ def _hard(entries: Sequence[Measurement]) -> tuple[str, ...]:
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Rows of words by table. A manifest of an earlier version has none."""
+    """The rows of every table of settings. A manifest of an earlier version has no tables."""
     tables = content.get("settings", {})
     return {str(name): [{str(k): str(v) for k, v in row.items()} for row in rows] for name, rows in tables.items()}
 
 
 def _optional(entry: Measurement, name: str, kind: type) -> Any:
-    """A file that results of earlier versions lack; empty for those."""
+    """The content of an optional file, or an empty ``kind``. Results of earlier versions lack the file."""
     if not (entry.folder / name).exists():
         return kind()
     found = read_json(entry.folder / name)
@@ -138,13 +138,13 @@ def _optional(entry: Measurement, name: str, kind: type) -> Any:
 
 
 def _distinct(entries: Sequence[Measurement]) -> tuple[list[Measurement], list[tuple[str, str]]]:
-    """One entry per measurement, and the clashes. A folder that is named as a point inside and as an end is an end."""
+    """One entry per measurement, and the clashes. A folder that is both an inner point and an end counts as an end."""
     chosen: dict[tuple[Any, ...], Measurement] = {}
     clashes = []
     for e in entries:
         axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
         place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
-        if e.kind == "contamination":  # of text and questions alone: grids share one, or each has its own
+        if e.kind == "contamination":  # depends on text and questions only: grids share a node or have their own
             place = (e.kind, e.folder)
         first = chosen.setdefault(place, e)
         if first.folder != e.folder:
@@ -181,15 +181,15 @@ def _read_training(entry: Measurement, ks: Sequence[int]) -> Read:
 
 
 def _logged_roles(metrics: pd.DataFrame) -> dict[str, str]:
-    """Roles by what the streams logged (rewards, or epochs), where the manifest is of a version without roles."""
+    """The streams' roles, for a manifest of a version without roles. A log of rewards or of epochs tells the role."""
     marks = {"reward": "rollouts", "epoch": "demonstrations"}
     parts = [str(column).rpartition("/") for column in metrics]
     return {stream: marks[name] for stream, _, name in parts if stream and name in marks}
 
 
 def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
-    """Numbers for every asked k and for the powers of two, up to the number of samples."""
-    # Sorted, so that the order in which problems were finished cannot change a resample.
+    """pass@k for every k in ``ks`` and every power of two, up to the number of samples; format and truncation rates."""
+    # Problems finish in any order. The sorting keeps the resamples the same.
     kinds = dict.fromkeys(("samples", "formatted", "truncated"), int) | {"correct": dict}
     read = [expect(row, "problems.jsonl", **kinds) for row in read_jsonl(entry.folder / "problems.jsonl")]
     rows = sorted(read, key=lambda r: str(r["id"]))
@@ -217,7 +217,7 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
 
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
-    """A number a probe, and their plain mean. ``stderr`` is lm-eval's."""
+    """The accuracy of every probe, and the plain mean. ``stderr`` is lm-eval's."""
     numbers, answers = list[Score](), {}
     for name, probe in sorted(read_object(entry.folder / "probes.json").items()):
         expect(probe, f"probes.json, {name},", n=int, chance=float)
@@ -235,7 +235,7 @@ def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
 
 
 def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:
-    """One number a source, without interval: there is nothing to resample."""
+    """The perplexity of every source, without an interval: one number cannot be resampled."""
     numbers = []
     for source, row in read_object(entry.folder / "perplexity.json").items():
         value = math.exp(min(float(row["nats_per_token"]), 700.0))
@@ -266,11 +266,11 @@ def _row(study: str, e: Measurement, number: Score) -> dict[str, Any]:
     return {name: of_number[name] if name in of_number else getattr(e, name) for name in _MADE}
 
 
-_MADE = (*COLUMNS[:-1], *AXES_BESIDE)  # the last column is added to the whole frame
+_MADE = (*COLUMNS[:-1], *AXES_BESIDE)  # ``_frame`` adds the last column
 
 
 def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
-    """``parameters``: of the model, where a row does not say."""
+    """The sorted table. ``parameters``: the model's size, for rows without ``model_parameters``."""
 
     def order(r: Any) -> tuple[Any, ...]:
         model = (r["mix"], r["model_parameters"] or 0, r["variant"], r["split"])

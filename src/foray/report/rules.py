@@ -1,7 +1,7 @@
 """The paper's ten claims, each decided by a fixed rule. ``docs/claims.md`` repeats the rules; change both.
 
-No rule knows a token count or a size: M_t counts in tokens per parameter, differences in points. A difference smaller
-than MARGIN (two points) counts as none. "Above" and "below" mean that the whole 95% interval is.
+No rule knows a token count or a model size: M_t counts in tokens per parameter, and differences count in points. A
+difference smaller than MARGIN (two points) counts as none. "Above" and "below" speak of the whole 95% interval.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from foray.report.verdicts import top_k
 _FOLDER = Path(__file__).parent
 
 CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
-FROM = 10.0  # tokens per parameter from which C2 speaks, and up to which C9 does
+FROM = 10.0  # tokens per parameter: C2 speaks of this M_t and later ones, C9 of this M_t and earlier ones
 Screen = tuple[int, int, str] | None
 Points = dict[int, dict[Seeds, PassK]]  # by examples seen
-SAME_REWARD = 0.05  # mean reward of two runs' last five steps that counts as the same
+SAME_REWARD = 0.05  # a smaller difference between two runs' mean rewards over the last five steps counts as none
 
 
 class Claim(NamedTuple):
@@ -43,7 +43,7 @@ class Claim(NamedTuple):
 def c1(results: Results) -> Ruling:
     """Some M_t below 20 tokens per parameter has RL − base in pass@1 above the margin (Holm over those M_t).
 
-    Contradicted if at every such M_t it is below the margin.
+    Contradicted if the difference is below the margin at every M_t below 20 tokens per parameter.
     """
     needs = compare(results, "rl", "base", 1, results.main_task, beyond=MARGIN, against=MARGIN)
     early = [n for n in needs if n.tokens < CHINCHILLA * results.model_parameters]
@@ -58,8 +58,9 @@ def c1(results: Results) -> Ruling:
 def c2(results: Results) -> Ruling:
     """At the last M_t, in pass@1: RL − SFT above 0, and RL − SFT→RL above −margin.
 
-    "From some M_t on" is true if and only if it is true at the last one, so one M_t is tested. Contradicted if one of
-    the two differences is below its bound, and the last M_t is at 10 tokens per parameter or later.
+    A statement that holds "from some M_t on" holds at the last M_t, and the reverse. So the rule tests one M_t.
+    Contradicted if one of the two differences is below its bound, and the last M_t is at 10 tokens per parameter or
+    later.
     """
     task = results.main_task
     level = compare(results, "rl", "sft_rl", 1, task, beyond=-MARGIN, against=-MARGIN)
@@ -74,19 +75,19 @@ def c2(results: Results) -> Ruling:
 def c3(results: Results) -> Ruling:
     """On a hard task, at the last M_t, in pass@1: RL − base above 0, and SFT→RL − RL above 0.
 
-    Contradicted if one is below 0. The hard task is the first after the main one whose class says ``hard = True``, or
-    else the main one if that says so.
+    Contradicted if one difference is below 0. The hard task is the first task after the main task whose class has
+    ``hard = True``. Without one, the hard task is the main task if its class has ``hard = True``.
     """
     task = _hard(results)
     return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)
 
 
 def c4(results: Results) -> Ruling:
-    """On a hard task, in pass@1 at each one's last M_t: a smaller model on a math-heavy mix, minus a larger model
-    on another one, above 0.
+    """On a hard task, in pass@1, each model at its last M_t: a smaller model on a math-heavy mix, minus a larger model
+    on another mix, above 0.
 
-    Contradicted if below 0. Reads manifest entries with ``mix`` and ``model_parameters``; the models after
-    RL where both have it, else the bases.
+    Contradicted if below 0. Reads manifest entries with ``mix`` and ``model_parameters``. Compares the models after RL
+    if both have RL, else the bases.
     """
     for recipe in ("rl", "base"):
         ends = _ends_by_model(results, recipe)
@@ -104,7 +105,7 @@ def c4(results: Results) -> Ruling:
 def c5(results: Results) -> Ruling:
     """At every M_t: SFT-Gold − RL above 0 in pass@8 and pass@K; SFT-Gold→RL − RL and − SFT-Gold above 0 in pass@1.
 
-    Contradicted if any is below 0 (Holm over all).
+    Contradicted if any difference is below 0 (Holm over all).
     """
     task, top = results.main_task, top_k(results, results.main_task)
     needs = [n for k in sorted({min(8, top), top}) for n in compare(results, "sft_gold", "rl", k, task)]
@@ -116,9 +117,9 @@ def c5(results: Results) -> Ruling:
 def c6(results: Results) -> Ruling:
     """At every M_t: base → RL has pass@1 and pass@K above 0; SFT → SFT→RL has pass@1 above 0, pass@K below the margin.
 
-    Contradicted (Holm over all) if a pass@1 is below 0, RL's pass@K over the base is below the margin, or SFT→RL's over
-    SFT is above 0. Shown only if base → RL also expands when both are graded leniently, so that learning the format
-    does not count; lenient grading alone contradicts nothing.
+    Contradicted (Holm over all) if a pass@1 difference is below 0, if RL − base is below the margin in pass@K, or if
+    SFT→RL − SFT is above 0 in pass@K. Shown only if RL also raises pass@1 and pass@K when both models are graded
+    leniently, so that learning the format does not count. Lenient grading alone contradicts nothing.
     """
     task, k = results.main_task, top_k(results, results.main_task)
     needs = compare(results, "rl", "base", 1, task) + compare(results, "rl", "base", k, task, against=MARGIN)
@@ -134,7 +135,7 @@ def c6(results: Results) -> Ruling:
 def c7(results: Results) -> Ruling:
     """At every M_t, in the general average: SFT − base below 0, RL − base above −margin.
 
-    Contradicted (Holm over all) if SFT − base is above −margin without being below 0, or RL − base below −margin.
+    Contradicted (Holm over all) if SFT − base is above −margin and not below 0, or if RL − base is below −margin.
     """
     needs = compare_abilities(results, "sft", "base", sign=-1, against=MARGIN)
     return every(needs + compare_abilities(results, "rl", "base", beyond=-MARGIN, against=-MARGIN), results)
@@ -144,7 +145,7 @@ def c8(results: Results) -> Ruling:
     """At every M_t: parallel − each of RL, SFT, SFT→RL above 0 in pass@K; parallel − RL below 0 in pass@1;
     parallel − base above −margin in the general average.
 
-    Contradicted (Holm over all) if any is on the other side of its bound.
+    Contradicted (Holm over all) if any difference is on the other side of its bound.
     """
     task, k = results.main_task, top_k(results, results.main_task)
     needs = [n for other in ("rl", "sft", "sft_rl") for n in compare(results, "parallel", other, k, task)]
@@ -154,10 +155,11 @@ def c8(results: Results) -> Ruling:
 
 
 def c9(results: Results) -> Ruling:
-    """At some M_t of at most 10 tokens per parameter, two of at least three RL seeds differ in pass@1 by more than the
-    margin (Holm over all such pairs), their mean reward over the last five steps by less than 0.05.
+    """At some M_t of at most 10 tokens per parameter with at least three RL seeds, two seeds differ in pass@1 by more
+    than the margin (Holm over all pairs tested). Tested are pairs whose mean rewards over the last five steps differ
+    by less than 0.05.
 
-    Contradicted if every such pair differs by less than the margin.
+    Contradicted if every tested pair differs by less than the margin in pass@1.
     """
     rewards = {(log.tokens, log.run): log.last_reward for log in results.rl_runs() if log.recipe == "rl"}
     starts: dict[tuple[int, int], dict[Seeds, PassK]] = {}  # by M_t: tokens, pre-training
@@ -177,10 +179,11 @@ def c9(results: Results) -> Ruling:
 
 
 def c10(results: Results) -> Ruling:
-    """RL with many (n) and few (m) rollouts a prompt, in pass@1: many − few above 0 at the first equal number of
-    examples; below 0 at the first equal number of rollouts (examples × n); between −margin and margin at their ends.
+    """RL with many (n) and few (m) rollouts a prompt, many − few in pass@1: above 0 at the first equal number of
+    examples, below 0 at the first equal number of rollouts (examples × n), between −margin and margin at the ends.
 
-    Contradicted (Holm over all) if any is on the other side. Reads entries with ``rollouts`` and ``examples``.
+    Contradicted (Holm over all) if any difference is on the other side of its bound. Reads entries with ``rollouts``
+    and ``examples``.
     """
     grids: dict[tuple[int, Screen], dict[int, Points]] = {}
     asked = {"task": results.main_task, "trained_on": results.trained()}
@@ -197,7 +200,7 @@ def c10(results: Results) -> Ruling:
 
 
 def _budget_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[int, Points]) -> list[Comparison]:
-    """C10's comparisons within one M_t and choice of questions; none where the points do not meet."""
+    """C10's comparisons within one M_t and one screen. Empty if the runs share no number of examples or of rollouts."""
     if len(grid) < 2:
         return []
     m, n = min(grid), max(grid)
@@ -224,7 +227,7 @@ def _budget_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[i
 
 
 def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Seeds, PassK]]:
-    """The runs of a recipe on the hard task at the last M_t of every (parameters, mix)."""
+    """The runs of a recipe on the hard task, for every (parameters, mix) at its last M_t."""
     found: dict[tuple[int, str], dict[int, dict[Seeds, PassK]]] = {}
     for e in results.finals(recipe, _hard(results), mix=ANY, model_parameters=ANY):
         place = (e.model_parameters or results.model_parameters, e.mix)
@@ -233,7 +236,7 @@ def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[
 
 
 def _math_heavy(runs: Mapping[Seeds, PassK]) -> bool:
-    """Whether the pre-training mix is; where the manifest is of a version that did not say, by its name."""
+    """True if the pre-training mix is math-heavy. For a manifest of an earlier version, the mix's name decides."""
     e = next(iter(runs.values()))
     return "math" in e.mix.lower() if e.math_heavy is None else e.math_heavy
 
@@ -241,13 +244,13 @@ def _math_heavy(runs: Mapping[Seeds, PassK]) -> bool:
 def _pass1(
     results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
 ) -> Comparison:
-    """The runs that both have, compared in pass@1."""
+    """Ours − theirs in pass@1, over the runs that both have."""
     pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
     return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
 
 
 def _lenient(results: Results, k: int) -> list[Comparison]:
-    """RL − base with both graded leniently: may withhold an answer, never contradict."""
+    """RL − base, both graded leniently. The comparison can withhold an answer and never contradicts a claim."""
     if not all(LENIENT in e.counts for e in results.select(PassK)):
         return []
     return compare(results, "rl", "base", k, results.main_task, extraction=LENIENT, against=-float("inf"))
@@ -267,9 +270,9 @@ def _paper() -> dict[tuple[str, ...], float]:
 
 
 def paper(task: str, metric: str, series: str, x_name: str, x: str) -> str:
-    """Numbers of the paper, in percent with one decimal; of several ``series`` ("base,rl") with a slash between.
+    """A number of the paper in percent, with one decimal. Several ``series`` ("base,rl") give numbers joined by " / ".
 
-    Raises KeyError where the paper's figures do not show one.
+    Raises KeyError for a number that the paper's figures do not show.
     """
     return " / ".join(f"{_paper()[task, metric, name, x_name, x]:.1f}" for name in series.split(","))
 
@@ -291,7 +294,7 @@ CLAIMS = _claims()
 
 
 def rule_on(claim: Claim, results: Results) -> Ruling:
-    """The claim's answer for this study; "not run" with what is missing where the study lacks data."""
+    """The claim's answer for this study. Without the data that the rule needs, "not run" and the missing data."""
     if not results.select(PassK):
         return Ruling("not run", "", None, "no pass@k evaluation has finished")
     try:

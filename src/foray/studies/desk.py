@@ -1,11 +1,11 @@
 """Every experiment of the paper, with controls, on the embedded world: hours on two CPU cores, in parts.
 
-    foray run desk --part tuning        each part by itself, in any order; what parts share is computed once
+    foray run desk --part tuning        each part by itself, in any order; shared nodes are computed once
     foray run desk                      all of them
 
-Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. Learning
-rates are those that ``tuning`` chooses by a rule fixed beforehand (``foray.report.sections.tuning``); the report says
-where not.
+Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. The part
+``tuning`` chooses the learning rates by a rule fixed beforehand (``foray.report.sections.tuning``). The report names
+every recipe whose rates differ from that choice.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Varia
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
-# Learning rates that every recipe tries: of RL, of SFT, of both in parallel averaging (whose steps are halved).
+# The learning rates that the tuning tries: of RL, of SFT, and of both in parallel averaging. Parallel averaging halves
+# every step, so its rates are doubled.
 RL_RATES, SFT_RATES = (1e-4, 2e-4, 4e-4, 8e-4), (5e-4, 1e-3, 2e-3, 4e-3)
 PARALLEL_RATES = ((2e-4, 1e-3), (4e-4, 2e-3), (8e-4, 4e-3), (1.6e-3, 8e-3))
 
-# What the tuning chose; a recipe of two stages has its first stage's choice from the recipe that is that stage.
+# The choice of the tuning, (RL, SFT). A two-stage recipe takes its first stage's rate from the recipe of that stage.
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "rl": (1e-4, None),
     "sft": (None, 4e-3),
@@ -44,15 +45,15 @@ def rates(rl: float | None, sft: float | None) -> tuple[str, ...]:
 
 
 def own(recipe: str, *settings: str, label: str = "", like: str = "") -> Variant:
-    """A recipe with the learning rates chosen for it (or for ``like``, with which it is then compared).
+    """A recipe with its chosen learning rates, or with those of ``like``. The report compares the recipe with ``like``.
 
-    Without a label it is the study's version of the recipe.
+    Without a label the variant is the study's version of the recipe.
     """
     return Variant(recipe, (*rates(*CHOSEN[like or recipe]), *settings), label, like)
 
 
 def trials() -> tuple[AnyRecipe, ...]:
-    """Four of every recipe, and the study's own version, by which the report knows the choice."""
+    """Four trials of every recipe. One of the four is the study's own version, which tells the report the choice."""
     sft, gold = CHOSEN["sft"][1], CHOSEN["sft_gold"][1]
     asked = [
         *(("rl", (r, None)) for r in RL_RATES),
@@ -95,10 +96,10 @@ def study() -> Study:
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """Grids made from the main one, whatever its settings."""
+    """Grids made from the main grid, with its settings."""
     _, middle, late = main.pretrain.checkpoints
     task, hard = WorldProblems("easy"), WorldProblems("hard")
-    at_end = replace(main, excursions=(late,), seeds=main.seeds[:2])  # where RL has a signal from the first step
+    at_end = replace(main, excursions=(late,), seeds=main.seeds[:2])  # here RL has a signal from the first step
     inside = replace(main.evaluation, dynamics=Dynamics(middle, points=4))
     watched = replace(main, excursions=(middle,), recipes=(own("rl"), own("sft_rl")), evaluation=inside)
     return (
@@ -112,7 +113,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("size", _rl_at_the_end(_larger(main), (task, hard))),
         Part("controls", (_parallel_controls(at_end),)),
         Part("with_text", (_text_controls(at_end),)),
-        # With n = 5, 64 / 5 times as many updates see as many rollouts.
+        # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
         Part("rollout_budget", _rollouts(main, {5: (192, 384, 576), 64: (15, 30, 45)})),
         Part("rollouts_longer", _rollouts(main, {64: (90, 135)}, ", three times the updates")),
         Part("longer", (_longer(at_end),)),
@@ -122,7 +123,7 @@ def parts(main: Study) -> tuple[Part, ...]:
 
 
 def _tuning(main: Study) -> Study:
-    """At the middle M_t of the first pre-training, on validation problems."""
+    """The trials from the middle M_t of the first pre-training, on validation problems."""
     evaluation = replace(main.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
     pretrain = replace(main.pretraining, seeds=(0,))
     start = (main.pretrain.checkpoints[1],)
@@ -130,7 +131,7 @@ def _tuning(main: Study) -> Study:
 
 
 def _gold_by_epochs(at_end: Study) -> Study:
-    """SFT-Gold for as many epochs over all its solutions as SFT has over one a question."""
+    """SFT-Gold with as many epochs over all solutions as SFT has over one solution a question."""
     solutions = WorldProblems("easy").solutions_per_problem
     steps = f"sft_steps={at_end.post.sft_steps * solutions}"
     recipes = tuple(own(r, steps, label="as many epochs as SFT") for r in ("sft_gold", "sft_gold_rl"))
@@ -143,7 +144,7 @@ def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: 
     new = 80 if task.tier == "easy" else 120
     rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=new))
     sft = replace(post.sft, source=replace(post.sft.source, task=task))
-    # Eight examples of hard problems would be longer than any text that the model has read at once.
+    # Eight examples of hard problems would be longer than a pre-training window.
     shots = (8,) if task.tier == "easy" else (4,)
     return replace(
         main,
@@ -174,7 +175,7 @@ def _rl_at_the_end(main: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study
 
 
 def _parallel_controls(at_end: Study) -> Study:
-    """What in parallel averaging does the work: the halved steps, the weights, the schedule, the two optimizers?"""
+    """Which part of parallel averaging matters: the halved steps, the weights, the schedule, the two optimizers?"""
 
     def weighted(rl: float, sft: float, label: str) -> Variant:
         return own("parallel", f"weights={rl:g},{sft:g}", label=label)
@@ -206,13 +207,13 @@ def _text_controls(at_end: Study) -> Study:
 
 
 def _longer(at_end: Study) -> Study:
-    """Three times the updates of RL: are the recipes compared before they have converged?"""
+    """Three times the updates of RL: had the recipes converged when they were compared?"""
     steps = f"rl_steps={3 * at_end.post.rl_steps}"
     return replace(at_end, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
 
 
 def _other_rates(at_end: Study) -> Study:
-    """RL's learning rates that the tuning did not choose: would another have turned what is found at the last M_t?"""
+    """RL with the learning rates that the tuning did not choose: does a rate change the findings at the last M_t?"""
     recipes = tuple(
         Variant(recipe, rates(lr, CHOSEN[recipe][1]), f"RL at {lr:g}")
         for recipe in ("rl", "sft_rl")
@@ -223,11 +224,12 @@ def _other_rates(at_end: Study) -> Study:
 
 
 def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], words: str = "") -> tuple[Study, ...]:
-    """Few and many rollouts a prompt on questions that the base finds easy or hard (as the paper splits them).
+    """Few and many rollouts a prompt, on questions that the base finds easy or hard (the paper's split).
 
-    ``updates``: by rollouts a prompt, those to evaluate after; all after the lowest ones too, and so after equal counts
-    of examples and of rollouts. The base's answers are graded leniently here: it keeps to the asked-for form in a fifth
-    of them, and by strict grading one base of the two answers a single question in a thousand often enough to be Easy.
+    ``updates``: for each number of rollouts a prompt, the updates to evaluate after. Every recipe is evaluated after
+    the updates of both numbers, so at equal counts of examples and of rollouts. The screen grades the base leniently:
+    a fifth of the base's answers have the right format. Graded strictly, one of the two bases answers only one question
+    in a thousand often enough for Easy.
     """
     post = main.post
     sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
@@ -247,7 +249,7 @@ def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], words: str = "")
 
 
 def _formats(main: Study) -> tuple[Study, ...]:
-    """Other shots than the main ones (is it the format that was learned?), and SFT for up to ten epochs."""
+    """Other numbers of shots (did training teach only the format?), and SFT for up to ten epochs."""
     one_seed = replace(main, seeds=(0,))
     crossed = replace(main.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
     shots = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4))

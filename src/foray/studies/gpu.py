@@ -1,12 +1,12 @@
 """The experiment on one GPU: 49M parameters, a billion tokens of the embedded world, problems of both tiers.
 
-    foray prepare world_1b --out DATA/world_1b                  generated and tokenised in parallel, ahead of need
+    foray prepare world_1b --out DATA/world_1b                  generated and tokenized once, in parallel
     foray plan gpu --set data.root=DATA --hardware h200x1
-    timeout 480 foray run gpu --set data.root=DATA              a piece of eight minutes; typed again, it goes on
+    timeout 480 foray run gpu --set data.root=DATA              runs for eight minutes; the same command goes on
 
-Interrupted it loses what it did since its last rolling checkpoint (half a minute, or twenty times what saving one
-takes) and never a finished node. Learning rates are not tuned: pre-training's and SFT's are of the order of public
-recipes at this size, RL's is between tiny's and paper_1b's.
+An interrupted run loses the work since its last rolling checkpoint, and never a finished node. A rolling checkpoint
+comes every half minute, or after twenty times the time of a save. Learning rates are not tuned. The rates of
+pre-training and SFT are of the order of public recipes at this size. The rate of RL is between tiny's and paper_1b's.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def parts(main: Study) -> tuple[Part, ...]:
     starts = main.pretrain.checkpoints
     hard = WorldProblems("hard")
     rl, sft = (replace(s, source=replace(s.source, task=hard)) for s in (main.post.rl, main.post.sft))
-    # Four examples: eight hard ones would not fit the windows that the model has read.
+    # Eight examples of hard problems would be longer than a pre-training window.
     asked = replace(main.evaluation, task=hard, base_shots=(4,), max_new_tokens=160, dynamics=None)
     rl = replace(rl, source=replace(rl.source, max_new_tokens=160))
     on_hard = replace(main, excursions=starts[2::2], evaluation=asked, post=replace(main.post, rl=rl, sft=sft))

@@ -1,11 +1,11 @@
-"""The same program on text that nobody here wrote: public-domain prose and GSM8K, from local files, on two cores.
+"""A study of real text: public-domain prose and GSM8K, from local files, on two cores.
 
     foray prepare gsm8k_small --data-root DATA --out DATA/gsm8k_small
     foray run gsm8k_small --set data.root=DATA
 
-DATA holds ``gsm8k/train.jsonl``, ``gsm8k/test.jsonl``, ``prose/standardebooks.jsonl`` and, in ``general``, files of the
-six benchmarks. Two million parameters and three million tokens solve next to nothing of GSM8K; what this shows is that
-the path from files to report is whole.
+DATA holds ``gsm8k/train.jsonl``, ``gsm8k/test.jsonl`` and ``prose/standardebooks.jsonl``. Its folder ``general`` holds
+files of the six benchmarks. A model of two million parameters and three million tokens solves next to nothing of GSM8K.
+The study shows that the path from files to report is whole.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Excursions from checkpoints that Ai2 publishes of OLMo 2 1B: no pre-training at all. For GPUs.
+"""Excursions from Ai2's published checkpoints of OLMo 2 1B, without pre-training. For GPUs.
 
     foray run olmo2_public --set data.root=FOLDER
 
-FOLDER holds ``gsm8k/train.jsonl`` and ``gsm8k/test.jsonl``; the checkpoints come from the Hugging Face hub (6 GB each,
-in fp32). Post-training and evaluation as in the study that Foray re-creates, as far as GSM8K allows. Two differences to
-mind: these models were trained for 4T tokens, so an early one is far from the end of its learning-rate schedule, and on
-OLMo-mix-1124, which holds less math than DOLMino.
+FOLDER holds ``gsm8k/train.jsonl`` and ``gsm8k/test.jsonl``. The checkpoints come from the Hugging Face hub (6 GB each,
+in fp32). Post-training and evaluation follow the study that Foray re-creates, as far as GSM8K allows. Two differences
+matter. These models were trained for 4T tokens, so an early one is far from the end of its learning-rate schedule.
+Their training text is OLMo-mix-1124, with less math than DOLMino.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from foray.model.config import ModelConfig
 from foray.study.spec import Data, Evaluation, Published, Study
 from foray.tasks.gsm8k import GSM8K
 
-# Stage 1 is kept every 10,000 steps in the model's own repository (and at its end), and every 1,000 steps up to 36,000
-# in one for early training. The names are branches: huggingface_hub.list_repo_refs(ID).branches lists them. Those below
-# are as scripts that load them have them (no hub could be asked when this was written); a name that does not exist is
-# refused with the nearest that does.
+# The model's own repository keeps stage 1 every 10,000 steps and at the end. The repository for early training keeps
+# stage 1 every 1,000 steps up to 36,000. The names are branches; huggingface_hub.list_repo_refs(ID).branches lists all.
+# The names below are from public scripts that load them: no hub could be reached when this file was written. Foray
+# refuses a name that does not exist, and says the nearest name that does.
 MODEL, EARLY = "allenai/OLMo-2-0425-1B", "allenai/OLMo-2-0425-1B-early-training"
 REVISIONS = (
     (EARLY, 1_000, "stage1-step1000-tokens3B"),
@@ -37,17 +37,17 @@ REVISIONS = (
     (MODEL, 1_000_000, "stage1-step1000000-tokens2098B"),
     (MODEL, 1_907_359, "stage1-step1907359-tokens4001B"),
 )
-TOKENS_A_STEP = 512 * 4096  # sequences x length; the names round its multiples up to billions
+TOKENS_A_STEP = 512 * 4096  # sequences x length; the names give tokens rounded up to billions
 
 
 def study() -> Study:
     task = GSM8K()
-    questions = 6682  # all that GSM8K's training file has but the tenth kept for validation
-    # 1e-6 without a KL term, 8 rollouts a prompt and 512 a step lie in the middle of what public GRPO recipes for 1B
-    # models use. The paper's code has 1e-6 too, with a KL term, 32 rollouts of 512 prompts and four updates a draw.
+    questions = 6682  # GSM8K's training questions without the tenth for validation
+    # 1e-6 without a KL term, 8 rollouts a prompt and 512 rollouts a step lie in the middle of public GRPO recipes for
+    # 1B models. The paper's code has 1e-6 too, with a KL term, 32 rollouts of 512 prompts and four updates a draw.
     rollouts = Rollouts(task, questions, prompts=64, group_size=8, max_new_tokens=512)
     rl = Stream("rl", rollouts, PolicyGradient(), AdamW(lr=1e-6, warmup=0.03), precision="bf16")
-    # The rate is our choice, of the order of public recipes for SFT at this size, and so are five epochs.
+    # The rate and the five epochs are our choice. The rate is of the order of public recipes for SFT at this size.
     demonstrations = Demonstrations(task, questions, batch_size=64)
     adam = AdamW(lr=2e-5, warmup=0.03, schedule="linear", final=0.0)
     sft = Stream("sft", demonstrations, CrossEntropy(), adam, precision="bf16")

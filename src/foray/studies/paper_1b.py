@@ -5,8 +5,9 @@
     foray run paper_1b --set data.root=DATA
 
 DATA also holds ``openmathinstruct2/train.jsonl``, ``gsm8k/test.jsonl`` and ``math/test.jsonl`` (README, tasks).
-Pre-training and M_t are the paper's; what it does not give is marked and has its source beside it. Rates, batches and
-lengths of post-training, and grading, are ours and not those of the authors' code (docs/claims.md, its last section).
+Pre-training and M_t are the paper's. A comment gives the source of every pre-training value that the paper lacks.
+Grading and post-training's rates, batches and lengths are our choice. The authors' code differs (docs/claims.md, last
+section).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ MODEL = ModelConfig(width=2048, layers=16, heads=16, mlp_width=8192, vocab_size=
 
 
 def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...]) -> Pretrain:
-    """AdamW, cosine to a tenth, peak 4e-4, 512 sequences of 4096 tokens (the paper); the rest is OLMo 2's."""
-    # Warm-up was not found in the paper; OLMo 2 warms up over 2,000 steps (its report, section 3.2), here of 23,842.
+    """From the paper: AdamW, cosine to a tenth, peak 4e-4, 512 sequences of 4096 tokens. The rest is from OLMo 2."""
+    # We found no warm-up in the paper. OLMo 2 warms up over 2,000 steps (its report, section 3.2), here of 23,842.
     adam = AdamW(lr=4e-4, weight_decay=0.1, warmup=0.084, schedule="cosine", final=0.1)
     corpus = Corpus(mixture(load_mix(mix), mix), batch_size=512, length=4096)
     stream = Stream("pretrain", corpus, CrossEntropy(z_loss=1e-5), adam, precision="bf16")
@@ -38,21 +39,22 @@ def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...]) -> Pretrain
 
 
 def posttraining(like: str) -> PostTraining:
-    """On OpenMathInstruct-2's questions of one kind: its 23 solutions a question are version 2's."""
+    """Post-training on one kind of OpenMathInstruct-2's questions. Version 2 has the 23 solutions a question."""
     task = OpenMathInstruct(2, "gsm8k" if like == "gsm8k" else "math", tests=(f"{like}/test.jsonl",), augmented=False)
     questions = 6000
     # 64 prompts x 8 rollouts, 1e-6, no KL, clip 0.2, temperature 1: the middle of public GRPO recipes for 1B models
     # (5e-7 to 2e-6, 512 to 1,024 rollouts a step); about 1,000 steps. The paper's: 512 x 32, KL, four updates a draw.
     rollouts = Rollouts(task, questions, prompts=64, group_size=8, max_new_tokens=512)
     rl = Stream("rl", rollouts, PolicyGradient(), AdamW(lr=1e-6, warmup=0.03), precision="bf16")
-    # Five epochs of 64, at a rate of the order of public SFT recipes for 1B models. The paper's: 4e-5, about 61 epochs.
+    # Five epochs in batches of 64; the rate is of the order of public SFT recipes for 1B models. The paper's: 4e-5 and
+    # about 61 epochs.
     adam = AdamW(lr=2e-5, warmup=0.03, schedule="linear", final=0.0)
     sft = Stream("sft", Demonstrations(task, questions, batch_size=64), CrossEntropy(), adam, precision="bf16")
     return PostTraining(rl, sft, rl_steps=1000, sft_steps=round(5 * questions / 64))
 
 
 def evaluation(like: str) -> Evaluation:
-    """All test problems x 32 samples at temperature 0.6; bases 8-shot, trained models 0-shot; six benchmarks."""
+    """All test problems x 32 samples at temperature 0.6, and six benchmarks. Bases 8-shot, trained models 0-shot."""
     task = posttraining(like).task
     return Evaluation(
         task, problems=1319, samples=32, max_new_tokens=512, base_shots=(8,), probes=Benchmarks(), precision="bf16"
@@ -73,7 +75,7 @@ def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """The other experiments. Of the nine M_t the second to fourth are at 4, 6 and 10B tokens, the seventh at 20B."""
+    """The other experiments. The second to fourth of the nine M_t are at 4, 6 and 10B tokens, the seventh is at 20B."""
     starts = main.pretrain.checkpoints
     early, late = starts[1:4], starts[6:7] or starts[-1:]
     seeds = replace(main, excursions=early, seeds=(0, 1, 2, 3), recipes=("rl",))
@@ -94,7 +96,7 @@ def parts(main: Study) -> tuple[Part, ...]:
 
 
 def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
-    """The grid on MATH: MATH-like questions of the same data, all 5,000 test problems."""
+    """The grid on MATH: the same data set's MATH-like questions, and all 5,000 test problems."""
     task = posttraining("math").task
     rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (main.post.rl, main.post.sft))
     problems = main.evaluation.problems if main.evaluation.problems < 1319 else 5000
@@ -103,7 +105,7 @@ def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
 
 
 def math_heavy(hard: Study) -> Study:
-    """The same model on 60B tokens of a math-heavier mix, asked MATH at its last M_t."""
+    """The same model on 60B tokens of a math-heavier mix, evaluated on MATH at its last M_t."""
     tokens = hard.pretrain.tokens * 6 // 5
     last = round(tokens * hard.pretrain.checkpoints[-1] / hard.pretrain.tokens)
     corpus = replace(hard.pretraining.corpus, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
@@ -117,11 +119,11 @@ def math_heavy(hard: Study) -> Study:
 
 
 def rollout_budget(main: Study, start: int) -> tuple[Study, ...]:
-    """n = 5 and 64 on questions that the base finds easy or hard: 16 to 64, or at most 8, of its 64 samples right."""
+    """n = 5 and 64 on easy and on hard questions. Easy: 16 to 64 of the base's 64 samples right. Hard: at most 8."""
     grids = []
     for word, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
         rl = replace(main.post.rl, source=replace(main.post.rl.source, screen=screen))
-        # Equal examples at 75 to 300 updates; equal rollouts where n = 5 has made 64 / 5 times as many.
+        # Examples are equal at 75 to 300 updates. Rollouts are equal when n = 5 has 64 / 5 times as many updates.
         many, few = (75, 150, 300, 600), (75, 150, 300, 960, 1920, 3840)
         recipes = tuple(
             Variant("rl", (f"rl.source.group_size={n}", f"rl_steps={steps[-1]}"), f"{word}, n={n}")

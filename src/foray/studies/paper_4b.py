@@ -1,7 +1,7 @@
-"""The paper's larger model on the same 50B tokens, for its comparison of data mix and size. For GPUs.
+"""The paper's larger model on the same 50B tokens, for the comparison of data mix and model size. For GPUs.
 
-The paper gives the size and no shape: this is Qwen3-4B's width, depth and MLP (arXiv 2505.09388) as an OLMo 2, without
-grouped queries; 4.1B parameters with its untied embeddings.
+The paper gives the size and no shape. This shape has Qwen3-4B's width, depth and MLP (arXiv 2505.09388) in the
+architecture of OLMo 2, without grouped queries. The model has 4.1B parameters with its untied embeddings.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ def study() -> Study:
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """The same on MATH."""
+    """The same grid on MATH."""
     return (Part("math", (paper_1b.on_math(main, ("rl", "sft", "sft_rl")),)),)

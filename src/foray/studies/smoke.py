@@ -1,4 +1,4 @@
-"""Every organ in under a minute: six recipes from two M_t of a model too small to learn much. For tests."""
+"""Every part of the program in under a minute: six recipes from two M_t of a model too small to learn. For tests."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ def study() -> Study:
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=7e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
-    # Each stream's learning rate is the best of a grid of factor 2 (RL 2e-4 to 1.6e-3, SFT 5e-4 to 4e-3) by the mean of
-    # pass@1, 8 and 32 on 100 validation problems after `rl` and `sft` from two M_t; the other recipes inherit them.
+    # Each stream's learning rate is the best of a grid of factor 2 (RL 2e-4 to 1.6e-3, SFT 5e-4 to 4e-3). The criterion
+    # is the mean of pass@1, 8 and 32 on 100 validation problems, after `rl` and `sft` from two M_t. The other recipes
+    # inherit both rates.
     rl = Stream(
         "rl",
         Rollouts(task, questions=3000, prompts=32, group_size=8, max_new_tokens=80),
@@ -33,8 +34,8 @@ def study() -> Study:
     sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=2e-3, warmup=0.1))
     return Study(
         name="tiny",
-        # Post-norm leaves the embeddings as they are, so at this width they start at 1, the scale of what is added to
-        # them; and rotary wavelengths fit 608 positions, not 4096.
+        # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
+        # The rotary wavelengths fit 608 positions, not 4096.
         model=ModelConfig(
             width=96, layers=3, heads=3, mlp_width=256, context=704, rope_theta=1e4, init_std=0.1, embed_std=1.0
         ),

@@ -1,12 +1,12 @@
-"""The report's figures, one file each. A new file here is found by itself; nothing else needs an edit.
+"""The report's figures, one file each. The report finds a new file in this folder; no other file needs an edit.
 
 A figure is a module with
 
 - ``NAME``: the stem of its files, such as ``"f1_overview"``; ``TITLE``: its heading in the report;
-- ``data(results) -> DataFrame``: what it shows, written beside the picture as CSV; shares in [0, 1]. Raises
-  ``NotDrawable`` with a one-line reason when the study has not measured it;
-- ``draw(frame) -> Figure``: the picture, made from that frame alone;
-- ``caption(frame) -> str``: what the reader sees, plain text.
+- ``data(results) -> DataFrame``: the figure's data, shares in [0, 1]. The report writes the frame beside the picture as
+  CSV. Raises ``NotDrawable`` with a one-line reason if the study lacks the measurements;
+- ``draw(frame) -> Figure``: the picture, made from the frame alone;
+- ``caption(frame) -> str``: a plain text that explains the picture.
 """
 
 from __future__ import annotations

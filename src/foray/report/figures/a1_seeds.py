@@ -1,4 +1,4 @@
-"""A1: how far RL runs that differ in their seed alone lie apart, and what their training reward says of it."""
+"""A1: pass@1 of RL runs that differ in the seed alone, beside their training rewards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from foray.report.results import NotDrawable, Results, label, records
 NAME = "a1_seeds"
 TITLE = "A1. Seeds of RL"
 
-_LAST = 5  # steps whose mean reward is a run's: those of ``TrainingLog.last_reward``
+_LAST = 5  # the steps that ``TrainingLog.last_reward`` averages
 
 
 def data(results: Results) -> pd.DataFrame:
-    """A run a row, bases among them; ``reward`` is the mean over the last steps of its training, where logged."""
+    """One row a run or base. ``reward`` is the mean over the run's last steps, or NaN without a log."""
     rows = results.passk_rows(results.main_task, [1], final=True, recipe=("base", "rl"))
     frame = results.average(rows, ["pretrain_seed", "seed"])
     frame = frame.drop(columns=["chance", "runs", "pretrainings"])
@@ -89,7 +89,7 @@ def _dot(axes: Axes, x: float, row: object, color: object, marker: str) -> None:
 
 
 def _side_by_side(frame: pd.DataFrame, group: pd.DataFrame) -> np.ndarray:
-    """Each run's place on the logarithmic axis, moved to a side, within a third of the nearest neighbour's distance."""
+    """Each run's place on the logarithmic axis, moved sideways by at most a third of the distance to the next M_t."""
     axis = style.axis_of(frame)
     centres = np.sort(np.log(frame.groupby("tokens")[axis].mean().to_numpy(float)))
     width = 0.35 * (np.diff(centres).min() if len(centres) > 1 else 0.5)

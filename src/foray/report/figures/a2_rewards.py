@@ -17,7 +17,7 @@ _WINDOW = 9  # steps in the moving average of the drawn line
 
 
 def data(results: Results) -> pd.DataFrame:
-    """A row a step: step counts the updates of the RL stage from 1; reward is the mean over the step's rollouts."""
+    """One row a step. ``step`` counts the RL stage's updates from 1; ``reward`` is the mean of the step's rollouts."""
     frames = [
         pd.DataFrame(
             {

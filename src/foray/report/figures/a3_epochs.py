@@ -1,4 +1,4 @@
-"""A3: pass@k along SFT, from one checkpoint, against epochs over its demonstrations."""
+"""A3: pass@k along SFT from one checkpoint, against epochs over the demonstrations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 
 
 def data(results: Results) -> pd.DataFrame:
-    """A point a row: ``epoch`` is how often the demonstrations had been gone through by then."""
+    """One row a point. ``epoch`` is the number of passes over the demonstrations up to the point."""
     rows = results.passk_rows(results.main_task, results.end_ks, recipe=("sft", "sft_gold"), variant=ANY)
     epochs = _epochs(results)
     at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*_RUN, "stage_step"]))]
     rows = rows.assign(epoch=np.array(at, dtype=float)).dropna(subset=["epoch"])
-    # Only what was watched: a lone end is no curve.
+    # Only runs with points inside: an end alone is no curve.
     watched = rows.loc[~rows["final"], ["recipe", "variant", "tokens"]].drop_duplicates()
     rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
     if rows.empty:
@@ -33,7 +33,7 @@ def data(results: Results) -> pd.DataFrame:
 
 
 def _epochs(results: Results) -> dict[tuple[object, ...], float]:
-    """Epochs done at every step of every run's SFT, counted as the log has it."""
+    """The epochs at every step of every run's SFT, from the training log."""
     found: dict[tuple[object, ...], float] = {}
     for log in results.select(TrainingLog, recipe=("sft", "sft_gold"), variant=ANY, split=ANY):
         place = [getattr(log, name) for name in _RUN]

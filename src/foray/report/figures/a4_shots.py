@@ -1,4 +1,4 @@
-"""A4: how much a base model's pass@k depends on the number of examples in its prompt."""
+"""A4: pass@k of base models against the number of examples in the prompt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axes = style.panels(1, len(metrics))
     colors = style.token_colors(sorted(frame["tokens"].unique()))
     shots = sorted(frame["shots"].unique())
-    # Side by side, so that one line's bars do not hide another's.
+    # Side by side: the bars of one line would hide the bars of another.
     shift = {t: 0.06 * (i - (len(colors) - 1) / 2) for i, t in enumerate(colors)}
     for place, metric in zip(axes, metrics):
         for tokens, color in colors.items():

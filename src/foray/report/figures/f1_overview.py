@@ -1,4 +1,4 @@
-"""F1: what RL adds to a pre-training checkpoint, and what it adds after SFT."""
+"""F1: the gain of RL over a pre-training checkpoint, and the gain of RL over SFT."""
 
 from __future__ import annotations
 

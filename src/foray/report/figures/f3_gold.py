@@ -1,4 +1,4 @@
-"""F3: pass@k against pre-training tokens when SFT sees every solution, with as many updates or as many epochs."""
+"""F3: pass@k against pre-training tokens with SFT on all solutions. SFT-Gold has SFT's updates or SFT's epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
 def data(results: Results) -> pd.DataFrame:
-    """As in F2; ``variant`` is empty for the main grid, else the label of SFT-Gold matched by epochs."""
+    """Columns as in F2. ``variant`` is empty for the main grid, else the label of SFT-Gold with SFT's epochs."""
     task = results.main_task
     main = results.curve([f"pass@{k}" for k in results.ks], [task], ["base", "rl", *_GOLD], lenient_base=True)
     rows = results.passk_rows(task, results.ks, final=True, recipe=tuple(_GOLD), variant=ANY)
@@ -58,7 +58,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axes = style.panels(1, len(metrics))
     others = frame[frame["variant"] != ""]
     series = list(others[["recipe", "variant"]].drop_duplicates().itertuples(index=False, name=None))
-    # A little to the right: where only one M_t was run by epochs, its points would lie on the others'.
+    # A little to the right: with one M_t only, the points would lie on the main grid's points.
     span = max(frame["tokens"].max() / frame["tokens"].min(), 1.5) if style.axis_of(frame) == "tokens" else 1.0
     for place, metric in zip(axes, metrics):
         style.recipe_curves(place, main[main["metric"] == metric])

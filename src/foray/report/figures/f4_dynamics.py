@@ -15,11 +15,11 @@ from foray.report.results import NotDrawable, Results, busiest, label
 NAME = "f4_dynamics"
 TITLE = "F4. Inside the excursions"
 
-_PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node, whose points are its first part
+_PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node: the points of SFT are its first part
 
 
 def data(results: Results) -> pd.DataFrame:
-    """Columns as in F2, and ``stage``: what the points up to here were trained with."""
+    """Columns as in F2, and ``stage``: the last stage of training before the point."""
     metrics = [f"pass@{k}" for k in results.end_ks]
     frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
     inside = results.rows(final=False, task=results.main_task, recipe=("rl", "sft_rl", "sft"))
@@ -31,7 +31,7 @@ def data(results: Results) -> pd.DataFrame:
 
 
 def _path(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """A recipe's points in order: M_t itself, the recipe it starts with, its own."""
+    """A recipe's points in order: M_t, the points of the recipe's first stage, the recipe's own points."""
     own = frame[frame["recipe"] == recipe].assign(stage=recipe.split("_")[-1])
     first = frame[frame["recipe"] == _PREFIX.get(recipe)].assign(stage=_PREFIX.get(recipe, ""))
     if len(first):
@@ -84,7 +84,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def _draw_path(axes: Axes, rows: pd.DataFrame, dash: object) -> None:
-    """One metric along one recipe: stage by stage, each beginning where the one before ended."""
+    """One metric along one recipe, stage by stage. Each stage begins at the end of the stage before."""
     before: pd.DataFrame | None = None
     for stage in ("base", "sft", "rl"):
         part = rows[rows["stage"] == stage]

@@ -31,9 +31,9 @@ def caption(frame: pd.DataFrame) -> str:
 def draw(frame: pd.DataFrame) -> Figure:
     tasks = [*(t for t in frame["task"].unique() if t != AVERAGE), AVERAGE]
     columns = min(4, len(tasks) + 1)
-    rows = -(-(len(tasks) + 1) // columns)  # one cell more, for the legend
+    rows = -(-(len(tasks) + 1) // columns)  # one more cell for the legend
     figure, axes = style.panels(rows, columns, width=2.9, height=2.5)
-    # Probes of one family share a prefix ("world_"), which says nothing in a title.
+    # Probes of one family share a prefix ("world_"). A title does not need the prefix.
     families = {task.partition("_")[0] for task in tasks[:-1]}
     prefix = f"{families.pop()}_" if len(families) == 1 and len(tasks) > 2 else ""
     for place, task in zip(axes, tasks):

@@ -1,4 +1,4 @@
-"""F6: parallel averaging against the recipes it joins: pass@k and the general average."""
+"""F6: parallel averaging beside the recipes that it joins, in pass@k and the general average."""
 
 from __future__ import annotations
 

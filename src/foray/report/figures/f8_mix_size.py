@@ -17,7 +17,7 @@ TITLE = "F8. Data mix and model size"
 
 
 def data(results: Results) -> pd.DataFrame:
-    """A row a task, mix, size, recipe and metric, at the last M_t that was evaluated of this mix and size."""
+    """One row a task, mix, size, recipe and metric, at the last evaluated M_t of the mix and size."""
     frames = []
     for task in dict.fromkeys([results.main_task, results.hard_task or results.main_task]):
         asked: Any = {"final": True, "recipe": ("base", "rl"), "mix": ANY, "model_parameters": ANY}
@@ -70,7 +70,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
         for size, (c, m) in ((s, style.series(i)) for i, s in enumerate(sizes))
     ]  # fmt: skip
-    # Tasks may be asked with different numbers of examples.
+    # Tasks may have different numbers of examples.
     shots = sorted({int(s) for s in frame.loc[frame["recipe"] == "base", "shots"].dropna()}, reverse=True)
     asked = f" ({' and '.join(map(str, shots))}-shot)" if shots else ""
     faces = {label("base") + asked: "white", label("rl"): "#444444"}

@@ -1,4 +1,4 @@
-"""R1: RL with few and many rollouts a prompt, against examples seen and against compute."""
+"""R1: pass@k of RL with few and many rollouts a prompt, against examples and against FLOPs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NAME = "r1_rollouts"
 TITLE = "R1. Rollout budgets"
 
 _RUN = ["tokens", "variant", "trained_on", "pretrain_seed", "seed"]
-_SCREEN_SAMPLES = 64  # of the base, by which questions are chosen
+_SCREEN_SAMPLES = 64  # samples of the base: a screen chooses questions by them
 
 
 def data(results: Results) -> pd.DataFrame:
-    """A point a row, and the base of each screen; ``flops`` since M_t, ``total_rollouts`` = examples × rollouts."""
+    """One row a point or base of a screen. ``flops`` since M_t; ``total_rollouts`` = examples × rollouts."""
     task, ks = results.main_task, results.end_ks
     bases = results.passk_rows(task, ks, recipe="base", final=True, variant=ANY)
     rows = results.passk_rows(task, ks, recipe="rl", variant=ANY)
@@ -64,7 +64,7 @@ def _bounds(screen: str) -> tuple[int, int]:
 
 
 def name_of(screen: str) -> str:
-    """The group of questions that was trained on: by how many of the base's samples answered them."""
+    """The name of a screen: the questions of the training, by the number of the base's right samples."""
     low, high = _bounds(screen)
     if low < 0:
         return "all questions"
@@ -98,7 +98,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         points = own[own["recipe"] != "base"].dropna(subset=[x])
         for (metric, rollouts, _), rows in points.groupby(["metric", "rollouts", "variant"]):
             number = counts.index(rollouts)
-            # Bands would cover one another; bars stand side by side where the points share their place.
+            # Bands would cover one another. Bars of points in the same place stand side by side.
             shift = 1.02 ** (number - (len(counts) - 1) / 2)
             style.band(place, rows, x, *style.series(number), fill=False, shift=shift, linestyle=dashes[metric])
         place.set_title(name_of(screen))

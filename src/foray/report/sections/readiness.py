@@ -1,7 +1,7 @@
-"""What of M_t alone predicts what RL gains from it: each predictor by itself, judged on pre-trainings it has not seen.
+"""Predicts RL's gain from M_t alone. Each predictor stands alone and is judged on pre-trainings outside its fit.
 
-A row is an M_t of some pre-training (its seed, mix and model size). The predictors are how its base answers, and what
-RL logs at its first update, when the policy still is M_t. The target is RL's pass@1 minus that of the base.
+A row is an M_t of a pre-training (seed, mix and model size). The predictors are the base's pass@k, the tokens, and
+RL's log at the first update, when the policy still is M_t. The target is RL's pass@1 minus the base's pass@1.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from foray.report.verdicts import top_k
 NAME, TITLE, PLACE = "readiness", "What predicts that RL will work", 70
 LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
 FOR_AN_INTERVAL = 4  # pre-trainings
-PLAIN, MEAN = "pass@1", "mean alone"  # what every predictor is held against
-# As the recipe RL logs them of its rollouts, whatever their stream is called.
+PLAIN, MEAN = "pass@1", "mean alone"  # the two references of every predictor
+# The recipe RL logs these values of its rollouts. The stream may have another name than "rl".
 FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
 
 Floats = NDArray[np.float64]
 
 
 class Mt(NamedTuple):
-    """Which M_t: the first three say which pre-training."""
+    """An M_t. The first three fields name the pre-training."""
 
     model_parameters: int
     mix: str
@@ -44,10 +44,11 @@ class Mt(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """A predictor on M_t of pre-trainings that were left out of its fit: root mean squared error, in points.
+    """A predictor's error on M_t of pre-trainings outside its fit. ``rmse``: root mean squared error, in points.
 
-    ``difference`` is its mean squared error minus that of base pass@1 (points²), below 0 where it is the better one;
-    the 95% interval resamples pre-trainings and is absent (NaN) where there are fewer than ``FOR_AN_INTERVAL``.
+    ``difference`` is the mean squared error minus the mean squared error of base pass@1 (points²). Below 0 the
+    predictor is better than base pass@1. ``lo`` and ``hi``: the 95% interval over resampled pre-trainings, NaN for
+    fewer than ``FOR_AN_INTERVAL`` pre-trainings.
     """
 
     predictor: str
@@ -60,9 +61,9 @@ class Errors(NamedTuple):
 
 
 def rows(results: Results) -> pd.DataFrame:
-    """``readiness.csv``: one row an M_t that has base and RL; shares, natural logarithms, and ``gain`` as a share.
+    """``readiness.csv``: one row for every M_t with base and RL. Rates and ``gain`` are shares; logarithms are natural.
 
-    The logarithm of a pass@k has a floor of half a count: half a right sample for pass@1, half a problem beyond.
+    The logarithm of a pass@k has a floor of half a count: half a right sample for pass@1, half a problem for larger k.
     """
     bases, trained = _finals(results, "base"), _finals(results, "rl")
     first = _first_steps(results)
@@ -91,13 +92,13 @@ def rows(results: Results) -> pd.DataFrame:
 
 
 def predictors(frame: pd.DataFrame) -> list[str]:
-    """Those that every M_t has: errors over other rows could not be compared."""
+    """The predictors that every M_t has. Errors over different rows could not be compared."""
     names = [c for c in frame.columns if c not in (*Mt._fields, "gain", "rl_seeds")]
     return [n for n in names if len(frame) and frame[n].notna().all()]
 
 
 def too_little(frame: pd.DataFrame) -> str:
-    """Why nothing can be said, or nothing."""
+    """The reason why the data is too little, or ""."""
     starts = len(_pretrainings(frame)[1])
     if starts < LEAST_PRETRAININGS or len(frame) < LEAST_ROWS:
         have = f"{len(frame)} M_t of {starts} pre-training{'s'[: starts != 1]}"
@@ -108,7 +109,7 @@ def too_little(frame: pd.DataFrame) -> str:
 
 
 def errors(frame: pd.DataFrame) -> list[Errors]:
-    """The mean alone, base pass@1, then every other predictor, best first. Empty where there is too little."""
+    """The mean alone, base pass@1, then every other predictor, best first. Empty if the data is too little."""
     if too_little(frame):
         return []
     group, starts = _pretrainings(frame)
@@ -131,7 +132,7 @@ def section(results: Results) -> Section:
 
 
 def html_of(frame: pd.DataFrame) -> str:
-    """The predictors and their errors; empty where there is too little."""
+    """The table of predictors and errors. Empty if the data is too little."""
     found = errors(frame)
     if not found:
         return ""
@@ -177,14 +178,14 @@ def _by_mt(results: Results, found: Iterable[M]) -> dict[Mt, list[M]]:
 
 
 def _finals(results: Results, recipe: str) -> dict[Mt, list[PassK]]:
-    """Final evaluations on the main task of a recipe with the study's own settings, by M_t."""
+    """A recipe's final evaluations on the main task, with the study's own settings, by M_t."""
     asked = {"final": True, "recipe": recipe, "task": results.asked[:1], "trained_on": results.trained()}
     found = results.select(PassK, **asked, mix=ANY, model_parameters=ANY)
     return _by_mt(results, (e for e in found if results.extraction in e.counts))
 
 
 def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
-    """What every RL run logged at its first update."""
+    """The values that every RL run logged at its first update, by M_t."""
     asked = {"recipe": "rl", "trained_on": results.trained(), "mix": ANY, "model_parameters": ANY, "split": ANY}
     found: dict[Mt, list[pd.Series]] = {}
     for mt, runs in _by_mt(results, results.select(TrainingLog, **asked)).items():
@@ -196,16 +197,16 @@ def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
 
 
 def _pretrainings(frame: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[int, str, int]]]:
-    """The number of every row's pre-training, and the pre-trainings."""
+    """Every row's index into the pre-trainings, and the pre-trainings. (rows,)"""
     named = [(r.model_parameters, r.mix, r.pretrain_seed) for r in records(frame)]
     starts = list(dict.fromkeys(named))
     return np.array([starts.index(n) for n in named], dtype=np.int64), starts
 
 
 def _left_out(x: Floats, y: Floats, group: NDArray[np.int64]) -> Floats:
-    """Squared error of every row by the least-squares line through the rows of all other pre-trainings. (rows,)
+    """Squared error of every row from the least-squares line through the rows of all other pre-trainings. (rows,)
 
-    Where the others do not differ in x, the line is their mean.
+    If those rows have one x only, the line is the mean of their y.
     """
     out = np.zeros(len(y))
     for held in np.unique(group):
@@ -218,7 +219,7 @@ def _left_out(x: Floats, y: Floats, group: NDArray[np.int64]) -> Floats:
 
 
 def _interval(values: Floats, group: NDArray[np.int64], starts: int) -> tuple[float, float]:
-    """Percentile bootstrap of the mean over rows, whole pre-trainings resampled; NaN where those are too few."""
+    """Percentile bootstrap of the mean over rows. Resamples whole pre-trainings; NaN for too few pre-trainings."""
     if starts < FOR_AN_INTERVAL:
         return math.nan, math.nan
     generator = np.random.Generator(np.random.Philox(key=key("report", "readiness", starts)))

@@ -1,4 +1,4 @@
-"""Arithmetic drills as pre-training text: the sums that the stories need, in lines, tables, words and chains."""
+"""Arithmetic drills as pre-training text: the stories' computations as lines, tables, words and chains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STORIES = 6000
 
 @lru_cache(maxsize=8)
 def _pool(seed: int, hard_share: float) -> tuple[Sum, ...]:
-    """Computations of train-bucket stories, so that drills practise what stories need as often as they need it."""
+    """The computations of train-bucket stories. Drills practice each computation as often as stories use it."""
     rng = Random(key(seed, "drills pool"))
     return tuple(
         (s.a, s.op, s.b, s.value)
@@ -28,7 +28,7 @@ def _pool(seed: int, hard_share: float) -> tuple[Sum, ...]:
 
 
 def _near(rng: Random, pool: tuple[Sum, ...]) -> Sum:
-    """A computation of the stories, or (two times in three) one with other numbers of about the same size."""
+    """One time in three a computation of the stories, else a computation with numbers of about the same size."""
     a, op, b, value = pool[int(rng.random() * len(pool))]
     u = rng.random()
     if u < 0.34:
@@ -77,7 +77,7 @@ def _asked(rng: Random, pool: tuple[Sum, ...]) -> str:
 
 
 def _tables(rng: Random, pool: tuple[Sum, ...]) -> str:
-    """Tables around a few computations: the second number goes up by ones."""
+    """Two to four tables, each around one computation. The second number of a table goes up by ones."""
     return "\n".join("Table: " + _table(rng, *_near(rng, pool)[:3]) for _ in range(2 + int(rng.random() * 3)))
 
 
@@ -100,7 +100,7 @@ def _pairs(rng: Random, pool: tuple[Sum, ...]) -> str:
 
 
 def _chains(rng: Random, pool: tuple[Sum, ...]) -> str:
-    """A number taken through several computations, several times."""
+    """Three to six chains. Each chain takes one number through several computations."""
     texts = []
     for _ in range(3 + int(rng.random() * 4)):
         a, op, b, v = _near(rng, pool)
@@ -120,13 +120,13 @@ def _chains(rng: Random, pool: tuple[Sum, ...]) -> str:
 
 
 _Form = Callable[[Random, tuple[Sum, ...]], str]
-#: The forms of a document, drawn alike; plain lines three times as often.
+#: The forms of a document. Each entry is drawn with the same probability. Plain lines have three entries, words two.
 FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tables, _pairs, _chains)
 
 
 @dataclass(frozen=True)
 class Drills(EndlessWorldText):
-    """Arithmetic drills: additions, subtractions, multiplications and exact divisions of the sizes stories need."""
+    """Arithmetic drills: additions, subtractions, multiplications and exact divisions, in the sizes of the stories."""
 
     hard_share: float = 0.2
     world_seed: int = 0

@@ -1,4 +1,4 @@
-"""Hard stories of four to nine steps: several unknowns, the rest of the rest, rates, remainders, hidden prices."""
+"""Hard stories of four to nine steps: several unknowns, a part of the rest, rates, remainders, hidden prices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from foray.world.math.story import Draft, Quantity, Story, Unfit
 
 
 def sum_difference(d: Draft, steps: int) -> Story:
-    """Two amounts from their sum and difference (three steps), then what happens to the larger one."""
+    """Two amounts from their sum and difference (three steps). Then the larger amount changes."""
     big, small, friend, thing = d.person(), d.person(), d.person(), d.thing()
     half, more = d.between(3, 60), d.between(2, 30)
     total, says = 2 * half + more, "{} " + thing.many
@@ -35,7 +35,7 @@ PART = {2: "half", 3: "a third", 4: "a quarter"}
 
 
 def rest_of_rest(d: Draft, steps: int) -> Story:
-    """A part is given away, then a part of the rest, then so many: two steps a part, one for a half."""
+    """A person gives away a part, then a part of the rest, or a number. A half takes one step, another part two."""
     who, other, third, thing, box = d.person(), d.person(), d.person(), d.thing(), d.thing(CONTAINERS)
     k, m = d.between(2, 9), d.between(4, 20)
     d.say(f"{who} has {k} {box.many} with {m} {thing.many} each.")
@@ -66,7 +66,7 @@ def rest_of_rest(d: Draft, steps: int) -> Story:
 
 
 def rates(d: Draft, steps: int) -> Story:
-    """Two people work at their own rates, together and alone; what is missing, and the hours or dollars for it."""
+    """Two people work together, then one works alone. The last steps ask for the missing things, hours or dollars."""
     who, other, thing = d.person(), d.person(), d.thing(MADE)
     r, q, t, u = d.between(2, 12), d.between(2, 12), d.between(2, 8), d.between(2, 6)
     d.say(f"{who} makes {r} {thing.many} each hour. {other} makes {q} each hour.")
@@ -98,7 +98,7 @@ def rates(d: Draft, steps: int) -> Story:
 
 
 def remainder(d: Draft, steps: int) -> Story:
-    """Things are packed into full containers; what does not fit is left over."""
+    """A person packs things into full containers. The other things are left over."""
     who, other, thing = d.person(), d.person(), d.thing()
     box, bag = d.thing(CONTAINERS), d.thing(CONTAINERS)
     k, m = d.between(2, 9), d.between(3, 15)
@@ -124,7 +124,7 @@ def remainder(d: Draft, steps: int) -> Story:
 
 
 def long_compare(d: Draft, steps: int) -> Story:
-    """A long chain of comparisons, its sum, and what is done with the sum."""
+    """A long chain of comparisons and the sum of all amounts. Then the sum changes."""
     thing = d.thing()
     links = {4: 2, 5: 2, 6: 2 if d.chance(0.5) else 3, 7: 3, 8: 3 if d.chance(0.5) else 4, 9: 4}[steps]
     people, owned = chain(d, thing, links)
@@ -150,7 +150,7 @@ def long_compare(d: Draft, steps: int) -> Story:
 
 
 def hidden_price(d: Draft, steps: int) -> Story:
-    """One price from a bill and the other price (three steps), then another purchase at these prices."""
+    """One price from a bill and the other price (three steps). Then another person buys at these prices."""
     who, other, known, hidden = d.person(), d.person(), d.thing(GOODS), d.thing(GOODS)
     p, q, k, m, n, j = d.between(2, 9), d.between(3, 12), *(d.between(2, 6) for _ in range(4))
     bill = p * k + q * m
@@ -175,7 +175,7 @@ def hidden_price(d: Draft, steps: int) -> Story:
 
 
 def trip(d: Draft, steps: int) -> Story:
-    """A way in two parts at two speeds: the rest of the way, the hours it takes, hours in all, their cost."""
+    """A way in two parts at two speeds: the rest of the way, its hours, the hours in all, the cost of the hours."""
     who = d.person()
     verb, speeds = d.pick(MOVES)
     fast = d.pick(speeds)

@@ -1,4 +1,4 @@
-"""Easy stories of what people do: comparing, shopping, travelling, earning, reading. One to six steps."""
+"""Easy stories of people who compare, shop, travel, earn and read. One to six steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity)
 
 
 def chain(d: Draft, thing: Thing, links: int) -> tuple[list[Person], list[Quantity]]:
-    """People each of whom has so many more, fewer or times as many as the one before."""
+    """People in a row. Each has more, fewer or several times as many things as the person before."""
     people, amounts = [d.person()], [d.count()]
     owned: list[Quantity] = list(amounts)
     d.say(f"{people[0]} has {owned[0]} {thing.many}.")
@@ -37,7 +37,7 @@ def chain(d: Draft, thing: Thing, links: int) -> tuple[list[Person], list[Quanti
 
 
 def total_of(d: Draft, amounts: list[Quantity], thing: Thing) -> Step:
-    """The sum, one addition after another."""
+    """The sum of the amounts, added one by one."""
     total = amounts[0]
     for amount in amounts[1:]:
         total = d.do(total, "+", amount, "together", f"together they have {{}} {thing.many}")
@@ -64,7 +64,7 @@ def compare(d: Draft, steps: int) -> Story:
 
 
 def shopping(d: Draft, steps: int) -> Story:
-    """Prices, amounts, change. Odd 3 and 5 steps: two and three goods; one step more: the change."""
+    """Prices, amounts and change. Three steps: two goods. Five steps: three goods. One step more: the change."""
     who, change = d.person(), steps in (2, 4, 6)
     lines: list[tuple[Thing, int, int]] = []
     for _ in range((steps + 1) // 2):
@@ -91,13 +91,13 @@ def shopping(d: Draft, steps: int) -> Story:
 
 
 def leg(d: Draft, who: str, verb: str, speed: int, hours: int) -> Step:
-    """So many miles each hour for so many hours."""
+    """One leg of the way: a speed for a number of hours."""
     d.say(f"{who} {verb} {speed} miles each hour for {hours} hours.")
     return d.do(speed, "*", hours, "on the way", "that is {} miles")
 
 
 def travel(d: Draft, steps: int) -> Story:
-    """Speed, time and way: one or two legs, a last walk, what is left of the way."""
+    """Speed, time and distance: one or two legs, a last walk, the rest of the way."""
     who = d.person()
     if steps == 1 and d.chance(0.4):
         verb, speeds = d.pick(MOVES)
@@ -126,7 +126,7 @@ def travel(d: Draft, steps: int) -> Story:
 
 
 def earning(d: Draft, steps: int) -> Story:
-    """Hours worked, the pay of an hour, money had before and spent after."""
+    """Hours of work, the pay of an hour, money from before, money spent after."""
     who, pay = d.person(), d.between(3, 10)
     days = 2 if steps >= 2 and (steps >= 4 or d.chance(0.6)) else 1
     rest = steps - days
@@ -157,10 +157,10 @@ def earning(d: Draft, steps: int) -> Story:
 
 
 def reading(d: Draft, steps: int) -> Story:
-    """A book is read day by day; what is left is perhaps read in equal parts."""
+    """A person reads a book day by day. In some stories the person reads the rest in equal parts."""
     who, pages = d.person(), d.between(3, 20)
     parts = d.between(2, 6) if steps >= 3 and d.chance(0.5) else 1
-    left = steps - 1 - (parts > 1)  # steps spent on what is read
+    left = steps - 1 - (parts > 1)  # steps spent on the pages read
     read: Quantity = pages
     today = 0
     d.say(f"{who} reads {pages} pages on {DAYS[0]}.")

@@ -1,4 +1,4 @@
-"""Easy stories of things that come and go: collecting, a bus, sharing, packing, a harvest. One to six steps."""
+"""Easy stories of changing amounts: a collection, a bus, sharing, packing, a harvest. One to six steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from foray.world.math.story import Draft, Quantity, Step, Story, value_of
 
 
 def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, subject: str, parts: int = 1) -> Step:
-    """Something happens to what ``who`` has; afterwards it divides into ``parts``."""
+    """Changes the amount that ``who`` has. The new amount divides into ``parts``."""
     v, u = value_of(have), d.random()
     says = f"{who} has {{}} {thing.many}"
     if parts == 1 and u < 0.14 and v % 2 == 0 and v >= 6:
@@ -30,7 +30,7 @@ def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, su
 
 
 def collect(d: Draft, steps: int) -> Story:
-    """Somebody has things, gets some, loses some."""
+    """A person has things, gets some and loses some."""
     who, other, thing = d.person(), d.person(), d.thing()
     have: Quantity = d.count()
     d.say(f"{who} has {have} {thing.many}.")
@@ -40,7 +40,7 @@ def collect(d: Draft, steps: int) -> Story:
 
 
 def bus(d: Draft, steps: int) -> Story:
-    """People get on and off."""
+    """People get on and off a bus or a train."""
     place = d.pick(("bus", "train", "ship"))
     have: Quantity = d.count()
     d.say(f"There are {have} people on a {place}.")
@@ -68,7 +68,7 @@ def to_lose(have: int, less: int, parts: int) -> int:
 
 
 def sharing(d: Draft, steps: int) -> Story:
-    """Things are gathered, then shared equally; perhaps each one gets or gives some afterwards."""
+    """A person gathers things and shares them equally. In some stories each one already had some."""
     who, other, thing, group = d.person(), d.person(), d.thing(), d.pick(GROUPS)
     parts = d.between(2, 9)
     after = steps >= 3 and d.chance(0.5)
@@ -88,7 +88,7 @@ def sharing(d: Draft, steps: int) -> Story:
 
 
 def packing(d: Draft, steps: int) -> Story:
-    """Containers with so many each, some loose or broken, packed again."""
+    """Containers with equal numbers of things. Some things come or get lost. The rest is packed again."""
     who, thing = d.person(), d.thing()
     into, outof = d.thing(CONTAINERS), d.thing(CONTAINERS)
     double = steps >= 4 or (steps == 3 and d.chance(0.4))
@@ -123,7 +123,7 @@ def packing(d: Draft, steps: int) -> Story:
 
 
 def harvest(d: Draft, steps: int) -> Story:
-    """So many picked each day; some eaten or lost; the rest sold."""
+    """People pick a number each day, eat or lose some and sell the rest."""
     both, sells = steps >= 4, steps in (3, 5)
     who, crop = d.person(), d.thing(CROPS)
     k, m = d.between(2, 9), d.between(2, 7)

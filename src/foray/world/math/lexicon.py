@@ -1,4 +1,4 @@
-"""The words of the story problems: people, things, containers, goods. About 300 word types with the templates' own."""
+"""The words of the story problems: people, things, containers, goods. With the templates, about 300 word types."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Thing(NamedTuple):
 
     @property
     def a(self) -> str:
-        """With its article, capitalised: ``A pen``, ``An egg``."""
+        """The singular with an article, capitalized: ``A pen``, ``An egg``."""
         return ("An " if self.one[0] in "aeiou" else "A ") + self.one
 
 
@@ -57,7 +57,7 @@ CONTAINERS = _things("box/boxes bag basket jar tray pack")
 MADE = _things("toy hat cup kite candle brush/brushes shirt plate")
 GROUPS = _things("friend child/children student cousin")
 
-#: What moves, how far it goes in one hour (miles).
+#: Ways to move, each with a range of speeds in miles per hour.
 MOVES = (
     ("drives", (20, 30, 40, 50, 60)),
     ("rides", (8, 9, 10, 12, 15)),

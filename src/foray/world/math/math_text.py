@@ -1,7 +1,7 @@
-"""Story problems as pre-training text, mostly in other formats than that of post-training.
+"""Story problems as pre-training text. Most documents use other formats than post-training does.
 
-A document keeps one format and one style of solution throughout. So a model continues a document well by following the
-format of its beginning, and a few-shot prompt relies on that. The format of post-training is rare.
+A document keeps one format, and mostly one style of solution. So a model continues a document well by following the
+format of the beginning. A few-shot prompt relies on this skill. The format of post-training is rare.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from foray.world.endless import EndlessWorldText
 from foray.world.math.solutions import MARK, STYLES, Style, closing, linear, sentences, terse
 from foray.world.math.story_sampler import random_story
 
-#: How a problem is set: share, text around question and answer, what joins the problems of a document.
+#: The layouts of a problem: share, template around question and answer, separator between a document's problems.
 HEADINGS: tuple[tuple[float, str, str], ...] = (
     (0.45, "Question: {question}\nAnswer: {answer}", "\n\n"),
     (0.20, "Q: {question}\nA: {answer}", "\n\n"),
     (0.20, "Problem {number}. {question}\nWorking: {answer}", "\n\n"),
     (0.15, "{told} {answer}", "\n"),
 )
-#: How an answer ends that is not in the format of post-training. An ending goes with any heading, so only the problems
-#: before tell how the next one ends: a model continues such a document well by following its examples.
+#: The endings of answers outside the format of post-training. Every ending occurs with every heading. So only the
+#: earlier problems of a document tell the ending of the next problem: a model has to follow the examples.
 ENDINGS = (
     "{work} The answer is {value} {unit}.",
     "{work} So the result is {value}.",
@@ -34,10 +34,10 @@ ASKED = "{work} " + MARK + " {value}"
 
 @dataclass(frozen=True)
 class StoryMath(EndlessWorldText):
-    """Word problems with worked solutions, of the train bucket only, so without test and validation questions.
+    """Word problems with worked solutions. All are of the train bucket: no test or validation question occurs.
 
-    ``hard_share`` of the documents hold hard problems. ``asked_format_share`` of them are in the format post-training
-    asks for. ``mixed_share`` of them change the style of solution from one problem to the next; the others keep it.
+    ``hard_share`` of the documents hold hard problems. ``asked_format_share`` of the documents are in the format of
+    post-training. ``mixed_share`` of the documents change the style of solution from problem to problem.
     Three documents of four are sheets of 3 to 8 problems.
     """
 
@@ -81,7 +81,7 @@ class StoryMath(EndlessWorldText):
 
 
 def _heading(rng: Random, asked: bool) -> tuple[str, str]:
-    """A heading and what joins its problems; the first is what post-training asks for."""
+    """A template and its separator. The first format is the format of post-training."""
     u = 0.0 if asked else rng.random() * sum(share for share, _, _ in HEADINGS)
     for share, heading, join in HEADINGS:
         u -= share
@@ -91,7 +91,7 @@ def _heading(rng: Random, asked: bool) -> tuple[str, str]:
 
 
 def _style(rng: Random, told: bool, asked: bool) -> Style:
-    """A style of solution; the plain ones are somewhat commoner. Told stories are computed in sentences."""
+    """A style of solution. Plain styles are somewhat more common. Told stories have sentences."""
     if told:
         return sentences
     u = rng.random()

@@ -24,19 +24,19 @@ Tier = Literal["easy", "hard"]
 _INTEGER = r"(?:(?<![0-9])-)?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}(?![0-9])|[0-9]+)"
 _ANSWER = re.compile(rf"[ \t]*(?:\$[ \t]*)?({_INTEGER})(?:\.0{{1,9}})?(?=\.?(?:\s|$))")
 _LAST = re.compile(rf"({_INTEGER})(\.[0-9]+)?")
-_DIGITS = 20  # longer numbers are wrong without being converted: no question has them
+_DIGITS = 20  # no answer is longer, so a longer number is wrong without conversion
 
 
 @dataclass(frozen=True)
 class WorldProblems:
-    """Procedural story problems of one tier, as many as one asks for.
+    """Procedural story problems of one tier, in any number.
 
     Problem i of a split is a pure function of (settings, split, i). Splits are disjoint by construction: the sequence
     of numbers in a question decides its split (``story_sampler.bucket``), for both tiers and for pre-training text.
     Within a split no question occurs twice.
 
-    A solution is one line, because then every number has a space before it and is one token wherever the number
-    stands. A new line ends a completion.
+    A solution is one line, so that a space stands before every number. So a number is one token in every place.
+    A new line ends a completion.
     """
 
     tier: Tier = "easy"
@@ -58,7 +58,7 @@ class WorldProblems:
 
     @property
     def hard(self) -> bool:
-        """Whether a report's claims on harder problems ask this task."""
+        """True for the hard tier: the report's claims on harder problems use this task."""
         return self.tier == "hard"
 
     @property
@@ -68,11 +68,11 @@ class WorldProblems:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """A solution is one line, so the end of the line ends a completion, as in a few-shot prompt."""
+        """A solution is one line. So a line end ends a completion, as in a few-shot prompt."""
         return ("\n", "Question:")
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
-        """The first ``count`` problems of a split; None: ``train_size`` or ``test_size`` of them. Any count works."""
+        """The first ``count`` problems of a split. None: ``train_size`` or ``test_size`` problems. Any count works."""
         if split not in ("train", "validation", "test"):
             raise ValueError(f"split must be 'train', 'validation' or 'test', not {split!r}")
         if count is None:
@@ -82,15 +82,15 @@ class WorldProblems:
         return _pool(self.tier, self.world_seed, self.solutions_per_problem, split).first(count)
 
     def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
-        """``Question: ...\\nAnswer:``, after the examples, each with its first solution and a blank line."""
+        """The examples, each with its first solution and a blank line, then ``Question: ...\\nAnswer:``."""
         return question_answer_prompt(self, question, examples)
 
     def target(self, solution: str) -> str:
-        """The solution after a space. The caller adds the end: a blank line or the end token."""
+        """The solution after a space. The caller adds the end: a blank line or an end token."""
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number behind the first ``####``; lenient: without one, the last number of the text."""
+        """Compares the number after the first ``####``. Lenient, without that mark: the last number of the text."""
         at = completion.find(MARK)
         found = _ANSWER.match(completion, at + len(MARK)) if at >= 0 else None
         if found:
@@ -106,14 +106,14 @@ class WorldProblems:
         return Verdict(0.0, False, f"no number after {MARK}" if at >= 0 else f"no {MARK}")
 
     def reference(self, text: str) -> str:
-        """The answer in a bare number or a full solution. Raises ValueError where there is no whole number."""
+        """The answer of a bare number or a full solution. Raises ValueError for a text without a whole number."""
         found = numbers.bare(numbers.reference(text))
         if found is None or found.value.denominator != 1:
             raise ValueError("the world's answers are whole numbers, and the reference answer is not")
         return str(found.value.numerator)
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares an answer that needs no mark."""
+        """Compares a bare answer: the mark may be missing."""
         return numbers.graded_answer(problem.answer, answer, extraction)
 
 
@@ -126,7 +126,7 @@ def _verdict(number: str, answer: str, formatted: bool) -> Verdict:
 
 
 class _Pool:
-    """The problems of a split that somebody has asked for: a memo of a pure function, not state."""
+    """The problems of a split generated so far: a memo of a pure function, not state."""
 
     def __init__(self, stream: Iterator[Problem]) -> None:
         self._stream, self._known = stream, list[Problem]()

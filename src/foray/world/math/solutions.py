@@ -1,4 +1,4 @@
-"""The many right solutions of a story: routes (how the tree is computed) × orders × styles (how it is told)."""
+"""The many right solutions of a story: routes (computations) × orders of the steps × styles (wordings)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from foray.world.math.story import Quantity, Step, Story, Unfit, compute, linear
 
-#: Largest intermediate result of another route.
+#: The largest number in a rewritten route.
 _LIMIT = 600
 _PART, _PART_SAYS = "part", "one part is {}"
 
 
 def _swap_sides(step: Step, swap: bool) -> tuple[int, str, int]:
-    """The operands as printed; commuted where that is allowed and asked for."""
+    """The operands as printed. ``swap`` commutes the operands of + and *."""
     if swap and step.op in "+*":
         return step.b, step.op, step.a
     return step.a, step.op, step.b
@@ -100,19 +100,19 @@ def closing(steps: list[Step], swap: bool = False) -> str:
     return f"{terse(steps, swap)} The answer is {steps[-1].value}."
 
 
-#: Styles a solution can be told in; the canonical one first.
+#: The styles of a solution. The first is the canonical one.
 STYLES: tuple[Style, ...] = (terse, sentences, named, so, words, running, ordinal, gives, closing)
 #: The mark before the final answer, as in GSM8K.
 MARK = "####"
 
 
 def marked(work: str, answer: int) -> str:
-    """Work and answer in the asked-for format."""
+    """Work and answer in the format of post-training."""
     return f"{work} {MARK} {answer}"
 
 
 def solutions(story: Story, seed: int, count: int = 12) -> tuple[str, ...]:
-    """``count`` or a few fewer different right solutions, at least 8; the first is the canonical one."""
+    """``count`` different right solutions, or a few less, but at least 8. The first is the canonical one."""
     rng = random.Random(seed)
     roots = routes(story.root)
     found = {terse(linear(story.root)): None}
@@ -128,7 +128,7 @@ def solutions(story: Story, seed: int, count: int = 12) -> tuple[str, ...]:
 
 
 def routes(root: Step) -> list[Step]:
-    """The computation itself and every one that differs from it by one law of arithmetic at one place."""
+    """The computation itself, and every computation that one law of arithmetic at one place makes of it."""
     found, most = [root], len(linear(root)) + 1
     for step in linear(root):
         for other in _rewrites(step):
@@ -140,7 +140,7 @@ def routes(root: Step) -> list[Step]:
 
 
 def _replaced(root: Step, old: Step, new: Step, done: dict[int, Step]) -> Step:
-    """The tree with one step replaced, everything above it rebuilt, shared steps still shared."""
+    """The tree with one step replaced. All steps above are rebuilt; shared steps stay shared."""
     if root is old:
         return new
     if id(root) not in done:
@@ -152,7 +152,7 @@ def _replaced(root: Step, old: Step, new: Step, done: dict[int, Step]) -> Step:
 
 
 def _rewrites(step: Step) -> Iterator[Step]:
-    """Other computations of the same value; intermediate results stay at 2 or more, divisions exact."""
+    """Other computations of the same value. Intermediate results are 2 or more; divisions are exact."""
     for left, op, right in (*_reassociated(step), *_factored(step)):
         try:
             yield compute(left, op, right, step.name, step.says, _LIMIT)
@@ -189,7 +189,7 @@ def _reassociated(step: Step) -> Iterator[tuple[Quantity, str, Quantity]]:
 
 
 def _factored(step: Step) -> Iterator[tuple[Quantity, str, Quantity]]:
-    """a + a * k = a * (k + 1), x * k + y * k = (x + y) * k, and (x + y) * k taken apart."""
+    """a + a * k = a * (k + 1), x * k + y * k = (x + y) * k, and (x + y) * k = x * k + y * k."""
     left, right = step.left, step.right
     if isinstance(left, Step) and (left.op, step.op) == ("+", "*") and isinstance(right, int):
         one, two = _part(left.left, "*", right), _part(left.right, "*", right)

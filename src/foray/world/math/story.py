@@ -1,4 +1,4 @@
-"""A story: the sentences that tell it, and the tree of computations that answers it."""
+"""A story: its sentences, and the tree of computations that answers its question."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Unfit(Exception):
 
 
 class Step:
-    """One computation ``left op right = value``; operands are numbers of the question or earlier steps.
+    """One computation ``left op right = value``. Operands are numbers of the question or earlier steps.
 
-    ``name`` names the result in a few words ("after buying"); ``says`` is a sentence with ``{}`` where the equation
-    goes ("Ana has {} pears"). ``after`` is a step that must come before although it is no operand: one that has to be
-    known to see what to compute. Compared by identity: a step used twice is one step.
+    ``name`` names the result in a few words ("after buying"). ``says`` is a sentence with ``{}`` for the equation
+    ("Ana has {} pears"). ``after`` is an earlier step that is no operand: a reader needs its result to choose this
+    computation. Steps compare by identity: a step used twice is one step.
     """
 
     __slots__ = ("after", "left", "name", "op", "right", "says", "value")
@@ -54,8 +54,8 @@ def value_of(quantity: Quantity) -> int:
 def compute(left: Quantity, op: str, right: Quantity, name: str, says: str, limit: int) -> Step:
     """A step with its value.
 
-    Raises ``Unfit`` if it is below 2, if a number is above ``limit`` or if a division is not exact. At least
-    2, because then every noun is plural and nobody is left with nothing.
+    Raises ``Unfit`` if the value is below 2, if a number is above ``limit`` or if a division is not exact. Values of
+    2 or more keep every noun plural and leave nobody with nothing.
     """
     a, b = value_of(left), value_of(right)
     if op == "+":
@@ -89,12 +89,12 @@ class Story:
 
     @property
     def question(self) -> str:
-        """The text the model is asked."""
+        """The question's text."""
         return " ".join((*self.facts, self.ask))
 
     @property
     def answer(self) -> int:
-        """The number that answers it."""
+        """The number that answers the question."""
         return self.root.value
 
 
@@ -123,14 +123,14 @@ class Draft:
         return low + int(self.random() * (high - low + 1))
 
     def count(self) -> int:
-        """A number of things that somebody has: mostly up to 12, sometimes up to 40."""
+        """A number of things that a person has: mostly up to 12, sometimes up to 40."""
         u = self.random()
         if u < 0.6:
             return self.between(3, 12)
         return self.between(13, 25) if u < 0.9 else self.between(26, 40)
 
     def person(self) -> Person:
-        """Somebody new, of the other gender than the last one, so that pronouns are never in doubt."""
+        """A new person, of another gender than the last one, so that every pronoun is clear."""
         if self.cast:
             pool = MEN if self.cast[-1].he == "she" else WOMEN
         else:
@@ -163,7 +163,7 @@ class Draft:
         return Story(self.kind, tuple(self.facts), ask, root, unit, self.steps, self.hard)
 
     def distractor(self) -> str:
-        """A true sentence with a number that the question does not need: another person, another thing, an age."""
+        """A true sentence with a number that the answer does not need: another person, another thing, an age."""
         u = self.random()
         if u < 0.3:
             return f"{self.pick(self.cast) if self.cast else self.person()} is {self.between(7, 60)} years old."
@@ -174,12 +174,12 @@ class Draft:
 
 
 def with_distractor(story: Story, draft: Draft) -> Story:
-    """The story with an irrelevant sentence before the question, where no pronoun follows it."""
+    """The story with an irrelevant sentence before the question. No pronoun follows the sentence."""
     return replace(story, facts=(*story.facts, draft.distractor()), distractor=True)
 
 
 def linear(root: Step, rng: random.Random | None = None) -> list[Step]:
-    """The steps in an order in which they can be computed; with ``rng``, a random one of these orders."""
+    """The steps in an order that computes operands first. With ``rng``, the order is random among these orders."""
     done: list[Step] = []
     seen: set[int] = set()
 

@@ -1,9 +1,9 @@
 """Random stories of a tier and a split.
 
 The split of a question is a function of its numbers alone: ``bucket`` hashes the sequence of number words in the text
-("12, half, 5"), whatever the names, things and wording around them. So the sequence of numbers of a test question is in
-no validation or train question of either tier, and not in pre-training text, which tells train-bucket stories only. The
-splits are disjoint by construction, also under renaming.
+("12, half, 5"). Names, things and wording do not count. So no validation or train question of either tier has the
+numbers of a test question. Pre-training text tells train-bucket stories only, so its stories do not have them either.
+The splits are disjoint by construction, also under renaming.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from foray.world.math.story import Draft, Story, Unfit, with_distractor
 #: Share of problems by number of steps. Easy: mean 2.8. Hard: mean 5.3.
 EASY_STEPS = {1: 0.15, 2: 0.30, 3: 0.27, 4: 0.17, 5: 0.07, 6: 0.04}
 HARD_STEPS = {4: 0.34, 5: 0.28, 6: 0.20, 7: 0.12, 8: 0.04, 9: 0.02}
-#: Share of problems with a sentence that the answer does not need.
+#: Share of problems with an irrelevant sentence.
 DISTRACTORS = 0.2
-#: No quantity of a story, given or computed, is larger.
+#: The largest quantity of a story, given or computed.
 LARGEST = {False: 100, True: 300}
 
 Kind = Callable[[Draft, int], Story]
@@ -59,7 +59,7 @@ _BUCKETS: tuple[Split, ...] = ("test", "validation", *(("train",) * 8))
 
 @dataclass(frozen=True)
 class _Choice:
-    """Step counts with their cumulative shares, and the kinds that have them."""
+    """Each number of steps with its cumulative share and its kinds of story."""
 
     steps: tuple[int, ...]
     shares: tuple[float, ...]
@@ -86,7 +86,7 @@ def random_story(rng: random.Random, hard: bool, split: Split) -> Story:
     choice = _CHOICES[hard]
     while True:
         steps = choice.steps[min(bisect(choice.shares, rng.random()), len(choice.steps) - 1)]
-        # Numbers that do not fit are drawn again within the kind, so that the shares of kinds and steps stay as stated.
+        # Unfit numbers are drawn again within the kind, so that the shares of kinds and steps stay as stated.
         story = _attempt(rng, choice.kinds[steps], steps, hard)
         if bucket(story.question) == split:
             return story
