@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,17 @@ import pytest
 from foray.cli import main
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
+from foray.report import write_report
+from foray.study.contracts import check_study
+from foray.study.graph import expand
+from foray.study.manifest import report_study
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
+from foray.study.store import Store
 from foray.train.checkpoint import save_checkpoint
+from test_report import Study as Numbers
+from test_report import build
+from test_study import brief
 
 OWN = Path(__file__).parent / "own"
 Said = pytest.CaptureFixture[str]
@@ -73,3 +87,72 @@ def test_a_task_that_is_none_is_one_line(
     assert message in refused(capsys, "grade", f"{file}{name}", str(rows), "--out", str(tmp_path / "graded"))
     assert message in refused(capsys, "eval", str(tmp_path / "there"), "--task", f"{file}{name}")
     assert not (tmp_path / "graded").exists()
+
+
+# --- a figure and a section -----------------------------------------------------------------------------------------
+
+FIGURE, SECTION = (str(OWN / f"my_{kind}.py") for kind in ("figure", "section"))
+
+
+def with_report(root: Path, *files: str) -> Study:
+    """A study in a file of its own, with files of its own beside it."""
+    lines = ["from dataclasses import replace", "from test_study import brief", "def study():"]
+    (root / "own_study.py").write_text("\n".join([*lines, f"    return replace(brief(), report={files!r})"]))
+    return load_study(str(root / "own_study.py"))
+
+
+def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) -> None:
+    shutil.copy(FIGURE, tmp_path / "mine.py")
+    made, store = with_report(tmp_path, "mine.py", SECTION), Store(tmp_path / "store")
+    assert made.report == (str(tmp_path / "mine.py"), SECTION)
+    assert [n.key for n in expand(made).nodes] == [n.key for n in expand(brief()).nodes]
+    store.root.mkdir()
+    out = report_study(made, store).parent
+    assert json.loads((store.root / "manifest.json").read_text())["report"] == list(made.report)
+    page = (out / "index.html").read_text()
+    assert "0 numbers.</p>" in page and (out / "own" / "my_counts.csv").exists()
+    assert "no pass@1 has been measured" in page, "nothing has been run"
+    drawn = build(tmp_path / "built").write(report=[FIGURE, SECTION])
+    page = write_report(drawn, tmp_path / "drawn").read_text()
+    assert "Mine: pass@1 of each checkpoint" in page and "Mine: how many numbers" in page
+    for kind in ("csv", "png", "pdf"):
+        assert (tmp_path / "drawn" / "figures" / f"my_figure.{kind}").stat().st_size > 0
+    before = (out / "index.html").stat().st_mtime_ns
+    report_study(made, store, redraw=False)
+    assert (out / "index.html").stat().st_mtime_ns == before
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("no pass@1", "no such pass@1"))
+    report_study(made, store, redraw=False)
+    assert "no such pass@1" in (out / "index.html").read_text(), "an edited file is drawn again"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no figure file"),
+        ("NAME = 'x'\n", "x.py: a figure has NAME, TITLE, data, draw, caption; this one has no TITLE and no data"),
+        ("def section(results): ...\n", "a section has NAME, TITLE, PLACE, section; this one has no NAME and no TITLE"),
+        ("NAME, TITLE = 'f1_overview', ''\ndata = draw = caption = print\n", "'f1_overview' already; rename it"),
+        ("NAME, TITLE = '../x', ''\ndata = draw = caption = print\n", "a figure cannot be called '../x'"),
+        ("NAME, TITLE = 'x', ''\ndata = draw = caption = print\n", "x.py: TypeError: data() returns a NoneType"),
+        ("import sys\nsys.exit(3)\n", "line 2: it ends the program"),
+        ("NAME, TITLE, PLACE = 'x', '', 9\ndef section(results):\n    raise ValueError('odd')\n", "x.py, line 3: odd"),
+    ],
+)
+def test_a_broken_file_of_a_report_is_named_and_the_rest_is_drawn(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "x.py").write_text(text)
+    manifest = Numbers(tmp_path).write(report=[str(tmp_path / "x.py"), SECTION])
+    with pytest.raises(ValueError, match=re.escape(message)) as e:
+        write_report(manifest, tmp_path / "out")
+    assert "\n" not in str(e.value)
+    page = html.unescape((tmp_path / "out" / "index.html").read_text())
+    assert message in page and "0 numbers.</p>" in page
+
+
+def test_a_file_of_a_report_that_is_not_there_is_found_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"report: there is no file .*/nowhere\.py"):
+        check_study(with_report(tmp_path, "nowhere.py"))
+    with pytest.raises(ValueError, match=r"report is 'mine.py': write a tuple of .py files"):
+        replace(brief(), report="mine.py")  # type: ignore[arg-type]

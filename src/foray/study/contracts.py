@@ -46,6 +46,8 @@ def check_study(study: Study) -> None:
     """Raises ValueError, in one line that says what to write, where something of the user's own is not what it must
     be. Nothing is trained and nothing written for it.
     """
+    for file in study.report:
+        require(Path(file).is_file(), f"report: there is no file {file}")
     seen: set[int] = set()
 
     def once(thing: Any, check: Callable[..., None], *more: Any) -> None:

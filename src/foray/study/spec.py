@@ -238,8 +238,11 @@ class Study:
     excursions: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    report: tuple[str, ...] = field(default=(), metadata={"hash": False})  # files of figures and sections of one's own
 
     def __post_init__(self) -> None:
+        files = isinstance(self.report, tuple) and all(isinstance(f, str) and f.endswith(".py") for f in self.report)
+        require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:
