@@ -8,23 +8,29 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from foray.cli import main
+from foray.core.engines import VLLM
+from foray.core.files import read_jsonl
+from foray.core.userfile import own_object
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.report import write_report
+from foray.rollout.choose import open_engine
 from foray.study.contracts import check_study
 from foray.study.graph import expand
+from foray.study.kinds.measures import PassKNode
 from foray.study.manifest import report_study
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.checkpoint import save_checkpoint
 from test_report import Study as Numbers
-from test_report import build
-from test_study import brief
+from test_study import brief, compute, pretrained_to, study
 
 OWN = Path(__file__).parent / "own"
 Said = pytest.CaptureFixture[str]
@@ -112,8 +118,9 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
     page = (out / "index.html").read_text()
     assert "0 numbers.</p>" in page and (out / "own" / "my_counts.csv").exists()
     assert "no pass@1 has been measured" in page, "nothing has been run"
-    drawn = build(tmp_path / "built").write(report=[FIGURE, SECTION])
-    page = write_report(drawn, tmp_path / "drawn").read_text()
+    numbers = Numbers(tmp_path / "numbers")
+    numbers.passk("base", 0.5, problems=5, tokens=900_000, stage_step=0, task="world_easy", shots=8)
+    page = write_report(numbers.write(report=[FIGURE, SECTION]), tmp_path / "drawn").read_text()
     assert "Mine: pass@1 of each checkpoint" in page and "Mine: how many numbers" in page
     for kind in ("csv", "png", "pdf"):
         assert (tmp_path / "drawn" / "figures" / f"my_figure.{kind}").stat().st_size > 0
@@ -156,3 +163,42 @@ def test_a_file_of_a_report_that_is_not_there_is_found_before_anything_runs(tmp_
         check_study(with_report(tmp_path, "nowhere.py"))
     with pytest.raises(ValueError, match=r"report is 'mine.py': write a tuple of .py files"):
         replace(brief(), report="mine.py")  # type: ignore[arg-type]
+
+
+# --- an engine ------------------------------------------------------------------------------------------------------
+
+
+def with_engine(engine: Any) -> Study:
+    made = study(recipes=("rl",), pretrain=pretrained_to(768))
+    source = replace(made.post.rl.source, engine=engine)
+    asked = replace(made.evaluation, engine=engine)
+    return replace(made, post=replace(made.post, rl=replace(made.post.rl, source=source)), evaluation=asked)
+
+
+def test_an_engine_trains_and_evaluates(tmp_path: Path) -> None:
+    kind = own_object(f"{OWN / 'my_engine.py'}:Copies", "engine")
+    made, store = with_engine(kind), Store(tmp_path)
+    check_study(made)
+    compute(made, store)
+    rows = [read_jsonl(n.folder(store) / "completions.jsonl") for n in expand(made).nodes if isinstance(n, PassKNode)]
+    for row in (row for node in rows for row in node):
+        texts = [sample["text"] for sample in row["samples"]]
+        assert texts[::2] == texts[1::2]
+    keys = [
+        {n.key for n in expand(m).nodes} for m in (made, with_engine(replace(kind, copies=3)), with_engine("embedded"))
+    ]
+    assert keys[0] != keys[1] and keys[2] == {
+        n.key for n in expand(study(recipes=("rl",), pretrain=pretrained_to(768))).nodes
+    }
+    assert any("my_engine:Copies" in json.dumps(n.spec) for n in expand(made).nodes)
+
+
+def test_an_engine_that_is_none_is_one_line(model: Transformer, tokenizer: TextTokenizer) -> None:
+    none = own_object(f"{OWN / 'my_engine.py'}:NoEngine", "engine")
+    with pytest.raises(ValueError, match=r"NoEngine.open\(\) returns a NoneType, which has no config and no max_rows"):
+        open_engine(none, model, tokenizer, VLLM(), "fp32")
+    for engine, message in (("vlm", "engine is 'vlm'; did you mean 'vllm'"), (SimpleNamespace(), r"with open\(model")):
+        with pytest.raises(ValueError, match=message):
+            with_engine(engine)
+    with pytest.raises(ValueError, match="frozen=True"):
+        check_study(with_engine(SimpleNamespace(open=print)))

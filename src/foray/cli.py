@@ -114,7 +114,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, metavar="S", help="of pre-training (default: the study's first)")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
-    p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME")
+    p.add_argument(
+        "--task",
+        required=True,
+        help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME",
+    )
     p.add_argument("--data-root", default="", help="where a task's local files lie; hub: from the Hugging Face hub")
     p.add_argument("--split", default="test", choices=["train", "validation", "test"])
     p.add_argument("--problems", type=int, default=200)
@@ -128,7 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--k", default="1,8,32", help="comma-separated; those beyond --samples are left out")
     p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions by anybody.")
-    p.add_argument("task", metavar="TASK", help="whose verifier: gsm8k, math, ..., FILE.py:NAME; -: what lies beside says it")
+    p.add_argument(
+        "task", metavar="TASK", help="whose verifier: gsm8k, math, ..., FILE.py:NAME; -: what lies beside says it"
+    )
     p.add_argument(
         "file",
         metavar="FILE.jsonl",

@@ -53,7 +53,9 @@ class Tally:
 def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Gradable:
     """The task of that name, with the settings beside ``source`` if these are of the same task.
 
-    ``own_task``: the user's own, which ``name`` names by its file. Raises ValueError where there is no such task, or where ``source`` belongs to another task.
+    ``own_task``: the user's own, which ``name`` names by its file.
+
+    Raises ValueError where there is no such task, or where ``source`` belongs to another task.
     """
     from foray.tasks import named_tasks, task_of
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from foray.core.canonical import check_name, require
+from foray.core.engines import check_engine
 from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Stage, Stream
@@ -58,9 +59,13 @@ def check_study(study: Study) -> None:
 
     for _, grid in study.grids():
         once(grid.evaluation.task, _check_task)
+        if not isinstance(grid.evaluation.engine, str):
+            once(grid.evaluation.engine, check_engine)
         for stage, stream in _streams(grid):
             source = stream.source
             once(source, _check_source, f"stage {stage.name}, stream {stream.name}")
+            if isinstance(source, Rollouts) and not isinstance(source.engine, str):
+                once(source.engine, check_engine)
             if hasattr(source, "task"):
                 once(source.task, _check_task)
             for _, text in source.mixture if isinstance(source, Corpus) else ():
