@@ -119,7 +119,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, metavar="S", help="seed of the pre-training (default: the study's first)")
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
-    p.add_argument("--task", required=True, help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl")
+    p.add_argument(
+        "--task",
+        required=True,
+        help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME",
+    )
     p.add_argument("--data-root", default="", help="folder of the task's local files; hub: the Hugging Face hub")
     p.add_argument("--split", default="test", choices=["train", "validation", "test"])
     p.add_argument("--problems", type=int, default=200)
@@ -134,7 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions from any source.")
     p.add_argument(
-        "task", metavar="TASK", help="the task that grades: gsm8k, math, ...; -: the task that a file beside FILE names"
+        "task",
+        metavar="TASK",
+        help="the task that grades: gsm8k, math, ..., your own FILE.py:NAME; -: the task that a file beside FILE names",
     )
     p.add_argument(
         "file",

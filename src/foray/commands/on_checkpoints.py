@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foray.core.canonical import nearest, require, to_json
+from foray.core.canonical import fill_root, nearest, require, to_json
 from foray.core.cores import cores, use_threads
 from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_json
 from foray.core.machine import machine
@@ -21,6 +21,8 @@ from foray.core.passk import check_asked, pass_at_k
 from foray.core.scratch import scratch
 from foray.core.task import Extraction, verifier_of
 from foray.core.terminal import tell
+from foray.core.userfile import is_own_file, own_object
+from foray.study.contracts import check_task
 from foray.study.executors.schedule import threads_each
 from foray.study.kinds.models import open_checkpoint
 
@@ -33,7 +35,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from foray.rollout.choose import embedded_engine
     from foray.tasks import named_tasks
 
-    tasks = named_tasks(args.data_root)
+    tasks = {args.task: _own_task(args)} if is_own_file(args.task) else named_tasks(args.data_root)
     require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
@@ -65,6 +67,13 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
 
 
+def _own_task(args: argparse.Namespace) -> Any:
+    """The task that ``FILE.py:NAME`` names, checked. The data root, where there is one, fills the task's own."""
+    task = fill_root(own_object(args.task, "task"), getattr(args, "data_root", ""))
+    check_task(task, grades=args.command == "grade")
+    return task
+
+
 @contextlib.contextmanager
 def _asked_for(out: Path) -> Iterator[Path]:
     with alone_in(out, f"another foray evaluates into {out}; wait for it or name another --out"):
@@ -90,7 +99,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
 def grade(args: argparse.Namespace) -> None:
     from foray.evals.grade import grade_file, task_for
 
-    task = task_for(args.task, args.file)
+    task = task_for(args.task, args.file, _own_task(args) if is_own_file(args.task) else None)
     ks = _whole_numbers(args.k)
     require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
     extraction: Extraction = "lenient" if args.lenient else "strict"

@@ -1,15 +1,41 @@
-"""Settings of engines. The name of an engine is part of a result's key; the layout of vLLM is not."""
+"""Settings of engines. The engine's name is part of a result's key, as are the settings of an engine of the user's own.
+
+The layout of vLLM is not.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from foray.core.canonical import require, require_positive
+from foray.core.canonical import nearest, require, require_positive
 
 EngineName = Literal["embedded", "vllm"]
+
+
+@runtime_checkable
+class OwnEngine(Protocol):
+    """An engine of the user's own, where a name of Foray's may stand: a frozen dataclass of the engine's settings."""
+
+    def open(self, model: Any, tokenizer: Any, precision: Any) -> Any:
+        """A ``foray.rollout.engine.Engine`` for a ``Transformer``, a ``TextTokenizer``, and ``fp32`` or ``bf16``.
+
+        ``sync`` gives the engine the model's weights before it samples.
+        """
+        ...
+
+
+AnyEngine = EngineName | OwnEngine
+
+
+def check_engine(engine: Any) -> None:
+    """Raises ValueError for what is neither an engine's name nor an engine of the user's own."""
+    own = isinstance(engine, OwnEngine) and not isinstance(engine, type)
+    names = get_args(EngineName)
+    how = ", or an object of a class of your own with open(model, tokenizer, precision)"
+    require(engine in names or own, f"engine is {engine!r}{nearest(str(engine), names)}{how}")
 
 
 @dataclass(frozen=True)

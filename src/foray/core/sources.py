@@ -14,7 +14,7 @@ from foray.core.canonical import (
     require_positive,
     require_words,
 )
-from foray.core.engines import VLLM, EngineName
+from foray.core.engines import VLLM, AnyEngine, check_engine
 from foray.core.task import Extraction, Task, verifier_of
 
 
@@ -145,11 +145,12 @@ class Rollouts:
     validation: int = 64
     validate_every: int = 16
     screen: Screen | None = None
-    engine: EngineName = added("embedded")
+    engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
         require_words(self)
+        check_engine(self.engine)
         require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")
         require_positive(self, "updates_per_draw")
         require_not_negative(self, "validation")

@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar
 
 from foray.core.canonical import nearest, require
 from foray.core.process import is_full
@@ -81,6 +81,41 @@ def mistakes_named(name: str) -> Iterator[None]:
         raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {in_a_line(e)}") from e
 
 
+def own_module(name: str, word: str) -> ModuleType:
+    """A user's ``.py`` file, run as the user's own program. Raises ValueError naming file and line where it fails."""
+    path = Path(name)
+    require(path.exists(), f"there is no {word} file {name}")
+    require(path.is_file() and path.suffix == ".py", f"{name} is no Python file: name a .py file for the {word}")
+    spec = importlib.util.spec_from_file_location(f"foray_{word}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
+    with mistakes_named(name):
+        spec.loader.exec_module(module)
+    return module
+
+
+def is_own_file(text: str) -> bool:
+    """Whether ``text`` names a file of the user's own, and not a thing of Foray's: ``FILE.py`` or ``FILE.py:NAME``."""
+    return text.endswith(".py") or ".py:" in text
+
+
+def own_object(text: str, word: str) -> Any:
+    """What ``FILE.py:NAME`` names: an object, or what a class or a function makes when called without arguments.
+
+    Raises ValueError where the file fails, has no such name, or the call fails.
+    """
+    file, _, name = text.rpartition(":")
+    fine = file.endswith(".py") and name.isidentifier()
+    require(fine, f"{text}: name the {word} too, FILE.py:NAME")
+    module = own_module(file, word)
+    known = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
+    require(hasattr(module, name), f"{file} has no {name!r}{nearest(name, known)}")
+    thing = getattr(module, name)
+    with mistakes_named(file):
+        return thing() if isinstance(thing, type | FunctionType) else thing
+
+
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:
     """The result of the function ``word`` in a bundled module or in a ``.py`` file, and the module.
 
@@ -88,15 +123,7 @@ def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleTy
     unknown name, with the nearest known name; and naming file and line where the file fails or makes no ``kind``.
     """
     if name.endswith(".py") or "/" in name:
-        path = Path(name)
-        require(path.exists(), f"there is no {word} file {name}")
-        require(path.is_file() and path.suffix == ".py", f"{name} is no Python file: name a .py file for the {word}")
-        spec = importlib.util.spec_from_file_location(f"foray_{word}_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
-        with mistakes_named(name):
-            spec.loader.exec_module(module)
+        module = own_module(name, word)
     else:
         require(name in bundled(package), f"there is no {word} {name!r}{nearest(name, bundled(package))}")
         module = importlib.import_module(f"foray.{package}.{name}")

@@ -50,8 +50,10 @@ class Tally:
         return sum(c * rows for (_, c), rows in self.counts.items())
 
 
-def task_for(name: str, source: Path) -> Gradable:
+def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Gradable:
     """The task of that name, with the settings beside ``source`` if these are of the same task.
+
+    ``own_task``: the user's own, which ``name`` names by its file.
 
     Raises ValueError where there is no such task, or where ``source`` belongs to another task.
     """
@@ -70,12 +72,13 @@ def task_for(name: str, source: Path) -> Gradable:
     if name == BESIDE:
         require(beside is not None, f"neither {' nor '.join(_SAYS)} beside {source} says its task: name it")
     elif beside is None or beside.name != name:
-        require(name in tasks, f"there is no task {name!r} to grade by{nearest(name, tasks)}")
+        known = own_task is not None or name in tasks
+        require(known, f"there is no task {name!r} to grade by{nearest(name, tasks)}")
         require(
             beside is None,
             f"{said} says that {source.name} is of {beside and beside.name}: grade it by that, or {BESIDE}",
         )
-        return tasks[name]
+        return own_task or tasks[name]
     assert isinstance(beside, Gradable)
     return beside
 

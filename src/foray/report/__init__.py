@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -22,10 +24,11 @@ from foray.report import sections, style
 from foray.report.columns import csv_text
 from foray.report.figures import FigureModule, discover
 from foray.report.markup import parts
+from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
 from foray.report.reader import read_results
 from foray.report.results import AXES, COLUMNS, NotDrawable, Results
-from foray.report.sections import FIGURES, SectionModule
+from foray.report.sections import FIGURES, Section, SectionModule
 from foray.report.spending import add_axis
 
 __all__ = ["AXES", "COLUMNS", "NotDrawable", "Results", "csv_text", "read_results", "write_report"]
@@ -41,7 +44,7 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all
-    else was written, naming every section or figure that is broken.
+    else was written, naming every section or figure that is broken. CSV files of a user's own sections lie in ``own``.
     """
     results = read_results(manifest, axis)
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -58,13 +61,34 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
 
     shown = [attempt(_write, m, Shown("section", m.NAME, m.TITLE, m.PLACE)) for m in sections.discover()]
     shown += [attempt(_draw, m, Shown("figure", m.NAME, m.TITLE, FIGURES)) for m in discover()]
-    write_atomic(out / "index.html", page(results, shown))
+    own, of_own = _own_parts(results, out, {s.name for s in shown})
+    broken += of_own
+    write_atomic(out / "index.html", page(replace(results, notes=(*results.notes, *of_own)), [*shown, *own]))
     if broken:
         raise ValueError(f"the report is drawn, but for {'; '.join(broken)}")
     return out / "index.html"
 
 
-def _where(module: ModuleType, e: Exception) -> str:
+def _own_parts(results: Results, out: Path, taken: set[str]) -> tuple[list[Shown], list[str]]:
+    """The user's own figures and sections, and a line for each that is broken or not there."""
+    shown, broken = list[Shown](), list[str]()
+    for file in results.own:
+        module = None
+        try:
+            module = own_report_module(file, {*taken, *(s.name for s in shown)})
+            if is_section(module):  # its CSV files lie apart, where they take no name of Foray's
+                (out / "own").mkdir(exist_ok=True)
+                shown.append(_write(module, results, out / "own"))
+            else:
+                shown.append(_draw(module, results, out))
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as e:
+            broken.append(f"{_where(module, e)}: {in_a_line(e)}" if module else in_a_line(e))
+    return shown, broken
+
+
+def _where(module: ModuleType, e: BaseException) -> str:
     """The module's file, and the line of it that the exception came out of."""
     file = str(getattr(module, "__file__", module.__name__))
     lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename == file]
@@ -74,6 +98,7 @@ def _where(module: ModuleType, e: Exception) -> str:
 def _write(module: SectionModule, results: Results, out: Path) -> Shown:
     """Writes a section's CSV files, and removes earlier ones that most studies have no use for."""
     section = module.section(results)
+    _expect(section, Section, "section()")
     for stem, frame in section.files.items():
         if len(frame.columns):
             write_atomic(out / f"{stem}.csv", csv_text(frame))
@@ -86,7 +111,9 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     """Draws one figure, or removes an earlier drawing of it where its data is not there."""
     paths = {kind: out / "figures" / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
     try:
-        frame = add_axis(results, figure.data(results))
+        frame = figure.data(results)
+        _expect(frame, pd.DataFrame, "data()")
+        frame = add_axis(results, frame)
     except NotDrawable as e:
         for path in paths.values():
             path.unlink(missing_ok=True)
@@ -94,12 +121,18 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     write_atomic(paths["csv"], csv_text(frame))
     with matplotlib.rc_context(style.RC):
         drawing = figure.draw(frame)
+        _expect(drawing, Figure, "draw()")
         # Without dates and version strings, equal results give equal files.
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
         _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
     html = Markup(parts.figure(figure.NAME, figure.TITLE, figure.caption(frame)))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
+
+
+def _expect(value: Any, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} returns a {type(value).__name__}: return a {kind.__module__}.{kind.__name__}")
 
 
 def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:

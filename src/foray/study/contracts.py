@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from foray.core.canonical import check_name, require
+from foray.core.engines import check_engine
 from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Stage, Stream
@@ -35,6 +36,10 @@ _TASK = {  # attributes of a task, and how each is written
     "target": "target(solution), the text that SFT trains on",
     "verify": "verify(problem, completion, extraction='strict'), a Verdict",
 }
+_GRADES = {  # and of a task that grades files
+    "reference": "reference(text), the answer in a bare answer or a full solution",
+    "verify_answer": "verify_answer(problem, answer, extraction='strict'), a Verdict on an answer without a format",
+}
 _COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # a verifier must not raise on these
 
 
@@ -42,6 +47,8 @@ def check_study(study: Study) -> None:
     """Raises ValueError, in one line that says what to write, where something of the user's own is not what it must
     be. Nothing is trained and nothing written for it.
     """
+    for file in study.report:
+        require(Path(file).is_file(), f"report: there is no file {file}")
     seen: set[int] = set()
 
     def once(thing: Any, check: Callable[..., None], *more: Any) -> None:
@@ -52,14 +59,31 @@ def check_study(study: Study) -> None:
 
     for _, grid in study.grids():
         once(grid.evaluation.task, _check_task)
+        if not isinstance(grid.evaluation.engine, str):
+            once(grid.evaluation.engine, check_engine)
         for stage, stream in _streams(grid):
             source = stream.source
             once(source, _check_source, f"stage {stage.name}, stream {stream.name}")
+            if isinstance(source, Rollouts) and not isinstance(source.engine, str):
+                once(source.engine, check_engine)
             if hasattr(source, "task"):
                 once(source.task, _check_task)
             for _, text in source.mixture if isinstance(source, Corpus) else ():
                 once(text, _check_text)
             once(stream.objective, _check_loss, stream)
+
+
+def check_task(task: Any, grades: bool = False) -> None:
+    """Raises ValueError, in one line, where a task of the user's own is not what a task must be.
+
+    ``grades``: the task only grades a file; the data of its problems need not be there.
+    """
+    _frozen(task)
+    if not grades:
+        return _check_task(task)
+    for name, what in (_TASK | _GRADES).items():
+        require(hasattr(task, name), f"{_place(type(task))}: a task that grades has {what}; this one has no {name}")
+    _check_verdicts(task, Problem("1", "1 + 6 ?", "7"), _COMPLETIONS)
 
 
 def _streams(grid: Study) -> Iterator[tuple[Stage, Stream]]:
@@ -96,10 +120,14 @@ def _check_task(task: Any) -> None:
         targets = [_asked(task, "target", solution) for solution in problem.solutions[:1]]
         for text in targets:
             require(isinstance(text, str), f"{_place(kind)}: target() gives {_what(text)}: return a text")
-        extractions: tuple[Extraction, ...] = ("strict", "lenient")
-        for completion in (*_COMPLETIONS, *targets):
-            for extraction in extractions:
-                _check_verdict(kind, _asked(task, "verify", problem, completion, extraction))
+        _check_verdicts(task, problem, (*_COMPLETIONS, *targets))
+
+
+def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> None:
+    extractions: tuple[Extraction, ...] = ("strict", "lenient")
+    for completion in completions:
+        for extraction in extractions:
+            _check_verdict(type(task), _asked(task, "verify", problem, completion, extraction))
 
 
 def _check_verdict(kind: type, verdict: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foray import __version__
-from foray.core.files import SEAL, json_text, read_json, seal, verify, write_atomic
+from foray.core.files import SEAL, digest, json_text, read_json, seal, verify, write_atomic
 from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
 from foray.study.excursions import GraphEntry
@@ -30,7 +30,9 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
 
     graph = expand(study)
     text = json_text(manifest_of(study, graph), indent=1) + "\n"
+    own = [digest(file) if file.is_file() else "" for file in map(Path, study.report)]
     facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
+    facts |= {"own": own} if own else {}
     manifest = store.root / MANIFEST
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
     with store.claim(out.name, patience=600.0):
@@ -54,7 +56,8 @@ def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
     """What the report needs to know of a study: each result's folder and the study's name for it."""
-    return {
+    own = {"report": [str(Path(file).absolute()) for file in study.report]} if study.report else {}
+    return own | {
         "study": study.name,
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from foray.core.canonical import require
@@ -17,6 +18,8 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
     A file with ``parts(study)`` too makes the study's parts from it, as it is with its settings.
     """
     made, module = load(name, "study", "studies", Study)
+    folder = Path(str(module.__file__)).absolute().parent  # where the study's own files lie
+    made = replace(made, report=tuple(str(folder / file) for file in made.report))
     if settings:
         made = override(made, *settings)
     else:

@@ -15,7 +15,7 @@ from foray.core.canonical import (
     require_not_negative,
     require_positive,
 )
-from foray.core.engines import VLLM, EngineName
+from foray.core.engines import VLLM, AnyEngine, check_engine
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, Rollouts, check_mixture
@@ -172,10 +172,11 @@ class Evaluation:
     dynamics: Dynamics | None = None
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
     contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
-    engine: EngineName = added("embedded")  # of the samples that pass@k is counted from
+    engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
+        check_engine(self.engine)
         require_positive(self, "problems", "samples", "max_new_tokens")
         require_not_negative(self, "contamination", "heldout_tokens")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
@@ -238,8 +239,11 @@ class Study:
     excursions: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    report: tuple[str, ...] = field(default=(), metadata={"hash": False})  # files of figures and sections of one's own
 
     def __post_init__(self) -> None:
+        files = isinstance(self.report, tuple) and all(isinstance(f, str) and f.endswith(".py") for f in self.report)
+        require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:

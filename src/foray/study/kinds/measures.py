@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from foray.core.canonical import added
-from foray.core.engines import VLLM, EngineName
+from foray.core.engines import VLLM, AnyEngine
 from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
@@ -39,7 +39,7 @@ class PassKNode(Node):
     max_new_tokens: int
     seed: int
     precision: Precision = added("fp32")
-    engine: EngineName = added("embedded")
+    engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
 
     @cached_property

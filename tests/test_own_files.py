@@ -1,0 +1,204 @@
+"""Each kind of extension in one file outside the package: a file of ``tests/own/`` is taken as a user's is."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from foray.cli import main
+from foray.core.engines import VLLM
+from foray.core.files import read_jsonl
+from foray.core.userfile import own_object
+from foray.data.tokenizer import TextTokenizer
+from foray.model.transformer import Transformer
+from foray.report import write_report
+from foray.rollout.choose import open_engine
+from foray.study.contracts import check_study
+from foray.study.graph import expand
+from foray.study.kinds.measures import PassKNode
+from foray.study.manifest import report_study
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
+from foray.study.store import Store
+from foray.train.checkpoint import save_checkpoint
+from test_report import Study as Numbers
+from test_study import brief, compute, pretrained_to, study
+
+OWN = Path(__file__).parent / "own"
+Said = pytest.CaptureFixture[str]
+
+
+def refused(capsys: Said, *words: str) -> str:
+    assert main(words) == 1
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said and "Traceback" not in said
+    return said
+
+
+# --- a task ---------------------------------------------------------------------------------------------------------
+
+TASK = str(OWN / "my_task.py")
+
+
+@pytest.mark.parametrize(("name", "called"), [("Doubles", "doubles"), ("named", "my_doubles"), ("twice", "twice")])
+def test_a_task_evaluates_and_grades(
+    capsys: Said, tmp_path: Path, model: Transformer, tokenizer: TextTokenizer, name: str, called: str
+) -> None:
+    save_checkpoint(tmp_path / "made", model, tokenizer)
+    words = ["--problems", "3", "--samples", "2", "--max-new-tokens", "4", "--out", str(tmp_path / "kept")]
+    assert main(["eval", str(tmp_path / "made" / "model"), "--task", f"{TASK}:{name}", *words]) == 0
+    assert json.loads((tmp_path / "kept" / "settings.json").read_text())["task"]["name"] == called
+    graded = tmp_path / "graded.jsonl"
+    kept = tmp_path / "kept" / "completions.jsonl"
+    assert main(["grade", f"{TASK}:{name}", str(kept), "--out", str(graded)]) == 0
+    assert "0 of the 6 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"gold": "8", "answer": "8"}\n{"gold": "8", "completions": ["7", " 8"]}\n')
+    assert main(["grade", f"{TASK}:{name}", str(rows), "--out", str(graded)]) == 0
+    assert [json.loads(line)["correct"] for line in graded.read_text().splitlines()] == [True, [False, True]]
+
+
+NEEDS = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    size: int\n"
+RAISES = "from my_task import Doubles\nclass Mine(Doubles):\n    def verify(self, *_):\n        return {}['gone']\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("", "", "name the task too, FILE.py:NAME"),
+        ("class Mine: ...\n", ":Mien", "has no 'Mien'; did you mean 'Mine'?"),
+        ("class Mine: ...\n", ":Mine", "write @dataclass(frozen=True) above the class"),
+        (NEEDS.replace(": int", ": int = 1"), ":Mine", "one has no name"),
+        (NEEDS, ":Mine", "TypeError: Mine.__init__() missing 1 required positional argument: 'size'"),
+        ("import nothing_there\n", ":Mine", "line 1: ModuleNotFoundError"),
+        (RAISES, ":Mine", "mine.py, line 4: Mine.verify: KeyError: 'gone'"),
+    ],
+)
+def test_a_task_that_is_none_is_one_line(
+    capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str, message: str
+) -> None:
+    monkeypatch.syspath_prepend(str(OWN))
+    file, rows = tmp_path / "mine.py", tmp_path / "rows.jsonl"
+    file.write_text(text)
+    rows.write_text('{"gold": "8", "answer": "8"}\n')
+    (tmp_path / "there").mkdir()
+    assert message in refused(capsys, "grade", f"{file}{name}", str(rows), "--out", str(tmp_path / "graded"))
+    assert message in refused(capsys, "eval", str(tmp_path / "there"), "--task", f"{file}{name}")
+    assert not (tmp_path / "graded").exists()
+
+
+# --- a figure and a section -----------------------------------------------------------------------------------------
+
+FIGURE, SECTION = (str(OWN / f"my_{kind}.py") for kind in ("figure", "section"))
+
+
+def with_report(root: Path, *files: str) -> Study:
+    """A study in a file of its own, with files of its own beside it."""
+    lines = ["from dataclasses import replace", "from test_study import brief", "def study():"]
+    (root / "own_study.py").write_text("\n".join([*lines, f"    return replace(brief(), report={files!r})"]))
+    return load_study(str(root / "own_study.py"))
+
+
+def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) -> None:
+    shutil.copy(FIGURE, tmp_path / "mine.py")
+    made, store = with_report(tmp_path, "mine.py", SECTION), Store(tmp_path / "store")
+    assert made.report == (str(tmp_path / "mine.py"), SECTION)
+    assert [n.key for n in expand(made).nodes] == [n.key for n in expand(brief()).nodes]
+    store.root.mkdir()
+    out = report_study(made, store).parent
+    assert json.loads((store.root / "manifest.json").read_text())["report"] == list(made.report)
+    page = (out / "index.html").read_text()
+    assert "0 numbers.</p>" in page and (out / "own" / "my_counts.csv").exists()
+    assert "no pass@1 has been measured" in page, "nothing has been run"
+    numbers = Numbers(tmp_path / "numbers")
+    numbers.passk("base", 0.5, problems=5, tokens=900_000, stage_step=0, task="world_easy", shots=8)
+    page = write_report(numbers.write(report=[FIGURE, SECTION]), tmp_path / "drawn").read_text()
+    assert "Mine: pass@1 of each checkpoint" in page and "Mine: how many numbers" in page
+    for kind in ("csv", "png", "pdf"):
+        assert (tmp_path / "drawn" / "figures" / f"my_figure.{kind}").stat().st_size > 0
+    before = (out / "index.html").stat().st_mtime_ns
+    report_study(made, store, redraw=False)
+    assert (out / "index.html").stat().st_mtime_ns == before
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("no pass@1", "no such pass@1"))
+    report_study(made, store, redraw=False)
+    assert "no such pass@1" in (out / "index.html").read_text(), "an edited file is drawn again"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no figure file"),
+        ("NAME = 'x'\n", "x.py: a figure has NAME, TITLE, data, draw, caption; this one has no TITLE and no data"),
+        ("def section(results): ...\n", "a section has NAME, TITLE, PLACE, section; this one has no NAME and no TITLE"),
+        ("NAME, TITLE = 'f1_overview', ''\ndata = draw = caption = print\n", "'f1_overview' already; rename it"),
+        ("NAME, TITLE = '../x', ''\ndata = draw = caption = print\n", "a figure cannot be called '../x'"),
+        ("NAME, TITLE = 'x', ''\ndata = draw = caption = print\n", "x.py: TypeError: data() returns a NoneType"),
+        ("import sys\nsys.exit(3)\n", "line 2: it ends the program"),
+        ("NAME, TITLE, PLACE = 'x', '', 9\ndef section(results):\n    raise ValueError('odd')\n", "x.py, line 3: odd"),
+    ],
+)
+def test_a_broken_file_of_a_report_is_named_and_the_rest_is_drawn(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "x.py").write_text(text)
+    manifest = Numbers(tmp_path).write(report=[str(tmp_path / "x.py"), SECTION])
+    with pytest.raises(ValueError, match=re.escape(message)) as e:
+        write_report(manifest, tmp_path / "out")
+    assert "\n" not in str(e.value)
+    page = html.unescape((tmp_path / "out" / "index.html").read_text())
+    assert message in page and "0 numbers.</p>" in page
+
+
+def test_a_file_of_a_report_that_is_not_there_is_found_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"report: there is no file .*/nowhere\.py"):
+        check_study(with_report(tmp_path, "nowhere.py"))
+    with pytest.raises(ValueError, match=r"report is 'mine.py': write a tuple of .py files"):
+        replace(brief(), report="mine.py")  # type: ignore[arg-type]
+
+
+# --- an engine ------------------------------------------------------------------------------------------------------
+
+
+def with_engine(engine: Any) -> Study:
+    made = study(recipes=("rl",), pretrain=pretrained_to(768))
+    source = replace(made.post.rl.source, engine=engine)
+    asked = replace(made.evaluation, engine=engine)
+    return replace(made, post=replace(made.post, rl=replace(made.post.rl, source=source)), evaluation=asked)
+
+
+def test_an_engine_trains_and_evaluates(tmp_path: Path) -> None:
+    kind = own_object(f"{OWN / 'my_engine.py'}:Copies", "engine")
+    made, store = with_engine(kind), Store(tmp_path)
+    check_study(made)
+    compute(made, store)
+    rows = [read_jsonl(n.folder(store) / "completions.jsonl") for n in expand(made).nodes if isinstance(n, PassKNode)]
+    for row in (row for node in rows for row in node):
+        texts = [sample["text"] for sample in row["samples"]]
+        assert texts[::2] == texts[1::2]
+    keys = [
+        {n.key for n in expand(m).nodes} for m in (made, with_engine(replace(kind, copies=3)), with_engine("embedded"))
+    ]
+    assert keys[0] != keys[1] and keys[2] == {
+        n.key for n in expand(study(recipes=("rl",), pretrain=pretrained_to(768))).nodes
+    }
+    assert any("my_engine:Copies" in json.dumps(n.spec) for n in expand(made).nodes)
+
+
+def test_an_engine_that_is_none_is_one_line(model: Transformer, tokenizer: TextTokenizer) -> None:
+    none = own_object(f"{OWN / 'my_engine.py'}:NoEngine", "engine")
+    with pytest.raises(ValueError, match=r"NoEngine.open\(\) returns a NoneType, which has no config and no max_rows"):
+        open_engine(none, model, tokenizer, VLLM(), "fp32")
+    for engine, message in (("vlm", "engine is 'vlm'; did you mean 'vllm'"), (SimpleNamespace(), r"with open\(model")):
+        with pytest.raises(ValueError, match=message):
+            with_engine(engine)
+    with pytest.raises(ValueError, match="frozen=True"):
+        check_study(with_engine(SimpleNamespace(open=print)))
