@@ -59,7 +59,7 @@ def test_a_task_evaluates_and_grades(
     graded = tmp_path / "graded.jsonl"
     kept = tmp_path / "kept" / "completions.jsonl"
     assert main(["grade", f"{TASK}:{name}", str(kept), "--out", str(graded)]) == 0
-    assert "0 of the 6 stored verdicts are others now" in " ".join(capsys.readouterr().out.split())
+    assert "0 of the 6 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"gold": "8", "answer": "8"}\n{"gold": "8", "completions": ["7", " 8"]}\n')
     assert main(["grade", f"{TASK}:{name}", str(rows), "--out", str(graded)]) == 0
