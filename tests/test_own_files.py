@@ -114,13 +114,13 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
     assert [n.key for n in expand(made).nodes] == [n.key for n in expand(brief()).nodes]
     store.root.mkdir()
     out = report_study(made, store).parent
-    assert json.loads((store.root / "manifest.json").read_text())["report"] == list(made.report)
+    assert "my_section" not in (store.root / "manifest.json").read_text(), "a store names no code"
     page = (out / "index.html").read_text()
     assert "0 numbers.</p>" in page and (out / "own" / "my_counts.csv").exists()
     assert "no pass@1 has been measured" in page, "nothing has been run"
     numbers = Numbers(tmp_path / "numbers")
     numbers.passk("base", 0.5, problems=5, tokens=900_000, stage_step=0, task="world_easy", shots=8)
-    page = write_report(numbers.write(report=[FIGURE, SECTION]), tmp_path / "drawn").read_text()
+    page = write_report(numbers.write(), tmp_path / "drawn", own=[Path(FIGURE), Path(SECTION)]).read_text()
     assert "Mine: pass@1 of each checkpoint" in page and "Mine: how many numbers" in page
     for kind in ("csv", "png", "pdf"):
         assert (tmp_path / "drawn" / "figures" / f"my_figure.{kind}").stat().st_size > 0
@@ -150,9 +150,9 @@ def test_a_broken_file_of_a_report_is_named_and_the_rest_is_drawn(
 ) -> None:
     if text is not None:
         (tmp_path / "x.py").write_text(text)
-    manifest = Numbers(tmp_path).write(report=[str(tmp_path / "x.py"), SECTION])
+    manifest = Numbers(tmp_path).write()
     with pytest.raises(ValueError, match=re.escape(message)) as e:
-        write_report(manifest, tmp_path / "out")
+        write_report(manifest, tmp_path / "out", own=[tmp_path / "x.py", Path(SECTION)])
     assert "\n" not in str(e.value)
     page = html.unescape((tmp_path / "out" / "index.html").read_text())
     assert message in page and "0 numbers.</p>" in page

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -34,13 +34,14 @@ from foray.report.spending import add_axis
 __all__ = ["AXES", "COLUMNS", "NotDrawable", "Results", "csv_text", "read_results", "write_report"]
 
 
-def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
+def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = ()) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
     ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed``, ``tuning``,
     ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn
-    against ``axis``, one of ``AXES``.
+    against ``axis``, one of ``AXES``. ``own`` are files of figures and sections of the user's own. No manifest names
+    them: code in a report is the caller's choice, never that of a store that somebody sent.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all
@@ -61,18 +62,18 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0]) -> Path:
 
     shown = [attempt(_write, m, Shown("section", m.NAME, m.TITLE, m.PLACE)) for m in sections.discover()]
     shown += [attempt(_draw, m, Shown("figure", m.NAME, m.TITLE, FIGURES)) for m in discover()]
-    own, of_own = _own_parts(results, out, {s.name for s in shown})
+    shown_too, of_own = _own_parts(own, results, out, {s.name for s in shown})
     broken += of_own
-    write_atomic(out / "index.html", page(replace(results, notes=(*results.notes, *of_own)), [*shown, *own]))
+    write_atomic(out / "index.html", page(replace(results, notes=(*results.notes, *of_own)), [*shown, *shown_too]))
     if broken:
         raise ValueError(f"the report is drawn, but for {'; '.join(broken)}")
     return out / "index.html"
 
 
-def _own_parts(results: Results, out: Path, taken: set[str]) -> tuple[list[Shown], list[str]]:
+def _own_parts(own: Sequence[Path], results: Results, out: Path, taken: set[str]) -> tuple[list[Shown], list[str]]:
     """The user's own figures and sections, and a line for each that is broken or not there."""
     shown, broken = list[Shown](), list[str]()
-    for file in results.own:
+    for file in own:
         module = None
         try:
             module = own_report_module(file, {*taken, *(s.name for s in shown)})

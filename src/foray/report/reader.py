@@ -82,7 +82,6 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         table=_frame(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
         origins=read_origins(manifest.parent, _nodes(content)),
-        own=tuple(Path(str(file)) for file in content.get("report", ())),
     )  # fmt: skip
 
 

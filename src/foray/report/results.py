@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -64,7 +63,6 @@ class Results:
     axis: str = AXES[0]
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[NodeOrigin, ...] = ()  # of every node that is there
-    own: tuple[Path, ...] = ()  # files of figures and sections of the user's own
 
     def select(self, kind: type[M], **where: Any) -> list[M]:
         """What was measured of a kind, where the named fields have that value or one of these values (a tuple).

@@ -30,9 +30,9 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
 
     graph = expand(study)
     text = json_text(manifest_of(study, graph), indent=1) + "\n"
-    own = [digest(file) if file.is_file() else "" for file in map(Path, study.report)]
+    own = [Path(file).absolute() for file in study.report]
     facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
-    facts |= {"own": own} if own else {}
+    facts |= {"own": [[str(f), digest(f) if f.is_file() else ""] for f in own]} if own else {}
     manifest = store.root / MANIFEST
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
     with store.claim(out.name, patience=600.0):
@@ -40,7 +40,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
             return out / "index.html"
         write_atomic(manifest, text)
         (out / SEAL).unlink(missing_ok=True)
-        index = write_report(manifest, out, axis)
+        index = write_report(manifest, out, axis, own)
         seal(out, **facts)
     return index
 
@@ -56,8 +56,7 @@ def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
 
 def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
     """What the report needs to know of a study: each result's folder and the study's name for it."""
-    own = {"report": [str(Path(file).absolute()) for file in study.report]} if study.report else {}
-    return own | {
+    return {
         "study": study.name,
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
