@@ -31,7 +31,11 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
     graph = expand(study)
     text = json_text(manifest_of(study, graph), indent=1) + "\n"
     own = [Path(file).absolute() for file in study.report]
-    facts = {"manifest": text, "present": sorted(n.key for n in graph.nodes if n.done(store)), "version": __version__}
+    facts: dict[str, Any] = {
+        "manifest": text,
+        "present": sorted(n.key for n in graph.nodes if n.done(store)),
+        "version": __version__,
+    }
     facts |= {"own": [[str(f), digest(f) if f.is_file() else ""] for f in own]} if own else {}
     manifest = store.root / MANIFEST
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
