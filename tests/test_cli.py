@@ -334,7 +334,7 @@ def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: 
     shown = worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2")
     assert shown.count("--- step 2, row ") == 4 and "of " in shown and "Q:" in shown
     assert worked(capsys, "data", "show", str(mini), "--store", store, "--step", "2") == shown
-    assert "the study's are" in refused(
+    assert "the study's seeds are" in refused(
         capsys, "data", "show", str(mini), "--store", store, "--step", "2", "--seed", "9"
     )
     # Text whose root the study fills in is found all the same.
