@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
 import shutil
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from foray.cli import main
 from foray.core.engines import VLLM
 from foray.core.files import read_jsonl
 from foray.core.userfile import own_object
 from foray.data.tokenizer import TextTokenizer
+from foray.evals.own_measure import measured
 from foray.model.transformer import Transformer
 from foray.report import write_report
 from foray.rollout.choose import open_engine
 from foray.study.contracts import check_study
 from foray.study.graph import expand
-from foray.study.kinds.measures import PassKNode
+from foray.study.kinds.measures import MeasureNode, PassKNode
 from foray.study.manifest import report_study
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
@@ -202,3 +207,124 @@ def test_an_engine_that_is_none_is_one_line(model: Transformer, tokenizer: TextT
             with_engine(engine)
     with pytest.raises(ValueError, match="frozen=True"):
         check_study(with_engine(SimpleNamespace(open=print)))
+
+
+# --- a measurement, which is a node of its own kind ------------------------------------------------------------------
+
+
+def with_measures(*measures: Any) -> Study:
+    made = study(recipes=("sft",), pretrain=pretrained_to(768))
+    return replace(made, evaluation=replace(made.evaluation, measures=measures))
+
+
+def test_a_measurement_is_a_node_and_its_numbers_are_in_the_report(tmp_path: Path) -> None:
+    own = own_object(f"{OWN / 'my_measure.py'}:Surprise", "measure")
+    made, store = with_measures(own), Store(tmp_path)
+    check_study(made)
+    compute(made, store)
+    nodes = [n for n in expand(made).nodes if isinstance(n, MeasureNode)]
+    assert [n.label() for n in nodes] == [
+        "surprise after pretrain to step 6 of 12 (seed 0)",
+        "surprise after sft to step 4 of 4 (seed 0)",
+    ]
+    index = report_study(made, store)
+    rows = [row for row in results_of(tmp_path) if row["task"] == "surprise"]
+    assert [(r["recipe"], r["metric"], r["n"]) for r in rows] == [
+        (recipe, metric, n) for recipe in ("base", "sft") for metric, n in (("nats", "3"), ("weight_norm", "1"))
+    ]
+    for row in rows:
+        several = row["metric"] == "nats"
+        assert (row["lo"] < row["value"] < row["hi"]) if several else (row["lo"] == row["hi"] == "")
+        assert float(row["value"]) > 1, "no share"
+    page = index.read_text()
+    assert "Your own measurements" in page and "<th>weight_norm" in re.sub("<th[^>]*>", "<th>", page)
+    plain = {n.key for n in expand(with_measures()).nodes}
+    assert {n.key for n in expand(made).nodes if n not in nodes} == plain, "the other keys stay"
+    assert not any(n.key in plain for n in nodes) and all("my_measure:Surprise" in json.dumps(n.spec) for n in nodes)
+
+
+@dataclass(frozen=True)
+class Gives:
+    """A measurement that gives ``numbers``: tuples of a metric and its value."""
+
+    numbers: Any = ()
+    name: str = "gives"
+
+    def measure(self, model: Any, tokenizer: Any) -> Any:
+        return dict(self.numbers) if isinstance(self.numbers, tuple) else self.numbers
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str = "named"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (None, "Gives.measure() gives None: return a dict of numbers by metric"),
+        ((), "Gives.measure() gives {}: return a dict"),
+        ((("pass@1", 0.5),), "'pass@1' is a metric of Foray's; rename yours"),
+        ((("acc", 0.5),), "'acc' is a metric of Foray's"),
+        (((7, 0.5),), "a metric cannot be called 7"),
+        ((("x", "much"),), "Gives.measure(), x: 'much' is neither a finite number nor a list of such numbers"),
+        ((("x", (1.0, float("nan"))),), "x: (1.0, nan) is neither"),
+        ((("x", ()),), "x: () is neither"),
+    ],
+)
+def test_what_is_no_number_is_one_line(
+    model: Transformer, tokenizer: TextTokenizer, numbers: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        measured(Gives(numbers), model, tokenizer, 0)
+
+
+def test_a_measurement_draws_the_same_numbers_and_leaves_the_others_chance_alone(
+    model: Transformer, tokenizer: TextTokenizer
+) -> None:
+    drawn = SimpleNamespace(measure=lambda *_: {"x": torch.rand(3), "grad": float(torch.is_grad_enabled())})
+    before = torch.get_rng_state()
+    first, second, other = (measured(drawn, model, tokenizer, seed) for seed in (1, 1, 2))
+    assert first == second != other and first["grad"] == [0.0]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [
+        ((Gives(name="a/b"),), "a measurement cannot be called 'a/b'"),
+        ((SimpleNamespace(name="x"),), "frozen=True"),
+        ((Named(),), "class Named: a measurement has measure.model, tokenizer., numbers by metric; this one has no"),
+    ],
+)
+def test_a_measurement_that_is_none_is_found_before_anything_runs(measures: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_study(with_measures(*measures))
+
+
+def test_two_measurements_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two measures share a name: gives, gives"):
+        with_measures(Gives(1), Gives(2))
+    with pytest.raises(ValueError, match="write a tuple, such as"):
+        replace(study().evaluation, measures=[Gives()])
+
+
+# --- all of them in one study ----------------------------------------------------------------------------------------
+
+
+def test_a_study_of_files_of_ones_own_runs_by_one_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "foray", "run", str(OWN / "my_study.py"), "--store", str(tmp_path), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    for words in ("Your own measurements", "Mine: pass@1 of each checkpoint", "Mine: how many numbers", "echo_then_rl"):
+        assert words in page
+    (log,) = (p for p in tmp_path.glob("nodes/train-*/metrics.jsonl") if "rl/surprise" in p.read_text())
+    (spec,) = (p for p in tmp_path.glob("nodes/train-*/spec.json") if '"echo"' in p.read_text())
+    assert "my_loss:Reinforce" in (log.parent / "spec.json").read_text() and "my_source:Echoes" in spec.read_text()
+    assert {row["task"] for row in results_of(tmp_path)} >= {"doubles", "surprise"}
+
+
+def results_of(store: Path) -> list[dict[str, str]]:
+    with (store / "report" / "results.csv").open() as file:
+        return list(csv.DictReader(file))

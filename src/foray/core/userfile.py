@@ -82,7 +82,10 @@ def mistakes_named(name: str) -> Iterator[None]:
 
 
 def own_module(name: str, word: str) -> ModuleType:
-    """A user's ``.py`` file, run as the user's own program. Raises ValueError naming file and line where it fails."""
+    """A user's ``.py`` file, run as the user's own program: the file can import those beside it.
+
+    Raises ValueError naming file and line where it fails.
+    """
     path = Path(name)
     require(path.exists(), f"there is no {word} file {name}")
     require(path.is_file() and path.suffix == ".py", f"{name} is no Python file: name a .py file for the {word}")
@@ -90,6 +93,9 @@ def own_module(name: str, word: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
+    beside = str(path.absolute().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # last: a file of the user's hides no library
     with mistakes_named(name):
         spec.loader.exec_module(module)
     return module

@@ -29,7 +29,7 @@ class Measurement:
 
     ``tokens``: of M_t. ``trained_on``: the task of post-training; empty for a base model. ``stage_step`` counts
     updates since M_t. ``shots``, ``task`` and ``hard`` (the task's class says that the task is hard) are of pass@k
-    alone; None where an earlier version wrote no ``hard``.
+    alone; None where an earlier version wrote no ``hard``. The ``task`` of a user's own measurement is its name.
 
     Models beside the main grid differ from it in one of these: ``variant`` (a recipe with settings of its own; ``own``:
     the settings are those of the main grid; ``against``: the recipe of the main grid to compare with), ``split`` of the
@@ -78,6 +78,7 @@ class Measurement:
     @property
     def words(self) -> str:
         place = f", stage {self.stage}" if self.stage else ""
+        place = f", {self.task}" if self.kind == "measure" else place
         asked = f", {self.task} {self.shots}-shot" if self.kind == "passk" else place
         named = ", ".join(x for x in (self.recipe, self.variant, self.mix) if x)
         seeds = f"{self.pretrain_seed}/{self.seed}"

@@ -251,11 +251,19 @@ def _read_overlaps(entry: Measurement, ks: Sequence[int]) -> Read:
     return Overlaps(**vars(entry), n=int(content["n"]), rows=rows), []
 
 
+def _read_own(entry: Measurement, ks: Sequence[int]) -> Read:
+    """The numbers of a measurement of the user's own: the mean of those with a number an item."""
+    found = read_object(entry.folder / "measure.json")
+    numbers = {metric: np.array(values, dtype=np.float64) for metric, values in found.items()}
+    return entry, [Score(entry.task, "", metric, stats.mean_of_any(values)) for metric, values in numbers.items()]
+
+
 _READERS: Mapping[str, Callable[[Measurement, Sequence[int]], Read]] = {
     "train": _read_training,
     "passk": _read_passk,
     "probes": _read_probes,
     "perplexity": _read_perplexity,
+    "measure": _read_own,
     "contamination": _read_overlaps,
 }
 

@@ -37,7 +37,7 @@ MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_pa
 ANY: Any = ...  # any value of a field
 ANY_MODEL: Mapping[str, Any] = dict.fromkeys(MAIN_GRID, ANY)
 M = TypeVar("M", bound=Measurement)
-_CEILING = {"perplexity": math.inf}  # every other metric is a share
+_SHARES = ("acc", "format_rate", "truncated_rate")  # metrics between 0 and 1, beside pass@k
 
 
 class NotDrawable(Exception):
@@ -226,7 +226,7 @@ class Results:
             one = runs[0]
             intervals = [Interval(r.value, r.lo, r.hi, r.n) for r in runs]
             starts = [r.pretrain_seed for r in runs]
-            mean = stats.over_seeds(intervals, 0.0, _CEILING.get(one.metric, 1.0), starts)
+            mean = stats.over_seeds(intervals, *_bounds(one.metric), starts)
             ratio = one.tokens / (self.model_parameters if pd.isna(one.model_parameters) else one.model_parameters)
             where = (one.tokens, ratio, one.recipe, one.stage_step, one.task, one.metric, one.shots)
             found.append((*(getattr(one, name) for name in by), *where, *mean, len(runs), len(set(starts)), one.chance))
@@ -278,6 +278,13 @@ def metric_rank(metric: str) -> tuple[str, int]:
     """Sorts pass@2 before pass@10."""
     name, _, k = metric.partition("@")
     return name, int(k or 0)
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that the metric can have."""
+    if "@" in metric or metric in _SHARES:
+        return 0.0, 1.0
+    return (0.0 if metric == "perplexity" else -math.inf), math.inf
 
 
 def shots_rank(recipe: str, shots: int | None) -> int:

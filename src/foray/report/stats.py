@@ -93,6 +93,15 @@ def mean_intervals(values: Floats) -> list[Interval]:
     ]
 
 
+def mean_of_any(values: Floats) -> Interval:
+    """The mean of numbers of any size, one an item, with its t-interval; without an interval for a single one. (N,)"""
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = t_quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
 def mean_interval_of_many(values: Floats, times: NDArray[np.int64]) -> Interval:
     """As ``mean_intervals`` for one column of thousands of problems, given as distinct values and their counts. (U,)
 

@@ -1,4 +1,4 @@
-"""Checks of the user's own tasks, sources and losses, before anything is trained.
+"""Checks of the user's own tasks, sources, losses and measurements, before anything is trained.
 
 The tests of Foray's own classes hold those to the same contracts.
 """
@@ -61,6 +61,8 @@ def check_study(study: Study) -> None:
         once(grid.evaluation.task, _check_task)
         if not isinstance(grid.evaluation.engine, str):
             once(grid.evaluation.engine, check_engine)
+        for measure in grid.evaluation.measures:
+            once(measure, _check_measure)
         for stage, stream in _streams(grid):
             source = stream.source
             once(source, _check_source, f"stage {stage.name}, stream {stream.name}")
@@ -146,6 +148,12 @@ def _check_source(source: Any, where: str) -> None:
 def _check_text(text: Any) -> None:
     for name in ("name", "documents"):
         require(hasattr(text, name), f"{_place(type(text))}: a text source has a name and documents(split); no {name}")
+
+
+def _check_measure(own: Any) -> None:
+    for name, what in {"name": "a name for tables", "measure": "measure(model, tokenizer), numbers by metric"}.items():
+        require(hasattr(own, name), f"{_place(type(own))}: a measurement has {what}; this one has no {name}")
+    check_name(own.name, f"{_place(type(own))}: a measurement")
 
 
 def _check_loss(loss: Any, stream: Stream) -> None:

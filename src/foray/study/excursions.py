@@ -11,7 +11,7 @@ from foray.core.stage import Merge, Recipe, Stage
 from foray.study.grid_checks import grid_checks
 from foray.study.grid_text import GridText
 from foray.study.kinds.checks import Check
-from foray.study.kinds.measures import PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.measures import MeasureNode, PassKNode, PerplexityNode, ProbesNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import CheckpointNode, Node
@@ -161,6 +161,8 @@ class Start:
         corpus, shards = self.grid.text, self.text.heldout(self.base.tokenizer)
         if corpus is not None and shards:
             yield entry(of, PerplexityNode(node, shards, corpus.length), step, final)
+        for measure in e.measures:
+            yield entry(of, MeasureNode(node, measure), step, final)
 
 
 def _only_text(stage: Stage | Merge) -> bool:

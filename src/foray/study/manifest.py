@@ -12,7 +12,7 @@ from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
 from foray.study.excursions import GraphEntry
 from foray.study.graph import Graph, expand
-from foray.study.kinds.measures import ContaminationNode, PassKNode
+from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.setting_tables import setting_tables
@@ -105,6 +105,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
+    if isinstance(node, MeasureNode):
+        out["task"] = node.measure.name
     if isinstance(node, TrainNode):
         streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
         out |= {"stage": reported.stage, "streams": streams}

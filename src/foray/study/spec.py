@@ -21,6 +21,7 @@ from foray.core.passk import check_asked
 from foray.core.sources import Corpus, Rollouts, check_mixture
 from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
 from foray.core.task import Task
+from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
 from foray.study.bases import Bases
@@ -174,6 +175,7 @@ class Evaluation:
     contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+    measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
@@ -187,6 +189,9 @@ class Evaluation:
         probes = self.probes
         require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")
         require(bool(self.base_shots) and bool(self.trained_shots), "base_shots and trained_shots need a value each")
+        require(isinstance(self.measures, tuple), f"measures is {self.measures!r}: write a tuple, such as (Mine(),)")
+        names = [getattr(m, "name", m) for m in self.measures]
+        require(len(set(map(str, names))) == len(names), f"two measures share a name: {', '.join(map(str, names))}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The nodes that measure: pass@k samples, probes, perplexity, and what evaluation and training text share."""
+"""The nodes that measure: pass@k, probes, perplexity, a measurement of the user's own, shared text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from foray.core import rng
 from foray.core.canonical import added
 from foray.core.engines import VLLM, AnyEngine
 from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import Split, Task, verifier_of
+from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.rollout.engine import Precision
 from foray.study.kinds.models import open_checkpoint
@@ -124,6 +126,26 @@ class PerplexityNode(Node):
             out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
         _write_ledger(folder, total)
         write_json(folder / "perplexity.json", out, indent=1)
+
+
+@dataclass(frozen=True)
+class MeasureNode(Node):
+    """A measurement of the user's own of a checkpoint."""
+
+    kind: ClassVar[str] = "measure"
+    reported: ClassVar[tuple[str, ...]] = ("",)
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
+    measure: OwnMeasure
+
+    def label(self) -> str:
+        return f"{self.measure.name} after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.own_measure import measured
+
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        write_json(folder / "measure.json", measured(self.measure, model, tokenizer, rng.key(self.key)))
 
 
 @dataclass(frozen=True)
