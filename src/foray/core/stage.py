@@ -236,7 +236,8 @@ class PostTraining:
     after all of ``sft``. ``stop`` ends the stages of RL and of SFT before their last updates.
 
     ``turns``: updates of SFT, then of RL, in a round of `interleaved`; ``curriculum``: the same of the first round of
-    `curriculum`. ``text`` is a stream of pre-training text, for recipes that anneal M_t or keep pre-training beside RL.
+    `curriculum`. ``prime_steps``: updates of SFT of a `primed` base. ``text`` is a stream of pre-training text, for
+    recipes that anneal M_t or keep pre-training beside RL.
     """
 
     rl: Stream
@@ -246,6 +247,7 @@ class PostTraining:
     weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
     text: Stream | None = None
     anneal_steps: int = 100
+    prime_steps: int = 12
     sft_ratio: float = 1.0
     together: Together | None = derived("side_by_side")
     after_sft: AfterSFT | None = derived("rl_after_sft")

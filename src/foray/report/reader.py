@@ -169,6 +169,7 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
         streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
         learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
         stopped=optional("stop", lambda s: _stopped(root / str(s["folder"]), int(s["step"]))),
+        hard_share=optional("hard_share", float),
         math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
     )  # fmt: skip
 
@@ -223,7 +224,9 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
         numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
-    return PassK(**vars(entry), counts=counts, rates=rates), numbers
+    guesses = [r.get("guess") for r in rows]
+    known = None if None in guesses else np.array(guesses, dtype=np.float64)
+    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known), numbers
 
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:

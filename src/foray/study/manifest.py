@@ -92,6 +92,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     }
     if grid.pretrain.mix:
         out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
+    if (hard := _hard_share(grid)) is not None:
+        out["hard_share"] = hard
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if reported.recipe != "base":
@@ -115,14 +117,18 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     return out
 
 
+def _hard_share(grid: Study) -> float | None:
+    """Of hard problems in the math that the mix has, where its sources say so."""
+    shares = [getattr(source, "hard_share", None) for _, source in grid.text.mixture] if grid.text else []
+    return max((float(s) for s in shares if s is not None), default=None)
+
+
 def _of_training(made: TrainNode) -> dict[str, Any]:
-    """What the last stage of a model says beside the grid: rates of RL and SFT side by side, where a rule may stop."""
-    out: dict[str, Any] = {}
+    """The rates of a model's last stage by role, and where the stop rule may have ended the stage."""
     rates = {
         role_of(member.source): stream.optimizer.lr for _, stream in made.stage.streams for _, member in stream.members
     }
-    if len(rates) > 1:
-        out["learning_rates"] = rates
+    out: dict[str, Any] = {"learning_rates": rates}
     if made.stage.stop is not None:
         out["stop"] = {"folder": f"nodes/{made.kind}-{made.key}", "step": made.step}
     return out

@@ -13,6 +13,11 @@ from foray.core.stage import Joint, Merge, PostTraining, Recipe, Stage, Stream
 from foray.train.recipes import gold, parallel, rl
 
 
+def primed(post: PostTraining) -> Recipe:
+    """The base after a few updates of SFT: it knows the form of an answer, and little more of the task."""
+    return (Stage("primed", ((1.0, post.sft),), post.prime_steps),)
+
+
 def parallel_gold(post: PostTraining) -> Recipe:
     """Parallel averaging whose SFT is on all solutions."""
     return parallel(_on_gold(post))
