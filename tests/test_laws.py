@@ -42,6 +42,7 @@ RL = Stream(
     replace(ADAM, lr=2e-3),
 )
 TWICE = replace(RL, source=replace(RL.source, updates_per_draw=2))
+CUT = replace(RL, source=replace(RL.source, top_p=0.7))
 TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
@@ -326,6 +327,8 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
     "weights",
     [
         ((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),),
+        ((1.0, CUT),),
+        ((1.0, replace(CUT, source=replace(CUT.source, updates_per_draw=3))),),
         ((0.5, RL), (0.5, SFT)),
         ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
         ((Turns(3, 0), Joint("both", ((1.0, TWICE), (1.0, SFT)), ADAM)), (1.0, TWICE)),
@@ -390,6 +393,34 @@ def test_law_6_on_policy_grpo_is_reinforce(config: ModelConfig, tokenizer: TextT
     reinforce = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
     assert reinforce.abs().max() > 1e-3
     torch.testing.assert_close(ours, reinforce, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("truncation", [{"top_p": 0.7}, {"top_k": 4}, {"min_p": 0.3}], ids=str)
+def test_of_truncated_rollouts_the_whole_policy_is_trained(
+    config: ModelConfig, tokenizer: TextTokenizer, updates: int, truncation: dict[str, Any]
+) -> None:
+    """The ratios are those of the trainer's own log-probabilities: truncation is not taken for a change of policy."""
+    stream = replace(RL, source=replace(RL.source, temperature=1.3, updates_per_draw=updates, **truncation))
+    run = start(config, tokenizer)
+    batch, _ = drawn(stream.source, stream, 0, run)
+    metrics = backward(run.model, stream, batch)
+    ours = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    run.model.zero_grad()
+    where = batch.weight != 0
+    logits = run.model.logits(batch.tokens) / 1.3  # no packing, no truncation
+    logprobs = logits.log_softmax(-1).gather(2, batch.targets[..., None])[..., 0][where]
+    ratio = (logprobs - logprobs.detach()).exp()
+    (-(ratio * batch.advantage[where]).sum() / where.sum()).backward()
+    plain = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    assert plain.abs().max() > 1e-3 and metrics["clipped"] == 0
+    torch.testing.assert_close(ours, plain, rtol=2e-4, atol=1e-6)
+    said = batch.behaviour if updates == 1 else batch.drawn
+    assert said is not None
+    kept = logprobs.detach() - said[where]  # log of the share of probability that is kept
+    assert kept.max() < 1e-5 and kept.mean() < -0.01 and metrics["mismatch"] > 0.01
+    if "top_p" in truncation:
+        assert kept.min() > np.log(0.7) - 1e-5
 
 
 def test_law_6_skipping_groups_without_signal_changes_nothing(config: ModelConfig, tokenizer: TextTokenizer) -> None:

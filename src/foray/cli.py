@@ -130,6 +130,13 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--shots", type=int, default=0)
     p.add_argument("--samples", type=int, default=32)
     p.add_argument("--temperature", type=float, default=0.6)
+    p.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability (default: all)"
+    )
+    p.add_argument("--top-k", type=int, default=0, help="draw from so many of the likeliest tokens (default: all)")
+    p.add_argument(
+        "--min-p", type=float, default=0.0, help="draw from tokens of this share of the likeliest one's probability"
+    )
     p.add_argument("--max-new-tokens", type=int, default=96)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the matrix products")

@@ -14,7 +14,7 @@ from foray.core.canonical import (
     require_positive,
     require_words,
 )
-from foray.core.engines import VLLM, AnyEngine, check_engine
+from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation, truncates
 from foray.core.task import Extraction, Task, verifier_of
 
 
@@ -135,6 +135,11 @@ class Rollouts:
 
     With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
     the trainer's, and their distance from vLLM's is logged as ``mismatch``.
+
+    ``top_p``, ``top_k`` and ``min_p`` truncate what is sampled from (``Sampling`` says how). The policy that is trained
+    stays the whole distribution, so the behaviour's log-probabilities are then the trainer's too, and ``mismatch``
+    holds the truncation: -log of the share of probability that is kept, a token. ``entropy`` is that of the truncated
+    distribution; so is ``kl`` where a draw serves one update.
     """
 
     role: ClassVar[str] = "rollouts"
@@ -153,10 +158,14 @@ class Rollouts:
     screen: Screen | None = None
     engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+    top_p: float = added(1.0)
+    top_k: int = added(0)
+    min_p: float = added(0.0)
 
     def __post_init__(self) -> None:
         require_words(self)
         check_engine(self.engine)
+        check_truncation(self)
         require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")
         require_positive(self, "updates_per_draw")
         require_not_negative(self, "validation")
@@ -172,8 +181,10 @@ class Rollouts:
         return verifier_of(self.task)
 
     def rescored(self, precision: str) -> bool:
-        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ (law 5).
+        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ.
+
+        They differ by rounding (law 5), or because the engine draws from a truncated distribution.
 
         Where a draw serves one update, the pass of the update gives them. Otherwise a pass of its own does.
         """
-        return precision != "fp32" or self.engine != "embedded"
+        return precision != "fp32" or self.engine != "embedded" or truncates(self)

@@ -34,6 +34,9 @@ def evaluate(
     max_new_tokens: int,
     seed: int,
     precision: Precision = "fp32",
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
@@ -42,7 +45,7 @@ def evaluate(
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
     examples = few_shot_examples(task, shots, seed)
-    sampling = Sampling(temperature, max_new_tokens, task.stop, precision)
+    sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
     ids = [p.id for p in chosen]

@@ -18,6 +18,7 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, check_prompts, common_prefix
 from foray.rollout.stopping import Endings
+from foray.rollout.truncation import truncated
 
 _BLOCK = 64  # tokens of the vocabulary whose probabilities are summed first
 
@@ -93,17 +94,20 @@ def read_prompts(
     return h, torch.arange(T) < lengths[:, None], recorder
 
 
-def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens (R,) by inverse CDF at ``u`` (R,) and their log-probabilities under logits / temperature. logits (R, V)
+def sample(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Tokens (R,) by inverse CDF at ``u`` (R,), and their log-probabilities as ``Completion`` has them. logits (R, V)
 
     Two steps: a block of the vocabulary, then a token within the block. Running sums over all of V would take longer
     than the softmax.
     """
+    temperature = sampling.temperature
     if temperature == 0:
         logprobs = torch.log_softmax(logits.float(), -1)
         token = logprobs.argmax(-1)
         return token, logprobs.gather(1, token[:, None])[:, 0]
     p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
+    if sampling.truncates:
+        p = truncated(p, sampling)
     if p.shape[1] % _BLOCK:
         p = torch.nn.functional.pad(p, (0, -p.shape[1] % _BLOCK))
     blocks = p.view(len(p), -1, _BLOCK)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from foray.core.canonical import require_not_negative, require_positive
+from foray.core.engines import check_truncation, truncates
 from foray.model import flops
 from foray.model.config import ModelConfig
 
@@ -21,16 +22,35 @@ class Sampling:
     """Settings of sampling. Temperature 0 is greedy. ``stop`` strings end a completion and are not graded.
 
     ``precision`` is that of matrix products. Probabilities are always fp32.
+
+    Three settings leave out tokens, after the temperature; all others are drawn in proportion to their probabilities.
+    ``min_p`` keeps tokens of at least this share of the likeliest token's probability (0: all). ``top_k`` keeps the k
+    likeliest (0: all). ``top_p`` keeps the fewest likely tokens that together have this share of the probability (1:
+    all). The order, and what happens to equal tokens: ``rollout/truncation.py``. Greedy ignores all three.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 96
     stop: tuple[str, ...] = ()
     precision: Precision = "fp32"
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         require_not_negative(self, "temperature")
         require_positive(self, "max_new_tokens")
+        check_truncation(self)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens are never drawn because of ``top_p``, ``top_k`` or ``min_p``."""
+        return self.temperature > 0 and truncates(self)
+
+    @property
+    def law(self) -> tuple[float, ...]:
+        """What decides the distribution of the next token, given its logits."""
+        return (self.temperature, self.top_p, self.top_k, self.min_p) if self.temperature else (0.0,)
 
 
 def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None:
@@ -57,9 +77,9 @@ class EngineDied(RuntimeError):
 class Completion:
     """One sample. ``tokens`` include the end token where one ended the sample. ``text`` ends before the stop.
 
-    ``logprobs``: log-probability of each token under the distribution that the token was drawn from (logits /
-    temperature; greedy: logits). ``stop_reason``: ``end`` token, ``stop`` string or ``length`` (truncated).
-    ``policy_version``: the version of the weights.
+    ``logprobs``: log-probability of each token under the distribution that the token was drawn from: logits /
+    temperature, of the tokens that ``top_k``, ``top_p`` and ``min_p`` keep; greedy: logits. ``stop_reason``: ``end``
+    token, ``stop`` string or ``length`` (truncated). ``policy_version``: the version of the weights.
     """
 
     tokens: list[int]

@@ -122,14 +122,14 @@ class _Generation:
         longest = max(len(p.tokens) for p in self.prompts)
         if d.shape.pages < 1 + self.pages.needed(longest) + self.pages.needed(self.sampling.max_new_tokens):
             raise ValueError("the GPU's free memory holds not even one row's keys and values")
-        d.ready(self.sampling.temperature)
+        d.ready(self.sampling)
         d.limit.fill_(self.sampling.max_new_tokens)
         d.pages.free = list(range(d.shape.pages - 1, 0, -1))
         self._read_prefix()
         while self.waiting or self.rows:
             self._admit()
             left = self.sampling.max_new_tokens - min((r.drawn for r in self.rows.values()), default=0)
-            d.steps(min(LOOK, left), self.sampling.temperature)
+            d.steps(min(LOOK, left), self.sampling)
             self._collect()
         return self.tokens, self.logprobs
 
@@ -204,7 +204,7 @@ class _Generation:
         at = torch.tensor(slots, device=device)
         u = torch.from_numpy(self.u[numbers]).to(device)
         hidden = torch.stack([r.prompt.hidden for r in rows if r.prompt.hidden is not None])
-        token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling.temperature)
+        token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling)
         before = [[*self.prefix_pages, *r.prompt.pages] for r in rows]
         lengths = [len(r.prompt.tokens) for r in rows]
         self.pages.show(at, before, lengths, [r.own for r in rows])

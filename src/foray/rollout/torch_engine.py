@@ -53,7 +53,7 @@ class TorchEngine(EmbeddedEngine):
         cascade = Cascade(segments, P * n)
         logits = self.model.lm_head(hidden).repeat_interleave(n, 0)  # (R, V)
         for t in range(steps):
-            token, logprob = sample(logits, u[:, t], sampling.temperature)
+            token, logprob = sample(logits, u[:, t], sampling)
             rows.record(t, token, logprob)
             left = rows.finish(t, self._finished(rows, t, token, sampling.stop))
             if left == 0 or t + 1 == steps:

@@ -66,7 +66,7 @@ class Sampler:
             gpu_memory_utilization=memory_share,
             enable_sleep_mode=self.sleeps,
             generation_config="vllm",  # no sampling settings from the model's files
-            logprobs_mode="processed_logprobs",  # of logits / temperature
+            logprobs_mode="processed_logprobs",  # of what is drawn from: logits / temperature, truncated
             disable_log_stats=True,
         )
 
@@ -82,6 +82,9 @@ class Sampler:
         n: int,
         seeds: Sequence[int],
         temperature: float,
+        top_p: float,
+        top_k: int,
+        min_p: float,
         max_new_tokens: int,
         stop: Sequence[str],
         end_ids: Sequence[int],
@@ -93,6 +96,9 @@ class Sampler:
         settings = [
             SamplingParams(
                 temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
                 max_tokens=max_new_tokens,
                 seed=seed,
                 stop=list(stop) or None,

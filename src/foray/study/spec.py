@@ -15,7 +15,7 @@ from foray.core.canonical import (
     require_not_negative,
     require_positive,
 )
-from foray.core.engines import VLLM, AnyEngine, check_engine
+from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, Rollouts, check_mixture
@@ -176,9 +176,13 @@ class Evaluation:
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
+    top_p: float = added(1.0)  # these three as rollout.engine.Sampling has them
+    top_k: int = added(0)
+    min_p: float = added(0.0)
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
+        check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens")
         require_not_negative(self, "contamination", "heldout_tokens")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")

@@ -63,7 +63,10 @@ def _(source: Rollouts, stream: Stream, step: int, training: Training) -> Drawn:
 def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, training: Training) -> Drawn:
     """Draw ``number`` of the stage, sampled from the current weights, which are those of ``version`` updates."""
     engine = training.sampler(version)
-    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
+    sampling = Sampling(
+        source.temperature, source.max_new_tokens, source.task.stop, stream.precision, source.top_p, source.top_k,
+        source.min_p,
+    )  # fmt: skip
     problems = _questions(source, number, training)
     seeds = [rng.key(training.seed, "rollouts", training.stage, number, row) for row in range(source.prompts)]
     marked = answers(

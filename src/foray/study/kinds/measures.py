@@ -43,6 +43,9 @@ class PassKNode(Node):
     precision: Precision = added("fp32")
     engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
+    top_p: float = added(1.0)
+    top_k: int = added(0)
+    min_p: float = added(0.0)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class PassKNode(Node):
             engine, tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
             temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, precision=self.precision,
-            report=report,
+            top_p=self.top_p, top_k=self.top_k, min_p=self.min_p, report=report,
         )  # fmt: skip
 
     def flags(self, folder: Path) -> list[str]:
