@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from foray.report import stats
+from foray.report.fairness import has_room
 from foray.report.measurements import PassK, Seeds
 from foray.report.results import LENIENT, Results, label, recipe_rank
 from foray.report.stats import MARGIN, Interval
@@ -56,8 +57,10 @@ def top_k(results: Results, task: str) -> int:
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
-    ``gained`` and ``lost`` count problems that only the target, or only the source, solves at K (pass@K of at least one
-    half), as means over runs. ``curve`` has every k from 1 to the number of samples.
+    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
+    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems that only the
+    target, or only the source, solves at K (pass@K of at least one half), as means over runs. ``curve`` has every k
+    from 1 to the number of samples.
     """
 
     tokens: int
@@ -71,6 +74,7 @@ class Transition(NamedTuple):
     gained: float
     lost: float
     runs: int
+    room: bool = True
 
     @property
     def one(self) -> Interval:
@@ -82,7 +86,8 @@ class Transition(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        return verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        found = verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        return "cannot tell" if found == "sharpening" and not self.room else found
 
     @property
     def label(self) -> str:
@@ -133,4 +138,5 @@ def _transition(
     lost = float(np.mean([(before & ~after).sum() for after, before in solved]))
     target_first, source_first = next(iter(pairs.values()))
     shots = (source_first.shots, target_first.shots)
-    return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs))
+    room = has_room((before for _, before in pairs.values()), k, extraction)
+    return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs), room)
