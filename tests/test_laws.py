@@ -1,4 +1,4 @@
-"""The laws of DESIGN.md: what the training loop promises, whatever the streams. (Law 3 on many ranks: test_ranks.py)"""
+"""The laws of CONTRIBUTING.md: what the training loop promises for all streams. (Law 3 on many ranks: test_ranks.py)"""
 
 from __future__ import annotations
 

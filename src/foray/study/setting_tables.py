@@ -8,7 +8,8 @@ from typing import Any
 
 from foray.core.canonical import to_json
 from foray.core.stage import Joint, Merge, Recipe, Stream
-from foray.study.spec import Pretrain, Study, Variant, recipe_name
+from foray.study.spec import Pretrain, Study
+from foray.study.variants import Variant, recipe_name
 
 Row = dict[str, str]
 

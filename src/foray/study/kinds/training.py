@@ -106,18 +106,8 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     stage = node.stage
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
-    model, engine, reference = _models(node, store, tokenizer, source)
-    run = Training(
-        seed=node.seed,
-        stage=stage.name,
-        tokenizer=tokenizer,
-        model=model,
-        engine=engine,
-        reference=reference,
-        shards={s.source.name: s.open_shard(store) for s in node.shards},
-        screened=_screened(node, store),
-    )
-    moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
+    run = _opened(node, store, tokenizer, source)
+    moments = {stream.name: Moments(run.model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
     saved_at, save_took, done_so_far = time.monotonic(), 0.0, start
     with _log(folder / "metrics.jsonl", source, start) as log:
@@ -156,13 +146,28 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
         resume.finish()
-        save_checkpoint(folder, model, tokenizer)
+        save_checkpoint(folder, run.model, tokenizer)
         if node.step < stage.steps:
             save_state(folder, run, moments, done_so_far)
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
     if is_first():
         resume.clear()
+
+
+def _opened(node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None) -> Training:
+    """The stage with its models, its text and the answers to its questions."""
+    model, engine, reference = _models(node, store, tokenizer, source)
+    return Training(
+        seed=node.seed,
+        stage=node.stage.name,
+        tokenizer=tokenizer,
+        model=model,
+        engine=engine,
+        reference=reference,
+        shards={s.source.name: s.open_shard(store) for s in node.shards},
+        screened=_screened(node, store),
+    )
 
 
 def _scores(stage: Stage, metrics: Path) -> list[tuple[int, float]]:
