@@ -33,8 +33,9 @@ PHASES = (PRETRAINING, UPDATES, SAMPLING, EVALUATION)
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards. ``gathered``: the
-    whole layers that a sharded pass works with. ``engine``: the engine's own copies of the weights.
+    """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards.
+
+    ``gathered``: the whole layers that a sharded pass works with. ``engine``: the engine's own copies of the weights.
     """
 
     weights: float = 0.0
