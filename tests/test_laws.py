@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from conftest import Sums, wide
 from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
+from foray.core.schedules import Follow, Ramp, Shift, Turns
 from foray.core.sources import Corpus, Demonstrations, Rollouts
-from foray.core.stage import AdamW, Follow, Joint, Ramp, Stage, Stream, Turns
+from foray.core.stage import AdamW, Joint, Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -197,7 +198,8 @@ def test_weights_may_ramp_take_turns_or_follow_a_metric(config: ModelConfig, tok
     followed = one_step((Follow("rl/signal"), RL), (Follow("rl/signal", rest=True), SFT))
     assert same(followed, one_step((signal, RL), (1.0 - signal, SFT)))
     stage = Stage("s", ((Ramp(0.0, 1.0), RL), (Ramp(1.0, 0.0), SFT)), 5)
-    assert [[(s.name, n) for _, s, n in stage.working(i)] for i in (0, 2, 4)] == [
+    turns = [[(s.name, n) for w, s in stage.working(i) for _, _, n in stage.draws(w, s, i)] for i in (0, 2, 4)]
+    assert turns == [
         [("sft", 0)], [("rl", 1), ("sft", 2)], [("rl", 3)]
     ]  # fmt: skip
 
@@ -327,6 +329,8 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
         ((0.5, RL), (0.5, SFT)),
         ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
         ((Turns(3, 0), Joint("both", ((1.0, TWICE), (1.0, SFT)), ADAM)), (1.0, TWICE)),
+        ((1.0, Joint("turns", ((Turns(3, 2), TWICE), (Turns(3, 0, length=2), SFT)), ADAM)),),
+        ((1.0, Joint("shift", ((Shift(2, 1, True), TWICE), (Shift(2, 1), SFT)), ADAM)),),
     ],
 )
 def test_law_4_killed_and_resumed_is_bit_equal(

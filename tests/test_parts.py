@@ -157,12 +157,13 @@ def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) 
     names = [
         n
         for n, f in vars(other_recipes).items()
-        if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n != "rl"
+        if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n not in ("rl", "parallel")
     ]
-    assert len(names) == 9
+    assert len(names) == 15
     main = study(pretrain=pretrained_to(1536))
     text = replace(main.pretrain.stream, name="text")
-    main = replace(main, post=replace(main.post, text=text, anneal_steps=2), recipes=("rl", "parallel"))
+    post = replace(main.post, text=text, anneal_steps=2, turns=(2, 1), curriculum=(2, 1))
+    main = replace(main, post=post, recipes=("rl", "parallel"))
     against = {n: "rl" if "text" in str(main.stages(n)) else "parallel" for n in names}
     recipes = (*(Variant(n, (), f"{n}!", against[n]) for n in names), Variant("parallel", ("weights=1,1",), "sum"))
     made, store = replace(main, parts=(Part("controls", (replace(main, recipes=recipes),)),)), Store(tmp_path)

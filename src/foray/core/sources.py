@@ -82,7 +82,8 @@ class Demonstrations:
     """Questions with reference solutions. The loss is on the solution only.
 
     ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe. ``"all"`` is
-    SFT-Gold: every (question, solution) pair is a row.
+    SFT-Gold: every (question, solution) pair is a row. Every ``validate_every`` updates, the model answers
+    ``validation`` problems of the validation split greedily, with up to ``max_new_tokens``, and the score is logged.
     """
 
     role: ClassVar[str] = "demonstrations"
@@ -90,10 +91,15 @@ class Demonstrations:
     questions: int
     solutions: Literal["one", "all"] = "one"
     batch_size: int = 32
+    validation: int = added(0)
+    validate_every: int = added(16)
+    max_new_tokens: int = added(96)
 
     def __post_init__(self) -> None:
         require_words(self)
-        require_positive(self, "questions", "batch_size")
+        require_positive(self, "questions", "batch_size", "validate_every", "max_new_tokens")
+        require_not_negative(self, "validation")
+        check_count("validation", self.validation)
         check_count("batch_size", self.batch_size)
 
 

@@ -37,6 +37,8 @@ class Measurement:
 
     ``rollouts`` a prompt and ``examples`` (prompts seen) are of models inside or after one stage of RL.
     ``screen``: RL asked only questions that the base answered between so many and so many times in 64, by this grading.
+    ``learning_rates``: by role, of a stage with RL and SFT together. ``stopped``: the update at which the stop rule
+    ended the last stage; None where the stage ran to its last update.
     ``streams``: the role of each stream of a stage, by name; None where an earlier version wrote none.
     """
 
@@ -65,6 +67,8 @@ class Measurement:
     streams: Mapping[str, str] | None = None
     math_heavy: bool | None = None
     hard: bool | None = None
+    learning_rates: Mapping[str, float] | None = None
+    stopped: int | None = None
 
     @property
     def run(self) -> Seeds:

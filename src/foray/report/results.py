@@ -30,7 +30,7 @@ AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-train
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
-    "final", "chance", "tokens_per_parameter"
+    "final", "chance", "stopped", "tokens_per_parameter"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}

@@ -98,10 +98,9 @@ def parts(main: Study) -> tuple[Part, ...]:
 def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
     """The grid on MATH: the same data set's MATH-like questions, and all 5,000 test problems."""
     task = posttraining("math").task
-    rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (main.post.rl, main.post.sft))
     problems = main.evaluation.problems if main.evaluation.problems < 1319 else 5000
     asked = replace(main.evaluation, task=task, problems=problems)
-    return replace(main, post=replace(main.post, rl=rl, sft=sft), evaluation=asked, recipes=recipes)
+    return replace(main, post=main.post.asking(task), evaluation=asked, recipes=recipes)
 
 
 def math_heavy(hard: Study) -> Study:

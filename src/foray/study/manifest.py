@@ -78,7 +78,7 @@ def _parameters(grid: Study) -> int:
 
 
 def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
-    node, grid = reported.node, reported.grid
+    node, grid, made = reported.node, reported.grid, getattr(reported.node, "checkpoint", reported.node)
     out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
@@ -105,11 +105,26 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
+    if isinstance(made, TrainNode):
+        out |= _of_training(made)
     if isinstance(node, MeasureNode):
         out["task"] = node.measure.name
     if isinstance(node, TrainNode):
         streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
         out |= {"stage": reported.stage, "streams": streams}
+    return out
+
+
+def _of_training(made: TrainNode) -> dict[str, Any]:
+    """What the last stage of a model says beside the grid: rates of RL and SFT side by side, where a rule may stop."""
+    out: dict[str, Any] = {}
+    rates = {
+        role_of(member.source): stream.optimizer.lr for _, stream in made.stage.streams for _, member in stream.members
+    }
+    if len(rates) > 1:
+        out["learning_rates"] = rates
+    if made.stage.stop is not None:
+        out["stop"] = {"folder": f"nodes/{made.kind}-{made.key}", "step": made.step}
     return out
 
 

@@ -57,11 +57,11 @@ def _streams(recipe: Recipe, bases: dict[str, Row]) -> Iterator[Row]:
             continue
         for weight, stream in stage.streams:
             for share, member in stream.members:
-                of = _words(weight) + ("" if share == 1 else f" x {share:g}")
+                of = _words(weight) + ("" if share == 1 else f" x {_words(share)}")
                 # One optimizer takes the sum of a joint stream's gradients.
                 trained = replace(member, optimizer=stream.optimizer) if isinstance(stream, Joint) else member
                 yield {
-                    "stage": stage.name, "updates": str(stage.steps), "stream": member.name, "weight": of,
+                    "stage": stage.name, "updates": f"{stage.steps}{' at most' if stage.stop else ''}", "stream": member.name, "weight": of,
                     "settings": _against(trained, bases),
                 }  # fmt: skip
 

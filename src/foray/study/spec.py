@@ -352,7 +352,8 @@ def _check_recipes(study: Study) -> None:
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
-                new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
+                samples = isinstance(stream.source, Rollouts) or getattr(stream.source, "validation", 0)
+                new = stream.source.max_new_tokens if samples else 0  # type: ignore[attr-defined]
                 where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
                 require(length <= context, f"{where}: windows of {length} are longer than {whole}")
                 require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")

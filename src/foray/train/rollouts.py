@@ -5,8 +5,8 @@ Shapes: P prompts, G completions of each prompt (the group size), B = P x G rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +15,15 @@ from torch import Tensor
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
-from foray.core.canonical import require
 from foray.core.objectives import group_advantages
 from foray.core.sources import Rollouts
 from foray.core.stage import Stream
 from foray.core.task import Problem
 from foray.model.transformer import Transformer
-from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
+from foray.rollout.engine import Completion, Sampling, sampling_flops
+from foray.train.answering import answers, validate
 from foray.train.draw import Drawn, Training, draw
 from foray.train.packing import forward_flops
-from foray.train.ranks import map_over_ranks
 from foray.train.scoring import token_logprobs
 from foray.train.supervised import epoch_order, training_questions
 
@@ -70,12 +69,15 @@ def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, train
     sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
     problems = _questions(source, number, training)
     seeds = [rng.key(training.seed, "rollouts", training.stage, number, row) for row in range(source.prompts)]
-    groups = _answers(source, stream, training, engine, problems, sampling, source.group_size, seeds)
+    marked = answers(
+        source.task, stream, training, engine, problems, sampling, source.group_size, seeds, partial(_mark, source)
+    )
+    groups = [Group(*of_prompt) for of_prompt in marked]
     _check_sampled(groups, version)
     rewards = np.array([[m.reward for m in g.marks] for g in groups])  # (P, G)
     metrics = _logged(groups, rewards) | _sampling_work(training, groups)
     if source.validation and number % source.validate_every == 0:
-        metrics |= _validate(source, stream, training, engine, sampling)
+        metrics |= validate(source.task, source.validation, stream, training, engine, sampling)
     batch = _to_batch(source, groups, group_advantages(rewards, source.advantage_std))
     if source.rescored(stream.precision):
         batch = _rescored(batch, source, stream, training, metrics)
@@ -105,31 +107,6 @@ def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
             f"{screen.high} times in {screen.samples}, {screen.extraction} grading; {source.prompts} are wanted"
         )
     return kept
-
-
-def _answers(
-    source: Rollouts, stream: Stream, training: Training, engine: Engine, problems: list[Problem], sampling: Sampling,
-    n: int, seeds: Sequence[int],
-) -> list[Group]:  # fmt: skip
-    """``n`` completions of every problem, with marks. The ranks share the work, and every rank gets all groups."""
-    prompts = [training.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in problems]
-    longest, context = max(map(len, prompts)), training.model.config.context
-    need = longest + source.max_new_tokens
-    require(
-        need <= context,
-        f"stage {training.stage}, stream {stream.name}: a prompt of {longest} tokens and {source.max_new_tokens} new "
-        f"ones are longer than the model's context ({context}): set model.context={need} or more, or a smaller "
-        "max_new_tokens",
-    )
-
-    def answered(part: slice) -> list[Group]:
-        sampled = engine.generate(prompts[part], n, sampling, seeds[part])
-        return [
-            Group(prompt, completions, [_mark(source, problem, c) for c in completions])
-            for problem, prompt, completions in zip(problems[part], prompts[part], sampled)
-        ]
-
-    return map_over_ranks(len(prompts), max(1, engine.max_rows // n), answered)
 
 
 def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
@@ -169,21 +146,6 @@ def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:
 def _sampling_work(training: Training, groups: list[Group]) -> dict[str, float]:
     lengths = [[len(c.tokens) for c in g.completions] for g in groups]
     return sampling_flops(training.model.config, [g.prompt for g in groups], lengths)
-
-
-def _validate(
-    source: Rollouts, stream: Stream, training: Training, engine: Engine, sampling: Sampling
-) -> dict[str, float]:
-    """The score of greedy answers to validation problems; nothing if the task has no such problems."""
-    problems = training.cached(
-        (source, "validation"), lambda: list(source.task.problems("validation", source.validation))
-    )
-    if not problems:
-        return {}
-    greedy = replace(sampling, temperature=0.0)
-    groups = _answers(source, stream, training, engine, problems, greedy, 1, [0] * len(problems))
-    right = sum(g.marks[0].score > 0 for g in groups)
-    return {"validation": right / len(groups), "flops/validation": sum(_sampling_work(training, groups).values())}
 
 
 def _to_batch(source: Rollouts, groups: list[Group], advantages: np.ndarray) -> Batch:

@@ -15,6 +15,8 @@ from foray.core.stage import Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import mixed_windows
 from foray.data.tokenizer import TextTokenizer
+from foray.rollout.engine import Sampling
+from foray.train.answering import validate
 from foray.train.draw import Drawn, Training, draw
 
 
@@ -65,7 +67,11 @@ def _(source: Demonstrations, stream: Stream, step: int, training: Training) -> 
     count = sum(len(t) for t in targets)
     batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
     epoch = (step + 1) * source.batch_size / len(pairs)
-    return batch, {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
+    metrics = {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
+    if source.validation and step % source.validate_every == 0:
+        sampling = Sampling(0.0, source.max_new_tokens, source.task.stop, stream.precision)
+        metrics |= validate(source.task, source.validation, stream, training, training.sampler(step), sampling)
+    return batch, metrics
 
 
 def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) -> list[tuple[list[int], list[int]]]:

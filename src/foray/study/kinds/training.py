@@ -23,7 +23,7 @@ from foray.core.files import (
     writing,
 )
 from foray.core.health import training_flags
-from foray.core.sources import Rollouts
+from foray.core.sources import Demonstrations, Rollouts, Source
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -69,6 +69,11 @@ class TrainNode(CheckpointNode):
     after: TrainNode | None = field(default=None, metadata={"hash": False})
     checks: tuple[Node, ...] = field(default=(), metadata={"hash": False})
 
+    @property
+    def samples(self) -> bool:
+        """Whether the stage samples completions: for RL, or to validate SFT."""
+        return any(_samples(s.source) for s in self.stage.members())
+
     def label(self) -> str:
         return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
 
@@ -85,8 +90,14 @@ class TrainNode(CheckpointNode):
                 source.vllm.check()
 
 
+def _samples(source: Source) -> bool:
+    return isinstance(source, Rollouts) or (isinstance(source, Demonstrations) and source.validation > 0)
+
+
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
     """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
+
+    The stage is over after its last step, or where its stop rule says.
 
     Many ranks call this function together. Only rank 0 reports, and rank 0 writes everything but the other ranks'
     slices of the state. If ``report`` raises Preempted, the function saves its state before it ends.
@@ -108,12 +119,16 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     )
     moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
-    saved_at, save_took = time.monotonic(), 0.0
+    saved_at, save_took, done_so_far = time.monotonic(), 0.0, start
     with _log(folder / "metrics.jsonl", source, start) as log:
+        scores = from_first(lambda: _scores(stage, folder / "metrics.jsonl"))
 
-        def after_step(done: int, values: Metrics) -> None:
-            nonlocal saved_at, save_took
+        def after_step(done: int, values: Metrics) -> bool:
+            nonlocal saved_at, save_took, done_so_far
             stop: int | None = None
+            done_so_far = done
+            if stage.watched in values:
+                scores.append((done, values[stage.watched]))
             if log is not None:
                 log.write(json_text({"step": done, **values}) + "\n")
                 log.flush()
@@ -124,8 +139,9 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             now = time.monotonic()
             due = now - saved_at > SAVE_SECONDS * max(1.0, save_took / _QUICK_SECONDS)
             stop, due = from_first(lambda: (stop, due and not resume.busy()))
+            over = _over(stage, scores, done)
             # After the last step the final save follows at once.
-            if done < node.step and (stop is not None or due):
+            if done < node.step and not over and (stop is not None or due):
                 resume.finish()
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
@@ -134,17 +150,32 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
                     resume.finish()
                     all_gather(None)  # no rank ends first: the end of one rank may end the others
                     raise Preempted(stop)
+            return over
 
-        run_stage(stage, run, moments, start, node.step, after_step, folder)
+        if not _over(stage, scores, start):
+            run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
         resume.finish()
         save_checkpoint(folder, model, tokenizer)
         if node.step < stage.steps:
-            save_state(folder, run, moments, node.step)
+            save_state(folder, run, moments, done_so_far)
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
     if is_first():
         resume.clear()
+
+
+def _scores(stage: Stage, metrics: Path) -> list[tuple[int, float]]:
+    """(update, score) of what the stop rule has watched so far. Empty without a rule."""
+    if stage.stop is None or not metrics.exists():
+        return []
+    rows = [(row["step"], row.get(stage.watched)) for row in read_jsonl(metrics)]
+    return [(step, score) for step, score in rows if score is not None]
+
+
+def _over(stage: Stage, scores: list[tuple[int, float]], done: int) -> bool:
+    """Whether the stop rule ends the stage after update ``done``."""
+    return stage.stop is not None and bool(scores) and scores[-1][0] == done and stage.stop.over(scores)
 
 
 @contextmanager
@@ -178,7 +209,7 @@ def _models(
     config = from_first(lambda: None if begun is None else begun.config)
     assert config is not None
     bf16 = all(s.precision == "bf16" for s in node.stage.members())
-    sampler = _engine(node.stage, blank(config, machine), tokenizer) if rollouts else None
+    sampler = _engine(node.stage, blank(config, machine), tokenizer) if node.samples else None
     reference = fill(blank(config, machine, bf16), begun).eval() if rollouts else None
     if source is not None:
         begun = open_checkpoint(source)[0] if is_first() and has_model(source) else begun
@@ -193,7 +224,8 @@ def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engin
     chosen = {(s.source.engine, s.source.vllm, s.precision) for s in stage.members() if isinstance(s.source, Rollouts)}
     if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
         raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
-    name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), "fp32"))
+    validating = [("embedded", VLLM(), s.precision) for s in stage.members() if _samples(s.source)]
+    name, vllm, precision = next(iter(chosen or validating), ("embedded", VLLM(), "fp32"))
     machine, streams = model.machine, len(stage.streams)
     value = 2 if precision == "bf16" else 4
     reserve = activation_bytes(model.config, machine.microbatch_tokens, value, machine.recompute)
