@@ -20,7 +20,6 @@ from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sa
 from foray.rollout.engine import Sampling
 
 _COMPACT_BELOW = 0.8  # drop finished rows when at most this share is left: a copy of the caches then pays
-)
 _ROW_IN_POSITIONS = 128  # the cost of a row in a step, in positions attended to; more for larger models
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
