@@ -87,8 +87,7 @@ def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Grada
 
 
 def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Tally:
-    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``. The file appears when all rows are
-    graded.
+    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, once all rows are graded.
 
     A row is {gold, answer} or {gold, completions: [...]}, or a row of Foray's own ``completions.jsonl``. Other fields
     are kept. The names of the two new fields end in ``suffix``. Raises ValueError, naming file and line, for a row of

@@ -3,11 +3,11 @@
 Words are lower-case runs of letters or digits; punctuation and case do not count. Three measures tell the overlap. No
 measure alone is enough for text from templates:
 
-- a *whole question*: all words of the question, one after another, somewhere in the text; - an *n-gram*: n words one
-after another (13 in GPT-3's report, arXiv 2005.14165, appendix C). Templates share n-grams without sharing a problem,
-so this measure also counts wordings; - *the same numbers*: a question of the text has the same sequence of numbers,
-whatever its words. A question of a text is a line that ends in a question mark, without a label such as ``Q:`` or
-``Problem 3.``.
+- a *whole question*: all words of the question, one after another, somewhere in the text;
+- an *n-gram*: n words one after another (13 in GPT-3's report, arXiv 2005.14165, appendix C). Templates share n-grams
+  without sharing a problem, so this measure also counts wordings;
+- *the same numbers*: a question of the text has the same sequence of numbers, whatever its words. A question of a
+  text is a line that ends in a question mark, without a label such as ``Q:`` or ``Problem 3.``.
 
 Memory holds the n-grams and numbers of the questions only, as 64-bit hashes. The text is read once.
 """
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from foray.core import rng
 
 _WORD = re.compile(r"[^\W_]+")
-# The embedded world decides its splits by the words of the first part. More words would only match less.
+# The embedded world decides its splits by the numbers up to ``twice``. More words would only match less.
 _NUMBER = re.compile(r"[0-9]+|half|third|quarter|twice|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen)\b")
 _LABEL = re.compile(r"[^\W\d_]+(?: [0-9]+)?[:.] ")
 _HEAD = 8  # a whole question is looked up by these words before the comparison
