@@ -1,4 +1,4 @@
-"""One meaning a word: no two files have one name, and no two public classes."""
+"""One meaning a word: no two files share a name, and no two public classes share a name."""
 
 from __future__ import annotations
 
