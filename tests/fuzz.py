@@ -31,7 +31,7 @@ from fuzzing.targets import TARGETS
 
 
 def warm() -> None:
-    """Imports what commands need before the first fork, and takes most figures out of reports."""
+    """Imports what commands need before the first fork, and leaves one figure in reports."""
     import datasets
     import torch
     import transformers  # noqa: F401

@@ -168,7 +168,9 @@ class Store:
             return list(csv.DictReader(f))
 
     def finals(self, row: dict[str, str], side: str) -> dict[Run, dict[str, Any]]:
-        """The final evaluations of one side of a transition, by run, at the recipe's main number of shots."""
+        """The final evaluations of one side of a transition, by run: a base's with the most shots, a recipe's with the
+        fewest.
+        """
         found: dict[Run, dict[str, Any]] = {}
         for e in self.find("passk", tokens=int(row["tokens"]), recipe=row[side], task=row["task"], final=True):
             if (self.root / e["folder"] / "completions.jsonl").exists():

@@ -1,4 +1,6 @@
-"""An engine's distribution differs slightly from the trainer's: the gap is measured and corrected by truncated weights."""
+"""An engine that draws from nearly the trainer's distribution: the gap is measured, and corrected by truncated
+weights.
+"""
 
 from __future__ import annotations
 
