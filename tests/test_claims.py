@@ -134,7 +134,7 @@ def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
 def test_abilities_are_compared_only_where_the_base_is_better_than_guessing(
     tmp_path: Path, known: float, answer: str
 ) -> None:
-    """SFT falls by 40 points in both: from knowledge, or from what chance gives."""
+    """SFT falls by 40 points in both cases: from knowledge, or from the level of chance."""
     made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3)})
     for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
         for recipe, share in (("base", known), ("rl", known), ("sft", known - 0.4)):
@@ -197,7 +197,7 @@ def test_a_task_whose_part_has_run_alone_does_not_stand_in_for_the_main_one(tmp_
 
 
 def test_models_trained_on_another_task_are_kept_apart(tmp_path: Path) -> None:
-    """RL trained on the main task and asked the hard one, before the hard task's own RL in the manifest."""
+    """In the manifest, RL of the main task, asked the hard task, stands before RL of the hard task."""
     made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)}, "t")
     for trained_on, share in (("t", 0.9), ("hard", 0.5), ("", 0.3)):
         recipe = "rl" if trained_on else "base"
@@ -263,7 +263,7 @@ def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[
 
 
 def test_the_papers_numbers_are_those_of_its_figures() -> None:
-    """As in the table of numbers to compare with, read from the June figures."""
+    """The expected numbers are from the table of comparison, which was read from the June figures."""
     five = "base,sft,sft_rl,rl,parallel"
     assert paper("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
     assert paper("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"

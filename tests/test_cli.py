@@ -31,7 +31,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: Said, *words: str) -> str:
-    """The one line on standard error of a command that does not work."""
+    """The one line on standard error of a command that fails."""
     try:
         code = main(words)
     except SystemExit as end:
@@ -289,7 +289,7 @@ def test_one_evaluation_at_a_time_fills_a_folder(capsys: Said, checkpoint: Path,
 
 
 def test_greedy_sampling_wants_one_sample(capsys: Said, checkpoint: Path) -> None:
-    """Equal samples would pass for independent ones; a study refuses it too."""
+    """Equal samples would pass for independent samples. A study refuses them too."""
     words = ["--task", "world_easy", "--problems", "2", "--max-new-tokens", "4", "--temperature", "0"]
     assert "temperature 0" in refused(capsys, "eval", str(checkpoint), *words, "--samples", "4")
     assert "pass@1" in worked(capsys, "eval", str(checkpoint), *words, "--samples", "1")

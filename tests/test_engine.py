@@ -1,6 +1,6 @@
-"""What every engine owes: law 5, and that batching, sharing and compaction change nothing.
+"""The contract of every engine: law 5 holds, and batching, sharing and compaction change nothing.
 
-vLLM (run with ``make vllm-check``) owes the same, with samples of its own for a seed.
+vLLM (``make vllm-check``) has the same contract, but draws samples of its own from a seed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def prompts(tokenizer: TextTokenizer, shared: str = "") -> list[list[int]]:
 
 
 def exact(engine: Engine) -> float:
-    """How far log-probabilities of equal weights may be apart: both in fp32, on a GPU in other orders of summation."""
+    """The tolerance between log-probabilities of equal weights, in fp32. A GPU sums in another order."""
     return 1e-4 if isinstance(engine, PagedEngine) and engine.model.device.type == "cuda" else 1e-5
 
 
@@ -200,7 +200,7 @@ def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: Tex
 def test_a_decoder_is_kept_while_it_is_large_enough(
     policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where memory has less room than is wanted, and for two uses in turn: each is compiled and captured anew."""
+    """This also holds if memory is short, and for two uses in turn. A new decoder would compile and record anew."""
     made: list[int] = []
 
     def tight(shape: Shape, *_: object) -> Shape:
@@ -248,7 +248,7 @@ def test_greedy_is_the_argmax_of_the_model(engine: Engine, policy: Transformer, 
 
 @pytest.mark.parametrize("ascii", [True, False])
 def test_stop_strings_end_and_are_cut(engine: Engine, tokenizer: TextTokenizer, ascii: bool) -> None:
-    """Also those of characters that are spread over several tokens."""
+    """This includes stop strings with characters that are spread over several tokens."""
     ids = prompts(tokenizer)
     free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
     stop = (max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free)),)
@@ -284,7 +284,7 @@ def test_stop_reasons(engine: Engine, tokenizer: TextTokenizer) -> None:
 def test_a_row_ends_at_the_first_of_several_end_tokens(
     kind: str, engine: Engine, policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As published models have them; up to there it is the row that one end token would have given."""
+    """Published models have several end tokens. Up to the first one, the row equals the row with a single end token."""
     ids, sampling = prompts(tokenizer), Sampling(1.0, 24)
     free = flat(engine.generate(ids, 8, sampling, range(5)))
     counts = Counter(t for c in free for t in c.tokens[1:-1])

@@ -1,4 +1,4 @@
-"""The pages for readers of the code are true: what they name is there, and one GRPO update has the shapes they give."""
+"""The pages for readers of the code are true: the files and names exist, and one GRPO update has the stated shapes."""
 
 from __future__ import annotations
 

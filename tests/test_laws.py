@@ -309,7 +309,7 @@ def test_a_bf16_training_pass_has_nearly_the_gradient_of_fp32(config: ModelConfi
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: TextTokenizer, updates: int) -> None:
-    """The gap between the engine's bf16 and the trainer's is measured and not taken for a change of policy."""
+    """The gap between the engine's bf16 and the trainer's is measured, and is not treated as a change of policy."""
     stream = replace(RL, precision="bf16", source=replace(RL.source, updates_per_draw=updates))
     run = start(config, tokenizer)
     batch, _ = drawn(stream.source, stream, 0, run)
@@ -465,7 +465,7 @@ def test_advantages() -> None:
 
 
 def test_golden_clipped_loss() -> None:
-    """By hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
+    """Computed by hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
     ratio, advantage = torch.tensor([2.0, 0.5, 1.1]), torch.tensor([1.0, -1.0, 2.0])
     new, ref = ratio.log(), torch.tensor([2.0, 0.5, 2.2]).log()
     s = Scored(new, torch.zeros(3), advantage, torch.zeros(3), ref, torch.zeros(3))

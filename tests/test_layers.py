@@ -37,7 +37,7 @@ LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 350, 60  # at most, docstrings and commen
 
 @cache
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(line, module of foray) of every import, also inside functions; those for type checkers alone do not count."""
+    """(line, module of foray) of every import, also inside functions. Imports only for type checkers do not count."""
     return list(_imports(path))
 
 
@@ -104,7 +104,7 @@ def test_no_files_import_one_another() -> None:
     }
 
     def read(name: str) -> set[str]:
-        """The files that a file imports: of a name in a package the file, or the package's own."""
+        """The files that a file imports. A name in a package counts as its file, or as the package's own file."""
         named = {target if target in files else target.rpartition(".")[0] for _, target in imports(files[name])}
         return (named & files.keys()) - {name}
 

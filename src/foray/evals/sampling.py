@@ -1,4 +1,4 @@
-"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run goes on after it."""
+"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run loses no chunk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foray.core.task import Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
-CHUNK_ROWS = 1024  # samples between two writes; also the batch split, which rounding depends on
+CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
 
 def evaluate(
@@ -107,7 +107,7 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
 
 
 def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
-    """One problem's samples. A truncated completion scores 0, whatever it holds."""
+    """One problem's samples. A truncated completion scores 0, whatever its text."""
     samples = []
     for c in group:
         truncated = c.stop_reason == "length"

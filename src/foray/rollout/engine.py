@@ -54,7 +54,7 @@ class Sampling:
 
 
 def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None:
-    """Raises ValueError where the longest prompt and the new tokens exceed the context. All numbers in tokens."""
+    """Raises ValueError if the longest prompt and the new tokens exceed the context. All numbers are in tokens."""
     if longest_prompt + sampling.max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest_prompt} tokens and {sampling.max_new_tokens} new ones do not fit the model's "
@@ -63,19 +63,19 @@ def check_context(longest_prompt: int, sampling: Sampling, context: int) -> None
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    """Raises ValueError where a prompt is empty, or does not fit the context together with the new tokens."""
+    """Raises ValueError if a prompt is empty, or does not fit the context together with the new tokens."""
     check_context(max((len(p) for p in prompts), default=0), sampling, context)
     if any(not p for p in prompts):
         raise ValueError("a prompt must hold at least one token")
 
 
 class EngineDied(RuntimeError):
-    """The process that an engine samples in has ended. The node may be tried again."""
+    """An engine's sampling process has ended. The node may be tried again."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sample. ``tokens`` include the end token where one ended the sample. ``text`` ends before the stop.
+    """One sample. ``tokens`` include the end token if an end token ended the sample. ``text`` ends before the stop.
 
     ``logprobs``: log-probability of each token under the distribution that the token was drawn from: logits /
     temperature, of the tokens that ``top_k``, ``top_p`` and ``min_p`` keep; greedy: logits. ``stop_reason``: ``end``
@@ -90,7 +90,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """An engine. The same seed draws the same samples at the same batch split."""
+    """A rollout engine. The same seed draws the same samples at the same batch split."""
 
     config: ModelConfig
     max_rows: int  # rows that are sampled at once
@@ -107,7 +107,7 @@ class Engine(Protocol):
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts start with, leaving each prompt at least one token of its own."""
+    """The number of tokens that all prompts start with. Each prompt keeps at least one token of its own."""
     low, high = min(map(list, prompts)), max(map(list, prompts))  # all prompts in between share what these two share
     most = min(len(p) for p in prompts) - 1
     shared = 0

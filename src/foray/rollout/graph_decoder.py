@@ -1,4 +1,4 @@
-"""Decoding with static tensors: a step that a GPU records once and replays as a CUDA graph.
+"""Decoding with static tensors. A GPU records a step once and replays the step as a CUDA graph.
 
 Shapes: R slots, T new tokens at most.
 """
@@ -19,7 +19,7 @@ from foray.rollout.engine import Precision, Sampling
 from foray.rollout.pages import Pages
 
 _MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
-_PAGES = 64  # a decoder has a multiple of this many pages: each number of pages compiles anew
+_PAGES = 64  # a decoder has a multiple of this many pages, because each number of pages compiles anew
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Shape:
         slots = min(most_rows, len(prompts) * n)
         own = -(-sampling.max_new_tokens // size)
         prompt = -(-max(len(p) for p in prompts) // size)
-        # Prompts with rows in slots: twice the number that fills the slots, as some groups have only a last row left.
+        # Room for the prompts of the rows in slots: twice the prompts that fill the slots, because some groups have
+        # only a last row left.
         groups = min(len(prompts), 2 * (slots // n + 1))
         dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
         pages = 1 + slots * own + (groups + 1) * (prompt + 1)
@@ -86,7 +87,7 @@ class Decoder:
         self._graphs: dict[tuple[float, ...], torch.cuda.CUDAGraph] = {}  # by the law of sampling
 
     def refresh(self) -> None:
-        """Copies the trained weights into the bf16 copies of matrices, where there are any."""
+        """Copies the trained weights into the bf16 copies of matrices, if these copies exist."""
         if self.stale and self.model is not self.trained:
             theirs = dict(self.trained.named_parameters(remove_duplicate=False))
             for name, p in self.model.named_parameters(remove_duplicate=False):
@@ -142,7 +143,7 @@ class Decoder:
 def decoding_model(trained: Transformer, precision: Precision) -> Transformer:
     """The model itself, or in bf16 a model with bf16 copies of the matrices that shares all other tensors.
 
-    The second computes what autocast would compute, without casting fp32 weights at every step.
+    The model with copies computes what autocast would compute, without casting fp32 weights at every step.
     """
     if precision == "fp32":
         return trained

@@ -90,7 +90,7 @@ def study() -> Study:
         evaluation=evaluation,
         seeds=(0, 1, 2),
         notes=(
-            "Pre-training seeds share their text and differ in initialisation and order; post-training seeds share "
+            "Pre-training seeds share their text and differ in initialization and order; post-training seeds share "
             "their questions and differ in order, chosen solutions and rollouts.",
         ),
     )

@@ -3,7 +3,7 @@
     weights += sum_i  w_i (-lr_i u_i - lr_i decay_i weights),   u_i Adam's direction for stream i
 
 No snapshot of the weights is needed. Decay is one multiplication by 1 - sum_i w_i lr_i decay_i. Then AdamW without
-decay, whose step does not depend on the weights, steps once for every stream at w_i lr_i.
+decay steps once for every stream at w_i lr_i; the step of AdamW without decay does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Gradients = dict[str, Tensor]
 
 
 class TrainingStopped(ValueError):
-    """A loss, gradient or log-probability was not finite. The weights are those of before the step."""
+    """A loss, gradient or log-probability was not finite. The weights have their values from before the step."""
 
 
 class Moments:
-    """The Adam moments of one stream: a torch AdamW without decay, which is handed its gradients."""
+    """The Adam moments of one stream: a torch AdamW without decay, with gradients from the caller."""
 
     def __init__(self, model: Transformer, spec: AdamW) -> None:
         self.spec = spec
@@ -76,7 +76,7 @@ class Moments:
         return {name: value.to("cpu", copy=True) for name, value in self.state()}
 
     def begin(self, names: Iterable[str]) -> None:
-        """Makes tensors of these names, to be filled in."""
+        """Makes tensors of these names for a reader to fill."""
         for full in names:
             key, name = full.split("/", 1)
             p = self.parameters[name]
@@ -101,8 +101,8 @@ def run_stage(
 ) -> None:
     """Updates ``start`` to ``until`` of a stage. Calls ``after_step(updates done so far, metrics)`` after each.
 
-    Ends early where ``after_step`` returns True. Raises TrainingStopped before the weights change when a number is not
-    finite. The batch is then in ``crash_folder``.
+    Ends early if ``after_step`` returns True. Raises TrainingStopped if a number is not finite, before the weights
+    change. ``crash_folder`` then holds the batch.
     """
     model = training.model
     for step in range(start, until):
@@ -124,7 +124,7 @@ def run_stage(
 def _gradient(
     stage: Stage, weight: Weight, stream: Stream | Joint, step: int, training: Training, crash_folder: Path | None
 ) -> tuple[Gradients, Metrics]:
-    """The clipped gradient of a stream's next draw, the weighted sum over its working members; and the metrics."""
+    """The clipped gradient of a stream's next draw (the weighted sum over its working members), and the metrics."""
     model, metrics = training.model, dict[str, float]()
     total: Gradients = {}
     for share, member, turn in stage.draws(weight, stream, step):
@@ -186,7 +186,7 @@ def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) 
             [moments[name].direction(parameter, taken[name]).flatten() for name in names]
         )  # (streams, entries)
         products += (u @ u.T).double()
-    if model.sharded:  # counts each slice equally often, whichever ranks hold it
+    if model.sharded:  # the sum counts each slice equally often, whichever ranks hold the slice
         dist.all_reduce(products)
     lengths = products.diagonal().sqrt().clamp(min=1e-8)
     cosines = (products / lengths / lengths[:, None]).tolist()

@@ -27,7 +27,7 @@ from foray.train.packing import forward_flops
 from foray.train.scoring import token_logprobs
 from foray.train.supervised import epoch_order, training_questions
 
-_ONCE = ("tokens", "samples", "validation")  # what a draw costs, and all flops/: logged with its first update
+_ONCE = ("tokens", "samples", "validation")  # and all flops/: costs, logged with a draw's first update
 
 
 class Mark(NamedTuple):
@@ -61,7 +61,10 @@ def _(source: Rollouts, stream: Stream, step: int, training: Training) -> Drawn:
 
 
 def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, training: Training) -> Drawn:
-    """Draw ``number`` of the stage, sampled from the current weights, which are those of ``version`` updates."""
+    """Draw ``number`` of the stage, sampled from the current weights.
+
+    ``version``: the number of updates of these weights.
+    """
     engine = training.sampler(version)
     sampling = Sampling(
         source.temperature, source.max_new_tokens, source.task.stop, stream.precision, source.top_p, source.top_k,
@@ -110,7 +113,7 @@ def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
 
 
 def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
-    """A truncated completion scores 0, whatever it holds."""
+    """A truncated completion scores 0, whatever its text."""
     if completion.stop_reason == "length":
         return Mark(0.0, 0.0, False)
     verdict = source.task.verify(problem, completion.text)
@@ -137,7 +140,7 @@ def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:
         "length": float(lengths.mean()),
         "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
         "signal": float((rewards.max(1) != rewards.min(1)).mean()),
-        "reward_variance": float(rewards.var(1).mean()),  # within groups: advantages are made of it
+        "reward_variance": float(rewards.var(1).mean()),  # within groups; advantages come from this variance
         "tokens": float(lengths.sum()),
         "samples": float(n),
     }
@@ -164,7 +167,7 @@ def _to_batch(source: Rollouts, groups: list[Group], advantages: np.ndarray) -> 
 
 
 def _denominator(source: Rollouts, lengths: Tensor) -> float:
-    """Counts every completion of the update, also those of zero advantage. lengths (B,)"""
+    """The count over every completion of the update, including completions of zero advantage. lengths (B,)"""
     if source.normalise == "token":
         return float(lengths.sum())
     if source.normalise == "sequence":
@@ -173,14 +176,17 @@ def _denominator(source: Rollouts, lengths: Tensor) -> float:
 
 
 def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
-    """The rows of update ``part`` of a draw that several updates share, with a denominator of their own."""
+    """The rows of update ``part`` of a draw that several updates share. The denominator counts these rows."""
     size = batch.rows // source.updates_per_draw
     rows = batch.select(torch.arange(part * size, (part + 1) * size))
     return replace(rows, denominator=_denominator(source, (rows.weight != 0).sum(1).float()))
 
 
 def _rescored(batch: Batch, source: Rollouts, stream: Stream, training: Training, metrics: dict[str, float]) -> Batch:
-    """The batch with the trainer's log-probabilities as the behaviour's. Logs the work of a pass, where one is made."""
+    """The batch with the trainer's log-probabilities as those of the behavior.
+
+    Logs the work of a pass, if a pass is made.
+    """
     if source.updates_per_draw == 1:
         return replace(batch, on_policy=True)
     metrics["flops/behaviour"] = forward_flops(training.model.config, batch, batch.weight != 0)
@@ -191,7 +197,7 @@ def _with_reference(
     batch: Batch, source: Rollouts, stream: Stream, training: Training, reference: Transformer,
     metrics: dict[str, float],
 ) -> Batch:  # fmt: skip
-    """The batch with log-probabilities under the reference, where the objective needs them. Logs ``kl``."""
+    """The batch with log-probabilities under the reference, if the objective needs them. Logs ``kl``."""
     # A KL term needs the reference of every token. Otherwise a row of every fourth prompt gives an estimate.
     needed = getattr(stream.objective, "needs_reference", False)
     rows = torch.arange(0, batch.rows, 1 if needed else 4 * source.group_size)
@@ -199,6 +205,6 @@ def _with_reference(
     logprobs = torch.zeros_like(batch.behaviour)
     logprobs[rows] = token_logprobs(reference, piece, stream.precision)
     log_r = (logprobs[rows] - piece.behaviour)[piece.weight != 0].double()
-    metrics["kl"] = float((log_r.exp() - 1 - log_r).mean())  # the k3 estimate a token
+    metrics["kl"] = float((log_r.exp() - 1 - log_r).mean())  # the k3 estimate, mean over tokens
     metrics["flops/reference"] = forward_flops(training.model.config, piece, piece.weight != 0)
     return replace(batch, reference=logprobs) if needed else batch

@@ -133,7 +133,7 @@ class PerplexityNode(Node):
 
 @dataclass(frozen=True)
 class MeasureNode(Node):
-    """A measurement of the user's own of a checkpoint."""
+    """The user's own measurement of a checkpoint."""
 
     kind: ClassVar[str] = "measure"
     reported: ClassVar[tuple[str, ...]] = ("",)
@@ -153,10 +153,10 @@ class MeasureNode(Node):
 
 @dataclass(frozen=True)
 class ContaminationNode(Node):
-    """The word sequences that the evaluation's questions share with the training text, and with the other splits.
+    """The word sequences that the evaluation's questions share with the training text and with the other splits.
 
-    ``shards`` are pre-training's text, read back from its tokens. ``trained`` is post-training's task, with
-    ``questions`` training questions, and ``validation`` how many problems of that split RL looks at.
+    ``shards`` are the text of pre-training, read back from the tokens. ``trained`` is the task of post-training, with
+    ``questions`` training questions. RL looks at ``validation`` validation problems of this task.
     """
 
     kind: ClassVar[str] = "contamination"
@@ -187,7 +187,7 @@ class ContaminationNode(Node):
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
-    """The documents of a shard, decoded from the very tokens that were trained on. Memory: a million tokens."""
+    """The documents of a shard, decoded from the tokens that training reads. Memory: a million tokens."""
     tokenizer, shard = node.tokenizer.open_tokenizer(store), node.open_shard(store)
     for document in shard.documents(tokenizer.end_id):
         yield tokenizer.decode(document)
