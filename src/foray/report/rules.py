@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some
 from foray.report.differences import passk_difference
 from foray.report.measurements import PassK, Seeds
-from foray.report.results import ANY, LENIENT, NotDrawable, Results, label
+from foray.report.results import ANY, LENIENT, STRICT, NotDrawable, Results, label
 from foray.report.stats import MARGIN
 from foray.report.verdicts import top_k
 
@@ -118,8 +118,9 @@ def c6(results: Results) -> Ruling:
     """At every M_t: base → RL has pass@1 and pass@K above 0; SFT → SFT→RL has pass@1 above 0, pass@K below the margin.
 
     Contradicted (Holm over all) if a pass@1 difference is below 0, if RL − base is below the margin in pass@K, or if
-    SFT→RL − SFT is above 0 in pass@K. Shown only if RL also raises pass@1 and pass@K when both models are graded
-    leniently, so that learning the format does not count. Lenient grading alone contradicts nothing.
+    SFT→RL − SFT is above 0 in pass@K. In a study with strict grading, shown only if RL also raises pass@1 and pass@K
+    when both models are graded leniently, so that learning the format does not count. Lenient grading alone contradicts
+    nothing.
     """
     task, k = results.main_task, top_k(results, results.main_task)
     needs = compare(results, "rl", "base", 1, task) + compare(results, "rl", "base", k, task, against=MARGIN)
@@ -250,8 +251,11 @@ def _pass1(
 
 
 def _lenient(results: Results, k: int) -> list[Comparison]:
-    """RL − base, both graded leniently. The comparison can withhold an answer and never contradicts a claim."""
-    if not all(LENIENT in e.counts for e in results.select(PassK)):
+    """RL − base, both graded leniently, where the study shows strict grading: the others forgive a missing form.
+
+    The comparison can withhold an answer and never contradicts a claim.
+    """
+    if results.extraction != STRICT or not all(LENIENT in e.counts for e in results.select(PassK)):
         return []
     return compare(results, "rl", "base", k, results.main_task, extraction=LENIENT, against=-float("inf"))
 

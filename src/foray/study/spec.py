@@ -14,13 +14,14 @@ from foray.core.canonical import (
     require,
     require_not_negative,
     require_positive,
+    require_words,
 )
 from foray.core.engines import VLLM, AnyEngine, check_engine
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, Rollouts, check_mixture
 from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
-from foray.core.task import Task
+from foray.core.task import Extraction, Task
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
@@ -176,8 +177,10 @@ class Evaluation:
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
+    grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
+        require_words(self)
         check_engine(self.engine)
         require_positive(self, "problems", "samples", "max_new_tokens")
         require_not_negative(self, "contamination", "heldout_tokens")
