@@ -486,7 +486,7 @@ class Generated(Sums):
         (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives a int as the answer: make it a text"),
         (
             TwoGradings(),
-            "KeyError.*it was asked for flexible grading: without a rule for it, return the lenient verdict",
+            "KeyError.*asked for flexible grading: without a rule for it, return the lenient verdict",
         ),
         (verifying(lambda text: int(text)), r"test_own.py, line \d+: Verifying.verify: invalid literal"),
         (Generated(), r"problems\(\) gives a generator: return a list"),
