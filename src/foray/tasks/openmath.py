@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
-from foray.answers import latex
+from foray.answers import latex, numbers
 from foray.answers.graders import BoxedAnswers
 from foray.core.canonical import added, require
-from foray.core.task import Problem, Split
+from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.tasks import gsm8k, math
 from foray.tasks.file_task import FileTask, carved, plain
@@ -99,6 +99,13 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
         missing = f"{self.source}: no question of it has a clean solution in words that gives the right answer"
         require(bool(train), missing)
         return carved(train, tests, split)
+
+    def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
+        """Compares the last box. Flexible, of GSM8K's questions: the number that ``numbers.flexible`` finds."""
+        if extraction == "flexible" and self.like == "gsm8k" and numbers.bare(problem.answer) is not None:
+            found = numbers.graded_completion(problem.answer, completion, extraction, box=True)
+            return replace(found, formatted=latex.boxed_answer(completion) is not None)
+        return super().verify(problem, completion, extraction)
 
     def parsed(self, split: Split, source: RowSource) -> Iterable[Problem]:
         return _tests(source) if split == "test" else _grouped(self, source)
