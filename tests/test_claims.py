@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from foray.report.verdicts import transitions, verdict
 from test_report import RECIPES, TOKENS, Study, build
 
 PARAMETERS = 1000
+GRADINGS = ("strict", "flexible")
 
 
 def need(value: float, half: float, tokens: int = 1000, **bounds: Any) -> Comparison:
@@ -120,6 +122,24 @@ def placed(recipe: str, tokens: int, step: int = 9, **more: Any) -> dict[str, An
         "tokens": tokens, "recipe": recipe, "stage_step": 0 if base else step, "task": "t", "shots": 8 if base else 0,
         **more,
     }  # fmt: skip
+
+
+def test_a_look_at_lenient_grading_belongs_to_strict_claims_alone(tmp_path: Path) -> None:
+    """Learning the form is no expansion: lenient grading withholds C6, and flexible grading has forgiven the form."""
+    skills = {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505)}
+    made = study(tmp_path, skills)
+    for entry in made.entries:  # leniently graded, no model solves anything
+        if entry["kind"] != "passk":
+            continue
+        path = made.root / entry["folder"] / "problems.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["correct"] |= {"lenient": 0, "flexible": row["correct"]["strict"]}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (c6,) = (c for c in CLAIMS if c.name == "C6")
+    ruled = {g: rule_on(c6, read_results(made.write(model_parameters=PARAMETERS, grading=g))) for g in GRADINGS}
+    assert {g: ruling.answer for g, ruling in ruled.items()} == {"strict": "cannot tell", "flexible": "shown"}
+    assert "graded leniently" in ruled["strict"].note and "graded leniently" not in ruled["flexible"].note
 
 
 def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:

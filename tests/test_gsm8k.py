@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from foray.core.canonical import content_hash
-from foray.core.task import Problem, few_shot_examples
+from foray.core.task import STORED, Problem, few_shot_examples
 from foray.data.prepare import load_mix, prepare
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
@@ -268,7 +268,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("completion", HOSTILE, ids=range(len(HOSTILE)))
-@pytest.mark.parametrize("extraction", ["strict", "lenient"])
+@pytest.mark.parametrize("extraction", STORED)
 def test_hostile_text_is_graded_quickly_and_without_an_error(completion: str, extraction: str) -> None:
     begun = time.process_time()
     score, _ = graded("42424", completion, extraction)
@@ -280,7 +280,7 @@ def test_random_text_never_raises() -> None:
     r = random.Random(0)
     for _ in range(3000):
         text = "".join(r.choice("#### $-,.0123456789\n e٣½<>") for _ in range(r.randint(0, 40)))
-        for extraction in ("strict", "lenient"):
+        for extraction in STORED:
             graded("42", text, extraction)
 
 
@@ -292,7 +292,7 @@ def test_every_published_solution_is_right_and_no_other_answer_is() -> None:
     assert 600 < counts["validation"] < 900
     for split in ("train", "validation", "test"):
         for p in task.problems(split):
-            for extraction in ("strict", "lenient"):
+            for extraction in STORED:
                 verdict = task.verify(p, task.target(p.solutions[0]), extraction)
                 assert (verdict.score, verdict.formatted) == (1.0, True), p.id
             assert task.verify(p, task.target(p.solutions[0]) + "1").score == 0.0, p.id

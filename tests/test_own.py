@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from torch import Tensor
@@ -458,6 +458,13 @@ class Verifying(Sums):
         return self.answer(completion)
 
 
+class TwoGradings(Sums):
+    """A task written before there was a third grading."""
+
+    def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Any:
+        return {"strict": super().verify(problem, completion), "lenient": Verdict(0.0, False, "")}[extraction]
+
+
 def verifying(answer: Callable[[str], Any]) -> Any:
     return type("Verifying", (Verifying,), {"answer": staticmethod(answer)})()
 
@@ -476,6 +483,11 @@ class Generated(Sums):
         (verifying(lambda text: True), r"verify\(\) gives a bool: return Verdict"),
         (verifying(lambda text: Verdict(0.5, True, "")), "gives the score 0.5: it is 1.0"),
         (verifying(lambda text: Verdict(float("nan"), True, "")), "return Verdict"),
+        (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives a int as the answer: make it a text"),
+        (
+            TwoGradings(),
+            "KeyError.*asked for flexible grading: without a rule for it, return the lenient verdict",
+        ),
         (verifying(lambda text: int(text)), r"test_own.py, line \d+: Verifying.verify: invalid literal"),
         (Generated(), r"problems\(\) gives a generator: return a list"),
         (Sums(stop=("",)), "stop is .*none of them empty"),

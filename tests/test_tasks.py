@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from foray.core.canonical import content_hash
-from foray.core.task import Split, Task, few_shot_examples
+from foray.core.task import STORED, Split, Task, few_shot_examples
 from foray.data import hub
 from foray.data.row_source import RowSource
 from foray.study.executors.local import LocalExecutor
@@ -133,7 +133,7 @@ def test_every_solution_is_right_in_the_tasks_own_eyes(root: Path, name: str) ->
         for p in task.problems(split, 12):
             assert p.solutions
             for solution in p.solutions:
-                for extraction in ("strict", "lenient"):
+                for extraction in STORED:
                     verdict = task.verify(p, task.target(solution), extraction)
                     assert (verdict.score, verdict.formatted) == (1.0, True), solution
                 assert task.reference(solution) == task.reference(p.answer)

@@ -92,6 +92,15 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
     assert len(files["transition_curves"]) == 6 * len(found)
 
 
+def test_a_study_that_shows_flexible_grading_has_the_strict_one_beside_it(tmp_path: Path) -> None:
+    results = read_results(build(tmp_path).write(grading="flexible"))
+    found = [t for t in verdicts.transitions(results) if t.target == "rl" and t.tokens == TOKENS[-1]]
+    assert [(t.source, t.extraction, t.label) for t in found] == [
+        ("base", "flexible", "Base → RL"), ("base", "strict", "Base → RL, strict")
+    ]  # fmt: skip
+    assert found[0].one != found[1].one
+
+
 def test_k_is_32_or_else_the_largest(tmp_path: Path) -> None:
     study = Study(tmp_path)
     for recipe, place in (("base", 8), ("rl", 0)):

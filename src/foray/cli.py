@@ -159,7 +159,11 @@ def _add_checkpoints(commands: _Commands) -> None:
     p.add_argument(
         "--suffix", default="", metavar="TEXT", help="ending of the new fields' names: correctTEXT, reasonTEXT"
     )
-    p.add_argument("--lenient", action="store_true", help="look for an answer also in a completion without the format")
+    graded = p.add_mutually_exclusive_group()
+    words = "look for an answer also in a completion without the format"
+    graded.add_argument("--lenient", action="store_true", help=words)
+    words = "as the paper's test: the first ####, else the last box, else the last number"
+    graded.add_argument("--flexible", action="store_true", help=words)
     p.add_argument("--k", default="1,8,32", help="comma-separated; values above the completions of a row are left out")
 
 

@@ -20,7 +20,7 @@ from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object,
 from foray.core.machine import machine
 from foray.core.passk import check_asked, pass_at_k
 from foray.core.scratch import scratch
-from foray.core.task import Extraction, verifier_of
+from foray.core.task import STORED, Extraction, verifier_of
 from foray.core.terminal import tell
 from foray.core.userfile import is_own_file, own_object
 from foray.study.contracts import check_task
@@ -57,11 +57,11 @@ def evaluate(args: argparse.Namespace) -> None:
         if args.out:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
             asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
-            _take(folder, asked | settings | graded_by)
+            _take(folder, asked | settings | graded_by | {"gradings": list(STORED)})
         sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
-    for extraction in ("strict", "lenient"):
+    for extraction in STORED:
         correct = [r["correct"][extraction] for r in rows]
         table.add_row(extraction, *[f"{100 * pass_at_k(correct, args.samples, k).mean():.1f}%" for k in ks])
     samples = len(rows) * args.samples
@@ -105,7 +105,7 @@ def grade(args: argparse.Namespace) -> None:
     task = task_for(args.task, args.file, _own_task(args) if is_own_file(args.task) else None)
     ks = _whole_numbers(args.k)
     require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
-    extraction: Extraction = "lenient" if args.lenient else "strict"
+    extraction: Extraction = "lenient" if args.lenient else "flexible" if args.flexible else "strict"
     done = grade_file(task, args.file, args.out, extraction, args.suffix)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)

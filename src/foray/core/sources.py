@@ -81,15 +81,16 @@ class Corpus:
 class Demonstrations:
     """Questions with reference solutions. The loss is on the solution only.
 
-    ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe. ``"all"`` is
-    SFT-Gold: every (question, solution) pair is a row. Every ``validate_every`` updates, the model answers
-    ``validation`` problems of the validation split greedily, with up to ``max_new_tokens``, and the score is logged.
+    ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe; ``"first"``
+    takes the first in the task's order. ``"all"`` is SFT-Gold: every (question, solution) pair is a row. Every
+    ``validate_every`` updates, the model answers ``validation`` problems of the validation split greedily, with up to
+    ``max_new_tokens``, and the score is logged.
     """
 
     role: ClassVar[str] = "demonstrations"
     task: Task
     questions: int
-    solutions: Literal["one", "all"] = "one"
+    solutions: Literal["one", "first", "all"] = "one"
     batch_size: int = 32
     validation: int = added(0)
     validate_every: int = added(16)

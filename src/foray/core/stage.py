@@ -298,13 +298,17 @@ class PostTraining:
         """``stop``, or the rule that a setting of it changes."""
         return self.stop or Plateau()
 
-    def asking(self, task: Task, **rollouts: Any) -> PostTraining:
-        """The same post-training on another task. ``rollouts``: settings of RL's source that change with it."""
+    def asking(self, task: Task, questions: int | None = None, **rollouts: Any) -> PostTraining:
+        """The same post-training on another task, and on so many questions (when None, as many as before).
+
+        ``rollouts``: settings of RL's sources that change with the task.
+        """
+        asked = {"task": task, "questions": questions or self.questions}
 
         def changed(spec: Any) -> Any:
             if isinstance(spec, Stream):
                 more = rollouts if isinstance(spec.source, Rollouts) else {}
-                return replace(spec, source=replace(spec.source, task=task, **more))  # type: ignore[type-var]
+                return replace(spec, source=replace(spec.source, **asked, **more))  # type: ignore[type-var]
             return spec and replace(spec, **{f.name: changed(getattr(spec, f.name)) for f in streams(spec)})
 
         def streams(spec: Any) -> list[Field[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from foray.core.canonical import nearest, require
 from foray.core.files import iter_jsonl, json_text, read_object, writing
-from foray.core.task import Extraction, Problem, Task, Verdict
+from foray.core.task import STORED, Extraction, Problem, Task, Verdict
 from foray.evals.sampling import checksum_of
 
 BESIDE = "-"  # in place of a task's name: a file beside Foray's own completions names the task
@@ -156,7 +156,7 @@ def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction
     problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer)
     cut = Verdict(0.0, False, "cut off by the length limit")
     verdicts = [cut if s.get("stop") == "length" else task.verify(problem, s["text"], extraction) for s in samples]
-    before = [s.get("correct" if extraction == "strict" else "lenient") for s in samples]
+    before = [s.get(STORED[extraction]) for s in samples]
     done.stored += sum(b is not None for b in before)
     done.changed += sum(b is not None and b != (v.score > 0) for b, v in zip(before, verdicts))
     return _count(done, verdicts)

@@ -18,7 +18,7 @@ from foray.core.terminal import failure
 from foray.core.untrusted import expect
 from foray.report import stats
 from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog
-from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, Results, metric_rank, recipe_rank
+from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, STRICT, Results, metric_rank, recipe_rank
 from foray.report.stats import Counts, Interval
 
 
@@ -45,6 +45,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     content = read_object(manifest, "run the study again")
     try:
         study, parameters = str(content["study"]), int(content["model_parameters"])
+        grading = str(content.get("grading", STRICT))
         ks = tuple(sorted({int(k) for k in content["k"]}))
         entries = [_entry(manifest.parent, e) for e in content["entries"]]
     except (KeyError, TypeError, AttributeError) as e:
@@ -65,6 +66,8 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
             if entry.kind not in _READERS:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
             found, numbers = _READERS[entry.kind](entry, ks)
+            if isinstance(found, PassK) and grading not in found.counts:
+                raise ValueError(f"it has no {grading} grading, which the study shows; it is of an earlier version")
             measured.append(found)
             rows += [_row(study, entry, number) for number in numbers]
             flags += [(entry.words, str(flag)) for flag in _optional(entry, "health.json", list)]
@@ -77,7 +80,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         except (ValueError, TypeError, AttributeError, OverflowError, OSError) as e:
             missing.append((entry.words, failure(e)))
     return Results(
-        study=study, model_parameters=parameters, ks=ks, axis=axis,
+        study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
         notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
         table=_frame(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),

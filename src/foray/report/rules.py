@@ -263,13 +263,13 @@ def c10(results: Results) -> Ruling:
     and ``examples``. The rollouts stand for FLOPs, as in the paper. The note says where both n have one learning rate:
     then the rate was tuned for at most one of them.
     """
-    grids: dict[tuple[int, Screen], dict[int, Points]] = {}
+    grids: dict[tuple[int, str, Screen], dict[int, Points]] = {}
     asked = {"task": results.main_task, "trained_on": results.trained()}
-    for e in results.select(PassK, recipe="rl", variant=ANY, **asked):
+    for e in results.select(PassK, recipe="rl", variant=ANY, mix=ANY, **asked):
         if e.variant and e.rollouts and e.examples:
-            points = grids.setdefault((e.tokens, e.screen), {}).setdefault(e.rollouts, {})
+            points = grids.setdefault((e.tokens, e.mix, e.screen), {}).setdefault(e.rollouts, {})
             points.setdefault(e.examples, {})[e.run] = e
-    needs = [n for (tokens, screen), grid in grids.items() for n in rollout_needs(results, tokens, screen, grid)]
+    needs = [n for (tokens, _, screen), grid in grids.items() for n in rollout_needs(results, tokens, screen, grid)]
     if not needs:
         raise NotDrawable(
             "needs RL variants with two numbers of rollouts, evaluated at an equal number of examples and of rollouts"

@@ -64,6 +64,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "study": study.name,
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
+        "grading": study.evaluation.grading,
         "notes": list(study.notes),
         "provenance": program(),
         "settings": setting_tables(study),

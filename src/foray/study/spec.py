@@ -14,13 +14,14 @@ from foray.core.canonical import (
     require,
     require_not_negative,
     require_positive,
+    require_words,
 )
 from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
-from foray.core.task import Task
+from foray.core.task import Extraction, Task
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
@@ -180,8 +181,10 @@ class Evaluation:
     top_p: float = added(1.0)  # these three as rollout.engine.Sampling has them
     top_k: int = added(0)
     min_p: float = added(0.0)
+    grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
+        require_words(self)
         check_engine(self.engine)
         check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens")

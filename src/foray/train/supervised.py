@@ -86,9 +86,9 @@ def solved(
     for p in training_questions(source.task, source.questions):
         if not p.solutions:
             raise ValueError(f"{source.task.name}: problem {p.id} has no solution to train on")
-        chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
+        place = rng.key(seed, "one solution", p.id) % len(p.solutions) if source.solutions == "one" else 0
         prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
-        for solution in chosen if source.solutions == "one" else p.solutions:
+        for solution in p.solutions if source.solutions == "all" else p.solutions[place : place + 1]:
             yield p, prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]
 
 

@@ -66,7 +66,8 @@ class DemonstrationsNode(Node):
     context: int
 
     def label(self) -> str:
-        which = "all solutions" if self.source.solutions == "all" else f"the one solution of seed {self.seed}"
+        words = {"all": "all solutions", "first": "the first solution", "one": f"the one solution of seed {self.seed}"}
+        which = words[self.source.solutions]
         return f"length of {self.source.task.name} questions with {which}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:

@@ -29,6 +29,7 @@ class PassKNode(Node):
     """Graded samples of a checkpoint on a task."""
 
     kind: ClassVar[str] = "passk"
+    version: ClassVar[int] = 2  # since 2 results hold flexible grading and votes
     reported: ClassVar[tuple[str, ...]] = ("",)
     on_card: ClassVar[bool] = True
     checkpoint: CheckpointNode
