@@ -96,8 +96,8 @@ class PolicyGradient:
     token counts min(behaviour / drawn, C) times (truncated importance sampling; Yao et al. 2025, "Your Efficient RL
     Framework Secretly Brings You Off-Policy RL Training"). 0 means no correction; around 2 is usual.
 
-    A ``dual_clip`` c > 1 bounds the loss of a token of negative advantage by c x |advantage| (arXiv 1912.09729, equation
-    5), so that a token that has become much likelier than at sampling has no gradient. 0 means no bound; 3 is usual.
+    A ``dual_clip`` c > 1 bounds the loss of a token of negative advantage by c x |advantage| (dual-clip PPO, arXiv
+    1912.09729): a token that has become c times as likely as at sampling has no gradient. 0 means no bound; 3 is usual.
     """
 
     clip_low: float = 0.2
