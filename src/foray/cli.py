@@ -90,6 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
         help="horizontal axis of the figures (default: tokens)",
     )  # fmt: skip
+    p.add_argument(
+        "--paper", default="on", choices=["on", "off"],
+        help="the paper's curves behind ours, and its numbers beside the claims (default: on)",
+    )  # fmt: skip
     study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
     text = "List the files of a store that no study needs, and why. With --delete, delete them."
     p = study_command("gc", text, several=True)

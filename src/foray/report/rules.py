@@ -6,12 +6,10 @@ difference smaller than MARGIN (two points) counts as none. "Above" and "below" 
 
 from __future__ import annotations
 
-import csv
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some
 from foray.report.differences import passk_difference
 from foray.report.measurements import PassK, Seeds
+from foray.report.paper import budget_effect, percents, seeds_effect
 from foray.report.results import ANY, LENIENT, NotDrawable, Results, label
 from foray.report.stats import MARGIN
 from foray.report.verdicts import top_k
@@ -29,6 +28,7 @@ CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
 FROM = 10.0  # tokens per parameter: C2 speaks of this M_t and later ones, C9 of this M_t and earlier ones
 Screen = tuple[int, int, str] | None
 Points = dict[int, dict[Seeds, PassK]]  # by examples seen
+EASY = 16  # the paper's Easy questions: those that the base answers at least so many of 64 times
 SAME_REWARD = 0.05  # a smaller difference between two runs' mean rewards over the last five steps counts as none
 
 
@@ -171,7 +171,8 @@ def c9(results: Results) -> Ruling:
         for a, b in combinations(sorted(runs), 2) if len(runs) >= 3 else ():
             if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME_REWARD:
                 what = f"RL seed {a.seed} − seed {b.seed} (pre-training {start}), pass@1"
-                found = _pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, beyond=MARGIN, against=MARGIN)
+                bounds: Any = {"beyond": MARGIN, "against": MARGIN, "paper": seeds_effect()}
+                found = _pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, **bounds)
                 needs.append(replace(found, sign=1 if found.difference.interval.value >= 0 else -1))
     if not needs:
         raise NotDrawable(f"needs 3 seeds of RL, equal in reward, at {FROM:g} tokens/parameter or fewer")
@@ -213,16 +214,17 @@ def _budget_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[i
         return []
     asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
 
-    def need(at_many: int, at_few: int, words: str, **bounds: Any) -> Comparison:
-        what = f"n={n} − n={m}{asked}, pass@1 {words}"
-        return _pass1(results, what, tokens, many[at_many], few[at_few], **bounds)
+    def need(at_many: int, at_few: int, where: str, place: str, **bounds: Any) -> Comparison:
+        what = f"n={n} − n={m}{asked}, pass@1 {where}"
+        theirs = budget_effect(screen is not None and screen[0] >= EASY, place)
+        return _pass1(results, what, tokens, many[at_many], few[at_few], paper=theirs, **bounds)
 
-    ends = (max(many), max(few))
+    ends = (max(many), max(few), "at the end", "end")
     return [
-        need(examples[0], examples[0], f"after {examples[0]:,} examples"),
-        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", sign=-1),
-        need(*ends, "at the end", beyond=-MARGIN, against=-MARGIN),
-        need(*ends, "at the end", sign=-1, beyond=-MARGIN, against=-MARGIN),
+        need(examples[0], examples[0], f"after {examples[0]:,} examples", "examples"),
+        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", "rollouts", sign=-1),
+        need(*ends, beyond=-MARGIN, against=-MARGIN),
+        need(*ends, sign=-1, beyond=-MARGIN, against=-MARGIN),
     ]
 
 
@@ -262,27 +264,12 @@ def _hard(results: Results) -> str:
     return results.hard_task
 
 
-@lru_cache(maxsize=1)
-def _paper() -> dict[tuple[str, ...], float]:
-    text = (_FOLDER / "paper.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {(r["task"], r["metric"], r["series"], r["x_name"], r["x"]): float(r["value"]) for r in rows}
-
-
-def paper(task: str, metric: str, series: str, x_name: str, x: str) -> str:
-    """A number of the paper in percent, with one decimal. Several ``series`` ("base,rl") give numbers joined by " / ".
-
-    Raises KeyError for a number that the paper's figures do not show.
-    """
-    return " / ".join(f"{_paper()[task, metric, name, x_name, x]:.1f}" for name in series.split(","))
-
-
 def _claims() -> tuple[Claim, ...]:
     """The claims of ``claims.toml``, with the paper's numbers in place of ``{task metric series x_name x}``."""
     found = tomllib.loads((_FOLDER / "claims.toml").read_text(encoding="utf-8"))["claim"]
 
     def numbers(match: re.Match[str]) -> str:
-        return paper(*match[1].split())
+        return percents(*match[1].split())
 
     return tuple(
         Claim(**{k: re.sub("{(.*?)}", numbers, v) for k, v in c.items()}, rule=RULES[c["name"]]) for c in found
