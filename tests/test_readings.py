@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from foray.report import read_results
 from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
+from foray.report.readings.tempering import fit
+from foray.report.readings.voting import majority
+from foray.report.results import Results
+from foray.report.sections import amplified, majority_vote, sharpened
 from foray.report.stats import Counts, difference_intervals
+from test_report import Study, build
 
 RANDOM = np.random.default_rng(7)
+
+
+def with_votes(study: Study) -> Study:
+    """The study with votes: the right answer as often as lenient grading has it, two wrong ones, one in four none."""
+    for entry in study.entries:
+        path = study.root / entry["folder"] / "problems.jsonl"
+        if entry["kind"] == "passk":
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in rows:
+                right = row["correct"]["lenient"]
+                wrong = (row["samples"] - right) * 3 // 4
+                votes = [(right, True), (wrong - wrong // 3, False), (wrong // 3, False)]
+                row["votes"] = sorted(([c, r] for c, r in votes if c), reverse=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return study
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return read_results(with_votes(build(tmp_path_factory.mktemp("readings"), seeds=2)).write())
+
+
+@pytest.fixture(scope="module")
+def without_votes(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return read_results(build(tmp_path_factory.mktemp("earlier")).write())
 
 
 def graded(correct: object, samples: int = 32) -> Counts:
@@ -100,3 +133,100 @@ def test_a_gain_cannot_be_split_where_no_sample_is_left_to_show() -> None:
         parts_of_gain(graded([1], 4), graded([2], 4), 4)
     with pytest.raises(ValueError, match="same problems"):
         parts_of_gain(graded([1], 4), graded([2, 2], 4), 1)
+
+
+def tempered(exponent: float, problems: int = 200, samples: int = 32, wrong: int = 8) -> tuple[Any, ...]:
+    """A base's votes, a trained model's right answers, and the true gain: the base to a power, three in ten unsolvable.
+
+    The base's rates are from a beta distribution, and so are those that the wrong answers share.
+    """
+    rates = np.where(RANDOM.random(problems) < 0.3, 0.0, RANDOM.beta(0.7, 2, problems))
+    base, chances = [], []
+    for rate in rates:
+        answers = np.concatenate([[rate], (1 - rate) * RANDOM.dirichlet(np.full(wrong, 1.0))])
+        counts = RANDOM.multinomial(samples, answers)
+        base.append(sorted(((int(c), i == 0) for i, c in enumerate(counts) if c), reverse=True))
+        chances.append(answers[0] ** exponent / (answers**exponent).sum())
+    many = np.full(problems, samples)
+    return base, many, RANDOM.binomial(samples, chances), many, float(np.mean(chances - rates))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 4.0])
+def test_the_sharpening_exponent_is_recovered(exponent: float) -> None:
+    """Within a tenth on the mean of four data sets, though the rates and the spread of wrong answers are sampled."""
+    found, inside = [], 0
+    for _ in range(4):
+        *data, gain = tempered(exponent)
+        s = fit(*data)
+        found.append(s.exponent.value)
+        inside += s.exponent.lo <= exponent <= s.exponent.hi
+        assert s.explained.value == pytest.approx(s.gain.value, abs=0.05) == pytest.approx(gain, abs=0.05)
+        assert s.exponent.lo < s.exponent.value < s.exponent.hi and not s.at_edge
+    assert np.mean(found) == pytest.approx(exponent, rel=0.1) and inside >= 2
+
+
+def test_a_gain_that_sharpening_cannot_give_is_left_unexplained() -> None:
+    """Half of the problems that the base never solves are solved after training: no power of 0 is above 0."""
+    base, many, _, _, _ = tempered(1.0)
+    right = np.array([sum(c for c, r in votes if r) for votes in base])
+    never = np.flatnonzero(right == 0)
+    after = right.copy()
+    after[never[: len(never) // 2]] = 32
+    s = fit(base, many, after, many)
+    assert s.gain.value > 0.15 and s.explained.hi < 0.25 * s.gain.value
+    assert s.exponent.lo < 1.2 and s.otherwise.lo <= len(never) // 2 / 200 + 0.02 <= s.otherwise.hi + 0.05
+
+
+def test_an_exponent_beyond_the_range_is_at_its_edge() -> None:
+    base = [[(20, True), (12, False)], [(20, False), (12, True)]] * 20
+    many = np.full(40, 32)
+    assert fit(base, many, np.array([32, 0] * 20), many).at_edge
+
+
+def test_a_vote_goes_to_the_most_frequent_answer_and_ties_are_shared() -> None:
+    votes = [
+        [(5, True), (3, False)],
+        [(4, False), (4, True)],
+        [(3, False), (2, True)],
+        [(2, True), (2, True), (2, False)],
+    ]
+    samples = np.full(5, 8)
+    assert majority([*votes, []], samples, 8) == pytest.approx([1.0, 0.5, 0.0, 2 / 3, 0.0])
+    with pytest.raises(ValueError, match="a vote of 9 samples needs as many a problem; there are 8"):
+        majority(votes, samples[:4], 9)
+
+
+def test_a_vote_of_fewer_samples_is_the_mean_over_the_choices_of_them() -> None:
+    """Against every choice, with two samples that gave no answer; a vote of one is pass@1."""
+    given = ["a", "a", "a", "b", "b", "c", "", ""]
+    exact = []
+    for of in itertools.combinations(given, 3):
+        counts = {x: of.count(x) for x in set(of) - {""}}
+        best = [x for x, n in counts.items() if n == max(counts.values())]
+        exact.append(("b" in best) / len(best) if best else 0.0)
+    votes, samples = [[(3, False), (2, True), (1, False)]] * 100, np.full(100, 8)
+    assert majority(votes, samples, 3).mean() == pytest.approx(np.mean(exact), abs=0.01)
+    assert majority(votes, samples, 1).mean() == pytest.approx(2 / 8, abs=0.01)
+    assert (majority(votes, samples, 3) == majority(votes, samples, 3)).all()
+
+
+def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sample(results: Results) -> None:
+    frame = amplified.section(results).files["amplified"]
+    assert set(frame["recipe"]) == {"rl", "sft", "sft_rl", "parallel"} and set(frame["k"]) == {1, 8}
+    sums = frame[["amplified", "discovered", "lost", "unseen"]].astype(float).sum(axis=1)
+    assert sums.to_numpy() == pytest.approx(frame["gain"].to_numpy(float)) and (frame["runs"] == 2).all()
+    assert (frame["held"] <= frame["newly_solved"]).all()
+    voted = majority_vote.section(results).files["majority"].set_index(["tokens", "recipe"])
+    assert (voted["maj32"] <= voted["passk"]).all() and (voted["maj8_lo"] < voted["maj8_hi"]).all()
+    added = voted["maj32"].astype(float) - voted["pass1"].astype(float)
+    assert added.to_numpy() == pytest.approx(voted["added"].to_numpy(float))
+    sharp = sharpened.section(results).files["sharpened"]
+    assert len(sharp) == len(frame) / 2 and (sharp["exponent_lo"] < sharp["exponent_hi"]).all()
+    assert set(sharp["looks"]) <= {"sharper", "flatter", "cannot tell"}
+
+
+def test_a_store_without_votes_says_so(without_votes: Results) -> None:
+    for module in (majority_vote, sharpened):
+        section = module.section(without_votes)
+        assert not section.html and "holds the answers' votes" in section.absent
+    assert amplified.section(without_votes).html

@@ -52,7 +52,7 @@ class Counts:
 
 
 @lru_cache(maxsize=4)
-def _resample_counts(problems: int) -> Floats:
+def resample_counts(problems: int) -> Floats:
     """How often each problem is drawn in each resample, (R, P). The same for every model: common random numbers."""
     generator = np.random.Generator(np.random.Philox(key=key("report", "bootstrap", problems)))
     drawn = generator.integers(0, problems, (RESAMPLES, problems))
@@ -64,7 +64,7 @@ def _studentized(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean and standard error of each column, and t* = (mean* - mean) / error* of its resamples. (K,), (K,), (R, K)"""
     problems = values.shape[0]
     mean, error = values.mean(axis=0), values.std(axis=0) / math.sqrt(max(1, problems - 1))
-    counts = _resample_counts(problems)
+    counts = resample_counts(problems)
     means = counts @ values / problems
     variances = np.maximum(counts @ (values * values) / problems - means * means, 0.0)
     # A resample of problems that all agree has no error of its own: it says that the bound lies far off.
