@@ -26,6 +26,7 @@ LABELS = {
 }
 AVERAGE = "general_average"
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
+TRAIN = "train"  # the split of evaluations on training questions
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",

@@ -203,6 +203,13 @@ def mean_of_independent(parts: Sequence[Interval]) -> Interval:
     return Interval(value, value - below, value + above, sum(p.n for p in parts))
 
 
+def difference_of_independent(a: Interval, b: Interval) -> Interval:
+    """``a`` minus ``b``, measured on other problems; each side's distances add in squares (MOVER)."""
+    value = a.value - b.value
+    below, above = math.hypot(a.value - a.lo, b.hi - b.value), math.hypot(a.hi - a.value, b.value - b.lo)
+    return Interval(value, value - below, value + above, a.n + b.n)
+
+
 def t_quantile(degrees: int) -> float:
     """The 97.5% quantile of Student's t (Cornish-Fisher series in 1/degrees beyond ten degrees of freedom)."""
     if degrees < 1:

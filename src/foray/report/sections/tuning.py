@@ -13,7 +13,7 @@ import numpy as np
 from foray.report.columns import RATE, RECIPE, Column, frame_of, table
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.results import ANY_MODEL, Results, label, recipe_rank
+from foray.report.results import ANY_MODEL, TRAIN, Results, label, recipe_rank
 from foray.report.sections import Section
 
 NAME, TITLE, PLACE = "tuning", "How learning rates were chosen", 60
@@ -36,7 +36,7 @@ def trials(results: Results) -> dict[str, list[Trial]]:
     """Every recipe's trials, in the study's order."""
     found: dict[str, dict[str, list[PassK]]] = {}
     for e in results.select(PassK, final=True, **ANY_MODEL):
-        if e.split and e.variant:
+        if e.split and e.split != TRAIN and e.variant:
             found.setdefault(e.recipe, {}).setdefault(e.variant, []).append(e)
     return {
         recipe: [
