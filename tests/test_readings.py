@@ -5,19 +5,27 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from foray.report import read_results
+from foray.report.figures import r2_whole_curves, r3_heldout_gain
+from foray.report.readings.ranks import spearman
 from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority
 from foray.report.results import Results
-from foray.report.sections import amplified, majority_vote, sharpened
-from foray.report.stats import Counts, difference_intervals
-from test_report import Study, build
+from foray.report.sections import amplified, majority_vote, sharpened, train_questions
+from foray.report.stats import Counts, Interval, difference_intervals, difference_of_independent
+from foray.studies import smoke
+from foray.study.graph import expand
+from foray.study.manifest import manifest_of
+from foray.study.spec import Study as FullStudy
+from test_report import TOKENS, Study, build
 
 RANDOM = np.random.default_rng(7)
 
@@ -45,6 +53,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.fixture(scope="module")
 def without_votes(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return read_results(build(tmp_path_factory.mktemp("earlier")).write())
+
+
+@pytest.fixture
+def study() -> FullStudy:
+    return smoke.study()
 
 
 def graded(correct: object, samples: int = 32) -> Counts:
@@ -230,3 +243,97 @@ def test_a_store_without_votes_says_so(without_votes: Results) -> None:
         section = module.section(without_votes)
         assert not section.html and "holds the answers' votes" in section.absent
     assert amplified.section(without_votes).html
+
+
+def test_the_rank_correlation_is_spearmans_and_shares_ties() -> None:
+    x = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert spearman(x, -x)[:2] == (pytest.approx(-1.0), pytest.approx(-1.0)) and spearman(x, -x).hi < -0.5
+    swapped = np.array([2.0, 1.0, 3.0, 4.0, 5.0, 6.0])
+    assert spearman(x, swapped).value == pytest.approx(1 - 6 * 2 / (6 * 35))
+    # Ranks 0.5, 0.5, 2 against 0, 1, 2, by hand: covariance 1.5, variances 1.5 and 2.
+    assert spearman(np.array([3.0, 3.0, 8.0]), np.array([1.0, 2.0, 3.0])).value == pytest.approx(1.5 / math.sqrt(3))
+    assert math.isnan(spearman(x[:4], x[:4]).lo) and math.isnan(spearman(x, np.ones(6)).value)
+
+
+def test_the_interval_of_a_rank_correlation_holds_the_truth() -> None:
+    """500 samples of 12 normal pairs of correlation 0.6; Spearman's is then 6/π asin(0.3)."""
+    truth, inside = 6 / math.pi * math.asin(0.3), 0
+    for _ in range(500):
+        x, noise = RANDOM.standard_normal((2, 12))
+        found = spearman(x, 0.6 * x + 0.8 * noise)
+        inside += found.lo <= truth <= found.hi
+    assert inside >= 460
+
+
+def test_every_k_of_the_last_start_is_in_the_whole_curves(results: Results) -> None:
+    frame = r2_whole_curves.data(results)
+    assert set(frame["tokens"]) == {TOKENS[-1]} and (frame.groupby("recipe").size() == 32).all()
+    rows = results.rows(tokens=TOKENS[-1], recipe="base", metric="pass@8", extraction="strict")
+    base = frame[(frame["recipe"] == "base") & (frame["k"] == 8)]
+    assert base[["value", "lo", "hi"]].to_numpy(float) == pytest.approx(rows[["value", "lo", "hi"]].to_numpy(float))
+    assert "every k up to" in r2_whole_curves.caption(frame)
+
+
+def test_the_gain_of_every_start_stands_at_its_held_out_loss(results: Results) -> None:
+    frame = r3_heldout_gain.data(results)
+    first = frame[frame["k"] == 1].sort_values("tokens")
+    assert first["nats"].to_numpy() == pytest.approx([4.0, 2.0, 4 / 3, 1.0])
+    gains = results.differences("rl", "base", "world_easy", 1)
+    assert first["value"].to_numpy() == pytest.approx([gains[t].interval.value for t in TOKENS])
+    assert first["rho"].iloc[0] == spearman(first["nats"].to_numpy(), first["value"].to_numpy()).value
+    assert "4 M_t, too few for an interval" in r3_heldout_gain.caption(frame)
+
+
+def seen(root: Path) -> Study:
+    """Models that know their training questions by 40 points more than the base does, and a base that knows none."""
+    study = Study(root)
+    for recipe, test, train in (("base", 0.3, 0.3), ("sft", 0.5, 0.9)):
+        for split, rate in (("", test), ("train", train)):
+            rows = [
+                {
+                    "id": f"{split}{i}", "tags": [], "samples": 8, "formatted": 8, "truncated": 0, "tokens": 80,
+                    "correct": {"strict": int(c), "lenient": int(c)},
+                }
+                for i, c in enumerate(RANDOM.binomial(8, np.full(150, rate)))
+            ]  # fmt: skip
+            model = {"tokens": TOKENS[0], "recipe": recipe, "stage_step": 0 if recipe == "base" else 9}
+            trained = {} if recipe == "base" else {"trained_on": "world_easy"}
+            shots = 8 if recipe == "base" else 0
+            study.add(
+                "passk", {"problems.jsonl": rows}, task="world_easy", shots=shots, split=split, **model, **trained
+            )
+    return study
+
+
+def test_what_was_learned_of_the_training_questions_themselves_is_the_gap_beyond_the_bases(tmp_path: Path) -> None:
+    results = read_results(seen(tmp_path).write(k=[1, 8]))
+    assert set(results.curve(["pass@1"], ["world_easy"])["n"]) == {150} and len(results.tasks) == 1
+    frame = train_questions.section(results).files["train_test"].set_index("recipe")
+    assert frame.loc["sft", "gap"] == pytest.approx(0.4, abs=0.05) and frame.loc["base", "gap_lo"] < 0
+    assert frame.loc["sft", "beyond_lo"] < 0.4 < frame.loc["sft", "beyond_hi"] and frame.loc["sft", "beyond_lo"] > 0.3
+
+
+def test_a_study_without_training_questions_says_how_to_ask_them(results: Results) -> None:
+    assert "evaluation.train_problems" in train_questions.section(results).absent
+    assert difference_of_independent(Interval(0.5, 0.4, 0.7, 9), Interval(0.2, 0.05, 0.6, 4)) == pytest.approx(
+        (0.3, 0.3 - math.hypot(0.1, 0.4), 0.3 + math.hypot(0.2, 0.15), 13)
+    )
+
+
+def test_training_questions_are_a_node_of_every_end_and_no_other(study: FullStudy) -> None:
+    asked = replace(study.evaluation, train_problems=16, train_samples=2)
+    plain, more = manifest_of(study, expand(study)), replace(study, evaluation=asked)
+    new = manifest_of(more, expand(more))["entries"]
+    added_entries = [e for e in new if e.get("split") == "train"]
+    assert [e for e in new if e.get("split") != "train"] == plain["entries"], "the other keys stay"
+    ends = [e for e in plain["entries"] if e["kind"] == "passk" and e["final"]]
+    place = ("tokens", "recipe", "stage_step", "seed", "shots", "task", "final")
+    assert [[e[k] for k in place] for e in added_entries] == [[e[k] for k in place] for e in ends]
+
+
+def test_training_questions_that_nobody_trained_on_are_refused(study: FullStudy) -> None:
+    most = study.post.questions
+    wrong: list[tuple[dict[str, Any], str]] = [({"train_problems": most + 1}, f"more than the {most} questions")]
+    for change, words in (*wrong, ({"train_problems": -1}, "train_problems"), ({"train_samples": 0}, "train_samples")):
+        with pytest.raises(ValueError, match=words):
+            replace(study, evaluation=replace(study.evaluation, **change)).check_whole()

@@ -57,8 +57,8 @@ def _nats(results: Results) -> dict[tuple[int, int], float]:
 def caption(frame: pd.DataFrame) -> str:
     starts = frame["pretrain_seed"].nunique()
     text = (
-        f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean over text sources), "
-        f"one point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
+        f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean of its sources), one "
+        f"point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
     )
     said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in frame.groupby("k")]
     text += f"Rank correlation with the loss: {'; '.join(said)}. "
