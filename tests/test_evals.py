@@ -1,4 +1,4 @@
-"""Evaluation: sampling that survives a crash, counting, perplexity, and the general probes."""
+"""Evaluation: sampling that survives a crash, counts, perplexity, and the general probes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import pytest
 import torch
 
 from conftest import Sums, wide
+from foray.core.task import Problem, Split
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.evals import sampling
 from foray.evals.abilities import CHANCE, WorldProbes, evaluate_probes, scorer
 from foray.evals.perplexity import perplexity
-from foray.evals.sampling import evaluate
+from foray.evals.sampling import checksum_of, evaluate
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.engine import Completion, Sampling
 from foray.rollout.torch_engine import TorchEngine
+from foray.tasks.gsm8k import GSM8K
 
 SETTINGS: dict[str, Any] = {
     "split": "test", "problems": 10, "shots": 1, "samples": 4, "temperature": 1.0, "max_new_tokens": 6, "seed": 0,
@@ -55,7 +57,7 @@ class Crash(Exception):
 
 
 class Fixed:
-    """An engine that says what it is told to."""
+    """An engine with fixed completions."""
 
     def __init__(self, *completions: tuple[str, str]) -> None:
         self.completions = completions
@@ -104,7 +106,7 @@ def test_a_crash_between_chunks_loses_nothing(
 def test_a_file_cut_anywhere_is_continued(
     engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path, share: float
 ) -> None:
-    """Also in the middle of a row, and of a chunk: batches are split as they were, so that rounding is the same."""
+    """The cut may lie within a row and within a chunk. Batches are split as before, so that rounding is the same."""
     whole = sampled(tmp_path, engine, tokenizer)
     (tmp_path / "problems.jsonl").unlink()
     (tmp_path / "completions.jsonl").write_bytes(whole[0][: int(share * len(whole[0]))])
@@ -151,10 +153,40 @@ def test_truncated_completions_score_zero_and_are_counted(tokenizer: TextTokeniz
     folder = tmp_path
     evaluate(says, tokenizer, Sums(), folder, **(SETTINGS | {"problems": 1}))
     (row,) = (json.loads(line) for line in files(folder)[1].splitlines())
-    assert row["correct"] == {"strict": 2, "lenient": 2}
+    assert row["correct"] == {"strict": 2, "lenient": 2, "flexible": 2}
+    assert row["votes"] == [], "the task says no answer"
     assert (row["formatted"], row["truncated"], row["samples"], row["tokens"]) == (2, 1, 4, 8)
     (kept,) = (json.loads(line) for line in files(folder)[0].splitlines())
     assert [s["correct"] for s in kept["samples"]] == [True, False, True, False]
+
+
+class Asked(GSM8K):
+    def problems(self, split: Split, count: int | None = None) -> list[Problem]:
+        return [Problem("p", "?", "1200", ("#### 1200",))]
+
+
+def test_votes_count_equal_answers_from_the_most_frequent_on(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    said = ["It is 7", "#### 1,200.0", "#### 5\n\\boxed{7}", "1200", "7", "x", "\\boxed{7}"]
+    says = Fixed(*[(text, "end") for text in said], ("#### 1200", "length"))
+    evaluate(says, tokenizer, Asked(), tmp_path, **(SETTINGS | {"problems": 1, "samples": 8, "shots": 0}))
+    (row,) = (json.loads(line) for line in files(tmp_path)[1].splitlines())
+    assert row["votes"] == [[3, False], [2, True], [1, False]]
+    assert row["correct"] == {"strict": 1, "lenient": 2, "flexible": 2}
+    (kept,) = (json.loads(line) for line in files(tmp_path)[0].splitlines())
+    assert [s["answer"] for s in kept["samples"]] == ["7", "1200", "5", "1200", "7", "", "7", ""]
+
+
+def test_samples_of_a_version_without_flexible_grading_are_drawn_again(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    whole = sampled(tmp_path, engine, tokenizer)
+    rows = [json.loads(line) for line in whole[0].splitlines()]
+    for row in rows:
+        row.pop("checksum")
+        row["samples"] = [{k: v for k, v in s.items() if k not in ("flexible", "answer")} for s in row["samples"]]
+        row["checksum"] = checksum_of(row)
+    (tmp_path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert sampled(tmp_path, engine, tokenizer) == whole
 
 
 def test_text_of_any_kind_is_kept(tokenizer: TextTokenizer, tmp_path: Path) -> None:
@@ -229,7 +261,7 @@ def test_the_six_probes_run_through_lm_eval(reader: Transformer, tokenizer: Text
 
 
 def test_an_untrained_model_is_at_chance(reader: Transformer, tokenizer: TextTokenizer) -> None:
-    """Chance is the accuracy of guessing. So place and length must not give the answer away."""
+    """Chance is the accuracy of guessing, so place and length must not give the answer away."""
     names = ("world_hellaswag", "world_arc_easy", "world_piqa")
     results, _ = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
     for name in names:

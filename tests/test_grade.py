@@ -1,4 +1,4 @@
-"""``foray grade``: rows in, the same rows graded out, a summary; nothing half-written."""
+"""``foray grade``: the rows of a file come out graded, with a summary. No file is left half-written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from foray.cli import main
 from foray.commands.on_checkpoints import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
-from foray.core.task import Problem, Task
+from foray.core.task import STORED, Problem, Task
 from foray.evals.grade import Gradable
 from foray.evals.sampling import checksum_of
 from foray.report.stats import mean_interval_of_many, mean_intervals
@@ -111,7 +111,10 @@ def test_strange_text_comes_through(tmp_path: Path) -> None:
 
 
 def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
-    """Existing columns are the user's. A clash is refused with advice; a suffix writes new columns beside them."""
+    """Existing columns belong to the user. Foray refuses a clash with advice.
+
+    A suffix writes new columns beside the old ones.
+    """
     for there in ("correct", "reason"):
         row = {"gold": "1", "answer": "1", there: "mine"}
         source, out = write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}, row]), tmp_path / "out.jsonl"
@@ -162,12 +165,11 @@ def test_the_cases_that_failed_once(tmp_path: Path) -> None:
 
 
 def sample(task: Task, problem: Problem, text: str, stop: str = "end") -> dict[str, Any]:
-    strict, lenient = (task.verify(problem, text, mode) for mode in ("strict", "lenient"))
+    verdicts = {mode: task.verify(problem, text, mode) for mode in STORED}
     whole = stop != "length"
-    return {
-        "text": text, "stop": stop, "tokens": 3, "correct": strict.score > 0 and whole,
-        "lenient": lenient.score > 0 and whole, "formatted": strict.formatted and whole,
-    }  # fmt: skip
+    graded = {STORED[mode]: verdict.score > 0 and whole for mode, verdict in verdicts.items()}
+    formatted = verdicts["strict"].formatted and whole
+    return {"text": text, "stop": stop, "tokens": 3, **graded, "formatted": formatted}
 
 
 def own_row(task: Task, problem: Problem) -> dict[str, Any]:
@@ -197,15 +199,23 @@ def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, 
         spec = {f.name: getattr(task, f.name) for f in fields(task) if f.metadata.get("hash", True)}  # type: ignore[arg-type]
         words = {"kind": "passk", "task": {"type": type(task).__name__, **spec, "fingerprint": "abc"}}
         (tmp_path / beside).write_text(json.dumps(words))
-    for mode, stored in (("strict", "correct"), ("lenient", "lenient")):
+    for mode, stored in STORED.items():
         for name in [task.name, *(["-"] if beside else [])]:
-            flags = ["--lenient"] if mode == "lenient" else []
+            flags = [] if mode == "strict" else [f"--{mode}"]
             assert main(["grade", name, str(source), "--out", str(out), *flags]) == 0
             found = read_jsonl(out)
             assert [r["correct"] for r in found] == [[s[stored] for s in row["samples"]] for row in rows]
             assert [{k: v for k, v in r.items() if k not in ("correct", "reason")} for r in found] == rows
             assert found[0]["reason"][2] == "cut off by the length limit"
             assert "; 0 of the 15 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_of_a_version_without_flexible_grading_have_no_verdict_that_changed(tmp_path: Path, capsys: Said) -> None:
+    row = own_row(GSM8K(), Problem("p", "Why?", "7"))
+    for kept in row["samples"]:
+        del kept["flexible"]
+    (found,) = grade(tmp_path, "gsm8k", [row], "--flexible")
+    assert found["correct"] == [True, True, False, False, False] and "stored" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from foray.core.canonical import content_hash
-from foray.core.task import Problem, few_shot_examples
+from foray.core.task import STORED, Problem, few_shot_examples
 from foray.data.prepare import load_mix, prepare
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
@@ -71,7 +71,10 @@ def test_rows_become_problems(root: Path) -> None:
 
 
 def test_no_solution_has_in_it_what_ends_a_completion(root: Path) -> None:
-    """A few of the published ones have blank lines; boxed ones may keep them, for there a blank line ends nothing."""
+    """A few published solutions have blank lines.
+
+    Boxed solutions may keep blank lines, because a blank line does not end a boxed completion.
+    """
     answer = "It is 2.\n\nThen\n<<2*3=6>>\n\n6.\n\n#### 6"
     write(root / "gsm8k" / "test.jsonl", [{"question": "How much?", "answer": answer}])
     plain, boxed = "It is 2.\nThen\n6.\n#### 6", "It is 2.\n\nThen\n\n\n6.\nThe answer is \\boxed{6}."
@@ -265,7 +268,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("completion", HOSTILE, ids=range(len(HOSTILE)))
-@pytest.mark.parametrize("extraction", ["strict", "lenient"])
+@pytest.mark.parametrize("extraction", STORED)
 def test_hostile_text_is_graded_quickly_and_without_an_error(completion: str, extraction: str) -> None:
     begun = time.process_time()
     score, _ = graded("42424", completion, extraction)
@@ -277,7 +280,7 @@ def test_random_text_never_raises() -> None:
     r = random.Random(0)
     for _ in range(3000):
         text = "".join(r.choice("#### $-,.0123456789\n e٣½<>") for _ in range(r.randint(0, 40)))
-        for extraction in ("strict", "lenient"):
+        for extraction in STORED:
             graded("42", text, extraction)
 
 
@@ -289,7 +292,7 @@ def test_every_published_solution_is_right_and_no_other_answer_is() -> None:
     assert 600 < counts["validation"] < 900
     for split in ("train", "validation", "test"):
         for p in task.problems(split):
-            for extraction in ("strict", "lenient"):
+            for extraction in STORED:
                 verdict = task.verify(p, task.target(p.solutions[0]), extraction)
                 assert (verdict.score, verdict.formatted) == (1.0, True), p.id
             assert task.verify(p, task.target(p.solutions[0]) + "1").score == 0.0, p.id
@@ -297,7 +300,7 @@ def test_every_published_solution_is_right_and_no_other_answer_is() -> None:
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_multi").is_dir(), reason="the published files are not here")
 def test_published_model_solutions_are_graded_as_their_authors_did() -> None:
-    """5,276 completions of real models; their answer stands after ``A:``, put here in the format that is asked for."""
+    """5,276 completions of real models. The test puts the answer after ``A:`` into the asked-for format."""
     task = GSM8K(str(SHARED))
     problems = {p.question: p for p in task.problems("test")}
     wrong = total = 0

@@ -1,4 +1,4 @@
-"""MATH's verifier: finding boxed answers, equality, and what hostile text can cost."""
+"""MATH's verifier: finding boxed answers, equality, and the cost of hostile text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from foray.answers import judge, latex
-from foray.core.task import Problem
+from foray.core.task import STORED, Problem
 from foray.tasks.math import MATH
+from foray.tasks.openmath import OpenMathInstruct
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -108,6 +109,41 @@ def test_strict_wants_the_box_and_lenient_looks_on() -> None:
     assert graded(r"\frac{1}{2}", r"The answer is $\frac{1}{2}$.", lenient=True) == (1.0, False)
     assert graded("42", "The answer is 41, not 42.", lenient=True) == (0.0, False)
     assert graded("42", "", lenient=True) == (0.0, False)
+
+
+def test_flexible_takes_the_last_box_alone_as_the_papers_test_of_math_does() -> None:
+    pytest.importorskip("math_verify")
+    for text in (r"\boxed{42}", r"\boxed{41}, no: \boxed{42}", r"\boxed{42} of 43", "The answer is 42.", "#### 42", ""):
+        problem = Problem("p", "?", "42")
+        assert MATH().verify(problem, text, "flexible") == MATH().verify(problem, text)
+
+
+def test_equal_looks_and_equal_numbers_are_one_answer() -> None:
+    pytest.importorskip("math_verify")
+    same = [(r"\frac{1}{2}", "0.5", r"\dfrac12", "1/2", r"$\tfrac{1}{2}$"), ("1,200", "1200.0", r"1{,}200"),
+            (r"\left(1, 2\right)", "(1,2)"), ("x + 1", "x+1"), ("50\\%", "50 %")]  # fmt: skip
+    found = [{MATH().verify(Problem("p", "?", "7"), f"\\boxed{{{text}}}").answer for text in texts} for texts in same]
+    assert all(len(texts) == 1 for texts in found) and len(set.union(*found)) == len(same)
+    assert MATH().verify(Problem("p", "?", "7"), f"\\boxed{{{'9' * 2000}}}").answer == ""
+    assert MATH().verify(Problem("p", "?", "7"), "It is 7").answer == ""
+
+
+def test_the_gradings_of_a_completion_ask_for_one_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("math_verify")
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(latex, "equivalent", lambda *pair: asked.append(pair) or (True, "equal"))
+    for extraction in STORED:
+        assert MATH().verify(Problem("p", "?", "gold of this test"), r"\boxed{x+1}", extraction).score == 1.0
+    assert asked == [("gold of this test", "x+1")]
+
+
+def test_openmathinstruct_grades_flexibly_as_its_questions_are() -> None:
+    pytest.importorskip("math_verify")
+    like_gsm8k, like_math = OpenMathInstruct(2, "gsm8k"), OpenMathInstruct(2, "math")
+    for text, gsm8k, math in [("It is 42", 1, 0), (r"\boxed{42} of 7", 1, 1), (r"#### 42 \boxed{7}", 1, 0)]:
+        assert like_gsm8k.verify(Problem("p", "?", "42"), text, "flexible").score == gsm8k
+        assert like_math.verify(Problem("p", "?", "42"), text, "flexible").score == math
+    assert like_gsm8k.verify(Problem("p", "?", "x+1"), r"\boxed{1+x}", "flexible").score == 1.0, "no number: as LaTeX"
 
 
 # --- hostile text ---------------------------------------------------------------------------------------------------
@@ -250,7 +286,7 @@ def test_the_process_ends_with_its_parent(started: None) -> None:
 
 
 def test_what_is_compared_can_neither_compile_nor_write_nor_start_programs(tmp_path: Path) -> None:
-    """The audit hook, in a process of its own: it cannot be taken off again."""
+    """The audit hook needs a process of its own, because no process can remove the hook."""
     code = """
 import sys
 from foray.answers.judge_process import _refuse

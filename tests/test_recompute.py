@@ -1,4 +1,4 @@
-"""The independent check of a report: it agrees with what is right, and names what is not."""
+"""The independent check of a report agrees with a right report, and names what is wrong."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def store(root: Path) -> Path:
                     "text": "",
                     "correct": bool(c and f),
                     "lenient": bool(c),
+                    "flexible": bool(c or f),
                     "formatted": bool(f),
                     "stop": "length" if t else "end",
                 }
@@ -36,6 +37,7 @@ def store(root: Path) -> Path:
             ]
             texts.append({"id": f"p{i}", "question": "", "answer": "", "samples": samples})
             both = {"strict": int((right & form).sum()), "lenient": int(right.sum())}
+            both |= {"flexible": int((right | form).sum())}
             counts.append({"id": f"p{i}", "tags": [], "samples": 40, "correct": both,
                            "formatted": int(form.sum()), "truncated": int(cut.sum()), "tokens": 99})  # fmt: skip
         files: dict[str, Any] = {"completions.jsonl": texts, "problems.jsonl": counts}

@@ -1,4 +1,4 @@
-"""The report: its numbers against closed forms, its files byte for byte, its page against hostile text."""
+"""The report: numbers against closed forms, files byte for byte, the page against hostile text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from foray.core.files import seal, sealed
 from foray.report import COLUMNS, NotDrawable, Results, csv_text, read_results, sections, stats, style, write_report
 from foray.report import figures as figure_package
 from foray.report.columns import frame_of
+from foray.report.comparisons import compare
 from foray.report.differences import pair
+from foray.report.figures import f2_passk
 from foray.report.measurements import PassK, Seeds, TrainingLog
-from foray.report.page import MISSING_SHOWN, grouped
+from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
-from foray.report.sections import controls
+from foray.report.sections import claims, completions, controls, main_table
 from foray.report.stats import Counts, Interval
 
 PARAMETERS = 812_345
@@ -66,7 +68,7 @@ class Study:
         rows = [
             {
                 "id": f"test-{i}", "tags": ["steps-2"], "samples": 32, "formatted": 30, "truncated": 1, "tokens": 1234,
-                "correct": {"strict": int(c), "lenient": min(32, int(c) + 1)},
+                "correct": {"strict": int(c), "lenient": min(32, int(c) + 1), "flexible": min(32, int(c) + i % 2)},
             }
             for i, c in enumerate(correct)
         ]  # fmt: skip
@@ -172,7 +174,7 @@ def test_results_csv_has_the_schema_and_every_number(report: tuple[Path, Path]) 
     }
     for row in rows:
         passk = row["metric"].startswith("pass@")
-        assert (row["extraction"] in ("strict", "lenient")) == passk and (row["extraction"] == "") != passk
+        assert (row["extraction"] in ("strict", "lenient", "flexible")) == passk and (row["extraction"] == "") != passk
         if row["metric"] == "perplexity":
             assert row["lo"] == row["hi"] == row["shots"] == "" and row["n"] == "12345"
         else:
@@ -242,7 +244,7 @@ def test_passk_agrees_with_counting_every_subset(tmp_path: Path) -> None:
 def test_two_reports_of_one_study_are_equal_byte_for_byte(
     report: tuple[Path, Path], results: Results, tmp_path: Path, draw_only: Callable[..., None]
 ) -> None:
-    """One figure stands for all: of the others, the numbers they are drawn from."""
+    """One figure stands for all figures. The other figures are compared by their numbers."""
     draw_only("f2_passk")
     manifest, out = report
     content = json.loads(manifest.read_text())
@@ -400,6 +402,59 @@ def test_what_is_missing_is_listed_and_the_rest_is_reported(tmp_path: Path) -> N
         assert any(word in reason for reason in reasons) and word in text
     assert "parallel averaging has not been evaluated" in text
     assert not (out / "figures" / "f6_parallel.png").exists() and (out / "figures" / "f2_passk.png").exists()
+
+
+def test_tables_claims_and_figures_show_the_grading_that_the_study_names(tmp_path: Path) -> None:
+    made = build(tmp_path)
+    ours, plain = read_results(made.write(grading="flexible")), read_results(made.write())
+    (rl,) = plain.finals("rl", plain.main_task, tokens=TOKENS[0])
+    assert rl.counts["flexible"].correct.sum() != rl.counts["strict"].correct.sum()
+    for results, rule in ((ours, "flexible"), (plain, "strict")):
+        expected = rl.counts[rule].correct.mean() / 32
+        shown = results.curve(["pass@1"], [results.main_task], ["rl"])
+        assert shown["value"].iloc[0] == pytest.approx(expected)
+        html = main_table.section(results).html
+        assert f"{rule} grading" in html and f">{100 * expected:.1f}" in html
+        base, _ = next(iter(results.pairs("rl", "base", results.main_task)[TOKENS[0]].values()))[::-1]
+        (first, *_) = compare(results, "rl", "base", 1, results.main_task)
+        gain = (rl.counts[rule].correct - base.counts[rule].correct).mean() / 32
+        assert first.difference.interval.value == pytest.approx(gain)
+        assert f"graded alike: {rule}" in claims.section(results).html
+        assert f"claims show {rule} grading" in page(results, [])
+        drawn = f2_passk.data(results)
+        assert set(drawn["extraction"]) == ({"flexible"} if rule == "flexible" else {"strict", "lenient"})
+
+
+def test_a_sample_is_shown_as_right_by_the_grading_that_the_study_names(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.passk("rl", 0.5, tokens=10, stage_step=5, task="t", shots=0, completions=True)
+    path = study.root / study.entries[0]["folder"] / "completions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["samples"] = [{"text": f"said {i}", "correct": False, "flexible": i == 7} for i in range(32)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for grading, right in (("flexible", 1), ("strict", 0)):
+        html = completions.section(read_results(study.write(grading=grading))).html
+        assert ("said 7" in html) == bool(right) and f"{right} of 32" in html
+
+
+def test_results_without_flexible_grading_are_read_and_what_they_lack_is_said(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    place = {"tokens": 10, "stage_step": 0, "task": "t"}
+    for recipe, shots in (("base", 8), ("rl", 0)):
+        folder = study.passk(recipe, 0.5, shots=shots, **place)
+        rows = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
+        for row in rows:
+            del row["correct"]["flexible"]
+        (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_results(study.write())
+    assert not found.missing and len(found.select(PassK)) == 2
+    lacking = "flexible grading of 2 pass@k evaluations"
+    assert lacking in page(found, []) and "it has no" not in page(found, [])
+    found = read_results(study.write(grading="flexible"))
+    assert not found.select(PassK) and {why for _, why in found.missing} == {
+        "it has no flexible grading, which the study shows; it is of an earlier version"
+    }
 
 
 def test_an_empty_study_is_reported_and_a_broken_manifest_is_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ INTERVALS = [Interval((lo + hi) / 2, lo, hi, 100) for lo, hi in itertools.combin
 
 
 def holding(one: Interval, top: Interval) -> list[str]:
-    """Every verdict whose full condition holds, each written without regard to the others' order."""
+    """Every verdict whose full condition holds. The conditions here do not depend on the order of verdicts."""
     inside = all(i.lo >= -M and i.hi <= M for i in (one, top))
     up1, upk = one.lo > 0, top.lo > 0
     rules = {
@@ -90,6 +90,15 @@ def test_transitions_of_a_study(tmp_path: Path) -> None:
     files = section(results).files
     assert len(files["transitions"]) == len(found) and (files["transitions"]["detectable_passk"] > 0).all()
     assert len(files["transition_curves"]) == 6 * len(found)
+
+
+def test_a_study_that_shows_flexible_grading_has_the_strict_one_beside_it(tmp_path: Path) -> None:
+    results = read_results(build(tmp_path).write(grading="flexible"))
+    found = [t for t in verdicts.transitions(results) if t.target == "rl" and t.tokens == TOKENS[-1]]
+    assert [(t.source, t.extraction, t.label) for t in found] == [
+        ("base", "flexible", "Base → RL"), ("base", "strict", "Base → RL, strict")
+    ]  # fmt: skip
+    assert found[0].one != found[1].one
 
 
 def test_k_is_32_or_else_the_largest(tmp_path: Path) -> None:

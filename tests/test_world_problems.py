@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from foray.core.task import Problem, Split, Task, few_shot_examples
+from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
 from foray.world import Drills, StoryMath, WorldProblems, math_sources
 from foray.world.math.story_sampler import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
 
@@ -242,6 +242,20 @@ def test_verify_reads_the_first_marked_number(text: str, strict: int, lenient: i
     assert EASY.verify(ASKED, text).formatted is formatted
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" 3 * 400 = 1200. #### 1,200.", "1200"), ("#### 1200 #### 5", "1200"), ("#### 5 #### 1200", "5"),
+        ("The answer is 1,200.0", "1200"), ("1200 or 7", "7"), ("\\boxed{1200} of 7", "1200"), ("####1200, so", "1200"),
+        ("#### twelve hundred: 7", "7"), ("#### twelve hundred", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_flexible_reads_a_mark_else_a_box_else_the_last_number(text: str, answer: str) -> None:
+    found, strict = EASY.verify(ASKED, text, "flexible"), EASY.verify(ASKED, text)
+    assert (found.answer, found.score) == (answer, float(answer == "1200"))
+    assert found.formatted == strict.formatted and (found == strict or not strict.formatted)
+
+
 @TIERS
 def test_wrong_answers_score_nothing(task: WorldProblems) -> None:
     for problem in task.problems("validation", 100):
@@ -257,8 +271,8 @@ def test_wrong_answers_score_nothing(task: WorldProblems) -> None:
 def test_hostile_completions_neither_raise_nor_hang(unit: str) -> None:
     start = time.process_time()
     for text in (unit * 200_000, "#### " + unit * 200_000, "#### 1" + unit * 200_000 + "x"):
-        for extraction in ("strict", "lenient"):
-            assert EASY.verify(ASKED, text, extraction).score == 0.0  # type: ignore[arg-type]
+        for extraction in STORED:
+            assert EASY.verify(ASKED, text, extraction).score == 0.0
     assert time.process_time() - start < 5, "not by anything quadratic"
 
 

@@ -294,7 +294,8 @@ def grading(rng: random.Random, scratch: Path, corpus: Corpus) -> Case:
         task = rng.choice(["-", "-", "gsm8k"])
         if rng.random() < 0.6:
             mutations.file(rng, spec)
-    words = ["grade", task, str(path), "--out", str(scratch / "graded.jsonl"), *rng.choice([[], ["--lenient"]])]
+    words = ["grade", task, str(path), "--out", str(scratch / "graded.jsonl")]
+    words += rng.choice([[], ["--lenient"], ["--flexible"]])
     words += rng.choice([[], ["--k", mutations.word(rng, ["1", "1,2"])], ["--suffix", mutations.word(rng, ["_2"])]])
     return Case([_safe(words)])
 

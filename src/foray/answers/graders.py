@@ -23,7 +23,9 @@ class NumberAnswers:
         return NEXT_QUESTION if self.box else ("\n\n", "Question:")
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number behind the first ``####`` that one follows; lenient: without it, the text's last one."""
+        """Compares the number behind the first ``####`` that one follows; lenient: without it, the text's last one;
+        flexible: behind the first ``####``, else in the last box, else the last one.
+        """
         return numbers.graded_completion(problem.answer, completion, extraction, self.box)
 
     def reference(self, text: str) -> str:
@@ -47,7 +49,8 @@ class BoxedAnswers:
         return NEXT_QUESTION
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the content of the last ``\\boxed{}``; lenient: else the answer that the text announces or ends in.
+        """Compares the content of the last ``\\boxed{}``; lenient: else the answer that the text announces or ends in;
+        flexible: the last box alone, as the paper's test of MATH does.
 
         Raises ValueError where math-verify is not installed.
         """
@@ -63,7 +66,7 @@ class BoxedAnswers:
         """Compares an answer that needs no box; lenient: also one inside a sentence."""
         latex.ready()
         found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer")
-        if found.score or extraction == "strict":
+        if found.score or extraction != "lenient":
             return found
         inner = latex.stated_answer(answer)
         return found if inner is None else latex.verdict(problem.answer, inner, False, "no answer")

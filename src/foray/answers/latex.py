@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from foray.answers.equal import equivalent as equivalent
 from foray.answers.equal import obvious as obvious
-from foray.answers.written import LONGEST
+from foray.answers.written import LONGEST, normal
 from foray.answers.written import tidy as tidy
 from foray.core.task import Extraction, Verdict
 
@@ -87,7 +87,7 @@ def found_answer(text: str, extraction: Extraction) -> tuple[str | None, bool]:
     formula, or the last number.
     """
     box = boxed_answer(text)
-    if box is not None or extraction == "strict":
+    if box is not None or extraction != "lenient":
         return box, box is not None
     if "####" in text:
         return text.rsplit("####", 1)[1].strip().split("\n")[0], False
@@ -198,12 +198,18 @@ def verdict(gold: str, answer: str | None, formatted: bool, missing: str) -> Ver
         return Verdict(0.0, formatted, missing)
     if len(answer) > LONGEST:
         return Verdict(0.0, formatted, f"an answer of {len(answer)} characters")
-    right, reason = equivalent(gold, answer)
+    right, reason = _judged(gold, answer)
     shown = " ".join(answer.split())[:60]
     wanted = " ".join(gold.split())[:60]
     if right:
-        return Verdict(1.0, formatted, "right")
-    return Verdict(0.0, formatted, f"{shown}, should be {wanted}" + ("" if reason == "different" else f"; {reason}"))
+        return Verdict(1.0, formatted, "right", normal(answer))
+    why = f"{shown}, should be {wanted}" + ("" if reason == "different" else f"; {reason}")
+    return Verdict(0.0, formatted, why, normal(answer))
+
+
+@lru_cache(maxsize=8)  # the gradings of one completion follow each other, mostly with one answer
+def _judged(gold: str, answer: str) -> tuple[bool, str]:
+    return equivalent(gold, answer)
 
 
 @lru_cache(maxsize=1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from foray.answers.latex import boxes, last_box
-from foray.answers.numerals import LONGEST, Number, in_context, last_number, leading, typed
+from foray.answers.numerals import LONGEST, Number, first_number, in_context, last_number, leading, typed
 from foray.core.task import Extraction, Verdict
 
 MARK = "####"
 # Raised when the verdict on any text changes. A part of the key of everything graded, but not of readers of problems.
 VERIFIER = "numbers 3"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
+_LINE = re.compile(rf"{MARK}\s*+([^\n]+)")  # the rest of the line, or the next line that is not blank
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem
 # A solution, in which the last number counts, begins with a capital or a label, has lines or words enough, or has an
 # equation. What else cannot be read is an answer: of "5 or 6", "ln 2" and "12 apples and 3 pears" no number is the one.
@@ -50,6 +51,20 @@ def boxed(text: str) -> Number | None:
     return in_context(found, text[:begin], text[end + 1 :]) if found is not None else None
 
 
+def flexible(text: str) -> Number | None:
+    """The number that the paper's test grades: behind the first ``####``, else in the last box, else the text's last.
+
+    A mark with text behind it counts, and a box that is not empty: where it holds no number, there is none. The place
+    is that of the authors' code (verl/utils/reward_score/gsm8k.py). The number there is read as everywhere in Foray.
+    """
+    line, spans = _LINE.search(text), boxes(text)
+    if line is not None:
+        found, read = _headed(line[1][: 2 * LONGEST])
+        return found if read else first_number(line[1])
+    box = text[slice(*spans[-1])] if spans else ""
+    return (boxed(text) or first_number(box)) if box.strip() else last_number(text)
+
+
 def reference(text: str) -> str:
     """The reference answer in a bare number or a full solution, as text.
 
@@ -68,10 +83,13 @@ def reference(text: str) -> str:
 
 def graded_completion(gold: str, completion: str, extraction: Extraction, box: bool = False) -> Verdict:
     """Compares the number after the first ``####`` that one follows (or in the last box); lenient: wherever it stands,
-    else the last.
+    else the last; flexible: the one that ``flexible`` finds.
     """
     found = boxed(completion) if box else marked(completion)
     formatted = found is not None
+    if extraction == "flexible":
+        found = flexible(completion)
+        return Verdict(0.0, formatted, "no number") if found is None else _verdict(gold, found, formatted)
     if found is None and extraction == "lenient":
         found = (marked(completion) or boxed(completion)) or last_number(completion)
     if found is None:
@@ -82,9 +100,11 @@ def graded_completion(gold: str, completion: str, extraction: Extraction, box: b
 
 
 def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
-    """Compares a bare answer; lenient: where it is more than a number, its last one."""
+    """Compares a bare answer; where it is more than a number, lenient: its last one; flexible: as in a completion."""
     found = bare(answer)
     formatted = found is not None
+    if found is None and extraction == "flexible":
+        found = flexible(answer)
     if found is None and extraction == "lenient":
         found = boxed(answer) or last_number(answer)
     return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted)
@@ -95,7 +115,8 @@ def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
     if wanted is None:
         raise ValueError(f"the reference answer {gold[:40]!r} is not a number")
     right = found.answers(wanted)
-    return Verdict(float(right), formatted, "right" if right else f"{found.text}, should be {wanted.text}")
+    reason = "right" if right else f"{found.text}, should be {wanted.text}"
+    return Verdict(float(right), formatted, reason, found.normal)
 
 
 def _marked(text: str) -> tuple[Number | None, int]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import factorial
 
 from foray.answers.signs import AS_TYPED, FRACTIONS, RAISED_DIGITS, SPACES
@@ -135,6 +137,11 @@ class Number:
             return self.value == 100 * gold.value
         return gold.percent and not self.percent and 100 * self.value == gold.value
 
+    @property
+    def normal(self) -> str:
+        """One text for equal values: ``1200`` for 1,200.0, ``1/2`` for 0.5. A percentage keeps its sign."""
+        return (_shown(self.value) or self.text.removesuffix("%")) + "%" * self.percent
+
     def negated(self) -> Number:
         text = self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}"
         return Number(-self.value, self.percent, text)
@@ -150,11 +157,21 @@ def leading(text: str) -> tuple[Number | None, int]:
 
 def last_number(text: str) -> Number | None:
     """The last number of a text, which need not be typed: lines are looked at from the end, for no number has two."""
-    for line in reversed(text.split("\n")):
+    return _one(reversed(text.split("\n")), lambda found: deque(found, maxlen=1))
+
+
+def first_number(text: str) -> Number | None:
+    """The first number of a text, which need not be typed."""
+    return _one(text.split("\n"), lambda found: list(islice(found, 1)))
+
+
+def _one(lines: Iterable[str], chosen: Callable[[Iterator[re.Match[str]]], Sequence[re.Match[str]]]) -> Number | None:
+    """The chosen number of the first line that has a number; None where what follows changes it."""
+    for line in lines:
         if line.isascii() and not _DIGIT.search(line):
             continue
         typed_line = typed(line)
-        found = deque(_ANY.finditer(typed_line), maxlen=1)
+        found = chosen(_ANY.finditer(typed_line))
         if found:
             return None if _ALTER.match(typed_line, found[0].end()) else _read(found[0])
     return None

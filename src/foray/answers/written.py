@@ -218,6 +218,16 @@ def plain_number(text: str) -> tuple[Fraction, bool] | None:
     return (-value if negative % 2 else value), found["percent"] is not None
 
 
+def normal(latex: str) -> str:
+    """One text for answers that differ in their looks alone, and for numbers of one value: ``1/2`` for 0.5.
+
+    It splits what only algebra finds equal: ``x+1`` and ``1+x``.
+    """
+    text = clean(latex)
+    number = plain_number(text)
+    return compact(text) if number is None else f"{number[0]}{'%' * number[1]}"
+
+
 def endless(value: Fraction) -> bool:
     """Whether its decimals have no end."""
     rest = value.denominator

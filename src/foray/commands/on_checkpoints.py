@@ -15,11 +15,12 @@ from rich.table import Table
 
 from foray.core.canonical import fill_root, nearest, require, to_json
 from foray.core.cores import cores, use_threads
+from foray.core.engines import check_truncation
 from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_json
 from foray.core.machine import machine
 from foray.core.passk import check_asked, pass_at_k
 from foray.core.scratch import scratch
-from foray.core.task import Extraction, verifier_of
+from foray.core.task import STORED, Extraction, verifier_of
 from foray.core.terminal import tell
 from foray.core.userfile import is_own_file, own_object
 from foray.study.contracts import check_task
@@ -28,6 +29,7 @@ from foray.study.kinds.models import open_checkpoint
 
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
+_TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -40,6 +42,7 @@ def evaluate(args: argparse.Namespace) -> None:
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
     require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
+    check_truncation(args)
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
@@ -48,17 +51,17 @@ def evaluate(args: argparse.Namespace) -> None:
     model, tokenizer = open_checkpoint(args.checkpoint, here)
     task = tasks[args.task]
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
-    settings = {name: getattr(args, name) for name in _ASKED}
+    settings = {name: getattr(args, name) for name in (*_ASKED, *_TRUNCATION)}
     with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
             asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
-            _take(folder, asked | settings | graded_by)
+            _take(folder, asked | settings | graded_by | {"gradings": list(STORED)})
         sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
-    for extraction in ("strict", "lenient"):
+    for extraction in STORED:
         correct = [r["correct"][extraction] for r in rows]
         table.add_row(extraction, *[f"{100 * pass_at_k(correct, args.samples, k).mean():.1f}%" for k in ks])
     samples = len(rows) * args.samples
@@ -91,7 +94,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     made, written = folder / "settings.json", folder / "completions.jsonl"
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
-        other = [name for name, value in settings.items() if there.get(name) != value]
+        other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]
         require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
     write_json(made, settings, indent=1)
 
@@ -102,7 +105,7 @@ def grade(args: argparse.Namespace) -> None:
     task = task_for(args.task, args.file, _own_task(args) if is_own_file(args.task) else None)
     ks = _whole_numbers(args.k)
     require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
-    extraction: Extraction = "lenient" if args.lenient else "strict"
+    extraction: Extraction = "lenient" if args.lenient else "flexible" if args.flexible else "strict"
     done = grade_file(task, args.file, args.out, extraction, args.suffix)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)

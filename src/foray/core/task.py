@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "validation", "test"]
-Extraction = Literal["strict", "lenient"]
+Extraction = Literal["strict", "lenient", "flexible"]
+#: The field of a sample in ``completions.jsonl`` that holds the verdict of each extraction.
+STORED: Mapping[Extraction, str] = {"strict": "correct", "lenient": "lenient", "flexible": "flexible"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,16 @@ class Verdict:
 
     ``score`` is 1.0 for a correct final answer, else 0.0. ``formatted``: whether the answer has the asked-for format,
     right or wrong. ``reason`` is one short line for people.
+
+    ``answer`` is the final answer that was found, in a form that is the same text for equal answers: ``1200`` for
+    1,200.0. It is empty where none was found. Votes over samples count it, and nothing else reads it. Two equal answers
+    in LaTeX may have two texts: no algebra is done for it.
     """
 
     score: float
     formatted: bool
     reason: str
+    answer: str = ""
 
 
 @runtime_checkable
@@ -65,7 +72,12 @@ class Task(Protocol):
         ...
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Grades untrusted text: never raises, never runs the text, never hangs. Strict demands the format."""
+        """Grades untrusted text: never raises, never runs the text, never hangs.
+
+        Strict demands the format. Lenient looks on where the format is missing. Flexible grades as the paper's test
+        does: the first ``####``, else the last box, else the last number; LaTeX: the last box. A task of one's own
+        without a third rule gives flexible the verdict of one of the others.
+        """
         ...
 
 
@@ -85,11 +97,19 @@ def question_answer_prompt(task: Task, question: str, examples: Sequence[Problem
 
 
 def few_shot_examples(task: Task, count: int, seed: int) -> tuple[Problem, ...]:
-    """``count`` training problems fixed by ``seed``, the same for every question and every checkpoint."""
+    """``count`` training problems fixed by ``seed``, the same for every question and every checkpoint.
+
+    A task with a method ``few_shot(count)`` gives its own, unless the method returns None.
+    """
     import random
 
     if count == 0:
         return ()
+    own = getattr(task, "few_shot", lambda _: None)(count)
+    if own is not None:
+        if len(own) < count:
+            raise ValueError(f"{task.name}: {count} examples asked for, there are {len(own)}")
+        return tuple(own)
     pool = [p for p in task.problems("train", 64 * count) if p.solutions]
     if len(pool) < count:
         raise ValueError(f"{task.name}: {count} examples asked for, the train split has {len(pool)} with solutions")

@@ -1,4 +1,4 @@
-"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run goes on after it."""
+"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run loses no chunk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 from foray.core import rng
 from foray.core.files import write_atomic, writing
 from foray.core.passk import check_asked
-from foray.core.task import Problem, Split, Task, few_shot_examples
+from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
-CHUNK_ROWS = 1024  # samples between two writes; also the batch split, which rounding depends on
+CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
 
 def evaluate(
@@ -34,6 +35,9 @@ def evaluate(
     max_new_tokens: int,
     seed: int,
     precision: Precision = "fp32",
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
@@ -42,7 +46,7 @@ def evaluate(
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
     examples = few_shot_examples(task, shots, seed)
-    sampling = Sampling(temperature, max_new_tokens, task.stop, precision)
+    sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
     ids = [p.id for p in chosen]
@@ -95,27 +99,31 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
                 checksum = row.pop("checksum")
                 if checksum != checksum_of(row) or row["id"] != problem or len(row["samples"]) != samples:
                     return counts
+                found = _counts(row) | {"lengths": [s["tokens"] for s in row["samples"]]}
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return counts
             if not line.endswith(b"\n"):
                 return counts
-            counts.append(_counts(row) | {"lengths": [s["tokens"] for s in row["samples"]]})
+            counts.append(found)
     return counts
 
 
 def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
-    """One problem's samples. A truncated completion scores 0, whatever it holds."""
+    """One problem's samples, each with a verdict an extraction and the answer that flexible grading found.
+
+    A truncated completion scores 0 and has no answer, whatever it holds.
+    """
     samples = []
     for c in group:
         truncated = c.stop_reason == "length"
-        strict, lenient = task.verify(problem, c.text, "strict"), task.verify(problem, c.text, "lenient")
+        verdicts = {extraction: task.verify(problem, c.text, extraction) for extraction in STORED}
         samples.append({
             "text": c.text,
             "stop": c.stop_reason,
             "tokens": len(c.tokens),
-            "correct": strict.score > 0 and not truncated,
-            "lenient": lenient.score > 0 and not truncated,
-            "formatted": strict.formatted and not truncated,
+            **{STORED[e]: verdict.score > 0 and not truncated for e, verdict in verdicts.items()},
+            "formatted": verdicts["strict"].formatted and not truncated,
+            "answer": "" if truncated else verdicts["flexible"].answer,
         })  # fmt: skip
     return {
         "id": problem.id,
@@ -132,11 +140,22 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
         "id": row["id"],
         "tags": row["tags"],
         "samples": len(samples),
-        "correct": {"strict": sum(s["correct"] for s in samples), "lenient": sum(s["lenient"] for s in samples)},
+        "correct": {extraction: sum(s[field] for s in samples) for extraction, field in STORED.items()},
+        "votes": _votes(samples),
         "formatted": sum(s["formatted"] for s in samples),
         "truncated": sum(s["stop"] == "length" for s in samples),
         "tokens": sum(s["tokens"] for s in samples),
     }
+
+
+def _votes(samples: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:
+    """How many samples give each answer, and whether it is right (flexible grading): the most frequent answer first.
+
+    Of equally frequent answers, the one that was sampled first. A sample without an answer has no vote.
+    """
+    given = Counter(s["answer"] for s in samples if s["answer"])
+    right = Counter(s["answer"] for s in samples if s["flexible"])
+    return [(count, 2 * right[answer] > count) for answer, count in given.most_common()]
 
 
 def _cut(path: Path, rows: int) -> None:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from foray.core.task import STORED
 from foray.report.columns import Column, table
 from foray.report.markup import joined, render
 from foray.report.measurements import PassK
-from foray.report.results import Results
+from foray.report.results import ANY_MODEL, Results
 from foray.report.sections.origins import note
 
 LEFT_OUT = 160  # the place of what is not here
@@ -35,7 +36,8 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     checkpoints, seeds, evaluations = rows["tokens"].nunique(), rows["seed"].nunique(), len(results.select(PassK))
     summary = (
         f"{results.model_parameters:,} parameters; {checkpoints} checkpoints M_t; {seeds} seed{'s'[: seeds != 1]}; "
-        f"{evaluations} pass@k evaluations."
+        f"{evaluations} pass@k evaluations. Tables, figures and claims show {results.extraction} grading, unless they "
+        "name another."
     )
     return render(
         "page.html",
@@ -51,10 +53,18 @@ def _left_out(results: Results, shown: Sequence[Shown]) -> Markup:
     for kind, why in (("section", "why it is not there"), ("figure", "why it is not drawn")):
         if absent := [s for s in shown if s.kind == kind and s.absent]:
             tables.append(table(absent, [Column(kind, "title"), Column(why, "absent")], rules=False))
-    if results.missing:
+    if missing := [*grouped(results.missing), *_gradings_missing(results)]:
         columns = [Column("measurement", lambda row: row[0]), Column("why it is missing", lambda row: row[1])]
-        tables.append(table(grouped(results.missing), columns, rules=False))
+        tables.append(table(missing, columns, rules=False))
     return joined(*tables)
+
+
+def _gradings_missing(results: Results) -> list[tuple[str, str]]:
+    """A line for every grading that results of an earlier version lack."""
+    evaluations = results.select(PassK, **ANY_MODEL)
+    lacking = {grading: sum(grading not in e.counts for e in evaluations) for grading in STORED}
+    why = "the results are of an earlier version, which did not grade so"
+    return [(f"{grading} grading of {n} pass@k evaluations", why) for grading, n in lacking.items() if n]
 
 
 def grouped(missing: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

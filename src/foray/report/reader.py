@@ -18,7 +18,7 @@ from foray.core.terminal import failure
 from foray.core.untrusted import expect
 from foray.report import stats
 from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog, Votes
-from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, Results, metric_rank, recipe_rank
+from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, STRICT, Results, metric_rank, recipe_rank
 from foray.report.stats import Counts, Interval
 
 
@@ -45,6 +45,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     content = read_object(manifest, "run the study again")
     try:
         study, parameters = str(content["study"]), int(content["model_parameters"])
+        grading = str(content.get("grading", STRICT))
         ks = tuple(sorted({int(k) for k in content["k"]}))
         entries = [_entry(manifest.parent, e) for e in content["entries"]]
     except (KeyError, TypeError, AttributeError) as e:
@@ -65,6 +66,8 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
             if entry.kind not in _READERS:
                 raise ValueError(f"the report knows no results of kind {entry.kind!r}")
             found, numbers = _READERS[entry.kind](entry, ks)
+            if isinstance(found, PassK) and grading not in found.counts:
+                raise ValueError(f"it has no {grading} grading, which the study shows; it is of an earlier version")
             measured.append(found)
             rows += [_row(study, entry, number) for number in numbers]
             flags += [(entry.words, str(flag)) for flag in _optional(entry, "health.json", list)]
@@ -77,7 +80,7 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
         except (ValueError, TypeError, AttributeError, OverflowError, OSError) as e:
             missing.append((entry.words, failure(e)))
     return Results(
-        study=study, model_parameters=parameters, ks=ks, axis=axis,
+        study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
         notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
         table=_frame(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
@@ -167,8 +170,19 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
         pretrain_seed=int(e.get("pretrain_seed", 0)), own=bool(e.get("own", True)),
         screen=optional("screen", lambda s: (int(s[0]), int(s[1]), str(s[2]))),
         streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
+        learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
+        stopped=optional("stop", lambda s: _stopped(root / str(s["folder"]), int(s["step"]))),
+        hard_share=optional("hard_share", float),
         math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
     )  # fmt: skip
+
+
+def _stopped(trained: Path, step: int) -> int | None:
+    """The last update in a training's log, where it is before ``step`` and the training is finished."""
+    if not sealed(trained):
+        return None
+    last = int(read_numbers(trained / "metrics.jsonl")[-1]["step"])
+    return last if last < step else None
 
 
 def _read_training(entry: Measurement, ks: Sequence[int]) -> Read:
@@ -213,8 +227,10 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
         numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
+    guesses = [r.get("guess") for r in rows]
+    known = None if None in guesses else np.array(guesses, dtype=np.float64)
     votes = {i: _votes(r) for i, r in zip(ids, rows)} if all("votes" in r for r in rows) else {}
-    return PassK(**vars(entry), counts=counts, rates=rates, votes=votes), numbers
+    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes), numbers
 
 
 def _votes(row: Mapping[str, Any]) -> Votes:
@@ -294,7 +310,7 @@ def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
         shots = -1 if r["shots"] is None else r["shots"]
         return (*model, *place, r["task"], shots, r["extraction"], metric_rank(r["metric"]))
 
-    kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
+    kinds = dict.fromkeys(("shots", "stopped", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
     kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float")
     frame = pd.DataFrame(sorted(rows, key=order), columns=list(_MADE)).astype(kinds)
     sizes = frame["model_parameters"].fillna(parameters).astype("float")

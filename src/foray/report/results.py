@@ -25,13 +25,15 @@ LABELS = {
     "parallel": "Parallel",
 }
 AVERAGE = "general_average"
+FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
+STRICT = "strict"  # the grading that asks for the form
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
 TRAIN = "train"  # the split of evaluations on training questions
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
-    "final", "chance", "tokens_per_parameter"
+    "final", "chance", "stopped", "tokens_per_parameter"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}
@@ -62,6 +64,7 @@ class Results:
     flags: tuple[tuple[str, str], ...]  # (what, what looks wrong there)
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
+    extraction: str = STRICT  # the grading that tables, figures and claims use
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[NodeOrigin, ...] = ()  # of every node that is there
 
@@ -98,6 +101,13 @@ class Results:
         return [t for t in self.asked if t in found]
 
     @property
+    def beside(self) -> str:
+        """The grading shown beside ``extraction``, for how much of a gain is the form: lenient beside strict, else
+        strict.
+        """
+        return LENIENT if self.extraction == STRICT else STRICT
+
+    @property
     def main_task(self) -> str:
         """The study's first task. Raises NotDrawable while nothing of the main grid has been evaluated on that task:
         another task's numbers do not answer what is asked of the main one.
@@ -128,12 +138,6 @@ class Results:
     def trained(self, task: str | None = None) -> tuple[str, str]:
         """Values of ``trained_on`` that are shown on a task: that of base models and that of trained ones."""
         return "", self.trained_on(task)
-
-    @cached_property
-    def extraction(self) -> str:
-        """The answer-extraction rule that figures and main table use."""
-        names = sorted({name for e in self.select(PassK) for name in e.counts})
-        return "strict" if "strict" in names or not names else names[0]
 
     def recipes(self, task: str | None = None) -> list[str]:
         """Recipes with a final pass@k evaluation (on ``task``), in the paper's order."""
@@ -168,8 +172,7 @@ class Results:
 
         Final checkpoints only, unless ``inside`` asks for those inside a recipe too. Of models post-trained on several
         tasks, those trained on what ``tasks`` asks of, or on the main one. Sorted by recipe (paper's order), tokens,
-        step. ``lenient_base`` adds a column ``extraction`` and, last, the bases graded leniently where the rest is
-        strict.
+        step. ``lenient_base`` adds a column ``extraction`` and, where that is strict, last the bases graded leniently.
         """
         asked = next((t for t in tasks if t in self.tasks), None)
         rows = self.rows(
@@ -181,7 +184,7 @@ class Results:
             return curve
         curve["extraction"] = self.extraction
         lenient = rows[(rows["extraction"] == LENIENT) & (rows["recipe"] == "base")]
-        if self.extraction == LENIENT or lenient.empty:
+        if self.extraction != STRICT or lenient.empty:
             return curve
         return pd.concat([curve, self.average(lenient).assign(extraction=LENIENT)], ignore_index=True)
 

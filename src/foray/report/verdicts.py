@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from foray.report import stats
+from foray.report.fairness import has_room
 from foray.report.measurements import PassK, Seeds
-from foray.report.results import LENIENT, Results, label, recipe_rank
+from foray.report.results import Results, label, recipe_rank
 from foray.report.stats import MARGIN, Interval
 
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
@@ -56,8 +57,10 @@ def top_k(results: Results, task: str) -> int:
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
-    ``gained`` and ``lost`` count problems that only the target, or only the source, solves at K (pass@K of at least one
-    half), as means over runs. ``curve`` has every k from 1 to the number of samples.
+    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
+    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems that only the
+    target, or only the source, solves at K (pass@K of at least one half), as means over runs. ``curve`` has every k
+    from 1 to the number of samples.
     """
 
     tokens: int
@@ -71,6 +74,8 @@ class Transition(NamedTuple):
     gained: float
     lost: float
     runs: int
+    beside: bool  # graded as the study does not show its results, for comparison
+    room: bool = True
 
     @property
     def one(self) -> Interval:
@@ -82,33 +87,34 @@ class Transition(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        return verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        found = verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        return "cannot tell" if found == "sharpening" and not self.room else found
 
     @property
     def label(self) -> str:
-        graded = ", lenient" if self.extraction == LENIENT else ""
+        graded = f", {self.extraction}" if self.beside else ""
         return f"{label(self.source)} → {label(self.target)}{graded}"
 
 
 def transitions(results: Results) -> list[Transition]:
-    """Every transition that was measured: base → each recipe, strict and lenient, and ``PAIRS``, at every M_t.
+    """Every transition that was measured: base → each recipe, and ``PAIRS``, at every M_t.
 
-    Lenient grading (of both) accepts the last number where the asked-for form is missing: an expansion that it does
-    not show is that of the format. Sorted by task, M_t, source and target.
+    Base → each recipe also with both models graded as ``Results.beside`` says: an expansion that strict grading alone
+    shows is that of the format. Sorted by task, M_t, source and target.
     """
-    rule, found = results.extraction, []
-    lenient = any(LENIENT in e.counts for e in results.select(PassK)) and rule != LENIENT
+    rule, other, found = results.extraction, results.beside, []
     for task in results.tasks:
         trained = [r for r in results.recipes(task) if r != "base"]
-        asked = [("base", r, rule) for r in trained] + [("base", r, LENIENT) for r in trained if lenient]
+        asked = [("base", r, rule) for r in trained] + [("base", r, other) for r in trained]
         asked += [(a, b, rule) for a, b in PAIRS]
         for source, target, extraction in asked:
             for tokens, pairs in results.pairs(target, source, task).items():
-                found.append(_transition(results, tokens, task, source, target, extraction, pairs))
+                if all(extraction in e.counts for pair in pairs.values() for e in pair):
+                    found.append(_transition(results, tokens, task, source, target, extraction, pairs))
     order = {task: i for i, task in enumerate(results.tasks)}
     return sorted(
         found,
-        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.extraction != rule),
+        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.beside),
     )
 
 
@@ -133,4 +139,7 @@ def _transition(
     lost = float(np.mean([(before & ~after).sum() for after, before in solved]))
     target_first, source_first = next(iter(pairs.values()))
     shots = (source_first.shots, target_first.shots)
-    return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs))
+    beside, room = extraction != results.extraction, has_room((before for _, before in pairs.values()), k, extraction)
+    return Transition(
+        tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs), beside=beside, room=room
+    )

@@ -20,7 +20,7 @@ from foray.core.engines import check_engine
 from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Stage, Stream
-from foray.core.task import Extraction, Problem, Verdict
+from foray.core.task import STORED, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
 from foray.study.named_recipes import every_stage
 from foray.study.spec import Pretrain, Study
@@ -126,10 +126,13 @@ def _check_task(task: Any) -> None:
 
 
 def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> None:
-    extractions: tuple[Extraction, ...] = ("strict", "lenient")
     for completion in completions:
-        for extraction in extractions:
-            _check_verdict(type(task), _asked(task, "verify", problem, completion, extraction))
+        for extraction in STORED:
+            try:
+                _check_verdict(type(task), _asked(task, "verify", problem, completion, extraction))
+            except ValueError as e:
+                hint = "; it was asked for flexible grading: without a rule for it, return the lenient verdict"
+                raise ValueError(f"{e}{hint if extraction == 'flexible' else ''}") from e
 
 
 def _check_verdict(kind: type, verdict: Any) -> None:
@@ -139,6 +142,8 @@ def _check_verdict(kind: type, verdict: Any) -> None:
         verdict.score in (0, 1),
         f"{_place(kind)}: verify() gives the score {verdict.score}: it is 1.0 for a right answer, else 0.0",
     )
+    fine = isinstance(verdict.answer, str)
+    require(fine, f"{_place(kind)}: verify() gives {_what(verdict.answer)} as the answer: make it a text")
 
 
 def _check_source(source: Any, where: str) -> None:

@@ -30,7 +30,7 @@ def _why(row: dict[str, Any]) -> str | Markup:
 COLUMNS = (
     Column("", "claim"),
     Column("claim", "statement"),
-    Column("answer", badge("answer", {"shown": "for", "contradicted": "against"})),
+    Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
     Column("points", "value", POINTS),
     Column("decided by", _why),
     Column("in the paper", "paper"),
@@ -50,7 +50,8 @@ def rows(results: Results) -> list[dict[str, Any]]:
 def section(results: Results) -> Section:
     found = rows(results)
     shown = table(found, COLUMNS, rules=False)
-    html = joined(parts.note(scope(results)), parts.dim(_TEXT), shown, parts.files(["claims"]))
+    graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
+    html = joined(parts.note(scope(results)), parts.dim(f"{_TEXT} {graded}"), shown, parts.files(["claims"]))
     return Section(html, {"claims": frame_of(found)})
 
 

@@ -51,8 +51,8 @@ def _of_task(results: Results, task: str) -> Markup:
     counts = [e.counts[results.extraction] for e in results.select(PassK, task=task)]
     samples = sorted({int(c.samples.min()) for c in counts})
     text = (
-        f"Percent on {task}, {results.extraction} extraction, from {' or '.join(map(str, samples))} samples a problem. "
-        "n counts problems; the general average is the plain mean of the probes."
+        f"Percent on {task}, {results.extraction} grading, from {' or '.join(map(str, samples))} samples a problem. "
+        "n counts problems; the general average is the plain mean of the probes. results.csv has every grading."
     )
     order = sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))
     return joined(parts.dim(text), table([rows[place] for place in order], columns))

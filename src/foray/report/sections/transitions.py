@@ -23,8 +23,9 @@ _TEXT = (
     f"No change: both within ±{_POINTS}. Expansion: pass@1 and pass@K up. Sharpening: pass@1 up, pass@K not up, and "
     f"surely not by more than {_POINTS} points. Broadening: the same with pass@1 and pass@K exchanged. Degradation: "
     f"one or both down, neither up, surely not by more than {_POINTS}. Lenient: both models graded by their last "
-    "number where the asked-for form is missing, so that learning the form alone does not count. Solved and lost: "
-    "problems that only the later, or only the earlier, model solves in K samples. Detectable: the true difference "
+    "number where the asked-for form is missing, so that learning the form alone does not count. Strict: both graded "
+    "with that form asked for, so that learning the form counts. Solved and lost: problems that only the later, or "
+    "only the earlier, model solves in K samples. Detectable: the true difference "
     "(in pass@1, in pass@K) that this evaluation would have found four times in five. Each verdict is at 95% by "
     "itself: of forty, one or two will be wrong by chance."
 )

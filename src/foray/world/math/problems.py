@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
@@ -90,11 +90,15 @@ class WorldProblems:
         return " " + solution
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the number after the first ``####``. Lenient, without that mark: the last number of the text."""
+        """Compares the number after the first ``####``. Without one, lenient: the last number of the text; flexible:
+        the number that ``numbers.flexible`` finds.
+        """
         at = completion.find(MARK)
         found = _ANSWER.match(completion, at + len(MARK)) if at >= 0 else None
         if found:
             return _verdict(found.group(1), problem.answer, True)
+        if extraction == "flexible":
+            return replace(numbers.graded_completion(problem.answer, completion, extraction), formatted=False)
         if extraction == "lenient":
             number, fraction = None, ""
             for match in _LAST.finditer(completion):
@@ -122,7 +126,7 @@ def _verdict(number: str, answer: str, formatted: bool) -> Verdict:
         return Verdict(0.0, formatted, f"a number of {len(number)} characters")
     value = int(number.replace(",", ""))
     right = str(value) == answer
-    return Verdict(float(right), formatted, "right" if right else f"{value}, should be {answer}")
+    return Verdict(float(right), formatted, "right" if right else f"{value}, should be {answer}", str(value))
 
 
 class _Pool:

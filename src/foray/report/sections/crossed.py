@@ -1,7 +1,7 @@
 """Gains over the base with both models asked with the same examples and graded by the same rule.
 
-RL teaches the asked-for form as well as the answer. With the form given (8-shot) and forgiven (lenient), what is left
-of a gain is reasoning.
+RL teaches the asked-for form as well as the answer. With the form given (8-shot) and forgiven (lenient, flexible),
+what is left of a gain is reasoning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME, TITLE, PLACE = "crossed", "Is it the format? Crossed evaluation", 50
 
 _TEXT = (
     "Gain in pass@1 over the base in points, both models asked with the same examples and graded the same way. "
-    "What holds with examples and lenient grading is not the form that was learned."
+    "What holds with examples and lenient or flexible grading is not the form that was learned."
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from foray.core.task import STORED
 from foray.report.markup import in_tokens, joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import Results, label
@@ -33,8 +34,9 @@ def section(results: Results) -> Section:
     if not kept:
         return Section()
     tokens = max(kept)
-    text = f"{task}, M_t of {in_tokens(tokens)} tokens; one right, one wrong where both exist."
-    pieces = [joined(parts.heading(name), *map(_problem, rows)) for name, rows in kept[tokens].items()]
+    text = f"{task}, M_t of {in_tokens(tokens)} tokens; one right, one wrong where both exist ({results.extraction})."
+    verdict = {str(grading): field for grading, field in STORED.items()}[results.extraction]
+    pieces = [joined(parts.heading(name), *(_problem(r, verdict) for r in rows)) for name, rows in kept[tokens].items()]
     return Section(joined(parts.dim(text), *pieces))
 
 
@@ -50,12 +52,13 @@ def _read(evaluation: PassK) -> list[Any]:
         return []  # still being written
 
 
-def _problem(row: Mapping[str, Any]) -> Markup:
+def _problem(row: Mapping[str, Any], verdict: str) -> Markup:
+    """``verdict``: the field of a sample that says whether the sample is right."""
     samples = list(row.get("samples", ()))
-    right, wrong = ([s for s in samples if bool(s.get("correct")) == is_right] for is_right in (True, False))
+    right, wrong = ([s for s in samples if bool(s.get(verdict)) == is_right] for is_right in (True, False))
     # One of each where there are both, otherwise the first two.
     shown = [right[0], wrong[0]] if right and wrong else samples[:SAMPLES_SHOWN]
-    texts = [(bool(s.get("correct")), _short(s.get("text", ""))) for s in shown]
+    texts = [(bool(s.get(verdict)), _short(s.get("text", ""))) for s in shown]
     question, answer = (_short(row.get(name, "")) for name in ("question", "answer"))
     return Markup(parts.problem(question, answer, len(right), len(samples), texts))
 
