@@ -100,8 +100,9 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out["model_parameters"] = _parameters(grid)
     if reported.recipe != "base":
         out["trained_on"] = grid.post.task.name
-    if grid.evaluation.split != study.evaluation.split:
-        out["split"] = grid.evaluation.split
+    split = node.split if isinstance(node, PassKNode) else grid.evaluation.split
+    if split != study.evaluation.split:
+        out["split"] = split
     if reported.variant:
         out |= {"variant": reported.variant, "own": reported.own, "against": reported.against}
     if isinstance(node, PassKNode):
