@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
-from foray.study.spec import Dynamics, Evaluation, Part, Study, Variant
+from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
 
 
 def study() -> Study:
@@ -53,7 +53,7 @@ def study() -> Study:
 def parts(main: Study) -> tuple[Part, ...]:
     last = main.pretrain.checkpoints[-1:]
     asked = replace(main.evaluation, dynamics=None)
-    recipes = (*_mixtures(), *_protocol(), "primed")
+    recipes: tuple[AnyRecipe, ...] = (*_mixtures(), *_protocol(), "primed")
     return (Part("mixtures", (replace(main, excursions=last, recipes=recipes, evaluation=asked),)),)
 
 

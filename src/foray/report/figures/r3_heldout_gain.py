@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,9 +49,10 @@ def data(results: Results) -> pd.DataFrame:
 def _nats(results: Results) -> dict[tuple[int, int], float]:
     """Held-out nats a token of every base of the main grid, the plain mean over sources, by tokens and pre-training."""
     rows = results.rows(metric="perplexity", recipe="base", final=True)
+    groups: Any = rows.groupby(["tokens", "pretrain_seed"])
     return {
         (int(tokens), int(start)): float(np.mean(np.log(own["value"].to_numpy(float))))
-        for (tokens, start), own in rows.groupby(["tokens", "pretrain_seed"])
+        for (tokens, start), own in groups
     }
 
 
@@ -60,7 +62,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean of its sources), one "
         f"point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
     )
-    said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in frame.groupby("k")]
+    said = [_correlation(int(str(k)), rows.iloc[0], len(rows)) for k, rows in frame.groupby("k")]
     text += f"Rank correlation with the loss: {'; '.join(said)}. "
     return text + (
         "Its interval takes M_t as independent; those of one pre-training are not. Bars are 95% intervals over problems"
