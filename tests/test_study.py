@@ -174,6 +174,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     }
     assert {r["shots"] for r in rows if r["recipe"] == "base" and r["metric"] == "pass@1"} == {"2"}
     assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"sums", "other"}
+    assert {r["extraction"] for r in rows if r["metric"] == "pass@4"} == {"strict", "lenient", "flexible"}
     assert "0 done" in printed and "report" not in printed
 
 
