@@ -1,4 +1,5 @@
-"""A Slurm of one machine for tests: as much of sbatch, srun, squeue, scancel and scontrol as submitit and Foray use.
+"""A Slurm of one machine for tests: the parts of sbatch, srun, squeue, scancel and scontrol that submitit and Foray
+use.
 
 ``install(folder)`` writes the commands; jobs live in ``folder/jobs`` as a folder a task, with its state in a file.
 """
@@ -43,7 +44,7 @@ class Task:
 
 
 def tasks(jobs: Path, name: str) -> list[Task]:
-    """Of an array 12, or the one task 12_3."""
+    """The tasks of an array such as 12, or the one task 12_3."""
     return [Task(p) for p in sorted(jobs.iterdir()) if p.name == name or p.name.startswith(f"{name}_")]
 
 
@@ -108,7 +109,7 @@ def squeue(jobs: Path, *_: str) -> None:
 
 
 def scancel(jobs: Path, *words: str) -> None:
-    """With --signal the process gets it; without, the job ends: SIGTERM, and SIGKILL a second later."""
+    """With --signal the process gets the signal. Without --signal the job ends: SIGTERM, and SIGKILL a second later."""
     sent = next((w.removeprefix("--signal=") for w in words if w.startswith("--signal=")), None)
     for task in tasks(jobs, words[-1]):
         if sent is None:

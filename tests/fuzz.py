@@ -1,11 +1,11 @@
-"""Throws random and mutated inputs at every command for some minutes; prints a table of what was tried.
+"""Gives random and mutated inputs to every command for some minutes, and prints a table of the trials.
 
     python tests/fuzz.py --minutes 60 [--seed 0] [--only TARGET ...] [--case N] [--out DIR]
 
-A case is a function of seed, target and number, so ``--only TARGET --case N`` repeats it. Each runs in a fork with
-limits of processor time, memory and disk, and must end with exit code 0 or in one line on stderr. What does not is a
-finding: its folder, command lines and words are kept in DIR, once for each kind. "Cut off" is what asked for more than
-ten seconds of work and had a right to.
+A case is a function of seed, target and number, so ``--only TARGET --case N`` repeats it. Each case runs in a fork with
+limits of processor time, memory and disk, and must end with exit code 0 or in one line on stderr. A case that ends
+otherwise is a finding: DIR keeps its folder, command lines and words, once for each kind. "Cut off" counts cases that
+rightly asked for more than ten seconds of work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fuzzing.targets import TARGETS
 
 
 def warm() -> None:
-    """What commands import, before the first fork; and reports without most of their figures."""
+    """Imports what commands need before the first fork, and leaves one figure in reports."""
     import datasets
     import torch
     import transformers  # noqa: F401

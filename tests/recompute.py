@@ -2,8 +2,8 @@
 
 Reads ``manifest.json``, every ``completions.jsonl``, ``probes.json`` and ``perplexity.json`` below STORE, and compares
 each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv`` to
-the six digits that they are written with. Exits 1 and names the first row that differs. Nothing of Foray is imported:
-the formulas are those of docs/statistics.md, written out plainly.
+the six digits that they are written with. Exits 1 and names the first row that differs. The script imports nothing of
+Foray: it writes out the formulas of docs/statistics.md plainly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pass_at(correct: int, samples: int, k: int) -> float:
 
 @cache
 def drawn(problems: int) -> Any:
-    """The problems of each resample, (R, P): the key is BLAKE2b of the words, its low 63 bits kept."""
+    """The problems of each resample, (R, P). The key is the low 63 bits of the words' BLAKE2b."""
     words = f"report\x1fbootstrap\x1f{problems}".encode()
     key = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little") >> 1
     return np.random.Generator(np.random.Philox(key=key)).integers(0, problems, (RESAMPLES, problems))
@@ -99,7 +99,7 @@ def difference_interval(values: list[float]) -> Triple:
 
 
 def over_seeds(runs: dict[Run, Triple]) -> Triple:
-    """The mean over runs; the spread is that of the seeds of one pre-training, pooled."""
+    """The mean over runs. The spread is that of seeds within a pre-training, pooled."""
     n, mean = len(runs), sum(r[0] for r in runs.values()) / len(runs)
     starts: dict[int, list[float]] = {}
     for (start, _), triple_ in runs.items():
@@ -129,7 +129,7 @@ def verdict(one: Triple, top: Triple) -> str:
 
 
 class Raw:
-    """One evaluation: for each problem, its samples; from them the counts that everything else follows from."""
+    """One evaluation: the samples of each problem, and the counts from which everything else follows."""
 
     def __init__(self, folder: Path) -> None:
         self.problems: dict[str, dict[str, int]] = {}
@@ -169,7 +169,9 @@ class Store:
             return list(csv.DictReader(f))
 
     def finals(self, row: dict[str, str], side: str) -> dict[Run, dict[str, Any]]:
-        """The final evaluations of one side of a transition, by run, with the shots of most weight for that recipe."""
+        """The final evaluations of one side of a transition, by run: a base's with the most shots, a recipe's with the
+        fewest.
+        """
         found: dict[Run, dict[str, Any]] = {}
         for e in self.find("passk", tokens=int(row["tokens"]), recipe=row[side], task=row["task"], final=True):
             if (self.root / e["folder"] / "completions.jsonl").exists():
@@ -239,7 +241,7 @@ def probe(probes: dict[str, Any], task: str) -> tuple[Triple, int]:
 
 
 def pairs(store: Store, row: dict[str, str]) -> dict[Run, tuple[Raw, Raw]]:
-    """(after, before) of every run; one that ``before`` lacks is compared with the lowest of its pre-training."""
+    """(after, before) of every run. If ``before`` lacks a run, the lowest run of the pre-training takes its place."""
     after, before = store.finals(row, "to"), store.finals(row, "from")
     found = {}
     for run, e in sorted(after.items()):

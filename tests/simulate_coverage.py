@@ -1,4 +1,4 @@
-"""How often the report's intervals hold the truth, by simulation.
+"""The share of the report's intervals that hold the truth, by simulation.
 
 ``python tests/simulate_coverage.py`` prints the tables of docs/statistics.md (a minute on one core).
 
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 class Population(NamedTuple):
-    """Logits of solving probability: each model's mean, sd of difficulty that models share and of each one's own."""
+    """Logits of solving probability: each model's mean, the sd of shared difficulty, the sd of each model's own."""
 
     a: float
     b: float
@@ -109,9 +109,9 @@ class SeedRow(NamedTuple):
 def seed_rows(
     seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0, starts: tuple[float, ...] = (0.0,)
 ) -> Iterator[SeedRow]:
-    """Coverage of means over training seeds on the same problems, the truth being that of all seeds from the given
-    ``starts`` (their shifts on the logit): pass@1, pass@N, and the paired difference in pass@1 to a reference that has
-    one seed."""
+    """Coverage of means over training seeds on the same problems: pass@1, pass@N, and the paired difference in pass@1
+    to a reference with one seed. The truth is that of all seeds from the given ``starts`` (shifts on the logit).
+    """
     for count in seeds:
         for spread in (0.0, 0.1, 0.3, 1.0):
             random = np.random.default_rng([seed, count, round(100 * spread), *([len(starts)] * (len(starts) > 1))])

@@ -1,7 +1,7 @@
-"""A user's own study file, whose training leaves time to disturb it.
+"""A user's own study file, with training slow enough for a test to disturb it.
 
-``SLOW`` is the seconds that a step takes at least, ``SAVE`` those between rolling checkpoints. Where a training node
-begins is noted in ``starts`` of its store. Any process that runs the study needs this folder on its path.
+``SLOW`` is the least seconds of a step, ``SAVE`` the seconds between rolling checkpoints. ``starts`` in the store notes
+the step at which a training node begins. A process that runs the study needs this folder on its path.
 """
 
 from __future__ import annotations

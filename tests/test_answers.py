@@ -209,7 +209,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers(kind: str) -> None:
-    """Names of kinds are claims; a pair is judged alone and, where it is unequal, inside a lenient look too."""
+    """Names of kinds are claims. A pair is judged alone, and an unequal pair also in a lenient search."""
     pytest.importorskip("math_verify")
     same, other = KINDS[kind]
     assert [pair for pair in same if not accepts(*pair)] == [], "refused"
@@ -303,7 +303,7 @@ WAYS: dict[str, Callable[[str], object]] = {
 
 
 def seconds(act: Callable[[str], object], text: str) -> float:
-    """Processor time, the least of two: the machine may be doing other things."""
+    """Processor time, the least of two, because other work may share the machine."""
     found = []
     for _ in range(2):
         begun = time.process_time()

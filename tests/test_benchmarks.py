@@ -1,4 +1,4 @@
-"""The real benchmarks: rows as each set was published, by lm-eval's own definitions, for our model and for theirs."""
+"""The real benchmarks: rows as published, scored by lm-eval's definitions for Foray's model and for lm-eval's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = ("stone", "lion", "red", "kettle", "flag", "Mara")
 
 
 def published(name: str, count: int = 6) -> list[dict[str, Any]]:
-    """Made-up rows in the schema that the set was first published in."""
+    """Made-up rows in the schema of the set's first publication."""
     rows: list[dict[str, Any]] = []
     for i in range(count):
         a, b, c, d = (f"the {WORDS[(i + j) % 6]} is {WORDS[(i + 2 * j) % 6]}" for j in range(4))
@@ -101,7 +101,7 @@ def test_a_choice_without_its_label_is_named(folder: Path, label: Any) -> None:
 
 @pytest.mark.parametrize("name", ["arc_easy", "arc_challenge", "openbookqa"])
 def test_the_test_file_goes_before_the_validation_file(folder: Path, name: str) -> None:
-    """As lm-eval scores these sets from the hub."""
+    """lm-eval scores the test split of these sets from the hub."""
     probes = Benchmarks((name,), root=str(folder), folder=".")
     assert len(probes.rows(name)) == 6, "without a test file"
     published_as = {"arc_easy": "ARC-Easy-Test.jsonl", "arc_challenge": "ARC-Challenge-Test.jsonl"}

@@ -31,7 +31,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: Said, *words: str) -> str:
-    """The one line on standard error of a command that does not work."""
+    """The one line on standard error of a command that fails."""
     try:
         code = main(words)
     except SystemExit as end:
@@ -230,6 +230,13 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
     other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))
     assert "completions of another shots and temperature" in other
+    settings = tmp_path / "kept" / "settings.json"
+    content = json.loads(settings.read_text())
+    assert (content.pop("top_p"), content.pop("top_k"), content.pop("min_p")) == (1.0, 0, 0.0)
+    settings.write_text(json.dumps(content))
+    assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "as a folder from before the options"
+    other = refused(capsys, *words, "--top-p", "0.9", "--top-k", "5", "--min-p", "0.1", "--out", str(tmp_path / "kept"))
+    assert "completions of another top_p and top_k and min_p" in other
     copied = tmp_path / "again" / "model"  # other weights in the place of those
     shutil.copytree(checkpoint, copied)
     worked(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
@@ -259,6 +266,9 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
         (["--task", "world_easy", "--split", "trian"], "--split"),
         (["--task", "world_easy", "--temperature", "-1"], "temperature"),
         (["--task", "world_easy", "--temperature", "nan"], "temperature"),
+        (["--task", "world_easy", "--top-p", "0"], "top_p must be above 0"),
+        (["--task", "world_easy", "--top-k", "-1"], "top_k must be a whole number"),
+        (["--task", "world_easy", "--min-p", "1"], "min_p must be >= 0 and below 1"),
         (["--task", "world_easy", "--max-new-tokens", "0"], "max_new_tokens"),
         (["--task", "world_easy", "--max-new-tokens", "600"], "context"),
         (["--task", "world_easy", "--shots", "64"], "context"),
@@ -279,7 +289,7 @@ def test_one_evaluation_at_a_time_fills_a_folder(capsys: Said, checkpoint: Path,
 
 
 def test_greedy_sampling_wants_one_sample(capsys: Said, checkpoint: Path) -> None:
-    """Equal samples would pass for independent ones; a study refuses it too."""
+    """Equal samples would pass for independent samples. A study refuses them too."""
     words = ["--task", "world_easy", "--problems", "2", "--max-new-tokens", "4", "--temperature", "0"]
     assert "temperature 0" in refused(capsys, "eval", str(checkpoint), *words, "--samples", "4")
     assert "pass@1" in worked(capsys, "eval", str(checkpoint), *words, "--samples", "1")

@@ -1,4 +1,4 @@
-"""Overlap of questions with text: what is planted is found, and the embedded world's splits share no question."""
+"""Overlap of questions with text: planted overlap is found, and the embedded world's splits share no question."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_hashes_agree_with_comparing_every_run_of_words() -> None:
 
 
 def test_the_worlds_splits_share_no_question_with_each_other_or_with_pretraining_text() -> None:
-    """The sequence of numbers decides the split, so both are 0 by construction; runs of words are another matter."""
+    """The sequence of numbers decides the split, so both shares are 0 by construction. Runs of words may be shared."""
     texts = {source.name: list(itertools.islice(source.documents("train"), 1000)) for _, source in world_mixture()}
     told = [q for text in texts["stories"] for q in asked(text)]  # what the proof rests on: their questions are found
     assert len(told) > 2000 and {bucket(q) for q in told} == {"train"}

@@ -1,4 +1,4 @@
-"""Threads: never more than cores unless somebody asks for it, by whatever executor, and a line where somebody does."""
+"""Threads: no executor uses more threads than cores unless a user asks for more; a line then says so."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Told = Callable[..., None]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Says how many cores there are and what OMP_NUM_THREADS is."""
+    """Sets the number of cores and OMP_NUM_THREADS."""
 
     def told(count: int, omp: str | None) -> None:
         for place in (options, local, ray, remote, torchrun):
@@ -78,7 +78,7 @@ def test_default_jobs_times_threads_are_the_cores(machine: Told, tmp_path: Path)
 
 
 def work_of(store: Store, jobs: int) -> tuple[str, str]:
-    """What a worker computes with, and what was printed."""
+    """The threads that a worker computes with, and the printed text."""
     node = expand(brief()).nodes[0]
     console = Console(file=io.StringIO(), width=300)
     LocalExecutor(jobs).run([node], store, console, {node.key: 1.0})

@@ -27,7 +27,7 @@ from foray.world.general.prose import general_sources
 
 @dataclass(frozen=True)
 class Counting:
-    """Documents of numbers that tell them apart, so that no two windows are equal."""
+    """Documents of distinct numbers, so that no two windows are equal."""
 
     name: str
     count: int | None = None

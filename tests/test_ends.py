@@ -1,4 +1,4 @@
-"""End tokens of published models: three files name them, and need not agree."""
+"""End tokens of published models: three files name end tokens, and the files need not agree."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def theirs(tmp_path: Path) -> Path:
 
 
 def says(folder: Path, token: int) -> tuple[Transformer, TextTokenizer]:
-    """The checkpoint as Foray opens it, with logits that say nothing but ``token``."""
+    """The checkpoint as Foray opens it, with logits that always give ``token``."""
     model, tokenizer = open_checkpoint(folder)
     model.lm_head.register_forward_hook(lambda *given: given[-1].index_fill(-1, torch.tensor([token]), 99.0))
     return model, tokenizer
@@ -249,7 +249,7 @@ def test_a_tokenizer_kept_beside_prepared_text_ends_documents_as_the_model_does(
 
 
 def test_scored_texts_follow_what_lm_eval_puts_before_them(theirs: Path) -> None:
-    """Its own model asks the tokenizer alone, and so do we: scores are compared across programs."""
+    """lm-eval's own model asks only the tokenizer. Foray does the same, to keep scores comparable."""
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM

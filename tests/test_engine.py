@@ -1,6 +1,6 @@
-"""What every engine owes: law 5, and that batching, sharing and compaction change nothing.
+"""The contract of every engine: law 5 holds, and batching, sharing and compaction change nothing.
 
-vLLM (run with ``make vllm-check``) owes the same, with samples of its own for a seed.
+vLLM (``make vllm-check``) has the same contract, but draws samples of its own from a seed.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import wide
+from conftest import plainly_truncated, wide
 from foray.core.batch import from_rows
 from foray.core.engines import VLLM
 from foray.core.machine import Machine
@@ -37,6 +38,9 @@ QUESTIONS = ["Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7", "Q: 8 + 0 ?\nA:",
 
 LAYOUT = VLLM(python=os.environ.get("FORAY_VLLM_PYTHON", ""))
 ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+TRUNCATIONS: list[dict[str, Any]] = [
+    {"top_p": 0.8}, {"top_k": 5}, {"min_p": 0.1}, {"top_p": 0.9, "top_k": 12, "min_p": 0.02},
+]  # fmt: skip
 ENGINES = ["torch", "paged", ON_GPU, pytest.param("vllm", marks=pytest.mark.vllm)]
 
 
@@ -84,7 +88,7 @@ def prompts(tokenizer: TextTokenizer, shared: str = "") -> list[list[int]]:
 
 
 def exact(engine: Engine) -> float:
-    """How far log-probabilities of equal weights may be apart: both in fp32, on a GPU in other orders of summation."""
+    """The tolerance between log-probabilities of equal weights, in fp32. A GPU sums in another order."""
     return 1e-4 if isinstance(engine, PagedEngine) and engine.model.device.type == "cuda" else 1e-5
 
 
@@ -110,11 +114,65 @@ def test_law_5_logprobs_equal_the_trainers(
     assert difference < exact(engine)
 
 
-def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextTokenizer) -> None:
+def next_probabilities(policy: Transformer, tokens: list[int], temperature: float) -> torch.Tensor:
+    """Behind every token, by the model itself, in double precision. (T, V)"""
+    logits = policy.logits(torch.tensor([tokens], device=policy.device))[0].detach().cpu().double()
+    return (logits / temperature).softmax(-1)
+
+
+@pytest.mark.parametrize("truncation", TRUNCATIONS, ids=str)
+def test_truncated_samples_have_the_logprobs_of_the_kept_tokens(
+    engine: Engine, policy: Transformer, tokenizer: TextTokenizer, truncation: dict[str, Any]
+) -> None:
+    """And no token is drawn that is not kept."""
     ids = prompts(tokenizer, SHARED)
-    together = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
+    groups = engine.generate(ids, 4, Sampling(1.5, 12, **truncation), range(5))
+    rescaled = 0
+    for prompt, c in ((p, c) for p, group in zip(ids, groups) for c in group):
+        rows = next_probabilities(policy, prompt + c.tokens, 1.5)[len(prompt) - 1 : -1].tolist()
+        for p, token, logprob in zip(rows, c.tokens, c.logprobs):
+            kept = plainly_truncated(p, **truncation)
+            assert token in kept
+            assert abs(logprob - np.log(kept[token])) < exact(engine)
+            rescaled += kept[token] > 1.01 * p[token]
+    assert rescaled > 50 and len({tuple(c.tokens) for c in flat(groups)}) > 15
+
+
+def test_truncated_tokens_are_as_frequent_as_they_are_probable(
+    engine: Engine, policy: Transformer, tokenizer: TextTokenizer
+) -> None:
+    """First tokens of 1,500 samples: chi-squared over the kept ones."""
+    prompt, n = tokenizer.encode_prompt(QUESTIONS[0]), 1500
+    for truncation in ({"top_p": 0.9}, {"top_k": 12, "min_p": 0.02}):
+        expected = plainly_truncated(next_probabilities(policy, prompt, 3.0)[-1].tolist(), **truncation)
+        seen = Counter(c.tokens[0] for c in engine.generate([prompt], n, Sampling(3.0, 1, **truncation), [7])[0])
+        assert set(seen) <= set(expected)
+        chi2 = sum((seen[i] - n * p) ** 2 / (n * p) for i, p in expected.items())
+        freedom = len(expected) - 1
+        assert freedom >= 5 and chi2 < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_the_likeliest_token_alone_is_greedy_and_greedy_ignores_truncation(
+    engine: Engine, policy: Transformer, tokenizer: TextTokenizer
+) -> None:
+    with torch.no_grad():  # no two tokens are equal any more
+        policy.lm_head.weight[tokenizer.end_id] *= 0.99
+    engine.sync(policy.state_dict(), 0)
+    ids = prompts(tokenizer)
+    greedy = engine.generate(ids, 1, Sampling(0.0, 12), range(5))
+    assert engine.generate(ids, 1, Sampling(0.0, 12, top_p=0.5, top_k=3, min_p=0.2), range(5)) == greedy
+    for truncation in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 0.999}):
+        alone = engine.generate(ids, 1, Sampling(1.0, 12, **truncation), range(5))
+        assert [c.tokens for c in flat(alone)] == [c.tokens for c in flat(greedy)]
+        assert max(abs(x) for c in flat(alone) for x in c.logprobs) < 1e-6
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, 20), Sampling(1.5, 20, top_p=0.8, top_k=9)], ids=["all", "kept"])
+def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextTokenizer, sampling: Sampling) -> None:
+    ids = prompts(tokenizer, SHARED)
+    together = engine.generate(ids, 4, sampling, range(5))
     for i, p in enumerate(ids):
-        alone = engine.generate([p], 4, Sampling(1.0, 20), [i])[0]
+        alone = engine.generate([p], 4, sampling, [i])[0]
         assert [c.tokens for c in alone] == [c.tokens for c in together[i]]
     if isinstance(engine, PagedEngine):
         engine = PagedEngine(engine.model, tokenizer, slots=2, page=16)
@@ -122,14 +180,16 @@ def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextToken
         engine.max_rows = 8
     else:
         return
-    split = engine.generate(ids, 4, Sampling(1.0, 20), range(5))
+    split = engine.generate(ids, 4, sampling, range(5))
     assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
 
 
 def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: TextTokenizer) -> None:
     """Prompts of several pages behind a shared prefix, more rows than slots, groups that wait for a page."""
     one, other = TorchEngine(policy.config, tokenizer, model=policy), PagedEngine(policy, tokenizer, slots=7, page=8)
-    for shared, sampling in ((SHARED, Sampling(0.7, 24, ("1",))), ("", Sampling(1.0, 30)), ("", Sampling(0.0, 9))):
+    kept = Sampling(1.2, 20, top_p=0.9, top_k=20, min_p=0.01)
+    asked = ((SHARED, Sampling(0.7, 24, ("1",))), ("", Sampling(1.0, 30)), ("", Sampling(0.0, 9)), ("", kept))
+    for shared, sampling in asked:
         ids = prompts(tokenizer, shared)
         ours, theirs = (e.generate(ids, 5, sampling, range(5)) for e in (one, other))
         for a, b in zip(flat(ours), flat(theirs)):
@@ -140,7 +200,7 @@ def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: Tex
 def test_a_decoder_is_kept_while_it_is_large_enough(
     policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where memory has less room than is wanted, and for two uses in turn: each is compiled and captured anew."""
+    """This also holds if memory is short, and for two uses in turn. A new decoder would compile and record anew."""
     made: list[int] = []
 
     def tight(shape: Shape, *_: object) -> Shape:
@@ -188,7 +248,7 @@ def test_greedy_is_the_argmax_of_the_model(engine: Engine, policy: Transformer, 
 
 @pytest.mark.parametrize("ascii", [True, False])
 def test_stop_strings_end_and_are_cut(engine: Engine, tokenizer: TextTokenizer, ascii: bool) -> None:
-    """Also those of characters that are spread over several tokens."""
+    """This includes stop strings with characters that are spread over several tokens."""
     ids = prompts(tokenizer)
     free = flat(engine.generate(ids, 8, Sampling(1.0, 24), range(5)))
     stop = (max("aeiou0123456789", key=lambda s: sum(s in c.text for c in free)),)
@@ -224,7 +284,7 @@ def test_stop_reasons(engine: Engine, tokenizer: TextTokenizer) -> None:
 def test_a_row_ends_at_the_first_of_several_end_tokens(
     kind: str, engine: Engine, policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As published models have them; up to there it is the row that one end token would have given."""
+    """Published models have several end tokens. Up to the first one, the row equals the row with a single end token."""
     ids, sampling = prompts(tokenizer), Sampling(1.0, 24)
     free = flat(engine.generate(ids, 8, sampling, range(5)))
     counts = Counter(t for c in free for t in c.tokens[1:-1])
@@ -276,7 +336,7 @@ def test_sampling_follows_the_distribution() -> None:
     logits = torch.tensor([2.0, 0.0, -1.0, 1.0]).log_softmax(0).repeat(200_000, 1)
     u = torch.from_numpy(np.random.default_rng(0).random(200_000))
     for temperature in (1.0, 0.5):
-        token, logprob = sample(logits, u, temperature)
+        token, logprob = sample(logits, u, Sampling(temperature))
         p = (logits[0] / temperature).softmax(0)
         torch.testing.assert_close(token.bincount(minlength=4) / 200_000, p, rtol=0, atol=4e-3)
         torch.testing.assert_close(logprob, p.log()[token], rtol=0, atol=1e-5)
@@ -284,7 +344,7 @@ def test_sampling_follows_the_distribution() -> None:
 
 def test_sampling_at_the_ends_of_the_table() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).repeat(2, 1)
-    token, _ = sample(logits, torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64), 1.0)
+    token, _ = sample(logits, torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64), Sampling(1.0))
     assert token.tolist() == [1, 2]
 
 

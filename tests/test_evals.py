@@ -1,4 +1,4 @@
-"""Evaluation: sampling that survives a crash, counting, perplexity, and the general probes."""
+"""Evaluation: sampling that survives a crash, counts, perplexity, and the general probes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Crash(Exception):
 
 
 class Fixed:
-    """An engine that says what it is told to."""
+    """An engine with fixed completions."""
 
     def __init__(self, *completions: tuple[str, str]) -> None:
         self.completions = completions
@@ -106,7 +106,7 @@ def test_a_crash_between_chunks_loses_nothing(
 def test_a_file_cut_anywhere_is_continued(
     engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path, share: float
 ) -> None:
-    """Also in the middle of a row, and of a chunk: batches are split as they were, so that rounding is the same."""
+    """The cut may lie within a row and within a chunk. Batches are split as before, so that rounding is the same."""
     whole = sampled(tmp_path, engine, tokenizer)
     (tmp_path / "problems.jsonl").unlink()
     (tmp_path / "completions.jsonl").write_bytes(whole[0][: int(share * len(whole[0]))])
@@ -261,7 +261,7 @@ def test_the_six_probes_run_through_lm_eval(reader: Transformer, tokenizer: Text
 
 
 def test_an_untrained_model_is_at_chance(reader: Transformer, tokenizer: TextTokenizer) -> None:
-    """Chance is the accuracy of guessing. So place and length must not give the answer away."""
+    """Chance is the accuracy of guessing, so place and length must not give the answer away."""
     names = ("world_hellaswag", "world_arc_easy", "world_piqa")
     results, _ = evaluate_probes(WorldProbes(questions=80, names=names), reader, tokenizer)
     for name in names:

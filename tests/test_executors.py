@@ -1,4 +1,4 @@
-"""Executors: what all share, jobs of Slurm and their preemption. Ray's are in test_ray.py.
+"""Executors: their common contract, Slurm's jobs and their preemption. test_ray.py has the tests of Ray.
 
 With FORAY_SLURM=real in the environment the Slurm on the path is used in place of the fake one.
 """
@@ -41,7 +41,7 @@ SLOW = HERE / "slow_study.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def as_before() -> Iterator[None]:
-    """What the slow study's file changes is put right for the tests that come after."""
+    """Restores for later tests what the slow study's file changes."""
     whole = training.run_stage
     yield
     training.run_stage = whole
@@ -57,7 +57,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Store]:
 
 @pytest.fixture(autouse=True)
 def path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes run the study's file too."""
+    """Puts the study's file on the path of other processes."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
 
 
@@ -66,7 +66,7 @@ def origin(store: Store, study: Path = SLOW) -> StudyCommand:
 
 
 def starts(store: Store) -> list[str]:
-    """Where training nodes of the slow study began."""
+    """The steps at which training nodes of the slow study began."""
     path = store.root / "starts"
     return path.read_text().splitlines() if path.exists() else []
 
@@ -194,7 +194,7 @@ def test_a_node_that_is_asked_to_stop_saves_and_goes_on_there(slow: tuple[Study,
 def test_a_preempted_job_of_submitit_goes_on(
     slow: tuple[Study, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In submitit's executor of this machine, which queues a job again as Slurm does."""
+    """submitit's local executor queues a job again as Slurm does."""
     import submitit
 
     made, here = slow
@@ -262,7 +262,7 @@ def begun(store: Store, stage: str, times: int, job: str = "") -> bool:
 def test_on_slurm_a_study_ends_the_same_whatever_befalls_it(
     slow: tuple[Study, Store], tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its driver leaves, one job is asked to make room and one is told that it will be ended, and started again."""
+    """The driver leaves. One job is asked to make room. Another job is told that it will be ended, and starts again."""
     made, _ = slow
     store = Store(tmp_path / "store")
     monkeypatch.setenv("SLOW", "0.6")

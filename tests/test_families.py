@@ -44,7 +44,7 @@ def shape(request: pytest.FixtureRequest) -> ModelConfig:
 
 
 def varied(config: ModelConfig, seed: int = 0) -> Transformer:
-    """Biases and norms too far from 0 and 1 to hide that one of them is not used."""
+    """Sets biases and norms far from 0 and 1, so that an unused bias or norm shows."""
     model = initialise(config, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def tokens(config: ModelConfig, rows: int = 3, length: int = 60) -> torch.Tensor
 
 
 def their_config(config: ModelConfig) -> Any:
-    """What a model of that family would be published with, by the family's own configuration class."""
+    """The config of a published model of that family, by the family's own configuration class."""
     from transformers import LlamaConfig, Olmo2Config, Qwen2Config, Qwen3Config
 
     kind = {"olmo2": Olmo2Config, "llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}[config.family]
@@ -79,7 +79,7 @@ def their_config(config: ModelConfig) -> Any:
 
 
 def published(config: ModelConfig, folder: Path, dtype: torch.dtype = torch.float32, **how: Any) -> Any:
-    """A random model of transformers' own, saved by it; with norms and biases that matter."""
+    """A random model made and saved by transformers, with norms and biases that matter."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -145,7 +145,7 @@ def test_initialisation_is_fixed_by_the_seed_and_leaves_biases_at_zero(shape: Mo
 
 @pytest.mark.parametrize("shared", ["", "Q: 1 + 2 ?\nA: 3\n\nQ: 4 + 4 ?\nA: 8\n\nQ: 9 + 9 ?\nA: 18\n\n"])
 def test_law_5_logprobs_equal_the_trainers(shape: ModelConfig, tokenizer: TextTokenizer, shared: str) -> None:
-    """With prompts that share a prefix, groups of rows, and rows that end early."""
+    """The case has prompts that share a prefix, groups of rows, and rows that end early."""
     model = varied(shape)
     engine = TorchEngine(shape, tokenizer, model=model)
     prompts = [tokenizer.encode_prompt(shared + q) for q in ("Q: 5 + 2 ?\nA:", "Q: 1 + 1 and 2 ?\nA:", "Q: 7")]
@@ -168,7 +168,7 @@ def test_greedy_is_the_argmax_of_the_whole_forward_pass(shape: ModelConfig, toke
 
 
 def test_packed_gradients_are_those_of_plain_rows(shape: ModelConfig) -> None:
-    """Rows that share prompts, against one forward pass a row with torch's own attention."""
+    """Compares rows that share prompts with one forward pass a row through torch's own attention."""
     model = varied(shape)
     text = tokens(shape, 6, 40).tolist()
     prompts = [text[0][:9]] * 3 + [text[1][:14]] * 3

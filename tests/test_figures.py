@@ -1,4 +1,4 @@
-"""The figures that show parts of a study: seeds, variants, mixes, sizes, screens; on synthetic results."""
+"""The figures that show parts of a study (seeds, variants, mixes, sizes, screens), on synthetic results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GOLD = {"sft_gold": 40, "sft_gold_rl": 80}
 
 
 def log(study: Study, stage: str, steps: int = STEPS, epochs: float = 0.0, reward: float = 0.0, **where: Any) -> None:
-    """The log of one stage: ``reward`` is that of its end, ``epochs`` go through the demonstrations by its end."""
+    """The log of one stage, with the ``reward`` at the end and ``epochs`` over the demonstrations by the end."""
     rows = []
     for i in range(steps):
         part = (i + 1) / steps
@@ -51,7 +51,7 @@ def log(study: Study, stage: str, steps: int = STEPS, epochs: float = 0.0, rewar
 
 
 def fill(study: Study) -> Study:
-    """Every part that a figure here asks for, small."""
+    """Small versions of all parts that a figure here asks for."""
     for (i, tokens), start in itertools.product(enumerate(TOKENS), (0, 1)):
         at: dict[str, Any] = {"tokens": tokens, "pretrain_seed": start}
         grown = (i + 1) / len(TOKENS)
@@ -85,7 +85,7 @@ def fill(study: Study) -> Study:
 
 
 def epochs(study: Study) -> None:
-    """SFT watched from one M_t, as the main grid has it and for twice as long."""
+    """SFT watched from one M_t, at the main grid's length and for twice as long."""
     for variant, most in (("", 5.0), ("10 epochs", 10.0)):
         run = {"tokens": TOKENS[2], "recipe": "sft", "variant": variant}
         log(study, "sft", epochs=most, stage_step=STEPS, trained_on="world_easy", **run)
@@ -95,7 +95,7 @@ def epochs(study: Study) -> None:
 
 
 def models(study: Study) -> None:
-    """Other mixes and another size, from two M_t of which the last counts."""
+    """Other mixes and another size, from two M_t. The last M_t counts."""
     for mix, size, tokens in itertools.product(("", "math-rich"), (PARAMETERS, 4 * PARAMETERS), TOKENS[-2:]):
         if mix == "" and size == PARAMETERS:
             continue

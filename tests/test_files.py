@@ -1,4 +1,7 @@
-"""Files that people bring: each is read as what it is, or refused in one line; none becomes one document in silence."""
+"""Files that users bring: Foray reads a file as what it is, or refuses the file in one line.
+
+No file silently becomes one document.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ PACKING: dict[str, Callable[[bytes], bytes]] = {
 
 
 def read(path: Path, **settings: Any) -> list[str]:
-    """By ``foray prepare`` and, where the file has columns, by a study's own source too: both must agree."""
+    """The texts by ``foray prepare`` and, if the file has columns, by a study's own source. Both must agree."""
     source = Text("own", path.name, holdout=0, root=str(path.parent), **settings)
     found = [text for part in parts(source) for text, _ in documents(source, part)]
     if path.suffix not in (".txt", ".md") and "format" not in settings:
@@ -246,7 +249,7 @@ BROKEN = [
 
 
 def mixed(good: int) -> bytes:
-    """Good rows with every kind of broken one between."""
+    """Good rows with every kind of broken row between them."""
     rows = [json.dumps({"text": f"{i} + {i} = {2 * i}"}).encode() for i in range(good)]
     for at, row in enumerate(BROKEN):
         rows.insert(3 + 5 * at, row)

@@ -1,4 +1,4 @@
-"""The ledger's formulas against torch's own count of what was executed."""
+"""The ledger's formulas against torch's own count of the executed operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from foray.train.scoring import backward
 
 
 def counted(counter: FlopCounterMode) -> tuple[float, float]:
-    """What the matrix products of weights and those of attention took."""
+    """The FLOPs of products with weights, and the FLOPs of attention."""
     by_name = {str(op): float(n) for op, n in counter.get_flop_counts()["Global"].items()}
     products = sum(n for op, n in by_name.items() if op in ("aten.mm", "aten.addmm"))
     return products, sum(by_name.values()) - products

@@ -1,4 +1,4 @@
-"""What fuzzing (`make fuzz`) found, by kind; and that its cases can be repeated."""
+"""The findings of fuzzing (`make fuzz`), by kind, and the repetition of its cases."""
 
 from __future__ import annotations
 

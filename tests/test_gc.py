@@ -1,4 +1,4 @@
-"""Garbage of a store: no file that a named study still reads, and every file that none reads."""
+"""Garbage of a store: no file that a named study still reads, and every file that no study reads."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def name(node: Node) -> str:
 
 
 def test_only_what_a_finished_study_reads_no_more_may_go(store: Store) -> None:
-    """The moments at the first M_t and inside RL; no weights."""
+    """Only the moments at the first M_t and inside RL may go, and no weights."""
     made = watched()
     base, inside = name(trained(made, "pretrain", 6)), name(trained(made, "rl", 2))
     found = find_garbage([made], store)
@@ -103,7 +103,7 @@ def test_after_deletion_nothing_is_to_be_run_and_the_results_are_the_same(store:
 
 
 def test_a_later_m_t_and_a_new_recipe_still_come_out_the_same(store: Store, tmp_path: Path) -> None:
-    """Without the moments training begins further back, and ends with the same bits."""
+    """Without the moments, training begins at an earlier step and ends with the same bits."""
     made = watched()
     delete_garbage([made], store)
     more = replace(made, recipes=("rl", "sft"), pretrain=pretrained_to(768, 1152, 1536))

@@ -1,4 +1,4 @@
-"""What a refactoring must leave alone: node keys, the embedded world's text and questions, a report's tables.
+"""A refactoring must not change node keys, the embedded world's text and questions, and a report's tables.
 
 ``PYTHONPATH=src:tests python tests/test_golden.py`` writes ``tests/golden`` anew. The commit that does so says why.
 """
@@ -70,7 +70,7 @@ def test_tables_of_a_report_are_the_golden_ones(tmp_path: Path, monkeypatch: pyt
 
 
 class near(str):
-    """A cell that equals another if both are the same text, or the same number but for rounding."""
+    """A cell. Two cells are equal if they hold the same text, or the same number within rounding."""
 
     __hash__ = str.__hash__
 

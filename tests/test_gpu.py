@@ -1,7 +1,7 @@
-"""What holds on a GPU: agreement with the CPU, the laws, and a whole study. ``make gpu-evidence STEPS=1`` runs these.
+"""Tests for a GPU: agreement with the CPU, the laws, and a whole study. ``make gpu-evidence STEPS=1`` runs these tests.
 
-The contract of rollout engines is in test_engine.py, whose fixture has a GPU too. Where there is none, these tests
-can be rehearsed: ``FORAY_GPU_TESTS_ON=cpu pytest -m gpu tests/test_gpu.py``.
+test_engine.py has the contract of rollout engines, and its fixture has a GPU too. A machine without a GPU can rehearse
+these tests: ``FORAY_GPU_TESTS_ON=cpu pytest -m gpu tests/test_gpu.py``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_gradients_are_the_cpus(machine: Machine, stream: Stream) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_queries_that_share_keys_and_values(precision: Literal["fp32", "bf16"]) -> None:
-    """Behind prompts, where attention has a bias: on a GPU keys and values are repeated for it."""
+    """Attention behind prompts has a bias. With a bias, a GPU repeats keys and values."""
     stream = replace(RL, precision=precision)
     for config in (replace(LARGER, kv_heads=2), replace(LARGER, kv_heads=1)):
         on_cpu, here = (gradients(m, stream, rollouts(), config=config) for m in (Machine("cpu"), EAGER))
@@ -96,7 +96,10 @@ def test_queries_that_share_keys_and_values(precision: Literal["fp32", "bf16"]) 
 
 
 def test_law_2_weights_combine_proposals(config: ModelConfig, tokenizer: TextTokenizer) -> None:
-    """Two equal streams at half are one, and a stream at 0 changes nothing; every backward may sum in its own order."""
+    """Two equal streams at ½ equal one stream, and a stream at 0 changes nothing.
+
+    Every backward pass may sum in its own order.
+    """
 
     def after(*weights: float) -> torch.Tensor:
         run = start(config, tokenizer)
@@ -112,7 +115,7 @@ def test_law_2_weights_combine_proposals(config: ModelConfig, tokenizer: TextTok
 
 
 def test_law_6_on_policy_grpo_is_reinforce() -> None:
-    """Of plainly computed logits; rows without a signal change nothing."""
+    """The expected gradient comes from plainly computed logits. Rows without a signal change nothing."""
     batch = replace(rollouts(), on_policy=True)
     advantage = batch.advantage.clone()
     advantage[:4] = 0.0
@@ -169,7 +172,7 @@ def sharp(config: ModelConfig) -> Transformer:
 
 
 def test_the_gpu_draws_what_the_cpu_draws(sharp: Transformer, tokenizer: TextTokenizer) -> None:
-    """The same uniforms; a token may differ where one falls between two sums that round differently."""
+    """Both use the same uniforms. A token may differ if a uniform falls between two sums that round differently."""
     ids = [tokenizer.encode_prompt(f"Q: {i} + {j} ?\nA:") for i in range(5) for j in range(5)]
     on_cpu = TorchEngine(sharp.config, tokenizer, model=sharp).generate(ids, 8, Sampling(1.0, 24), range(25))
     model = wide(initialise(sharp.config, 3), 12.0).move(Machine(DEVICE))
@@ -180,7 +183,7 @@ def test_the_gpu_draws_what_the_cpu_draws(sharp: Transformer, tokenizer: TextTok
 
 @pytest.mark.parametrize(("precision", "mean", "most"), [("fp32", 1e-5, 1e-3), ("bf16", 0.02, 0.5)])
 def test_law_5_at_a_larger_shape(precision: str, mean: float, most: float, tokenizer: TextTokenizer) -> None:
-    """In bf16 a gap remains: the trainer takes the behaviour's log-probabilities from its own passes."""
+    """In bf16 a gap remains, so the trainer takes the behavior's log-probabilities from its own passes."""
     model = initialise(LARGER, 0).move(Machine(DEVICE))
     ids = np.random.default_rng(2).integers(5, 300, (8, 200)).tolist()
     sampling = Sampling(1.0, 150 if DEVICE == "cuda" else 12, precision=precision)  # type: ignore[arg-type]
@@ -200,7 +203,7 @@ def test_law_5_at_a_larger_shape(precision: str, mean: float, most: float, token
 
 @pytest.mark.parametrize("width", [64, 48])  # heads of 32 and, which is no power of two, of 24
 def test_a_study_runs_on_the_gpu(width: int, tmp_path: Path) -> None:
-    """In a process of its own: workers are forked, which one that holds a GPU already could not do."""
+    """The study runs in a process of its own, because a process that holds a GPU cannot fork workers."""
     study = tmp_path / "on_gpu.py"
     study.write_text(
         "from dataclasses import replace\nfrom foray.studies import smoke\n\n\n"

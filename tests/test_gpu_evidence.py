@@ -1,6 +1,6 @@
-"""The GPU's half hour, rehearsed without one: limits, what comes back, every measurement at a small shape.
+"""The GPU's half hour, rehearsed without a GPU: limits, files that come back, every measurement at a small shape.
 
-The whole sequence in processes of its own, as on a card: ``make gpu-evidence REHEARSE=1``.
+``make gpu-evidence REHEARSE=1`` runs the whole sequence in separate processes, as on a card.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_what_is_done_on_this_card_with_this_code_is_not_done_again(tmp_path: Pa
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_step_leaves_its_results(how: signal.Signals, tmp_path: Path) -> None:
-    """SIGKILL is what a command gets at its limit on the lent machine."""
+    """The lent machine sends SIGKILL to a command at its limit."""
     text = (
         f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
         "import pathlib, signal, gpu_evidence; from gpu_steps import Part, Step\n"
@@ -123,7 +123,7 @@ def test_the_steps_keep_to_the_lent_machines_limits() -> None:
 
 
 def test_every_measurement_at_a_small_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process: what takes time is starting many."""
+    """All measurements run in one process, because the start of many processes takes time."""
     monkeypatch.setenv("GPU_FILES", str(tmp_path / "files"))
     found: dict[str, dict[str, Any]] = {}
     for name, measure in gpu.MEASUREMENTS.items():
@@ -196,7 +196,7 @@ def graph() -> Graph:
 
 
 def made(node: Node, store: Store) -> Path:
-    """A finished node with results, weights and moments, none of them real."""
+    """A finished node with made-up results, weights and moments."""
     folder = store.open(node.kind, node.key, node.spec)
     (folder / "metrics.jsonl").write_text(json_text({"step": 1}) + "\n")
     if node.kind == "train":
@@ -249,7 +249,7 @@ def test_what_travels_is_cut_into_files_and_damage_is_noticed(
 
 
 def test_a_card_gets_what_it_reads_and_the_names_of_the_rest(graph: Graph, tmp_path: Path) -> None:
-    """So it takes as done what is done, and runs exactly what was planned."""
+    """So the card takes finished nodes as done, and runs exactly the planned nodes."""
     here, there, out = Store(tmp_path / "here"), Store(tmp_path / "there"), tmp_path / "files"
     order = gpu_carry.waves(graph)
     assert all(order[p.key] <= order[n.key] for n in graph.nodes for p in n.parents())
@@ -276,7 +276,7 @@ def test_a_card_gets_what_it_reads_and_the_names_of_the_rest(graph: Graph, tmp_p
 
 @pytest.mark.slow
 def test_the_whole_sequence_rehearsed(tmp_path: Path) -> None:
-    """As on a card: each step a command, its results in $OUT, files few and small."""
+    """Each step is a command, as on a card. Its results are in $OUT, in few and small files."""
     for number in range(1, 6):
         out = tmp_path / f"back{number}"
         out.mkdir()

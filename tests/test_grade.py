@@ -1,4 +1,4 @@
-"""``foray grade``: rows in, the same rows graded out, a summary; nothing half-written."""
+"""``foray grade``: the rows of a file come out graded, with a summary. No file is left half-written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ def test_strange_text_comes_through(tmp_path: Path) -> None:
 
 
 def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
-    """Existing columns are the user's. A clash is refused with advice; a suffix writes new columns beside them."""
+    """Existing columns belong to the user. Foray refuses a clash with advice.
+
+    A suffix writes new columns beside the old ones.
+    """
     for there in ("correct", "reason"):
         row = {"gold": "1", "answer": "1", there: "mine"}
         source, out = write(tmp_path / "in.jsonl", [{"gold": "1", "answer": "1"}, row]), tmp_path / "out.jsonl"

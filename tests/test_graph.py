@@ -1,4 +1,7 @@
-"""How the graph of a study grows: with its nodes, not with the paths to them. Counted in visits, not in seconds."""
+"""The work on a study's graph grows with the nodes, not with the paths to the nodes.
+
+The tests count visits, not seconds.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def many(checkpoints: int) -> Study:
 
 @pytest.fixture
 def visits(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
-    """Every node that was asked for its parents, as often as it was asked."""
+    """Every node that was asked for its parents, once for each time."""
     asked: list[Node] = []
     parents = Node.parents
 

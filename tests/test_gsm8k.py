@@ -71,7 +71,10 @@ def test_rows_become_problems(root: Path) -> None:
 
 
 def test_no_solution_has_in_it_what_ends_a_completion(root: Path) -> None:
-    """A few of the published ones have blank lines; boxed ones may keep them, for there a blank line ends nothing."""
+    """A few published solutions have blank lines.
+
+    Boxed solutions may keep blank lines, because a blank line does not end a boxed completion.
+    """
     answer = "It is 2.\n\nThen\n<<2*3=6>>\n\n6.\n\n#### 6"
     write(root / "gsm8k" / "test.jsonl", [{"question": "How much?", "answer": answer}])
     plain, boxed = "It is 2.\nThen\n6.\n#### 6", "It is 2.\n\nThen\n\n\n6.\nThe answer is \\boxed{6}."
@@ -297,7 +300,7 @@ def test_every_published_solution_is_right_and_no_other_answer_is() -> None:
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_multi").is_dir(), reason="the published files are not here")
 def test_published_model_solutions_are_graded_as_their_authors_did() -> None:
-    """5,276 completions of real models; their answer stands after ``A:``, put here in the format that is asked for."""
+    """5,276 completions of real models. The test puts the answer after ``A:`` into the asked-for format."""
     task = GSM8K(str(SHARED))
     problems = {p.question: p for p in task.problems("test")}
     wrong = total = 0

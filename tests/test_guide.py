@@ -1,4 +1,4 @@
-"""The pages for readers of the code are true: what they name is there, and one GRPO update has the shapes they give."""
+"""The pages for readers of the code are true: the files and names exist, and one GRPO update has the stated shapes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
 
         monkeypatch.setattr(module, name, watched)
 
-    for name in ("_questions", "_answers", "group_advantages", "_to_batch"):
+    for name in ("_questions", "answers", "group_advantages", "_to_batch"):
         watch(rollouts, name)
     for name in ("uniforms", "read_prompts", "sample"):
         watch(torch_engine, name)
@@ -173,11 +173,11 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
         assert [tuple(t.shape) for t in tensors] == [wanted] * len(tensors), name
 
     assert "P problems" in row("_questions") and len(seen["_questions"]) == P
-    assert "P groups, each of G completions" in row("_answers")
-    assert [(len(g.completions), len(g.marks)) for g in seen["_answers"]] == [(G, G)] * P
+    assert "P groups, each of G completions" in row("answers")
+    assert [(len(completions), len(marks)) for _, completions, marks in seen["answers"]] == [(G, G)] * P
     check("uniforms", "(R, max_new_tokens)", seen["uniforms"])
     assert "states (P, longest prompt, D)" in row("read_prompts")
-    longest = max(len(g.prompt) for g in seen["_answers"])
+    longest = max(len(prompt) for prompt, _, _ in seen["answers"])
     assert tuple(seen["read_prompts"][0].shape) == (P, longest, config.width)
     check("sample", "(R,)", *seen["sample"])
     check("group_advantages", "(P, G)", seen["group_advantages"])

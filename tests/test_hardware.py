@@ -1,4 +1,4 @@
-"""``foray plan --hardware``: against hand arithmetic and published figures, and how it answers to changes."""
+"""``foray plan --hardware`` against hand arithmetic and published figures, and its answers to changes."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_settings_of_the_machine_trade_memory_for_time() -> None:
 
 
 def test_the_kv_cache_takes_what_room_there_is() -> None:
-    """Short memory means fewer rows at a time. The rows never exceed those that an engine samples together."""
+    """Less memory means fewer rows at a time, and never more rows than an engine samples together."""
     wide = replace(evaluation(problems=64), checkpoint=pretraining(replace(MODEL, layers=48)))
     small, large = (place(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
     assert small.fits and large.fits

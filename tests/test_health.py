@@ -1,4 +1,4 @@
-"""What is flagged in logs and results, and what is not."""
+"""Logs and results with flags, and logs and results without flags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[dict[str, float]]
 
 
 def rl(**columns: list[float]) -> Rows:
-    """A healthy RL log, but for the given columns."""
+    """A healthy RL log with the given columns changed."""
     healthy = {
         "rl/loss": [0.0] * STEPS,
         "rl/entropy": [1.0 - 0.005 * i for i in range(STEPS)],

@@ -1,4 +1,4 @@
-"""Checkpoints of the hub as a user meets them: in a fresh process, offline, in a cache, in folders of a repository."""
+"""Checkpoints of the hub as a user has them: in a fresh process, offline, in a cache, in folders of a repository."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def to_cache(root: Path, source: str, revision: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two checkpoints whose tokenizer has read the world's problems."""
+    """Two checkpoints with a tokenizer trained on the world's problems."""
     root = tmp_path_factory.mktemp("made")
     texts = world_texts()
     for seed, name in enumerate(("early", "late")):
@@ -112,7 +112,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 def fresh(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``foray`` in a process in which nothing has been imported before."""
+    """``foray`` in a fresh process without earlier imports."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.run([sys.executable, "-m", "foray", *words], env=env, capture_output=True, text=True, check=False)
 
@@ -167,7 +167,7 @@ def test_a_fresh_process_runs_two_revisions_of_a_cache_to_their_report(made: Pat
 
 
 def test_libraries_are_asked_only_for_what_a_fresh_import_of_them_has() -> None:
-    """Names that exist only once something else has imported a module hide behind whatever the tests import."""
+    """A name that exists only after another import of the module would hide behind the imports of the tests."""
     code = (
         "import datasets, huggingface_hub as hub\n"
         "datasets.disable_progress_bars, datasets.load_dataset, datasets.load_from_disk\n"
@@ -192,7 +192,7 @@ def hub_study(path: str, revision: str = "main", **more: Any) -> Any:
 def test_a_series_in_folders_of_a_repository_is_a_series_of_checkpoints(
     made: Path, tmp_path: Path, cache: Path
 ) -> None:
-    """From the hub and from a local copy; with a tokenizer in each folder or one above all of them."""
+    """The series is on the hub or a local copy, with a tokenizer in each folder or one above all folders."""
     whole = tmp_path / "whole"
     shutil.copytree(made / "early", whole / "steps" / "step1000")
     shutil.copytree(made / "late", whole / "steps" / "step2000")
@@ -281,7 +281,7 @@ def test_what_is_fetched_is_the_folder_and_the_tokenizers_above_it(monkeypatch: 
 def test_weights_in_another_format_are_named_as_such(
     copy: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
 ) -> None:
-    """From what the hub lists, though nothing of it is fetched; from what a cache or a folder holds."""
+    """The format shows in the hub's listing, without a fetch, and in the content of a cache or a folder."""
     (copy / "model.safetensors").unlink()
     to_cache(cache, "org/listed", "main", copy)
     if names[0].endswith(".json"):
@@ -343,7 +343,10 @@ def entries(folder: Path) -> int:
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_an_entry_beyond_the_vocabulary_that_no_text_reaches_is_let_pass(tmp_path: Path, listed: bool) -> None:
-    """As Llama 2's ``<pad>``, whose id is the first that the model does not have; also in BPE's vocabulary."""
+    """Llama 2's ``<pad>`` is such an entry: its id is the first beyond the model's.
+
+    The entry may be in BPE's vocabulary.
+    """
     folder = tmp_path / "copy"
     folder.mkdir()
     olmo_tokenizer(folder)

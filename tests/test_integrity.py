@@ -1,4 +1,4 @@
-"""After any damage every number of a report is right, or named as missing; ``foray check`` finds and mends it."""
+"""After any damage every number of a report is right or named as missing. ``foray check`` finds and mends damage."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_whole_store_is_found_whole_and_every_byte_is_read_once(
 def test_repair_waits_for_nobody_and_check_alone_reads_beside_a_run(
     whole: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A store is not mended while a run works in it. Reading it then is allowed."""
+    """``foray check --repair`` refuses a store in which a run works. ``foray check`` alone may read the store."""
     with whole.lock():
         assert main(["check", str(whole.root)]) == 0
         assert main(["check", str(whole.root), "--repair"]) == 1

@@ -31,7 +31,7 @@ def start(store: Path) -> subprocess.Popen[bytes]:
 
 
 def at_work(store: Path) -> set[str]:
-    """The kinds of nodes (and stages) that have begun and are not sealed."""
+    """The kinds of nodes (and the stages) that have begun and are not sealed."""
     found = set()
     for spec in store.glob("nodes/*/spec.json"):
         if not (spec.parent / SEAL).exists():
@@ -45,7 +45,7 @@ def reporting(store: Path) -> bool:
 
 
 def results(store: Path) -> dict[str, str]:
-    """Checksums of all final weights and tables; the ledger's holds seconds, which differ."""
+    """Checksums of all final weights and tables, without the ledger's seconds, which differ."""
     files = [*store.glob("nodes/train-*/model/model.safetensors"), *(store / "report").glob("*.csv")]
     return {str(f.relative_to(store)): digest(f) for f in files if f.name != "ledger.csv"}
 

@@ -1,4 +1,4 @@
-"""MATH's verifier: finding boxed answers, equality, and what hostile text can cost."""
+"""MATH's verifier: finding boxed answers, equality, and the cost of hostile text."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_the_process_ends_with_its_parent(started: None) -> None:
 
 
 def test_what_is_compared_can_neither_compile_nor_write_nor_start_programs(tmp_path: Path) -> None:
-    """The audit hook, in a process of its own: it cannot be taken off again."""
+    """The audit hook needs a process of its own, because no process can remove the hook."""
     code = """
 import sys
 from foray.answers.judge_process import _refuse

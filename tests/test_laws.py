@@ -1,4 +1,4 @@
-"""The laws of DESIGN.md: what the training loop promises, whatever the streams. (Law 3 on many ranks: test_ranks.py)"""
+"""The laws of CONTRIBUTING.md: what the training loop promises for all streams. (Law 3 on many ranks: test_ranks.py)"""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from conftest import Sums, wide
 from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
+from foray.core.schedules import Follow, Ramp, Shift, Turns
 from foray.core.sources import Corpus, Demonstrations, Rollouts
-from foray.core.stage import AdamW, Follow, Joint, Ramp, Stage, Stream, Turns
+from foray.core.stage import AdamW, Joint, Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -41,6 +42,7 @@ RL = Stream(
     replace(ADAM, lr=2e-3),
 )
 TWICE = replace(RL, source=replace(RL.source, updates_per_draw=2))
+CUT = replace(RL, source=replace(RL.source, top_p=0.7))
 TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, length=30), CrossEntropy(), ADAM)
 
 
@@ -197,7 +199,8 @@ def test_weights_may_ramp_take_turns_or_follow_a_metric(config: ModelConfig, tok
     followed = one_step((Follow("rl/signal"), RL), (Follow("rl/signal", rest=True), SFT))
     assert same(followed, one_step((signal, RL), (1.0 - signal, SFT)))
     stage = Stage("s", ((Ramp(0.0, 1.0), RL), (Ramp(1.0, 0.0), SFT)), 5)
-    assert [[(s.name, n) for _, s, n in stage.working(i)] for i in (0, 2, 4)] == [
+    turns = [[(s.name, n) for w, s in stage.working(i) for _, _, n in stage.draws(w, s, i)] for i in (0, 2, 4)]
+    assert turns == [
         [("sft", 0)], [("rl", 1), ("sft", 2)], [("rl", 3)]
     ]  # fmt: skip
 
@@ -306,7 +309,7 @@ def test_a_bf16_training_pass_has_nearly_the_gradient_of_fp32(config: ModelConfi
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: TextTokenizer, updates: int) -> None:
-    """The gap between the engine's bf16 and the trainer's is measured and not taken for a change of policy."""
+    """The gap between the engine's bf16 and the trainer's is measured, and is not treated as a change of policy."""
     stream = replace(RL, precision="bf16", source=replace(RL.source, updates_per_draw=updates))
     run = start(config, tokenizer)
     batch, _ = drawn(stream.source, stream, 0, run)
@@ -324,9 +327,13 @@ def test_bf16_rl_on_policy_has_ratios_of_one(config: ModelConfig, tokenizer: Tex
     "weights",
     [
         ((1.0, replace(RL, source=replace(RL.source, updates_per_draw=3))),),
+        ((1.0, CUT),),
+        ((1.0, replace(CUT, source=replace(CUT.source, updates_per_draw=3))),),
         ((0.5, RL), (0.5, SFT)),
         ((Turns(2, 0), Joint("both", ((1.0, RL), (1.0, SFT)), ADAM)), (Follow("rl/signal"), RL), (Ramp(1.0, 0.0), SFT)),
         ((Turns(3, 0), Joint("both", ((1.0, TWICE), (1.0, SFT)), ADAM)), (1.0, TWICE)),
+        ((1.0, Joint("turns", ((Turns(3, 2), TWICE), (Turns(3, 0, length=2), SFT)), ADAM)),),
+        ((1.0, Joint("shift", ((Shift(2, 1, True), TWICE), (Shift(2, 1), SFT)), ADAM)),),
     ],
 )
 def test_law_4_killed_and_resumed_is_bit_equal(
@@ -388,6 +395,34 @@ def test_law_6_on_policy_grpo_is_reinforce(config: ModelConfig, tokenizer: TextT
     torch.testing.assert_close(ours, reinforce, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("truncation", [{"top_p": 0.7}, {"top_k": 4}, {"min_p": 0.3}], ids=str)
+def test_of_truncated_rollouts_the_whole_policy_is_trained(
+    config: ModelConfig, tokenizer: TextTokenizer, updates: int, truncation: dict[str, Any]
+) -> None:
+    """The ratios are those of the trainer's own log-probabilities: truncation is not taken for a change of policy."""
+    stream = replace(RL, source=replace(RL.source, temperature=1.3, updates_per_draw=updates, **truncation))
+    run = start(config, tokenizer)
+    batch, _ = drawn(stream.source, stream, 0, run)
+    metrics = backward(run.model, stream, batch)
+    ours = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    run.model.zero_grad()
+    where = batch.weight != 0
+    logits = run.model.logits(batch.tokens) / 1.3  # no packing, no truncation
+    logprobs = logits.log_softmax(-1).gather(2, batch.targets[..., None])[..., 0][where]
+    ratio = (logprobs - logprobs.detach()).exp()
+    (-(ratio * batch.advantage[where]).sum() / where.sum()).backward()
+    plain = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    assert plain.abs().max() > 1e-3 and metrics["clipped"] == 0
+    torch.testing.assert_close(ours, plain, rtol=2e-4, atol=1e-6)
+    said = batch.behaviour if updates == 1 else batch.drawn
+    assert said is not None
+    kept = logprobs.detach() - said[where]  # log of the share of probability that is kept
+    assert kept.max() < 1e-5 and kept.mean() < -0.01 and metrics["mismatch"] > 0.01
+    if "top_p" in truncation:
+        assert kept.min() > np.log(0.7) - 1e-5
+
+
 def test_law_6_skipping_groups_without_signal_changes_nothing(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     class Everything(PolicyGradient):
         def contributes(self, weight: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
@@ -430,7 +465,7 @@ def test_advantages() -> None:
 
 
 def test_golden_clipped_loss() -> None:
-    """By hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
+    """Computed by hand: ratios 2, 1/2, 1.1; advantages 1, -1, 2; clip 0.2 below and 0.3 above; KL weight 0.1."""
     ratio, advantage = torch.tensor([2.0, 0.5, 1.1]), torch.tensor([1.0, -1.0, 2.0])
     new, ref = ratio.log(), torch.tensor([2.0, 0.5, 2.2]).log()
     s = Scored(new, torch.zeros(3), advantage, torch.zeros(3), ref, torch.zeros(3))

@@ -1,4 +1,4 @@
-"""Imports point one way (DESIGN.md, "Layers"), and spec code runs without torch."""
+"""Imports point one way, spec code runs without torch, and files and functions stay short."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ LEVELS = {
     "cli": 7,
     "__main__": 8,
 }
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 350, 60  # at most, docstrings and comments too
 
 
 @cache
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(line, module of foray) of every import, also inside functions; those for type checkers alone do not count."""
+    """(line, module of foray) of every import, also inside functions. Imports only for type checkers do not count."""
     return list(_imports(path))
 
 
@@ -103,7 +104,7 @@ def test_no_files_import_one_another() -> None:
     }
 
     def read(name: str) -> set[str]:
-        """The files that a file imports: of a name in a package the file, or the package's own."""
+        """The files that a file imports. A name in a package counts as its file, or as the package's own file."""
         named = {target if target in files else target.rpartition(".")[0] for _, target in imports(files[name])}
         return (named & files.keys()) - {name}
 
@@ -113,6 +114,20 @@ def test_no_files_import_one_another() -> None:
     assert not left, "\n".join(
         f"{name} imports {', '.join(sorted(needs & left.keys()))}" for name, needs in left.items()
     )
+
+
+def test_files_and_functions_stay_short() -> None:
+    long = []
+    for path in sorted(ROOT.rglob("*.py")):
+        place, text = path.relative_to(ROOT), path.read_text(encoding="utf-8")
+        if (lines := len(text.splitlines())) > LINES_OF_A_FILE:
+            long.append(f"{place} has {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if (lines := node.end_lineno - node.lineno + 1) > LINES_OF_A_FUNCTION:
+                    long.append(f"{place}: {node.name} has {lines} lines")
+    assert not long, "\n".join(long)
 
 
 def test_report_reads_only_core() -> None:

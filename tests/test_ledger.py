@@ -1,4 +1,4 @@
-"""What a study cost, as the report sums it, and figures drawn against it."""
+"""The costs of a study as the report sums them, and figures drawn against the costs."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CONTEXT = 128
 
 @dataclass
 class Codec:
-    """What ``foray_lm`` needs of a tokenizer, around a raw ``tokenizers`` one."""
+    """The part of a tokenizer that ``foray_lm`` needs, around a raw ``tokenizers`` tokenizer."""
 
     tokenizer: Any
 
@@ -60,7 +60,7 @@ def pair() -> tuple[Any, Codec]:
 
 
 def scorer(model: Any) -> lm_eval_model.Score:
-    """Next-token log-probabilities, one row at a time: as plain as can be."""
+    """Next-token log-probabilities, one row at a time, by the plainest code."""
 
     def score(rows: list[list[int]], last: list[int]) -> list[tuple[Any, Any]]:
         scored = []

@@ -1,4 +1,4 @@
-"""Settings of the machine: what they decide, and that they are part of no key."""
+"""Settings of the machine: the effects of the settings, which are part of no key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_is_not_said_is_decided_by_what_is_here(monkeypatch: pytest.MonkeyP
 
 
 def test_a_cpu_is_not_asked_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without NVML the question would keep a process from forking workers that use one."""
+    """Without NVML, a process that asks for GPUs cannot fork workers that use a GPU."""
     monkeypatch.setattr(module, "gpus", lambda: pytest.fail("asked"))
     assert Machine("cpu").found().device == "cpu"
 

@@ -1,4 +1,6 @@
-"""An engine that draws from not quite the trainer's distribution: measured, and corrected by truncated weights."""
+"""An engine that draws from nearly the trainer's distribution: the gap is measured, and corrected by truncated
+weights.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class Toy:
         self.engines = torch.log_softmax(self.ours + 0.7 * torch.randn(self.V, generator=random), 0)
 
     def batch(self, weight: torch.Tensor, behaviour: torch.Tensor, **changes: Any) -> Batch:
-        """Tokens count ``weight`` (V,): their probability, so that the loss is an expectation."""
+        """A token has ``weight`` (V,), its probability, so that the loss is an expectation."""
         made = from_rows(
             [self.prompt] * self.V, [[v] for v in range(self.V)], weight.tolist(), 1.0,
             advantage=self.advantage.tolist(), behaviour=[[b] for b in behaviour.tolist()],
@@ -86,7 +88,7 @@ def test_a_negative_cap_is_refused() -> None:
 
 
 class Elsewhere(TorchEngine):
-    """An engine whose weights lag behind: what it says it drew is true, and not the trainer's."""
+    """An engine with old weights. Its log-probabilities are true for its own draws, and differ from the trainer's."""
 
     def sync(self, weights: Any, version: int) -> None:
         self.model.load_state_dict({name: 0.98 * w for name, w in weights.items()})

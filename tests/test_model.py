@@ -1,4 +1,4 @@
-"""Law 7 and what else a checkpoint folder promises."""
+"""Law 7, and the other promises of a checkpoint folder."""
 
 from __future__ import annotations
 

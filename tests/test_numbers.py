@@ -98,7 +98,7 @@ def test_a_reference_without_a_number_is_refused() -> None:
      "\\frac{-1}{2}", "\\boxed{5 or 6}", "The answer is \\boxed{5 or 6}.", "x = 5 or 6", "[2, 3]"],
 )  # fmt: skip
 def test_what_is_more_than_a_number_is_no_reference(text: str) -> None:
-    """Its last number is not the answer, and a wrong reference would be trusted."""
+    """The last number is not the answer, and Foray would trust a wrong reference."""
     with pytest.raises(ValueError, match="no number"):
         numbers.reference(text)
 
@@ -328,7 +328,7 @@ REPEATED = [
 
 
 def seconds(text: str) -> float:
-    """Of every way of reading the text."""
+    """The seconds of every way of reading the text."""
     begun = time.process_time()
     for extraction in STORED:
         for box in (False, True):
@@ -341,7 +341,10 @@ def seconds(text: str) -> float:
 
 @pytest.mark.parametrize("part", REPEATED)
 def test_twice_as_long_a_text_takes_twice_as_long(part: str) -> None:
-    """Not four times, as anything quadratic. The best of some, for other processes are at work beside."""
+    """A quadratic cost would take four times as long.
+
+    The test takes the best of several runs, because other processes work beside it.
+    """
     times = 6_000 // len(part)
     for before in ("", "#### ", "#### 1"):
         once = min(seconds(before + part * times) for _ in range(2))
@@ -354,7 +357,7 @@ def test_twice_as_long_a_text_takes_twice_as_long(part: str) -> None:
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_multi").is_dir(), reason="the published model solutions are not here")
 def test_every_published_flag_is_reproduced() -> None:
-    """Leniently from the models' own texts (``A: 26``), strictly with that line in the asked-for format."""
+    """Lenient grading reads the models' texts (``A: 26``), strict grading that line in the asked-for format."""
     task = GSM8K(str(SHARED))
     problems = {p.question: p for p in task.problems("test")}
     total = 0

@@ -1,4 +1,4 @@
-"""What a user gets wrong, or an untrusted file holds, ends in one line that says what to change."""
+"""A user's mistake, or an untrusted file's content, ends in one line that says what to change."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
 
 
 def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
-    """Found by kills: Ctrl-C came a tenth of a second after the start."""
+    """Kills found this case: Ctrl-C came a tenth of a second after the start."""
     code = (
         "import os, runpy, sys\n\nclass Finder:\n    @staticmethod\n    def find_spec(name, *_):\n"
         "        if name == 'foray.cli':\n            os.kill(os.getpid(), 2)\n\n"
@@ -186,7 +186,7 @@ def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_while_python_ends_changes_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """Found by kills: the second of two Ctrl-C came while torch unloaded its libraries."""
+    """Kills found this case: the second of two Ctrl-C came while torch unloaded its libraries."""
     (tmp_path / "ending.py").write_text(
         f"import atexit, os\nfrom foray.studies import smoke\n\natexit.register(os.kill, os.getpid(), {number:d})\n\n"
         "def study():\n    return smoke.study()\n"
@@ -211,14 +211,14 @@ def test_workers_are_no_more_than_a_machine_serves(tmp_path: Path, capsys: pytes
 
 
 def test_a_vocabulary_that_no_tokenizer_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Found by fuzzing: the library of tokenizers panicked at it."""
+    """Fuzzing found this case: the library of tokenizers panicked."""
     prepare = ("prepare", "world_1b", "--out", str(tmp_path / "out"), "--set", f"vocab_size={10**18}")
     for words in (prepare, ("plan", "smoke", "--set", f"data.vocab_size={10**18}")):
         assert "vocab_size must be at most 16,777,216" in refusal(capsys, *words)
 
 
 def test_the_library_of_data_sets_warns_of_nothing() -> None:
-    """Found by fuzzing: its warning stood before the one line of an error."""
+    """Fuzzing found this case: a warning stood before the one line of an error."""
     pytest.importorskip("datasets")
     assert datasets_library().logging.get_verbosity() == logging.ERROR
 

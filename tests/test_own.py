@@ -1,4 +1,4 @@
-"""Users' own files: what their tasks, sources, losses, recipes and figures owe, and how each mistake is named."""
+"""Users' own files: the contracts of tasks, sources, losses, recipes and figures, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Unregistered:
 
 @dataclass(frozen=True)
 class Own:
-    """Rows of ``words`` words, and what else may be wrong with a batch."""
+    """Rows of ``words`` words, and other mistakes of a batch."""
 
     words: int = 3
     wrong: str = ""
@@ -215,7 +215,7 @@ def test_windows_of_text_after_pretraining_must_fit_too() -> None:
 
 @dataclass(frozen=True)
 class Picky(Sums):
-    """Right when it is asked, wrong when it is trained on."""
+    """A task that is right when it is checked, and wrong when a model trains on it."""
 
     kind: str = ""
 
@@ -289,7 +289,7 @@ def test_users_code_that_breaks_in_the_driver_is_one_line_too(base: Store, monke
 
 
 def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no worker dies of it."""
+    """The failure kills no worker."""
     made = rl_of(loss=Fragile())
     monkeypatch.setattr("test_own._TRAINING", [True])
     monkeypatch.setattr("foray.study.missing.check_study", lambda _: None)
@@ -317,7 +317,7 @@ def written(folder: Path, text: str) -> str:
 def test_the_command_names_the_line_that_broke_wherever_it_is_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    """A recipe is asked again when a setting changes, outside the loading of its file."""
+    """A changed setting calls a recipe again, outside the loading of its file."""
     from foray.cli import main
 
     text = """
@@ -502,7 +502,7 @@ def test_a_task_that_is_none_says_what_it_lacks_before_anything_runs(task: Any, 
 
 @dataclass(frozen=True)
 class Mine:
-    """A loss of one's own that logs what share of its ratios is clipped."""
+    """A user's own loss that logs the share of clipped ratios."""
 
     eps: float = 0.2
     wrong: str = ""
@@ -527,7 +527,7 @@ class NoContributes:
 
 @dataclass(frozen=True)
 class Unasked(Mine):
-    """Reads a reference that it has not asked for."""
+    """A loss that reads a reference without asking for one."""
 
     def __call__(self, s: Scored) -> Any:
         return s.reference - s.logprobs
@@ -669,7 +669,7 @@ for library, case in cases.items():
 
 
 def test_a_missing_library_is_found_before_a_study_begins(tmp_path: Path) -> None:
-    """In a fresh process, where nothing has been imported yet."""
+    """The test needs a fresh process without earlier imports."""
     done = subprocess.run([sys.executable, "-c", _HIDDEN, str(tmp_path)], capture_output=True, text=True, timeout=240)
     lines = dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
     extras = {"lm_eval": "evals", "math_verify": "math", "datasets": "data", "zstandard": "data", "pyarrow": "data"}

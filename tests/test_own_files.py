@@ -1,4 +1,4 @@
-"""Each kind of extension in one file outside the package: a file of ``tests/own/`` is taken as a user's is."""
+"""Each kind of extension in one file outside the package. Foray takes a file of ``tests/own/`` like a user's file."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ FIGURE, SECTION = (str(OWN / f"my_{kind}.py") for kind in ("figure", "section"))
 
 
 def with_report(root: Path, *files: str) -> Study:
-    """A study in a file of its own, with files of its own beside it."""
+    """A study in its own file, with other files beside it."""
     lines = ["from dataclasses import replace", "from test_study import brief", "def study():"]
     (root / "own_study.py").write_text("\n".join([*lines, f"    return replace(brief(), report={files!r})"]))
     return load_study(str(root / "own_study.py"))

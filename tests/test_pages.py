@@ -1,4 +1,4 @@
-"""Keys and values in pages: the kernel for GPUs, compiled for the CPU, against looking at every position."""
+"""Keys and values in pages: the GPU's kernel, compiled for the CPU, against plain attention to every position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The studies at the paper's scale: their graphs and sizes, and the same files, shrunk by settings, on stand-ins."""
+"""The studies at the paper's scale: graphs and sizes, and runs of the same files, shrunk by settings, on stand-ins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(file: Path, rows: list[dict[str, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stand-ins for all that the studies read, in the files' own forms."""
+    """Stand-ins for all files that the studies read, in the files' own forms."""
     root = tmp_path_factory.mktemp("data")
     solved = "We add and get \\boxed{%d}."
     write(root / "openmathinstruct2" / "train.jsonl", [
@@ -87,7 +87,7 @@ def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
 def test_the_study_for_a_gpu_shrunk_by_settings_runs_on_its_own_mix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In bf16 throughout, evaluation too."""
+    """The study is in bf16 throughout, including evaluation."""
     monkeypatch.setattr("foray.data.text._NUMBERS", 50)
     monkeypatch.setattr("foray.data.text._VALIDATION", 20)
     whole = load_study("gpu", [f"data.root={tmp_path}"])

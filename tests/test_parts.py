@@ -20,7 +20,7 @@ from foray.report import read_results
 from foray.report.measurements import PassK
 from foray.report.results import ANY
 from foray.report.sections.controls import rows as control_rows
-from foray.report.sections.tuning import chosen, trials
+from foray.report.trials import choice, trials
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
@@ -117,7 +117,7 @@ def test_the_report_keeps_what_is_beside_the_main_grid_apart(finished: tuple[Stu
     assert {e.mix for e in results.select(PassK)} == {""} and results.rows()["pretrain_seed"].nunique() == 2
     found = trials(results)["rl"]
     assert [t.settings for t in found] == ["rl.optimizer.lr=0.002", "rl.optimizer.lr=0.004"]
-    assert [t.used for t in found] == [True, False] and chosen(found).score == max(t.score for t in found)
+    assert [t.used for t in found] == [True, False] and choice(found).chosen.score == max(t.score for t in found)
     assert set(found[0].passk) == {1, 4}
 
 
@@ -157,12 +157,13 @@ def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) 
     names = [
         n
         for n, f in vars(other_recipes).items()
-        if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n != "rl"
+        if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n not in ("rl", "parallel")
     ]
-    assert len(names) == 9
+    assert len(names) == 15
     main = study(pretrain=pretrained_to(1536))
     text = replace(main.pretrain.stream, name="text")
-    main = replace(main, post=replace(main.post, text=text, anneal_steps=2), recipes=("rl", "parallel"))
+    post = replace(main.post, text=text, anneal_steps=2, turns=(2, 1), curriculum=(2, 1))
+    main = replace(main, post=post, recipes=("rl", "parallel"))
     against = {n: "rl" if "text" in str(main.stages(n)) else "parallel" for n in names}
     recipes = (*(Variant(n, (), f"{n}!", against[n]) for n in names), Variant("parallel", ("weights=1,1",), "sum"))
     made, store = replace(main, parts=(Part("controls", (replace(main, recipes=recipes),)),)), Store(tmp_path)

@@ -1,4 +1,4 @@
-"""The unbiased pass@k estimator against what it estimates."""
+"""The unbiased estimator of pass@k against the true pass@k."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prepared corpus: the same whatever the workers and the kills, within its budget, every bad input named."""
+"""A prepared corpus: equal for any workers and kills, within its budget, with a message for every bad input."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_damaged_parts_are_made_again(corpus: Mix, tmp_path: Path) -> None:
 def test_a_damaged_part_is_made_again_only_as_it_was(
     corpus: Mix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a data set on the hub there is no time to tell whether it has changed."""
+    """A data set on the hub has no time of change."""
     out = tmp_path / "out"
     prepare(corpus, out, 1, lambda _: None)
     zeroed(out / "sums" / "00001.bin")
@@ -266,7 +266,10 @@ def test_what_is_said_of_a_corpus_is_checked_too(corpus: Mix, tmp_path: Path) ->
 
 
 def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
-    """Every byte before the first training, and sizes whenever it is opened; made again, it is the same study's."""
+    """The study checks every byte before the first training, and sizes at every opening.
+
+    After a repair the study goes on.
+    """
     out = tmp_path / "made"
     prepare(corpus, out, 1, lambda _: None)
     prepared = mixture(corpus, "made", str(tmp_path))
@@ -439,8 +442,9 @@ def test_a_mistake_is_one_line_of_the_command(corpus: Mix, tmp_path: Path) -> No
 
 @contextmanager
 def making(corpus: Mix, folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
-    """``foray prepare`` as a process of a group of its own, each of its two workers at a document where ``then`` is
-    done. What it says ends with its last process.
+    """``foray prepare`` in a process group of its own. Each of its two workers is at a document that does ``then``.
+
+    The output ends with the last process.
     """
     (folder / "own.py").write_text(
         "import os, signal, time\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
@@ -486,7 +490,7 @@ def test_workers_of_prepare_end_with_it(corpus: Mix, tmp_path: Path) -> None:
 
 
 def test_an_interruption_waits_for_the_workers_to_be_there(corpus: Mix, tmp_path: Path) -> None:
-    """Python drops what is raised between a fork and its end."""
+    """Python drops an exception that is raised between a fork and its end."""
     asked: list[int] = []
     fork = os.fork
 
@@ -537,7 +541,7 @@ def held_out(source: Text) -> list[str]:
 
 
 def test_validation_is_chosen_whatever_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where every part has fewer documents than ``holdout``: files of text, row groups, pieces of JSON Lines."""
+    """Even if every part (file of text, row group, piece of JSON Lines) has fewer documents than ``holdout``."""
     monkeypatch.setattr(module, "PART_BYTES", 1000)
     for i in range(20):
         (tmp_path / f"{i:02d}.txt").write_text(f"text {i}")

@@ -1,4 +1,4 @@
-"""What is shown while a study runs."""
+"""The display of a running study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results come from: each node's own record, what the page makes of them, and studies that go on elsewhere."""
+"""The origin of results: each node's own record, the records on the page, and studies that go on elsewhere."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_package_inside_another_repository_does_not_take_its_commit(
 
 
 def test_a_repository_that_the_environment_names_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As git does for its hooks."""
+    """git sets such variables for its hooks."""
     ours, theirs = repository(tmp_path / "a", "src/foray"), repository(tmp_path / "b", "src/foray")
     (tmp_path / "b" / "README.md").write_text("later")
     git(tmp_path / "b", "commit", "-qam", "second")

@@ -57,7 +57,7 @@ def olmo_tokenizer(folder: Path, texts: list[str] = TEXTS, size: int = 320) -> N
 
 
 def llama3_tokenizer(folder: Path) -> None:
-    """Byte-level with a token before every text, by the file's own template."""
+    """A byte-level tokenizer with a token before every text, by the file's own template."""
     tokenizer = train_tokenizer(TEXTS, 320).tokenizer
     tokenizer.add_special_tokens(["<|begin|>", "<|end|>"])
     begin = ("<|begin|>", tokenizer.token_to_id("<|begin|>"))
@@ -68,7 +68,7 @@ def llama3_tokenizer(folder: Path) -> None:
 
 
 def llama2_tokenizer(folder: Path) -> None:
-    """The Sentencepiece kind: a text gets a space in front, and unknown characters become bytes."""
+    """A tokenizer of the Sentencepiece kind: a text gets a space in front, and unknown characters become bytes."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁"]
     pieces += [*"0123456789QA:+?maken", "▁Q", "Q:", "▁Q:", "▁A", "A:"]
     merges = [("▁", "Q"), ("Q", ":"), ("▁Q", ":"), ("▁", "A"), ("A", ":")]
@@ -85,7 +85,7 @@ def llama2_tokenizer(folder: Path) -> None:
 
 
 def qwen_tokenizer(folder: Path) -> None:
-    """As transformers saves one of Qwen's: nothing before a text, the end token is no beginning."""
+    """Qwen's tokenizer as transformers saves it: no token stands before a text, and the end token begins none."""
     from transformers import Qwen2Tokenizer
 
     parts = json.loads(train_tokenizer(TEXTS, 310).tokenizer.to_str())["model"]
@@ -94,7 +94,7 @@ def qwen_tokenizer(folder: Path) -> None:
 
 
 def stand_in(folder: Path, shape: ModelConfig = SHAPE, seed: int = 0, **how: Any) -> Path:
-    """A small random model of transformers' own, as it would be published."""
+    """A small random model of transformers, in the form of a publication."""
     folder.mkdir(parents=True, exist_ok=True)
     theirs = published(shape, folder, **how)
     with torch.no_grad():
@@ -118,7 +118,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(folders: Path, tmp_path: Path) -> Path:
-    """One of them to spoil."""
+    """A copy of one checkpoint, for a test to spoil."""
     shutil.copytree(folders / "late", tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -258,7 +258,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
     ("case", "make"), [("llama", llama3_tokenizer), ("qwen2", qwen_tokenizer), ("qwen3", llama2_tokenizer)]
 )
 def test_excursions_of_other_families(tmp_path: Path, case: str, make: Callable[[Path], None]) -> None:
-    """Tied embeddings, biases, grouped queries and other tokenizers, through RL, SFT and both at once."""
+    """Tied embeddings, biases, grouped queries and other tokenizers go through RL, SFT and both at once."""
     shape = replace(CASES[case], context=128)
     published(shape, tmp_path / "theirs")
     make(tmp_path / "theirs")
@@ -297,7 +297,7 @@ def hub_cache(root: Path, source: str, revision: str, seed: int, shape: ModelCon
 
 
 def test_olmo2_public_runs_on_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listed ids and revisions, from the layout in which the hub's client keeps them, with every size shrunk."""
+    """The study reads its listed ids and revisions from the layout of the hub's client, with every size shrunk."""
     data = tmp_path / "data" / "gsm8k"
     data.mkdir(parents=True)
     rows = [
@@ -385,7 +385,7 @@ def test_demonstrations_shards_and_scored_text_begin_as_the_model_was_trained(tm
 
 
 def test_stop_strings_are_found_in_what_pieces_spell(tmp_path: Path) -> None:
-    """Of a tokenizer whose tokens lose their space when decoded alone."""
+    """The tokenizer's tokens lose their space when they are decoded alone."""
     llama2_tokenizer(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     shape = replace(LLAMA, vocab_size=tokenizer.vocab_size + 6)
@@ -528,7 +528,7 @@ def test_the_hub_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error:
 
 
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the hub's own client."""
+    """The test uses the hub's own client."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     refused(study(tmp_path, ("org/name", "step1", 1000)), tmp_path, "org/name@step1 is not in the local cache")
     refused(study(tmp_path, ("org/na me/x", "step1", 1000)), tmp_path, "is no hub id")

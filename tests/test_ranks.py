@@ -196,7 +196,7 @@ def _rank_gradients(config: ModelConfig, batches: dict[str, tuple[Stream, Batch]
 def test_gradients_and_log_probabilities_of_ranks_are_those_of_one(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path, tied: bool
 ) -> None:
-    """Also where one rank has nothing to compute, or none has, and where layers are computed in bf16."""
+    """This also holds if one rank or all ranks have nothing to compute, and if layers are computed in bf16."""
     batch, _ = drawn(RL.source, RL, 0, start(config, tokenizer))
     config = replace(config, tied=tied)
     silent = replace(batch, advantage=torch.zeros_like(batch.advantage))
@@ -292,7 +292,7 @@ def test_work_is_shared_out(tmp_path: Path) -> None:
 
 
 def _train_and_save(config: ModelConfig, tokenizer: TextTokenizer, texts: Path, out: Path) -> None:
-    """Two steps, saved in two ways; then two more on both sides of what is written in the background."""
+    """Two steps, saved in two ways. Then two more steps, before and after the background has written."""
     run = begun(config, tokenizer, texts)
     stage, resume = STAGES["grpo"], Resume(out / "node")
     moments = {s.name: Moments(run.model, s.optimizer) for _, s in stage.streams}
@@ -343,7 +343,7 @@ def saved_by_two(
 def test_what_two_ranks_saved_any_number_goes_on_from(
     saved_by_two: Path, ranks: int, config: ModelConfig, tokenizer: TextTokenizer, texts: Path, tmp_path: Path
 ) -> None:
-    """To the bit at the same number; from the background's slices as from a kept checkpoint."""
+    """The same number of ranks goes on to the bit, from the background's slices and from a kept checkpoint."""
     if ranks == 1:
         _resume(config, tokenizer, texts, saved_by_two, tmp_path)
     else:
@@ -413,7 +413,7 @@ def test_a_study_on_two_ranks_is_that_of_one(by_one: Store, by_two: Store) -> No
 
 
 def test_one_rank_goes_on_where_two_have_been(by_one: Store, by_two: Store, tmp_path: Path) -> None:
-    """From the state of a kept step of the stage, in slices."""
+    """One rank goes on from the slices of a kept step's state."""
     store = Store(tmp_path)
     made = expand(study(recipes=(), pretrain=pretrained_to(768, 1536))).nodes
     target = max((n for n in made if isinstance(n, TrainNode)), key=lambda n: n.step)
@@ -428,8 +428,9 @@ def test_one_rank_goes_on_where_two_have_been(by_one: Store, by_two: Store, tmp_
 
 
 def test_a_rank_killed_in_the_middle_of_a_step(by_two: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are stopped, the node starts again from what was saved in the background, and ends with the bits of
-    an undisturbed run.
+    """The other ranks are stopped.
+
+    The node starts again from the state that was saved in the background, and ends with the bits of an undisturbed run.
     """
 
     def die_once() -> None:
@@ -455,7 +456,7 @@ def test_a_failure_on_any_rank_is_the_nodes(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_slice_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the background, by a rank that writes none of the rest; what was saved before is intact."""
+    """A rank that writes only slices fails in the background. The earlier state is intact."""
 
     def limit() -> None:
         if rank_and_ranks()[0] == 1:
@@ -490,7 +491,7 @@ def test_ranks_save_before_they_make_room(tmp_path: Path) -> None:
 
 
 def alive(pid: str) -> bool:
-    """And not only waiting for somebody to ask how it ended."""
+    """Whether the process runs, and is not a zombie."""
     try:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

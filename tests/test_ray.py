@@ -37,7 +37,7 @@ fixtures = (as_before, path, slow)
 
 @pytest.fixture
 def seconds() -> int:
-    """What a step of training takes."""
+    """The seconds that a training step takes."""
     return 1
 
 
@@ -84,7 +84,7 @@ def span(node: Node, store: Store) -> tuple[int, int]:
 def test_a_machine_is_lost_and_the_study_ends_the_same(
     slow: tuple[Study, Store], tmp_path: Path, cluster: Any, stage: str, seconds: int, workers: bool
 ) -> None:
-    """Where its workers outlive it, the node goes on in a process that the cluster may take for dead."""
+    """If workers outlive their machine, the node goes on in a process that the cluster may believe dead."""
     made, _ = slow
     store, said = Store(tmp_path / "store"), tmp_path / "said"
     trained = {n.stage.name: n for n in expand(made).nodes if isinstance(n, TrainNode)}

@@ -1,4 +1,4 @@
-"""What predicts RL's gain: a planted predictor wins, a useless one loses, and too little data is said to be that."""
+"""Predictors of RL's gain: a planted predictor wins, a useless one loses, and the page says if data are too few."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBLEMS, SAMPLES = 50, 32
 
 
 def graded(correct: Any) -> dict[str, Any]:
-    """problems.jsonl of problems answered so often in 32 samples."""
+    """problems.jsonl with the given numbers of right answers in 32 samples."""
     return {
         "problems.jsonl": [
             {"id": f"p{i}", "tags": [], "samples": SAMPLES, "formatted": 9, "truncated": 0, "tokens": 1,

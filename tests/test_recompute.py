@@ -1,4 +1,4 @@
-"""The independent check of a report: it agrees with what is right, and names what is not."""
+"""The independent check of a report agrees with a right report, and names what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: its numbers against closed forms, its files byte for byte, its page against hostile text."""
+"""The report: numbers against closed forms, files byte for byte, the page against hostile text."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_passk_agrees_with_counting_every_subset(tmp_path: Path) -> None:
 def test_two_reports_of_one_study_are_equal_byte_for_byte(
     report: tuple[Path, Path], results: Results, tmp_path: Path, draw_only: Callable[..., None]
 ) -> None:
-    """One figure stands for all: of the others, the numbers they are drawn from."""
+    """One figure stands for all figures. The other figures are compared by their numbers."""
     draw_only("f2_passk")
     manifest, out = report
     content = json.loads(manifest.read_text())

@@ -1,4 +1,4 @@
-"""The pages of results against the tables beside them: numbers, the line of guessing, what is below what."""
+"""The pages of results against the tables beside them: numbers, the line of guessing, recipes below their base."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def percent(name: str, tokens: int, recipe: str, metric: str) -> float:
-    """What a figure's table has of a final model; of bases, strictly graded."""
+    """The number of a final model in a figure's table. For bases, the strictly graded number."""
     found = [
         r for r in rows(name)
         if (int(r["tokens"]), r["recipe"], r["metric"]) == (tokens, recipe, metric)

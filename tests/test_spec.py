@@ -295,7 +295,10 @@ def test_a_field_added_later_leaves_earlier_keys_alone() -> None:
 
 
 def test_results_that_are_kept_keep_their_keys() -> None:
-    """Golden: a store of `desk` is found again. Where the study's settings change on purpose, so may these."""
+    """Golden keys: a study finds its store of `desk` again.
+
+    These keys may change if the study's settings change on purpose.
+    """
     from foray.study.graph import expand
 
     first: dict[str, str] = {}
@@ -403,7 +406,7 @@ def test_settings_of_a_study_that_do_not_go_together_wait_for_set(tmp_path: Path
     ],
 )
 def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
-    """In one line that names the setting, before anything runs: not by a crash in the middle of a study."""
+    """In one line that names the setting, before anything runs, and not by a crash in the middle of a study."""
     with pytest.raises(ValueError, match=message) as error:
         study = override(tiny, *setting.split())
         for recipe in study.recipes:

@@ -15,7 +15,7 @@ from simulate_coverage import POPULATIONS, problem_rows, seed_rows
 
 @pytest.mark.parametrize("name", ["low", "high", "equal models"])
 def test_intervals_hold_the_truth_in_a_short_simulation(name: str) -> None:
-    """600 data sets: 95% give or take four standard errors (0.9 points each)."""
+    """With 600 data sets, coverage is 95% within four standard errors (0.9 points each)."""
     rows = list(problem_rows([name], (100,), 600))
     assert {(r.kind, r.k) for r in rows} == set(itertools.product(("one", "paired"), (1, 8, 32)))
     for row in rows:
@@ -89,7 +89,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_detectable_is_what_power_calls_for() -> None:
-    """With standard error 1 point: 2.80 points, found in four of five simulated evaluations."""
+    """At a standard error of 1 point, four of five simulated evaluations find a difference of 2.80 points."""
     interval = Interval(0.0, -stats.Z * 0.01, stats.Z * 0.01, 100)
     effect = stats.detectable(interval)
     assert effect == pytest.approx(0.02802, abs=1e-5)

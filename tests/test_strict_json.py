@@ -1,4 +1,4 @@
-"""What is written as JSON is JSON: NaN and infinities are spelled out, never lost, and read back."""
+"""Files written as JSON are JSON: NaN and infinities are spelled out, never lost, and read back."""
 
 from __future__ import annotations
 

@@ -298,7 +298,7 @@ def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch
 
 
 def test_a_store_can_be_moved(finished: tuple[Store, str, str], tmp_path: Path) -> None:
-    """Nothing in it depends on where it lies."""
+    """Nothing in a store depends on the store's place."""
     moved = Store(tmp_path / "elsewhere")
     shutil.copytree(finished[0].root / "nodes", moved.root / "nodes")
     assert compute(study(), moved) == []
@@ -445,7 +445,7 @@ def test_points_inside_a_stage_do_not_change_its_end(
 
 
 def test_the_log_of_a_watched_stage_is_whole(finished: tuple[Store, str, str], watched: tuple[Study, Store]) -> None:
-    """In every kept step of it: a curve of rewards begins at the first update."""
+    """Every kept step has the whole log, so a curve of rewards begins at the first update."""
     made, store = watched
     kept = [n for n in expand(made).nodes if isinstance(n, TrainNode) and n.stage.name == "rl"]
     whole = log(ends(made)[1536, "rl", 0], finished[0])
@@ -480,7 +480,7 @@ def test_overlap_with_training_text_is_measured_once_a_text(finished: tuple[Stor
 
 @pytest.fixture
 def small(finished: tuple[Store, str, str], tmp_path: Path) -> tuple[Study, Store]:
-    """A store with two recipes from one M_t in it and nothing else."""
+    """A store with two recipes from one M_t and nothing else."""
     made, store = study(recipes=("sft", "sft_rl"), pretrain=pretrained_to(1536)), Store(tmp_path / "store")
     copied(expand(made).nodes, finished[0], store)
     return made, store
@@ -574,7 +574,7 @@ def kill_at(step: int) -> Any:
 def test_a_node_killed_in_the_middle_ends_the_same(
     finished: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, steps: tuple[int]
 ) -> None:
-    """Also inside a draw that serves two updates, and killed again before it has caught up."""
+    """The kill may come inside a draw that serves two updates, and again before the node has caught up."""
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     made, store = study(recipes=("sft_rl", "parallel"), pretrain=pretrained_to(1536)), Store(tmp_path)
     target = ends(made)[1536, "base" if recipe == "pretrain" else recipe, 0]
@@ -619,7 +619,7 @@ def test_a_damaged_rolling_checkpoint_is_passed_over(
 def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
     finished: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files larger than a limit cannot be written from step 3 on, as if the disk were full then."""
+    """From step 3 on, no file larger than a limit can be written, as on a full disk."""
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     store, target = Store(tmp_path), ends(brief())[1536, "base", 0]
     for parent in target.parents():
@@ -644,7 +644,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
 
 
 def _before(node: Node, store: Store) -> list[Node]:
-    """The node and what it needs, in order, where not done."""
+    """The node and the nodes that it needs, in order, unless they are done."""
     needed = [n for parent in node.parents() for n in _before(parent, store)]
     return [*dict.fromkeys(needed), *([] if node.done(store) else [node])]
 
@@ -657,7 +657,8 @@ def brief() -> Study:
 def stuck_in(stage: str, step: int, root: Path) -> Iterator[tuple[Process, int]]:
     """``foray run`` of ``brief()`` with two workers, when one has stopped for ever after a step of the stage.
 
-    In a session of its own, which ends with the context. What is read of the pipe is empty once all of it has ended.
+    The command has a session of its own, which ends with the context. The pipe reads empty once the whole session has
+    ended.
     """
     root.mkdir(exist_ok=True)
     file = root / "own_study.py"
@@ -843,7 +844,7 @@ def test_prompts_that_do_not_fit_stop_a_study_before_it_trains(tmp_path: Path) -
 
 
 class _Wordy(Sums):
-    """One question has a solution that does not end for long, and it is no question's first."""
+    """A task with one very long solution, which is not the first of its question."""
 
     def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
         first, *others = super().problems(split, count)
@@ -854,7 +855,7 @@ class _Wordy(Sums):
 def test_demonstrations_that_do_not_fit_stop_a_study_before_it_trains(
     finished: tuple[Store, str, str], tmp_path: Path, where: str
 ) -> None:
-    """Whichever part of the study wants them."""
+    """This holds for every part of the study."""
     made, store, task = study(recipes=("rl",)), Store(tmp_path), _Wordy()
     rl, sft = (replace(s, source=replace(s.source, task=task)) for s in (made.post.rl, made.post.sft))
     gold = replace(made, post=replace(made.post, rl=rl, sft=sft), recipes=("sft", "sft_gold"))
@@ -871,7 +872,7 @@ def test_demonstrations_that_do_not_fit_stop_a_study_before_it_trains(
 
 
 def test_the_command_names_a_damaged_checkpoint(small: tuple[Study, Store]) -> None:
-    """Through the workers: the message is the node's own, in one line."""
+    """The node's own message comes through the workers in one line."""
     made, store = small
     file = ends(made)[1536, "base", 0].folder(store) / "model" / "model.safetensors"
     flip(file)
@@ -948,7 +949,7 @@ def test_a_non_finite_loss_stops_its_node_in_one_line(small: tuple[Study, Store]
 def test_impossible_studies_say_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
 ) -> None:
-    """In one line, whether the spec itself shows it or only the run."""
+    """The message is one line, whether the spec shows the mistake or only the run."""
     file = tmp_path / "mini.py"
     file.write_text(
         "from test_study import Study, pretrained_to, study as mini\n"

@@ -1,4 +1,4 @@
-"""Tasks over data of others: MATH, OpenMathInstruct, SVAMP, one's own rows; where rows come from; no leak."""
+"""Tasks over published data (MATH, OpenMathInstruct, SVAMP) and a user's rows: sources of rows, no leak."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def own_row(i: int) -> dict[str, Any]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Every named task's files, with a hundred training questions each, two of which the test set has as well."""
+    """Every named task's files, with a hundred training questions each. Two of them are also in the test set."""
     for name, make, end in (("gsm8k", gsm_row, "jsonl"), ("math", math_row, "jsonl"), ("svamp", svamp_row, "json")):
         write(tmp_path / name / f"train.{end}", [make(i) for i in range(1, 101)])
         write(tmp_path / name / f"test.{end}", [make(i) for i in range(99, 120)])
@@ -397,7 +397,7 @@ def test_tables_and_saved_data_sets(tmp_path: Path, datasets_here: Any) -> None:
 
 
 class Hub:
-    """Stands in for the library's way to the hub: remembers what was asked for."""
+    """Stands in for the library's access to the hub, and remembers the requests."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []

@@ -1,4 +1,4 @@
-"""Published tokenizers: the ids of ``transformers`` for every text, and the same by every way to encode."""
+"""Published tokenizers give the ids of ``transformers`` for every text, by every way to encode."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def odd_texts(count: int) -> list[str]:
 
 
 def changed(file: Path, **changes: Any) -> None:
-    """JSON with some of its settings changed; None takes one away."""
+    """JSON with some settings changed. None takes a setting away."""
     found = {**json.loads(file.read_text()), **changes} if file.exists() else changes
     file.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
 
@@ -71,7 +71,7 @@ def test_a_text_that_begins_with_a_space_is_encoded_as_transformers_does(tmp_pat
 
 
 def test_what_goes_on_gains_no_space_whatever_it_begins_with(tmp_path: Path) -> None:
-    """Also where its first characters grow together with those that it is put behind to be encoded."""
+    """This also holds if the first characters merge with the anchor that the text is encoded behind."""
     llama2_tokenizer(tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     model = content["model"]
@@ -109,7 +109,7 @@ def test_the_quick_way_to_encode_gives_the_same_ids(tmp_path: Path, tokenizer: T
 
 @pytest.mark.parametrize("name", ["own", *KINDS])
 def test_documents_kept_apart_begin_as_prompts_begin(tmp_path: Path, tokenizer: TextTokenizer, name: str) -> None:
-    """Separators of the end token, of end and beginning, and where nothing stands before a text."""
+    """The separators are the end token, or end and beginning, for tokenizers with and without a token before a text."""
     if name != "own":
         pytest.importorskip("transformers")
         KINDS[name](tmp_path)
@@ -147,7 +147,7 @@ def test_documents_kept_apart_begin_as_prompts_begin(tmp_path: Path, tokenizer: 
 
 
 def _starts(at: int, ends: list[int], tokenizer: TextTokenizer) -> bool:
-    """Whether the token at ``at`` is a document's first input, but no end token: nothing predicts such a one."""
+    """Whether the token at ``at`` is a document's first input and no end token. Nothing predicts such a token."""
     before = len(tokenizer.separator) - len(tokenizer.start)
     return before > 0 and any(at == end + before for end in ends)
 
@@ -155,6 +155,6 @@ def _starts(at: int, ends: list[int], tokenizer: TextTokenizer) -> bool:
 def test_a_tokenizer_that_cannot_be_written_is_an_error_of_the_file_system(
     tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:
-    """As on a full disk: the library's own exception is of a kind that no code catches."""
+    """A full disk is such a case. The library's own exception is of a kind that no code catches."""
     with pytest.raises(OSError, match=r"gone/tokenizer\.json"):
         tokenizer.save(tmp_path / "gone", 96)

@@ -1,4 +1,4 @@
-"""Foreign checkpoints, corpora, stores and data files: any content gives one line, soon, in little memory."""
+"""Foreign checkpoints, corpora, stores and data files: any content gives one line, in little time and memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def checkpoint(tmp_path: Path, model: Transformer, tokenizer: TextTokenizer) -> 
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """One line, soon, and nothing beside it on any channel, libraries' warnings included."""
+    """The one line of a refusal, in little time, with nothing else on any channel, not even libraries' warnings."""
     begun = time.monotonic()
     assert main(words) == 1
     out, said = capfd.readouterr()

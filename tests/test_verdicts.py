@@ -20,7 +20,7 @@ INTERVALS = [Interval((lo + hi) / 2, lo, hi, 100) for lo, hi in itertools.combin
 
 
 def holding(one: Interval, top: Interval) -> list[str]:
-    """Every verdict whose full condition holds, each written without regard to the others' order."""
+    """Every verdict whose full condition holds. The conditions here do not depend on the order of verdicts."""
     inside = all(i.lo >= -M and i.hi <= M for i in (one, top))
     up1, upk = one.lo > 0, top.lo > 0
     rules = {

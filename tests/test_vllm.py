@@ -1,4 +1,4 @@
-"""vLLM in studies: keys, what is said where it is missing; with ``make vllm-check`` runs that sample with it."""
+"""vLLM in studies: keys, and the message without vLLM. ``make vllm-check`` adds runs that sample with vLLM."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_layouts_are_checked() -> None:
 
 
 def brief(*settings: str) -> Study:
-    """RL from one M_t, of a model whose heads vLLM's attention on the CPU can have."""
+    """RL from one M_t. vLLM's attention on the CPU takes the heads of this model."""
     made = study(recipes=("rl",), model=replace(study().model, width=32, heads=1), excursions=(1536,))
     return override(replace(made, evaluation=replace(made.evaluation, contamination=0)), *settings)
 
@@ -153,7 +153,7 @@ class Recorded:
 
 @pytest.mark.parametrize("sleep", [True, False])
 def test_on_a_shared_card_vllm_sleeps_between_draws(sleep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No card here: the order of requests against a stand-in."""
+    """The test has no card: a stand-in gets the requests in order."""
     calls: list[str] = []
     card = SimpleNamespace(is_cpu=lambda: False, is_sleep_mode_available=lambda: True)
     made = SimpleNamespace(LLM=lambda **settings: Recorded(calls, **settings), SamplingParams=dict)
@@ -255,7 +255,7 @@ def test_samples_follow_the_models_distribution(one: VLLMEngine, tokenizer: Text
 
 @pytest.mark.vllm
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    """However that ended: here it is killed."""
+    """This holds for any end of the parent. Here the parent is killed."""
     code = f"""
 import time
 from foray.core.engines import VLLM
@@ -309,7 +309,7 @@ def test_a_node_whose_vllm_is_killed_is_tried_again_and_ends_the_same(
 
 
 def learnable() -> Study:
-    """A base that RL can teach in two dozen updates, and no more of the tiny study than that."""
+    """A base that RL can teach in two dozen updates, without the rest of the tiny study."""
     made = tiny.study()
     corpus = replace(made.pretrain.stream.source, batch_size=4, length=304)
     pretrain = replace(

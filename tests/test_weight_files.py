@@ -1,4 +1,4 @@
-"""Which weights a folder stands for: held to what transformers computes from the same folder."""
+"""The weights that a folder stands for, compared with transformers' computation from the same folder."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def stale_index(folder: Path) -> None:
 
 
 def leftover_index(folder: Path) -> None:
-    """A sharded save turned unsharded."""
+    """An index left over from a sharded save, without its shards."""
     sharded(folder)
     for file in folder.glob("model-*.safetensors"):
         file.unlink()
@@ -297,7 +297,7 @@ def test_an_untied_model_without_its_head_is_refused(tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("case", ["olmo2-grouped", "llama", "qwen2", "qwen3"])
 def test_without_a_word_a_model_is_not_tied(tmp_path: Path, case: str) -> None:
-    """As in the class of every family."""
+    """The class of every family has this default."""
     whole(tmp_path, replace(CASES[case], tied=False))
     configured(tmp_path, tie_word_embeddings="absent")
     equal(tmp_path)
@@ -357,7 +357,7 @@ def test_rotary_settings_that_foray_lacks_are_refused(tmp_path: Path, settings: 
 
 
 def test_weights_of_another_precision_are_exported_unchanged(tmp_path: Path) -> None:
-    """What was bf16 is the same number in fp32, and the export says that it is fp32."""
+    """A bf16 number is the same number in fp32, and the export says fp32."""
     whole(tmp_path / "theirs", dtype=torch.bfloat16)
     out = tmp_path / "out"
     out.mkdir()

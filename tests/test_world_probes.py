@@ -75,7 +75,7 @@ def test_exposure_falls_with_rank(sample: list[str]) -> None:
 
 
 def test_easy_facts_are_told_a_few_times_in_three_million_tokens(sample: list[str]) -> None:
-    """Counted on a sample of some 270,000 tokens, and scaled up."""
+    """The test counts on a sample of some 270,000 tokens and scales up."""
     text = "\n".join(sample)
     told = []
     for category, members in phrasebook(WorldSpec()).items():

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from foray import __version__
 from foray.core.canonical import nearest
@@ -28,6 +28,9 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
 def _path(text: str) -> Path:
     """The path that a user typed. An empty text is an error: ``Path("")`` is the current folder."""
     if not text:
@@ -39,38 +42,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
     parser.add_argument("--version", action="version", version=f"foray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_studies(commands)
+    _add_stores(commands)
+    _add_corpora(commands)
+    _add_checkpoints(commands)
+    return parser
 
-    def study_command(name: str, text: str, *actions: str, several: bool = False) -> argparse.ArgumentParser:
-        p = commands.add_parser(name, help=text, description=text)
-        if actions:
-            p.add_argument("action", choices=actions, help="what to do")
-        what = "a bundled study (such as tiny or desk) or a path to a .py file"
-        if several:
-            p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
-        else:
-            p.add_argument("study", metavar="STUDY", help=what)
-        p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
-        p.add_argument(
-            "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-            help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
-        )  # fmt: skip
-        return p
 
-    def machine_options(p: argparse.ArgumentParser) -> None:
-        p.add_argument(
-            "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
-            help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N, "
-            "threads=N (for each node)",
-        )  # fmt: skip
-
+def _add_studies(commands: _Commands) -> None:
+    """``plan``, ``run``, ``report`` and ``ls``."""
     for name, text in (
         ("plan", "Print the graph of a study, the finished nodes, and the cost of the others."),
         ("run", "Run the missing nodes of a study and write its report."),
     ):
-        p = study_command(name, text)
+        p = _study_command(commands, name, text)
         p.add_argument("--part", metavar="NAME", help="one part of a study that has several")
         p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
-        machine_options(p)
+        _machine_options(p)
         if name == "plan":
             p.add_argument("--hardware", metavar="CARDxCOUNT", help="forecast for these cards, e.g. h100x8")
     p.add_argument(
@@ -85,14 +73,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="an option of the Slurm jobs, named as in submitit: partition=gpu, time=600 (minutes); may be repeated",
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
-    p = study_command("report", "Write the report of the finished nodes.")
+    p = _study_command(commands, "report", "Write the report of the finished nodes.")
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
         help="horizontal axis of the figures (default: tokens)",
     )  # fmt: skip
-    study_command("ls", "Map (M_t, recipe, seed) to folder and state.")
+    _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
+
+
+def _add_stores(commands: _Commands) -> None:
+    """``gc`` and ``check``."""
     text = "List the files of a store that no study needs, and why. With --delete, delete them."
-    p = study_command("gc", text, several=True)
+    p = _study_command(commands, "gc", text, several=True)
     p.add_argument("--delete", action="store_true", help="delete what is listed")
     text = "Read every file of a store once. List the damaged files, and the results that were made from them."
     p = commands.add_parser("check", help=text, description=text)
@@ -104,6 +96,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="files read at once, and worker processes of a repair (default: one a core)",
     )
+
+
+def _add_corpora(commands: _Commands) -> None:
+    """``prepare`` and ``data``."""
     text = "Tokenize a pre-training mix once, in parallel, for studies to read."
     p = commands.add_parser("prepare", help=text, description=text)
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
@@ -114,9 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="change a setting")
     p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
     text = "Show the text that pre-training read at a step, with sources and windows."
-    p = study_command("data", text, "show")
+    p = _study_command(commands, "data", text, "show")
     p.add_argument("--step", required=True, type=int, metavar="N", help="update, counted from 1")
     p.add_argument("--seed", type=int, metavar="S", help="seed of the pre-training (default: the study's first)")
+
+
+def _add_checkpoints(commands: _Commands) -> None:
+    """``eval`` and ``grade``."""
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
     p.add_argument(
@@ -130,10 +130,17 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--shots", type=int, default=0)
     p.add_argument("--samples", type=int, default=32)
     p.add_argument("--temperature", type=float, default=0.6)
+    p.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability (default: all)"
+    )
+    p.add_argument("--top-k", type=int, default=0, help="draw from so many of the likeliest tokens (default: all)")
+    p.add_argument(
+        "--min-p", type=float, default=0.0, help="draw from tokens of this share of the likeliest one's probability"
+    )
     p.add_argument("--max-new-tokens", type=int, default=96)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the matrix products")
-    machine_options(p)
+    _machine_options(p)
     p.add_argument("--k", default="1,8,32", help="comma-separated; values above --samples are left out")
     p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
     p = commands.add_parser("grade", help="Grade a file of answers or completions from any source.")
@@ -158,7 +165,33 @@ def build_parser() -> argparse.ArgumentParser:
     words = "as the paper's test: the first ####, else the last box, else the last number"
     graded.add_argument("--flexible", action="store_true", help=words)
     p.add_argument("--k", default="1,8,32", help="comma-separated; values above the completions of a row are left out")
-    return parser
+
+
+def _study_command(
+    commands: _Commands, name: str, text: str, *actions: str, several: bool = False
+) -> argparse.ArgumentParser:
+    p = commands.add_parser(name, help=text, description=text)
+    if actions:
+        p.add_argument("action", choices=actions, help="what to do")
+    what = "a bundled study (such as tiny or desk) or a path to a .py file"
+    if several:
+        p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
+    else:
+        p.add_argument("study", metavar="STUDY", help=what)
+    p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
+    p.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
+    )  # fmt: skip
+    return p
+
+
+def _machine_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
+        help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N, "
+        "threads=N (for each node)",
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

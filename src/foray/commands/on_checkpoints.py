@@ -15,6 +15,7 @@ from rich.table import Table
 
 from foray.core.canonical import fill_root, nearest, require, to_json
 from foray.core.cores import cores, use_threads
+from foray.core.engines import check_truncation
 from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_json
 from foray.core.machine import machine
 from foray.core.passk import check_asked, pass_at_k
@@ -28,6 +29,7 @@ from foray.study.kinds.models import open_checkpoint
 
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
+_TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -40,6 +42,7 @@ def evaluate(args: argparse.Namespace) -> None:
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
     require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
+    check_truncation(args)
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
@@ -48,7 +51,7 @@ def evaluate(args: argparse.Namespace) -> None:
     model, tokenizer = open_checkpoint(args.checkpoint, here)
     task = tasks[args.task]
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
-    settings = {name: getattr(args, name) for name in _ASKED}
+    settings = {name: getattr(args, name) for name in (*_ASKED, *_TRUNCATION)}
     with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
@@ -91,7 +94,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     made, written = folder / "settings.json", folder / "completions.jsonl"
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
-        other = [name for name, value in settings.items() if there.get(name) != value]
+        other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]
         require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
     write_json(made, settings, indent=1)
 

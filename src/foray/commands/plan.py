@@ -50,5 +50,5 @@ def plan(args: argparse.Namespace) -> None:
     for table in (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)):
         console.print(table, "", highlight=False)
     assumed = (f"- {line}" for line in tables.assumptions(whole))
-    for line in (*tables.remarks(whole), "", "Assumed (docs/hardware.md):", *assumed):
+    for line in (*tables.remarks(whole), *study.notes, "", "Assumed (docs/hardware.md):", *assumed):
         console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

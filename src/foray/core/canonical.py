@@ -98,6 +98,11 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
+def derived(method: str) -> Any:
+    """A field that is None until it is set. A setting below the field begins with what ``method`` of the spec gives."""
+    return dataclasses.field(default=None, metadata={"derived": method})
+
+
 def to_json(value: Any) -> Any:
     """Plain JSON data for a spec. A dataclass carries the name of its class as ``type``.
 

@@ -66,3 +66,16 @@ class VLLM:
                 "engine=vllm needs vLLM, which is not installed: pip install 'foray[vllm]', or (on a CPU: make "
                 ".venv-vllm/.done) name an environment that has it, --set rl.vllm.python=.venv-vllm/bin/python"
             )
+
+
+def check_truncation(spec: Any) -> None:
+    """Raises ValueError unless ``top_p``, ``top_k`` and ``min_p`` of ``spec`` can truncate a distribution."""
+    require(0 < spec.top_p <= 1, f"top_p must be above 0 and at most 1 (1 keeps every token), not {spec.top_p}")
+    whole = isinstance(spec.top_k, int) and not isinstance(spec.top_k, bool) and spec.top_k >= 0
+    require(whole, f"top_k must be a whole number >= 0 (0 keeps every token), not {spec.top_k}")
+    require(0 <= spec.min_p < 1, f"min_p must be >= 0 and below 1 (0 keeps every token), not {spec.min_p}")
+
+
+def truncates(spec: Any) -> bool:
+    """Whether ``top_p``, ``top_k`` or ``min_p`` of ``spec`` leaves out tokens."""
+    return bool(spec.top_p < 1 or spec.top_k or spec.min_p)

@@ -60,6 +60,8 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
         return _set(node, [*found[0], head, *rest], text, full, kind)
     value, inner = children[head], _annotation(node, head, kind)
+    if rest and value is None:
+        value = _derived(node, head)
     anything = any(a is Any or _is_protocol(a) for a in (inner, *typing.get_args(inner)))
     if not rest and anything and dataclasses.is_dataclass(value) and not _left_out(node, head, text):
         raise ValueError(
@@ -116,6 +118,12 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
     inner = args[0 if args[1:] == (...,) else int(name)] if args else Any
     # Where nothing is annotated, a setting keeps the type of its old value.
     return type(_children(node)[name]) if inner is Any else inner
+
+
+def _derived(node: Any, name: str) -> Any:
+    """What stands for a field that is None and that a setting reaches into; None where nothing does."""
+    found = [f.metadata["derived"] for f in dataclasses.fields(node) if f.name == name and "derived" in f.metadata]
+    return getattr(node, found[0])() if found else None
 
 
 def _left_out(node: Any, name: str, text: str) -> bool:

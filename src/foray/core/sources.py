@@ -14,7 +14,7 @@ from foray.core.canonical import (
     require_positive,
     require_words,
 )
-from foray.core.engines import VLLM, AnyEngine, check_engine
+from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation, truncates
 from foray.core.task import Extraction, Task, verifier_of
 
 
@@ -81,19 +81,26 @@ class Corpus:
 class Demonstrations:
     """Questions with reference solutions. The loss is on the solution only.
 
-    ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe. ``"all"`` is
-    SFT-Gold: every (question, solution) pair is a row.
+    ``solutions="one"`` takes one solution of each question, fixed by the seed for every epoch and recipe; ``"first"``
+    takes the first in the task's order. ``"all"`` is SFT-Gold: every (question, solution) pair is a row. Every
+    ``validate_every`` updates, the model answers ``validation`` problems of the validation split greedily, with up to
+    ``max_new_tokens``, and the score is logged.
     """
 
     role: ClassVar[str] = "demonstrations"
     task: Task
     questions: int
-    solutions: Literal["one", "all"] = "one"
+    solutions: Literal["one", "first", "all"] = "one"
     batch_size: int = 32
+    validation: int = added(0)
+    validate_every: int = added(16)
+    max_new_tokens: int = added(96)
 
     def __post_init__(self) -> None:
         require_words(self)
-        require_positive(self, "questions", "batch_size")
+        require_positive(self, "questions", "batch_size", "validate_every", "max_new_tokens")
+        require_not_negative(self, "validation")
+        check_count("validation", self.validation)
         check_count("batch_size", self.batch_size)
 
 
@@ -121,7 +128,7 @@ class Rollouts:
     """Completions sampled from the current policy and graded by the task (GRPO, arXiv 2402.03300).
 
     Reward = verifier's score + ``format_reward`` if the answer has the asked-for format. ``normalise`` chooses the
-    weights and the denominator: ``token`` (DAPO: all completion tokens of the draw), ``sequence`` (GRPO: mean over
+    weights and the denominator: ``token`` (DAPO: all completion tokens of the update), ``sequence`` (GRPO: mean over
     sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
     ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
     answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
@@ -129,6 +136,11 @@ class Rollouts:
 
     With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
     the trainer's, and their distance from vLLM's is logged as ``mismatch``.
+
+    ``top_p``, ``top_k`` and ``min_p`` truncate what is sampled from (``Sampling`` says how). The policy that is trained
+    stays the whole distribution, so the behaviour's log-probabilities are then the trainer's too, and ``mismatch``
+    holds the truncation: -log of the share of probability that is kept, a token. ``entropy`` is that of the truncated
+    distribution; so is ``kl`` where a draw serves one update.
     """
 
     role: ClassVar[str] = "rollouts"
@@ -147,10 +159,14 @@ class Rollouts:
     screen: Screen | None = None
     engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+    top_p: float = added(1.0)
+    top_k: int = added(0)
+    min_p: float = added(0.0)
 
     def __post_init__(self) -> None:
         require_words(self)
         check_engine(self.engine)
+        check_truncation(self)
         require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")
         require_positive(self, "updates_per_draw")
         require_not_negative(self, "validation")
@@ -166,8 +182,10 @@ class Rollouts:
         return verifier_of(self.task)
 
     def rescored(self, precision: str) -> bool:
-        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ (law 5).
+        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ.
+
+        They differ by rounding (law 5), or because the engine draws from a truncated distribution.
 
         Where a draw serves one update, the pass of the update gives them. Otherwise a pass of its own does.
         """
-        return precision != "fp32" or self.engine != "embedded"
+        return precision != "fp32" or self.engine != "embedded" or truncates(self)

@@ -8,13 +8,22 @@ Recipe = (Stage, Stage, ...)                stages one after another
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from foray.core.canonical import check_name, require, require_not_negative, require_positive, require_words
+from foray.core.canonical import (
+    added,
+    check_name,
+    derived,
+    require,
+    require_not_negative,
+    require_positive,
+    require_words,
+)
 from foray.core.objectives import Objective
-from foray.core.sources import Source, require_weight
+from foray.core.schedules import Follow, Weight, rests, weight_at, worked
+from foray.core.sources import Rollouts, Source, require_weight
 from foray.core.task import Task
 
 
@@ -74,23 +83,29 @@ class Stream:
         require_words(self)
 
     @property
-    def members(self) -> tuple[tuple[float, Stream], ...]:
+    def members(self) -> tuple[tuple[Weight, Stream], ...]:
         """The gradient is the weighted sum over the members: a stream is its own only member."""
         return ((1.0, self),)
 
 
 @dataclass(frozen=True)
 class Joint:
-    """Streams whose weighted gradients are summed for one optimizer. The members' own optimizers are not used."""
+    """Streams whose weighted gradients are summed for one optimizer. The members' own optimizers are not used.
+
+    A member rests at an update where its weight is 0; the joint stream rests where all members do.
+    """
 
     name: str
-    members: tuple[tuple[float, Stream], ...]
+    members: tuple[tuple[Weight, Stream], ...]
     optimizer: AdamW = field(default_factory=AdamW)
 
     def __post_init__(self) -> None:
         require(bool(self.members), f"joint stream {self.name} has no member")
         for weight, stream in self.members:
-            require_weight(weight, f"{stream.name} in joint stream {self.name}")
+            where = f"{stream.name} in joint stream {self.name}"
+            require(not isinstance(weight, Follow), f"{where}: the weight of a member cannot follow a metric")
+            if isinstance(weight, float | int):
+                require_weight(weight, where)
 
 
 def drawing(stream: Stream | Joint, member: Stream) -> Stream:
@@ -99,58 +114,24 @@ def drawing(stream: Stream | Joint, member: Stream) -> Stream:
 
 
 @dataclass(frozen=True)
-class Ramp:
-    """A weight that goes linearly from ``start``, at the first update of the stage, to ``end``, at the last."""
+class Plateau:
+    """A stop rule: the stage ends where its validation score has not risen by over ``rise`` within ``updates`` updates.
 
-    start: float
-    end: float
-
-    def __post_init__(self) -> None:
-        require_not_negative(self, "start", "end")
-
-    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
-        if 0 < step == steps - 1:
-            return self.end  # exactly: a stream of weight 0 rests
-        return self.start + (self.end - self.start) * step / max(1, steps - 1)
-
-
-@dataclass(frozen=True)
-class Turns:
-    """``weight`` at every ``period``-th update, from update ``first`` on. The stream rests at the other updates."""
-
-    period: int
-    first: int = 0
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.first < self.period, f"first must lie in [0, period): {self}")
-        require_not_negative(self, "weight")
-
-    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
-        return self.weight if step % self.period == self.first else 0.0
-
-
-@dataclass(frozen=True)
-class Follow:
-    """A weight equal to the value of a metric at the same update, clipped to [0, 1]; with ``rest``, 1 minus the value.
-
-    Every update must log the metric. Raises ValueError at an update that does not.
+    The score is compared with the best score of earlier updates. Only updates that log a score can be the last.
     """
 
-    metric: str
-    rest: bool = False
+    updates: int = 100
+    rise: float = 0.01
 
-    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
-        if self.metric not in metrics:
-            raise ValueError(
-                f"a weight follows {self.metric!r}, which is not logged at update {step + 1}: let it follow a metric "
-                f"that every update logs; this one logs {', '.join(sorted(metrics))}"
-            )
-        value = min(1.0, max(0.0, metrics[self.metric]))
-        return 1.0 - value if self.rest else value
+    def __post_init__(self) -> None:
+        require_positive(self, "updates")
+        require_not_negative(self, "rise")
 
-
-Weight = float | Ramp | Turns | Follow
+    def over(self, scores: Sequence[tuple[int, float]]) -> bool:
+        """Whether training ends after the last of ``scores``: (update, validation score), in order."""
+        since = scores[-1][0] - self.updates if scores else 0
+        before, late = ([v for t, v in scores if (t > since) == new] for new in (False, True))
+        return bool(before) and max(late) <= max(before) + self.rise
 
 
 @dataclass(frozen=True)
@@ -159,11 +140,15 @@ class Stage:
 
     A stream rests at an update where its weight is known to be 0: nothing is drawn and the moments stay. At the next
     update at which the stream works, it draws what it would have drawn here.
+
+    With ``stop`` the stage may end before ``steps`` updates. The rule watches the validation score of the first stream
+    that logs one.
     """
 
     name: str
     streams: tuple[tuple[Weight, Stream | Joint], ...]
     steps: int
+    stop: Plateau | None = added(None)
 
     def __post_init__(self) -> None:
         require(bool(self.streams), f"stage {self.name} has no stream")
@@ -176,22 +161,30 @@ class Stage:
         names = [s.name for _, s in self.streams if isinstance(s, Joint)]
         names += [drawing(s, member).name for _, s in self.streams for _, member in s.members]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
+        how = "set validation, a number of problems, in the source of one"
+        require(self.stop is None or self.watched is not None, f"stage {self.name} has a stop rule: {how}")
+
+    @property
+    def watched(self) -> str | None:
+        """The metric that the stop rule reads, or None where no stream logs a validation score."""
+        logging = (m.name for m in self.members() if getattr(m.source, "validation", 0))
+        return next((f"{name}/validation" for name in logging), None)
 
     def weight_at(self, weight: Weight, step: int, metrics: Mapping[str, float]) -> float:
         """The weight at update ``step``. ``metrics``: what the draws of that update logged."""
-        return float(weight) if isinstance(weight, float | int) else weight.at(step, self.steps, metrics)
+        return weight_at(weight, step, self.steps, metrics)
 
-    def working(self, step: int) -> list[tuple[Weight, Stream | Joint, int]]:
-        """(weight, stream, number of earlier updates at which the stream worked) of each stream that does not rest."""
-        return [(w, s, self._worked(w, step)) for w, s in self.streams if not self._rests(w, step)]
+    def working(self, step: int) -> list[tuple[Weight, Stream | Joint]]:
+        """Each stream that does not rest at update ``step``, with its weight."""
+        return [(w, s) for w, s in self.streams if not rests(w, step, self.steps) and self.draws(w, s, step)]
 
-    def _worked(self, weight: Weight, step: int) -> int:
-        if isinstance(weight, Ramp | Turns):
-            return sum(not self._rests(weight, earlier) for earlier in range(step))
-        return step
-
-    def _rests(self, weight: Weight, step: int) -> bool:
-        return not isinstance(weight, Follow) and self.weight_at(weight, step, {}) == 0
+    def draws(self, weight: Weight, stream: Stream | Joint, step: int) -> list[tuple[float, Stream, int]]:
+        """(weight, member, number of earlier updates at which the member worked) of each member that does not rest."""
+        return [
+            (self.weight_at(inner, step, {}), member, worked((weight, inner), step, self.steps))
+            for inner, member in stream.members
+            if not rests(inner, step, self.steps)
+        ]
 
     def members(self) -> Iterator[Stream]:
         """Every stream, including the members of joint streams."""
@@ -216,10 +209,35 @@ Recipe = tuple[Stage | Merge, ...]
 
 
 @dataclass(frozen=True)
+class Together:
+    """The streams of the recipes that train by RL and SFT together, and the number of updates of `parallel`."""
+
+    rl: Stream
+    sft: Stream
+    steps: int
+
+
+@dataclass(frozen=True)
+class AfterSFT:
+    """RL after SFT: the stream of RL, its updates, and the updates of SFT or SFT-Gold before it."""
+
+    rl: Stream
+    steps: int
+    sft_steps: int
+    gold_steps: int
+
+
+@dataclass(frozen=True)
 class PostTraining:
     """What the recipes are made of: one stream each of RL and SFT, on the same questions, and the numbers of updates.
 
-    ``text`` is a stream of pre-training text, for recipes that anneal M_t or keep pre-training beside RL.
+    ``together``: the streams of the recipes that combine RL and SFT. When None, these are ``rl`` and ``sft``, and SFT's
+    rate is ``sft_ratio`` times RL's (the paper's parallel averaging: 1). ``after_sft``: RL after SFT; when None, ``rl``
+    after all of ``sft``. ``stop`` ends the stages of RL and of SFT before their last updates.
+
+    ``turns``: updates of SFT, then of RL, in a round of `interleaved`; ``curriculum``: the same of the first round of
+    `curriculum`. ``prime_steps``: updates of SFT of a `primed` base. ``text`` is a stream of pre-training text, for
+    recipes that anneal M_t or keep pre-training beside RL.
     """
 
     rl: Stream
@@ -229,11 +247,31 @@ class PostTraining:
     weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
     text: Stream | None = None
     anneal_steps: int = 100
+    prime_steps: int = 12
+    sft_ratio: float = 1.0
+    together: Together | None = derived("side_by_side")
+    after_sft: AfterSFT | None = derived("rl_after_sft")
+    stop: Plateau | None = derived("plateau")
+    turns: tuple[int, int] = (20, 1)
+    curriculum: tuple[int, int] = (200, 1)
 
     def __post_init__(self) -> None:
-        rl, sft = (_asked(stream) for stream in (self.rl, self.sft))
-        require(rl[0] == sft[0], "rl and sft must use the same task")
-        require(rl[1] == sft[1], f"SFT and RL must use the same questions: rl has {rl[1]}, sft has {sft[1]}")
+        require_positive(self, "sft_ratio")
+        asked = _asked(self.rl)
+        others = {"sft": self.sft}
+        if self.together is not None:
+            others |= {"together.rl": self.together.rl, "together.sft": self.together.sft}
+            alone = "together has rates of its own: set together.sft.optimizer.lr and leave sft_ratio at 1"
+            require(self.sft_ratio == 1, alone)
+        if self.after_sft is not None:
+            others["after_sft.rl"] = self.after_sft.rl
+        for name, stream in others.items():
+            task, questions = _asked(stream)
+            require(task == asked[0], f"rl and {name} must use the same task")
+            same = f"SFT and RL must use the same questions: rl has {asked[1]}, {name} has {questions}"
+            require(questions == asked[1], same)
+        for name in ("turns", "curriculum"):
+            require(min(getattr(self, name)) > 0, f"{name} must be two positive numbers of updates, of SFT and of RL")
 
     @property
     def task(self) -> Task:
@@ -244,6 +282,40 @@ class PostTraining:
     def questions(self) -> int:
         """The number of training questions of RL and of SFT."""
         return _asked(self.rl)[1]
+
+    def side_by_side(self) -> Together:
+        """``together``, or what stands for it."""
+        if self.together is not None:
+            return self.together
+        adam = replace(self.sft.optimizer, lr=self.sft_ratio * self.rl.optimizer.lr)
+        return Together(self.rl, replace(self.sft, optimizer=adam), self.rl_steps)
+
+    def rl_after_sft(self) -> AfterSFT:
+        """``after_sft``, or what stands for it."""
+        return self.after_sft or AfterSFT(self.rl, self.rl_steps, self.sft_steps, self.sft_steps)
+
+    def plateau(self) -> Plateau:
+        """``stop``, or the rule that a setting of it changes."""
+        return self.stop or Plateau()
+
+    def asking(self, task: Task, questions: int | None = None, **rollouts: Any) -> PostTraining:
+        """The same post-training on another task, and on so many questions (when None, as many as before).
+
+        ``rollouts``: settings of RL's sources that change with the task.
+        """
+        asked = {"task": task, "questions": questions or self.questions}
+
+        def changed(spec: Any) -> Any:
+            if isinstance(spec, Stream):
+                more = rollouts if isinstance(spec.source, Rollouts) else {}
+                return replace(spec, source=replace(spec.source, **asked, **more))  # type: ignore[type-var]
+            return spec and replace(spec, **{f.name: changed(getattr(spec, f.name)) for f in streams(spec)})
+
+        def streams(spec: Any) -> list[Field[Any]]:
+            return [f for f in fields(spec) if isinstance(getattr(spec, f.name), Stream)]
+
+        new = {name: changed(getattr(self, name)) for name in ("rl", "sft", "together", "after_sft")}
+        return replace(self, **new)
 
 
 def _asked(stream: Stream) -> tuple[Task, int]:

@@ -97,11 +97,19 @@ def question_answer_prompt(task: Task, question: str, examples: Sequence[Problem
 
 
 def few_shot_examples(task: Task, count: int, seed: int) -> tuple[Problem, ...]:
-    """``count`` training problems fixed by ``seed``, the same for every question and every checkpoint."""
+    """``count`` training problems fixed by ``seed``, the same for every question and every checkpoint.
+
+    A task with a method ``few_shot(count)`` gives its own, unless the method returns None.
+    """
     import random
 
     if count == 0:
         return ()
+    own = getattr(task, "few_shot", lambda _: None)(count)
+    if own is not None:
+        if len(own) < count:
+            raise ValueError(f"{task.name}: {count} examples asked for, there are {len(own)}")
+        return tuple(own)
     pool = [p for p in task.problems("train", 64 * count) if p.solutions]
     if len(pool) < count:
         raise ValueError(f"{task.name}: {count} examples asked for, the train split has {len(pool)} with solutions")

@@ -1,6 +1,6 @@
 """Tokenized text on disk, and windows of it as a function of (seed, step).
 
-A shard is the tokens of one text source, each document behind an end token, in memory-mapped files.
+A shard holds the tokens of one text source in memory-mapped files, with an end token before each document.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foray.data.tokenizer import TextTokenizer
 
 
 def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, folder: Path, max_tokens: int) -> int:
-    """Tokenizes until ``max_tokens`` or the end of the source; returns the number of tokens. Memory: one batch."""
+    """Tokenizes up to ``max_tokens`` or the end of the source. Returns the number of tokens. Memory: one batch."""
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     total, skipped = 0, Skipped()
     documents = documents_of(source, split, skipped)
@@ -111,7 +111,8 @@ def window_order(
 ) -> list[tuple[str, int, int]]:
     """(source, window of its shard, number of earlier draws of that window) of rows ``first`` to ``first + count``.
 
-    Each row's source is drawn by weight. The windows of a source come in a random order, each once before any again.
+    Each row's source is drawn by weight. The windows of a source come in a random order. Each window comes once before
+    any window comes again.
     """
     weights = np.array([w for w, _ in mixture])
     names = [name for _, name in mixture]

@@ -38,9 +38,9 @@ class ModelEnds:
     def trained(self, own: int | None) -> int | None:
         """The end token that Foray writes, behind a demonstration and between documents. ``own``: the tokenizer's.
 
-        Whoever pre-trains a model writes ``config.json``, so the ids there end the documents that the model has seen. A
-        chat model whose turns end otherwise may share the tokenizer. So the tokenizer's end token counts where the
-        model's files name it too, or name none.
+        Whoever pre-trains a model writes ``config.json``, so the ids in this file end the documents of pre-training. A
+        chat model with another end of turns may share the tokenizer. So the tokenizer's end token counts only if the
+        model's files name it too, or name no end token.
         """
         for ids in (self.config_ends, self.generation_ends):
             if ids:
@@ -58,7 +58,7 @@ def read_ends(folder: Path) -> ModelEnds | None:
     named = [_end_ids(file, settings, size) for file, settings in ((config, raw), (generation, _settings(generation)))]
     ids = {name: raw[name] for name in _IDS if name in raw}
     if not any(named):
-        ids.pop("eos_token_id", None)  # then an export names the tokenizer's
+        ids.pop("eos_token_id", None)  # then an export names the tokenizer's end token
     return ModelEnds(ids, ordinary(generation).read_bytes() if generation.exists() else None, *named)
 
 

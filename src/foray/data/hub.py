@@ -22,7 +22,7 @@ def client() -> Any:
     """The library ``huggingface_hub``, quiet. Raises ValueError naming the extra that has it."""
     try:
         import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars  # a module of its own, which the import alone lacks
+        from huggingface_hub.utils import disable_progress_bars  # the package's import does not bring it
     except ImportError:
         raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
     disable_progress_bars()
@@ -35,16 +35,16 @@ def datasets_library() -> Any:
         raise ValueError("reading this needs the library datasets: pip install 'foray[data]'")
     import datasets
 
-    datasets.disable_progress_bars()  # they would run across Foray's own
+    datasets.disable_progress_bars()  # the library's bars would run across Foray's
     datasets.logging.set_verbosity_error()  # a warning before an error would be a second line
     return datasets
 
 
 def loaded(source: str, load: Any, *arguments: Any, **settings: Any) -> Any:
-    """The library's answer. Raises ValueError for whatever is wrong with an id, the network, a token or a file."""
+    """The library's answer. Raises ValueError if anything is wrong with an id, the network, a token or a file."""
     try:
         return load(*arguments, **settings)
-    except Exception as e:  # the library and those below it raise many kinds, most of them not their own
+    except Exception as e:  # the library and its dependencies raise many kinds of exceptions
         words = " ".join(str(e).split())[:200] or type(e).__name__
         raise ValueError(
             f"{source}: the data set could not be loaded ({type(e).__name__}: {words}); check the name, the network "
@@ -73,12 +73,12 @@ class DataSet:
         return sorted(loaded(who, datasets_library().get_dataset_config_names, self.id, revision=self.revision or None))
 
     def rows(self, who: str, config: str, split: str, **settings: Any) -> Any:
-        """The rows of a split, as the library has them."""
+        """The rows of a split, as the library gives them."""
         asked = {"split": split, "revision": self.revision or None, **settings}
         return loaded(who, datasets_library().load_dataset, self.id, config or None, **asked)
 
     def commit(self) -> str:
-        """The commit that the revision stands for: asked of the hub, else of what was downloaded before."""
+        """The commit that the revision stands for, by the hub, or else by an earlier download."""
         return _commit(self.id, self.revision or "main")
 
 

@@ -1,9 +1,9 @@
-"""A pre-training corpus made ready: text tokenized once, in parallel, into shards that studies read as they are.
+"""A pre-training corpus: text, tokenized once and in parallel into shards that studies read without a copy.
 
 A mix is sources with shares of a budget of tokens. Every source is cut into parts: byte ranges of JSON Lines, files,
 row groups of Parquet, shards of a data set on the hub. A part becomes one file of tokens. A source is its parts in
-order up to its share. So the result does not depend on the number of workers. A killed run goes on behind its last
-whole part while its files are as they were. Memory is that of a batch of documents, however large the corpus.
+order up to its share, so the result does not depend on the number of workers. A killed run goes on after its last whole
+part if the files are unchanged. Memory is that of a batch of documents, whatever the size of the corpus.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ class OwnTokenizer:
 
 @dataclass(frozen=True)
 class Mix:
-    """Sources by their share of ``tokens``; shares need not sum to 1. ``tokenizer`` is a folder, a hub id, or one to be
-    trained. Workers share the parts of a ``Text``. One worker reads any other source of a study's text.
+    """Sources by their share of ``tokens``; shares need not sum to 1.
+
+    ``tokenizer`` is a folder, a hub id, or a tokenizer to train. Workers share the parts of a ``Text``. One worker
+    reads any other source of a study's text.
     """
 
     name: str
@@ -95,12 +97,12 @@ def mixture(mix: Mix, folder: str, root: str = "") -> tuple[tuple[float, Prepare
 
 
 def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) -> Path:
-    """Makes the corpus, or goes on making it; returns ``out/index.json``, written last.
+    """Makes the corpus, or goes on with an unfinished one. Returns ``out/index.json``, which is written last.
 
     Parts of an earlier run are read once. A damaged part is made again, and a line says so.
 
-    Raises ValueError for a folder that holds another mix or parts of files that have changed since, or where another
-    process is at work; naming file and line for what cannot be read; and where a worker is killed.
+    Raises ValueError if the folder holds another mix, or parts of files that have since changed; if another process is
+    at work; if a file cannot be read, naming file and line; and if a worker is killed.
     """
     with alone_in(out, f"another foray prepare is at work in {out}; wait for it or name another --out"):
         return _prepare(mix, out, jobs, say)
@@ -112,7 +114,7 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
         found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")
     write_atomic(out / "mix.json", json.dumps(wanted, allow_nan=False) + "\n")
-    if (out / "tokenizer").exists():  # must stay an earlier run's: there may be tokens of it already
+    if (out / "tokenizer").exists():  # an earlier run's tokenizer must stay, because tokens of it may exist
         tokenizer = load_tokenizer(out / "tokenizer")
     else:
         tokenizer, fresh = _tokenizer(mix), replace_folder(out / "tokenizer.new")
@@ -136,14 +138,17 @@ def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path
 
 
 def _most_parts(mix: Mix, enough: int) -> int:
-    """The number of parts of the source with the most, counted up to ``enough``. Workers share one source at a time."""
+    """The number of parts of the source with the most parts, counted up to ``enough``.
+
+    Workers share one source at a time.
+    """
     return max(1, *(sum(1 for _ in islice(parts(source), enough)) for _, source in mix.sources))
 
 
 def _source(
     source: TextSource, budget: int, folder: Path, pool: ProcessPoolExecutor, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """All parts of one source that its budget needs, in order. A little more is tokenized than is used."""
+    """All parts of one source that its budget needs, in order. Slightly more text is tokenized than used."""
     folder.mkdir(exist_ok=True)
     begun, size, files = time.monotonic(), 0, list[dict[str, Any]]()
 
@@ -172,7 +177,7 @@ def _source(
 
 
 def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], bool]) -> Iterator[_Done]:
-    """Results in order. As many parts are under way as there are workers. None is begun once there is enough."""
+    """Results in order. As many parts are in progress as there are workers. No part begins once there is enough."""
     waiting: list[Future[_Done]] = []
     for item in work:
         waiting.append(pool.submit(_tokenize_part, *item))
@@ -186,9 +191,9 @@ def _until(pool: ProcessPoolExecutor, work: Iterator[Any], enough: Callable[[], 
 
 @contextmanager
 def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecutor]:
-    """Processes that tokenize. In the end they are killed at any point: a file on disk is whole, or is made again.
+    """Processes that tokenize. A kill may end them at any point, because a file on disk is whole or is made again.
 
-    Raises ValueError where somebody else kills one.
+    Raises ValueError if somebody else kills a process.
     """
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _start, (tokenizer,))
     try:
@@ -196,7 +201,7 @@ def _workers(jobs: int, tokenizer: TextTokenizer) -> Iterator[ProcessPoolExecuto
             pool.submit(os.getpid)  # starts them all
         yield pool
     except BrokenProcessPool as e:
-        if e.__cause__ is not None:  # no worker has died: a worker's result could not be read
+        if e.__cause__ is not None:  # no worker has died, but a worker's result could not be read
             raise
         raise ValueError(
             "a worker was killed, perhaps for want of memory: try fewer --jobs; the same command goes on from here"
@@ -236,7 +241,7 @@ def _tokenize_part(source: TextSource, part: TextPart, stem: Path) -> _Done:
         words = f"{source.name}: broken rows skipped: {skipped.count:,}, the first: {skipped.first}"
         return facts, [words] if skipped.count else []
     wrong = " and ".join(f"{path} {words}" for kind, path in paths.items() if (words := damage(path, facts, kind)))
-    # The facts of a part stay: the index is made of them, and the keys of studies of the index.
+    # The facts of a part stay, because the index holds them, and keys of studies hold the index.
     if wrong and not facts.items() >= _written(source, part, paths, skipped).items():
         raise ValueError(
             f"{wrong}; made again, it is not what it was: the sources, or the tokenizers library, have changed since "
@@ -252,7 +257,7 @@ def _written(source: TextSource, part: TextPart, paths: dict[TokenKind, Path], s
     counts = {"tokens": 0, "validation": 0, "documents": 0, "bytes": 0}
     texts = documents(source, part, skipped)
     for path in paths.values():
-        path.unlink(missing_ok=True)  # and not shortened: a study may have it mapped
+        path.unlink(missing_ok=True)  # deleted and not shortened, because a study may have mapped the file
     with (
         writing(paths["tokens"]),
         open(paths["tokens"], "wb") as train,
@@ -265,15 +270,16 @@ def _written(source: TextSource, part: TextPart, paths: dict[TokenKind, Path], s
                 row = np.array([*tokenizer.separator, *ids], dtype=dtype)
                 (held if kept else train).write(row.tobytes())
                 counts["validation" if kept else "tokens"] += len(row)
-    if skips(source):  # other sources have no count, so their facts stay as they were
+    if skips(source):  # other sources have no count, so their facts stay unchanged
         counts["skipped"] = skipped.count
     digests = {f"sha256_{kind}": digest(path) for kind, path in paths.items()}
     return {"dtype": np.dtype(dtype).name, **counts, **digests}
 
 
 def _finished(said: Path, name: str, file: list[int], part: TextPart) -> dict[str, Any] | None:
-    """The facts of a part by an earlier run; None where they are damaged. Raises ValueError where the sources of the
-    part have changed since.
+    """The facts of a part by an earlier run; None if they are damaged.
+
+    Raises ValueError if the part's sources have since changed.
     """
     kinds: dict[str, type] = dict.fromkeys(("tokens", "validation", "documents", "bytes"), int)
     kinds |= dict.fromkeys(("dtype", "sha256_tokens", "sha256_validation"), str) | {"part": list}
@@ -287,7 +293,7 @@ def _finished(said: Path, name: str, file: list[int], part: TextPart) -> dict[st
     if not whole or (checksum is not None and content_hash(facts) != checksum):
         return None
     kind, place, start, end = facts["part"]
-    # The root may have another spelling now, or be another copy.
+    # The root may now have another spelling, or be another copy.
     if (kind, start, end, before) != (part.kind, part.start, part.end, file) or not f"/{place}".endswith(f"/{name}"):
         raise ValueError(
             f"{part.place} is not what {said} was made from ({place}, as it was then): the sources have changed since "

@@ -1,4 +1,4 @@
-"""A corpus that ``foray prepare`` made, as a study reads it: tokens where they lie, checked against their digests."""
+"""A corpus that ``foray prepare`` made, for studies: the tokens in place, checked against their digests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from foray.core.files import digest_of_input, json_text, read_object, write_atom
 from foray.core.untrusted import expect
 from foray.data.text_source import TextSplit
 
-TokenKind = Literal["tokens", "validation"]  # of a prepared part: to train on, and kept back
+TokenKind = Literal["tokens", "validation"]  # of a prepared part: for training, and held out
 
 
 @dataclass(frozen=True)
 class Prepared:
     """One source of a corpus that ``foray prepare`` made in ``folder``, below ``root``.
 
-    Studies read its tokens where they lie and copy none of them. The hash is of the corpus's content, once the corpus
-    is there: a study can be planned before.
+    Studies read the tokens in place and copy none. The hash is of the corpus's content if the corpus exists. A study
+    can be planned before the corpus exists.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Prepared:
         raise ValueError(f"{self.name} is a prepared corpus: its text is there as tokens only")
 
     def index(self) -> dict[str, Any]:
-        """The content of index.json. Raises ValueError where the corpus is missing, or not whole."""
+        """The content of index.json. Raises ValueError if the corpus is missing or not whole."""
         file = self.place / "index.json"
         if not file.exists():
             raise ValueError(f"{self.place} holds no prepared corpus; make it with foray prepare MIX --out DIR")
@@ -60,7 +60,7 @@ class Prepared:
         return found
 
     def tokenizer(self) -> Path:
-        """The folder of the corpus's tokenizer. Raises ValueError where another tokenizer lies there."""
+        """The folder of the corpus's tokenizer. Raises ValueError if the folder has another tokenizer."""
         folder = self.place / "tokenizer"
         if tokenizer_digest(folder) != self.index()["tokenizer"]:
             raise ValueError(f"{folder} is not the tokenizer that the corpus was made with; put that back")
@@ -72,10 +72,10 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int) -> None:
-    """Writes a shard that names the place of a prepared source's tokens: as many as are wanted, or all of them.
+    """Writes a shard that names the place of a prepared source's tokens: the number wanted, or all tokens.
 
-    Reads the files once, at the speed of the disk, before hours are spent on them. Raises ValueError naming the first
-    damaged file.
+    Reads the files once, at the speed of the disk, before a study spends hours on them. Raises ValueError naming the
+    first damaged file.
     """
     found = next((s for s in source.index()["sources"] if s["name"] == source.name), None)
     if found is None:
@@ -94,12 +94,12 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
     if total == 0:
         raise ValueError(f"text source {source.name} has no {split} documents")
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
-    meta |= {"place": str(source.place.resolve()), "sha256": digests}  # for foray check; a study says the place itself
+    meta |= {"place": str(source.place.resolve()), "sha256": digests}  # for foray check; a study names the place itself
     write_atomic(folder / "meta.json", json_text(meta) + "\n")
 
 
 def linked(folder: Path) -> tuple[Path | None, dict[str, str]]:
-    """The place of a linked shard's tokens, if the shard names it, and SHA-256 by file. Empty for any other shard."""
+    """The place of a linked shard's tokens, if the shard names it, and SHA-256 by file. Empty for other shards."""
     meta = read_object(folder / "meta.json")
     if "files" not in meta:
         return None, {}
@@ -108,7 +108,7 @@ def linked(folder: Path) -> tuple[Path | None, dict[str, str]]:
 
 
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
-    """What is wrong with a file of tokens, by the size and digest of its part; empty where nothing is."""
+    """The damage of a file of tokens, by the size and digest of its part; empty if the file is whole."""
     if words := _wrong_size(path, part[kind] * np.dtype(part["dtype"]).itemsize):
         return words
     return "" if digest_of_input(path) == part[f"sha256_{kind}"] else "is damaged (its checksum has changed)"

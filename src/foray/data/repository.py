@@ -31,7 +31,7 @@ class Repository:
 
     @property
     def inside(self) -> str:
-        """The folder inside, or nothing."""
+        """The folder inside the repository, or an empty text."""
         return "/".join(self._parts[2:])
 
     @property
@@ -48,9 +48,10 @@ class Repository:
 
     @contextmanager
     def opened(self, wanted: Sequence[str] = _WANTED) -> Iterator[Path]:
-        """The folder with its files, fetched where they are missing, and with the tokenizers of the folders above.
+        """The folder with its files, and with the tokenizers of the folders above. Missing files are fetched.
 
-        Raises ValueError where they cannot be had. An error raised inside names the model and not the cache.
+        Raises ValueError if files cannot be fetched. An error raised inside the context names the model and not the
+        cache.
         """
         snapshot = self._fetched(wanted)
         try:
@@ -67,14 +68,14 @@ class Repository:
             raise ValueError(self._in_words(str(e).replace(str(snapshot), self.root))) from None
 
     def top(self, folder: Path) -> Path:
-        """The folder of the whole snapshot, of the ``folder`` that was opened."""
+        """The folder of the whole snapshot that the opened ``folder`` lies in."""
         return [folder, *folder.parents][len(self._parts[2:])]
 
     def listing(self, folder: Path) -> tuple[list[str], bool]:
-        """Paths in the opened folder, and whether the hub was asked. Without the hub, the paths of the local cache."""
+        """Paths in the opened folder, and whether they are from the hub: else they are from the local cache."""
         try:
             names, asked = client().list_repo_files(self.id, revision=self.revision), True
-        except Exception:  # no network, mostly; the client's transport has errors of its own
+        except Exception:  # mostly no network; the client's transport has errors of its own
             names = [p.relative_to(self.top(folder)).as_posix() for p in sorted(self.top(folder).rglob("*"))]
             asked = False
         begin = f"{self.inside}/" if self.inside else ""
@@ -85,7 +86,10 @@ class Repository:
         return f"{text}; {again}" if "is damaged" in text or "is missing" in text else text
 
     def _patterns(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Patterns to fetch, and to leave: folders below hold the same weights for other programs, or other models."""
+        """Patterns to fetch and patterns to leave out.
+
+        Folders below hold the same weights for other programs, or other models.
+        """
         if not self.inside:
             return list(wanted), ["*/*"]
         parts = PurePosixPath(glob.escape(self.inside))
@@ -142,7 +146,7 @@ class Repository:
         try:
             refs = client().list_repo_refs(self.id)
             names = [ref.name for kind in ("branches", "tags") for ref in getattr(refs, kind, ())]
-        except Exception:  # as above; the names would only have been a help
+        except Exception:  # as above; the names would only help the user
             return ""
         return nearest(self.revision, names)
 

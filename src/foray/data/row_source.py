@@ -15,14 +15,14 @@ from foray.data.hub import DataSet, datasets_library, loaded
 from foray.data.rows import existing, flaw, place, rows_of
 from foray.data.unpacking import LIBRARIES, PACKED, kind_of
 
-PlacedRow = tuple[str, dict[str, Any]]  # words for where the row stands, and its columns
+PlacedRow = tuple[str, dict[str, Any]]  # words for the place of the row, and its columns
 
 _FILES = (".jsonl", ".ndjson", ".json", ".txt", ".csv", ".tsv", ".parquet", ".arrow", *PACKED)
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """``name`` is a path below ``root``, or an id on the hub where no file has that path."""
+    """``name`` is a path below ``root``, or a hub id if no file has that path."""
 
     root: str
     name: str
@@ -33,13 +33,13 @@ class RowSource:
 
     @property
     def data_set(self) -> DataSet | None:
-        """The data set on the hub, or None for what lies, or should lie, below the root."""
+        """The data set on the hub, or None for files that lie, or should lie, below the root."""
         return None if self.path.exists() or self.name.endswith(_FILES) else DataSet.named(self.name)
 
     def rows(self, split: str) -> Iterator[PlacedRow]:
-        """Every row, in order. ``split`` matters on the hub and in folders that hold several.
+        """Every row, in order. ``split`` matters on the hub and in folders with several splits.
 
-        Raises ValueError naming the missing or broken thing, with file and line where there is one.
+        Raises ValueError naming the missing or broken thing, with the file and line if there is a line.
         """
         if self.path.is_dir():
             yield from _folder(self.path, split)
@@ -74,7 +74,7 @@ class RowSource:
 
 
 def text_of(where: str, row: dict[str, Any], *columns: str) -> str:
-    """The text of the first of the columns that is there. Raises ValueError naming the row and the columns."""
+    """The text of the first named column that the row has. Raises ValueError naming the row and the columns."""
     for column in columns:
         value = row.get(column)
         if isinstance(value, str) and value.strip():
@@ -102,7 +102,7 @@ def _file(path: Path) -> Iterator[PlacedRow]:
 
 
 def _folder(path: Path, split: str) -> Iterator[PlacedRow]:
-    """A folder of one JSON file a problem (as MATH was published), one saved by ``datasets``, or one as on the hub."""
+    """A folder of one JSON file a problem (as MATH was published), saved by ``datasets``, or as on the hub."""
     if files := _one_a_problem(path):
         for file in files:
             yield from _file(file)
@@ -124,7 +124,7 @@ def _saved(path: Path) -> bool:
 
 
 def _one_a_problem(path: Path) -> list[Path]:
-    """The JSON files of a folder with one a problem, in the order of their numbers; none of another folder."""
+    """The JSON files of a folder with one file a problem, in the order of their numbers. Empty for another folder."""
     tables = (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
     if _saved(path) or any(p.is_file() and p.suffix in tables for p in path.rglob("*")):
         return []

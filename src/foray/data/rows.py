@@ -1,4 +1,4 @@
-"""Rows of files that have columns, one at a time, and the text in one of their columns."""
+"""Rows of files with columns, one at a time, and the text in a column."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WHERE_DATA_LIES = "say where the data lies: --set data.root=FOLDER for a study, 
 _TOGETHER = 256  # rows of a Parquet file, read together
 
 
-Row = tuple[int, Any, str]  # number of its line, or of the row; its content; what is wrong with it, or nothing
+Row = tuple[int, Any, str]  # number of its line, or of the row; its content; what is wrong with it, or empty
 
 
 def existing(path: Path) -> Path:
-    """The path itself. Raises ValueError naming the fix where nothing is there."""
+    """The path itself. Raises ValueError naming the fix if nothing has this path."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; {WHERE_DATA_LIES}")
     return path
@@ -35,7 +35,7 @@ def place(path: Path, kind: Kind, number: int) -> str:
 
 @dataclass
 class Skipped:
-    """Broken rows that were passed over: their number, and words for the first one."""
+    """Broken rows that were passed over: their number, and words for the first row."""
 
     count: int = 0
     first: str = ""
@@ -47,7 +47,7 @@ class Skipped:
 
 
 def cell(row: Any, column: str) -> Any:
-    """The content of a column of that very name, or within one (``meta.text``); None where there is no such column."""
+    """The content of a column of that name, or within a column (``meta.text``); None if no column has the name."""
     if not isinstance(row, dict):
         return None
     if column in row:
@@ -57,25 +57,25 @@ def cell(row: Any, column: str) -> Any:
 
 
 def flaw(text: Any, column: str) -> str:
-    """Why the content of a column is no document; empty where it is one. For an error that names the row."""
+    """Why the content of a column is no document; empty for a document. For an error that names the row."""
     if not isinstance(text, str):
         return f"no text in column {column!r}"
     if text.isascii():
         return ""
     try:
         text.encode()
-    except UnicodeEncodeError as e:  # JSON can spell what is no character, and no tokenizer takes it
+    except UnicodeEncodeError as e:  # JSON can spell codes that are no characters, and no tokenizer takes these
         half = ascii(text[e.start])
         return f"the text in column {column!r} has half a surrogate pair ({half}): write the whole character, or none"
     return ""
 
 
 def document(row: Any, column: str) -> tuple[str, str]:
-    """The text in a row's column, and why that is no document; empty where it is one."""
+    """The text in a row's column, and why the text is no document; empty for a document."""
     if not isinstance(row, dict):
         return "", f"no text in column {column!r}: not a JSON object"
     text = row.get(column)
-    if isinstance(text, str) and text.isascii():  # nearly always, and millions of times
+    if isinstance(text, str) and text.isascii():  # the usual case, millions of times
         return text, ""
     text = cell(row, column)
     words = flaw(text, column)
@@ -88,9 +88,9 @@ def document(row: Any, column: str) -> tuple[str, str]:
 
 
 def rows_of(path: Path, kind: Kind, column: str = "") -> Iterator[Row]:
-    """All rows of a file in order. ``column``: one that the rows have, where one is known.
+    """All rows of a file in order. ``column``: a column that the rows have, if one is known.
 
-    Raises ValueError naming the file, and the line where there is one, where nothing behind can be read.
+    Raises ValueError, naming the file and perhaps the line, if nothing after a place can be read.
     """
     if kind == "lines":
         yield from _lines(path)
@@ -113,7 +113,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 try:
                     row = loads(line)
                 except (ValueError, RecursionError):
-                    yield number, *parsed(line)  # which says what is wrong
+                    yield number, *parsed(line)  # ``parsed`` says what is wrong
                 else:
                     yield number, row, ""
 
@@ -146,7 +146,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
     An empty field is None.
     """
     bad: list[str] = []
-    csv.field_size_limit(LONGEST)  # the library's own limit is shorter than documents are
+    csv.field_size_limit(LONGEST)  # documents are longer than the library's own limit
 
     def decoded() -> Iterator[str]:
         for number, line in enumerate(lines_of(f, path), 1):
@@ -187,7 +187,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
 
 
 def parquet(path: Path) -> Any:
-    """The opened file. Raises ValueError where it is none, or where the library is missing."""
+    """The opened file. Raises ValueError if it is no Parquet file, or if the library is missing."""
     try:
         pq = importlib.import_module("pyarrow.parquet")
     except ImportError:

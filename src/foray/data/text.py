@@ -1,4 +1,4 @@
-"""Text where it lies: files of any usual kind, or a data set on the hub, cut into parts that can be read one by one."""
+"""Text in place: files of any usual kind, or a data set on the hub, cut into parts that can be read one by one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from foray.data.unpacking import LIBRARIES, PACKED, Format, Kind, all_of, kind_o
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together
-_NUMBERS, _VALIDATION = 20_000, 1000  # documents of an endless source: of a part, and for validation
+_NUMBERS, _VALIDATION = 20_000, 1000  # documents of an endless source: in a part, and for validation
 _TO_THE_END = 1 << 62
 
 
 class TextPart(NamedTuple):
-    """A piece of a source that one worker reads: ``start`` to ``end`` in bytes, row groups or hub shards."""
+    """A piece of a source for one worker: ``start`` to ``end`` in bytes, row groups or hub shards."""
 
     kind: str  # lines, rows, csv, tsv, parquet, table, document, hub; of other sources: numbers, or a whole split
     place: str
     start: int
     end: int
-    before: int = 0  # documents before its first one: the count chooses those for validation
+    before: int = 0  # documents before the part's first; the count chooses documents for validation
 
 
 class _FileText:
-    """The common half of sources that read rows or files: documents of a split, with broken rows refused or counted."""
+    """The common half of sources of rows or files: documents of a split, with broken rows refused or counted."""
 
     name: str
     column: str
@@ -47,7 +47,7 @@ class _FileText:
         raise NotImplementedError
 
     def read(self, part: TextPart) -> Iterator[tuple[str, bool, Callable[[], str] | None]]:
-        """(text, whether it is kept for validation, words for what is wrong with it) of every row of a part.
+        """(text, whether it is for validation, words for what is wrong with the row) of every row of a part.
 
         Raises ValueError for the first broken row, unless the source passes broken rows over.
         """
@@ -72,13 +72,13 @@ class _FileText:
 class Text(_FileText):
     """Documents in one ``column`` (``meta.text``: a column within one): files below ``root`` that match ``path``, a
     glob, or a data set on the hub (``hub``, ``config``, ``revision``, files that match ``path``). A file is JSON Lines
-    (also named .json), JSON of one value, CSV, TSV, Parquet or one document, by its name and content, or what
-    ``format`` says; all but Parquet also packed as .gz, .zst, .bz2 or .xz.
+    (also named .json), JSON of one value, CSV, TSV, Parquet or one document, by its name and content or by ``format``.
+    All but Parquet may be packed as .gz, .zst, .bz2 or .xz.
 
-    Every ``holdout``-th document of each file is kept for validation (0: none), so none of a file that has fewer. Of
-    plain text, every ``holdout``-th file is kept. Every part of long JSON Lines behind the first counts from a number
-    drawn for that part, because the part's reader does not read what stands before. A row without a text stops
-    everything, or is counted and passed over (``skip_broken``).
+    Every ``holdout``-th document of each file is for validation (0: none). A file with fewer documents has none for
+    validation. Every ``holdout``-th file of plain text is for validation. In long JSON Lines every part after the first
+    counts from a number drawn for the part, because a part's reader does not read earlier parts. A row without a text
+    stops everything, or is counted and passed over (``skip_broken``).
     """
 
     name: str
@@ -99,7 +99,7 @@ class Text(_FileText):
         require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
 
     def libraries(self) -> tuple[str, ...]:
-        """The libraries that reading needs, by the names of the files that are there or are named."""
+        """The libraries that reading needs, by the names of files that exist or that ``path`` names."""
         below = bool(self.path) and not Path(self.path).is_absolute()
         found = [Path(self.path), *(Path(self.root).glob(self.path) if below else ())]
         return ("datasets",) if self.hub else tuple({LIBRARIES[f.suffix] for f in found if f.suffix in LIBRARIES})
@@ -126,7 +126,7 @@ class Text(_FileText):
 
 @dataclass(frozen=True)
 class JsonlText(_FileText):
-    """A study's own text: one file of rows, as ``Text`` reads it, with a hash of its content in the key.
+    """A study's own text: one file of rows, as in ``Text``. The key holds a hash of the content.
 
     A relative ``path`` lies below ``root``. A study fills in an empty root from its ``data.root``. The hash does not
     depend on where the file lies. Every ``holdout``-th row is kept for validation (0: none).
@@ -153,7 +153,7 @@ class JsonlText(_FileText):
 def parts(source: TextSource) -> Iterator[TextPart]:
     """The parts of a source, always the same and in the same order."""
     if isinstance(source, EndlessText):
-        yield TextPart("numbers", "validation", 0, _VALIDATION)  # first: reading ends where there is enough to train on
+        yield TextPart("numbers", "validation", 0, _VALIDATION)  # first: reading ends with enough to train on
         for first in count(0, _NUMBERS):
             yield TextPart("numbers", "train", first, first + _NUMBERS)
     elif isinstance(source, Text):
@@ -178,7 +178,7 @@ def _file_parts(source: Text, file: Path, texts: Iterator[int]) -> Iterator[Text
     elif kind == "text":
         yield TextPart("document", str(file), 0, file.stat().st_size, next(texts))
     else:
-        yield TextPart(kind, str(file), 0, _TO_THE_END)  # cannot be entered in the middle
+        yield TextPart(kind, str(file), 0, _TO_THE_END)  # a reader cannot begin in the middle
 
 
 def origin(source: TextSource, part: TextPart) -> tuple[str, list[int]]:
@@ -192,7 +192,7 @@ def origin(source: TextSource, part: TextPart) -> tuple[str, list[int]]:
 
 
 def documents(source: TextSource, part: TextPart, skipped: Skipped | None = None) -> Iterator[tuple[str, bool]]:
-    """The texts of a part, each with whether it is kept for validation.
+    """The texts of a part, each with whether it is for validation.
 
     Raises ValueError naming file and line of a broken row, or counts that row in ``skipped``.
     """
@@ -241,7 +241,7 @@ def _read(where: str, text: str, words: str) -> _Read:
 
 
 def _whole(source: _FileText, path: Path) -> _Read:
-    """A file that is one document, with plain line ends. Raises ValueError where the file plainly is a table."""
+    """A file that is one document, with plain line ends. Raises ValueError if the file plainly is a table."""
     content = all_of(path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -280,7 +280,7 @@ def _lines(source: _FileText, part: TextPart) -> Iterator[_Read]:
         begins = 0
         if part.start:
             f.seek(part.start - 1)
-            f.readline(LONGEST + 1)  # the rest of a line that began before, or the line end just before this part
+            f.readline(LONGEST + 1)  # the rest of a line that began earlier, or the line end just before this part
             begins = f.tell()
         while begins < part.end and (line := f.readline(LONGEST + 1)):
             at, begins = begins, begins + len(line)

@@ -19,7 +19,7 @@ class TextSource(Protocol):
 
 @runtime_checkable
 class EndlessText(Protocol):
-    """A source without end that can begin anywhere: document number i is a function of (settings, split, i)."""
+    """A source without end. Document number i is a function of (settings, split, i), so reading can begin anywhere."""
 
     endless: ClassVar[bool]
 
@@ -48,13 +48,13 @@ def skips(source: TextSource) -> TypeGuard[Skipping]:
 
 
 def all_broken(skipped: Skipped) -> str:
-    """Words for the broken rows that were passed over, behind those for a source without documents."""
+    """Words for the broken rows that were passed over; they follow the words for a source without documents."""
     return f": {skipped.count:,} broken rows were skipped, the first: {skipped.first}" if skipped.count else ""
 
 
 def sample_texts(mixture: Sequence[tuple[float, TextSource]], characters: int, whole_numbers: int = 0) -> list[str]:
-    """Texts to train a tokenizer on: the first training documents of every source, about ``characters`` in all,
-    shared out by the weights. Every number up to ``whole_numbers`` stands there often enough to become one token.
+    """Texts for training a tokenizer: the first training documents of every source, about ``characters`` in all, shared
+    out by the weights. Every number up to ``whole_numbers`` occurs often enough to become one token.
     """
     total = sum(w for w, _ in mixture)
     texts: list[str] = []

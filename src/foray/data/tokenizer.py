@@ -1,4 +1,4 @@
-"""Tokenizers: byte-level BPE trained on a study's own text, or the one that came with a published model, as it is."""
+"""Tokenizers: byte-level BPE trained on a study's own text, or a published model's tokenizer, unchanged."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ _MAKE_ONE = (
 )
 
 
-_HIGHEST = 1 << 24  # id of a token: models of that many entries are refused too
-_ANCHORS = ("\n", ":", "a")  # what a text is put behind to be encoded as what goes on
+_HIGHEST = 1 << 24  # of a token's id; models of more entries are refused too
+_ANCHORS = ("\n", ":", "a")  # a continuation is encoded behind one of these texts
 
 
 class TextTokenizer:
     """Encodes any text.
 
-    ``end_id`` separates documents and ends demonstrations. A completion ends at any of ``end_ids``, which are more
-    where the ``model`` that came with a tokenizer names more. ``start`` stands before every document: the end token
-    where the tokenizer was trained here. A published tokenizer keeps its ``files`` as they are, and its ``start`` is
-    the token, or nothing, that it puts before a text itself.
+    ``end_id`` separates documents and ends demonstrations. A completion ends at any of ``end_ids``. The files of a
+    tokenizer's ``model`` may name several. ``start`` stands before every document. The ``start`` of a tokenizer trained
+    here is the end token. A published tokenizer keeps its ``files`` unchanged, and its ``start`` is the token, if any,
+    that the tokenizer itself puts before a text.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, files: Mapping[str, bytes] | None = None, model: ModelEnds | None = None
     ) -> None:
         self.tokenizer, self.files, self.model = tokenizer, files, model
-        # Text that spells a special token out (data and completions are untrusted) is encoded as plain text, not as it.
+        # Data and completions are untrusted: text that spells a special token out is encoded as plain text.
         tokenizer.encode_special_tokens = True
-        # A published file may hold how its maker last cut and filled up texts; AutoTokenizer goes by neither.
+        # A published file may hold its maker's last settings of truncation and padding. AutoTokenizer ignores both.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         settings = _OWN if files is None else _settings(files)
         _as_llama(tokenizer, settings)
         name = _token(settings.get("eos_token"))
-        self.own_end: int | None = tokenizer.token_to_id(name)  # which the model's files may leave out
+        self.own_end: int | None = tokenizer.token_to_id(name)  # the model's files may leave this token out
         end = self.own_end if model is None or (name and self.own_end is None) else model.trained(self.own_end)
         if end is None:
             raise ValueError(
@@ -76,7 +76,7 @@ class TextTokenizer:
         self.end_id: int = end
         self.bos_id: int | None = tokenizer.token_to_id(_token(settings.get("bos_token")))
         self.start: list[int] = [end] if files is None else self._before_text()
-        # Whether a text begins with a space that is not there (Llama 2): then what continues a text must not.
+        # Some tokenizers put a space before a text (Llama 2). A continuation must not get this space.
         line = self.encode("\n")
         prefixed = self.encode("a") != self.encode("\na")[len(line) :]
         self._anchors = {text: self.encode(text) for text in _ANCHORS} if prefixed else {}
@@ -101,20 +101,21 @@ class TextTokenizer:
 
     @property
     def reach(self) -> int:
-        """One more than the highest id that a text, its beginning or its end can have: what a model must know.
+        """One more than the highest id in any text, its beginning or its end: a model must know all of these ids.
 
-        A special token that is no piece of text has its id alone; some models carry one beyond their vocabulary.
+        A special token that is no piece of text does not count; some tokenizers have such ids beyond the model's
+        vocabulary.
         """
         return 1 + max(self._reached().values())
 
     def _reached(self) -> dict[str, int]:
         added = self.tokenizer.get_added_tokens_decoder()
-        # Spelled out in a text a special token is plain text (above); one that is not special is matched.
+        # A special token spelled out in a text is plain text (above). An added token that is not special is matched.
         alone = {i for i, token in added.items() if token.special} - self._pieces() - {*self.end_ids, *self.start}
         return {token: i for token, i in self.tokenizer.get_vocab().items() if i not in alone}
 
     def _pieces(self) -> set[int]:
-        """Ids that the model behind the tokenizer may make of plain text. Of BPE those that merges lead to."""
+        """Ids that the tokenizer's algorithm may make of plain text. For BPE, the ids that merges lead to."""
         vocab = self.tokenizer.get_vocab(with_added_tokens=False)
         model = json.loads(self.tokenizer.to_str())["model"]
         if model["type"] != "BPE" or any(model.get(n) for n in ("ignore_merges", "end_of_word_suffix")):
@@ -123,7 +124,7 @@ class TextTokenizer:
         return {i for token, i in vocab.items() if token in made or len(token) == 1 or token.startswith("<0x")}
 
     def check_fits(self, vocab_size: int, name: str) -> None:
-        """Raises ValueError where a text could become an id that a model of this vocabulary does not know."""
+        """Raises ValueError if a text could become an id beyond a model's vocabulary of this size."""
         reached = self._reached() if self.vocab_size > vocab_size else {}
         beyond = {i: token for token, i in reached.items() if i >= vocab_size}
         if beyond:
@@ -140,20 +141,20 @@ class TextTokenizer:
         return self.start if self.end_id in self.start else [self.end_id, *self.start]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids without any special token; special tokens spelled out in ``text`` are plain text."""
+        """Token ids without special tokens. Special tokens spelled out in ``text`` are plain text."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        # Fast: it does not keep where in the text each token stands. The ids are the same.
+        # Fast: the call keeps no places of tokens in the text. The ids are the same.
         return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The text as the start of a document: what follows ``start`` in pre-training."""
+        """The text as the start of a document, after ``start`` as in pre-training."""
         return [*self.start, *self.encode(text)]
 
     def encode_continuation(self, text: str) -> list[int]:
-        """The text as what goes on behind a prompt."""
-        for before, anchor in self._anchors.items():  # one that does not grow together with the text
+        """The text as the continuation of a prompt."""
+        for before, anchor in self._anchors.items():  # the first anchor that does not merge with the text
             ids = self.encode(before + text)
             if ids[: len(anchor)] == anchor:
                 return ids[len(anchor) :]
@@ -164,7 +165,7 @@ class TextTokenizer:
 
     @property
     def joins_in_pieces(self) -> bool:
-        """Whether a text is its tokens' own texts in a row."""
+        """Whether a text is the texts of its tokens in a row."""
         return not self._anchors
 
     def pieces(self) -> list[str]:
@@ -175,26 +176,26 @@ class TextTokenizer:
         return [text[1:] for text in texts] if before else texts
 
     def same(self, other: TextTokenizer) -> bool:
-        """Whether both make the same tokens of every text."""
+        """Whether both tokenizers make the same tokens of every text."""
         return self.tokenizer.to_str() == other.tokenizer.to_str() and self.separator == other.separator
 
     def save(self, folder: Path, context: int) -> None:
         of_model = folder / "config.json"
-        if self.end_id != self.own_end and not of_model.exists():  # as of prepared text: no model
+        if self.end_id != self.own_end and not of_model.exists():  # a prepared text's tokenizer has no model
             write_atomic(of_model, json.dumps({"eos_token_id": self.end_id}, allow_nan=False) + "\n")
         if self.files is not None:
             for name, content in self.files.items():
                 write_atomic(folder / name, content)
             return
-        # Not with the library's own save: its exception on a full disk has no type of its own.
+        # The library's own save raises an exception without a type of its own on a full disk.
         write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
         config = {**_OWN, "model_max_length": context}
         write_atomic(folder / "tokenizer_config.json", json.dumps(config, indent=1, allow_nan=False) + "\n")
 
 
 def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
-    """Makes a tokenizer of the class ``LlamaTokenizer`` what ``transformers`` makes of its file: vocabulary and merges
-    are the file's, spaces are the class's. A text that begins with a space gets no second one.
+    """Changes a tokenizer of the class ``LlamaTokenizer`` as ``transformers`` does: vocabulary and merges are the
+    file's, spaces are the class's. A text that begins with a space gets no second space.
     """
     if str(settings.get("tokenizer_class")).removesuffix("Fast") != "LlamaTokenizer":
         return
@@ -212,7 +213,7 @@ def _as_llama(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
 def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
     """The tokenizer of a folder, trained here or published. Its files may lie in the folder ``beside``.
 
-    Raises ValueError where there is none, or no end token.
+    Raises ValueError without a tokenizer, or without an end token.
     """
     beside = beside or folder
     file = beside / "tokenizer.json"
@@ -223,7 +224,7 @@ def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
         tokenizer = Tokenizer.from_file(str(ordinary(file)))
     except OSError:
         raise
-    except Exception as e:  # the library raises nothing narrower for a file it cannot read
+    except Exception as e:  # the library raises nothing narrower for an unreadable file
         raise ValueError(f"{file} is damaged ({e})") from None
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest > _HIGHEST:
@@ -238,7 +239,7 @@ def load_tokenizer(folder: Path, beside: Path | None = None) -> TextTokenizer:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a tokenizer was trained here: then its documents begin with the end token, though no file says so."""
+    """Whether a tokenizer was trained here. If so, documents begin with the end token, although no file says so."""
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
         return False
@@ -254,7 +255,7 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            # A setting that is null in one file may stand in the other.
+            # A setting that is null in one file may have a value in the other.
             found = json.loads(files.get(name, b"{}"))
             out |= {key: value for key, value in found.items() if value is not None}
         except (ValueError, RecursionError, AttributeError) as e:
@@ -263,7 +264,7 @@ def _settings(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _token(setting: Any) -> str:
-    """A special token's text as it stands in tokenizer_config.json: alone, or with how it is matched."""
+    """A special token's text in tokenizer_config.json, which has the text alone or with settings of the match."""
     text = setting.get("content") if isinstance(setting, dict) else setting
     return text if isinstance(text, str) else ""
 

@@ -1,4 +1,4 @@
-"""The format of a file of text, by its name and first bytes, and its bytes unpacked. Unknown formats are refused."""
+"""The format of a file of text, by its name and first bytes, and the unpacked bytes. Unknown formats are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PACKED = {
     ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
     ".xz": ("xz", rb"\xfd7zXZ\x00"),
 }
-LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # which files of these names need
+LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # needed for files of these names
 _OTHERS = {
     "Parquet": rb"PAR1", "Arrow": rb"ARROW1\x00", "zip": rb"PK[\x03\x05][\x04\x06]", "7z": rb"7z\xbc\xaf\x27\x1c",
     "UTF-16": rb"\xff\xfe|\xfe\xff", "UTF-32": rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff",
@@ -43,15 +43,15 @@ _HEAD = 1 << 16
 
 
 def unpacked_name(path: Path) -> str:
-    """The name without the ending that says how the file is packed."""
+    """The name without the ending of the packing."""
     return path.name[: -len(path.suffix)] if path.suffix.lower() in PACKED else path.name
 
 
 def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
-    """The kind of a file: by ``given``, else by its name; ``otherwise`` where the name is not known as one of rows.
+    """The kind of a file: by ``given``, else by its name. ``otherwise`` holds if the name is of no kind of rows.
 
-    JSON is one value a line, or one value, by its content. Raises ValueError for an unknown name, and for content that
-    is not what the name says.
+    The content tells whether JSON is one value a line or one value. Raises ValueError for an unknown name, and for
+    content that the name does not tell.
     """
     said: Format = given or _BY_NAME.get(Path(unpacked_name(path)).suffix.lower(), "")
     if said in ("", "text") and otherwise:
@@ -77,7 +77,7 @@ def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
 
 
 def _head(path: Path, said: str) -> bytes:
-    """The first bytes, unpacked. Raises ValueError where they are not of what the name says."""
+    """The first bytes, unpacked. Raises ValueError if the name tells another format."""
     with open(ordinary(path), "rb") as f:
         first = f.read(_HEAD)
     suffix = path.suffix.lower()
@@ -97,7 +97,7 @@ def _head(path: Path, said: str) -> bytes:
 
 
 def _json_kind(path: Path, head: bytes, said: str) -> Kind:
-    """Whether JSON has a value a line or is one value, by its first character and its first two lines."""
+    """Whether JSON has a value a line or is one value, by the first character and the first two lines."""
     if head.removeprefix(BOM).lstrip()[:1] == b"[":
         return "rows"
     if said == "jsonl":
@@ -116,7 +116,7 @@ def _value(line: bytes | str) -> Any:
 
 
 def structure(text: str, column: str) -> str:
-    """The kind of table that a text is, which its file's name calls one document; empty where it is no table."""
+    """The kind of table in a text file that its name calls one document; empty if the text is no table."""
     lines = [line for line in text.lstrip().split("\n", 20)[:20] if line.strip()]
     if lines and lines[0].lstrip()[0] in "[{":
         rows = sum(isinstance(_value(line), dict) for line in lines)
@@ -134,16 +134,16 @@ def structure(text: str, column: str) -> str:
 
 
 def all_of(path: Path) -> bytes:
-    """A file's content, unpacked. Raises ValueError where a packed file would be too much for main memory."""
+    """A file's content, unpacked. Raises ValueError if a packed file is too large for main memory."""
     with opened(path) as f:
         return whole(f, path, max(LONGEST, path.stat().st_size))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, unpacked as they are read by what its name ends in.
+    """A file's bytes, unpacked on reading. The end of the name tells the packing.
 
-    Raises ValueError naming the file where it is damaged or cut short.
+    Raises ValueError naming the file if the file is damaged or cut short.
     """
     suffix = ordinary(path).suffix.lower()
     what = PACKED.get(suffix, ("",))[0]
@@ -155,7 +155,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise ValueError(
             f"{path}: damaged: it is cut short within its {what} data; copy it, or download it, again"
         ) from None
-    except Exception as e:  # zstandard's own kind is known only where it is installed
+    except Exception as e:  # zstandard's own exception is known only if zstandard is installed
         broken = isinstance(e, zlib.error | lzma.LZMAError) or type(e).__name__ == "ZstdError"
         if what and (broken or (isinstance(e, OSError) and e.errno is None)):
             raise ValueError(f"{path}: damaged: not {what} data ({e}); copy it, or download it, again") from None
@@ -171,15 +171,15 @@ def _frames(path: Path) -> IO[bytes]:
 
 
 class _Frames(io.RawIOBase):
-    """All frames of a Zstandard file in a row. The library's own reader takes the end of the file for that of a frame.
+    """All frames of a Zstandard file in a row. The library's own reader takes the end of the file for a frame's end.
 
-    Raises EOFError where the file ends within a frame.
+    Raises EOFError if the file ends within a frame.
     """
 
     def __init__(self, path: Path, library: Any) -> None:
         self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115
         self._library = library
-        self._frame: Any = None  # that is being read
+        self._frame: Any = None  # the frame that is being read
         self._packed, self._ready = b"", memoryview(b"")
 
     def readable(self) -> bool:
@@ -187,7 +187,7 @@ class _Frames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            block = self._packed or self._file.read(1 << 12)  # which unpacks to 128 MiB at the worst
+            block = self._packed or self._file.read(1 << 12)  # a block unpacks to at most 128 MiB
             if not block:
                 if self._frame is not None:
                     raise EOFError
@@ -206,5 +206,5 @@ class _Frames(io.RawIOBase):
 
 
 def known(name: str) -> str:
-    """What is wrong with a format's name; empty where nothing is."""
+    """What is wrong with a format's name; empty if nothing is wrong."""
     return "" if name in ("", *FORMATS) else f"there is no format {name!r}{nearest(name, FORMATS)}"

@@ -23,7 +23,7 @@ from foray.world.general.facts import WorldSpec
 from foray.world.general.questions import PROBES, write_probes
 from foray.world.version import WORLD_VERSION
 
-# Accuracy of guessing: 1 / choices; 0 for LAMBADA, which asks for a word.
+# The accuracy of guessing: 1 / choices, or 0 for LAMBADA, which asks for a word.
 CHANCE = {
     "world_lambada": 0.0,
     "world_hellaswag": 0.25,
@@ -66,9 +66,9 @@ class WorldProbes:
 def evaluate_probes(
     probes: ProbeSet, model: Transformer, tokenizer: TextTokenizer, folder: Path | None = None
 ) -> tuple[dict[str, dict[str, Any]], float]:
-    """Accuracy, standard error and outcome by question of every probe; and the FLOPs.
+    """The accuracy, the standard error and the outcome by question of every probe, and the FLOPs.
 
-    The questions lie in a temporary folder, inside ``folder`` where that is given.
+    The questions lie in a temporary folder, inside ``folder`` if ``folder`` is given.
     """
     work: list[float] = []
     lm = foray_lm(_Codec(tokenizer), scorer(model, work), model.config.context, start=tokenizer.start)
@@ -79,9 +79,9 @@ def evaluate_probes(
 
 @dataclass(frozen=True)
 class _Codec:
-    """A tokenizer as lm-eval's own model uses one: an empty context becomes a token that the tokenizer's files name.
+    """A tokenizer as lm-eval's own model uses one. An empty context becomes a token that the tokenizer's files name.
 
-    The end token that the model's files name does not matter.
+    The end token of the model's files does not matter.
     """
 
     tokenizer: TextTokenizer

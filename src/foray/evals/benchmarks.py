@@ -1,4 +1,4 @@
-"""The paper's general benchmarks by lm-eval's definitions, from the hub or from local files as first published."""
+"""The paper's general benchmarks by lm-eval's definitions, from the hub or from local files in their first format."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Row = dict[str, Any]
 class Benchmarks:
     """Benchmarks by lm-eval's names.
 
-    With a ``folder`` (below ``root``) the rows come from files there, without the network. Otherwise lm-eval loads
-    them from the Hugging Face cache or the hub. ``NAME.jsonl`` is preferred to other files. Among those, the split that
-    lm-eval scores counts: test for LAMBADA, ARC and OpenBookQA (validation where there is no test file), validation for
+    With a ``folder`` (below ``root``) the rows come from files there, without the network. Otherwise lm-eval loads them
+    from the Hugging Face cache or the hub. A file ``NAME.jsonl`` goes before other files. Among other files, the split
+    that lm-eval scores counts: test for LAMBADA, ARC and OpenBookQA (validation without a test file), validation for
     HellaSwag and PIQA, whose test labels are not public.
 
     ``limit`` takes the first rows of each benchmark. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length
@@ -40,14 +40,14 @@ class Benchmarks:
         require_positive(self, "limit")
 
     def fingerprint(self) -> str:
-        """The digests of the files; the place of the files does not matter."""
+        """The digests of the files. The place of the files does not matter."""
         return (
             " ".join(digest_of_input(path) for name in self.names for path in self._files(name)) if self.folder else ""
         )
 
     @property
     def questions(self) -> int:
-        """About how many questions a benchmark has, for the plan."""
+        """The approximate number of a benchmark's questions, for the plan."""
         return self.limit or 2000
 
     def chance(self, name: str) -> float:
@@ -58,7 +58,7 @@ class Benchmarks:
         return sum(1.0 / n if n else 0.0 for n in choices) / len(choices)
 
     def prepare(self, scratch: Path) -> dict[str, Path]:
-        """A file for each local benchmark, with rows in the form of the official definition."""
+        """A file for each local benchmark. The rows have the form of the official definition."""
         if not self.folder:
             return {}
         made = {}
@@ -69,7 +69,7 @@ class Benchmarks:
         return made
 
     def rows(self, name: str) -> list[Row]:
-        """A benchmark's rows in the hub's schema. Raises ValueError naming file and row where that fails."""
+        """A benchmark's rows in the hub's schema. Raises ValueError naming file and row if a row is broken."""
         file, *more = self._files(name)
         given, found = read_jsonl(file), []
         require(bool(given), f"{file} has no rows")
@@ -97,8 +97,8 @@ class Benchmarks:
 
 @dataclass(frozen=True)
 class _Set:
-    """A benchmark: names of its files, preferred ones first; conversion of a row to the hub's schema; the number of
-    choices of a row (0: open); the accuracy of guessing.
+    """A benchmark: the names of its files, preferred names first; the conversion of a row to the hub's schema; the
+    number of choices of a row (0: open); the accuracy of guessing.
     """
 
     files: tuple[tuple[str, ...], ...]
@@ -131,7 +131,7 @@ def _piqa(row: Row) -> Row:
 
 
 def _question(stem: str) -> Callable[[Row], Row]:
-    """Rows of ARC and OpenBookQA. The hub calls the question ``stem``; the first publication has one object."""
+    """Rows of ARC and OpenBookQA. The hub calls the question ``stem``. The first publication has one object."""
 
     def convert(row: Row) -> Row:
         nested = isinstance(row.get("question"), Mapping)

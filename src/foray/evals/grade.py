@@ -14,15 +14,15 @@ from foray.core.task import STORED, Extraction, Problem, Task, Verdict
 from foray.evals.sampling import checksum_of
 
 BESIDE = "-"  # in place of a task's name: a file beside Foray's own completions names the task
-_SAYS = ("spec.json", "settings.json")  # of a study's node, and of ``foray eval --out``
+_SAYS = ("spec.json", "settings.json")  # written by a study's node, and by ``foray eval --out``
 
 
 @runtime_checkable
 class Gradable(Task, Protocol):
-    """A task that also reads reference answers, and answers without its format."""
+    """A task that also reads reference answers, and grades answers without the task's format."""
 
     def reference(self, text: str) -> str:
-        """The answer in a bare answer or a full solution. Raises ValueError where there is none."""
+        """The answer in a bare answer or a full solution. Raises ValueError if there is no answer."""
         ...
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
@@ -32,7 +32,10 @@ class Gradable(Task, Protocol):
 
 @dataclass
 class Tally:
-    """Counts over graded rows. Of Foray's own completions also: verdicts in the file, and verdicts that changed."""
+    """Counts over graded rows.
+
+    For Foray's own completions, ``stored`` verdicts are in the file, and ``changed`` differ.
+    """
 
     rows: int = 0
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)  # (samples, correct) -> rows
@@ -51,11 +54,11 @@ class Tally:
 
 
 def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Gradable:
-    """The task of that name, with the settings beside ``source`` if these are of the same task.
+    """The task of that name. If the settings beside ``source`` are of this task, the task has these settings.
 
-    ``own_task``: the user's own, which ``name`` names by its file.
+    ``own_task``: the user's own task, if ``name`` names the file of one.
 
-    Raises ValueError where there is no such task, or where ``source`` belongs to another task.
+    Raises ValueError if there is no task of that name, or if ``source`` belongs to another task.
     """
     from foray.tasks import named_tasks, task_of
 
@@ -84,11 +87,11 @@ def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Grada
 
 
 def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Tally:
-    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, which appears when all are graded.
+    """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, once all rows are graded.
 
     A row is {gold, answer} or {gold, completions: [...]}, or a row of Foray's own ``completions.jsonl``. Other fields
-    are kept. The names of the two new fields end in ``suffix``. Raises ValueError naming file and line of a row of
-    another form, or of a row that already has a new field. ``out`` is then unchanged.
+    are kept. The names of the two new fields end in ``suffix``. Raises ValueError, naming file and line, for a row of
+    another form and for a row that already has a new field. ``out`` is then unchanged.
     """
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")

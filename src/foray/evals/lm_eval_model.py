@@ -1,7 +1,7 @@
 """Foray's models in EleutherAI's lm-eval: the embedded probes and, under their official names, the real benchmarks.
 
 lm-eval asks a model for log-likelihoods of continuations. One plain function, ``Score``, answers. lm-eval is an
-optional extra and slow to import, so the first use imports it.
+optional extra and slow to import, so the first use imports lm-eval.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The outcome of one task over ``n`` documents: what lm-eval reports of every metric, and the values by document.
+    """The outcome of one task over ``n`` documents: lm-eval's number for every metric, and the values by document.
 
-    ``stderr`` is the standard error of the mean; None where the metric is not a mean over documents.
+    ``stderr`` is the standard error of the mean; None if the metric is not a mean over documents.
     """
 
     n: int
@@ -62,9 +62,9 @@ def split_pairs(
 ) -> list[tuple[list[int], list[int]]]:
     """(context, continuation) texts as tokens, split as lm-eval's Hugging Face model splits them.
 
-    Trailing spaces of the context move to the continuation. Context and continuation are encoded as one text, which is
-    cut where the encoding of the context alone ends. ``start`` stands before every context. An empty context becomes
-    ``start``, or the end token where ``start`` is empty.
+    Trailing spaces of the context move to the continuation. Context and continuation are encoded as one text. The cut
+    lies at the number of tokens of the context alone. ``start`` stands before every context. An empty context becomes
+    ``start``, or the end token if ``start`` is empty.
     """
     first = list(start) or [codec.end_id]
     contexts, wholes = [], []
@@ -91,13 +91,13 @@ def score_pairs(
 ) -> list[tuple[float, bool]]:
     """(context, continuation) tokens -> (log-likelihood of the continuation, whether greedy decoding gives it).
 
-    Rows are cut from the left to ``max_length`` inputs. Batches have about ``batch_tokens`` tokens, the longest rows
-    come first, and equal rows are scored once. Raises ValueError for an empty context or continuation, and for a
-    continuation longer than ``max_length``.
+    Rows keep their last ``max_length`` inputs. Batches have about ``batch_tokens`` tokens. The longest rows come first.
+    Equal rows are scored once. Raises ValueError for an empty context or continuation, and for a continuation longer
+    than ``max_length``.
     """
     rows: dict[tuple[int, ...], int] = {}
     places: list[int] = []
-    last: list[int] = []  # of each row: how many tokens from its end are asked for
+    last: list[int] = []  # the number of tokens asked for at the end of each row
     for context, continuation in pairs:
         if not context or not continuation:
             raise ValueError("a likelihood request needs at least one token of context and one of continuation")
@@ -134,7 +134,7 @@ def _lm_eval(module: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _lm_class() -> type:
-    """The lm-eval model class. The first use makes the class: its base class needs the import."""
+    """The lm-eval model class. The first use makes the class, because its base class needs the import."""
     base = _lm_eval("api.model").LM
 
     class ForayLM(base):  # type: ignore[misc, valid-type]
@@ -201,7 +201,7 @@ def _own() -> Any:
 
 @lru_cache(maxsize=16)
 def _official(name: str) -> Any:
-    """The index of lm-eval's tasks: of the one folder with a file of that name, else of all folders (slow)."""
+    """The index of lm-eval's tasks: of the folder with a file of that name, or else of all folders (slow)."""
     module = _lm_eval("tasks")
     for file in sorted(Path(module.__file__).parent.glob(f"**/{escape(name)}.yaml")):
         manager = module.TaskManager(include_path=str(file.parent), include_defaults=False)
@@ -220,10 +220,10 @@ def _task(name: str, file: str, stamp: int) -> Any:
     config: dict[str, Any] = {"task": name}
     if file:
         config |= {"custom_dataset": _read_rows, "dataset_kwargs": {"file": file}, "metadata": None}
-    # Settings reach a registered task only through a group that lists the task: a bare dict would define a new task.
+    # Settings reach a registered task only through a group that lists the task. A bare dict would define a new task.
     try:
         return manager.load([{"group": "foray", "task": [config]}])["tasks"][name]
-    except (OSError, ValueError) as e:  # datasets raises these without a network, and for gated or absent data
+    except (OSError, ValueError) as e:  # datasets raises these errors without a network, and for gated or absent data
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ValueError(f"the data of {name} cannot be had ({reason}); give a folder with its files") from None
 

@@ -1,12 +1,12 @@
-"""Contamination: how much of a set of questions is in a text already.
+"""Contamination: the share of a set of questions that a text already holds.
 
-Words are lower-case runs of letters or digits; punctuation and case do not count. There are three measures. Where text
-is made from templates, no measure is enough alone:
+Words are lower-case runs of letters or digits; punctuation and case do not count. Three measures tell the overlap. No
+measure alone is enough for text from templates:
 
 - a *whole question*: all words of the question, one after another, somewhere in the text;
 - an *n-gram*: n words one after another (13 in GPT-3's report, arXiv 2005.14165, appendix C). Templates share n-grams
   without sharing a problem, so this measure also counts wordings;
-- *the same numbers*: a question of the text has the question's sequence of numbers, whatever its words. A question of a
+- *the same numbers*: a question of the text has the same sequence of numbers, whatever its words. A question of a
   text is a line that ends in a question mark, without a label such as ``Q:`` or ``Problem 3.``.
 
 Memory holds the n-grams and numbers of the questions only, as 64-bit hashes. The text is read once.
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from foray.core import rng
 
 _WORD = re.compile(r"[^\W_]+")
-# The embedded world decides its splits by the first part. A longer list of words would only match less.
+# The embedded world decides its splits by the numbers up to ``twice``. More words would only match less.
 _NUMBER = re.compile(r"[0-9]+|half|third|quarter|twice|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen)\b")
 _LABEL = re.compile(r"[^\W\d_]+(?: [0-9]+)?[:.] ")
-_HEAD = 8  # words by which a whole question is looked up before it is compared
+_HEAD = 8  # a whole question is looked up by these words before the comparison
 _BATCH = 1 << 15  # words that are looked up together
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
@@ -98,7 +98,7 @@ def parsed(text: str) -> Parsed:
 
 
 class Overlap:
-    """The overlap of ``questions`` with the texts that ``read`` gets.
+    """The overlap of ``questions`` with the texts given to ``read``.
 
     Shapes: V distinct words of the questions, G distinct n-grams, Q questions.
     """
@@ -109,7 +109,7 @@ class Overlap:
         self.questions, self.n = list(questions), n
         split = [words(q) for q in self.questions]
         self._ids = {word: i for i, word in enumerate(dict.fromkeys(w for ws in split for w in ws), 1)}
-        # A random number for each word; entry 0 stands for every word that no question has. (V + 1,)
+        # A random number for each word of the questions. Entry 0 stands for all other words. (V + 1,)
         self._random = _random(len(self._ids) + 1)
         self._split = [np.array([self._ids[w] for w in ws], dtype=np.int64) for ws in split]
         grams = [self._grams(ids, n) for ids in self._split]
@@ -138,7 +138,7 @@ class Overlap:
                 for q in self._by_numbers.get(found, ()):
                     self._same[q] = True
             batch += [self._ids.get(w, 0) for w in text.words]
-            batch.append(0)  # no n-gram crosses from a text into the next
+            batch.append(0)  # no n-gram spans two texts
             if len(batch) >= _BATCH:
                 self._look_up(np.array(batch))
                 batch = []

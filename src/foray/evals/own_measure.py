@@ -1,4 +1,4 @@
-"""A measurement of the user's own: numbers of a checkpoint that Foray knows nothing about."""
+"""The user's own measurement: numbers of a checkpoint that Foray knows nothing about."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class OwnMeasure(Protocol):
 
 
 def measured(own: OwnMeasure, model: Transformer, tokenizer: TextTokenizer, seed: int) -> dict[str, list[float]]:
-    """The numbers of every metric, a list of one where the measurement gives one number.
+    """The numbers of every metric. A single number becomes a list of one.
 
-    Raises ValueError for what is no number, and for a metric with the name of one of Foray's.
+    Raises ValueError for a value that is no number, and for a metric with the name of one of Foray's metrics.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a study asks of general-ability probes."""
+"""The general-ability probes that a study asks for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Protocol
 class ProbeSet(Protocol):
     """Probes as a spec: lm-eval tasks by ``names``, of which ``limit`` takes the first rows (None: all).
 
-    ``questions`` is about how many a probe has. ``metric`` is lm-eval's name of the accuracy that is reported.
+    ``questions`` is the approximate number of a probe's questions. ``metric`` is lm-eval's name of the reported
+    accuracy.
     """
 
     @property
@@ -26,4 +27,4 @@ class ProbeSet(Protocol):
         """Accuracy of guessing."""
 
     def prepare(self, scratch: Path) -> Mapping[str, Path]:
-        """A file of rows for each probe whose rows are local, written into ``scratch``."""
+        """A file of rows in ``scratch`` for each probe whose rows are local."""

@@ -1,4 +1,4 @@
-"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run goes on after it."""
+"""Sampling and grading a task's problems. Each finished chunk is written at once, so a killed run loses no chunk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
-CHUNK_ROWS = 1024  # samples between two writes; also the batch split, which rounding depends on
+CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
 
 def evaluate(
@@ -35,6 +35,9 @@ def evaluate(
     max_new_tokens: int,
     seed: int,
     precision: Precision = "fp32",
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
@@ -43,7 +46,7 @@ def evaluate(
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
     examples = few_shot_examples(task, shots, seed)
-    sampling = Sampling(temperature, max_new_tokens, task.stop, precision)
+    sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
     ids = [p.id for p in chosen]

@@ -30,11 +30,11 @@ class ModelConfig:
     rope_theta: float = 500_000.0
     norm_eps: float = 1e-6
     init_std: float = 0.02
-    embed_std: float = 0.02  # of the input embeddings; no norm rescales them
+    embed_std: float = 0.02  # of the input embeddings, which no norm rescales
     kv_heads: int = added(0)  # heads / kv_heads queries share a key and a value; 0: as many as heads
     head_width: int = added(0)  # 0: width / heads
-    norm: Norm = added("post")  # on the outputs of attention and MLP, or on their inputs
-    qk_norm: QKNorm = added("full")  # over all heads at once, or each head by itself
+    norm: Norm = added("post")  # norms on the outputs of attention and MLP, or on their inputs
+    qk_norm: QKNorm = added("full")  # a norm over all heads at once, or over each head
     qkv_bias: bool = added(False)
     tied: bool = added(False)  # the output head is the embedding matrix
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
@@ -80,7 +80,7 @@ class ModelConfig:
 
     @property
     def family(self) -> str:
-        """The Hugging Face ``model_type`` of the flags; empty where no family has them."""
+        """The Hugging Face ``model_type`` of the flags; empty if no family has these flags."""
         own = self.norm, self.qk_norm, self.qkv_bias
         return next((name for name, flags in FAMILIES.items() if flags == own), "")
 
@@ -92,7 +92,7 @@ class ModelConfig:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters, with both embeddings (one where they are tied)."""
+        """The number of parameters, with both embeddings (tied embeddings count once)."""
         queries, keys = self.heads * self.head_dim, self.groups * self.head_dim
         norms = 2 * self.width + {"full": queries + keys, "head": 2 * self.head_dim, "none": 0}[self.qk_norm]
         biases = (queries + 2 * keys) * self.qkv_bias

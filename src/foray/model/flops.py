@@ -17,7 +17,7 @@ BACKWARD = 2.0
 
 
 def forward(config: ModelConfig, tokens: float, pairs: float, scored: float) -> float:
-    """FLOPs of a forward pass: numbers of tokens, of pairs of attending positions, and of positions with logits."""
+    """FLOPs of a forward pass, by numbers of tokens, of attending pairs of positions, and of positions with logits."""
     matrices = config.layers * config.layer_matrices
     head = config.vocab_size * config.width
     seen = 2 * config.layers * config.heads * config.head_dim  # grouped queries save memory, not products
@@ -25,14 +25,15 @@ def forward(config: ModelConfig, tokens: float, pairs: float, scored: float) -> 
 
 
 def pairs(first: Any, last: Any) -> Any:
-    """How many positions the tokens at positions ``first`` to ``last`` - 1 attend to in all. Numbers or arrays."""
+    """The number of positions that tokens ``first`` to ``last`` - 1 attend to in all. Numbers or arrays."""
     return (last * (last + 1) - first * (first + 1)) / 2
 
 
 def sampling(
     config: ModelConfig, prompts: Sequence[int], lengths: Sequence[Sequence[int]], shared: int
 ) -> tuple[float, float]:
-    """FLOPs of (prefill, decode) for prompt lengths, completion lengths of each prompt, and the shared prefix's length.
+    """FLOPs of (prefill, decode), by prompt lengths, the completion lengths of each prompt, and the shared prefix's
+    length.
 
     The shared prefix is computed once, each prompt once for its group, and each new token once, except the last token
     of a completion.

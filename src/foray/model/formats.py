@@ -21,7 +21,7 @@ _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*")
 
 
 def other_format(names: Iterable[str]) -> str:
-    """The end of a sentence on a checkpoint with files of these names: its format, and what to do. Empty for none."""
+    """The end of a sentence on a checkpoint with these files: its format, and what to do. Empty for no known format."""
     base = [name for path in names if not any(fnmatch(name := path.split("/")[-1], no) for no in _NO_WEIGHTS)]
     for what, patterns, advice in _FORMATS:
         for pattern in patterns:

@@ -26,7 +26,7 @@ _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positi
 
 
 def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[str, object]:
-    """``config.json``, with every field: the defaults of transformers' classes differ from the published models'."""
+    """``config.json``, with every field: transformers' defaults differ from those of the published models."""
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
     out: dict[str, object] = {
         "architectures": [f"{_CLASSES[config.family]}ForCausalLM"],
@@ -48,7 +48,7 @@ def config_to_hf(config: ModelConfig, end_id: int, bos_id: int | None) -> dict[s
         "use_cache": True,
         "bos_token_id": bos_id,
         "eos_token_id": end_id,
-        "pad_token_id": None,  # a padding row would get no gradient in transformers
+        "pad_token_id": None,  # transformers would give the row of a padding token no gradient
         "torch_dtype": "float32",
         "dtype": "float32",
     }
@@ -102,7 +102,7 @@ def config_from_hf(folder: Path) -> ModelConfig:
             norm=norm,
             qk_norm=qk_norm,
             qkv_bias=qkv_bias,
-            tied=raw.get("tie_word_embeddings", False),  # false is the default of every family
+            tied=raw.get("tie_word_embeddings", False),  # the default of every family is false
             rope_scaling=_scaling(raw),
         )
     except KeyError as e:
@@ -135,7 +135,7 @@ def _rope_type(rope: Mapping[str, Any]) -> str:
 
 
 def _refuse_variants(raw: Mapping[str, Any], kind: str, folder: Path) -> None:
-    """Raises ValueError for settings that make another function of the weights than Foray computes."""
+    """Raises ValueError for settings under which the weights compute another function than Foray's."""
     rope = _rope(raw)
     sliding = raw.get("use_sliding_window") or any(t != "full_attention" for t in raw.get("layer_types") or ())
     refused = {
@@ -182,8 +182,8 @@ def save_config(
 ) -> None:  # fmt: skip
     """Writes ``config.json`` and ``generation_config.json``.
 
-    For a published model, ``named`` holds the special tokens of its config.json, which are kept, and ``generation`` is
-    its generation_config.json, or None.
+    For a published model, ``named`` holds the special tokens of the model's config.json, and ``generation`` is the
+    model's generation_config.json or None. Both are kept.
     """
     settings = config_to_hf(config, end_id, bos_id) | dict(named or {})
     write_atomic(folder / "config.json", json.dumps(settings, indent=1, allow_nan=False) + "\n")
@@ -195,10 +195,10 @@ def save_config(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file. Raises OSError where that fails, as on a full disk."""
+    """Writes a safetensors file. Raises OSError if writing fails, as on a full disk."""
     try:
         save_file(tensors, path, metadata=metadata)
-    except SafetensorError as e:  # also stands for errors of the file system
+    except SafetensorError as e:  # this class also reports errors of the file system
         raise OSError(f"{path} cannot be written ({e})") from None
 
 
@@ -221,7 +221,7 @@ def load_model(folder: Path) -> Transformer:
     left = dict.fromkeys(own)
     head: Tensor | None = None  # files of a tied model may hold a head too
     for name, tensor in _tensors(files):
-        if name not in own and f"model.{name}" in own:  # saved from the model without its head
+        if name not in own and f"model.{name}" in own:  # the file is of a model without its head
             name = f"model.{name}"
         if name not in own or own[name].shape != tensor.shape or not tensor.is_floating_point():
             shape = f"has {tuple(own[name].shape)}" if name in own else "has none"
@@ -244,7 +244,7 @@ def load_model(folder: Path) -> Transformer:
 
 
 def _tie(own: dict[str, Tensor], left: dict[str, None], head: Tensor | None, folder: Path) -> None:
-    """Fills the one matrix of a tied model from embedding or head. Raises ValueError where the two differ.
+    """Fills the one matrix of a tied model from embedding or head. Raises ValueError if the two differ.
 
     transformers would go on with two unequal matrices.
     """
@@ -264,7 +264,7 @@ def _tie(own: dict[str, Tensor], left: dict[str, None], head: Tensor | None, fol
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files with a checkpoint's weights: the files that transformers would load.
 
-    Raises ValueError where there are none.
+    Raises ValueError without such files.
     """
     config = folder / "config.json"
     chosen = _settings(config).get("transformers_weights") if config.exists() else None
@@ -304,7 +304,7 @@ def _inside(folder: Path, name: str, said: Path) -> Path:
 
 
 def _check_header(file: Path) -> None:
-    """Raises ValueError where a file is no safetensors file, or shorter than its header says."""
+    """Raises ValueError if a file is no safetensors file, or is shorter than its header says."""
     with _opened(file):
         pass
 

@@ -1,4 +1,4 @@
-"""Operations with hand-written backward passes: fewer passes over memory than autograd's, the same numbers.
+"""Operations with hand-written backward passes. They need fewer passes over memory than autograd, for equal numbers.
 
 Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, K heads of keys and values (each serves
 G = H / K heads of queries), T queries, S keys.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 _QUERIES = 128  # a block of queries in causal attention
-_LONGEST = 1024  # keys; keeping the weights of longer attention costs more memory than it saves time
+_LONGEST = 1024  # keys; the kept weights of longer attention cost more memory than they save time
 
 
 class _RMSNorm(Function):
@@ -35,7 +35,7 @@ class _RMSNorm(Function):
 
 
 def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    # In fp32, with the multiplication by the weight before the cast: bf16 then equals transformers bit for bit.
+    # In fp32, with the weight multiplied before the cast, so that bf16 equals transformers bit for bit.
     h = x.float()
     r = torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
     return h * r, r
@@ -63,25 +63,25 @@ class _TargetLogprob(Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         p = torch.softmax(logits, -1)
         at, top = targets[:, None], logits.amax(-1)
-        log_most = p.amax(-1).log()  # of the likeliest entry: minus the log-partition of logits - top
+        log_most = p.amax(-1).log()  # the likeliest entry's log: minus the log-partition of logits - top
         ctx.save_for_backward(p, at)
         return logits.gather(1, at)[:, 0] - top + log_most, top - log_most
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None]:
         p, at = ctx.saved_tensors
-        # In place: autograd refuses a second backward pass through the same graph.
+        # In place, because autograd refuses a second backward pass through a graph.
         return p.mul_((g_z - g)[:, None]).scatter_add_(1, at, g[:, None]), None
 
 
 class _Attention(Function):
-    """Keeps the attention weights. Blocks of queries skip keys behind the causal diagonal."""
+    """Attention that keeps its weights. Blocks of queries skip keys beyond the causal diagonal."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         B, H, T, d = q.shape
         K = k.shape[1]
-        q = (q * d**-0.5).reshape(B * K, -1, T, d)  # (B K, G, T, d): the queries that meet the same keys
+        q = (q * d**-0.5).reshape(B * K, -1, T, d)  # (B K, G, T, d): G queries share a key
         k, v = (x.reshape(B * K, -1, d) for x in (k, v))
         out = torch.empty_like(q)
         later = torch.full((_QUERIES, _QUERIES), -torch.inf).triu(1)
@@ -120,7 +120,7 @@ def _rows(x: Tensor, first: int, last: int) -> Tensor:
 
 
 def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
-    """(first query, one past the last, keys that they can see) of each block."""
+    """(first query, one past the last query, number of keys that the queries can see) of each block."""
     if not causal:
         return [(0, T, S)]
     return [(i, min(i + _QUERIES, T), min(i + _QUERIES, T)) for i in range(0, T, _QUERIES)]
@@ -131,7 +131,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if torch.compiler.is_compiling():  # the compiler fuses and differentiates the plain formula
         return (weight * _normed(x, eps)[0]).to(x.dtype)
     if not torch.is_grad_enabled() and x.dtype == torch.float32:
-        # Decoding has small steps: each operation costs time, and so does autograd's bookkeeping.
+        # Decoding has small steps, in which each operation and autograd's bookkeeping cost time.
         rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
         return (x / rms.hypot_(rms.new_full((), eps**0.5))).mul_(weight)
     return _RMSNorm.apply(x, weight, eps)
@@ -140,7 +140,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin are fp32; the result has the dtype of x.
 
-    ``sin`` is negative in its first half: it gives the signs when the halves of x change places.
+    ``sin`` is negative in its first half: this gives the signs when the halves of x change places.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _rotated(x, cos, sin, 1)
@@ -155,14 +155,14 @@ def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, K, S, d) x 2
 
-    On a CPU, short sequences in fp32 keep the attention weights for the backward pass: faster than computing them
-    twice. Otherwise torch's own function computes.
+    On a CPU, short sequences in fp32 keep the attention weights for the backward pass, which is faster than computing
+    them twice. All other cases use torch's own function.
     """
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
         return _Attention.apply(q, k, v, bias)
     shared = q.shape[1] != k.shape[1]
     if shared and bias is not None and q.device.type == "cuda":
-        # No fast kernel of torch has both. The plain kernel would lay out all attention weights in memory.
+        # No fast kernel of torch has both. Torch's plain kernel would lay out all attention weights in memory.
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         shared = False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)

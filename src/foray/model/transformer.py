@@ -84,7 +84,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer in two parts that can be compiled, before and after attention. The caller gives the attention.
+    """A layer in two parts, before and after attention, that can be compiled. The caller gives the attention.
 
     Norms are on the outputs of attention and MLP, before the residual additions.
     """
@@ -125,7 +125,7 @@ class PreNormLayer(Layer):
 
 
 class Trunk(nn.Module):
-    """All but the output head. The attributes have the names that checkpoints use."""
+    """Everything but the output head. The attributes have the names that checkpoints use."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Transformer(nn.Module):
             cos, sin = (table[positions].unsqueeze(2) for table in (self.cos, self.sin))  # (B, T, 1, d)
         for i, layer in enumerate(self.model.layers):
             if self.machine.recompute and torch.is_grad_enabled():
-                # On a GPU another thread, with settings of its own, computes the layer again.
+                # On a GPU another thread with its own settings computes the layer again.
                 x = checkpoint(
                     _with_variants, layer, x, cos, sin, attend, i, use_reentrant=False, preserve_rng_state=False
                 )
@@ -175,7 +175,7 @@ class Transformer(nn.Module):
         return self.model.norm(x)
 
     def move(self, machine: Machine) -> Transformer:
-        """Moves the model to the machine's device, and computes as the machine says. Such a model cannot be copied."""
+        """Moves the model to the machine's device, and computes as the machine says. A moved model cannot be copied."""
         self.compute_as(machine)
         return self.to(self.machine.torch_device)
 
@@ -185,7 +185,7 @@ class Transformer(nn.Module):
             torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN takes about a second for every new shape
         if self.machine.compile == "on":
             _allow_variants()
-            for layer in self.model.layers:  # layers share code: this takes the time of one layer
+            for layer in self.model.layers:  # layers share code, so compiling takes the time of one layer
                 assert isinstance(layer, Layer)
                 layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)  # type: ignore[method-assign]
 
@@ -199,8 +199,8 @@ class Transformer(nn.Module):
 
 
 def _allow_variants() -> None:
-    """Lets this thread compile up to 64 variants of a function: a process trains, evaluates and samples, in two
-    precisions. Beyond torch's own limit, functions would run uncompiled.
+    """Lets this thread compile up to 64 variants of a function, because a process trains, evaluates and samples, in two
+    precisions. Functions beyond torch's own limit would run uncompiled.
     """
     if torch._dynamo.config.recompile_limit < _VARIANTS:
         torch._dynamo.config.recompile_limit = _VARIANTS

@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 
 from foray.report import stats
 from foray.report.differences import Difference
-from foray.report.results import LENIENT, NotDrawable, Results, label
+from foray.report.results import NotDrawable, Results, label
 from foray.report.stats import Interval
 
-Answer = Literal["shown", "contradicted", "cannot tell", "not run"]
+Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
 
 
 class Ruling(NamedTuple):
@@ -91,6 +91,11 @@ def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], res
     return Ruling(answer, f"{chosen.what}, {ratio:.2g} tokens/parameter", chosen.difference.interval, note)
 
 
+def undecided(ruling: Ruling, why: str) -> Ruling:
+    """The ruling of a comparison that was not fair: whatever it was, it cannot tell."""
+    return ruling._replace(answer="cannot tell", note=f"{ruling.note}; {why}")
+
+
 def compare(
     results: Results, recipe: str, reference: str, k: int, task: str, extraction: str | None = None,
     sign: int = 1, beyond: float = 0.0, against: float = 0.0,
@@ -99,7 +104,7 @@ def compare(
     found = results.differences(recipe, reference, task, k, extraction)
     if not found:
         raise NotDrawable(f"needs {label(recipe)} and {label(reference)} from one M_t on {task}")
-    graded = " (lenient)" if extraction == LENIENT else ""
+    graded = f" ({extraction})" if extraction not in (None, results.extraction) else ""
     on = "" if task == results.asked[0] else f" on {task}"
     what = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}"
     return [Comparison(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]

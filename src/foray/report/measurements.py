@@ -37,6 +37,9 @@ class Measurement:
 
     ``rollouts`` a prompt and ``examples`` (prompts seen) are of models inside or after one stage of RL.
     ``screen``: RL asked only questions that the base answered between so many and so many times in 64, by this grading.
+    ``learning_rates``: by role, of the last stage. ``hard_share``: of hard problems in the mix's math, where a source
+    says so. ``stopped``: the update at which the stop rule
+    ended the last stage; None where the stage ran to its last update.
     ``streams``: the role of each stream of a stage, by name; None where an earlier version wrote none.
     """
 
@@ -65,6 +68,9 @@ class Measurement:
     streams: Mapping[str, str] | None = None
     math_heavy: bool | None = None
     hard: bool | None = None
+    learning_rates: Mapping[str, float] | None = None
+    stopped: int | None = None
+    hard_share: float | None = None
 
     @property
     def run(self) -> Seeds:
@@ -87,10 +93,18 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class PassK(Measurement):
-    """Samples of P problems: ``counts`` of right ones by extraction rule; ``rates`` in [0, 1] by name, each (P,)."""
+    """Samples of P problems: ``counts`` of right ones by extraction rule; ``rates`` in [0, 1] by name, each (P,).
+
+    ``guesses``: the share of training answers that equal the problem's answer (P,); None where none were counted.
+    """
 
     counts: Mapping[str, Counts]
     rates: Mapping[str, NDArray[np.float64]]
+    guesses: NDArray[np.float64] | None = None
+
+    def guessed(self, k: int) -> float:
+        """pass@k of answers that are drawn from the training answers, the question unread; 0 where not measured."""
+        return 0.0 if self.guesses is None else float((1 - (1 - self.guesses) ** k).mean())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,8 +170,19 @@ def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
         pretrain_seed=int(e.get("pretrain_seed", 0)), own=bool(e.get("own", True)),
         screen=optional("screen", lambda s: (int(s[0]), int(s[1]), str(s[2]))),
         streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
+        learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
+        stopped=optional("stop", lambda s: _stopped(root / str(s["folder"]), int(s["step"]))),
+        hard_share=optional("hard_share", float),
         math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
     )  # fmt: skip
+
+
+def _stopped(trained: Path, step: int) -> int | None:
+    """The last update in a training's log, where it is before ``step`` and the training is finished."""
+    if not sealed(trained):
+        return None
+    last = int(read_numbers(trained / "metrics.jsonl")[-1]["step"])
+    return last if last < step else None
 
 
 def _read_training(entry: Measurement, ks: Sequence[int]) -> Read:
@@ -216,7 +227,9 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
         numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
-    return PassK(**vars(entry), counts=counts, rates=rates), numbers
+    guesses = [r.get("guess") for r in rows]
+    known = None if None in guesses else np.array(guesses, dtype=np.float64)
+    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known), numbers
 
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
@@ -289,7 +302,7 @@ def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
         shots = -1 if r["shots"] is None else r["shots"]
         return (*model, *place, r["task"], shots, r["extraction"], metric_rank(r["metric"]))
 
-    kinds = dict.fromkeys(("shots", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
+    kinds = dict.fromkeys(("shots", "stopped", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
     kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float")
     frame = pd.DataFrame(sorted(rows, key=order), columns=list(_MADE)).astype(kinds)
     sizes = frame["model_parameters"].fillna(parameters).astype("float")

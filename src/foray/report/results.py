@@ -25,13 +25,14 @@ LABELS = {
     "parallel": "Parallel",
 }
 AVERAGE = "general_average"
+FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
 STRICT = "strict"  # the grading that asks for the form
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
-    "final", "chance", "tokens_per_parameter"
+    "final", "chance", "stopped", "tokens_per_parameter"
 )  # fmt: skip
 AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
 MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}

@@ -9,17 +9,31 @@ from __future__ import annotations
 import csv
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some
-from foray.report.differences import passk_difference
+from foray.report import stats
+from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some, undecided
+from foray.report.fairness import form_free, has_room
 from foray.report.measurements import PassK, Seeds
-from foray.report.results import ANY, LENIENT, STRICT, NotDrawable, Results, label
+from foray.report.results import ANY, NotDrawable, Results, label
+from foray.report.rule_parts import (
+    Points,
+    Screen,
+    at_one_rate,
+    by_tokens,
+    ends_by_model,
+    hard_task,
+    math_heavy,
+    pass1,
+    rollout_needs,
+    unequal,
+    unfair_mixes,
+)
 from foray.report.stats import MARGIN
 from foray.report.verdicts import top_k
 
@@ -27,9 +41,9 @@ _FOLDER = Path(__file__).parent
 
 CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
 FROM = 10.0  # tokens per parameter: C2 speaks of this M_t and later ones, C9 of this M_t and earlier ones
-Screen = tuple[int, int, str] | None
-Points = dict[int, dict[Seeds, PassK]]  # by examples seen
-SAME_REWARD = 0.05  # a smaller difference between two runs' mean rewards over the last five steps counts as none
+EARLIEST = 4.0  # tokens per parameter: where the paper finds that RL works; hardly anything below
+SAME = 0.05  # C9: a smaller difference of two seeds, in reward or in pass@1, counts as none
+ABLE = 0.10  # C9 asks models of this pass@1 or more
 
 
 class Claim(NamedTuple):
@@ -43,29 +57,52 @@ class Claim(NamedTuple):
 def c1(results: Results) -> Ruling:
     """Some M_t below 20 tokens per parameter has RL − base in pass@1 above the margin (Holm over those M_t).
 
-    Contradicted if the difference is below the margin at every M_t below 20 tokens per parameter.
+    That much alone is "shown, in form". It is "shown" if some such M_t has three differences above the margin: RL −
+    base, the same without asking for a form, and RL − primed base, which knows the form from a dozen updates of SFT.
+    Contradicted if RL − base is below the margin at every M_t from 4 to 20 tokens per
+    parameter: the paper itself finds hardly anything earlier.
     """
     needs = compare(results, "rl", "base", 1, results.main_task, beyond=MARGIN, against=MARGIN)
     early = [n for n in needs if n.tokens < CHINCHILLA * results.model_parameters]
     if not early:
         raise NotDrawable(f"needs an M_t below {CHINCHILLA:g} tokens per parameter")
     found = some(early, results)
-    lenient = [n for n in _lenient(results, 1) if n.tokens in {e.tokens for e in early}]
-    lasting = sum(n.signed.lo > MARGIN for n in lenient)
-    return found._replace(note=f"{found.note}; graded leniently, {lasting} for") if lenient else found
+    if found.answer == "contradicted":
+        judged = [n for n in early if n.tokens >= EARLIEST * results.model_parameters]
+        words = f"; the claim can fail from {EARLIEST:g} tokens per parameter on"
+        return found if judged else found._replace(answer="cannot tell", note=found.note + words)
+    if found.answer != "shown":
+        return found
+    graded = form_free(results)
+    free = by_tokens(compare(results, "rl", "base", 1, results.main_task, graded, beyond=MARGIN))
+    try:
+        primed = by_tokens(compare(results, "rl", "primed", 1, results.main_task, graded, beyond=MARGIN))
+    except NotDrawable:
+        return found._replace(answer="shown, in form", note=f"{found.note}; no primed base was measured")
+    # An M_t holds where all three do: its p-value is the largest of them.
+    whole = [(n, free[n.tokens], primed[n.tokens]) for n in early if n.tokens in free and n.tokens in primed]
+    held = stats.holm([max(c.p_value(supporting=True) for c in three) for three in whole])
+    words = f"; graded {graded} and over a primed base too, {sum(held)} of {len(whole)} hold"
+    return found._replace(answer="shown" if any(held) else "shown, in form", note=found.note + words)
 
 
 def c2(results: Results) -> Ruling:
-    """At the last M_t, in pass@1: RL − SFT above 0, and RL − SFT→RL above −margin.
+    """At the last M_t, in pass@1: RL − SFT above 0, and RL − SFT→RL above −margin; the second also with one rate of RL.
 
     A statement that holds "from some M_t on" holds at the last M_t, and the reverse. So the rule tests one M_t.
-    Contradicted if one of the two differences is below its bound, and the last M_t is at 10 tokens per parameter or
-    later.
+    Contradicted if one of the differences is below its bound, and the last M_t is at 10 tokens per parameter or later.
+    Where RL and SFT→RL have different rates, a variant of one of them at the other's rate gives the third difference.
+    Without one, the claim cannot be shown.
     """
     task = results.main_task
     level = compare(results, "rl", "sft_rl", 1, task, beyond=-MARGIN, against=-MARGIN)
     end = last(compare(results, "rl", "sft", 1, task), level)
-    found, ratio = every(end, results), end[0].tokens / results.model_parameters
+    tokens = end[0].tokens
+    equal = at_one_rate(results, tokens)
+    found, ratio = every(end + (equal or []), results), tokens / results.model_parameters
+    if equal is None and found.answer == "shown":
+        words = "needs RL and SFT→RL at one rate of RL"
+        found = found._replace(answer="cannot tell", note=f"{found.note}; {words}")
     if found.answer == "contradicted" and ratio < FROM:
         effect = f"{found.effect} (the last M_t; the claim speaks of {FROM:g} and later)"
         return found._replace(answer="cannot tell", effect=effect)
@@ -78,7 +115,7 @@ def c3(results: Results) -> Ruling:
     Contradicted if one difference is below 0. The hard task is the first task after the main task whose class has
     ``hard = True``. Without one, the hard task is the main task if its class has ``hard = True``.
     """
-    task = _hard(results)
+    task = hard_task(results)
     return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)
 
 
@@ -87,18 +124,21 @@ def c4(results: Results) -> Ruling:
     on another mix, above 0.
 
     Contradicted if below 0. Reads manifest entries with ``mix`` and ``model_parameters``. Compares the models after RL
-    if both have RL, else the bases.
+    if both have RL, else the bases. Decided only where the smaller model had no more FLOPs of pre-training (6 × tokens
+    × parameters) than the larger one, and where the math of both mixes has the same share of hard problems.
     """
     for recipe in ("rl", "base"):
-        ends = _ends_by_model(results, recipe)
+        ends = ends_by_model(results, recipe)
         for (small, rich), (large, plain) in combinations(sorted(ends), 2):
             ours, theirs = ends[small, rich], ends[large, plain]
-            if small < large and _math_heavy(ours) and not _math_heavy(theirs) and set(ours) & set(theirs):
+            if small < large and math_heavy(ours) and not math_heavy(theirs) and set(ours) & set(theirs):
                 what = (
                     f"{small:,} parameters on {rich} − {large:,} on {plain or 'the main mix'}, {label(recipe)}, pass@1"
                 )
                 tokens = max(e.tokens for e in ours.values())
-                return every([_pass1(results, what, tokens, ours, theirs)], results)
+                found = every([pass1(results, what, tokens, ours, theirs)], results)
+                unfair = unfair_mixes(small * tokens, large * max(e.tokens for e in theirs.values()), ours, theirs)
+                return undecided(found, unfair) if unfair else found
     raise NotDrawable("needs a hard task and entries with `mix` and `model_parameters`")
 
 
@@ -115,22 +155,39 @@ def c5(results: Results) -> Ruling:
 
 
 def c6(results: Results) -> Ruling:
-    """At every M_t: base → RL has pass@1 and pass@K above 0; SFT → SFT→RL has pass@1 above 0, pass@K below the margin.
+    """At every M_t, graded without asking for a form (flexibly, as the paper does): base → RL has pass@1 and pass@K
+    above 0; SFT → SFT→RL has pass@1 above 0, pass@K below the margin.
 
     Contradicted (Holm over all) if a pass@1 difference is below 0, if RL − base is below the margin in pass@K, or if
-    SFT→RL − SFT is above 0 in pass@K. In a study with strict grading, shown only if RL also raises pass@1 and pass@K
-    when both models are graded leniently, so that learning the format does not count. Lenient grading alone contradicts
-    nothing.
+    SFT→RL − SFT is above 0 in pass@K. A transition counts only where its first model has room: its pass@K lies more
+    than the margin below 100% and above the guess line. The note gives the strict reading, which holds form learning.
     """
-    task, k = results.main_task, top_k(results, results.main_task)
-    needs = compare(results, "rl", "base", 1, task) + compare(results, "rl", "base", k, task, against=MARGIN)
-    needs += compare(results, "sft_rl", "sft", 1, task)
-    needs += compare(results, "sft_rl", "sft", k, task, sign=-1, beyond=-MARGIN)
-    lenient = _lenient(results, k)
-    found = every(needs + _lenient(results, 1) + lenient, results)
-    level = sum(n.signed.hi < MARGIN for n in lenient)
-    words = f"; graded leniently, RL does not raise pass@{k} at {level} of {len(lenient)} M_t"
-    return found._replace(note=found.note + words) if level else found
+    task, k, graded = results.main_task, top_k(results, results.main_task), form_free(results)
+    bounds: dict[tuple[str, str], dict[str, Any]] = {
+        ("rl", "base"): {"against": MARGIN},
+        ("sft_rl", "sft"): {"sign": -1, "beyond": -MARGIN},
+    }
+    needs, left_out = list[Comparison](), 0
+    for (recipe, reference), asked in bounds.items():
+        room = {
+            t: has_room((r for _, r in p.values()), k, graded)
+            for t, p in results.pairs(recipe, reference, task).items()
+        }
+        parts = compare(results, recipe, reference, 1, task, graded)
+        parts += compare(results, recipe, reference, k, task, graded, **asked)
+        kept = [n for n in parts if room[n.tokens]]
+        left_out += sum(not has for has in room.values())
+        if not kept:
+            raise NotDrawable(f"needs an M_t whose {label(reference)} has room to rise in pass@{k}")
+        needs += kept
+    found = every(needs, results)
+    words = f"; {left_out} transitions without room left out" if left_out else ""
+    if graded != "strict" and all("strict" in e.counts for e in results.select(PassK)):
+        strict = [compare(results, "rl", "base", n, task, "strict")[-1].difference.interval.value for n in (1, k)]
+        words += "; strictly graded, with form learning, RL − base at the last M_t is {:+.1f} and {:+.1f}".format(
+            *(100 * v for v in strict)
+        )
+    return found._replace(note=found.note + words)
 
 
 def c7(results: Results) -> Ruling:
@@ -143,39 +200,58 @@ def c7(results: Results) -> Ruling:
 
 
 def c8(results: Results) -> Ruling:
-    """At every M_t: parallel − each of RL, SFT, SFT→RL above 0 in pass@K; parallel − RL below 0 in pass@1;
-    parallel − base above −margin in the general average.
+    """At every M_t: parallel − each of RL, SFT, SFT→RL above 0 in pass@K; parallel − base above −margin in the general
+    average. From 10 tokens per parameter on: parallel − RL below 0 in pass@1.
 
-    Contradicted (Holm over all) if any difference is on the other side of its bound.
+    Contradicted (Holm over all) if any difference is on the other side of its bound. Parallel averaging has the rates
+    that the tuning rule chose. A comparison decides only where both recipes had the same budget of what they share
+    (rollouts, rows of demonstrations), or where the stop rule ended both. If one is left out, the claim is not shown.
     """
     task, k = results.main_task, top_k(results, results.main_task)
-    needs = [n for other in ("rl", "sft", "sft_rl") for n in compare(results, "parallel", other, k, task)]
-    needs += compare(results, "parallel", "rl", 1, task, sign=-1)
+    shared = {"rl": (True, False), "sft": (False, True), "sft_rl": (True, True)}
+    needs, unfair = list[Comparison](), list[str]()
+    for other, kinds in shared.items():
+        found = compare(results, "parallel", other, k, task)
+        if other == "rl":
+            low = compare(results, "parallel", "rl", 1, task, sign=-1)
+            found += [n for n in low if n.tokens >= FROM * results.model_parameters]
+        for n in found:
+            words = unequal(results, "parallel", other, n, kinds)
+            needs += [] if words else [n]
+            unfair += [words] if words else []
     needs += compare_abilities(results, "parallel", "base", beyond=-MARGIN, against=-MARGIN)
-    return every(needs, results)
+    ruling = every(needs, results)
+    if not unfair:
+        return ruling
+    words = f"{len(unfair)} comparisons with unequal budgets left out, such as {unfair[0]}"
+    return undecided(ruling, words) if ruling.answer == "shown" else ruling._replace(note=f"{ruling.note}; {words}")
 
 
 def c9(results: Results) -> Ruling:
     """At some M_t of at most 10 tokens per parameter with at least three RL seeds, two seeds differ in pass@1 by more
-    than the margin (Holm over all pairs tested). Tested are pairs whose mean rewards over the last five steps differ
-    by less than 0.05.
+    than 5 points (Holm over all pairs tested). Tested are pairs whose mean rewards over the last five steps differ by
+    less than 5 points, and whose pass@1 is at least 10%: below, no difference can be that large.
 
-    Contradicted if every tested pair differs by less than the margin in pass@1.
+    Contradicted if every tested pair differs by less than 5 points in pass@1.
     """
     rewards = {(log.tokens, log.run): log.last_reward for log in results.rl_runs() if log.recipe == "rl"}
     starts: dict[tuple[int, int], dict[Seeds, PassK]] = {}  # by M_t: tokens, pre-training
     for e in results.finals("rl", results.main_task):
-        if (e.tokens, e.run) in rewards and e.tokens <= FROM * results.model_parameters:
+        able = e.counts[results.extraction].pass_at(1).mean() >= ABLE
+        if able and (e.tokens, e.run) in rewards and e.tokens <= FROM * results.model_parameters:
             starts.setdefault((e.tokens, e.pretrain_seed), {})[e.run] = e
     needs = []
     for (tokens, start), runs in starts.items():
         for a, b in combinations(sorted(runs), 2) if len(runs) >= 3 else ():
-            if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME_REWARD:
+            if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME:
                 what = f"RL seed {a.seed} − seed {b.seed} (pre-training {start}), pass@1"
-                found = _pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, beyond=MARGIN, against=MARGIN)
+                found = pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, beyond=SAME, against=SAME)
                 needs.append(replace(found, sign=1 if found.difference.interval.value >= 0 else -1))
     if not needs:
-        raise NotDrawable(f"needs 3 seeds of RL, equal in reward, at {FROM:g} tokens/parameter or fewer")
+        raise NotDrawable(
+            f"needs 3 seeds of RL, equal in reward, with pass@1 of {100 * ABLE:g}% or more, at {FROM:g} "
+            "tokens/parameter or fewer"
+        )
     return some(needs, results)
 
 
@@ -184,86 +260,25 @@ def c10(results: Results) -> Ruling:
     examples, below 0 at the first equal number of rollouts (examples × n), between −margin and margin at the ends.
 
     Contradicted (Holm over all) if any difference is on the other side of its bound. Reads entries with ``rollouts``
-    and ``examples``.
+    and ``examples``. The rollouts stand for FLOPs, as in the paper. The note says where both n have one learning rate:
+    then the rate was tuned for at most one of them.
     """
-    grids: dict[tuple[int, Screen], dict[int, Points]] = {}
+    grids: dict[tuple[int, str, Screen], dict[int, Points]] = {}
     asked = {"task": results.main_task, "trained_on": results.trained()}
-    for e in results.select(PassK, recipe="rl", variant=ANY, **asked):
+    for e in results.select(PassK, recipe="rl", variant=ANY, mix=ANY, **asked):
         if e.variant and e.rollouts and e.examples:
-            points = grids.setdefault((e.tokens, e.screen), {}).setdefault(e.rollouts, {})
+            points = grids.setdefault((e.tokens, e.mix, e.screen), {}).setdefault(e.rollouts, {})
             points.setdefault(e.examples, {})[e.run] = e
-    needs = [n for (tokens, screen), grid in grids.items() for n in _budget_needs(results, tokens, screen, grid)]
+    needs = [n for (tokens, _, screen), grid in grids.items() for n in rollout_needs(results, tokens, screen, grid)]
     if not needs:
         raise NotDrawable(
             "needs RL variants with two numbers of rollouts, evaluated at an equal number of examples and of rollouts"
         )
-    return every(needs, results)
-
-
-def _budget_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[int, Points]) -> list[Comparison]:
-    """C10's comparisons within one M_t and one screen. Empty if the runs share no number of examples or of rollouts."""
-    if len(grid) < 2:
-        return []
-    m, n = min(grid), max(grid)
-    few, many = grid[m], grid[n]
-    examples = sorted(set(few) & set(many))
-    rollouts = sorted({x * m for x in few} & {x * n for x in many})
-    shared = [set(many[x]) & set(few[x]) for x in examples]
-    shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
-    if not examples or not rollouts or not all(shared):
-        return []
-    asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
-
-    def need(at_many: int, at_few: int, words: str, **bounds: Any) -> Comparison:
-        what = f"n={n} − n={m}{asked}, pass@1 {words}"
-        return _pass1(results, what, tokens, many[at_many], few[at_few], **bounds)
-
-    ends = (max(many), max(few))
-    return [
-        need(examples[0], examples[0], f"after {examples[0]:,} examples"),
-        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", sign=-1),
-        need(*ends, "at the end", beyond=-MARGIN, against=-MARGIN),
-        need(*ends, "at the end", sign=-1, beyond=-MARGIN, against=-MARGIN),
-    ]
-
-
-def _ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Seeds, PassK]]:
-    """The runs of a recipe on the hard task, for every (parameters, mix) at its last M_t."""
-    found: dict[tuple[int, str], dict[int, dict[Seeds, PassK]]] = {}
-    for e in results.finals(recipe, _hard(results), mix=ANY, model_parameters=ANY):
-        place = (e.model_parameters or results.model_parameters, e.mix)
-        found.setdefault(place, {}).setdefault(e.tokens, {})[e.run] = e
-    return {place: by_tokens[max(by_tokens)] for place, by_tokens in found.items()}
-
-
-def _math_heavy(runs: Mapping[Seeds, PassK]) -> bool:
-    """True if the pre-training mix is math-heavy. For a manifest of an earlier version, the mix's name decides."""
-    e = next(iter(runs.values()))
-    return "math" in e.mix.lower() if e.math_heavy is None else e.math_heavy
-
-
-def _pass1(
-    results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
-) -> Comparison:
-    """Ours − theirs in pass@1, over the runs that both have."""
-    pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
-    return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
-
-
-def _lenient(results: Results, k: int) -> list[Comparison]:
-    """RL − base, both graded leniently, where the study shows strict grading: the others forgive a missing form.
-
-    The comparison can withhold an answer and never contradicts a claim.
-    """
-    if results.extraction != STRICT or not all(LENIENT in e.counts for e in results.select(PassK)):
-        return []
-    return compare(results, "rl", "base", k, results.main_task, extraction=LENIENT, against=-float("inf"))
-
-
-def _hard(results: Results) -> str:
-    if results.hard_task is None:
-        raise NotDrawable("needs a task that says it is a hard one (hard = True)")
-    return results.hard_task
+    found = every(needs, results)
+    rates = {e.rollouts: (e.learning_rates or {}).get("rollouts") for g in grids.values() for p in g.values()
+             for runs in p.values() for e in runs.values()}  # fmt: skip
+    shared = len(rates) > 1 and len(set(rates.values())) == 1 and None not in rates.values()
+    return found._replace(note=f"{found.note}; one rate for every n") if shared else found
 
 
 @lru_cache(maxsize=1)

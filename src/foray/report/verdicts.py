@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from foray.report import stats
+from foray.report.fairness import has_room
 from foray.report.measurements import PassK, Seeds
 from foray.report.results import Results, label, recipe_rank
 from foray.report.stats import MARGIN, Interval
@@ -56,8 +57,10 @@ def top_k(results: Results, task: str) -> int:
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
-    ``gained`` and ``lost`` count problems that only the target, or only the source, solves at K (pass@K of at least one
-    half), as means over runs. ``curve`` has every k from 1 to the number of samples.
+    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
+    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems that only the
+    target, or only the source, solves at K (pass@K of at least one half), as means over runs. ``curve`` has every k
+    from 1 to the number of samples.
     """
 
     tokens: int
@@ -72,6 +75,7 @@ class Transition(NamedTuple):
     lost: float
     runs: int
     beside: bool  # graded as the study does not show its results, for comparison
+    room: bool = True
 
     @property
     def one(self) -> Interval:
@@ -83,7 +87,8 @@ class Transition(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        return verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        found = verdict(self.one, self.top) if self.k > 1 else "cannot tell"
+        return "cannot tell" if found == "sharpening" and not self.room else found
 
     @property
     def label(self) -> str:
@@ -134,5 +139,7 @@ def _transition(
     lost = float(np.mean([(before & ~after).sum() for after, before in solved]))
     target_first, source_first = next(iter(pairs.values()))
     shots = (source_first.shots, target_first.shots)
-    beside = extraction != results.extraction
-    return Transition(tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs), beside)
+    beside, room = extraction != results.extraction, has_room((before for _, before in pairs.values()), k, extraction)
+    return Transition(
+        tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs), beside=beside, room=room
+    )

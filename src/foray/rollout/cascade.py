@@ -1,8 +1,8 @@
-"""Attention during decoding: rows share the keys and values of their common tokens (cascade attention).
+"""Attention during decoding. Rows share the keys and values of their common tokens (cascade attention).
 
-The cache is a chain of segments. A segment holds key/value blocks, and a block serves consecutive rows: one block for
-the prefix common to all prompts, one block a prompt for its group, one block a row for its new tokens. Scores against
-all segments pass through one softmax. Shared keys and values are never copied.
+The cache is a chain of segments: the prefix common to all prompts, the prompts, the new tokens. A segment holds
+key/value blocks, and a block serves consecutive rows: one block for all rows, one block a prompt for its group, one
+block a row. Scores against all segments pass through one softmax. Shared keys and values are never copied.
 
 Shapes: R queries, S blocks of a segment (R/S queries share a block), H heads, K heads of keys and values, d head width,
 L segment length. A row has G = H / K queries at each of the K heads, side by side: grouped queries look like G rows
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from foray.model.operators import attention
 
-# The cache of new tokens grows by this many positions. It is always read whole, with unused positions masked: a read
-# with gaps runs at a quarter of the memory's speed, and products over fewer positions are no faster. Unused positions
-# hold zeros: a weight of 0 times uninitialized memory could be NaN.
+# The cache of new tokens grows by this many positions. Every step reads the whole cache and masks unused positions: a
+# read with gaps runs at a quarter of the memory's speed, and products over fewer positions are no faster. Unused
+# positions hold zeros, because a weight of 0 times uninitialized memory could be NaN.
 _GROWTH = 16
 
 
@@ -95,7 +95,7 @@ class Cascade:
         )
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        R, H, _, d = q.shape  # here R are rows: one new position each
+        R, H, _, d = q.shape  # here R counts rows with one new position each
         K = k.shape[1]
         t = self.length
         if t == self.keys[layer].shape[2]:
@@ -107,7 +107,7 @@ class Cascade:
         q = q.reshape(R, K, -1, d).transpose(0, 1).contiguous().view(K, -1, d).mul_(d**-0.5)  # (K, R G, d)
         scores = [s.scores(layer, q) for s in self.shared]
         L = keys.shape[2]
-        # The query is the left operand: as the right operand it makes the product more than twice as slow.
+        # The query is the left operand. The product takes more than twice as long with the query on the right.
         own = torch.bmm(q.view(K * R, -1, d), keys.view(K * R, L, d).transpose(1, 2)).view(K, -1, L)
         own[:, :, t + 1 :] = -torch.inf
         *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[2] for x in scores), L], -1)
@@ -117,7 +117,7 @@ class Cascade:
         return out.view(K, R, -1, d).transpose(0, 1).reshape(R, H, 1, d)
 
     def keep(self, rows: Tensor, blocks: Tensor) -> None:
-        """Keeps only ``rows``, which continue ``blocks`` of the last shared segment, equally many rows each."""
+        """Keeps only ``rows``. They continue ``blocks`` of the last shared segment, equally many rows a block."""
         for cache in (self.keys, self.values):
             cache[:] = [x.index_select(1, rows) for x in cache]
         self.shared[-1].select(blocks)

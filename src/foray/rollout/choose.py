@@ -33,7 +33,7 @@ def open_engine(
 
 
 def _opened(own: OwnEngine, model: Transformer, tokenizer: TextTokenizer, precision: Precision) -> Engine:
-    """Raises ValueError where an engine of the user's own lacks what an engine has."""
+    """Raises ValueError if an engine of the user's own lacks an attribute of an engine."""
     engine = own.open(model, tokenizer, precision)
     lacks = [name for name in ("config", "max_rows", "sync", "generate") if not hasattr(engine, name)]
     made = f"{type(own).__name__}.open() returns a {type(engine).__name__}"

@@ -1,4 +1,4 @@
-"""What the two embedded engines share: their weights, their random numbers, prompts in one pass, and the sampler.
+"""The common half of the two embedded engines: weights, random numbers, one pass over the prompts, the sampler.
 
 Shapes: P prompts, G samples of each prompt, R = P x G rows, T tokens, D width, V vocabulary.
 """
@@ -18,12 +18,13 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, check_prompts, common_prefix
 from foray.rollout.stopping import Endings
+from foray.rollout.truncation import truncated
 
 _BLOCK = 64  # tokens of the vocabulary whose probabilities are summed first
 
 
 class EmbeddedEngine:
-    """Samples with ``model``, whose weights ``sync`` replaces unless they are the trained model's own."""
+    """Samples with ``model``. ``sync`` replaces the model's weights unless the model is the trained model itself."""
 
     cached_casts = True  # whether autocast keeps its bf16 copies of weights during a call
 
@@ -58,15 +59,15 @@ class EmbeddedEngine:
 
 
 def uniforms(seeds: Sequence[int], n: int, steps: int) -> NDArray[np.float64]:
-    """u[r, t] decides token t of row r, whatever the other rows are. (R, steps)"""
+    """u[r, t] decides token t of row r, whatever the other rows. (R, steps)"""
     keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
     return rng.uniform(keys[:, None], np.arange(steps, dtype=np.uint64)[None, :])
 
 
 def read_prefix(model: Transformer, prompts: list[list[int]], least: int, multiple: int = 1) -> tuple[int, Recorder]:
-    """How many tokens of the prefix that all prompts share were read, and their keys and values.
+    """Reads the prefix that all prompts share. Returns the number of tokens read, and their keys and values.
 
-    Reads a multiple of ``multiple`` tokens; none where that is fewer than ``least``.
+    The number is a multiple of ``multiple``, or 0 if the multiple is less than ``least``.
     """
     recorder = Recorder()
     shared = common_prefix(prompts) if len(prompts) > 1 else 0
@@ -82,7 +83,7 @@ def read_prompts(
 ) -> tuple[Tensor, Tensor, Recorder]:
     """One pass over the prompts, which follow a prefix of ``shared`` tokens. Rows are padded on the right.
 
-    Returns hidden states (P, T, D), where a token stands (P, T), and keys and values.
+    Returns hidden states (P, T, D), a mask of the tokens (P, T), and keys and values.
     """
     device, lengths = model.device, torch.tensor([len(r) for r in rests])
     T = int(lengths.max())
@@ -93,17 +94,20 @@ def read_prompts(
     return h, torch.arange(T) < lengths[:, None], recorder
 
 
-def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens (R,) by inverse CDF at ``u`` (R,) and their log-probabilities under logits / temperature. logits (R, V)
+def sample(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Tokens (R,) by inverse CDF at ``u`` (R,), and their log-probabilities as ``Completion`` has them. logits (R, V)
 
-    Two steps: a block of the vocabulary, then a token within the block. Running sums over all of V would take longer
+    Draws a block of the vocabulary, then a token within the block, because running sums over all of V would take longer
     than the softmax.
     """
+    temperature = sampling.temperature
     if temperature == 0:
         logprobs = torch.log_softmax(logits.float(), -1)
         token = logprobs.argmax(-1)
         return token, logprobs.gather(1, token[:, None])[:, 0]
     p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
+    if sampling.truncates:
+        p = truncated(p, sampling)
     if p.shape[1] % _BLOCK:
         p = torch.nn.functional.pad(p, (0, -p.shape[1] % _BLOCK))
     blocks = p.view(len(p), -1, _BLOCK)

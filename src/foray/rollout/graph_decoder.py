@@ -1,4 +1,4 @@
-"""Decoding with static tensors: a step that a GPU records once and replays as a CUDA graph.
+"""Decoding with static tensors. A GPU records a step once and replays the step as a CUDA graph.
 
 Shapes: R slots, T new tokens at most.
 """
@@ -19,7 +19,7 @@ from foray.rollout.engine import Precision, Sampling
 from foray.rollout.pages import Pages
 
 _MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
-_PAGES = 64  # a decoder has a multiple of this many pages: each number of pages compiles anew
+_PAGES = 64  # a decoder has a multiple of this many pages, because each number of pages compiles anew
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Shape:
         slots = min(most_rows, len(prompts) * n)
         own = -(-sampling.max_new_tokens // size)
         prompt = -(-max(len(p) for p in prompts) // size)
-        # Prompts with rows in slots: twice the number that fills the slots, as some groups have only a last row left.
+        # Room for the prompts of the rows in slots: twice the prompts that fill the slots, because some groups have
+        # only a last row left.
         groups = min(len(prompts), 2 * (slots // n + 1))
         dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
         pages = 1 + slots * own + (groups + 1) * (prompt + 1)
@@ -83,10 +84,10 @@ class Decoder:
         self.logprobs = torch.zeros(R, T, device=device)
         self.limit = torch.zeros((), dtype=torch.long, device=device)
         self.index = torch.arange(R, device=device)
-        self._graphs: dict[float, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[tuple[float, ...], torch.cuda.CUDAGraph] = {}  # by the law of sampling
 
     def refresh(self) -> None:
-        """Copies the trained weights into the bf16 copies of matrices, where there are any."""
+        """Copies the trained weights into the bf16 copies of matrices, if these copies exist."""
         if self.stale and self.model is not self.trained:
             theirs = dict(self.trained.named_parameters(remove_duplicate=False))
             for name, p in self.model.named_parameters(remove_duplicate=False):
@@ -94,32 +95,32 @@ class Decoder:
                     p.copy_(theirs[name])
         self.stale = False
 
-    def steps(self, number: int, temperature: float) -> None:
+    def steps(self, number: int, sampling: Sampling) -> None:
         if self.device.type != "cuda":
             for _ in range(number):
-                self.step(temperature)
+                self.step(sampling)
             return
-        graph = self._graphs[temperature]
+        graph = self._graphs[sampling.law]
         for _ in range(number):
             graph.replay()
 
-    def ready(self, temperature: float) -> None:
-        """Records the step at this temperature. No slot holds a row then, so the recorded steps change nothing."""
+    def ready(self, sampling: Sampling) -> None:
+        """Records the step for ``sampling``. No slot holds a row then, so the recorded steps change nothing."""
         self.live.zero_()
-        if self.device.type != "cuda" or temperature in self._graphs:
+        if self.device.type != "cuda" or sampling.law in self._graphs:
             return
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):  # compiles, and lets libraries allocate their workspaces
-                self.step(temperature)
+                self.step(sampling)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be saving
-            self.step(temperature)
-        self._graphs[temperature] = graph
+            self.step(sampling)
+        self._graphs[sampling.law] = graph
 
-    def step(self, temperature: float) -> None:
+    def step(self, sampling: Sampling) -> None:
         """One more token for every live row. The host waits for no value."""
         pages, live, index = self.pages, self.live, self.index
         place = (self.count - 1).clamp_(min=0)  # index of the input token among the row's own tokens
@@ -130,7 +131,7 @@ class Decoder:
         pages.listed.copy_((self.before + number + 1) * live + ~live)
         h = self.model(self.token[:, None], self.position[:, None], pages)
         at = self.count.clamp(max=self.shape.steps - 1)
-        token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], temperature)
+        token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], sampling)
         self.tokens[index, at] = torch.where(live, token, self.tokens[index, at])
         self.logprobs[index, at] = torch.where(live, logprob, self.logprobs[index, at])
         self.token.copy_(torch.where(live, token, self.token))
@@ -142,7 +143,7 @@ class Decoder:
 def decoding_model(trained: Transformer, precision: Precision) -> Transformer:
     """The model itself, or in bf16 a model with bf16 copies of the matrices that shares all other tensors.
 
-    The second computes what autocast would compute, without casting fp32 weights at every step.
+    The model with copies computes what autocast would compute, without casting fp32 weights at every step.
     """
     if precision == "fp32":
         return trained

@@ -1,8 +1,8 @@
-"""The embedded engine for GPUs: rows that come and go in a decoder of fixed shape (``graph_decoder.py``).
+"""The embedded engine for GPUs. Rows come and go in a decoder of fixed shape (``graph_decoder.py``).
 
 Slots hold rows; a finished row leaves its slot to a waiting row. A step waits for nothing: the device draws tokens,
 records them and compares them with the end tokens. Every ``LOOK`` steps the host reads the result. On a CPU the same
-steps run one by one, for tests; ``TorchEngine`` is the fast engine there.
+steps run one by one, for tests. The CPU's fast engine is ``TorchEngine``.
 
 Shapes: B prompts read together, K heads of keys and values, d head width, L positions, D width, T tokens.
 """
@@ -24,13 +24,13 @@ from foray.rollout.engine import Precision, Sampling
 from foray.rollout.graph_decoder import Decoder, Shape, decoding_model
 from foray.rollout.stopping import Endings
 
-LOOK = 16  # steps between two looks: so many tokens may a row draw in vain behind a stop string
+LOOK = 16  # steps between two looks; a row may draw so many tokens in vain after a stop string
 
 
 class PagedEngine(EmbeddedEngine):
-    """Samples with a model that its owner keeps up to date; in bf16 with a copy of the model's matrices.
+    """Samples with a model that the owner keeps up to date, in bf16 with a copy of the model's matrices.
 
-    ``reserve``: bytes of the GPU's memory that training is still to take.
+    ``reserve``: bytes of the GPU's memory that training will take.
     """
 
     cached_casts = False  # the copies would live in the memory of the CUDA graph
@@ -55,17 +55,17 @@ class PagedEngine(EmbeddedEngine):
         return _Generation(self._decoder(prompts, n, sampling), self.endings, prompts, n, sampling, seeds).run()
 
     def slots(self, precision: Precision) -> int:
-        """Rows that are decoded at once: before the first call, as many as were asked for."""
+        """Rows that are decoded at once. Before the first call, this is the number asked for."""
         made = self._decoders.get(precision)
         return self.max_rows if made is None else made.shape.slots
 
     def _decoder(self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Decoder:
-        """A decoder with room for these prompts. A new one is made where the last one is too small."""
+        """A decoder with room for these prompts: the last decoder, or a new one if the last is too small."""
         shape = Shape.wanted(self.max_rows, self.page, prompts, n, sampling)
         decoder = self._decoders.get(sampling.precision)
         if decoder is None or not decoder.wanted.holds(shape):
             model = decoding_model(self.model, sampling.precision) if decoder is None else decoder.model
-            if decoder is not None:  # otherwise two uses would take turns in making a new decoder
+            if decoder is not None:  # otherwise two uses in turn would each make a new decoder
                 shape = shape.covering(decoder.wanted)
             self._decoders.pop(sampling.precision, None)
             del decoder  # frees memory before more is taken
@@ -78,7 +78,7 @@ class PagedEngine(EmbeddedEngine):
 
 @dataclass
 class _Prompt:
-    """A prompt: its rows yet unfinished, its pages, and the hidden state that the first tokens are drawn from."""
+    """A prompt: its unfinished rows, its pages, and the hidden state that gives the rows' first tokens."""
 
     tokens: list[int]
     left: int
@@ -122,19 +122,19 @@ class _Generation:
         longest = max(len(p.tokens) for p in self.prompts)
         if d.shape.pages < 1 + self.pages.needed(longest) + self.pages.needed(self.sampling.max_new_tokens):
             raise ValueError("the GPU's free memory holds not even one row's keys and values")
-        d.ready(self.sampling.temperature)
+        d.ready(self.sampling)
         d.limit.fill_(self.sampling.max_new_tokens)
         d.pages.free = list(range(d.shape.pages - 1, 0, -1))
         self._read_prefix()
         while self.waiting or self.rows:
             self._admit()
             left = self.sampling.max_new_tokens - min((r.drawn for r in self.rows.values()), default=0)
-            d.steps(min(LOOK, left), self.sampling.temperature)
+            d.steps(min(LOOK, left), self.sampling)
             self._collect()
         return self.tokens, self.logprobs
 
     def _read_prefix(self) -> None:
-        """Computes and stores once the full pages of what all prompts start with."""
+        """Computes and stores once the full pages of the prefix that all prompts share."""
         prompts, size = [p.tokens for p in self.prompts], self.pages.size
         self.shared, recorder = read_prefix(self.decoder.model, prompts, least=size, multiple=size)
         if not self.shared:
@@ -144,7 +144,7 @@ class _Generation:
         self._store(self.pages.places(self.prefix_pages, self.shared), recorder, torch.arange(self.shared))
 
     def _admit(self) -> None:
-        """Moves waiting rows into free slots, as far as there are pages for the rows and for their prompts."""
+        """Moves waiting rows into free slots, while pages are left for the rows and for their prompts."""
         empty = [s for s in range(self.decoder.shape.slots) if s not in self.rows]
         left, own = len(self.pages.free), self.pages.needed(self.sampling.max_new_tokens)
         taken: list[int] = []
@@ -167,7 +167,7 @@ class _Generation:
         self._enter(taken, empty[: len(taken)])
 
     def _batches(self, prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
-        """Prompts that are read at once: as many as a forward pass takes, counting padding."""
+        """Prompts that are read at once: as many as a forward pass takes, with padding."""
         part: list[_Prompt] = []
         for p in sorted(prompts, key=lambda p: len(p.tokens)):
             longest = len(p.tokens) - self.shared  # of the part with p in it
@@ -197,14 +197,14 @@ class _Generation:
         self.pages.store(places, keys, values)
 
     def _enter(self, numbers: list[int], slots: list[int]) -> None:
-        """Puts rows into slots. The first token of a row is drawn from the last hidden state of its prompt."""
+        """Puts rows into slots. The last hidden state of a prompt gives the first tokens of its rows."""
         d, device = self.decoder, self.device
         rows = [_Row(i, self.prompts[i // self.n], self.pages.take(self.sampling.max_new_tokens)) for i in numbers]
         self.rows |= dict(zip(slots, rows))
         at = torch.tensor(slots, device=device)
         u = torch.from_numpy(self.u[numbers]).to(device)
         hidden = torch.stack([r.prompt.hidden for r in rows if r.prompt.hidden is not None])
-        token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling.temperature)
+        token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling)
         before = [[*self.prefix_pages, *r.prompt.pages] for r in rows]
         lengths = [len(r.prompt.tokens) for r in rows]
         self.pages.show(at, before, lengths, [r.own for r in rows])
@@ -243,7 +243,7 @@ class _Generation:
         d.live[gone] = False
 
     def _stopped(self, row: _Row, ids: list[int], length: int) -> int:
-        """How many of ``length`` tokens lead up to the end of the first stop string; 0 where there is none."""
+        """The number of tokens, of ``length``, up to the end of the first stop string; 0 if no stop string is there."""
         for t in range(row.drawn - 1 if self.sampling.stop else length, length):
             if self.closing[ids[t]] and self.endings.stopped([ids[: t + 1]], self.sampling.stop)[0]:
                 return t + 1

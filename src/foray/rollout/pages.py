@@ -1,7 +1,8 @@
 """A cache of keys and values in pages (paged attention, arXiv 2309.06180). A row has a list of pages; rows share pages.
 
-A prompt is stored once for its group, and a few-shot prefix once for all prompts. Rows come and go one by one. Every
-tensor keeps its address and shape, as CUDA graphs demand. Page 0 belongs to no row: slots without a row write to it.
+A prompt is stored once for its group, and a few-shot prefix once for all prompts. Rows come and go one by one. CUDA
+graphs demand that every tensor keeps its address and shape. Page 0 belongs to no row: slots without a row write to page
+0.
 
 Shapes: R slots, N pages, S positions a page, K heads of keys and values, d head width.
 """
@@ -19,7 +20,7 @@ from foray.model.config import ModelConfig
 
 
 class Pages:
-    """Attention of one new position a slot, written at ``at`` (R,), over the pages that the slot sees."""
+    """Attention of one new position a slot, at place ``at`` (R,), over the pages that the slot sees."""
 
     def __init__(
         self, config: ModelConfig, slots: int, pages: int, size: int, dtype: torch.dtype, device: torch.device
@@ -29,7 +30,7 @@ class Pages:
         self.keys, self.values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
         )
-        # How many positions of each page a slot sees. The lists of pages only say which pages to skip.
+        # The number of positions of each page that a slot sees. The lists of pages only say which pages to skip.
         self.seen = torch.zeros(slots, pages, dtype=torch.int32, device=device)
         self.listed = torch.zeros(slots, dtype=torch.int32, device=device)
         self.lists = torch.zeros(slots, pages, dtype=torch.int32, device=device)

@@ -1,4 +1,4 @@
-"""Where a completion ends: end tokens and stop strings, the same for every engine. V vocabulary."""
+"""The ends of completions: end tokens and stop strings, the same for every engine. V vocabulary."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Endings:
 
     def stopped(self, rows: list[list[int]], stop: tuple[str, ...]) -> list[bool]:
         """Whether a stop string stands in the text of each row."""
-        # Joining pieces is quicker than decoding, but loses a character whose bytes lie in several pieces.
+        # Joining pieces is faster than decoding, but loses a character whose bytes lie in several pieces.
         if self.tokenizer.joins_in_pieces and all(s.isascii() for s in stop):
             texts = ["".join(self._pieces[i] for i in ids) for ids in rows]
         else:
@@ -40,7 +40,7 @@ class Endings:
         return [any(s in text for s in stop) for text in texts]
 
     def closing(self, stop: tuple[str, ...], device: torch.device) -> Tensor:
-        """Whether each token (V,) can complete a stop string: it holds (part of) the last character of one."""
+        """Whether each token (V,) can complete a stop string, with (part of) the string's last character."""
         if stop not in self._closings:
             ends = {s[-1] for s in stop}
             if not all(c.isascii() for c in ends):

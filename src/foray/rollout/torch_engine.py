@@ -19,13 +19,13 @@ from foray.rollout.cascade import Cascade, Segment
 from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sample, uniforms
 from foray.rollout.engine import Sampling
 
-_COMPACT_BELOW = 0.8  # finished rows are dropped when this share or less is left: a copy of the caches then pays
+_COMPACT_BELOW = 0.8  # drop finished rows when at most this share is left: a copy of the caches then pays
 _ROW_IN_POSITIONS = 128  # the cost of a row in a step, in positions attended to; more for larger models
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
 
 class TorchEngine(EmbeddedEngine):
-    """Samples with its own copy of the weights, or with a model that its owner keeps up to date."""
+    """Samples with a copy of the weights, or with a model that the owner keeps up to date."""
 
     def __init__(
         self, config: ModelConfig, tokenizer: TextTokenizer, *, model: Transformer | None = None, max_rows: int = 512
@@ -53,7 +53,7 @@ class TorchEngine(EmbeddedEngine):
         cascade = Cascade(segments, P * n)
         logits = self.model.lm_head(hidden).repeat_interleave(n, 0)  # (R, V)
         for t in range(steps):
-            token, logprob = sample(logits, u[:, t], sampling.temperature)
+            token, logprob = sample(logits, u[:, t], sampling)
             rows.record(t, token, logprob)
             left = rows.finish(t, self._finished(rows, t, token, sampling.stop))
             if left == 0 or t + 1 == steps:
@@ -79,10 +79,10 @@ class TorchEngine(EmbeddedEngine):
         return ([prefix, segment] if prefix else [segment]), last
 
     def _finished(self, rows: _Rows, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
-        """Which slots (R,) end with their token number ``t``."""
+        """Whether each slot (R,) ends with its token number ``t``."""
         done = self.endings.ends(token.device)[token]
         if stop:
-            # Only a token that holds the last character of a stop string can complete it.
+            # Only a token with the last character of a stop string can complete the stop string.
             slots = (rows.live & self.endings.closing(stop, token.device)[token]).nonzero()[:, 0]
             ends = self.endings.stopped(rows.tokens[rows.index[slots], : t + 1].tolist(), stop)
             done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
@@ -90,7 +90,7 @@ class TorchEngine(EmbeddedEngine):
 
 
 class _Rows:
-    """Which rows are still sampled, and their tokens so far. Slots are in prompt order, equally many a prompt."""
+    """The rows that are still sampled, and their tokens. Slots are in prompt order, equally many a prompt."""
 
     def __init__(self, P: int, n: int, steps: int, device: torch.device) -> None:
         self.index = torch.arange(P * n, device=device)  # slot -> row
@@ -101,12 +101,12 @@ class _Rows:
         self.lengths = torch.full((P * n,), steps, device=device)
 
     def record(self, t: int, token: Tensor, logprob: Tensor) -> None:
-        """Writes to all slots: what a finished row gets lies behind its end."""
+        """Writes to all slots. The tokens that a finished row gets lie after its end."""
         self.tokens[self.index, t] = token
         self.logprobs[self.index, t] = logprob
 
     def finish(self, t: int, done: Tensor) -> int:
-        """Ends the slots that are done with token ``t``. Returns how many are left."""
+        """Ends the slots that are done with token ``t``. Returns the number of slots left."""
         self.lengths[self.index[done & self.live]] = t + 1
         self.live &= ~done
         return int(self.live.sum())
@@ -115,7 +115,7 @@ class _Rows:
         """Drops finished slots. Returns the slots kept and the prompts that they continue, equally many slots each.
 
         Groups stay together, padded to the largest group with dead slots, unless the dead slots would cost more than a
-        copy of the prompt's keys and values for every row. Returns None, and drops nothing, where few would go.
+        copy of the prompt's keys and values for every row. Returns None, and drops nothing, if few slots would go.
         """
         if left > _COMPACT_BELOW * len(self.live):
             return None

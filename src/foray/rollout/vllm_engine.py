@@ -1,8 +1,8 @@
-"""The engine for larger models: vLLM, in a process of its own. Every sync puts the trainer's weights in place.
+"""The engine for larger models: vLLM in a process of its own. Every sync gives vLLM the trainer's weights.
 
 vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with three exceptions. A seed gives
 other samples. Log-probabilities come from vLLM's arithmetic: on the CPU in fp32 within 1e-5 of the trainer's, in bf16
-and on GPUs farther away (``Rollouts`` logs the distance). A row's samples depend on its batch where rounding flips a
+and on GPUs farther away (``Rollouts`` logs the distance). A row's samples depend on the row's batch if rounding flips a
 token.
 """
 
@@ -40,8 +40,8 @@ _LOG_LINES = 12  # of vLLM's log that are shown when it has died
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-# vLLM's settings, unless the user's environment has them: the engine in the process that we watch, no usage reports,
-# and on the CPU a GiB for the cache and threads that the scheduler places.
+# vLLM's settings, unless the user's environment has them: the engine runs in the process that Foray watches, and
+# reports no usage. On the CPU the cache has a GiB, and the scheduler places threads.
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -49,15 +49,15 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-# Variables of this process's group of ranks: with them vLLM would take itself for one of the ranks.
+# Variables of this process's group of ranks. With them vLLM would believe itself one of the ranks.
 _OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class VLLMEngine:
     """Samples from the weights of the last ``sync``, with matrix products in ``precision``.
 
-    vLLM's process ends with this object. Raises ValueError where vLLM is not installed, and EngineDied with the last
-    lines of vLLM's log where the process dies.
+    vLLM's process ends with this object. Raises ValueError if vLLM is not installed. Raises EngineDied, with the last
+    lines of vLLM's log, if the process dies.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class VLLMEngine:
                  json.dumps(settings, allow_nan=False)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 env=environment,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which ends vLLM's
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends vLLM's
             )  # fmt: skip
         self._end = weakref.finalize(self, _end, self.process, self.channel, self.folder)
         self._reply()
@@ -121,6 +121,9 @@ class VLLMEngine:
             n=n,
             seeds=[rng.key(seed, j) for seed in seeds for j in range(n)],
             temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
             max_new_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
             end_ids=[i for i in self.tokenizer.end_ids if i < self.config.vocab_size],
@@ -128,7 +131,8 @@ class VLLMEngine:
         tokens, logprobs, said = zip(*rows) if rows else ((), (), ())
         groups = self.endings.completions(tokens, logprobs, n, sampling.stop, self.version)
         reasons = iter(said)
-        # vLLM may spell a text in another way than our tokenizer, and find a stop string that is not in ours.
+        # vLLM may spell a text otherwise than Foray's tokenizer, and find a stop string that Foray's text does not
+        # have.
         return [
             [replace(c, stop_reason="stop") if next(reasons) == "stop" != c.stop_reason else c for c in group]
             for group in groups

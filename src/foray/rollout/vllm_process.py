@@ -1,8 +1,8 @@
-"""The process that vLLM runs in. ``vllm_engine`` starts this file by its path; nothing else of Foray is imported.
+"""The process that vLLM runs in. ``vllm_engine`` starts this file by its path. The file imports nothing else of Foray.
 
-Three reasons for a process of its own: vLLM changes the program that imports it (transformers' classes, the global
-generator, thread counts); vLLM may need another environment; and a crash of vLLM must not end a training. Requests and
-replies go through a socket, weights through a file in memory.
+vLLM has a process of its own for three reasons. vLLM changes the program that imports it (transformers' classes, the
+global generator, thread counts). vLLM may need another environment. A crash of vLLM must not end a training. Requests
+and replies go through a socket, weights through a file in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Sampled = tuple[list[int], list[float], str]  # tokens, their log-probabilities,
 
 
 class Weights:
-    """Names and tensors of a safetensors file, read when iterated. Tensor-parallel workers get the path alone."""
+    """Names and tensors of a safetensors file, read when iterated. Tensor-parallel workers get only the path."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class Sampler:
             gpu_memory_utilization=memory_share,
             enable_sleep_mode=self.sleeps,
             generation_config="vllm",  # no sampling settings from the model's files
-            logprobs_mode="processed_logprobs",  # of logits / temperature
+            logprobs_mode="processed_logprobs",  # of what is drawn from: logits / temperature, truncated
             disable_log_stats=True,
         )
 
@@ -82,6 +82,9 @@ class Sampler:
         n: int,
         seeds: Sequence[int],
         temperature: float,
+        top_p: float,
+        top_k: int,
+        min_p: float,
         max_new_tokens: int,
         stop: Sequence[str],
         end_ids: Sequence[int],
@@ -93,6 +96,9 @@ class Sampler:
         settings = [
             SamplingParams(
                 temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
                 max_tokens=max_new_tokens,
                 seed=seed,
                 stop=list(stop) or None,
@@ -100,7 +106,7 @@ class Sampler:
                 skip_special_tokens=False,
                 ignore_eos=True,  # ``end_ids`` count, not the end token of the model's files
                 stop_token_ids=list(end_ids),
-                logprobs=0,  # of the sampled token alone
+                logprobs=0,  # of the sampled token only
                 flat_logprobs=True,
             )
             for seed in seeds
@@ -120,7 +126,7 @@ class Sampler:
 
 
 def _whole_prompts(context: int) -> dict[str, Any]:
-    """Settings under which no prompt is processed in parts: after a part, vLLM on the CPU loses a row's generator."""
+    """Settings under which vLLM processes every prompt whole: after a part, vLLM on the CPU loses a row's generator."""
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_BATCH_TOKENS, context)}
 
 
@@ -140,7 +146,7 @@ def _end_with(parent: int, folder: str) -> None:
 
 
 def main(channel: Connection, parent: int, folder: str, settings: dict[str, Any]) -> None:
-    """Says that vLLM is up, then answers each request, until the parent closes the channel."""
+    """Says that vLLM is ready, then answers requests until the parent closes the channel."""
     threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
     try:
         import vllm  # noqa: F401
@@ -154,7 +160,7 @@ def main(channel: Connection, parent: int, folder: str, settings: dict[str, Any]
             request, arguments = channel.recv()
         except EOFError:
             sampler.llm.llm_engine.engine_core.shutdown()  # ends tensor-parallel workers
-            os._exit(0)  # Python's own way out takes seconds here
+            os._exit(0)  # an ordinary exit of Python takes seconds here
         channel.send(("done", getattr(sampler, request)(**arguments)))
 
 

@@ -38,10 +38,11 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
 }
 
 
-def rates(rl: float | None, sft: float | None) -> tuple[str, ...]:
-    """The settings that set learning rates."""
+def rates(recipe: str, rl: float | None, sft: float | None) -> tuple[str, ...]:
+    """The settings that set a recipe's learning rates."""
+    of = "together." if recipe == "parallel" else ""
     named = (("rl.optimizer.lr", rl), ("sft.optimizer.lr", sft))
-    return tuple(f"{name}={value:g}" for name, value in named if value is not None)
+    return tuple(f"{of}{name}={value:g}" for name, value in named if value is not None)
 
 
 def own(recipe: str, *settings: str, label: str = "", like: str = "") -> Variant:
@@ -49,7 +50,7 @@ def own(recipe: str, *settings: str, label: str = "", like: str = "") -> Variant
 
     Without a label the variant is the study's version of the recipe.
     """
-    return Variant(recipe, (*rates(*CHOSEN[like or recipe]), *settings), label, like)
+    return Variant(recipe, (*rates(like or recipe, *CHOSEN[like or recipe]), *settings), label, like)
 
 
 def trials() -> tuple[AnyRecipe, ...]:
@@ -63,7 +64,7 @@ def trials() -> tuple[AnyRecipe, ...]:
         *(("sft_gold_rl", (r, gold)) for r in RL_RATES),
         *(("parallel", pair) for pair in PARALLEL_RATES),
     ]
-    return tuple(Variant(recipe, rates(*pair)) for recipe, pair in asked)
+    return tuple(Variant(recipe, rates(recipe, *pair)) for recipe, pair in asked)
 
 
 def study() -> Study:
@@ -89,7 +90,7 @@ def study() -> Study:
         evaluation=evaluation,
         seeds=(0, 1, 2),
         notes=(
-            "Pre-training seeds share their text and differ in initialisation and order; post-training seeds share "
+            "Pre-training seeds share their text and differ in initialization and order; post-training seeds share "
             "their questions and differ in order, chosen solutions and rollouts.",
         ),
     )
@@ -140,16 +141,13 @@ def _gold_by_epochs(at_end: Study) -> Study:
 
 def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
     """The grid with another task for post-training and evaluation."""
-    post = main.post
     new = 80 if task.tier == "easy" else 120
-    rl = replace(post.rl, source=replace(post.rl.source, task=task, max_new_tokens=new))
-    sft = replace(post.sft, source=replace(post.sft.source, task=task))
     # Eight examples of hard problems would be longer than a pre-training window.
     shots = (8,) if task.tier == "easy" else (4,)
     return replace(
         main,
         excursions=excursions,
-        post=replace(post, rl=rl, sft=sft),
+        post=main.post.asking(task, max_new_tokens=new),
         recipes=tuple(own(r) for r in recipes),
         evaluation=replace(main.evaluation, task=task, max_new_tokens=new, base_shots=shots),
     )
@@ -188,7 +186,7 @@ def _parallel_controls(at_end: Study) -> Study:
         weighted(0.75, 0.25, "(¾, ¼)"),
         own("parallel_ramp", label="from SFT to RL", like="parallel"),
         own("parallel_adaptive", label="by the share of groups with signal", like="parallel"),
-        own("summed", label="one optimizer", like="parallel"),
+        own("combined", label="one optimizer", like="parallel"),
         own("alternating", label="in turn", like="parallel"),
         own("interpolated", label="after the fact", like="parallel"),
     )
@@ -201,7 +199,7 @@ def _text_controls(at_end: Study) -> Study:
         "anneal": "annealed Mₜ",
         "anneal_rl": "annealed Mₜ, then RL",
         "anchored": "RL with pre-training text",
-        "interleaved": "RL and pre-training in turn",
+        "rl_and_text": "RL and pre-training in turn",
     }
     return replace(at_end, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
 
@@ -215,7 +213,7 @@ def _longer(at_end: Study) -> Study:
 def _other_rates(at_end: Study) -> Study:
     """RL with the learning rates that the tuning did not choose: does a rate change the findings at the last M_t?"""
     recipes = tuple(
-        Variant(recipe, rates(lr, CHOSEN[recipe][1]), f"RL at {lr:g}")
+        Variant(recipe, rates(recipe, lr, CHOSEN[recipe][1]), f"RL at {lr:g}")
         for recipe in ("rl", "sft_rl")
         for lr in RL_RATES
         if lr != CHOSEN[recipe][0]

@@ -61,11 +61,9 @@ def parts(main: Study) -> tuple[Part, ...]:
     """Hard problems from three M_t, and four seeds of RL from the earliest two."""
     starts = main.pretrain.checkpoints
     hard = WorldProblems("hard")
-    rl, sft = (replace(s, source=replace(s.source, task=hard)) for s in (main.post.rl, main.post.sft))
     # Eight examples of hard problems would be longer than a pre-training window.
     asked = replace(main.evaluation, task=hard, base_shots=(4,), max_new_tokens=160, dynamics=None)
-    rl = replace(rl, source=replace(rl.source, max_new_tokens=160))
-    on_hard = replace(main, excursions=starts[2::2], evaluation=asked, post=replace(main.post, rl=rl, sft=sft))
+    on_hard = replace(main, excursions=starts[2::2], evaluation=asked, post=main.post.asking(hard, max_new_tokens=160))
     seeds = replace(
         main, excursions=starts[:2], seeds=(0, 1, 2, 3), recipes=("rl",),
         evaluation=replace(main.evaluation, dynamics=None),

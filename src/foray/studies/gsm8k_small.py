@@ -48,8 +48,8 @@ def study() -> Study:
         ),
         notes=(
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
-            "The benchmarks are parts of validation and test sets: good for differences between these models, and "
-            "not to be set beside anybody's scores.",
-            "Bases are evaluated 2-shot: more examples would not fit the length they were pre-trained at.",
+            "The benchmarks are parts of validation and test sets. They show differences between these models, and are "
+            "not comparable with published scores.",
+            "Bases are evaluated 2-shot, because more examples do not fit the length of the pre-training windows.",
         ),
     )  # fmt: skip

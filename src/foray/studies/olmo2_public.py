@@ -4,8 +4,8 @@
 
 FOLDER holds ``gsm8k/train.jsonl`` and ``gsm8k/test.jsonl``. The checkpoints come from the Hugging Face hub (6 GB each,
 in fp32). Post-training and evaluation follow the study that Foray re-creates, as far as GSM8K allows. Two differences
-matter. These models were trained for 4T tokens, so an early one is far from the end of its learning-rate schedule.
-Their training text is OLMo-mix-1124, with less math than DOLMino.
+matter. The pre-training has 4T tokens, so an early checkpoint is far from the end of the learning-rate schedule. The
+training text is OLMo-mix-1124, with less math than DOLMino.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def study() -> Study:
         evaluation=Evaluation(task, problems=1319, samples=32, k=(1, 8, 32), max_new_tokens=512, base_shots=(8,)),
         notes=(
             "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1, from 2 billion tokens on: points of one run "
-            "over 4 trillion, whose learning rate had hardly fallen at the early ones.",
+            "over 4 trillion tokens. At the early points the learning rate had hardly fallen.",
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
             "There is no held-out perplexity: the text that these models were trained on is not part of the study.",
         ),

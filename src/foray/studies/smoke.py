@@ -1,4 +1,8 @@
-"""Every part of the program in under a minute: six recipes from two M_t of a model too small to learn. For tests."""
+"""Every part of the program in about a minute, for tests: a model that is too small to learn.
+
+Six recipes from two M_t, and from the last M_t the mixtures of RL and SFT, the dial of parallel averaging and the stop
+rule.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import replace
 
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
-from foray.study.spec import Dynamics, Evaluation, Study
+from foray.study.spec import Dynamics, Evaluation, Part, Study, Variant
 
 
 def study() -> Study:
@@ -27,7 +31,7 @@ def study() -> Study:
             tokens=80_000,
             checkpoints=(40_000, 80_000),
         ),
-        post=replace(full.post, rl=rl, sft=sft, rl_steps=3, sft_steps=6),
+        post=replace(full.post, rl=rl, sft=sft, rl_steps=3, sft_steps=6, turns=(2, 1), curriculum=(2, 1)),
         recipes=("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"),
         evaluation=Evaluation(
             full.evaluation.task,
@@ -41,3 +45,17 @@ def study() -> Study:
             dynamics=Dynamics(80_000, points=2),
         ),
     )
+
+
+def parts(main: Study) -> tuple[Part, ...]:
+    mixtures = (
+        "combined", "combined_gold", "interleaved", "interleaved_gold", "curriculum", "curriculum_gold",
+        "parallel_gold",
+    )  # fmt: skip
+    dial = tuple(Variant("parallel", (f"sft_ratio={ratio:g}",), f"SFT at {ratio:g} × RL's rate") for ratio in (0.1, 10))
+    # Every score counts as no rise, so the rule ends RL at its second update.
+    stop = Variant("rl", ("rl.validate_every=1", "stop.updates=1", "stop.rise=1"), "until it rises no more")
+    recipes = (*(Variant(m, (), m.replace("_", ", "), "parallel") for m in mixtures), *dial, stop)
+    last = main.pretrain.checkpoints[-1:]
+    asked = replace(main.evaluation, dynamics=None)
+    return (Part("mixtures", (replace(main, excursions=last, recipes=recipes, evaluation=asked),)),)

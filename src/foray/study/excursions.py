@@ -151,7 +151,7 @@ class Start:
         for i, s in enumerate(shots):
             passk = PassKNode(
                 node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed, e.precision,
-                engine=e.engine, vllm=e.vllm,
+                engine=e.engine, vllm=e.vllm, top_p=e.top_p, top_k=e.top_k, min_p=e.min_p,
             )  # fmt: skip
             yield entry(of, passk, step, final and i == 0)
             if not final:

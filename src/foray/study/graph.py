@@ -15,7 +15,8 @@ from foray.study.kinds.measures import ContaminationNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
-from foray.study.spec import AnyRecipe, Pretrain, Published, Study, Variant, recipe_name
+from foray.study.spec import Pretrain, Published, Study
+from foray.study.variants import AnyRecipe, Variant, recipe_name
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tokenised text of one grid: for pre-training, for later stages that read text, and for held-out perplexity."""
+"""The tokenized text of one grid: for pre-training, for later stages that read text, and for held-out perplexity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foray.study.spec import Pretrain, Study
 
 @dataclass(eq=False)
 class GridText:
-    """The nodes of a grid's text, each one object for all that read it."""
+    """The nodes of a grid's text. All readers of a text share one node object."""
 
     grid: Study
     _heldout: dict[str, tuple[ShardNode, ...]] = field(default_factory=dict, init=False)  # by the tokenizer's key
@@ -38,7 +38,7 @@ class GridText:
         return _shards(pretrain.corpus, pretrain.tokens, self.tokenizer)
 
     def of_stage(self, stage: Stage, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
-        """The text of all streams of a stage: of each source as much as the stream that reads most of it."""
+        """The text of all streams of a stage. A source has one shard, as large as its largest reader needs."""
         largest: dict[str, ShardNode] = {}
         corpora = (s.source for s in stage.members() if isinstance(s.source, Corpus))
         for shard in (s for corpus in corpora for s in self._of_stream(corpus, stage.steps, tokenizer)):
@@ -50,7 +50,7 @@ class GridText:
         return tuple(largest.values())
 
     def heldout(self, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
-        """Validation text for the held-out perplexity; nothing where the study asks for none."""
+        """Validation text for the held-out perplexity; nothing if the study asks for no held-out perplexity."""
         corpus, tokens = self.grid.text, self.grid.evaluation.heldout_tokens
         if corpus is None or not tokens:
             return ()
@@ -60,7 +60,7 @@ class GridText:
         return self._heldout[tokenizer.key]
 
     def _of_stream(self, corpus: Corpus, steps: int, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
-        """Pre-training's own shards where the mixture is the same."""
+        """The shards of a stream's text: pre-training's own shards if the mixture is the same."""
         pretrain = self.grid.pretrain
         if isinstance(pretrain, Pretrain) and corpus.mixture == pretrain.corpus.mixture:
             return self.pretraining
@@ -69,7 +69,7 @@ class GridText:
 
 def _shards(corpus: Corpus, tokens: int, tokenizer: TokenizerOwner) -> tuple[ShardNode, ...]:
     total = sum(w for w, _ in corpus.mixture)
-    # A little more than a source's share, so that chance in the draw of rows does not repeat text.
+    # A shard holds a little more than a source's share, so that no text repeats if chance draws more rows of a source.
     return tuple(
         ShardNode(s, "train", tokenizer, math.ceil(1.03 * w / total * tokens) + 65_536)
         for w, s in corpus.mixture

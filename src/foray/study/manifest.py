@@ -79,7 +79,7 @@ def _parameters(grid: Study) -> int:
 
 
 def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
-    node, grid = reported.node, reported.grid
+    node, grid, made = reported.node, reported.grid, getattr(reported.node, "checkpoint", reported.node)
     out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
@@ -93,6 +93,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     }
     if grid.pretrain.mix:
         out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
+    if (hard := _hard_share(grid)) is not None:
+        out["hard_share"] = hard
     if _parameters(grid) != _parameters(study):
         out["model_parameters"] = _parameters(grid)
     if reported.recipe != "base":
@@ -106,11 +108,30 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
+    if isinstance(made, TrainNode):
+        out |= _of_training(made)
     if isinstance(node, MeasureNode):
         out["task"] = node.measure.name
     if isinstance(node, TrainNode):
         streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
         out |= {"stage": reported.stage, "streams": streams}
+    return out
+
+
+def _hard_share(grid: Study) -> float | None:
+    """Of hard problems in the math that the mix has, where its sources say so."""
+    shares = [getattr(source, "hard_share", None) for _, source in grid.text.mixture] if grid.text else []
+    return max((float(s) for s in shares if s is not None), default=None)
+
+
+def _of_training(made: TrainNode) -> dict[str, Any]:
+    """The rates of a model's last stage by role, and where the stop rule may have ended the stage."""
+    rates = {
+        role_of(member.source): stream.optimizer.lr for _, stream in made.stage.streams for _, member in stream.members
+    }
+    out: dict[str, Any] = {"learning_rates": rates}
+    if made.stage.stop is not None:
+        out["stop"] = {"folder": f"nodes/{made.kind}-{made.key}", "step": made.step}
     return out
 
 

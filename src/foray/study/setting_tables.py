@@ -8,7 +8,8 @@ from typing import Any
 
 from foray.core.canonical import to_json
 from foray.core.stage import Joint, Merge, Recipe, Stream
-from foray.study.spec import Pretrain, Study, Variant, recipe_name
+from foray.study.spec import Pretrain, Study
+from foray.study.variants import Variant, recipe_name
 
 Row = dict[str, str]
 
@@ -57,11 +58,12 @@ def _streams(recipe: Recipe, bases: dict[str, Row]) -> Iterator[Row]:
             continue
         for weight, stream in stage.streams:
             for share, member in stream.members:
-                of = _words(weight) + ("" if share == 1 else f" x {share:g}")
+                of = _words(weight) + ("" if share == 1 else f" x {_words(share)}")
                 # One optimizer takes the sum of a joint stream's gradients.
                 trained = replace(member, optimizer=stream.optimizer) if isinstance(stream, Joint) else member
+                updates = f"{stage.steps} at most" if stage.stop else str(stage.steps)
                 yield {
-                    "stage": stage.name, "updates": str(stage.steps), "stream": member.name, "weight": of,
+                    "stage": stage.name, "updates": updates, "stream": member.name, "weight": of,
                     "settings": _against(trained, bases),
                 }  # fmt: skip
 

@@ -16,18 +16,19 @@ from foray.core.canonical import (
     require_positive,
     require_words,
 )
-from foray.core.engines import VLLM, AnyEngine, check_engine
+from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation
 from foray.core.override import override
 from foray.core.passk import check_asked
-from foray.core.sources import Corpus, Rollouts, check_mixture
-from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage, Stream
+from foray.core.sources import Corpus, check_mixture
+from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction, Task
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
 from foray.study.bases import Bases
-from foray.study.named_recipes import every_stage, resolve_recipe
+from foray.study.named_recipes import resolve_recipe
 from foray.study.published import Release
+from foray.study.variants import AnyRecipe, Variant, check_recipes, recipe_name
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,15 @@ class Evaluation:
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
+    top_p: float = added(1.0)  # these three as rollout.engine.Sampling has them
+    top_k: int = added(0)
+    min_p: float = added(0.0)
     grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
         require_words(self)
         check_engine(self.engine)
+        check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens")
         require_not_negative(self, "contamination", "heldout_tokens")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
@@ -195,28 +200,6 @@ class Evaluation:
         require(isinstance(self.measures, tuple), f"measures is {self.measures!r}: write a tuple, such as (Mine(),)")
         names = [getattr(m, "name", m) for m in self.measures]
         require(len(set(map(str, names))) == len(names), f"two measures share a name: {', '.join(map(str, names))}")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A recipe with post-training settings of its own, each written as for ``--set``: ``rl.lr=4e-4``.
-
-    The report shows the variant beside the main results as ``label``; when None, as the settings. With an empty label
-    the variant *is* the study's version of the recipe: every recipe can have hyperparameters of its own. ``against``
-    names the recipe of the main results to compare with; when empty, the one of the same name.
-    """
-
-    recipe: str | RecipeFunction
-    settings: tuple[str, ...]
-    label: str | None = None
-    against: str = ""
-
-    @property
-    def words(self) -> str:
-        return ", ".join(self.settings) if self.label is None else self.label
-
-
-AnyRecipe = str | RecipeFunction | Variant
 
 
 @dataclass(frozen=True)
@@ -270,7 +253,7 @@ class Study:
         asked = self.evaluation
         shots = max(*asked.base_shots, *asked.trained_shots)
         check_asked(asked.problems, asked.samples, shots, asked.max_new_tokens, context)
-        _check_recipes(self)
+        check_recipes(self.recipes, self.stages, context)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")
@@ -325,37 +308,3 @@ class Study:
     def bound(self) -> Study:
         """The study with ``data.root`` filled into every task and text source whose own ``root`` is empty."""
         return fill_root(self, self.data.root)
-
-
-def recipe_name(recipe: AnyRecipe) -> str:
-    """The recipe's name in tables and figures. Raises ValueError for what is no recipe or has no name."""
-    if isinstance(recipe, Variant):
-        return recipe_name(recipe.recipe)
-    if isinstance(recipe, str):
-        return recipe
-    require(callable(recipe), f"{recipe!r} is no recipe: name one of Foray's, or give a function of PostTraining")
-    name = getattr(recipe, "__name__", "")
-    how = "write `def my_recipe(post): return ...` around it, or set its __name__"
-    kind = "a lambda" if name == "<lambda>" else f"a {type(recipe).__name__}"
-    require(isinstance(name, str) and name.isidentifier(), f"{kind} as a recipe has no name for tables: {how}")
-    return name
-
-
-def _check_recipes(study: Study) -> None:
-    """Raises ValueError for what is no recipe, and for two recipes that tables could not tell apart."""
-    several = isinstance(study.recipes, tuple | list)
-    require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(study.recipes).__name__}")
-    context, known = study.model.context, dict[str, Recipe]()
-    for recipe in study.recipes:
-        name, stages = recipe_name(recipe), study.stages(recipe)
-        require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
-        if not isinstance(recipe, Variant) or not recipe.words:
-            twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
-            require(known.setdefault(name, stages) == stages, twice)
-        for stage in every_stage(stages):
-            for stream in stage.members():
-                length = stream.source.length if isinstance(stream.source, Corpus) else 0
-                new = stream.source.max_new_tokens if isinstance(stream.source, Rollouts) else 0
-                where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
-                require(length <= context, f"{where}: windows of {length} are longer than {whole}")
-                require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")

@@ -7,13 +7,14 @@ without a clean right solution is left out, so SFT on one solution, SFT on all a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 from foray.answers import latex, numbers
 from foray.answers.graders import BoxedAnswers
-from foray.core.canonical import require
+from foray.core.canonical import added, require
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.tasks import gsm8k, math
@@ -34,6 +35,11 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
     ``like`` keeps the questions of one kind. ``solutions`` is the most that a question keeps. ``augmented=False``
     leaves out the questions that version 2 made. ``tests`` are GSM8K's and MATH's test sets: this task's test split,
     whose questions are in neither training nor validation. ``split`` is the hub's (version 2 has ``train_1M``).
+
+    With ``harder`` the report's claims on harder problems ask this task, as they do with ``like="math"``.
+    ``examples``: a file of GSM8K's rows, the first of which stand before a question that is asked with examples, in
+    GSM8K's own form (``####``); when empty, training problems stand there. ``instruction`` follows a question that is
+    asked without examples.
     """
 
     version: Literal[1, 2] = 2
@@ -44,6 +50,9 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
     solutions: int = 32
     augmented: bool = True
     split: str = "train"
+    harder: bool = added(False)
+    examples: str = added("")
+    instruction: str = added("")
 
     def __post_init__(self) -> None:
         require(self.version in (1, 2), f"OpenMathInstruct's version is 1 or 2, not {self.version}")
@@ -56,17 +65,28 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
 
     @property
     def hard(self) -> bool:
-        return self.like == "math"
+        return self.like == "math" or self.harder
 
     @property
     def source(self) -> str:
         return self.train or f"openmathinstruct{self.version}/train.jsonl"
 
     def files(self) -> tuple[str, ...]:
-        return (self.source, *self.tests)
+        return (self.source, *self.tests, *([self.examples] if self.examples else []))
 
     def libraries(self) -> tuple[str, ...]:
         return ("math_verify", *super().libraries())
+
+    def few_shot(self, count: int) -> tuple[Problem, ...] | None:
+        """The first problems of the file of examples; None without one."""
+        if not self.examples:
+            return None
+        rows = RowSource(self.root, self.examples).rows("train")
+        return tuple(gsm8k.problem(where, row, f"example-{n}") for n, (where, row) in enumerate(islice(rows, count), 1))
+
+    def prompt(self, question: str, examples: Sequence[Problem] = ()) -> str:
+        asked = question if examples or not self.instruction else f"{question} {self.instruction}"
+        return super().prompt(asked, examples)
 
     def of_split(self, split: Split) -> Iterable[Problem]:
         """All problems of a split, in the order in which their questions first occur."""

@@ -7,10 +7,10 @@ from foray.train.scoring import LOGITS
 
 
 def activation_bytes(model: ModelConfig, tokens: int, mlp_value: int = 4, recompute: bool = False) -> float:
-    """Bytes that a forward pass over ``tokens`` keeps for its backward pass, and of the logits.
+    """Bytes that a forward pass over ``tokens`` keeps for its backward pass, including the logits.
 
-    A value in the MLPs has ``mlp_value`` bytes, any other 4. With ``recompute`` the pass keeps the inputs of all layers
-    and everything of one layer.
+    A value in the MLPs has ``mlp_value`` bytes, any other value 4. With ``recompute`` the pass keeps the inputs of all
+    layers, and all values of one layer.
     """
     layer = 14 * model.width * 4 + 4 * model.mlp_width * mlp_value
     kept = model.layers * model.width * 4 + layer if recompute else model.layers * layer
@@ -18,5 +18,5 @@ def activation_bytes(model: ModelConfig, tokens: int, mlp_value: int = 4, recomp
 
 
 def logit_bytes(model: ModelConfig, tokens: int) -> float:
-    """Bytes of the fp32 logits of ``tokens``, with as much again for their softmax and its gradient."""
+    """Bytes of the fp32 logits of ``tokens``, of their softmax and of the softmax's gradient."""
     return 3.0 * 4 * min(tokens * model.vocab_size, LOGITS)

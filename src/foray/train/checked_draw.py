@@ -22,13 +22,15 @@ def registered(source: Any) -> bool:
 
 
 def drawn_by_others(source: Any) -> bool:
-    """Whether the draw of the source is a user's. Only drawing shows how long the rows of such a source are."""
+    """Whether the draw of the source is a user's. Only a draw shows how long the rows of a user's source are."""
     return registered(source) and not draw.dispatch(type(source)).__module__.startswith("foray.train.")
 
 
 def drawn(source: Source, stream: Stream, step: int, training: Training) -> Drawn:
-    """``draw``, checked. Raises ValueError where a model cannot be trained on the batch: a row longer than the context,
-    tokens that the model does not have, tensors of different shapes.
+    """``draw``, checked.
+
+    Raises ValueError if a model cannot train on the batch: a row is longer than the context, the model does not have a
+    token, or tensors have different shapes.
     """
     found = draw(source, stream, step, training)
     where = f"stage {training.stage}, stream {stream.name}"

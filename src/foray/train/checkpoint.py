@@ -1,10 +1,11 @@
 """Training state on disk. A resumed training equals an uninterrupted one, bit for bit on the CPU.
 
-A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights) and, where training may go
-on, ``state/`` (moments by stream, draws that several updates share, the step). Safetensors and JSON only.
+A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights). If training may go on, the
+folder also holds ``state/`` (moments by stream, draws that several updates share, the step). All files are safetensors
+and JSON.
 
 Each of several ranks writes its slices to a file in ``state/shards/``, through torch.distributed.checkpoint. Any number
-of ranks reads them. In a rolling checkpoint the weights are among the slices.
+of ranks can read the slices. A rolling checkpoint has the weights among the slices.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from foray.train.loop import Moments
 from foray.train.ranks import all_gather, from_first, is_first, side_group
 from foray.train.sharding import gathered
 
-_WEIGHTS = "weights"  # the prefix of weights among the slices; that of moments is "moments/STREAM"
+_WEIGHTS = "weights"  # the prefix of weights among the slices; the prefix of moments is "moments/STREAM"
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
@@ -39,7 +40,7 @@ def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) 
     weights = gathered(model)
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
-        said = tokenizer.model  # the special tokens that a published model's own files name
+        said = tokenizer.model  # the special tokens named by a published model's own files
         kept = (said.ids, said.generation) if said else ()
         hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
@@ -91,9 +92,9 @@ def _wait_for(saved: Future[Any]) -> None:
 
 
 def load_state(folder: Path, training: Training, moments: dict[str, Moments]) -> int:
-    """Reads ``folder/state`` into moments and replay, and into the model where the weights are among the slices.
+    """Reads ``folder/state`` into moments and replay, and into the model if the weights are among the slices.
 
-    Returns the number of updates done. The numbers of ranks that wrote and that read may differ.
+    Returns the number of updates done. The number of ranks that read may differ from the number that wrote.
     """
     source = folder / "state"
     state = read_object(source / "state.json", step=int, replay=dict)
@@ -119,7 +120,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) -> None:
-    """Reads in place: into the model's own tensors, and into moments that this makes."""
+    """Reads in place: into the model's own tensors, and into moments that this function makes."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
@@ -135,7 +136,7 @@ def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) 
     if model.sharded:
         dcp.load(wanted, storage_reader=reader, process_group=side_group())
     else:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a single process
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns of a single process
             dcp.load(wanted, storage_reader=reader, no_dist=True)
 
 
@@ -154,9 +155,10 @@ class Resume:
         self.background = ThreadPoolExecutor(1)
 
     def save(self, training: Training, moments: dict[str, Moments], step: int) -> None:
-        """Raises OSError where the disk is full. The newer slot is then unchanged.
+        """Writes the older slot. Raises OSError if the disk is full; the newer slot is then unchanged.
 
-        Several ranks only begin to save: they go on training while their slices, including weights, are written.
+        Several ranks only begin to save. The ranks train on while a thread writes their slices, which include the
+        weights.
         """
         if training.model.sharded:
             self._begin(training, moments, step)
@@ -183,7 +185,7 @@ class Resume:
         self.saving = self.background.submit(self._seal_when, saved, target, step)
 
     def _emptied(self, training: Training, step: int) -> Path:
-        """The older slot, emptied, with the files that rank 0 alone writes."""
+        """The older slot, emptied, with the files that only rank 0 writes."""
         target = self.slots[1] if (self.last or self.newest()) == self.slots[0] else self.slots[0]
         _save_progress(replace_folder(replace_folder(target) / "state"), training, step)
         return target
@@ -198,13 +200,13 @@ class Resume:
         self.last = target
 
     def busy(self) -> bool:
-        """Whether a save goes on in the background. Raises OSError where a save has failed."""
+        """Whether a save goes on in the background. Raises OSError if a save has failed."""
         if self.saving is not None and self.saving.done():
             self.finish()
         return self.saving is not None
 
     def finish(self) -> None:
-        """Waits for the save in the background. Raises OSError where the save has failed."""
+        """Waits for the save in the background. Raises OSError if the save has failed."""
         saving, self.saving = self.saving, None
         if saving is not None:
             saving.result()
@@ -218,7 +220,7 @@ class Resume:
         return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
-        """The valid slot with the most updates. A slot that a kill cut short is not valid."""
+        """The valid slot with the most updates. A slot is not valid if a kill cut it short."""
         valid: list[tuple[int, Path]] = []
         for slot in self.slots:
             if sealed(slot):

@@ -27,8 +27,8 @@ Drawn = tuple[Batch, dict[str, float]]
 class Training:
     """One stage while it trains: everything that a draw needs besides its source.
 
-    ``replay`` holds the draws that several updates share, by the name of the stream (of a member of a joint stream: by
-    the name that ``drawing`` gives). A checkpoint keeps ``replay``.
+    ``replay`` holds the draws that several updates share, by the name of the stream. A member of a joint stream has the
+    name that ``drawing`` gives. A checkpoint keeps ``replay``.
     """
 
     seed: int
@@ -57,7 +57,7 @@ class Training:
 
 @singledispatch
 def draw(source: Any, stream: Stream, step: int, training: Training) -> Drawn:
-    """The batch of update ``step`` and the numbers to log. Raises ValueError where no draw is registered."""
+    """The batch of update ``step`` and the numbers to log. Raises ValueError if no draw is registered."""
     raise ValueError(f"stream {stream.name}: {unregistered(type(source))}")
 
 

@@ -3,7 +3,7 @@
     weights += sum_i  w_i (-lr_i u_i - lr_i decay_i weights),   u_i Adam's direction for stream i
 
 No snapshot of the weights is needed. Decay is one multiplication by 1 - sum_i w_i lr_i decay_i. Then AdamW without
-decay, whose step does not depend on the weights, steps once for every stream at w_i lr_i.
+decay steps once for every stream at w_i lr_i; the step of AdamW without decay does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.stage import AdamW, Joint, Stage, Stream, Weight, drawing
+from foray.core.schedules import Weight
+from foray.core.stage import AdamW, Joint, Stage, Stream, drawing
 from foray.model.hf import save_tensors
 from foray.model.transformer import Transformer
 from foray.train.checked_draw import drawn
@@ -33,11 +34,11 @@ Gradients = dict[str, Tensor]
 
 
 class TrainingStopped(ValueError):
-    """A loss, gradient or log-probability was not finite. The weights are those of before the step."""
+    """A loss, gradient or log-probability was not finite. The weights have their values from before the step."""
 
 
 class Moments:
-    """The Adam moments of one stream: a torch AdamW without decay, which is handed its gradients."""
+    """The Adam moments of one stream: a torch AdamW without decay, with gradients from the caller."""
 
     def __init__(self, model: Transformer, spec: AdamW) -> None:
         self.spec = spec
@@ -75,7 +76,7 @@ class Moments:
         return {name: value.to("cpu", copy=True) for name, value in self.state()}
 
     def begin(self, names: Iterable[str]) -> None:
-        """Makes tensors of these names, to be filled in."""
+        """Makes tensors of these names for a reader to fill."""
         for full in names:
             key, name = full.split("/", 1)
             p = self.parameters[name]
@@ -95,36 +96,38 @@ def run_stage(
     moments: dict[str, Moments],
     start: int,
     until: int,
-    after_step: Callable[[int, Metrics], None],
+    after_step: Callable[[int, Metrics], bool | None],
     crash_folder: Path | None = None,
 ) -> None:
     """Updates ``start`` to ``until`` of a stage. Calls ``after_step(updates done so far, metrics)`` after each.
 
-    Raises TrainingStopped before the weights change when a number is not finite. The batch is then in ``crash_folder``.
+    Ends early if ``after_step`` returns True. Raises TrainingStopped if a number is not finite, before the weights
+    change. ``crash_folder`` then holds the batch.
     """
     model = training.model
     for step in range(start, until):
         begun = time.perf_counter()
         metrics: Metrics = {}
         proposals: list[tuple[Weight, Stream | Joint, Gradients]] = []
-        for weight, stream, turn in stage.working(step):
-            gradient, logged = _gradient(stage, stream, step, turn, training, crash_folder)
+        for weight, stream in stage.working(step):
+            gradient, logged = _gradient(stage, weight, stream, step, training, crash_folder)
             proposals.append((weight, stream, gradient))
             metrics |= logged
         weighted = [(stage.weight_at(weight, step, metrics), s, g) for weight, s, g in proposals]
         apply_proposals(stage, model, moments, weighted, step)
         metrics |= _cosines([s.name for _, s, _ in weighted], moments, model)
         metrics["seconds"] = time.perf_counter() - begun
-        after_step(step + 1, metrics)
+        if after_step(step + 1, metrics):
+            return
 
 
 def _gradient(
-    stage: Stage, stream: Stream | Joint, step: int, turn: int, training: Training, crash_folder: Path | None
+    stage: Stage, weight: Weight, stream: Stream | Joint, step: int, training: Training, crash_folder: Path | None
 ) -> tuple[Gradients, Metrics]:
-    """The clipped gradient of draw ``turn`` of a stream, the weighted sum over its members; and the metrics."""
+    """The clipped gradient of a stream's next draw (the weighted sum over its working members), and the metrics."""
     model, metrics = training.model, dict[str, float]()
     total: Gradients = {}
-    for weight, member in stream.members:
+    for share, member, turn in stage.draws(weight, stream, step):
         try:
             batch, told = drawn(member.source, drawing(stream, member), turn, training)
         except FloatingPointError as e:
@@ -134,7 +137,7 @@ def _gradient(
         _check_finite({"loss": fresh["loss"]}, stage, member.name, step, batch, crash_folder)
         for name, p in model.named_parameters():
             if p.grad is not None:
-                part = p.grad if weight == 1.0 else p.grad * weight
+                part = p.grad if share == 1.0 else p.grad * share
                 total[name] = total[name] + part if name in total else part
         metrics |= {f"{member.name}/{k}": v for k, v in (told | fresh).items()}
     for name, p in model.named_parameters():
@@ -183,7 +186,7 @@ def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) 
             [moments[name].direction(parameter, taken[name]).flatten() for name in names]
         )  # (streams, entries)
         products += (u @ u.T).double()
-    if model.sharded:  # counts each slice equally often, whichever ranks hold it
+    if model.sharded:  # the sum counts each slice equally often, whichever ranks hold the slice
         dist.all_reduce(products)
     lengths = products.diagonal().sqrt().clamp(min=1e-8)
     cosines = (products / lengths / lengths[:, None]).tolist()

@@ -1,7 +1,7 @@
 """Rows of a batch as one flat sequence: a shared prompt is processed once, and there is little padding.
 
-A packed sequence holds the prompts of some groups and, behind the prompts, blocks of rows of about equal length. A row
-attends to its prompt and causally to itself.
+A packed sequence holds the prompts of some groups, and then blocks of rows of about equal length. A row attends to its
+prompt and causally to itself.
 
 Two ways of counting: a *position* is a (row, time) of the batch; a *place* counts the tokens of a packed sequence.
 
@@ -44,11 +44,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed sequence, and the attention within it. The scored position (row[i], time[i]) has the place place[i]."""
+    """A packed sequence with its attention. The scored position (row[i], time[i]) has the place place[i]."""
 
     tokens: Tensor  # (1, M)
     positions: Tensor  # (1, M)
-    blocks: tuple[Block, ...]  # in order; where rows continue prompts, the first block is the prompts
+    blocks: tuple[Block, ...]  # in order; if rows continue prompts, the first block is the prompts
     place: Tensor  # (N,)
     row: Tensor  # (N,)
     time: Tensor  # (N,)
@@ -104,7 +104,7 @@ class Layout:
 
     @cached_property
     def own(self) -> Ints:
-        """Tokens of each row behind its prompt; <= 0 where only the prompt is scored. (B,)"""
+        """Tokens of each row after its prompt; <= 0 if only the prompt is scored. (B,)"""
         return self.ends - self.shared
 
 
@@ -114,7 +114,7 @@ def pack(
     """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
 
     Each of several ranks gets its share of the prompts. All ranks get equally many sequences: a rank with fewer gets
-    sequences of one token that score nothing. ``device``: where the largest tensors, the biases, are made.
+    sequences of one token that score nothing. ``device``: the device of the largest tensors, the biases.
     """
     scored = where.numpy()
     layout = Layout.of(batch, scored)
@@ -145,7 +145,7 @@ def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
 
 
 def _units(rows: Ints, layout: Layout, limit: int) -> list[list[int]]:
-    """Rows that are processed behind one prompt: a group, or a part of a group that exceeds ``limit`` tokens."""
+    """Rows that share one pass over their prompt: a group, or a part of a group that exceeds ``limit`` tokens."""
     groups: dict[int, list[int]] = {}
     for r in rows.tolist():
         groups.setdefault(int(layout.group[r]), []).append(r)
@@ -157,7 +157,10 @@ def _units(rows: Ints, layout: Layout, limit: int) -> list[list[int]]:
 
 
 def _filled(items: Iterable[V], size: Callable[[V], int], limit: int, start: int = 0) -> Iterator[list[V]]:
-    """Consecutive items in parts. ``start`` and the sizes of a part's items exceed ``limit`` only for a single item."""
+    """Consecutive items in parts.
+
+    ``start`` plus the sizes of a part's items exceed ``limit`` only if the part has a single item.
+    """
     part: list[V] = []
     total = start
     for item in items:
@@ -171,7 +174,10 @@ def _filled(items: Iterable[V], size: Callable[[V], int], limit: int, start: int
 
 
 class _Sequence:
-    """A packed sequence that grows by blocks. Of every row: the places of the first token of its prompt and its own."""
+    """A packed sequence that grows by blocks.
+
+    It knows the places of every row's first prompt token and first own token.
+    """
 
     def __init__(self, text: Ints) -> None:
         self.text = text  # (B, T)
@@ -220,7 +226,7 @@ def _packed(
     row = of_units[row]
     own = sequence.own_place[row] + time - shared[row]
     place = np.where(time < shared[row], sequence.prompt_place[row] + time, own)
-    # Padding may lie beyond the context. It is never read, so any position does.
+    # Padding may lie beyond the context. Nothing reads padding, so any position does.
     at = np.minimum(np.concatenate(sequence.positions), max(int(ends.max()) - 1, 0))
     return Packed(
         torch.from_numpy(np.concatenate(sequence.tokens))[None], torch.from_numpy(at)[None], tuple(sequence.blocks),
@@ -229,7 +235,7 @@ def _packed(
 
 
 def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
-    """Rows with tokens of their own, given longest first, cut where they become much shorter."""
+    """Parts of the rows with tokens of their own, given longest first. A part ends where rows become much shorter."""
     block: list[int] = []
     for r in rows:
         if length[r] <= 0:
@@ -243,7 +249,7 @@ def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
 
 
 def _bias(shared: Tensor, longest: int, length: int) -> Tensor:
-    """0 where a query may see a key of [prompt, own], else -inf. shared (rows,) -> (rows, 1, length, keys)"""
+    """0 if a query may see a key of [prompt, own], else -inf. shared (rows,) -> (rows, 1, length, keys)"""
     before = (torch.arange(longest, device=shared.device) < shared[:, None])[:, None, :].expand(-1, length, -1)
     own = torch.ones(length, length, dtype=torch.bool, device=shared.device).tril().expand(len(shared), -1, -1)
     seen = torch.cat([before, own], 2)[:, None]

@@ -1,7 +1,7 @@
 """Ranks: processes that train one model together, and their messages.
 
-Outside a process group there is one rank, and nothing here communicates. torch.distributed pickles the Python objects
-that travel between ranks. These objects come from this program and are never read from disk.
+Outside a process group the only rank is this process, and nothing here communicates. torch.distributed pickles the
+Python objects that travel between ranks. These objects come from this program and never from a disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _PATIENCE = timedelta(hours=2)  # ranks wait while one rank samples, verifies a 
 
 
 def join(machine: Machine, rank: int, ranks: int, meeting: Path | None = None) -> None:
-    """Makes this process one of ``ranks``. The ranks meet in the file ``meeting``; without one, where torchrun says.
+    """Makes this process one of ``ranks``. The ranks meet in the file ``meeting``, or at torchrun's address if it is
+    None.
 
     On a machine with GPUs, rank i of the machine takes GPU i.
     """
@@ -82,8 +83,9 @@ def all_gather(value: T) -> list[T]:
 def map_over_ranks(count: int, at_once: int, work: Callable[[slice], list[T]]) -> list[T]:
     """The results of ``work`` on ``count`` items, in order, on every rank. The ranks share the work by slices.
 
-    If ``at_once`` items a rank are enough for all items, each rank takes one slice, and computes once what the items of
-    the slice share. Otherwise a free rank takes the next ``at_once`` items: how long a slice takes is not known before.
+    If ``at_once`` items a rank are enough for all items, each rank takes one slice, and computes the common parts of
+    its items once. Otherwise a free rank takes the next ``at_once`` items, because the time of a slice is not known
+    before.
     """
     rank, ranks = rank_and_ranks()
     if ranks == 1:

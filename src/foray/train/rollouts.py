@@ -5,8 +5,8 @@ Shapes: P prompts, G completions of each prompt (the group size), B = P x G rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,20 +15,19 @@ from torch import Tensor
 
 from foray.core import rng
 from foray.core.batch import Batch, from_rows
-from foray.core.canonical import require
 from foray.core.objectives import group_advantages
 from foray.core.sources import Rollouts
 from foray.core.stage import Stream
 from foray.core.task import Problem
 from foray.model.transformer import Transformer
-from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
+from foray.rollout.engine import Completion, Sampling, sampling_flops
+from foray.train.answering import answers, validate
 from foray.train.draw import Drawn, Training, draw
 from foray.train.packing import forward_flops
-from foray.train.ranks import map_over_ranks
 from foray.train.scoring import token_logprobs
 from foray.train.supervised import epoch_order, training_questions
 
-_ONCE = ("tokens", "samples", "validation")  # what a draw costs, and all flops/: logged with its first update
+_ONCE = ("tokens", "samples", "validation")  # and all flops/: costs, logged with a draw's first update
 
 
 class Mark(NamedTuple):
@@ -62,17 +61,26 @@ def _(source: Rollouts, stream: Stream, step: int, training: Training) -> Drawn:
 
 
 def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, training: Training) -> Drawn:
-    """Draw ``number`` of the stage, sampled from the current weights, which are those of ``version`` updates."""
+    """Draw ``number`` of the stage, sampled from the current weights.
+
+    ``version``: the number of updates of these weights.
+    """
     engine = training.sampler(version)
-    sampling = Sampling(source.temperature, source.max_new_tokens, source.task.stop, stream.precision)
+    sampling = Sampling(
+        source.temperature, source.max_new_tokens, source.task.stop, stream.precision, source.top_p, source.top_k,
+        source.min_p,
+    )  # fmt: skip
     problems = _questions(source, number, training)
     seeds = [rng.key(training.seed, "rollouts", training.stage, number, row) for row in range(source.prompts)]
-    groups = _answers(source, stream, training, engine, problems, sampling, source.group_size, seeds)
+    marked = answers(
+        source.task, stream, training, engine, problems, sampling, source.group_size, seeds, partial(_mark, source)
+    )
+    groups = [Group(*of_prompt) for of_prompt in marked]
     _check_sampled(groups, version)
     rewards = np.array([[m.reward for m in g.marks] for g in groups])  # (P, G)
     metrics = _logged(groups, rewards) | _sampling_work(training, groups)
     if source.validation and number % source.validate_every == 0:
-        metrics |= _validate(source, stream, training, engine, sampling)
+        metrics |= validate(source.task, source.validation, stream, training, engine, sampling)
     batch = _to_batch(source, groups, group_advantages(rewards, source.advantage_std))
     if source.rescored(stream.precision):
         batch = _rescored(batch, source, stream, training, metrics)
@@ -104,33 +112,8 @@ def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
     return kept
 
 
-def _answers(
-    source: Rollouts, stream: Stream, training: Training, engine: Engine, problems: list[Problem], sampling: Sampling,
-    n: int, seeds: Sequence[int],
-) -> list[Group]:  # fmt: skip
-    """``n`` completions of every problem, with marks. The ranks share the work, and every rank gets all groups."""
-    prompts = [training.tokenizer.encode_prompt(source.task.prompt(p.question)) for p in problems]
-    longest, context = max(map(len, prompts)), training.model.config.context
-    need = longest + source.max_new_tokens
-    require(
-        need <= context,
-        f"stage {training.stage}, stream {stream.name}: a prompt of {longest} tokens and {source.max_new_tokens} new "
-        f"ones are longer than the model's context ({context}): set model.context={need} or more, or a smaller "
-        "max_new_tokens",
-    )
-
-    def answered(part: slice) -> list[Group]:
-        sampled = engine.generate(prompts[part], n, sampling, seeds[part])
-        return [
-            Group(prompt, completions, [_mark(source, problem, c) for c in completions])
-            for problem, prompt, completions in zip(problems[part], prompts[part], sampled)
-        ]
-
-    return map_over_ranks(len(prompts), max(1, engine.max_rows // n), answered)
-
-
 def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
-    """A truncated completion scores 0, whatever it holds."""
+    """A truncated completion scores 0, whatever its text."""
     if completion.stop_reason == "length":
         return Mark(0.0, 0.0, False)
     verdict = source.task.verify(problem, completion.text)
@@ -157,7 +140,7 @@ def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:
         "length": float(lengths.mean()),
         "entropy": -float(sum(sum(c.logprobs) for c in completions) / lengths.sum()),  # unbiased, from the samples
         "signal": float((rewards.max(1) != rewards.min(1)).mean()),
-        "reward_variance": float(rewards.var(1).mean()),  # within groups: advantages are made of it
+        "reward_variance": float(rewards.var(1).mean()),  # within groups; advantages come from this variance
         "tokens": float(lengths.sum()),
         "samples": float(n),
     }
@@ -166,21 +149,6 @@ def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:
 def _sampling_work(training: Training, groups: list[Group]) -> dict[str, float]:
     lengths = [[len(c.tokens) for c in g.completions] for g in groups]
     return sampling_flops(training.model.config, [g.prompt for g in groups], lengths)
-
-
-def _validate(
-    source: Rollouts, stream: Stream, training: Training, engine: Engine, sampling: Sampling
-) -> dict[str, float]:
-    """The score of greedy answers to validation problems; nothing where the task has none."""
-    problems = training.cached(
-        (source, "validation"), lambda: list(source.task.problems("validation", source.validation))
-    )
-    if not problems:
-        return {}
-    greedy = replace(sampling, temperature=0.0)
-    groups = _answers(source, stream, training, engine, problems, greedy, 1, [0] * len(problems))
-    right = sum(g.marks[0].score > 0 for g in groups)
-    return {"validation": right / len(groups), "flops/validation": sum(_sampling_work(training, groups).values())}
 
 
 def _to_batch(source: Rollouts, groups: list[Group], advantages: np.ndarray) -> Batch:
@@ -199,7 +167,7 @@ def _to_batch(source: Rollouts, groups: list[Group], advantages: np.ndarray) -> 
 
 
 def _denominator(source: Rollouts, lengths: Tensor) -> float:
-    """Counts every completion of the update, also those of zero advantage. lengths (B,)"""
+    """The count over every completion of the update, including completions of zero advantage. lengths (B,)"""
     if source.normalise == "token":
         return float(lengths.sum())
     if source.normalise == "sequence":
@@ -208,14 +176,17 @@ def _denominator(source: Rollouts, lengths: Tensor) -> float:
 
 
 def _slice(batch: Batch, part: int, source: Rollouts) -> Batch:
-    """The rows of update ``part`` of a draw that several updates share, with a denominator of their own."""
+    """The rows of update ``part`` of a draw that several updates share. The denominator counts these rows."""
     size = batch.rows // source.updates_per_draw
     rows = batch.select(torch.arange(part * size, (part + 1) * size))
     return replace(rows, denominator=_denominator(source, (rows.weight != 0).sum(1).float()))
 
 
 def _rescored(batch: Batch, source: Rollouts, stream: Stream, training: Training, metrics: dict[str, float]) -> Batch:
-    """The batch with the trainer's log-probabilities as the behaviour's. Logs the work of a pass, where one is made."""
+    """The batch with the trainer's log-probabilities as those of the behavior.
+
+    Logs the work of a pass, if a pass is made.
+    """
     if source.updates_per_draw == 1:
         return replace(batch, on_policy=True)
     metrics["flops/behaviour"] = forward_flops(training.model.config, batch, batch.weight != 0)
@@ -226,7 +197,7 @@ def _with_reference(
     batch: Batch, source: Rollouts, stream: Stream, training: Training, reference: Transformer,
     metrics: dict[str, float],
 ) -> Batch:  # fmt: skip
-    """The batch with log-probabilities under the reference, where the objective needs them. Logs ``kl``."""
+    """The batch with log-probabilities under the reference, if the objective needs them. Logs ``kl``."""
     # A KL term needs the reference of every token. Otherwise a row of every fourth prompt gives an estimate.
     needed = getattr(stream.objective, "needs_reference", False)
     rows = torch.arange(0, batch.rows, 1 if needed else 4 * source.group_size)
@@ -234,6 +205,6 @@ def _with_reference(
     logprobs = torch.zeros_like(batch.behaviour)
     logprobs[rows] = token_logprobs(reference, piece, stream.precision)
     log_r = (logprobs[rows] - piece.behaviour)[piece.weight != 0].double()
-    metrics["kl"] = float((log_r.exp() - 1 - log_r).mean())  # the k3 estimate a token
+    metrics["kl"] = float((log_r.exp() - 1 - log_r).mean())  # the k3 estimate, mean over tokens
     metrics["flops/reference"] = forward_flops(training.model.config, piece, piece.weight != 0)
     return replace(batch, reference=logprobs) if needed else batch

@@ -25,7 +25,7 @@ from foray.train.packing import Packed, forward_flops, pack
 from foray.train.ranks import rank_and_ranks
 from foray.train.sharding import release
 
-LOGITS = 1 << 29  # logits at once, 2 GB in fp32; with a vocabulary of 100,000 the head takes 5,000 positions a time
+LOGITS = 1 << 29  # logits at once, 2 GB in fp32; with a vocabulary of 100,000 these are 5,000 positions
 
 
 @torch.no_grad()
@@ -42,7 +42,10 @@ def token_logprobs(model: Transformer, batch: Batch, precision: str = "fp32") ->
 
 @torch.no_grad()
 def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, T), and whether the target is the likeliest token (B, T); 0 and False at weight 0."""
+    """Log-probabilities (B, T), and whether the target is the likeliest token (B, T).
+
+    At weight 0 these are 0 and False.
+    """
     out = torch.zeros(2, *batch.weight.shape)
     for packed in _passes(model, batch, batch.weight != 0):
         hidden, targets = _scored_states(model, batch, packed)
@@ -91,7 +94,7 @@ def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]
 
 def products_in(precision: str, model: Transformer) -> torch.autocast:
     """A context manager under which matrix products are computed in ``precision``."""
-    # Autocast's cache keeps copies of weights to the end of the context: in the end, those of all sharded layers.
+    # Autocast's cache would keep copies of weights to the end of the context, in the end of all sharded layers.
     return torch.autocast(
         model.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not model.sharded
     )
@@ -100,15 +103,16 @@ def products_in(precision: str, model: Transformer) -> torch.autocast:
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = 0) -> dict[str, float]:
     """Adds d(loss)/d(weights) of the whole batch to ``.grad``. Returns the metrics of the update.
 
-    The result does not depend on the microbatch size, ``microbatch`` tokens or the machine's own. Rows without a
-    gradient are not computed; without any row the gradient is exactly zero. Ranks that share a sharded model all have
-    the whole batch, and each computes a share of the rows. The gradient, of which every rank gets its slice, is the sum
-    over the ranks (law 3).
+    The result does not depend on the microbatch size (``microbatch`` tokens, or the machine's setting). Rows without a
+    gradient are not computed; without any row the gradient is exactly zero. All ranks of a sharded model have the whole
+    batch, and each rank computes a share of the rows. The gradient is the sum over the ranks (law 3), and every rank
+    gets its slice of the sum.
     """
     objective = stream.objective
     contributes = contributing(objective, batch.weight, batch.advantage)
     names = list(metrics_of(objective, _no_tokens(batch)))
-    # Loss, mismatch, tokens, metrics of the objective. The sums stay on the device, so that the device need not wait.
+    # Sums of the loss, the mismatch, tokens and the objective's metrics. They stay on the device, so that the device
+    # need not wait.
     sums = torch.zeros(3 + len(names), dtype=torch.float64, device=model.device)
     for p in model.parameters():
         if p.grad is None:
@@ -135,7 +139,7 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
 
 
 def contributing(objective: Objective, weight: Tensor, advantage: Tensor) -> Tensor:
-    """Which positions (B, T) the objective says contribute. Raises ValueError unless the answer is a tensor (B, T)."""
+    """The positions (B, T) that the objective says contribute. Raises ValueError unless they are a tensor (B, T)."""
     found = objective.contributes(weight, advantage)
     ok = isinstance(found, Tensor) and found.shape == weight.shape
     require(ok, f"{_named(objective)}.contributes returns {_what(found)}: return a truth value a position, (B, T)")
@@ -155,7 +159,7 @@ def loss_of(objective: Objective, scored: Scored) -> Tensor:
 
 
 def metrics_of(objective: Objective, scored: Scored) -> dict[str, Tensor]:
-    """The objective's own metrics: a value a token (N,) by name. Empty where the objective has no ``metrics``."""
+    """The objective's own metrics: a value a token (N,) by name. Empty if the objective has no ``metrics``."""
     metrics = getattr(objective, "metrics", None)
     if metrics is None:
         return {}
@@ -213,7 +217,7 @@ def _block_backward(
     n = len(logprobs)
     found = metrics_of(objective, replace(scored, logprobs=logprobs.detach(), log_z=log_z.detach()))
     require(list(found) == names, f"{_named(objective)}.metrics returns {list(found)} and, of no tokens, {names}")
-    # Means first: no sum over tokens leaves the range in which fp32 counts whole numbers.
+    # Means first: then no sum over tokens leaves the range in which fp32 counts whole numbers.
     sums = [v.float().mean().double() * n if n else v.new_zeros((), dtype=torch.float64) for v in found.values()]
     parts = [loss.detach().double(), mismatch.double(), loss.new_full((), n, dtype=torch.float64), *sums]
     return torch.stack(parts)

@@ -4,7 +4,7 @@ Every rank keeps a slice of each parameter, of its gradient and of its moments (
 output head belong to the root module. The root keeps its parameters whole between a forward and its backward pass,
 because the loss uses the head in between.
 
-Modules of torch that import slowly are imported where a model is sharded: most processes have one rank.
+Slow modules of torch are imported only when a model is sharded, because most processes have one rank.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None) -> Tr
     """A model on its device, without weights yet. If ``bf16`` is None the model is whole, else sharded over all ranks.
 
     With ``bf16``, layers are gathered and computed in bf16, and their gradients are summed in fp32. Embeddings and head
-    stay fp32 outside of matrix products: tokens add to their gradients one by one.
+    stay fp32 outside of matrix products, because tokens add to their gradients one by one.
     """
     with torch.device("meta"):
         model = Transformer(config)
@@ -70,7 +70,7 @@ def _shard(model: Transformer, bf16: bool) -> None:
 
 @lru_cache(maxsize=2)
 def _mesh(device: str, shard_over: str) -> DeviceMesh:
-    """A mesh of all ranks in a row; or by machine, where each machine has all slices and gradients are summed."""
+    """A mesh of all ranks in a row, or a mesh by machine: each machine has all slices, and machines sum gradients."""
     from torch.distributed.device_mesh import init_device_mesh
 
     ranks = dist.get_world_size()
@@ -91,7 +91,10 @@ def fill(model: Transformer, whole: Transformer | None) -> Transformer:
 
 
 def release(model: Transformer) -> None:
-    """Reshards a model after passes without gradients: the root would keep its parameters whole and unchanged."""
+    """Reshards a model after passes without gradients.
+
+    Otherwise the root would keep its parameters whole and unchanged.
+    """
     if model.sharded:
         model.reshard()  # type: ignore[operator]
 
@@ -118,7 +121,10 @@ def weights_of(model: Transformer) -> Mapping[str, Tensor]:
 
 
 def gathered(model: Transformer) -> dict[str, Tensor]:
-    """All weights, whole. All ranks must call this; only rank 0 gets the weights of a sharded model, in main memory."""
+    """All weights, whole. All ranks must call this function.
+
+    Only rank 0 gets the weights of a sharded model, in main memory.
+    """
     if not model.sharded:
         return model.state_dict()
     mine: dict[str, Tensor] = {}
@@ -129,7 +135,7 @@ def gathered(model: Transformer) -> dict[str, Tensor]:
 
 
 def whole(x: Tensor) -> Tensor:
-    """The whole of a tensor. All ranks that hold slices must call this."""
+    """The whole tensor. All ranks that hold slices must call this function."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x
 
 
@@ -139,7 +145,7 @@ def own(x: Tensor) -> Tensor:
 
 
 def like(x: Tensor, parameter: Tensor) -> Tensor:
-    """The tensor ``x``, which every rank has whole, on the device of the parameter and sliced like the parameter."""
+    """The tensor ``x`` on the device of the parameter, sliced like the parameter. Every rank passes the whole ``x``."""
     x = x.to(parameter.device)
     if x.dim() and hasattr(parameter, "device_mesh") and hasattr(parameter, "placements"):
         from torch.distributed.tensor import distribute_tensor

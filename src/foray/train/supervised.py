@@ -15,6 +15,8 @@ from foray.core.stage import Stream
 from foray.core.task import Problem, Task
 from foray.data.corpus import mixed_windows
 from foray.data.tokenizer import TextTokenizer
+from foray.rollout.engine import Sampling
+from foray.train.answering import validate
 from foray.train.draw import Drawn, Training, draw
 
 
@@ -34,8 +36,8 @@ def _(source: Corpus, stream: Stream, step: int, training: Training) -> Drawn:
 def _documents(windows: NDArray[np.int64], tokenizer: TextTokenizer) -> Batch:
     """Windows (B, T + 1) cut where documents begin. Each document, or part of one, is a row of the batch.
 
-    A row begins as prompts do, with the tokenizer's ``start``. The tokens between two documents before ``start`` (the
-    end token, unless documents start with it) are targets at the end of the earlier row, and inputs of no row.
+    A row begins like a prompt, with the tokenizer's ``start``. The tokens between two documents before ``start`` (the
+    end token, unless ``start`` is the end token) are targets at the end of the earlier row, and inputs of no row.
     """
     before = len(tokenizer.separator) - len(tokenizer.start)  # tokens
     pieces = []
@@ -44,7 +46,7 @@ def _documents(windows: NDArray[np.int64], tokenizer: TextTokenizer) -> Batch:
         begins = [at + before for at in ends]
         if not ends or ends[0] > 0:  # the window begins within a document
             begins, ends = [0, *begins], [0, *ends]
-        # The next token is included: a document's last target is the end token.
+        # The slice includes the next token: a document's last target is the end token.
         pieces += [window[a : b + 1] for a, b in zip(begins, [*ends[1:], len(window) - 1]) if b > a]
     tokens, targets = (np.zeros((len(pieces), max(len(p) for p in pieces) - 1), dtype=np.int64) for _ in range(2))
     weight = np.zeros(tokens.shape, dtype=np.float32)
@@ -65,11 +67,15 @@ def _(source: Demonstrations, stream: Stream, step: int, training: Training) -> 
     count = sum(len(t) for t in targets)
     batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
     epoch = (step + 1) * source.batch_size / len(pairs)
-    return batch, {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
+    metrics = {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
+    if source.validation and step % source.validate_every == 0:
+        sampling = Sampling(0.0, source.max_new_tokens, source.task.stop, stream.precision)
+        metrics |= validate(source.task, source.validation, stream, training, training.sampler(step), sampling)
+    return batch, metrics
 
 
 def demonstrations(source: Demonstrations, seed: int, tokenizer: TextTokenizer) -> list[tuple[list[int], list[int]]]:
-    """(prompt, target) token pairs. The one solution of a question depends on the seed and the question alone."""
+    """(prompt, target) token pairs. Only the seed and the question choose the one solution of a question."""
     return [(prompt, target) for _, prompt, target in solved(source, seed, tokenizer)]
 
 
@@ -80,14 +86,14 @@ def solved(
     for p in training_questions(source.task, source.questions):
         if not p.solutions:
             raise ValueError(f"{source.task.name}: problem {p.id} has no solution to train on")
-        chosen = [p.solutions[rng.key(seed, "one solution", p.id) % len(p.solutions)]]
+        place = rng.key(seed, "one solution", p.id) % len(p.solutions) if source.solutions == "one" else 0
         prompt = tokenizer.encode_prompt(source.task.prompt(p.question))
-        for solution in chosen if source.solutions == "one" else p.solutions:
+        for solution in p.solutions if source.solutions == "all" else p.solutions[place : place + 1]:
             yield p, prompt, [*tokenizer.encode_continuation(source.task.target(solution)), tokenizer.end_id]
 
 
 def training_questions(task: Task, count: int) -> list[Problem]:
-    """The first ``count`` training questions, which SFT and RL share. Raises ValueError where the task has fewer."""
+    """The first ``count`` training questions, which SFT and RL share. Raises ValueError if the task has fewer."""
     problems = list(task.problems("train", count))
     if len(problems) < count:
         raise ValueError(f"{task.name} has {len(problems)} training questions; {count} were asked for")

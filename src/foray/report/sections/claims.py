@@ -30,7 +30,7 @@ def _why(row: dict[str, Any]) -> str | Markup:
 COLUMNS = (
     Column("", "claim"),
     Column("claim", "statement"),
-    Column("answer", badge("answer", {"shown": "for", "contradicted": "against"})),
+    Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
     Column("points", "value", POINTS),
     Column("decided by", _why),
     Column("in the paper", "paper"),

@@ -1,4 +1,7 @@
-"""The order in which nodes start, the most urgent first, and the response to each event. All executors share it."""
+"""The order in which nodes start, the most urgent first, and the response to each event: local, Ray and Slurm.
+
+Under torchrun the processes go through the graph level by level instead (``torchrun.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes that check, before any training, that everything a study will show its models fits their context."""
+"""The nodes that check before any training that all text of a study fits the context of the models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from foray.train.checked_draw import drawn
 from foray.train.draw import Training
 from foray.train.supervised import solved
 
-_DRAWS = 64  # draws of a source that are looked at
+_DRAWS = 64  # draws of a source that are checked
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class PromptsNode(Node):
 
 @dataclass(frozen=True)
 class DemonstrationsNode(Node):
-    """A check that questions, each with any solution that SFT may take for it, fit the model's context.
+    """A check that every question with each solution that SFT may use fits the model's context.
 
-    Pre-training waits for the check. Every row is tokenised, once for all recipes that train on it: two million
-    solutions of OpenMathInstruct's length take a core about 12 minutes.
+    Pre-training waits for the check. The check tokenizes every row once for all recipes that train on the row. Two
+    million solutions of OpenMathInstruct's length take a core about 12 minutes.
     """
 
     kind: ClassVar[str] = "demonstrations"
@@ -66,7 +66,8 @@ class DemonstrationsNode(Node):
     context: int
 
     def label(self) -> str:
-        which = "all solutions" if self.source.solutions == "all" else f"the one solution of seed {self.seed}"
+        words = {"all": "all solutions", "first": "the first solution", "one": f"the one solution of seed {self.seed}"}
+        which = words[self.source.solutions]
         return f"length of {self.source.task.name} questions with {which}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
@@ -86,8 +87,8 @@ class DemonstrationsNode(Node):
 class SourceNode(Node):
     """A check that the first batches of a user's own source can be trained on.
 
-    Pre-training waits for the check. A source that looks at the model, or samples from it, cannot be drawn from before
-    there is a model. The check then says nothing, and the batches are checked as they are drawn.
+    Pre-training waits for the check. A source that reads the model or samples from the model gives no batch before the
+    model exists. The check then says nothing, and training checks each batch as it is drawn.
     """
 
     kind: ClassVar[str] = "source"

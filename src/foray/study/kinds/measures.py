@@ -44,6 +44,9 @@ class PassKNode(Node):
     precision: Precision = added("fp32")
     engine: AnyEngine = added("embedded")
     vllm: VLLM = field(default=VLLM(), metadata={"hash": False})
+    top_p: float = added(1.0)
+    top_k: int = added(0)
+    min_p: float = added(0.0)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -63,7 +66,7 @@ class PassKNode(Node):
             engine, tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
             temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, precision=self.precision,
-            report=report,
+            top_p=self.top_p, top_k=self.top_k, min_p=self.min_p, report=report,
         )  # fmt: skip
 
     def flags(self, folder: Path) -> list[str]:
@@ -131,7 +134,7 @@ class PerplexityNode(Node):
 
 @dataclass(frozen=True)
 class MeasureNode(Node):
-    """A measurement of the user's own of a checkpoint."""
+    """The user's own measurement of a checkpoint."""
 
     kind: ClassVar[str] = "measure"
     reported: ClassVar[tuple[str, ...]] = ("",)
@@ -151,10 +154,10 @@ class MeasureNode(Node):
 
 @dataclass(frozen=True)
 class ContaminationNode(Node):
-    """The word sequences that the evaluation's questions share with the training text, and with the other splits.
+    """The word sequences that the evaluation's questions share with the training text and with the other splits.
 
-    ``shards`` are pre-training's text, read back from its tokens. ``trained`` is post-training's task, with
-    ``questions`` training questions, and ``validation`` how many problems of that split RL looks at.
+    ``shards`` are the text of pre-training, read back from the tokens. ``trained`` is the task of post-training, with
+    ``questions`` training questions. RL looks at ``validation`` validation problems of this task.
     """
 
     kind: ClassVar[str] = "contamination"
@@ -185,7 +188,7 @@ class ContaminationNode(Node):
 
 
 def _read_back(node: ShardNode, store: Store) -> Iterator[str]:
-    """The documents of a shard, decoded from the very tokens that were trained on. Memory: a million tokens."""
+    """The documents of a shard, decoded from the tokens that training reads. Memory: a million tokens."""
     tokenizer, shard = node.tokenizer.open_tokenizer(store), node.open_shard(store)
     for document in shard.documents(tokenizer.end_id):
         yield tokenizer.decode(document)

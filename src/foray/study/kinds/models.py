@@ -23,7 +23,7 @@ from foray.train.checkpoint import save_checkpoint
 
 @dataclass(frozen=True)
 class ImportNode(CheckpointNode, TokenizerOwner):
-    """A published checkpoint in the store's own format, with its own tokenizer: an M_t that somebody else trained."""
+    """A published checkpoint, with its own tokenizer, in the store's format: an M_t that somebody else trained."""
 
     kind: ClassVar[str] = "import"
     model: ModelConfig
@@ -77,7 +77,7 @@ class MergeNode(CheckpointNode):
 def open_checkpoint(folder: Path, machine: Machine | None = None) -> tuple[Transformer, TextTokenizer]:
     """Model and tokenizer of a node's folder, a rolling checkpoint, or any folder in Hugging Face's format.
 
-    The model is moved to ``machine``; without one it is a plain copy in main memory.
+    The model is moved to ``machine``. Without a machine, the model is a plain copy in main memory.
     """
     if sealed(folder):
         verify(folder, "model/")

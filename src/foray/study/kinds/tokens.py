@@ -1,4 +1,4 @@
-"""The nodes that turn text into tokens: a tokenizer, and the tokenised shard of one text source."""
+"""The nodes that turn text into tokens: a tokenizer, and the tokenized shard of one text source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foray.study.store import Store
 
 @dataclass(frozen=True)
 class TokenizerNode(TokenizerOwner):
-    """A BPE tokenizer trained on a sample of every source, in the mixture's shares; or a prepared corpus's tokenizer.
+    """A BPE tokenizer, trained on a sample of every source in the mixture's shares, or taken from a prepared corpus.
 
     Numbers from 0 to ``whole_numbers`` become single tokens, however rare they are. Otherwise some numbers would be
     whole and others in pieces, and arithmetic would be needlessly irregular for a small model.
@@ -48,7 +48,7 @@ class TokenizerNode(TokenizerOwner):
 
 @dataclass(frozen=True)
 class ShardNode(Node):
-    """One text source, tokenised."""
+    """The tokens of one text source."""
 
     kind: ClassVar[str] = "shard"
     source: TextSource
@@ -57,7 +57,7 @@ class ShardNode(Node):
     max_tokens: int
 
     def label(self) -> str:
-        return f"tokenise {self.source.name} ({self.split})"
+        return f"tokenize {self.source.name} ({self.split})"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         tokenizer = self.tokenizer.open_tokenizer(store)

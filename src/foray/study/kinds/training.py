@@ -1,4 +1,4 @@
-"""The node that trains: it finds the furthest whole state, goes on from there, and keeps a rolling checkpoint."""
+"""The node that trains: from the furthest whole state that it finds, with a rolling checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from foray.core.files import (
     writing,
 )
 from foray.core.health import training_flags
-from foray.core.sources import Rollouts
+from foray.core.sources import Demonstrations, Rollouts, Source
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -43,15 +43,15 @@ from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
 
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
-_QUICK_SECONDS = 1.5  # a save that takes longer, as of a large model, comes as much less often
+_QUICK_SECONDS = 1.5  # a longer save, of a large model, comes less often in proportion
 
 
 @dataclass(frozen=True)
 class TrainNode(CheckpointNode):
-    """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialisation).
+    """The state after ``step`` updates of a stage that starts from ``parent``'s weights (or from initialization).
 
-    Which other steps of the stage are kept is not part of the key: by law 4 the state is a function of the rest, and
-    ``after``, the nearest earlier kept step, only saves repeating its work; ``checks`` only come before it.
+    The key does not hold which other steps of the stage are kept, because the state does not depend on them (law 4).
+    ``after`` is the nearest earlier kept step, and saves the repetition of its work. ``checks`` run before the node.
     """
 
     kind: ClassVar[str] = "train"
@@ -69,6 +69,11 @@ class TrainNode(CheckpointNode):
     after: TrainNode | None = field(default=None, metadata={"hash": False})
     checks: tuple[Node, ...] = field(default=(), metadata={"hash": False})
 
+    @property
+    def samples(self) -> bool:
+        """Whether the stage samples completions: for RL, or to validate SFT."""
+        return any(_samples(s.source) for s in self.stage.members())
+
     def label(self) -> str:
         return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
 
@@ -85,35 +90,35 @@ class TrainNode(CheckpointNode):
                 source.vllm.check()
 
 
+def _samples(source: Source) -> bool:
+    return isinstance(source, Rollouts) or (isinstance(source, Demonstrations) and source.validation > 0)
+
+
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
     """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
 
-    Many ranks call this together; rank 0 alone reports, and writes all but its slices of the others' state. Where
-    ``report`` raises Preempted, saves what it has before it ends.
+    The stage is over after its last step, or where its stop rule says.
+
+    Many ranks call this function together. Only rank 0 reports, and rank 0 writes everything but the other ranks'
+    slices of the state. If ``report`` raises Preempted, the function saves its state before it ends.
     """
     tokenizer = node.tokenizer.open_tokenizer(store)
     stage = node.stage
     resume = Resume(folder)
     source = from_first(lambda: resume.newest() or _earlier_step(node, store))
-    model, engine, reference = _models(node, store, tokenizer, source)
-    run = Training(
-        seed=node.seed,
-        stage=stage.name,
-        tokenizer=tokenizer,
-        model=model,
-        engine=engine,
-        reference=reference,
-        shards={s.source.name: s.open_shard(store) for s in node.shards},
-        screened=_screened(node, store),
-    )
-    moments = {stream.name: Moments(model, stream.optimizer) for _, stream in stage.streams}
+    run = _opened(node, store, tokenizer, source)
+    moments = {stream.name: Moments(run.model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
-    saved_at, save_took = time.monotonic(), 0.0
+    saved_at, save_took, done_so_far = time.monotonic(), 0.0, start
     with _log(folder / "metrics.jsonl", source, start) as log:
+        scores = from_first(lambda: _scores(stage, folder / "metrics.jsonl"))
 
-        def after_step(done: int, values: Metrics) -> None:
-            nonlocal saved_at, save_took
+        def after_step(done: int, values: Metrics) -> bool:
+            nonlocal saved_at, save_took, done_so_far
             stop: int | None = None
+            done_so_far = done
+            if stage.watched in values:
+                scores.append((done, values[stage.watched]))
             if log is not None:
                 log.write(json_text({"step": done, **values}) + "\n")
                 log.flush()
@@ -124,36 +129,67 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             now = time.monotonic()
             due = now - saved_at > SAVE_SECONDS * max(1.0, save_took / _QUICK_SECONDS)
             stop, due = from_first(lambda: (stop, due and not resume.busy()))
-            # After the last step the end is as near as a checkpoint.
-            if done < node.step and (stop is not None or due):
+            over = _over(stage, scores, done)
+            # After the last step the final save follows at once.
+            if done < node.step and not over and (stop is not None or due):
                 resume.finish()
                 resume.save(run, moments, done)
                 saved_at = time.monotonic()
                 save_took = saved_at - now
                 if stop is not None:
                     resume.finish()
-                    all_gather(None)  # and whoever hears that this rank has ended may end the others
+                    all_gather(None)  # no rank ends first: the end of one rank may end the others
                     raise Preempted(stop)
+            return over
 
-        run_stage(stage, run, moments, start, node.step, after_step, folder)
+        if not _over(stage, scores, start):
+            run_stage(stage, run, moments, start, node.step, after_step, folder)
     try:
         resume.finish()
-        save_checkpoint(folder, model, tokenizer)
+        save_checkpoint(folder, run.model, tokenizer)
         if node.step < stage.steps:
-            save_state(folder, run, moments, node.step)
+            save_state(folder, run, moments, done_so_far)
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
     if is_first():
         resume.clear()
 
 
+def _opened(node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None) -> Training:
+    """The stage with its models, its text and the answers to its questions."""
+    model, engine, reference = _models(node, store, tokenizer, source)
+    return Training(
+        seed=node.seed,
+        stage=node.stage.name,
+        tokenizer=tokenizer,
+        model=model,
+        engine=engine,
+        reference=reference,
+        shards={s.source.name: s.open_shard(store) for s in node.shards},
+        screened=_screened(node, store),
+    )
+
+
+def _scores(stage: Stage, metrics: Path) -> list[tuple[int, float]]:
+    """(update, score) of what the stop rule has watched so far. Empty without a rule."""
+    if stage.stop is None or not metrics.exists():
+        return []
+    rows = [(row["step"], row.get(stage.watched)) for row in read_jsonl(metrics)]
+    return [(step, score) for step, score in rows if score is not None]
+
+
+def _over(stage: Stage, scores: list[tuple[int, float]], done: int) -> bool:
+    """Whether the stop rule ends the stage after update ``done``."""
+    return stage.stop is not None and bool(scores) and scores[-1][0] == done and stage.stop.over(scores)
+
+
 @contextmanager
 def _log(metrics: Path, source: Path | None, start: int) -> Iterator[TextIO | None]:
-    """The log of the stage, up to the step that training goes on from; rank 0's alone."""
+    """The log of the stage up to the step that training goes on from. Only rank 0 has the log."""
     if not is_first():
         yield None
         return
-    if source is not None and not metrics.exists():  # the log of a stage is whole in every kept step of it
+    if source is not None and not metrics.exists():  # every kept step of a stage has the whole log
         write_atomic(metrics, (source / "metrics.jsonl").read_bytes())
     _rewind(metrics, start)
     with writing(metrics), open(metrics, "a", encoding="utf-8") as log:
@@ -163,7 +199,7 @@ def _log(metrics: Path, source: Path | None, start: int) -> Iterator[TextIO | No
 def _models(
     node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None
 ) -> tuple[Transformer, Engine | None, Transformer | None]:
-    """The model to be trained, what samples from it, and the stage's first weights, where there are rollouts."""
+    """The model to train, the engine, and for rollouts the stage's first weights."""
     machine = store.machine
     rollouts = any(isinstance(s.source, Rollouts) for s in node.stage.members())
     if rank_and_ranks()[1] == 1:
@@ -173,12 +209,12 @@ def _models(
         model = opened.move(machine)
         engine = _engine(node.stage, model, tokenizer)
         return model, engine, first.eval().move(machine) if rollouts else None
-    # Whole weights are in rank 0's memory alone, and no longer than it takes to share them out.
+    # Only rank 0's memory holds whole weights, and only until the ranks have their slices.
     begun = _first_weights(node, store, tokenizer) if is_first() else None
     config = from_first(lambda: None if begun is None else begun.config)
     assert config is not None
     bf16 = all(s.precision == "bf16" for s in node.stage.members())
-    sampler = _engine(node.stage, blank(config, machine), tokenizer) if rollouts else None
+    sampler = _engine(node.stage, blank(config, machine), tokenizer) if node.samples else None
     reference = fill(blank(config, machine, bf16), begun).eval() if rollouts else None
     if source is not None:
         begun = open_checkpoint(source)[0] if is_first() and has_model(source) else begun
@@ -189,11 +225,12 @@ def _models(
 
 
 def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engine:
-    """What the stage's rollouts are sampled with, where it has any."""
+    """The engine of the stage's rollouts."""
     chosen = {(s.source.engine, s.source.vllm, s.precision) for s in stage.members() if isinstance(s.source, Rollouts)}
     if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
         raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
-    name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), "fp32"))
+    validating = [("embedded", VLLM(), s.precision) for s in stage.members() if _samples(s.source)]
+    name, vllm, precision = next(iter(chosen or validating), ("embedded", VLLM(), "fp32"))
     machine, streams = model.machine, len(stage.streams)
     value = 2 if precision == "bf16" else 4
     reserve = activation_bytes(model.config, machine.microbatch_tokens, value, machine.recompute)
@@ -202,7 +239,7 @@ def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engin
 
 
 def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> Transformer:
-    """The weights the stage starts from: its parent's, or initialisation by the seed."""
+    """The weights that the stage starts from: the parent's, or initialization by the seed."""
     if node.parent is not None:
         return open_checkpoint(node.parent.folder(store))[0]
     size = node.model.vocab_size or tokenizer.vocab_size
@@ -221,7 +258,7 @@ def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:
 
 
 def _earlier_step(node: TrainNode, store: Store) -> Path | None:
-    """The nearest earlier kept step of the same stage that is there with its state; its absence only costs time."""
+    """The nearest earlier kept step of the stage with its state in the store. None only costs time."""
     earlier = node.after
     while earlier is not None and not (earlier.done(store) and kept(earlier.folder(store), "state/")):
         earlier = earlier.after
@@ -232,7 +269,7 @@ def _earlier_step(node: TrainNode, store: Store) -> Path | None:
 
 
 def _rewind(metrics: Path, step: int) -> None:
-    """Drops what a killed run logged beyond the step that training goes on from, and a line cut short."""
+    """Drops a killed run's log lines beyond the step that training goes on from, and a line cut short."""
     if not metrics.exists():
         return
     kept = []

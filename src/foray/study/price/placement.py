@@ -1,7 +1,7 @@
 """One node on some ranks of given hardware: memory a rank and seconds, by stated formulas.
 
-A phase takes as long as the slowest of three things: its matrix products, the bytes that it reads (decode reads all
-weights and the KV cache for every token), and starting its kernels.
+A phase takes as long as the slowest of three things: its matrix products, the bytes that the phase reads (decode reads
+all weights and the KV cache for every token), and the starts of its kernels.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, up
 from foray.train.activations import activation_bytes, logit_bytes
 
 ROWS_IN_FLIGHT = 512  # completions that an engine samples together at most
-MOST_RANKS = 1024  # beyond which nothing is tried
+MOST_RANKS = 1024  # no larger number is tried
 # Seconds of a node besides its work, on a processor.
 _STARTS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "shard": 1.0, "tokenizer": 1.0}
-_SECONDS_A_TOKEN = 1e-6  # to read text back and look questions up in it
+_SECONDS_A_TOKEN = 1e-6  # to read text back and to look up questions in the text
 
 PRETRAINING, UPDATES, SAMPLING, EVALUATION = "pre-training", "excursions: updates", "excursions: sampling", "evaluation"
-PREPARATION = "preparation"  # tokenising, checking, merging, importing: no card is needed
+PREPARATION = "preparation"  # tokenizing, checking, merging, importing: no card is needed
 PHASES = (PRETRAINING, UPDATES, SAMPLING, EVALUATION)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards; ``gathered`` are
-    the whole layers that a sharded pass works with; ``engine`` are its own copies of the weights."""
+    """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards.
+
+    ``gathered``: the whole layers that a sharded pass works with. ``engine``: the engine's own copies of the weights.
+    """
 
     weights: float = 0.0
     moments: float = 0.0
@@ -53,7 +55,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placement:
-    """A node on ``ranks`` cards (0: it needs none): seconds by phase, memory a rank, whether that is there."""
+    """A node on ``ranks`` cards (0: it needs no card): seconds by phase, memory a rank, whether the node fits."""
 
     node: Node
     ranks: int
@@ -63,12 +65,12 @@ class Placement:
 
     @property
     def wall(self) -> float:
-        """Seconds from its start to its end."""
+        """Seconds from the node's start to its end."""
         return sum(self.seconds.values())
 
 
 def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Placement:
-    """The node on ``ranks`` cards. ``vocab_size``: of a model whose own is open."""
+    """The node on ``ranks`` cards. ``vocab_size``: that of a model whose config leaves it open."""
     card, start = hardware.card, _start_seconds(node, hardware)
     none = Memory(process=card.process)
     if isinstance(node, TrainNode):
@@ -81,7 +83,7 @@ def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Pl
         return Placement(node, ranks, seconds, memory, _fits(memory, card, together))
     if isinstance(node, PassKNode):
         model, draw = sized(node.checkpoint.model, vocab_size), answers(node)
-        engine = 2.0 * model.parameters if draw.value == 2 else 0.0  # in fp32 it samples with the weights themselves
+        engine = 2.0 * model.parameters if draw.value == 2 else 0.0  # in fp32 the engine has no copies of its own
         memory = replace(none, weights=4.0 * model.parameters, engine=engine)
         memory, together = _with_cache(memory, model, [draw], card, ranks)
         asked = start + _sampling(model, draw, card, ranks, max(1, together))
@@ -105,8 +107,10 @@ def _start_seconds(node: Node, hardware: Hardware) -> float:
 
 
 def cheapest(node: Node, vocab_size: int, hardware: Hardware) -> Placement:
-    """The node on the number of ranks (a power of two, as far as there are cards) that costs the fewest GPU seconds
-    among those that it fits on; as on the most where it fits on none."""
+    """The node on the number of ranks (a power of two, at most the cards) that costs the fewest GPU seconds.
+
+    A number counts only if the node fits. If the node fits on no number, the result is for the largest number.
+    """
     if not node.on_card:
         return place(node, vocab_size, hardware)
     made = [place(node, vocab_size, hardware, ranks) for ranks in hardware.ranks]
@@ -114,13 +118,13 @@ def cheapest(node: Node, vocab_size: int, hardware: Hardware) -> Placement:
 
 
 def fewest_ranks(node: Node, vocab_size: int, hardware: Hardware) -> int | None:
-    """The smallest power of two on which the node fits, however many cards there are; None where none does."""
+    """The smallest power of two on which the node fits, whatever the number of cards; None if the node fits on none."""
     tried = powers_of_two(MOST_RANKS)
     return next((ranks for ranks in tried if place(node, vocab_size, hardware, ranks).fits), None)
 
 
 def most_ranks(node: Node, vocab_size: int) -> int:
-    """Beyond which ranks would have nothing to do: the rows of the smallest batch, the problems."""
+    """The most ranks that have work: the rows of the smallest batch, or the problems."""
     if isinstance(node, TrainNode):
         model = sized(node.model, vocab_size)
         return min(update_of(s, model).rows for s in node.stage.members())
@@ -137,10 +141,10 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
     members = list(node.stage.members())
     value = max(bytes_of(s.precision) for s in members)
     samples = any(update_of(s, model).draw is not None for s in members)
-    # FSDP gathers a layer while the one before it is at work, and the embeddings, in fp32, for the whole pass.
+    # FSDP gathers a layer while the layer before computes. The embeddings, in fp32, stay gathered for the whole pass.
     embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
     gathered = 2.0 * value * model.layer_matrices + 4.0 * embeddings
-    # An engine samples with the weights themselves where a rank has them all; in bf16 with copies of the matrices.
+    # If a rank has all weights, the engine samples with these weights; in bf16 with copies of the matrices.
     copies = 4.0 * model.parameters * (ranks > 1) + 2.0 * model.parameters * (value == 2)
     longest = max((s.source.length for s in members if isinstance(s.source, Corpus)), default=0)
     return Memory(
@@ -156,9 +160,10 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
 
 
 def _with_cache(memory: Memory, model: ModelConfig, draws: list[Draw], card: Card, ranks: int) -> tuple[Memory, int]:
-    """The memory with the KV cache of as many groups as an engine samples together, and how many those are.
+    """The memory with the KV cache of the groups that an engine samples together, and the number of these groups.
 
-    As many as a rank has, as ``ROWS_IN_FLIGHT`` allows and as there is room for; 0: there is no room for one.
+    The number is the least of three: the groups of a rank, the groups within ``ROWS_IN_FLIGHT``, the groups that memory
+    has room for. 0: memory has no room for one group.
     """
     together, cache = 1, 0.0
     for draw in draws:
@@ -180,11 +185,11 @@ def _training(
     node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int, together: int
 ) -> tuple[float, float]:
     """Seconds of the updates and of sampling."""
-    card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # one more forward pass to three
+    card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # recomputing adds one forward pass to three
     updating, sampling = 0.0, 0.0
     for stream in node.stage.members():
         update, value = update_of(stream, model), bytes_of(stream.precision)
-        share = math.ceil(update.rows / ranks) / update.rows  # of the rank with the most rows
+        share = math.ceil(update.rows / ranks) / update.rows  # the share of the rank with the most rows
         passes = 3 + ("behaviour" in update.phases)  # a backward pass counts twice
         passes *= math.ceil(share * update.tokens / hardware.microbatch_tokens)
         work = {phase: share * n * (again if phase == "update" else 1.0) for phase, n in update.phases.items()}
@@ -197,8 +202,8 @@ def _training(
 def _sampling(model: ModelConfig, draw: Draw, card: Card, ranks: int, together: int) -> float:
     """Seconds of one call of the engine, with at most ``together`` groups of rows at a time on every rank.
 
-    A step gives every row in flight a token: it reads all weights, and each row its prompt and its own tokens. A row
-    that is finished makes room for the next one; the last steps are those of the longest completion.
+    A step gives every row in flight a token. The step reads all weights, and the keys and values of each row's prompt
+    and own tokens. A finished row makes room for the next row. The last steps are those of the longest completion.
     """
     groups = math.ceil(draw.groups / ranks)
     share, rows, in_flight = groups / draw.groups, groups * draw.size, min(together, groups) * draw.size

@@ -1,0 +1,118 @@
+"""The comparisons that single rules of claims ask for, and why some of them would not be fair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from foray.report.comparisons import Comparison
+from foray.report.differences import passk_difference
+from foray.report.fairness import SAME_BUDGET, budget, comparable
+from foray.report.measurements import PassK, Seeds
+from foray.report.results import ANY, NotDrawable, Results, label
+from foray.report.stats import MARGIN
+
+Screen = tuple[int, int, str] | None
+Points = dict[int, dict[Seeds, PassK]]  # by examples seen
+
+
+def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[int, Points]) -> list[Comparison]:
+    """C10's comparisons within one M_t and one screen. Empty if the runs share no number of examples or of rollouts."""
+    if len(grid) < 2:
+        return []
+    m, n = min(grid), max(grid)
+    few, many = grid[m], grid[n]
+    examples = sorted(set(few) & set(many))
+    rollouts = sorted({x * m for x in few} & {x * n for x in many})
+    shared = [set(many[x]) & set(few[x]) for x in examples]
+    shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
+    if not examples or not rollouts or not all(shared):
+        return []
+    asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
+
+    def need(at_many: int, at_few: int, words: str, **bounds: Any) -> Comparison:
+        what = f"n={n} − n={m}{asked}, pass@1 {words}"
+        return pass1(results, what, tokens, many[at_many], few[at_few], **bounds)
+
+    ends = (max(many), max(few))
+    return [
+        need(examples[0], examples[0], f"after {examples[0]:,} examples"),
+        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", sign=-1),
+        need(*ends, "at the end", beyond=-MARGIN, against=-MARGIN),
+        need(*ends, "at the end", sign=-1, beyond=-MARGIN, against=-MARGIN),
+    ]
+
+
+def ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Seeds, PassK]]:
+    """The runs of a recipe on the hard task, for every (parameters, mix) at its last M_t."""
+    found: dict[tuple[int, str], dict[int, dict[Seeds, PassK]]] = {}
+    for e in results.finals(recipe, hard_task(results), mix=ANY, model_parameters=ANY):
+        place = (e.model_parameters or results.model_parameters, e.mix)
+        found.setdefault(place, {}).setdefault(e.tokens, {})[e.run] = e
+    return {place: by_tokens[max(by_tokens)] for place, by_tokens in found.items()}
+
+
+def math_heavy(runs: Mapping[Seeds, PassK]) -> bool:
+    """True if the pre-training mix is math-heavy. For a manifest of an earlier version, the mix's name decides."""
+    e = next(iter(runs.values()))
+    return "math" in e.mix.lower() if e.math_heavy is None else e.math_heavy
+
+
+def pass1(
+    results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
+) -> Comparison:
+    """Ours − theirs in pass@1, over the runs that both have."""
+    pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
+    return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
+
+
+def by_tokens(found: list[Comparison]) -> dict[int, Comparison]:
+    return {n.tokens: n for n in found}
+
+
+def at_one_rate(results: Results, tokens: int) -> list[Comparison] | None:
+    """RL − SFT→RL at one M_t and one rate of RL: none where the main grid has one rate, None where no variant has."""
+    models: dict[str, dict[float | None, dict[Seeds, PassK]]] = {"rl": {}, "sft_rl": {}}
+    main: dict[str, float | None] = {}
+    for recipe, by_rate in models.items():
+        for e in results.finals(recipe, results.main_task, variant=ANY):
+            if e.tokens == tokens:
+                rate = (e.learning_rates or {}).get("rollouts")
+                by_rate.setdefault(rate, {}).setdefault(e.run, e)
+                if not e.variant:
+                    main[recipe] = rate
+    if main["rl"] == main["sft_rl"]:
+        return []
+    for rate in main.values():
+        if rate in models["rl"] and rate in models["sft_rl"]:
+            what = f"RL − SFT→RL, both with RL at {rate:g}, pass@1"
+            found = pass1(
+                results, what, tokens, models["rl"][rate], models["sft_rl"][rate], beyond=-MARGIN, against=-MARGIN
+            )
+            return [found]
+    return None
+
+
+def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:
+    """Two budgets that differ, in words; empty where they can be compared."""
+    for run in n.difference.runs:
+        ours, theirs = (budget(results, r, n.tokens, run) for r in (recipe, other))
+        if not comparable(ours, theirs, *kinds):
+            assert ours is not None and theirs is not None
+            return f"{label(recipe)} with {ours.words()}, {label(other)} with {theirs.words()}"
+    return ""
+
+
+def unfair_mixes(ours: float, theirs: float, a: Mapping[Seeds, PassK], b: Mapping[Seeds, PassK]) -> str:
+    """Why two pre-trainings cannot be compared; empty where they can. ``ours``, ``theirs``: tokens × parameters."""
+    hard = [{e.hard_share for e in runs.values()} for runs in (a, b)]
+    if ours > (1 + SAME_BUDGET) * theirs:
+        return f"the smaller model had {ours / theirs:.1f} times the FLOPs of pre-training"
+    shares = [f"{100 * s:.0f}%" for shares in hard for s in shares if s is not None]
+    return f"hard problems are {' and '.join(shares)} of the mixes' math" if len(set(shares)) > 1 else ""
+
+
+def hard_task(results: Results) -> str:
+    if results.hard_task is None:
+        raise NotDrawable("needs a task that says it is a hard one (hard = True)")
+    return results.hard_task

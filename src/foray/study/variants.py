@@ -1,0 +1,71 @@
+"""The recipes that a study asks for: by name, as a function, or as a variant with settings of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from foray.core.canonical import require
+from foray.core.sources import Corpus, Rollouts
+from foray.core.stage import Recipe, RecipeFunction
+from foray.study.named_recipes import every_stage
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe with post-training settings of its own, each written as for ``--set``: ``rl.lr=4e-4``.
+
+    The report shows the variant beside the main results as ``label``; when None, as the settings. With an empty label
+    the variant *is* the study's version of the recipe: every recipe can have hyperparameters of its own. ``against``
+    names the recipe of the main results to compare with; when empty, the one of the same name.
+    """
+
+    recipe: str | RecipeFunction
+    settings: tuple[str, ...]
+    label: str | None = None
+    against: str = ""
+
+    @property
+    def words(self) -> str:
+        return ", ".join(self.settings) if self.label is None else self.label
+
+
+AnyRecipe = str | RecipeFunction | Variant
+
+
+def recipe_name(recipe: AnyRecipe) -> str:
+    """The recipe's name in tables and figures. Raises ValueError for what is no recipe or has no name."""
+    if isinstance(recipe, Variant):
+        return recipe_name(recipe.recipe)
+    if isinstance(recipe, str):
+        return recipe
+    require(callable(recipe), f"{recipe!r} is no recipe: name one of Foray's, or give a function of PostTraining")
+    name = getattr(recipe, "__name__", "")
+    how = "write `def my_recipe(post): return ...` around it, or set its __name__"
+    kind = "a lambda" if name == "<lambda>" else f"a {type(recipe).__name__}"
+    require(isinstance(name, str) and name.isidentifier(), f"{kind} as a recipe has no name for tables: {how}")
+    return name
+
+
+def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe], Recipe], context: int) -> None:
+    """Raises ValueError for what is no recipe, and for two recipes that tables could not tell apart.
+
+    ``context``: tokens of the model's context, which every row must fit.
+    """
+    several = isinstance(recipes, tuple | list)
+    require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(recipes).__name__}")
+    known = dict[str, Recipe]()
+    for recipe in recipes:
+        name, stages = recipe_name(recipe), stages_of(recipe)
+        require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
+        if not isinstance(recipe, Variant) or not recipe.words:
+            twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
+            require(known.setdefault(name, stages) == stages, twice)
+        for stage in every_stage(stages):
+            for stream in stage.members():
+                length = stream.source.length if isinstance(stream.source, Corpus) else 0
+                samples = isinstance(stream.source, Rollouts) or getattr(stream.source, "validation", 0)
+                new = stream.source.max_new_tokens if samples else 0  # type: ignore[attr-defined]
+                where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
+                require(length <= context, f"{where}: windows of {length} are longer than {whole}")
+                require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")

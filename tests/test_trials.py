@@ -1,0 +1,88 @@
+"""How settings are chosen among trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foray.report import read_results
+from foray.report.results import Results
+from foray.report.sections.tuning import section, warnings
+from foray.report.trials import choice, trials
+from test_report import Study
+
+RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+
+
+def tried(
+    root: Path, skill: dict[float, float], ability: dict[float, float] | None = None, used: float = 2e-4,
+    starts: tuple[int, ...] = (1000, 9000), pretraining: int = 1, problems: int = 300,
+) -> Results:  # fmt: skip
+    """RL at several rates: each solves every problem with a chance of its own, and keeps a share of the probes."""
+    made, random = Study(root), np.random.default_rng(1)
+    level = random.uniform(0.0, 0.5, problems)
+    for tokens in starts:
+        for rate, more in skill.items():
+            rows = [
+                {"id": f"p{i}", "tags": [], "samples": 32, "correct": {"strict": int(c)}, "formatted": 32,
+                 "truncated": 0, "tokens": 9} for i, c in enumerate(random.binomial(32, np.clip(level + more, 0, 1)))
+            ]  # fmt: skip
+            where = {
+                "tokens": tokens, "recipe": "rl", "stage_step": 9, "variant": f"rl.optimizer.lr={rate:g}",
+                "own": rate == used, "split": "validation", "pretrain_seed": pretraining,
+            }  # fmt: skip
+            made.add("passk", {"problems.jsonl": rows}, task="t", shots=0, **where)
+            if ability:
+                right = [int(i < 500 * ability[rate]) for i in range(500)]
+                probe = {"value": ability[rate], "n": 500, "chance": 0.5, "per_doc": right}
+                made.add("probes", {"probes.json": {"piqa": probe}}, **where)
+    made.passk("base", 0.5, problems=5, tokens=1000, stage_step=0, task="t", shots=8)
+    return read_results(made.write())
+
+
+def chosen(results: Results) -> str:
+    return choice(trials(results)["rl"]).chosen.settings
+
+
+APART = dict(zip(RATES, (0.0, 0.3, 0.2, 0.1)))
+CLOSE = dict(zip(RATES, (0.0, 0.3, 0.299, 0.1)))
+
+
+def test_the_best_is_chosen_where_it_leads(tmp_path: Path) -> None:
+    found = choice(trials(tried(tmp_path, APART))["rl"])
+    assert found.chosen is found.best and found.chosen.settings == "rl.optimizer.lr=0.0002"
+    assert found.next_best is not None and found.next_best.settings == "rl.optimizer.lr=0.0004"
+    assert found.lead is not None and found.lead.lo > 0.02 and found.level == [found.best] and not found.edges
+
+
+@pytest.mark.parametrize(("kept", "rate"), [((0.9, 0.7, 0.8, 0.9), 4e-4), ((0.9, 0.8, 0.7, 0.9), 2e-4)])
+def test_of_level_trials_the_one_that_forgets_least_is_chosen(
+    tmp_path: Path, kept: tuple[float, ...], rate: float
+) -> None:
+    results = tried(tmp_path, CLOSE, dict(zip(RATES, kept)))
+    found = choice(trials(results)["rl"])
+    assert {t.settings for t in found.level} == {"rl.optimizer.lr=0.0002", "rl.optimizer.lr=0.0004"}
+    assert chosen(results) == f"rl.optimizer.lr={rate:g}"
+    assert any("a tie: RL." in words for words in warnings(results, trials(results), {"rl": found}))
+
+
+def test_what_a_reviewer_would_ask_is_said(tmp_path: Path) -> None:
+    def said(name: str, skill: dict[float, float], **how: object) -> str:
+        html = section(tried(tmp_path / name, skill, **how)).html  # type: ignore[arg-type]
+        return " ".join(str(html).split())
+
+    edge = said("edge", dict(zip(RATES, (0.3, 0.2, 0.1, 0.0))))
+    assert "edge of what was tried, so the grid should go on: RL (rl.optimizer.lr=0.0001)" in edge
+    assert "other settings than the rule chooses for: RL." in edge
+    quiet = said("quiet", APART)
+    for words in ("should go on", "other settings", "a tie", "All trials start", "evaluated too"):
+        assert words not in quiet
+    assert "All trials start from one M_t" in said("one", APART, starts=(1000,))
+    assert "from a pre-training that is evaluated too" in said("same", APART, pretraining=0)
+
+
+def test_one_trial_has_no_next(tmp_path: Path) -> None:
+    found = choice(trials(tried(tmp_path, {1e-4: 0.2}))["rl"])
+    assert found.next_best is None and found.lead is None and found.chosen is found.best
