@@ -124,22 +124,16 @@ def placed(recipe: str, tokens: int, step: int = 9, **more: Any) -> dict[str, An
     }  # fmt: skip
 
 
-def test_a_look_at_lenient_grading_belongs_to_strict_claims_alone(tmp_path: Path) -> None:
-    """Learning the form is no expansion: lenient grading withholds C6, and flexible grading has forgiven the form."""
-    skills = {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505)}
-    made = study(tmp_path, skills)
-    for entry in made.entries:  # leniently graded, no model solves anything
-        if entry["kind"] != "passk":
-            continue
-        path = made.root / entry["folder"] / "problems.jsonl"
+def test_claims_are_decided_by_the_grading_that_the_study_names(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505)})
+    for path in made.root.glob("nodes/passk-*/problems.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for row in rows:
-            row["correct"] |= {"lenient": 0, "flexible": row["correct"]["strict"]}
+        for row in rows:  # graded flexibly, all models know nothing
+            row["correct"] |= {"flexible": 0}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (c6,) = (c for c in CLAIMS if c.name == "C6")
-    ruled = {g: rule_on(c6, read_results(made.write(model_parameters=PARAMETERS, grading=g))) for g in GRADINGS}
-    assert {g: ruling.answer for g, ruling in ruled.items()} == {"strict": "cannot tell", "flexible": "shown"}
-    assert "graded leniently" in ruled["strict"].note and "graded leniently" not in ruled["flexible"].note
+    (c2,) = (c for c in CLAIMS if c.name == "C2")
+    ruled = {g: rule_on(c2, read_results(made.write(model_parameters=PARAMETERS, grading=g))) for g in GRADINGS}
+    assert {g: ruling.answer for g, ruling in ruled.items()} == {"strict": "shown", "flexible": "cannot tell"}
 
 
 def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
