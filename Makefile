@@ -34,7 +34,7 @@ test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fault-check: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP -m fault tests/test_faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -rP -m fault tests/test_faults.py
 
 # Seeded: a case that is found is repeated by its seed, target and number.
 MINUTES ?= 3

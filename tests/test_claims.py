@@ -15,8 +15,9 @@ from foray.report.columns import frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
 from foray.report.differences import Difference
 from foray.report.measurements import PassK, Seeds
+from foray.report.paper import percents
 from foray.report.results import ANY_MODEL
-from foray.report.rules import CLAIMS, paper, rule_on
+from foray.report.rules import CLAIMS, rule_on
 from foray.report.sections import claims
 from foray.report.stats import Interval
 from foray.report.verdicts import transitions, verdict
@@ -279,12 +280,12 @@ def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[
 def test_the_papers_numbers_are_those_of_its_figures() -> None:
     """The expected numbers are from the table of comparison, which was read from the June figures."""
     five = "base,sft,sft_rl,rl,parallel"
-    assert paper("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
-    assert paper("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"
-    assert paper("gsm8k", "pass@1", "rl", "tokens_B", "4") == "15.6"
-    assert paper("general_average_of_5", "acc", "sft", "tokens_B", "28") == "42.4"
+    assert percents("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
+    assert percents("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"
+    assert percents("gsm8k", "pass@1", "rl", "tokens_B", "4") == "15.6"
+    assert percents("general_average_of_5", "acc", "sft", "tokens_B", "28") == "42.4"
     with pytest.raises(KeyError):
-        paper("gsm8k", "pass@1", "rl", "tokens_B", "3")
+        percents("gsm8k", "pass@1", "rl", "tokens_B", "3")
 
 
 def test_the_rules_are_documented() -> None:

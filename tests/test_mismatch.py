@@ -121,6 +121,8 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
         ({"updates_per_draw": 1}, "bf16", 0),
         ({"updates_per_draw": 1, "engine": "vllm"}, "fp32", 0),
         ({"updates_per_draw": 2}, "bf16", 1),
+        ({"updates_per_draw": 1, "top_p": 0.9}, "fp32", 0),
+        ({"updates_per_draw": 2, "top_p": 0.9}, "fp32", 1),
         ({"updates_per_draw": 3, "engine": "vllm"}, "fp32", 1),
     ],
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foray.core.canonical import added, require_between, require_not_negative
+from foray.core.canonical import added, require, require_between, require_not_negative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,16 +95,22 @@ class PolicyGradient:
     An ``importance_cap`` C > 0 corrects for an engine whose distribution differs from the trainer's: the surrogate of a
     token counts min(behaviour / drawn, C) times (truncated importance sampling; Yao et al. 2025, "Your Efficient RL
     Framework Secretly Brings You Off-Policy RL Training"). 0 means no correction; around 2 is usual.
+
+    A ``dual_clip`` c > 1 bounds the loss of a token of negative advantage by c x |advantage| (dual-clip PPO, arXiv
+    1912.09729): a token that has become c times as likely as at sampling has no gradient. 0 means no bound; 3 is usual.
     """
 
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
     importance_cap: float = added(0.0)
+    dual_clip: float = added(0.0)
 
     def __post_init__(self) -> None:
         require_between(self, 0, 1, "clip_low")
-        require_not_negative(self, "clip_high", "kl", "importance_cap")
+        require_not_negative(self, "clip_high", "kl", "importance_cap", "dual_clip")
+        bounds = self.dual_clip == 0 or self.dual_clip > 1
+        require(bounds, f"dual_clip must be 0 (no bound) or above 1, the ratio at sampling, not {self.dual_clip}")
 
     @property
     def needs_reference(self) -> bool:
@@ -114,6 +120,8 @@ class PolicyGradient:
         ratio = (s.logprobs - s.behaviour).exp()
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         loss = -(ratio * s.advantage).minimum(clipped * s.advantage)
+        if self.dual_clip:
+            loss = loss.where(s.advantage >= 0, loss.minimum(-self.dual_clip * s.advantage))
         if self.importance_cap:
             loss = (s.behaviour - s.drawn).exp().clamp(max=self.importance_cap) * loss
         return loss + self.kl * kl_k3(s) if self.kl else loss
@@ -123,11 +131,14 @@ class PolicyGradient:
         return weight != 0 if self.kl else (weight != 0) & (advantage != 0)
 
     def metrics(self, s: Scored) -> dict[str, Tensor]:
-        """``clipped``: whether the clip removes the token's gradient. (N,)"""
+        """``clipped``: whether the clip removes the token's gradient; ``dual_clipped``: whether the bound does. (N,)"""
         ratio = (s.logprobs - s.behaviour).exp()
         high = (ratio > 1 + self.clip_high) & (s.advantage > 0)
         low = (ratio < 1 - self.clip_low) & (s.advantage < 0)
-        return {"clipped": high | low}
+        found = {"clipped": high | low}
+        if self.dual_clip:
+            found["dual_clipped"] = (ratio > self.dual_clip) & (s.advantage < 0)
+        return found
 
 
 def kl_k3(s: Scored) -> Tensor:

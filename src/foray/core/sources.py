@@ -85,6 +85,9 @@ class Demonstrations:
     takes the first in the task's order. ``"all"`` is SFT-Gold: every (question, solution) pair is a row. Every
     ``validate_every`` updates, the model answers ``validation`` problems of the validation split greedily, with up to
     ``max_new_tokens``, and the score is logged.
+
+    ``normalise`` chooses the denominator: ``token`` (the batch's target tokens: their mean loss) or ``sum`` (1: the sum
+    of their losses). The gradient of a sum is so large that a clip of 1 binds at nearly every update.
     """
 
     role: ClassVar[str] = "demonstrations"
@@ -95,6 +98,7 @@ class Demonstrations:
     validation: int = added(0)
     validate_every: int = added(16)
     max_new_tokens: int = added(96)
+    normalise: Literal["token", "sum"] = added("token")
 
     def __post_init__(self) -> None:
         require_words(self)

@@ -65,7 +65,7 @@ def _(source: Demonstrations, stream: Stream, step: int, training: Training) -> 
     indices = epoch_order(len(pairs), key, step * source.batch_size, source.batch_size)
     prompts, targets = [pairs[i][0] for i in indices], [pairs[i][1] for i in indices]
     count = sum(len(t) for t in targets)
-    batch = from_rows(prompts, targets, [1.0] * len(targets), float(count))
+    batch = from_rows(prompts, targets, [1.0] * len(targets), float(count) if source.normalise == "token" else 1.0)
     epoch = (step + 1) * source.batch_size / len(pairs)
     metrics = {"tokens": float(count), "samples": float(len(targets)), "epoch": epoch}
     if source.validation and step % source.validate_every == 0:
