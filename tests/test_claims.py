@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,10 +70,9 @@ def test_the_answers_of_a_study(results: Results) -> None:
     table = frame_of(claims.rows(results)).set_index("claim")
     assert list(table.index) == [f"C{i}" for i in range(1, 11)]
     assert set(table["answer"]) <= {"shown", "shown, in form", "contradicted", "cannot tell", "not run"}
-    for name in ("C3", "C4", "C5", "C6", "C9", "C10"):
+    for name in ("C3", "C4", "C5", "C9", "C10"):
         assert table.loc[name, "answer"] == "not run" and "needs" in table.loc[name, "note"]
-    assert "Base has room to rise" in table.loc["C6", "note"], "leniently graded it solves everything at K"
-    for name in ("C1", "C2", "C7", "C8"):
+    for name in ("C1", "C2", "C6", "C7", "C8"):
         assert table.loc[name, "answer"] != "not run" and table.loc[name, "lo"] < table.loc[name, "hi"]
     assert table.loc["C1", "answer"] == "shown, in form"
     assert "15.6" in table.loc["C1", "paper"]
