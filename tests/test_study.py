@@ -165,7 +165,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     assert len(list((store.root / "report" / "figures").glob("*.png"))) == 2
     lines = table.splitlines()
     where = "study,pretrain_seed,tokens,recipe,trained_on,stage_step,seed,task,shots,extraction"
-    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,tokens_per_parameter"
+    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,stopped,tokens_per_parameter"
     assert lines[0] == first
     rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
     assert {r["recipe"] for r in rows} == {"base", *SIX}
