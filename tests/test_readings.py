@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from foray.report import read_results
-from foray.report.figures import r2_whole_curves, r3_heldout_gain
+from foray.report.figures import r2_whole_curves, r3_heldout_gain, r4_entropy
 from foray.report.readings.ranks import spearman
 from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
 from foray.report.readings.tempering import fit
@@ -229,7 +229,7 @@ def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sampl
     sums = frame[["amplified", "discovered", "lost", "unseen"]].astype(float).sum(axis=1)
     assert sums.to_numpy() == pytest.approx(frame["gain"].to_numpy(float)) and (frame["runs"] == 2).all()
     assert (frame["held"] <= frame["newly_solved"]).all()
-    voted = majority_vote.section(results).files["majority"].set_index(["tokens", "recipe"])
+    voted = majority_vote.section(results).files["majority_vote"].set_index(["tokens", "recipe"])
     assert (voted["maj32"] <= voted["passk"]).all() and (voted["maj8_lo"] < voted["maj8_hi"]).all()
     added = voted["maj32"].astype(float) - voted["pass1"].astype(float)
     assert added.to_numpy() == pytest.approx(voted["added"].to_numpy(float))
@@ -308,7 +308,7 @@ def seen(root: Path) -> Study:
 def test_what_was_learned_of_the_training_questions_themselves_is_the_gap_beyond_the_bases(tmp_path: Path) -> None:
     results = read_results(seen(tmp_path).write(k=[1, 8]))
     assert set(results.curve(["pass@1"], ["world_easy"])["n"]) == {150} and len(results.tasks) == 1
-    frame = train_questions.section(results).files["train_test"].set_index("recipe")
+    frame = train_questions.section(results).files["train_questions"].set_index("recipe")
     assert frame.loc["sft", "gap"] == pytest.approx(0.4, abs=0.05) and frame.loc["base", "gap_lo"] < 0
     assert frame.loc["sft", "beyond_lo"] < 0.4 < frame.loc["sft", "beyond_hi"] and frame.loc["sft", "beyond_lo"] > 0.3
 
@@ -337,3 +337,14 @@ def test_training_questions_that_nobody_trained_on_are_refused(study: FullStudy)
     for change, words in (*wrong, ({"train_problems": -1}, "train_problems"), ({"train_samples": 0}, "train_samples")):
         with pytest.raises(ValueError, match=words):
             replace(study, evaluation=replace(study.evaluation, **change)).check_whole()
+
+
+def test_entropy_stands_beside_pass_at_k_of_the_same_update(results: Results) -> None:
+    """The log falls by a hundredth an update from 1.0, so the five updates up to the 25th have a mean of 0.78."""
+    frame = r4_entropy.data(results)
+    inside = frame[(frame["tokens"] == TOKENS[2]) & (frame["recipe"] == "rl") & (frame["metric"] == "pass@32")]
+    assert dict(zip(inside["stage_step"], inside["entropy"].round(6))) == {10: 0.93, 25: 0.78, 50: 0.53}
+    after_sft = frame[(frame["recipe"] == "sft_rl") & (frame["stage_step"] == 165)]
+    assert after_sft["entropy"].to_numpy() == pytest.approx([1 - 0.01 * 12] * 2), "15 updates of RL behind 150 of SFT"
+    assert not set(frame["recipe"]) & {"base", "sft"}
+    assert "rank correlation with entropy" in r4_entropy.caption(frame)

@@ -27,7 +27,7 @@ from foray.report.figures import f2_passk
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
-from foray.report.sections import claims, completions, controls, main_table
+from foray.report.sections import claims, controls, main_table, samples
 from foray.report.stats import Counts, Interval
 
 PARAMETERS = 812_345
@@ -37,7 +37,10 @@ RECIPES = {"base": 0, "rl": 50, "sft": 150, "sft_rl": 200, "parallel": 150}
 SKILL = {"base": (0.65, 0.25), "rl": (0.7, 0.7), "sft": (0.85, 0.45), "sft_rl": (0.8, 0.8), "parallel": (0.9, 0.6)}
 PROBES = {"arc_challenge": 0.25, "arc_easy": 0.25, "hellaswag": 0.25, "lambada": 0.0, "openbookqa": 0.25, "piqa": 0.5}
 # What this study has measured; the other figures have tests of their own.
-DRAWN = ("f1_overview", "f2_passk", "f4_dynamics", "f5_general", "f6_parallel", "a2_rewards")
+DRAWN = (
+    "f1_overview", "f2_passk", "f4_dynamics", "f5_general", "f6_parallel", "a2_rewards", "r2_whole_curves",
+    "r3_heldout_gain", "r4_entropy",
+)  # fmt: skip
 HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}'
 
 
@@ -253,7 +256,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 6 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 7 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
@@ -434,7 +437,7 @@ def test_a_sample_is_shown_as_right_by_the_grading_that_the_study_names(tmp_path
         row["samples"] = [{"text": f"said {i}", "correct": False, "flexible": i == 7} for i in range(32)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for grading, right in (("flexible", 1), ("strict", 0)):
-        html = completions.section(read_results(study.write(grading=grading))).html
+        html = samples.section(read_results(study.write(grading=grading))).html
         assert ("said 7" in html) == bool(right) and f"{right} of 32" in html
 
 
