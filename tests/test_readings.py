@@ -190,6 +190,13 @@ def test_a_gain_that_sharpening_cannot_give_is_left_unexplained() -> None:
     assert s.exponent.lo < 1.2 and s.otherwise.lo <= len(never) // 2 / 200 + 0.02 <= s.otherwise.hi + 0.05
 
 
+def test_an_exponent_that_few_right_samples_show_is_not_told() -> None:
+    """One right sample of a base in 80, and none after training: any exponent above 1 does."""
+    base = [[(1, True), (3, False)], *([(3, False), (1, False)] for _ in range(9))]
+    s = fit(base, np.full(10, 8), np.zeros(10, dtype=np.int64), np.full(10, 8))
+    assert s.at_edge and s.exponent.lo < 1 < s.exponent.hi
+
+
 def test_an_exponent_beyond_the_range_is_at_its_edge() -> None:
     base = [[(20, True), (12, False)], [(20, False), (12, True)]] * 20
     many = np.full(40, 32)
