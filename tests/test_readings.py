@@ -14,7 +14,7 @@ import pytest
 
 from foray.report import read_results
 from foray.report.figures import r2_whole_curves, r3_heldout_gain, r4_entropy
-from foray.report.readings.ranks import spearman
+from foray.report.readings.rank_correlation import spearman
 from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from foray.report import style
 from foray.report.differences import passk_difference
-from foray.report.readings.ranks import LEAST, spearman
+from foray.report.readings.rank_correlation import LEAST, spearman
 from foray.report.results import NotDrawable, Results, records
 from foray.report.verdicts import top_k
 

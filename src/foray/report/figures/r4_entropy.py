@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from foray.report import style
 from foray.report.markup import in_tokens
-from foray.report.readings.ranks import LEAST, spearman
+from foray.report.readings.rank_correlation import LEAST, spearman
 from foray.report.results import NotDrawable, Results, busiest, label
 
 NAME = "r4_entropy"

@@ -94,7 +94,7 @@ def fit(
         _interval(float(observed.mean()), drawn @ observed / problems, problems),
         _interval(float(gains[:, round(best[0])].mean()), explained, problems, gains[:, level].mean(axis=0)),
         _interval(best[1], [share for _, share in again], problems),
-        level[0] == 0 or level[-1] == len(EXPONENTS) - 1,
+        bool(level[0] == 0 or level[-1] == len(EXPONENTS) - 1),
     )
 
 

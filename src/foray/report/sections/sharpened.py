@@ -15,7 +15,7 @@ from foray.report.readings.tempering import EXPONENTS, Sharpening, fit, right_of
 from foray.report.results import Results
 from foray.report.sections import Section
 
-NAME, TITLE, PLACE = "sharpened", "A sharper base?", 24
+NAME, TITLE, PLACE = "sharpened", "A sharper base?", 34
 
 _TEXT = (
     "The exponent a for which the base's chances of a problem's answers, each to the power a, best foretell the "
