@@ -19,7 +19,8 @@ from foray.report.readings.support import newly_solved, parts_of_gain, still_pos
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority
 from foray.report.results import Results
-from foray.report.sections import amplified, majority_vote, sharpened, train_questions
+from foray.report.sections import amplified, sharpened, train_test
+from foray.report.sections import majority as majority_section
 from foray.report.stats import Counts, Interval, difference_intervals, difference_of_independent
 from foray.studies import smoke
 from foray.study.graph import expand
@@ -236,7 +237,7 @@ def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sampl
     sums = frame[["amplified", "discovered", "lost", "unseen"]].astype(float).sum(axis=1)
     assert sums.to_numpy() == pytest.approx(frame["gain"].to_numpy(float)) and (frame["runs"] == 2).all()
     assert (frame["held"] <= frame["newly_solved"]).all()
-    voted = majority_vote.section(results).files["majority_vote"].set_index(["tokens", "recipe"])
+    voted = majority_section.section(results).files["majority"].set_index(["tokens", "recipe"])
     assert (voted["maj32"] <= voted["passk"]).all() and (voted["maj8_lo"] < voted["maj8_hi"]).all()
     added = voted["maj32"].astype(float) - voted["pass1"].astype(float)
     assert added.to_numpy() == pytest.approx(voted["added"].to_numpy(float))
@@ -246,7 +247,7 @@ def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sampl
 
 
 def test_a_store_without_votes_says_so(without_votes: Results) -> None:
-    for module in (majority_vote, sharpened):
+    for module in (majority_section, sharpened):
         section = module.section(without_votes)
         assert not section.html and "holds the answers' votes" in section.absent
     assert amplified.section(without_votes).html
@@ -315,13 +316,13 @@ def seen(root: Path) -> Study:
 def test_what_was_learned_of_the_training_questions_themselves_is_the_gap_beyond_the_bases(tmp_path: Path) -> None:
     results = read_results(seen(tmp_path).write(k=[1, 8]))
     assert set(results.curve(["pass@1"], ["world_easy"])["n"]) == {150} and len(results.tasks) == 1
-    frame = train_questions.section(results).files["train_questions"].set_index("recipe")
+    frame = train_test.section(results).files["train_test"].set_index("recipe")
     assert frame.loc["sft", "gap"] == pytest.approx(0.4, abs=0.05) and frame.loc["base", "gap_lo"] < 0
     assert frame.loc["sft", "beyond_lo"] < 0.4 < frame.loc["sft", "beyond_hi"] and frame.loc["sft", "beyond_lo"] > 0.3
 
 
 def test_a_study_without_training_questions_says_how_to_ask_them(results: Results) -> None:
-    assert "evaluation.train_problems" in train_questions.section(results).absent
+    assert "evaluation.train_problems" in train_test.section(results).absent
     assert difference_of_independent(Interval(0.5, 0.4, 0.7, 9), Interval(0.2, 0.05, 0.6, 4)) == pytest.approx(
         (0.3, 0.3 - math.hypot(0.1, 0.4), 0.3 + math.hypot(0.2, 0.15), 13)
     )

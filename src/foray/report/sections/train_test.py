@@ -13,7 +13,7 @@ from foray.report.results import TRAIN, Results, recipe_rank
 from foray.report.sections import Section
 from foray.report.stats import Interval, difference_of_independent
 
-NAME, TITLE, PLACE = "train_questions", "Training questions against test questions", 38
+NAME, TITLE, PLACE = "train_test", "Training questions against test questions", 38
 
 _TEXT = (
     "pass@1 in percent on the first training questions and on the evaluation's own, asked and graded alike. The gap is "
@@ -34,7 +34,7 @@ COLUMNS = (
 
 def section(results: Results) -> Section:
     found = [row for task in results.tasks for row in rows(results, task)]
-    files = {"train_questions": frame_of(found)}
+    files = {"train_test": frame_of(found)}
     if not found:
         return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
     pieces = [

@@ -16,7 +16,7 @@ from foray.report.results import Results
 from foray.report.sections import Section
 from foray.report.stats import Counts, Interval
 
-NAME, TITLE, PLACE = "majority_vote", "Majority vote", 36
+NAME, TITLE, PLACE = "majority", "Majority vote", 36
 
 _TEXT = (
     "In percent: one sample right (pass@1), the most frequent answer of K samples right (maj@K), any sample right "
@@ -29,7 +29,7 @@ Run = tuple[list[Any], Counts]  # votes, and right answers by them, in order of 
 
 def section(results: Results) -> Section:
     found = [row for task in results.tasks for row in rows(results, task)]
-    files = {"majority_vote": frame_of([_flat(row) for row in found])}
+    files = {"majority": frame_of([_flat(row) for row in found])}
     if not found:
         return Section(files=files, absent="no evaluation holds the answers' votes")
     pieces = []
