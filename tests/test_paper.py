@@ -22,6 +22,7 @@ from foray.report.spending import add_axis
 from foray.study.manifest import report_study
 from foray.study.named_studies import load_study
 from foray.study.store import Store
+from test_dial import dial
 from test_figures import NEW, fill
 from test_report import DRAWN, Study, build
 
@@ -51,7 +52,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
     (root / "grid").mkdir()
     (root / "parts").mkdir()
     grid, parts = read_results(build(root / "grid").write()), read_results(fill(Study(root / "parts")).write())
-    return dict.fromkeys(DRAWN, grid) | {figure.NAME: parts for figure in NEW}
+    (root / "dial").mkdir()
+    turned = read_results(dial(root / "dial").write())
+    return dict.fromkeys(DRAWN, grid) | {figure.NAME: parts for figure in NEW} | {"p1_dial": turned}
 
 
 def test_every_number_has_a_source_and_stands_once() -> None:
