@@ -164,7 +164,7 @@ def test_a_figure_of_two_versions_is_refused() -> None:
 
 def test_no_curve_stands_on_an_axis_that_the_paper_does_not_have(everything: dict[str, Results]) -> None:
     for name in ("f1_overview", "f2_passk", "f5_general", "f6_parallel", "f4_dynamics", "a1_seeds"):
-        figure = next(f for f in ALL if f.NAME == name)
+        figure = next(f for f in ALL if name == f.NAME)
         frame = figure.data(everything[name])
         assert figure.behind(everything[name], frame.assign(flops=1.0)) is None  # type: ignore[attr-defined]
 
