@@ -27,7 +27,7 @@ from foray.report.figures import f2_passk
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
-from foray.report.sections import claims, completions, controls, main_table
+from foray.report.sections import claims, controls, main_table, samples
 from foray.report.stats import Counts, Interval
 
 PARAMETERS = 812_345
@@ -434,7 +434,7 @@ def test_a_sample_is_shown_as_right_by_the_grading_that_the_study_names(tmp_path
         row["samples"] = [{"text": f"said {i}", "correct": False, "flexible": i == 7} for i in range(32)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for grading, right in (("flexible", 1), ("strict", 0)):
-        html = completions.section(read_results(study.write(grading=grading))).html
+        html = samples.section(read_results(study.write(grading=grading))).html
         assert ("said 7" in html) == bool(right) and f"{right} of 32" in html
 
 
