@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from foray.report.columns import frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
 from foray.report.differences import Difference
 from foray.report.measurements import PassK, Seeds
+from foray.report.paper import percents
 from foray.report.results import ANY_MODEL
-from foray.report.rules import CLAIMS, paper, rule_on
+from foray.report.rules import CLAIMS, rule_on
 from foray.report.sections import claims
 from foray.report.stats import Interval
 from foray.report.verdicts import transitions, verdict
@@ -70,10 +70,9 @@ def test_the_answers_of_a_study(results: Results) -> None:
     table = frame_of(claims.rows(results)).set_index("claim")
     assert list(table.index) == [f"C{i}" for i in range(1, 11)]
     assert set(table["answer"]) <= {"shown", "shown, in form", "contradicted", "cannot tell", "not run"}
-    for name in ("C3", "C4", "C5", "C6", "C9", "C10"):
+    for name in ("C3", "C4", "C5", "C9", "C10"):
         assert table.loc[name, "answer"] == "not run" and "needs" in table.loc[name, "note"]
-    assert "Base has room to rise" in table.loc["C6", "note"], "leniently graded it solves everything at K"
-    for name in ("C1", "C2", "C7", "C8"):
+    for name in ("C1", "C2", "C6", "C7", "C8"):
         assert table.loc[name, "answer"] != "not run" and table.loc[name, "lo"] < table.loc[name, "hi"]
     assert table.loc["C1", "answer"] == "shown, in form"
     assert "15.6" in table.loc["C1", "paper"]
@@ -122,24 +121,6 @@ def placed(recipe: str, tokens: int, step: int = 9, **more: Any) -> dict[str, An
         "tokens": tokens, "recipe": recipe, "stage_step": 0 if base else step, "task": "t", "shots": 8 if base else 0,
         **more,
     }  # fmt: skip
-
-
-def test_a_look_at_lenient_grading_belongs_to_strict_claims_alone(tmp_path: Path) -> None:
-    """Learning the form is no expansion: lenient grading withholds C6, and flexible grading has forgiven the form."""
-    skills = {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505)}
-    made = study(tmp_path, skills)
-    for entry in made.entries:  # leniently graded, no model solves anything
-        if entry["kind"] != "passk":
-            continue
-        path = made.root / entry["folder"] / "problems.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for row in rows:
-            row["correct"] |= {"lenient": 0, "flexible": row["correct"]["strict"]}
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (c6,) = (c for c in CLAIMS if c.name == "C6")
-    ruled = {g: rule_on(c6, read_results(made.write(model_parameters=PARAMETERS, grading=g))) for g in GRADINGS}
-    assert {g: ruling.answer for g, ruling in ruled.items()} == {"strict": "cannot tell", "flexible": "shown"}
-    assert "graded leniently" in ruled["strict"].note and "graded leniently" not in ruled["flexible"].note
 
 
 def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:
@@ -285,12 +266,12 @@ def test_the_page_leads_with_what_was_found(tmp_path: Path, draw_only: Callable[
 def test_the_papers_numbers_are_those_of_its_figures() -> None:
     """The expected numbers are from the table of comparison, which was read from the June figures."""
     five = "base,sft,sft_rl,rl,parallel"
-    assert paper("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
-    assert paper("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"
-    assert paper("gsm8k", "pass@1", "rl", "tokens_B", "4") == "15.6"
-    assert paper("general_average_of_5", "acc", "sft", "tokens_B", "28") == "42.4"
+    assert percents("gsm8k", "pass@1", five, "tokens_B", "44") == "14.8 / 37.8 / 53.6 / 54.8 / 47.9"
+    assert percents("gsm8k", "pass@32", "parallel", "tokens_B", "10") == "71.0"
+    assert percents("gsm8k", "pass@1", "rl", "tokens_B", "4") == "15.6"
+    assert percents("general_average_of_5", "acc", "sft", "tokens_B", "28") == "42.4"
     with pytest.raises(KeyError):
-        paper("gsm8k", "pass@1", "rl", "tokens_B", "3")
+        percents("gsm8k", "pass@1", "rl", "tokens_B", "3")
 
 
 def test_the_rules_are_documented() -> None:

@@ -157,7 +157,7 @@ def test_a_missing_data_root_names_the_fix(capsys: Said, tmp_path: Path, command
 
 
 def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> None:
-    out = worked(capsys, "plan", "smoke", "--jobs", "2", "--store", str(tmp_path / "s"))
+    out = worked(capsys, "plan", "smoke", "--part", "main", "--jobs", "2", "--store", str(tmp_path / "s"))
     assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
     for word in (
         "79 nodes, 79 to run, on 2 workers",

@@ -138,7 +138,8 @@ def test_figure_contract(figure: figure_package.FigureModule, results: Results, 
     assert figure in figure_package.discover() and figure.TITLE.startswith(figure.NAME[:2].upper())
     frame = figure.data(results)
     assert len(frame) and {"tokens", "tokens_per_parameter", "recipe"} <= set(frame.columns)
-    assert frame[["value", "lo", "hi"]].stack().between(0.0, 1.0).all()
+    shares = frame[frame["reference"] == ""] if "reference" in frame else frame
+    assert shares[["value", "lo", "hi"]].stack().between(0.0, 1.0).all()
     assert not frame.duplicated().any() and "trial" not in csv_text(frame)
     assert len(figure.caption(frame)) > 40 and "  " not in figure.caption(frame)
     drawn = figure.draw(frame.copy())
@@ -203,8 +204,12 @@ def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
     frame = f8_mix_size.data(results)
     assert set(frame["tokens"]) == {TOKENS[-1]} and set(frame["mix"]) == {"", "math-rich"}
     assert set(frame["model_parameters"]) == {PARAMETERS, 4 * PARAMETERS}
-    # Two tasks, two metrics, base and RL, four models.
-    assert len(frame) == 2 * 2 * 2 * 4
+    levels, gains = frame[frame["reference"] == ""], frame[frame["reference"] == "base"]
+    # Two tasks, two metrics, base and RL, four models; the gains on the last task.
+    assert len(levels) == 2 * 2 * 2 * 4 and len(gains) == 2 * 4 and set(gains["task"]) == {"world_hard"}
+    at = ["task", "metric", "mix", "model_parameters"]
+    means = levels.pivot(index=at, columns="recipe", values="value")
+    assert np.allclose((means["rl"] - means["base"])[pd.MultiIndex.from_frame(gains[at])], gains["value"])
     large = frame[frame["model_parameters"] == 4 * PARAMETERS]
     assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
 

@@ -78,6 +78,10 @@ def _add_studies(commands: _Commands) -> None:
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
         help="horizontal axis of the figures (default: tokens)",
     )  # fmt: skip
+    p.add_argument(
+        "--paper", default="on", choices=["on", "off"],
+        help="the paper's curves behind ours, and its numbers beside the claims (default: on)",
+    )  # fmt: skip
     _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
 
 

@@ -67,7 +67,7 @@ def _command(args: argparse.Namespace, store: Store) -> StudyCommand:
 def report(args: argparse.Namespace) -> None:
     study, store = opened(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    index = report_study(study, store, axis=args.x)
+    index = report_study(study, store, axis=args.x, paper=args.paper == "on")
     damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""

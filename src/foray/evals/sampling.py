@@ -18,6 +18,7 @@ from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
+GUESSES = 2000  # training answers that guesses are drawn from
 CHUNK_ROWS = 1024  # samples between two writes; also the batch split, on which rounding depends
 
 
@@ -70,6 +71,7 @@ def evaluate(
         raise ValueError(f"{path}, line {len(counts) + 1} has changed since; the same command draws it again")
     prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
     work = sampling_flops(engine.config, prompts, [c.pop("lengths") for c in counts])
+    counts = [c | guess for c, guess in zip(counts, _guesses(task, chosen))]
     write_atomic(folder / "ledger.json", json.dumps(work, allow_nan=False) + "\n")
     write_atomic(folder / "problems.jsonl", "".join(json.dumps(c, allow_nan=False) + "\n" for c in counts))
 
@@ -146,6 +148,15 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
         "truncated": sum(s["stop"] == "length" for s in samples),
         "tokens": sum(s["tokens"] for s in samples),
     }
+
+
+def _guesses(task: Task, problems: Sequence[Problem]) -> list[dict[str, float]]:
+    """``guess`` of each problem: the share of training answers that equal the problem's answer, as they are written.
+
+    Empty where the task has no training problems.
+    """
+    given = Counter(p.answer for p in task.problems("train", GUESSES))
+    return [{"guess": given[p.answer] / given.total()} if given else {} for p in problems]
 
 
 def _votes(samples: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:

@@ -26,6 +26,7 @@ from foray.report.figures import FigureModule, discover
 from foray.report.markup import parts
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
+from foray.report.paper_curves import put_behind
 from foray.report.reader import read_results
 from foray.report.results import AXES, COLUMNS, NotDrawable, Results
 from foray.report.sections import FIGURES, Section, SectionModule
@@ -34,20 +35,21 @@ from foray.report.spending import add_axis
 __all__ = ["AXES", "COLUMNS", "NotDrawable", "Results", "csv_text", "read_results", "write_report"]
 
 
-def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = ()) -> Path:
+def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = (), paper: bool = True) -> Path:
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
     ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed``, ``tuning``,
     ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn
     against ``axis``, one of ``AXES``. ``own`` are files of figures and sections of the user's own. No manifest names
-    them: code in a report is the caller's choice, never that of a store that somebody sent.
+    them: code in a report is the caller's choice, never that of a store that somebody sent. With ``paper``, the paper's
+    curves stand behind ours, and its numbers beside the claims.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all
     else was written, naming every section or figure that is broken. CSV files of a user's own sections lie in ``own``.
     """
-    results = read_results(manifest, axis)
+    results = replace(read_results(manifest, axis), paper=paper)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
 
@@ -121,13 +123,16 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
         return Shown("figure", figure.NAME, figure.TITLE, FIGURES, absent=str(e))
     write_atomic(paths["csv"], csv_text(frame))
     with matplotlib.rc_context(style.RC):
-        drawing = figure.draw(frame)
+        drawing, caption = figure.draw(frame), figure.caption(frame)
         _expect(drawing, Figure, "draw()")
+        theirs = getattr(figure, "behind", None) if results.paper else None
+        if behind := theirs(results, frame) if theirs else None:
+            caption += put_behind(drawing, behind)
         # Without dates and version strings, equal results give equal files.
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
         _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
-    html = Markup(parts.figure(figure.NAME, figure.TITLE, figure.caption(frame)))
+    html = Markup(parts.figure(figure.NAME, figure.TITLE, caption))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 
 

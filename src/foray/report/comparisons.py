@@ -8,19 +8,24 @@ from typing import Literal, NamedTuple
 
 from foray.report import stats
 from foray.report.differences import Difference
-from foray.report.results import NotDrawable, Results, label
+from foray.report.paper import Effect, effect, task_of
+from foray.report.results import AVERAGE, NotDrawable, Results, label
 from foray.report.stats import Interval
 
 Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
 
 
 class Ruling(NamedTuple):
-    """What a study says of a claim: the comparison that decided, its interval, and how many others agree."""
+    """What a study says of a claim: the comparison that decided, its interval, and how many others agree.
+
+    ``paper``: the paper's effect in that comparison.
+    """
 
     answer: Answer
     effect: str
     interval: Interval | None
     note: str
+    paper: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Comparison:
     sign: int = 1
     beyond: float = 0.0
     against: float = 0.0
+    paper: Effect | None = None
 
     @property
     def signed(self) -> Interval:
@@ -88,7 +94,8 @@ def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], res
     if len(starts) > 1:
         each = ", ".join(f"{100 * v:+.1f}" for v in starts.values())
         note += f"; by pre-training {each}"
-    return Ruling(answer, f"{chosen.what}, {ratio:.2g} tokens/parameter", chosen.difference.interval, note)
+    what = f"{chosen.what}, {ratio:.2g} tokens/parameter"
+    return Ruling(answer, what, chosen.difference.interval, note, chosen.paper)
 
 
 def undecided(ruling: Ruling, why: str) -> Ruling:
@@ -106,8 +113,12 @@ def compare(
         raise NotDrawable(f"needs {label(recipe)} and {label(reference)} from one M_t on {task}")
     graded = f" ({extraction})" if extraction not in (None, results.extraction) else ""
     on = "" if task == results.asked[0] else f" on {task}"
-    what = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}"
-    return [Comparison(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]
+    what, like = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}", task_of(task in results.hard)
+    return [
+        Comparison(what, tokens, difference, sign, beyond, against, paper)
+        for tokens, difference in found.items()
+        for paper in [effect(like, f"pass@{k}", recipe, reference, tokens / results.model_parameters)]
+    ]
 
 
 def compare_abilities(
@@ -124,7 +135,11 @@ def compare_abilities(
     if not found:
         raise NotDrawable("needs an M_t that is better than chance at the general probes")
     what = f"{label(recipe)} − {label(reference)}, general average"
-    return [Comparison(what, tokens, difference, sign, beyond, against) for tokens, difference in found.items()]
+    return [
+        Comparison(what, tokens, difference, sign, beyond, against, paper)
+        for tokens, difference in found.items()
+        for paper in [effect(AVERAGE, "acc", recipe, reference, tokens / results.model_parameters)]
+    ]
 
 
 def last(*parts: Sequence[Comparison]) -> list[Comparison]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from foray.core.provenance import Made
 from foray.report.stats import Counts
+
+# How often each distinct answer of a problem was given, and whether it is right; samples without an answer left out.
+Votes = Sequence[tuple[int, bool]]
 
 
 class Seeds(NamedTuple):
@@ -95,11 +98,13 @@ class Measurement:
 class PassK(Measurement):
     """Samples of P problems: ``counts`` of right ones by extraction rule; ``rates`` in [0, 1] by name, each (P,).
 
+    ``votes`` by the problem's id; empty where an earlier version wrote none.
     ``guesses``: the share of training answers that equal the problem's answer (P,); None where none were counted.
     """
 
     counts: Mapping[str, Counts]
     rates: Mapping[str, NDArray[np.float64]]
+    votes: Mapping[str, Votes] = field(default_factory=dict)
     guesses: NDArray[np.float64] | None = None
 
     def guessed(self, k: int) -> float:

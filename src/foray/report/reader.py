@@ -17,7 +17,7 @@ from foray.core.provenance import ABSENT, made, read_made
 from foray.core.terminal import failure
 from foray.core.untrusted import expect
 from foray.report import stats
-from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog
+from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog, Votes
 from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, STRICT, Results, metric_rank, recipe_rank
 from foray.report.stats import Counts, Interval
 
@@ -229,7 +229,15 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
     guesses = [r.get("guess") for r in rows]
     known = None if None in guesses else np.array(guesses, dtype=np.float64)
-    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known), numbers
+    votes = {i: _votes(r) for i, r in zip(ids, rows)} if all("votes" in r for r in rows) else {}
+    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes), numbers
+
+
+def _votes(row: Mapping[str, Any]) -> Votes:
+    votes = [(int(count), bool(right)) for count, right in row["votes"]]
+    if any(count < 1 for count, _ in votes) or sum(count for count, _ in votes) > row["samples"]:
+        raise ValueError(f"problems.jsonl holds impossible votes of problem {row['id']}")
+    return votes
 
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:

@@ -28,6 +28,7 @@ AVERAGE = "general_average"
 FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
 STRICT = "strict"  # the grading that asks for the form
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
+TRAIN = "train"  # the split of evaluations on training questions
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against
 COLUMNS = (
     "study", "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed",
@@ -64,6 +65,7 @@ class Results:
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
     extraction: str = STRICT  # the grading that tables, figures and claims use
+    paper: bool = True  # whether the paper's numbers and curves stand beside ours
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[NodeOrigin, ...] = ()  # of every node that is there
 

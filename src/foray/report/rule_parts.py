@@ -9,9 +9,11 @@ from foray.report.comparisons import Comparison
 from foray.report.differences import passk_difference
 from foray.report.fairness import SAME_BUDGET, budget, comparable
 from foray.report.measurements import PassK, Seeds
+from foray.report.paper import budget_effect
 from foray.report.results import ANY, NotDrawable, Results, label
 from foray.report.stats import MARGIN
 
+EASY = 16  # the paper's Easy questions: those that the base answers at least so many of 64 times
 Screen = tuple[int, int, str] | None
 Points = dict[int, dict[Seeds, PassK]]  # by examples seen
 
@@ -30,16 +32,17 @@ def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[i
         return []
     asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
 
-    def need(at_many: int, at_few: int, words: str, **bounds: Any) -> Comparison:
-        what = f"n={n} − n={m}{asked}, pass@1 {words}"
-        return pass1(results, what, tokens, many[at_many], few[at_few], **bounds)
+    def need(at_many: int, at_few: int, where: str, place: str, **bounds: Any) -> Comparison:
+        what = f"n={n} − n={m}{asked}, pass@1 {where}"
+        theirs = budget_effect(screen is not None and screen[0] >= EASY, place)
+        return pass1(results, what, tokens, many[at_many], few[at_few], paper=theirs, **bounds)
 
-    ends = (max(many), max(few))
+    ends = (max(many), max(few), "at the end", "end")
     return [
-        need(examples[0], examples[0], f"after {examples[0]:,} examples"),
-        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", sign=-1),
-        need(*ends, "at the end", beyond=-MARGIN, against=-MARGIN),
-        need(*ends, "at the end", sign=-1, beyond=-MARGIN, against=-MARGIN),
+        need(examples[0], examples[0], f"after {examples[0]:,} examples", "examples"),
+        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", "rollouts", sign=-1),
+        need(*ends, beyond=-MARGIN, against=-MARGIN),
+        need(*ends, sign=-1, beyond=-MARGIN, against=-MARGIN),
     ]
 
 

@@ -6,12 +6,10 @@ difference smaller than MARGIN (two points) counts as none. "Above" and "below" 
 
 from __future__ import annotations
 
-import csv
 import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +18,7 @@ from foray.report import stats
 from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some, undecided
 from foray.report.fairness import form_free, has_room
 from foray.report.measurements import PassK, Seeds
+from foray.report.paper import percents, seeds_effect
 from foray.report.results import ANY, NotDrawable, Results, label
 from foray.report.rule_parts import (
     Points,
@@ -245,7 +244,8 @@ def c9(results: Results) -> Ruling:
         for a, b in combinations(sorted(runs), 2) if len(runs) >= 3 else ():
             if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME:
                 what = f"RL seed {a.seed} − seed {b.seed} (pre-training {start}), pass@1"
-                found = pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, beyond=SAME, against=SAME)
+                bounds: Any = {"beyond": SAME, "against": SAME, "paper": seeds_effect()}
+                found = pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, **bounds)
                 needs.append(replace(found, sign=1 if found.difference.interval.value >= 0 else -1))
     if not needs:
         raise NotDrawable(
@@ -281,27 +281,12 @@ def c10(results: Results) -> Ruling:
     return found._replace(note=f"{found.note}; one rate for every n") if shared else found
 
 
-@lru_cache(maxsize=1)
-def _paper() -> dict[tuple[str, ...], float]:
-    text = (_FOLDER / "paper.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {(r["task"], r["metric"], r["series"], r["x_name"], r["x"]): float(r["value"]) for r in rows}
-
-
-def paper(task: str, metric: str, series: str, x_name: str, x: str) -> str:
-    """A number of the paper in percent, with one decimal. Several ``series`` ("base,rl") give numbers joined by " / ".
-
-    Raises KeyError for a number that the paper's figures do not show.
-    """
-    return " / ".join(f"{_paper()[task, metric, name, x_name, x]:.1f}" for name in series.split(","))
-
-
 def _claims() -> tuple[Claim, ...]:
     """The claims of ``claims.toml``, with the paper's numbers in place of ``{task metric series x_name x}``."""
     found = tomllib.loads((_FOLDER / "claims.toml").read_text(encoding="utf-8"))["claim"]
 
     def numbers(match: re.Match[str]) -> str:
-        return paper(*match[1].split())
+        return percents(*match[1].split())
 
     return tuple(
         Claim(**{k: re.sub("{(.*?)}", numbers, v) for k, v in c.items()}, rule=RULES[c["name"]]) for c in found

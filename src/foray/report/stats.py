@@ -52,7 +52,7 @@ class Counts:
 
 
 @lru_cache(maxsize=4)
-def _resample_counts(problems: int) -> Floats:
+def resample_counts(problems: int) -> Floats:
     """How often each problem is drawn in each resample, (R, P). The same for every model: common random numbers."""
     generator = np.random.Generator(np.random.Philox(key=key("report", "bootstrap", problems)))
     drawn = generator.integers(0, problems, (RESAMPLES, problems))
@@ -64,7 +64,7 @@ def _studentized(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean and standard error of each column, and t* = (mean* - mean) / error* of its resamples. (K,), (K,), (R, K)"""
     problems = values.shape[0]
     mean, error = values.mean(axis=0), values.std(axis=0) / math.sqrt(max(1, problems - 1))
-    counts = _resample_counts(problems)
+    counts = resample_counts(problems)
     means = counts @ values / problems
     variances = np.maximum(counts @ (values * values) / problems - means * means, 0.0)
     # A resample of problems that all agree has no error of its own: it says that the bound lies far off.
@@ -201,6 +201,13 @@ def mean_of_independent(parts: Sequence[Interval]) -> Interval:
     below = math.sqrt(sum((p.value - p.lo) ** 2 for p in parts)) / count
     above = math.sqrt(sum((p.hi - p.value) ** 2 for p in parts)) / count
     return Interval(value, value - below, value + above, sum(p.n for p in parts))
+
+
+def difference_of_independent(a: Interval, b: Interval) -> Interval:
+    """``a`` minus ``b``, measured on other problems; each side's distances add in squares (MOVER)."""
+    value = a.value - b.value
+    below, above = math.hypot(a.value - a.lo, b.hi - b.value), math.hypot(a.hi - a.value, b.value - b.lo)
+    return Interval(value, value - below, value + above, a.n + b.n)
 
 
 def t_quantile(degrees: int) -> float:

@@ -158,17 +158,20 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
     _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
     axes.set_xlabel(f"pre-training tokens ({unit(tokens[-1])[1]})")
     if ratio:
-        above = axes.twiny()
-        above.set_xscale("log")
-        above.set_xlim(axes.get_xlim())
         per_parameter = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
-        _fixed_ticks(above, shown, [f"{per_parameter[t]:.2g}" for t in shown])
-        above.tick_params(length=0, pad=1, labelsize=7, colors="#888888")
-        above.grid(False)
-        above.set_xlabel("tokens per parameter", fontsize=7, color="#888888")
+        ratio_axis(axes, shown, [f"{per_parameter[t]:.2g}" for t in shown])
 
 
-def _fixed_ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    """An axis of tokens per parameter above one of tokens, with labels at these tokens."""
+    above = axes.secondary_xaxis("top")
+    _fixed_ticks(above, places, labels)
+    above.tick_params(length=0, pad=1, labelsize=7, colors="#888888")
+    above.spines["top"].set_visible(False)
+    above.set_xlabel("tokens per parameter", fontsize=7, color="#888888")
+
+
+def _fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
     axes.xaxis.set_major_formatter(FixedFormatter(list(labels)))
     axes.xaxis.set_minor_locator(NullLocator())

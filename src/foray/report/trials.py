@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from foray.report import stats
 from foray.report.measurements import PassK, ProbeAnswers, Seeds
-from foray.report.results import ANY_MODEL, Results, recipe_rank
+from foray.report.results import ANY_MODEL, TRAIN, Results, recipe_rank
 from foray.report.stats import Interval
 
 Run = tuple[int, Seeds]  # tokens of M_t, and the run
@@ -61,7 +61,7 @@ def trials(results: Results) -> dict[str, list[Trial]]:
     """Every recipe's trials, in the study's order."""
     found: dict[str, dict[str, list[PassK]]] = {}
     for e in results.select(PassK, final=True, **ANY_MODEL):
-        if e.split and e.variant:
+        if e.split and e.split != TRAIN and e.variant:
             found.setdefault(e.recipe, {}).setdefault(e.variant, []).append(e)
     return {
         recipe: [_trial(results, recipe, settings, runs) for settings, runs in found[recipe].items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from foray.core.sources import Corpus, Rollouts
@@ -154,6 +154,9 @@ class Start:
                 engine=e.engine, vllm=e.vllm, top_p=e.top_p, top_k=e.top_k, min_p=e.min_p,
             )  # fmt: skip
             yield entry(of, passk, step, final and i == 0)
+            if final and i == 0 and e.train_problems:
+                seen = replace(passk, split="train", problems=e.train_problems, samples=e.train_samples)
+                yield entry(of, seen, step, final)
             if not final:
                 return  # points inside a recipe: the main setting and nothing else
         if e.probes is not None:

@@ -39,6 +39,10 @@ def grid_checks(grid: Study, tokenizer: TokenizerOwner) -> tuple[Check, ...]:
 def _prompts(grid: Study, stages: list[Stage], tokenizer: TokenizerOwner) -> Iterator[PromptsNode]:
     e = grid.evaluation
     asked = [_Asked(e.task, e.split, e.problems, s, e.max_new_tokens) for s in (*e.base_shots, *e.trained_shots)]
+    if e.train_problems:
+        asked += [
+            _Asked(e.task, "train", e.train_problems, s[0], e.max_new_tokens) for s in (e.base_shots, e.trained_shots)
+        ]
     for source in (grid.post.rl.source, *(member.source for stage in stages for member in stage.members())):
         if isinstance(source, Rollouts):
             asked += _asked_by(source)

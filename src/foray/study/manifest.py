@@ -20,11 +20,11 @@ from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
 
 
-def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens") -> Path:
+def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens", paper: bool = True) -> Path:
     """Writes the manifest and the report of the finished nodes; without ``redraw`` only if they would differ.
 
     Returns the report's ``index.html``. A report against another ``axis`` (of ``foray.report.AXES``) has a folder of
-    its own.
+    its own. With ``paper``, the paper's curves and numbers stand beside ours.
     """
     from foray.report import write_report  # takes a second
 
@@ -35,6 +35,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
         "manifest": text,
         "present": sorted(n.key for n in graph.nodes if n.done(store)),
         "version": __version__,
+        "paper": paper,
     }
     facts |= {"own": [[str(f), digest(f) if f.is_file() else ""] for f in own]} if own else {}
     manifest = store.root / MANIFEST
@@ -44,7 +45,7 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
             return out / "index.html"
         write_atomic(manifest, text)
         (out / SEAL).unlink(missing_ok=True)
-        index = write_report(manifest, out, axis, own)
+        index = write_report(manifest, out, axis, own, paper)
         seal(out, **facts)
     return index
 
@@ -99,8 +100,9 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out["model_parameters"] = _parameters(grid)
     if reported.recipe != "base":
         out["trained_on"] = grid.post.task.name
-    if grid.evaluation.split != study.evaluation.split:
-        out["split"] = grid.evaluation.split
+    split = node.split if isinstance(node, PassKNode) else grid.evaluation.split
+    if split != study.evaluation.split:
+        out["split"] = split
     if reported.variant:
         out |= {"variant": reported.variant, "own": reported.own, "against": reported.against}
     if isinstance(node, PassKNode):

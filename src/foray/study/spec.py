@@ -178,6 +178,8 @@ class Evaluation:
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
     vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
+    train_problems: int = added(0)  # training questions that every final checkpoint answers as well
+    train_samples: int = added(4)
     top_p: float = added(1.0)  # these three as rollout.engine.Sampling has them
     top_k: int = added(0)
     min_p: float = added(0.0)
@@ -187,12 +189,14 @@ class Evaluation:
         require_words(self)
         check_engine(self.engine)
         check_truncation(self)
-        require_positive(self, "problems", "samples", "max_new_tokens")
-        require_not_negative(self, "contamination", "heldout_tokens")
+        require_positive(self, "problems", "samples", "max_new_tokens", "train_samples")
+        require_not_negative(self, "contamination", "heldout_tokens", "train_problems")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
-        require(self.temperature > 0 or self.samples == 1, "temperature 0 gives one sample: set samples=1 or raise it")
+        many = max(self.samples, self.train_samples if self.train_problems else 1)
+        one = "temperature 0 gives one sample: set samples=1 (and train_samples=1 with train_problems) or raise it"
+        require(self.temperature > 0 or many == 1, one)
         require(all(s >= 0 for s in (*self.base_shots, *self.trained_shots)), "shots must be >= 0")
         probes = self.probes
         require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")
@@ -253,6 +257,12 @@ class Study:
         asked = self.evaluation
         shots = max(*asked.base_shots, *asked.trained_shots)
         check_asked(asked.problems, asked.samples, shots, asked.max_new_tokens, context)
+        if asked.train_problems:
+            ours = f"evaluation.train_problems={asked.train_problems}"
+            trained = f"{ours} asks {asked.task.name}, and post-training is on {self.post.task.name}"
+            require(asked.task == self.post.task, f"{trained}: use one task, or train_problems=0")
+            most = self.post.questions
+            require(asked.train_problems <= most, f"{ours} are more than the {most} questions of post-training")
         check_recipes(self.recipes, self.stages, context)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:

@@ -6,7 +6,9 @@ A figure is a module with
 - ``data(results) -> DataFrame``: the figure's data, shares in [0, 1]. The report writes the frame beside the picture as
   CSV. Raises ``NotDrawable`` with a one-line reason if the study lacks the measurements;
 - ``draw(frame) -> Figure``: the picture, made from the frame alone;
-- ``caption(frame) -> str``: a plain text that explains the picture.
+- ``caption(frame) -> str``: a plain text that explains the picture;
+- where the paper has curves for it, ``behind(results, frame) -> Behind | None``: ``foray.report.paper_curves`` draws
+  them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
+from foray.report.paper import PARAMETERS, paper_rows
+from foray.report.paper_curves import GREY, Behind, Curve, ratio_words
 from foray.report.results import NotDrawable, Results, label, records
 
 NAME = "a1_seeds"
@@ -28,6 +30,23 @@ def data(results: Results) -> pd.DataFrame:
     rewards = {(r.tokens, *r.run): r.last_reward for r in results.rl_runs() if r.recipe == "rl"}
     places = zip(frame["tokens"], frame["pretrain_seed"], frame["seed"], frame["recipe"])
     return frame.assign(reward=[rewards.get((t, p, s), np.nan) if r == "rl" else np.nan for t, p, s, r in places])
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's two seeds at 4B: over M_t at their ends, over reward at the last update that both were tested at."""
+    if style.axis_of(frame) != "tokens" or results.main_task in results.hard:
+        return None
+    names = ["rl_seed_favorable", "rl_seed_unfavorable"]
+    tests, rewards = (paper_rows("gsm8k", [metric], names, "rl_step") for metric in ("pass@1", "reward"))
+    ends = tests.groupby("series").tail(1)
+    same = tests.merge(rewards, on=["series", "x"], suffixes=("", "_reward")).query("x == 1000")
+    place = 4e9 / PARAMETERS * float((frame["tokens"] / frame["tokens_per_parameter"]).iloc[0])
+    curves = [
+        Curve(0, [place] * len(ends), ends["value"].tolist(), GREY),
+        Curve(1, same["value_reward"].tolist(), same["value"].tolist(), GREY, "4B"),
+    ]
+    words = f" The paper's are two seeds from {ratio_words(4)}, of equal reward."
+    return Behind(curves, "GSM8K", sorted({*tests["source"], *rewards["source"]}), None, words)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foray.report import style
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import GREY, Behind, Curve
 from foray.report.results import NotDrawable, Results, label, recipe_rank
 from foray.report.spending import along
 
@@ -38,6 +40,23 @@ def data(results: Results) -> pd.DataFrame:
     frame = pd.concat(frames, ignore_index=True)
     order = frame["recipe"].map(recipe_rank)
     return frame.assign(_o=order).sort_values(["_o", "tokens", "pretrain_seed", "seed", "step"]).drop(columns="_o")
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's RL from five M_t, its longest run stretched to ours."""
+    hard = results.asked[0] in results.hard  # it may have no evaluation yet
+    if style.axis_of(frame) != "tokens" or hard or "rl" not in set(frame["recipe"]):
+        return None
+    starts = (2, 4, 10, 20, 44)
+    found = paper_rows("gsm8k", ["reward"], [f"rl_from_{t}B" for t in starts], "rl_step")
+    panel = list(frame["recipe"].unique()).index("rl")
+    ours, theirs = frame.loc[frame["recipe"] == "rl", "step"].max(), found["x"].max()
+    own = {t: found[found["series"] == f"rl_from_{t}B"] for t in starts}
+    curves = [
+        Curve(panel, (r["x"] * ours / theirs).tolist(), r["value"].tolist(), GREY, f"{t}B") for t, r in own.items()
+    ]
+    words = f" The paper's runs start at 2B to 44B; their {theirs:,.0f} updates are stretched over ours."
+    return Behind(curves, "GSM8K", sorted(set(found["source"])), None, words)
 
 
 def caption(frame: pd.DataFrame) -> str:

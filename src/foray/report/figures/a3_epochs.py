@@ -7,8 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import style
+from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results, busiest, label
 
 NAME = "a3_epochs"
@@ -41,6 +43,25 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
         logged = zip(log.metrics["step"], log.of("demonstrations", "epoch"))
         found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
     return found
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's SFT for 5 and for 10 epochs, from its M_t nearest to ours."""
+    if results.main_task in results.hard:
+        return None
+    curves, sources, start = [], set[str](), 0.0
+    for panel, metric in enumerate(frame["metric"].unique()):
+        found = paper_rows("gsm8k", [metric], ["sft_5_epochs", "sft_10_epochs"])
+        both = found.groupby("x").filter(lambda own: len(own) == 2)
+        if both.empty:
+            continue
+        start = paper_curves.nearest(frame, both["x"])
+        values = both[both["x"] == start].set_index("series")["value"]
+        pair = [values["sft_5_epochs"], values["sft_10_epochs"]]
+        curves.append(Curve(panel, [5.0, 10.0], pair, style.look("sft").color))
+        sources |= set(both["source"])
+    words = f" The paper's two runs, for 5 and for 10 epochs, start at {paper_curves.ratio_words(start)}."
+    return Behind(curves, "GSM8K", sorted(sources), None, words) if curves else None
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from foray.report import style
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import GREY, Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results
 
 NAME = "a4_shots"
@@ -23,6 +25,23 @@ def data(results: Results) -> pd.DataFrame:
     frames = [results.average(same) for _, same in rows.groupby("shots")]
     frame = pd.concat(frames, ignore_index=True).sort_values(["tokens", "shots"], kind="stable", ignore_index=True)
     return frame.drop(columns="chance")
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's bases at four M_t, at the numbers of examples that ours have too."""
+    if results.main_task in results.hard:
+        return None
+    curves, sources, shots = [], set[str](), sorted(frame["shots"].unique())
+    for panel, metric in enumerate(frame["metric"].unique()):
+        found = paper_rows("gsm8k", [metric], [f"base_{n}_shot" for n in shots])
+        found = found.assign(place=[shots.index(int(name.split("_")[1])) for name in found["series"]])
+        for start in (2, 10, 20, 44):
+            own = found[found["x"] == start].sort_values("place")
+            if len(own) > 1:
+                curves.append(Curve(panel, own["place"].tolist(), own["value"].tolist(), GREY, f"{start}B"))
+                sources |= set(own["source"])
+    words = " The paper's M_t are 2B to 44B tokens (1.3 to 30 a parameter)."
+    return Behind(curves, "GSM8K", sorted(sources), None, words) if curves else None
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -6,7 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import style
+from foray.report import paper_curves, style
+from foray.report.paper import gains, task_of
+from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results, label
 
 NAME = "f1_overview"
@@ -21,6 +23,13 @@ def data(results: Results) -> pd.DataFrame:
         raise NotDrawable("neither RL with its base nor SFT→RL with its SFT has been evaluated")
     frame.insert(2, "task", results.main_task)
     return frame
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    pairs = frame[["recipe", "reference"]].drop_duplicates().itertuples(index=False, name=None)
+    task = task_of(results.main_task in results.hard)
+    found = [gains(task, "pass@1", recipe, reference) for recipe, reference in pairs]
+    return paper_curves.over_tokens(frame, task.upper(), [(0, gain) for gain in found])
 
 
 def caption(frame: pd.DataFrame) -> str:

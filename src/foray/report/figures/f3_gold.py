@@ -8,7 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import style
+from foray.report import paper_curves, style
+from foray.report.paper import task_of
+from foray.report.paper_curves import Behind
 from foray.report.results import ANY, NotDrawable, Results, label, recipe_rank
 from foray.report.spending import add_axis
 
@@ -35,6 +37,11 @@ def data(results: Results) -> pd.DataFrame:
     order = frame["recipe"].map(recipe_rank)
     frame = frame.assign(_o=order).sort_values(["_o", "variant", "tokens"], kind="stable", ignore_index=True)
     return frame.drop(columns=["_o", "chance"])
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    task = task_of(frame["task"].iloc[0] in results.hard)
+    return paper_curves.grid(frame, task, frame["metric"].unique())
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import style
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import Behind, Curve, ratio_words
 from foray.report.results import NotDrawable, Results, busiest, label
 
 NAME = "f4_dynamics"
@@ -42,6 +44,32 @@ def _path(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
     if len(base) and not (path["stage_step"] == 0).any():
         path = pd.concat([base, path])
     return path.assign(recipe=recipe).sort_values("stage_step", kind="stable")
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's one start, 14B; each of its stages is stretched to the length of ours."""
+    if style.axis_of(frame) != "tokens" or results.main_task in results.hard:
+        return None
+    curves, sources, metrics = [], set[str](), list(frame["metric"].unique())
+    for panel, recipe in enumerate(frame["recipe"].unique()):
+        path = frame[frame["recipe"] == recipe]
+        end, start = path["stage_step"].max(), path.loc[path["stage"] != "rl", "stage_step"].max()
+        for metric in metrics:
+            stages = paper_rows("gsm8k", [metric], [f"{recipe}_from_14B"], "stage")
+            steps = paper_rows("gsm8k", [metric], [f"{recipe}_from_14B"], "rl_step")
+            if steps.empty or path[path["stage"] == "rl"].empty:
+                continue
+            if len(stages) > 1:
+                curves.append(Curve(panel, [0.0, start], list(stages["value"]), style.look("sft").color))
+            x = [start, *(start + (end - start) * step / steps["x"].max() for step in steps["x"])]
+            values = [stages["value"].iloc[-1], *steps["value"]]
+            curves.append(Curve(panel, x, values, style.look("rl").color, metric))
+            sources |= {*stages["source"], *steps["source"]}
+    words = (
+        f" The paper's start is {ratio_words(14)}. Its stages are stretched to ours: RL of 600 updates after SFT, of "
+        "1,000 alone."
+    )
+    return Behind(curves, "GSM8K", sorted(sources), None, words) if curves else None
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -6,7 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from foray.report import style
+from foray.report import paper_curves, style
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import Behind
 from foray.report.results import AVERAGE, NotDrawable, Results
 
 NAME = "f5_general"
@@ -20,6 +22,19 @@ def data(results: Results) -> pd.DataFrame:
     return frame
 
 
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's six benchmarks behind those, or behind the embedded world's probes that are made like them."""
+    names = [(i, t.removeprefix("world_").removesuffix("_openai")) for i, t in enumerate(_panels(frame))]
+    recipes = list(frame["recipe"].unique())
+    return paper_curves.over_tokens(
+        frame, "six benchmarks", [(i, paper_rows(name, ["acc"], recipes)) for i, name in names]
+    )
+
+
+def _panels(frame: pd.DataFrame) -> list[str]:
+    return [*(t for t in frame["task"].unique() if t != AVERAGE), AVERAGE]
+
+
 def caption(frame: pd.DataFrame) -> str:
     probes = frame["task"].nunique() - 1
     return (
@@ -29,7 +44,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    tasks = [*(t for t in frame["task"].unique() if t != AVERAGE), AVERAGE]
+    tasks = _panels(frame)
     columns = min(4, len(tasks) + 1)
     rows = -(-(len(tasks) + 1) // columns)  # one more cell for the legend
     figure, axes = style.panels(rows, columns, width=2.9, height=2.5)

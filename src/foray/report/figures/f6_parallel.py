@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foray.report import style
+from foray.report import paper_curves, style
+from foray.report.paper import AVERAGE_OF_5, paper_rows, task_of
+from foray.report.paper_curves import Behind
 from foray.report.results import AVERAGE, NotDrawable, Results
 
 NAME = "f6_parallel"
@@ -23,6 +25,25 @@ def data(results: Results) -> pd.DataFrame:
     return pd.concat([f for f in frames if len(f)], ignore_index=True).drop(columns="chance")
 
 
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    recipes = list(frame["recipe"].unique())
+    like = task_of(results.main_task in results.hard)
+    panels = [
+        (i, paper_rows(AVERAGE_OF_5, ["acc"], recipes) if task == AVERAGE else paper_rows(like, [metric], recipes))
+        for i, (task, metric, _) in enumerate(_panels(frame))
+    ]
+    if like != "gsm8k":  # the paper has parallel averaging on GSM8K alone, and the probes after that
+        panels = [(i, found) for i, found in panels if (found["task"] == like).all()]
+    words = " The paper's general average has five probes, without ARC-Challenge."
+    return paper_curves.over_tokens(frame, like.upper(), panels, words)
+
+
+def _panels(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Task, metric and title of every panel."""
+    pairs = frame[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+    return [(task, metric, "general average" if task == AVERAGE else metric) for task, metric in pairs]
+
+
 def caption(frame: pd.DataFrame) -> str:
     task = next(t for t in frame["task"] if t != AVERAGE)
     asked = frame[frame["task"] == task]
@@ -35,6 +56,4 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    pairs = frame[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None)
-    titles = [(task, metric, "general average" if task == AVERAGE else metric) for task, metric in pairs]
-    return style.metric_panels(frame, titles)
+    return style.metric_panels(frame, _panels(frame))

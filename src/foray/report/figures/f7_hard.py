@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foray.report import style
+from foray.report import paper_curves, style
+from foray.report.paper import task_of
+from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results
 
 NAME = "f7_hard"
@@ -21,6 +23,11 @@ def data(results: Results) -> pd.DataFrame:
     if frame.empty:
         raise NotDrawable(f"none of base, RL, SFT, SFT→RL and parallel has been evaluated on {task}")
     return frame.drop(columns="chance")
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    task = task_of(frame["task"].iloc[0] in results.hard)
+    return paper_curves.grid(frame, task, frame["metric"].unique())
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -1,23 +1,29 @@
-"""F8: pre-training mix against model size: base and RL at the last M_t of every model."""
+"""F8: pre-training mix against model size: base, RL and RL's gain at the last M_t of every model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from foray.report import style
-from foray.report.results import ANY, NotDrawable, Results, label
+from foray.report.differences import pair, passk_difference
+from foray.report.paper import PARAMETERS, PARAMETERS_4B, paper_rows
+from foray.report.paper_curves import GREY, Behind, Curve
+from foray.report.results import ANY, NotDrawable, Results, label, records
 
 NAME = "f8_mix_size"
 TITLE = "F8. Data mix and model size"
 
 
 def data(results: Results) -> pd.DataFrame:
-    """One row a task, mix, size, recipe and metric, at the last evaluated M_t of the mix and size."""
+    """One row a task, mix, size, recipe and metric, at the last evaluated M_t of the mix and size. Rows with the
+    ``reference`` base are RL's gains over it on the last task.
+    """
     frames = []
     for task in dict.fromkeys([results.main_task, results.hard_task or results.main_task]):
         asked: Any = {"final": True, "recipe": ("base", "rl"), "mix": ANY, "model_parameters": ANY}
@@ -28,7 +34,39 @@ def data(results: Results) -> pd.DataFrame:
     frame = pd.concat(frames, ignore_index=True)
     if len(frame[["mix", "model_parameters"]].drop_duplicates()) < 2:
         raise NotDrawable("only one pre-training mix and one model size have been evaluated")
-    return frame.drop(columns="chance")
+    levels = frame.drop(columns="chance").assign(reference="")
+    return pd.concat([levels, *_gains(results, levels)], ignore_index=True)
+
+
+def _gains(results: Results, levels: pd.DataFrame) -> list[pd.DataFrame]:
+    """RL minus base on the last task, paired by problem and run."""
+    found = []
+    for row in records(levels[(levels["recipe"] == "rl") & (levels["task"] == levels["task"].iloc[-1])]):
+        size = None if row.model_parameters == results.model_parameters else row.model_parameters
+        where: Any = {"mix": row.mix, "model_parameters": size}
+        runs, bases = (results.finals(recipe, row.task, **where) for recipe in ("rl", "base"))
+        if pairs := pair(runs, bases).get(row.tokens):
+            gain = passk_difference(pairs, int(row.metric.partition("@")[2]), results.extraction)
+            counts = {"runs": len(gain.runs), "pretrainings": len(gain.by_pretraining())}
+            found.append(row._replace(reference="base", **gain.interval._asdict(), **counts))
+    return [pd.DataFrame(found)] if found else []
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's gains of RL on MATH, of a 1B model on two mixes and of a 4B model."""
+    curves, sources = [], set[str]()
+    names = {"1b": "1B", "1b_math_mix": "1B, math mix", "4b": "4B"}
+    gains, levels = frame[frame["reference"] != ""], frame[frame["reference"] == ""]
+    first = levels["task"].nunique() * levels["metric"].nunique()
+    for i, metric in enumerate(gains["metric"].unique()):
+        for model, name in names.items():
+            found = paper_rows("math", [metric], [f"rl_minus_base_{model}"])
+            x = found["x"] * 1e9 / (PARAMETERS_4B if model == "4b" else PARAMETERS)
+            if len(found):
+                curves.append(Curve(first + i, x.tolist(), found["value"].tolist(), GREY, name))
+                sources |= set(found["source"])
+    words = " The paper's other model has 4.1B parameters and one start."
+    return Behind(curves, "MATH", sorted(sources), None, words) if curves else None
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -36,15 +74,17 @@ def caption(frame: pd.DataFrame) -> str:
     where = f"{ratios[0]:.2g}" if len(ratios) == 1 else f"{ratios[0]:.2g} to {ratios[-1]:.2g}"
     return (
         f"pass@k on {' and '.join(frame['task'].unique())} of models of several sizes and pre-training mixes, each at "
-        f"its last M_t ({where} tokens per parameter): the base (open markers) and after RL (filled). "
-        + style.interval_note(frame, "problems")
+        f"its last M_t ({where} tokens per parameter): the base (open markers) and after RL (filled). Below, the gain "
+        f"of RL over the base on {frame['task'].iloc[-1]}, paired by problem. " + style.interval_note(frame, "problems")
     )
 
 
 def draw(frame: pd.DataFrame) -> Figure:
+    gains, frame = frame[frame["reference"] != ""], frame[frame["reference"] == ""]
     tasks, metrics = list(frame["task"].unique()), list(frame["metric"].unique())
     mixes, sizes = sorted(frame["mix"].unique()), sorted(frame["model_parameters"].unique())
-    figure, axes = style.panels(len(tasks), len(metrics), width=max(3.4, 1.2 * len(mixes)), height=2.9)
+    rows = len(tasks) + (len(gains) > 0)
+    figure, axes = style.panels(rows, len(metrics), width=max(3.4, 1.2 * len(mixes)), height=2.9)
     step = min(0.24, 0.7 / len(sizes))
     for i, (task, metric) in enumerate((t, m) for t in tasks for m in metrics):
         place = axes[i]
@@ -63,6 +103,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         place.grid(False, axis="x")
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)
+    for place, metric in zip(axes[len(tasks) * len(metrics) :], metrics):
+        _draw_gains(place, gains[gains["metric"] == metric], sizes)
     handles = [
         Line2D(
             [], [], color=c, marker=m, linestyle="",
@@ -80,6 +122,27 @@ def draw(frame: pd.DataFrame) -> Figure:
     ]
     style.lower_legend(figure, handles, most=4)
     return figure
+
+
+def _draw_gains(place: Axes, gains: pd.DataFrame, sizes: list[int]) -> None:
+    """RL minus base of every model against its tokens per parameter, the mix beside it."""
+    for row in records(gains):
+        color, marker = style.series(sizes.index(row.model_parameters))
+        place.vlines(row.tokens_per_parameter, row.lo, row.hi, color=color, alpha=0.6, linewidth=1.2)
+        place.plot(row.tokens_per_parameter, row.value, color=color, marker=marker, markersize=6)
+        at: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7, "color": color}
+        place.annotate(_short(row.mix), (row.tokens_per_parameter, row.value), **at)
+    place.set_title(f"gain of RL on {gains['task'].iloc[0]}, {gains['metric'].iloc[0]}")
+    place.set_xscale("log")
+    ratios = gains["tokens_per_parameter"]
+    place.set_xlim(ratios.min() / 3, ratios.max() * 3)
+    place.set_ylim(min(0.0, gains["lo"].min()) - 0.05, max(0.0, gains["hi"].max()) + 0.05)  # a few points look like few
+    place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    place.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xlabel("tokens per parameter")
+    place.axhline(0.0, color="#444444", linewidth=0.9)
+    style.percent_axis(place, points=True)
 
 
 def _short(mix: str) -> str:

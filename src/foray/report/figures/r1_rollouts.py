@@ -10,6 +10,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from foray.report import style
 from foray.report.measurements import TrainingLog
+from foray.report.paper import paper_rows
+from foray.report.paper_curves import Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results, busiest, label
 from foray.report.spending import of_steps
 
@@ -72,6 +74,29 @@ def name_of(screen: str) -> str:
     counts, _, grading = screen.partition(" ")
     span = f"{counts} of {_SCREEN_SAMPLES}" + (f", {grading} grading" if grading else "")
     return f"{word} ({span})" if word else span
+
+
+def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """The paper's n = 5 and n = 64. Its count of rollouts stands on the axis of FLOPs at our FLOPs a rollout."""
+    if results.main_task in results.hard or "pass@1" not in set(frame["metric"]):
+        return None
+    curves, sources = [], set[str]()
+    for i, screen in enumerate(frame["screen"].unique()):
+        own = frame[(frame["screen"] == screen) & (frame["recipe"] != "base")]
+        price = pd.Series(own["flops"].to_numpy(float) / own["total_rollouts"].to_numpy(float)).median()
+        like = "easy" if _bounds(screen)[0] >= 16 else "hard"
+        for number, n in enumerate(sorted(frame["rollouts"].dropna().unique())):
+            found = paper_rows("gsm8k", ["pass@1"], [f"rl_{like}_n{n}"], "examples")
+            sources |= set(found["source"])
+            for panel, scale in ((2 * i, 1.0), (2 * i + 1, n * price)):
+                if len(found) and not np.isnan(scale):
+                    x = (found["x"] * scale).tolist()
+                    curves.append(Curve(panel, x, found["value"].tolist(), style.series(number).color))
+    words = (
+        " The paper's curves are pass@1 of a finished public model of that size, on Easy or Hard questions. Its axis "
+        "of FLOPs counts rollouts, drawn here at our FLOPs a rollout."
+    )
+    return Behind(curves, "GSM8K", sorted(sources), None, words) if curves else None
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -19,12 +19,21 @@ _TEXT = (
     "Each answer follows from a fixed rule (docs/claims.md). Beside it stands the comparison that decided, in "
     "points with its 95% interval: the weakest of those a claim needs, or the one against it, or the first for "
     "which it holds. A claim about every M_t needs each to hold; a search for some M_t is corrected by Holm's "
-    "method. The paper's numbers are percent, of a 1B model on GSM8K and MATH: compare directions, not sizes."
+    "method."
+)
+_PAPER = (
+    " Beside the points stands the paper's effect in the same comparison, at its M_t nearest in tokens per parameter. "
+    "Its numbers are percent, of a 1B model on GSM8K and MATH: compare directions, not sizes."
 )
 
 
 def _why(row: dict[str, Any]) -> str | Markup:
     return Markup(parts.with_range(row["effect"], row["note"])) if row["effect"] else str(row["note"])
+
+
+def _theirs(row: dict[str, Any]) -> str | Markup:
+    there = row["paper_at"] is not None
+    return Markup(parts.with_range(f"{100 * row['paper_value']:+.1f}", f"at {row['paper_at']}")) if there else "–"
 
 
 COLUMNS = (
@@ -33,25 +42,30 @@ COLUMNS = (
     Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
     Column("points", "value", POINTS),
     Column("decided by", _why),
-    Column("in the paper", "paper"),
 )
+PAPER_COLUMNS = (*COLUMNS[:-1], Column("the paper's", _theirs), COLUMNS[-1], Column("in the paper", "paper"))
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
-    """One a claim. Shares, not percent; the paper's numbers are in percent, as it prints them."""
+    """One a claim. Shares, not percent; the paper's numbers in ``paper`` are in percent, as it prints them."""
     found = []
     for claim in CLAIMS:
         ruling = rule_on(claim, results)
         row = {"claim": claim.name, "statement": claim.statement, "answer": ruling.answer, "effect": ruling.effect}
-        found.append(row | {"value": ruling.interval or NOTHING, "note": ruling.note, "paper": claim.paper})
+        row |= {"value": ruling.interval or NOTHING, "note": ruling.note}
+        if results.paper:
+            value, at = ruling.paper or (None, None)
+            row |= {"paper_value": value, "paper_at": at, "paper": claim.paper}
+        found.append(row)
     return found
 
 
 def section(results: Results) -> Section:
     found = rows(results)
-    shown = table(found, COLUMNS, rules=False)
+    shown = table(found, PAPER_COLUMNS if results.paper else COLUMNS, rules=False)
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
-    html = joined(parts.note(scope(results)), parts.dim(f"{_TEXT} {graded}"), shown, parts.files(["claims"]))
+    text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"
+    html = joined(parts.note(scope(results)), parts.dim(text), shown, parts.files(["claims"]))
     return Section(html, {"claims": frame_of(found)})
 
 

@@ -1,0 +1,93 @@
+"""How much of each recipe's gain lies on problems that the base already solved now and then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from foray.report import stats
+from foray.report.columns import COUNT, POINTS, RATE, RECIPE, TOKENS, Column, Kind, frame_of, table
+from foray.report.markup import joined, parts
+from foray.report.readings.support import (
+    PARTS,
+    FromBase,
+    from_base,
+    newly_solved,
+    parts_of_gain,
+    still_possible,
+)
+from foray.report.results import Results
+from foray.report.sections import Section
+
+NAME, TITLE, PLACE = "amplified", "Amplified or discovered", 22
+
+_TEXT = (
+    "Each recipe's gain over its base in points, split by which of the two models shows a right sample of a problem: "
+    "both (amplified), only the trained model (discovered), only the base (lost), none (unseen; in the CSV file). The "
+    "parts add up to the gain. The samples that show are other ones than those that count, so all parts are 0 on "
+    "average between equal models. Newly solved: problems with pass@k of at least one half after training and not "
+    "before; held: those of which the base had a right sample, and how often the base was right there, in percent. "
+)
+_PROBLEMS = Kind("{:.3g}".format)
+COLUMNS = (
+    Column("tokens", "tokens", TOKENS),
+    Column("recipe", "recipe", RECIPE),
+    Column("gain", "gain", POINTS),
+    Column("amplified", "amplified", POINTS),
+    Column("discovered", "discovered", POINTS),
+    Column("lost", "lost", POINTS),
+    Column("newly solved", "newly_solved", _PROBLEMS),
+    Column("held", "held", _PROBLEMS),
+    Column("base's rate there", "held_rate", RATE),
+    Column("runs", "runs", COUNT),
+)
+
+
+_SOLVED = {"newly_solved": "new", "held": "held"}
+
+
+def section(results: Results) -> Section:
+    found = [row for of in from_base(results) for row in _rows(of)]
+    files = {"amplified": frame_of(found)}
+    if not found:
+        return Section(files=files, absent="needs a base and a trained model with at least 2 samples a problem")
+    pieces = []
+    for task in dict.fromkeys(row["task"] for row in found):
+        for k in sorted({row["k"] for row in found if row["task"] == task}):
+            here = [row for row in found if (row["task"], row["k"]) == (task, k)]
+            pieces += [parts.heading(f"{task}, pass@{k}"), table(here, COLUMNS)]
+    return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces, parts.files(list(files))), files)
+
+
+def _bound(found: list[dict[str, Any]]) -> str:
+    samples = sorted({row["samples"] for row in found})
+    said = [f"{100 * still_possible(n):.2g}% of them ({n} samples)" for n in samples]
+    return (
+        "Discovered does not say that the base cannot: a problem of which no sample was right may still be solved by "
+        f"up to {' or '.join(said)}, at 95%."
+    )
+
+
+def _rows(of: FromBase) -> list[dict[str, Any]]:
+    """One a k: 1, and the largest power of two up to a quarter of the samples (most samples are left to show)."""
+    least = min(int(c.samples.min()) for pair in of.runs.values() for c in pair)
+    if least < 2:
+        return []
+    starts = [run.pretrain_seed for run in of.runs]
+    out = []
+    for k in sorted({1, 2 ** (max(1, least // 4).bit_length() - 1)}):
+        split = [parts_of_gain(base, trained, k) for base, trained in of.runs.values()]
+        each = [stats.difference_intervals(np.column_stack([s.sum(axis=1), s])) for s in split]
+        means = [stats.over_seeds([run[i] for run in each], -1.0, 1.0, starts) for i in range(1 + len(PARTS))]
+        solved = [newly_solved(base, trained, k) for base, trained in of.runs.values()]
+        rates = [s.rate for s in solved if s.held]
+        row: dict[str, Any] = {"task": of.task, "tokens": of.tokens, "recipe": of.recipe, "k": k}
+        row |= dict(zip(("gain", *PARTS), means))
+        row |= {
+            "newly_solved": float(np.mean([s.new for s in solved])),
+            "held": float(np.mean([s.held for s in solved])),
+        }
+        row |= {"held_rate": float(np.mean(rates)) if rates else float("nan"), "samples": least}
+        out.append(row | {"still_possible": still_possible(least), "n": means[0].n, "runs": len(each)})
+    return out

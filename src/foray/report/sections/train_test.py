@@ -1,0 +1,80 @@
+"""Accuracy on training questions against test questions: what a recipe knows of the questions that it trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foray.report import stats
+from foray.report.columns import COUNT, NOTHING, POINTS, RECIPE, SHARE, TOKENS, Column, frame_of, table
+from foray.report.differences import pair, passk_difference
+from foray.report.markup import joined, parts
+from foray.report.measurements import PassK
+from foray.report.results import TRAIN, Results, recipe_rank
+from foray.report.sections import Section
+from foray.report.stats import Interval, difference_of_independent
+
+NAME, TITLE, PLACE = "train_test", "Training questions against test questions", 28
+
+_TEXT = (
+    "pass@1 in percent on the first training questions and on the evaluation's own, asked and graded alike. The gap is "
+    "training − test in points. The base has a gap too where its questions differ in difficulty, so the last column is "
+    "the gap beyond the base's: recipe − base on training questions, less recipe − base on test questions. Above 0 a "
+    "recipe has learned the questions, not only how to solve such. 95% intervals over both sets of problems."
+)
+COLUMNS = (
+    Column("tokens", "tokens", TOKENS),
+    Column("recipe", "recipe", RECIPE),
+    Column("training", "train", SHARE),
+    Column("test", "test", SHARE),
+    Column("gap", "gap", POINTS),
+    Column("gap beyond the base's", "beyond", POINTS),
+    Column("runs", "runs", COUNT),
+)
+
+
+def section(results: Results) -> Section:
+    found = [row for task in results.tasks for row in rows(results, task)]
+    files = {"train_test": frame_of(found)}
+    if not found:
+        return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
+    pieces = [
+        joined(parts.heading(task), table([row for row in found if row["task"] == task], COLUMNS))
+        for task in dict.fromkeys(row["task"] for row in found)
+    ]
+    return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
+
+
+def rows(results: Results, task: str) -> list[dict[str, Any]]:
+    """One a recipe and M_t, over all runs that have both; shares."""
+    found, rule = [], results.extraction
+    for recipe in results.recipes(task):
+        seen, asked = results.finals(recipe, task, split=TRAIN), results.finals(recipe, task)
+        for tokens, runs in pair(seen, asked, same_seed=True).items():
+            graded = {run: both for run, both in runs.items() if all(rule in e.counts for e in both)}
+            if graded:
+                starts = [run.pretrain_seed for run in graded]
+                train, test = ([both[i] for both in graded.values()] for i in (0, 1))
+                row: dict[str, Any] = {"task": task, "tokens": tokens, "recipe": recipe}
+                row |= {"train": _mean(train, rule, starts), "test": _mean(test, rule, starts)}
+                row["gap"] = difference_of_independent(row["train"], row["test"])
+                row |= {"beyond": _beyond(results, task, recipe, tokens, rule), "runs": len(graded)}
+                found.append(row | {"n_train": row["train"].n, "n_test": row["test"].n})
+    return sorted(found, key=lambda row: (row["tokens"], recipe_rank(row["recipe"])))
+
+
+def _mean(runs: list[PassK], rule: str, starts: list[int]) -> Interval:
+    each = [stats.passk_intervals(e.counts[rule], [1])[0] for e in runs]
+    return stats.over_seeds(each, 0.0, 1.0, starts)
+
+
+def _beyond(results: Results, task: str, recipe: str, tokens: int, rule: str) -> Interval:
+    """The recipe's gain over the base on training questions, less that on test questions."""
+    if recipe == "base":
+        return NOTHING
+    gains = []
+    for split in (TRAIN, ""):
+        pairs = pair(results.finals(recipe, task, split=split), results.finals("base", task, split=split))
+        if tokens not in pairs:
+            return NOTHING
+        gains.append(passk_difference(pairs[tokens], 1, rule).interval)
+    return difference_of_independent(*gains)
