@@ -57,7 +57,7 @@ def keys(made: Study) -> dict[tuple[str, str], set[str]]:
 
 
 def test_results_from_before_there_was_a_choice_keep_their_keys() -> None:
-    """Keys of the tiny study's first M_t. RL's training has the key of commit 0bef518; the others were changed since."""
+    """Keys of the tiny study's first M_t. RL's training has the key of commit 0bef518; the others changed later."""
     made = {(e.recipe, e.node.kind): e.node.key for e in expand(tiny.study()).entries if e.tokens == 700_000}
     assert made["rl", "train"] == "2b45106018e5c8c8" and made["rl", "passk"] == "3e7b55afee8c846c"
     assert made["parallel", "train"] == "5cfaec4be2240cc5" and made["parallel", "passk"] == "0e63a119e7729511"
