@@ -84,7 +84,7 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
         return None
     curves, sources = [], set[str]()
     for panel, against in enumerate(frame["against"].unique()):
-        task, metric = (AVERAGE_OF_5, "acc") if against == AVERAGE else ("gsm8k", "pass@32")
+        task, metric = (AVERAGE_OF_5, "acc") if against == AVERAGE else ("gsm8k", against)
         ends = []
         for series, ratio in _RATIOS.items():
             one, other = (
