@@ -37,6 +37,7 @@ from foray.rollout.engine import Completion, EngineDied, Sampling, check_prompts
 from foray.rollout.stopping import Endings
 
 _LOG_LINES = 12  # of vLLM's log that are shown when it has died
+_HOTTEST = 2.0  # vLLM refuses higher temperatures
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -113,6 +114,8 @@ class VLLMEngine:
         check_prompts(prompts, sampling, self.config.context)
         if 0 < sampling.temperature < _COLDEST:
             raise ValueError(f"vLLM's lowest temperature is {_COLDEST}, or 0 for greedy, not {sampling.temperature}")
+        if sampling.temperature > _HOTTEST:
+            raise ValueError(f"vLLM's highest temperature is {_HOTTEST}, not {sampling.temperature}")
         if sampling.precision != self.precision:
             raise ValueError(f"this engine samples in {self.precision}, not in {sampling.precision}")
         rows = self._ask(
