@@ -1,9 +1,9 @@
 """The engine for larger models: vLLM in a process of its own. Every sync gives vLLM the trainer's weights.
 
-vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with three exceptions. A seed gives
+vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with four exceptions. A seed gives
 other samples. Log-probabilities come from vLLM's arithmetic: on the CPU in fp32 within 1e-5 of the trainer's, in bf16
 and on GPUs farther away (``Rollouts`` logs the distance). A row's samples depend on the row's batch if rounding flips a
-token.
+token. ``top_p`` cuts between equally likely tokens, which the embedded engines keep or leave together.
 """
 
 from __future__ import annotations
