@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from foray.report import style
 from foray.report.differences import passk_difference
 from foray.report.readings.rank_correlation import LEAST, spearman
-from foray.report.results import NotDrawable, Results
+from foray.report.results import NotDrawable, Results, records
 from foray.report.verdicts import top_k
 
 NAME = "r3_heldout_gain"
@@ -48,10 +48,10 @@ def data(results: Results) -> pd.DataFrame:
 def _nats(results: Results) -> dict[tuple[int, int], float]:
     """Held-out nats a token of every base of the main grid, the plain mean over sources, by tokens and pre-training."""
     rows = results.rows(metric="perplexity", recipe="base", final=True)
-    return {
-        (int(tokens), int(start)): float(np.mean(np.log(own["value"].to_numpy(float))))
-        for (tokens, start), own in rows.groupby(["tokens", "pretrain_seed"])
-    }
+    found: dict[tuple[int, int], list[float]] = {}
+    for row in records(rows):
+        found.setdefault((int(row.tokens), int(row.pretrain_seed)), []).append(math.log(row.value))
+    return {place: float(np.mean(values)) for place, values in found.items()}
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -60,7 +60,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean of its sources), one "
         f"point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
     )
-    said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in frame.groupby("k")]
+    of_k = {int(k): frame[frame["k"] == k] for k in frame["k"].unique()}
+    said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in of_k.items()]
     text += f"Rank correlation with the loss: {'; '.join(said)}. "
     return text + (
         "Its interval takes M_t as independent; those of one pre-training are not. Bars are 95% intervals over problems"

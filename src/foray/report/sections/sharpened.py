@@ -15,7 +15,7 @@ from foray.report.readings.tempering import EXPONENTS, Sharpening, fit, right_of
 from foray.report.results import Results
 from foray.report.sections import Section
 
-NAME, TITLE, PLACE = "sharpened", "A sharper base?", 24
+NAME, TITLE, PLACE = "sharpened", "A sharper base?", 34
 
 _TEXT = (
     "The exponent a for which the base's chances of a problem's answers, each to the power a, best foretell the "
@@ -23,7 +23,7 @@ _TEXT = (
     "flatter one. Gain in pass@1 in points, and the gain that the base at that exponent would have: what is left is "
     "more than sharpening. Other problems: the share, in percent, on which no such exponent foretells the model. "
     "Answers are those of flexible grading; all samples without an answer count as one wrong one. 95% intervals over "
-    "problems. A dagger marks an exponent at the end of the range that is tried."
+    "problems. A dagger: the end of the range that is tried does as well, often because few samples are right."
 )
 _EXPONENT = Kind(lambda i: parts.with_range(f"{i.value:.2f}", f"{i.lo:.2f} to {i.hi:.2f}"))
 
@@ -69,6 +69,8 @@ def _row(of: FromBase) -> dict[str, Any] | None:
     row["explained"] = stats.over_seeds([s.explained for s in each], -1.0, 1.0, starts)
     row["otherwise"] = stats.over_seeds([s.otherwise for s in each], 0.0, 1.0, starts)
     row["looks"] = "sharper" if exponent.lo > 1.0 else "flatter" if exponent.hi < 1.0 else "cannot tell"
+    if any(s.at_edge for s in each):  # nearly any exponent beyond will do: often too few right samples
+        row["looks"] = "cannot tell"
     return row | {"at_edge": any(s.at_edge for s in each), "n": exponent.n, "runs": len(each)}
 
 
