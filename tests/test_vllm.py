@@ -235,6 +235,8 @@ def test_more_tokens_of_prompts_than_are_processed_at_once(one: VLLMEngine) -> N
 def test_what_vllm_cannot_sample_is_refused(one: VLLMEngine) -> None:
     with pytest.raises(ValueError, match=r"lowest temperature is 0\.01"):
         one.generate([[1, 2]], 1, Sampling(0.001, 4), [0])
+    with pytest.raises(ValueError, match=r"highest temperature is 2\.0, not 2\.5"):
+        one.generate([[1, 2]], 1, Sampling(2.5, 4), [0])
     with pytest.raises(ValueError, match="samples in fp32, not in bf16"):
         one.generate([[1, 2]], 1, Sampling(1.0, 4, precision="bf16"), [0])
 
