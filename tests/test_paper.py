@@ -152,10 +152,11 @@ def test_our_part_of_an_axis_stays_large(values: list[float], log: bool) -> None
     assert bool(axes.lines) == any(inside)
 
 
-def test_curves_that_lie_elsewhere_are_left_out_and_the_caption_says_so() -> None:
+@pytest.mark.parametrize("values", [[900.0], [12.0, 900.0]])  # one point of a curve is no curve
+def test_curves_that_lie_elsewhere_are_left_out_and_the_caption_says_so(values: list[float]) -> None:
     figure, (axes,) = style.panels(1, 1)
     axes.set_xlim(1.0, 10.0)
-    words = put_behind(figure, Behind([Curve(0, [900.0], [0.5], "k")], "MATH", ["a (June)"]))
+    words = put_behind(figure, Behind([Curve(0, values, [0.5] * len(values), "k")], "MATH", ["a (June)"]))
     assert "lie outside these axes" in words and not axes.lines and not figure.legends
     assert axes.get_xlim() == (1.0, 10.0)
 

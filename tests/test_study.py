@@ -165,7 +165,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     assert len(list((store.root / "report" / "figures").glob("*.png"))) == 2
     lines = table.splitlines()
     where = "study,pretrain_seed,tokens,recipe,trained_on,stage_step,seed,task,shots,extraction"
-    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,tokens_per_parameter"
+    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,stopped,tokens_per_parameter"
     assert lines[0] == first
     rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
     assert {r["recipe"] for r in rows} == {"base", *SIX}
@@ -174,6 +174,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     }
     assert {r["shots"] for r in rows if r["recipe"] == "base" and r["metric"] == "pass@1"} == {"2"}
     assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"sums", "other"}
+    assert {r["extraction"] for r in rows if r["metric"] == "pass@4"} == {"strict", "lenient", "flexible"}
     assert "0 done" in printed and "report" not in printed
 
 
