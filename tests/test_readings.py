@@ -58,7 +58,8 @@ def without_votes(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.fixture
 def study() -> FullStudy:
-    return smoke.study()
+    made = smoke.study()
+    return replace(made, evaluation=replace(made.evaluation, train_problems=0))
 
 
 def graded(correct: object, samples: int = 32) -> Counts:

@@ -374,7 +374,11 @@ def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> No
     [
         (["post.rl.lr=1e-2"], {"rl", "sft_rl", "sft_gold_rl", "parallel"}),
         (["post.rl.kl=0.1"], {"rl", "sft_rl", "sft_gold_rl", "parallel"}),
-        (["post.sft.lr=1e-2"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"}),
+        (["post.sft.lr=1e-2"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl"}),  # parallel has RL's rate
+        (["post.sft.clip=0.1"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"}),
+        (["post.sft_ratio=2"], {"parallel"}),
+        (["post.together.sft.batch_size=3"], {"parallel"}),
+        (["post.after_sft.rl.lr=1e-2"], {"sft_rl", "sft_gold_rl"}),
         (["post.weights=0.25,0.75"], {"parallel"}),
         (["post.sft_steps=3"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl"}),
         (["seeds=1"], set(SIX)),
