@@ -332,6 +332,7 @@ def test_a_study_without_training_questions_says_how_to_ask_them(results: Result
 
 def test_training_questions_are_a_node_of_every_end_and_no_other(study: FullStudy) -> None:
     asked = replace(study.evaluation, train_problems=16, train_samples=2)
+    study = replace(study, evaluation=replace(asked, train_problems=0))
     plain, more = manifest_of(study, expand(study)), replace(study, evaluation=asked)
     new = manifest_of(more, expand(more))["entries"]
     added_entries = [e for e in new if e.get("split") == "train"]
