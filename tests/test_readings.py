@@ -58,8 +58,7 @@ def without_votes(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.fixture
 def study() -> FullStudy:
-    made = smoke.study()
-    return replace(made, evaluation=replace(made.evaluation, train_problems=0))
+    return smoke.study()
 
 
 def graded(correct: object, samples: int = 32) -> Counts:
