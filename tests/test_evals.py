@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,25 @@ def test_votes_count_equal_answers_from_the_most_frequent_on(tokenizer: TextToke
     assert row["correct"] == {"strict": 1, "lenient": 2, "flexible": 2}
     (kept,) = (json.loads(line) for line in files(tmp_path)[0].splitlines())
     assert [s["answer"] for s in kept["samples"]] == ["7", "1200", "5", "1200", "7", "", "7", ""]
+
+
+@dataclass(frozen=True)
+class Shared(Sums):
+    """Its training answers are the test answers and others."""
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        test = super().problems("test")
+        return (*test, *super().problems("train"))[:count] if split == "train" else test[:count]
+
+
+def test_a_guess_is_the_share_of_training_answers_that_are_the_problems(
+    engine: TorchEngine, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    evaluate(engine, tokenizer, Shared(), tmp_path, **SETTINGS)
+    rows = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    answers = [p.answer for p in Shared().problems("train")]
+    wanted = {p.id: answers.count(p.answer) / len(answers) for p in Shared().problems("test")}
+    assert [row["guess"] for row in rows] == [wanted[row["id"]] for row in rows] and len(set(wanted.values())) > 3
 
 
 def test_samples_of_a_version_without_flexible_grading_are_drawn_again(

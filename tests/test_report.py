@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import itertools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -559,7 +560,7 @@ def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
     files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
     assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
     assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
-    assert [m.NAME for m in found[:3]] == ["claims", "transitions", "amplified"]
+    assert [m.NAME for m in found[:4]] == ["claims", "transitions", "seeds", "amplified"]
 
 
 def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(
@@ -578,3 +579,27 @@ def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(
         write_report(Study(tmp_path).write(), tmp_path / "report")
     text = (tmp_path / "report" / "index.html").read_text()
     assert "mine.py, line 3" in text and "&lt;b&gt;Mine" in text and "No pass@k evaluation has finished yet" in text
+
+
+def test_what_guessing_reaches_stands_in_tables_and_figures(tmp_path: Path) -> None:
+    """pass@k of answers drawn at random: 1 - (1 - p)^k for each problem."""
+    study = Study(tmp_path)
+    for recipe in ("base", "rl"):
+        for tokens in TOKENS[:2]:
+            where = {"tokens": tokens, "stage_step": 9 * (recipe == "rl"), "task": "t", "shots": 8}
+            folder = study.passk(recipe, 0.8, problems=4, **where)
+            rows = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
+            for i, row in enumerate(rows):
+                row["guess"] = 0.1 * i
+            (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = read_results(study.write())
+    for k in (1, 8, 32):
+        level = sum(1 - (1 - 0.1 * i) ** k for i in range(4)) / 4
+        assert set(results.rows(metric=f"pass@{k}")["chance"].round(12)) == {round(level, 12)}
+    assert "reach 15.0 / 58.6 / 74.1 (pass@1 / pass@8 / pass@32)" in " ".join(main_table.section(results).html.split())
+    frame = f2_passk.data(results)
+    drawn = f2_passk.draw(frame)
+    assert [t.get_text() for t in drawn.legends[0].texts][-1] == "guessing" and "dotted" in f2_passk.caption(frame)
+    unknown = frame.assign(chance=math.nan)
+    assert "guessing" not in [t.get_text() for t in f2_passk.draw(unknown).legends[0].texts]
+    assert "dotted" not in f2_passk.caption(unknown)

@@ -222,15 +222,17 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
     rates = {metric: np.array([r[name] for r in rows]) / samples for metric, name in fields.items()}
     most, numbers = int(samples.min()), list[Score]()
     curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
-    for rule, c in counts.items():
-        intervals = zip(curve, stats.passk_intervals(c, curve))
-        numbers += [Score(entry.task, rule, f"pass@{k}", interval) for k, interval in intervals]
-    intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
-    numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
     guesses = [r.get("guess") for r in rows]
     known = None if None in guesses else np.array(guesses, dtype=np.float64)
     votes = {i: _votes(r) for i, r in zip(ids, rows)} if all("votes" in r for r in rows) else {}
-    return PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes), numbers
+    found = PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes)
+    for rule, c in counts.items():
+        for k, interval in zip(curve, stats.passk_intervals(c, curve)):
+            chance = math.nan if known is None else found.guessed(k)
+            numbers.append(Score(entry.task, rule, f"pass@{k}", interval, chance))
+    intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
+    numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
+    return found, numbers
 
 
 def _votes(row: Mapping[str, Any]) -> Votes:

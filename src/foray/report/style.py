@@ -51,6 +51,7 @@ RC: Any = {
 }
 
 
+_CHANCE: Any = {"color": "#444444", "linestyle": ":", "linewidth": 1.1}
 _LENIENT: Any = {"linestyle": "--", "markerfacecolor": "white", "markeredgecolor": "#666666"}
 WORDS = {"samples": "sequences", "flops": "FLOPs", "seconds": "seconds of training"}
 
@@ -267,13 +268,29 @@ def metric_panels(frame: pd.DataFrame, titles: Sequence[tuple[str, str, str]]) -
     for place, (task, metric, title) in zip(axes, titles):
         rows = frame[(frame["task"] == task) & (frame["metric"] == metric)]
         recipe_curves(place, rows)
+        chance_line(place, rows)
         place.set_title(title)
         percent_axis(place)
         if metric.startswith("pass@"):
             place.set_ylim(bottom=0.0)
         x_axis(place, frame)
-    recipe_legend(figure, frame)
+    recipe_legend(figure, frame, [Line2D([], [], label="guessing", **_CHANCE)] if frame["chance"].notna().any() else [])
     return figure
+
+
+def chance_line(axes: Axes, rows: pd.DataFrame) -> None:
+    """A dotted line at what guessing reaches, where the rows know it."""
+    known = rows["chance"].dropna()
+    if len(known):
+        axes.axhline(known.iloc[0], zorder=1, **_CHANCE)
+
+
+def guess_note(frame: pd.DataFrame) -> str:
+    """Says what the dotted line of pass@k is, where there is one."""
+    known = frame[frame["metric"].str.startswith("pass@") & frame["chance"].notna()]
+    if known.empty:
+        return ""
+    return "The dotted line is what answers reach that are drawn from the training answers, the question unread. "
 
 
 def say_empty(axes: Axes, words: str) -> None:

@@ -19,7 +19,7 @@ def data(results: Results) -> pd.DataFrame:
     frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], lenient_base=True)
     if frame.empty:
         raise NotDrawable("none of base, RL, SFT and SFT→RL has been evaluated")
-    return frame.drop(columns="chance")
+    return frame
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -32,6 +32,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"pass@k on {frame['task'].iloc[0]} against pre-training tokens. "
         + style.shots_note(frame)
         + style.lenient_note(frame)
+        + style.guess_note(frame)
         + style.interval_note(frame, "problems")
     )
 

@@ -36,7 +36,7 @@ def data(results: Results) -> pd.DataFrame:
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
     order = frame["recipe"].map(recipe_rank)
     frame = frame.assign(_o=order).sort_values(["_o", "variant", "tokens"], kind="stable", ignore_index=True)
-    return frame.drop(columns=["_o", "chance"])
+    return frame.drop(columns="_o")
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -54,7 +54,13 @@ def caption(frame: pd.DataFrame) -> str:
         )
     else:
         text += "SFT-Gold has as many updates as SFT on one solution, so each solution is seen less often. "
-    return text + style.shots_note(frame) + style.lenient_note(frame) + style.interval_note(frame, "problems")
+    return (
+        text
+        + style.shots_note(frame)
+        + style.lenient_note(frame)
+        + style.guess_note(frame)
+        + style.interval_note(frame, "problems")
+    )
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -69,6 +75,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     span = max(frame["tokens"].max() / frame["tokens"].min(), 1.5) if style.axis_of(frame) == "tokens" else 1.0
     for place, metric in zip(axes, metrics):
         style.recipe_curves(place, main[main["metric"] == metric])
+        style.chance_line(place, main[main["metric"] == metric])
         for i, (recipe, variant) in enumerate(series):
             at = (others["recipe"] == recipe) & (others["variant"] == variant) & (others["metric"] == metric)
             color, marker = style.look(recipe)

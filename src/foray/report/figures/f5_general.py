@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for place, task in zip(axes, tasks):
         shown = frame[frame["task"] == task]
         style.recipe_curves(place, shown)
-        place.axhline(shown["chance"].iloc[0], color="#444444", linestyle=":", linewidth=1.1)
+        style.chance_line(place, shown)
         place.set_title("average" if task == AVERAGE else task.removeprefix(prefix).replace("_", " "))
         style.percent_axis(place)
         style.x_axis(place, frame)

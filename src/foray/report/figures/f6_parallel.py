@@ -22,7 +22,7 @@ def data(results: Results) -> pd.DataFrame:
         results.curve([f"pass@{k}" for k in results.ks], [results.main_task], recipes, lenient_base=True),
         results.curve(["acc"], [AVERAGE], recipes).assign(extraction=""),
     ]
-    return pd.concat([f for f in frames if len(f)], ignore_index=True).drop(columns="chance")
+    return pd.concat([f for f in frames if len(f)], ignore_index=True)
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -52,6 +52,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"Parallel averaging (both gradients at the same weights, each through its own optimizer, their changes "
         f"averaged) beside the other recipes: pass@k on {task} and the average of the general probes. "
         + style.lenient_note(asked)
+        + style.guess_note(asked)
         + style.interval_note(asked, "problems")
     )
 

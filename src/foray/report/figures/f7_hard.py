@@ -22,7 +22,7 @@ def data(results: Results) -> pd.DataFrame:
     frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"], lenient_base=True)
     if frame.empty:
         raise NotDrawable(f"none of base, RL, SFT, SFT→RL and parallel has been evaluated on {task}")
-    return frame.drop(columns="chance")
+    return frame
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -36,6 +36,7 @@ def caption(frame: pd.DataFrame) -> str:
         "The axis of each panel has its own range. "
         + style.shots_note(frame)
         + style.lenient_note(frame)
+        + style.guess_note(frame)
         + style.interval_note(frame, "problems")
     )
 

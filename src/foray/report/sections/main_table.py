@@ -54,5 +54,9 @@ def _of_task(results: Results, task: str) -> Markup:
         f"Percent on {task}, {results.extraction} grading, from {' or '.join(map(str, samples))} samples a problem. "
         "n counts problems; the general average is the plain mean of the probes. results.csv has every grading."
     )
+    guess = results.passk_rows(task, results.ks, recipe="base").dropna(subset=["chance"]).drop_duplicates("metric")
+    if len(guess):
+        known = " / ".join(f"{100 * chance:.1f}" for chance in guess.sort_values("chance")["chance"])
+        text += f" Answers drawn from the training answers, the question unread, reach {known} ({' / '.join(passk)})."
     order = sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))
     return joined(parts.dim(text), table([rows[place] for place in order], columns))
