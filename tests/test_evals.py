@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.evals import sampling
 from foray.evals.abilities import CHANCE, WorldProbes, evaluate_probes, scorer
-from foray.evals.perplexity import perplexity
+from foray.evals.perplexity import perplexity, task_perplexity
 from foray.evals.sampling import checksum_of, evaluate
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
@@ -209,9 +209,11 @@ def shard(tokenizer: TextTokenizer, tmp_path: Path) -> Shard:
     return Shard(tmp_path)
 
 
-def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: ModelConfig) -> None:
+def test_perplexity_is_the_mean_of_direct_cross_entropies(
+    shard: Shard, config: ModelConfig, tokenizer: TextTokenizer
+) -> None:
     model = wide(initialise(config, 1))
-    nats, tokens, _ = perplexity(model, shard, 15)
+    nats, tokens, _, _ = perplexity(model, tokenizer, shard, 15)
     count = (shard.size - 1) // 15
     assert count > 16 and count % 8, "several batches, the last one smaller"
     losses = []
@@ -220,14 +222,106 @@ def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: 
         with torch.no_grad():
             losses.append(torch.nn.functional.cross_entropy(model.logits(row[None, :-1])[0], row[1:]).item())
     assert tokens == 15 * count
-    assert nats == pytest.approx(sum(losses) / count, rel=1e-6)
+    assert nats / tokens == pytest.approx(sum(losses) / count, rel=1e-6)
 
 
-def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity(shard: Shard, config: ModelConfig) -> None:
+def knows_nothing(config: ModelConfig) -> Transformer:
     model = initialise(config, 0)
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    assert math.exp(perplexity(model, shard, 16)[0]) == pytest.approx(config.vocab_size, rel=1e-5)
+    return model
+
+
+WIDE_TEXTS = ("Für 5 €: naïve Käse", "数 12 ≠ 3 🧀", "plain\n")
+
+
+def shard_of(texts: Sequence[str], tokenizer: TextTokenizer, folder: Path) -> Shard:
+    rows = [[tokenizer.end_id, *tokenizer.encode(text)] for text in texts]
+    np.array(sum(rows, []), dtype=np.uint16).tofile(folder / "tokens.bin")
+    (folder / "meta.json").write_text(json.dumps({"source": "x", "dtype": "uint16"}))
+    return Shard(folder)
+
+
+def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity_and_its_bits_on_every_token(
+    tokenizer: TextTokenizer, config: ModelConfig, tmp_path: Path
+) -> None:
+    shard = shard_of(WIDE_TEXTS, tokenizer, tmp_path)
+    loss = perplexity(knows_nothing(config), tokenizer, shard, shard.size - 1)
+    assert math.exp(loss.row()["nats_per_token"]) == pytest.approx(config.vocab_size, rel=1e-5)
+    size = sum(len(text.encode()) for text in WIDE_TEXTS)
+    bits = math.log2(config.vocab_size) * (shard.size - 1) / size
+    assert loss.bytes == size and loss.row()["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 3, 7])
+def test_bits_per_byte_are_those_of_a_plain_loop_over_tokens_and_texts(
+    tokenizer: TextTokenizer, config: ModelConfig, tmp_path: Path, length: int
+) -> None:
+    """Windows cut characters of many bytes in two. Their tokens are many: the vocabulary has none of them whole."""
+    model, texts = wide(initialise(config, 1)), [*WIDE_TEXTS, "Q: 1 + 2 ?\nA: 3"]
+    shard = shard_of(texts, tokenizer, tmp_path)
+    ids = shard.read(0, shard.size).tolist()
+    scored = (shard.size - 1) // length * length
+    bits = 0.0
+    for at in range(0, scored, length):
+        with torch.no_grad():
+            logits = model.logits(torch.tensor([ids[at : at + length]]))[0].double()
+        for place, target in enumerate(ids[at + 1 : at + length + 1]):
+            bits -= math.log2(float(logits[place].softmax(-1)[target]))
+    rest = len(tokenizer.encode(texts[-1])) - (shard.size - 1 - scored)  # the last text is cut at the end
+    size = sum(len(t.encode()) for t in WIDE_TEXTS)
+    size += len(tokenizer.decode(tokenizer.encode(texts[-1])[:rest]).encode())
+    loss = perplexity(model, tokenizer, shard, length)
+    assert max(map(len, map(tokenizer.encode, "€数🧀"))) > 1
+    assert (loss.tokens, loss.bytes) == (scored, size)
+    assert loss.row()["bits_per_byte"] == pytest.approx(bits / size, rel=1e-5)
+
+
+@dataclass(frozen=True)
+class WideSums(Sums):
+    """Questions in many bytes; every other problem has no solution."""
+
+    every: int = 2
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        found = [replace(p, question=f"数 {p.question} €") for p in super().problems(split, count)]
+        return [p if i % self.every == 0 else replace(p, solutions=()) for i, p in enumerate(found)]
+
+
+def test_a_tasks_text_is_question_and_first_solution_without_an_end_token(
+    tokenizer: TextTokenizer, config: ModelConfig
+) -> None:
+    model, task, bits, tokens, size = wide(initialise(config, 1)), WideSums(), 0.0, 0, 0
+    for problem in task.problems("test", 40):
+        if problem.solutions:
+            prompt, target = task.prompt(problem.question), task.target(problem.solutions[0])
+            ids = [*tokenizer.encode(prompt), *tokenizer.encode(target)]
+            with torch.no_grad():
+                logits = model.logits(torch.tensor([[tokenizer.end_id, *ids[:-1]]]))[0].double()
+            bits -= sum(math.log2(float(logits[i].softmax(-1)[t])) for i, t in enumerate(ids))
+            tokens, size = tokens + len(ids), size + len((prompt + target).encode())
+    loss = task_perplexity(model, tokenizer, task, "test", 40)
+    assert loss is not None and (loss.tokens, loss.bytes) == (tokens, size) and size > tokens
+    assert loss.row()["bits_per_byte"] == pytest.approx(bits / size, rel=1e-5)
+    blank = task_perplexity(knows_nothing(config), tokenizer, task, "test", 40)
+    assert blank is not None
+    assert blank.row()["bits_per_byte"] == pytest.approx(math.log2(config.vocab_size) * tokens / size, rel=1e-5)
+
+
+def test_a_task_without_solutions_has_no_text_and_a_long_text_is_cut_at_the_context(
+    tokenizer: TextTokenizer, config: ModelConfig
+) -> None:
+    model = wide(initialise(config, 1))
+    assert task_perplexity(model, tokenizer, WideSums(every=10**6), "test", 40) is not None, "the first has one"
+
+    class Without(WideSums):
+        def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+            return [replace(p, solutions=()) for p in super().problems(split, count)]
+
+    assert task_perplexity(model, tokenizer, Without(), "test", 40) is None
+    short = Transformer(replace(config, context=8))
+    loss = task_perplexity(short, tokenizer, WideSums(every=1), "test", 5)
+    assert loss is not None and loss.tokens == 5 * 8
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from foray.report import style
 from foray.report.differences import passk_difference
+from foray.report.measurements import TextLosses
 from foray.report.readings.rank_correlation import LEAST, spearman
 from foray.report.results import NotDrawable, Results
 from foray.report.verdicts import top_k
@@ -47,11 +48,8 @@ def data(results: Results) -> pd.DataFrame:
 
 def _nats(results: Results) -> dict[tuple[int, int], float]:
     """Held-out nats a token of every base of the main grid, the plain mean over sources, by tokens and pre-training."""
-    rows = results.rows(metric="perplexity", recipe="base", final=True)
-    return {
-        (int(tokens), int(start)): float(np.mean(np.log(own["value"].to_numpy(float))))
-        for (tokens, start), own in rows.groupby(["tokens", "pretrain_seed"])
-    }
+    bases = results.select(TextLosses, kind="perplexity", recipe="base", final=True)
+    return {(b.tokens, b.pretrain_seed): float(np.mean(list(b.nats.values()))) for b in bases if b.nats}
 
 
 def caption(frame: pd.DataFrame) -> str:

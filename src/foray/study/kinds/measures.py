@@ -107,9 +107,10 @@ class ProbesNode(Node):
 
 @dataclass(frozen=True)
 class PerplexityNode(Node):
-    """Held-out perplexity of a checkpoint on every text source."""
+    """Held-out perplexity and bits per byte of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
+    version: ClassVar[int] = 2  # since 2 results hold bits per byte
     reported: ClassVar[tuple[str, ...]] = ("",)
     on_card: ClassVar[bool] = True
     checkpoint: CheckpointNode
@@ -122,14 +123,43 @@ class PerplexityNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import perplexity
 
-        model, _ = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         out, total = {}, 0.0
         for node in self.shards:
-            nats, tokens, work = perplexity(model, node.open_shard(store), self.length)
-            total += work
-            out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
+            loss = perplexity(model, tokenizer, node.open_shard(store), self.length)
+            total += loss.flops
+            out[node.source.name] = loss.row()
         _write_ledger(folder, total)
         write_json(folder / "perplexity.json", out, indent=1)
+
+
+@dataclass(frozen=True)
+class TaskTextNode(Node):
+    """The same on the task's own text: question and first solution of its problems. Empty where none has a solution.
+
+    It is no part of ``PerplexityNode``: grids with different tasks share that one. Its source has the split in its
+    name, as a text source may have the task's name.
+    """
+
+    kind: ClassVar[str] = "task_text"
+    reported: ClassVar[tuple[str, ...]] = ("",)
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
+    task: Task
+    split: Split
+    problems: int
+
+    def label(self) -> str:
+        return f"perplexity on {self.task.name}'s text after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.perplexity import task_perplexity
+
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        loss = task_perplexity(model, tokenizer, self.task, self.split, self.problems)
+        _write_ledger(folder, loss.flops if loss else 0.0)
+        name = f"{self.task.name} {self.split}"
+        write_json(folder / "perplexity.json", {name: loss.row()} if loss else {}, indent=1)
 
 
 @dataclass(frozen=True)
