@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.engine import Completion, Sampling
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.kinds.measures import ProbesNode
 from foray.tasks.gsm8k import GSM8K
+from foray.world.general.questions import probe_rows
 
 SETTINGS: dict[str, Any] = {
     "split": "test", "problems": 10, "shots": 1, "samples": 4, "temperature": 1.0, "max_new_tokens": 6, "seed": 0,
@@ -236,8 +238,8 @@ WIDE_TEXTS = ("Für 5 €: naïve Käse", "数 12 ≠ 3 🧀", "plain\n")
 
 
 def shard_of(texts: Sequence[str], tokenizer: TextTokenizer, folder: Path) -> Shard:
-    rows = [[tokenizer.end_id, *tokenizer.encode(text)] for text in texts]
-    np.array(sum(rows, []), dtype=np.uint16).tofile(folder / "tokens.bin")
+    ids = [i for text in texts for i in (tokenizer.end_id, *tokenizer.encode(text))]
+    np.array(ids, dtype=np.uint16).tofile(folder / "tokens.bin")
     (folder / "meta.json").write_text(json.dumps({"source": "x", "dtype": "uint16"}))
     return Shard(folder)
 
@@ -415,3 +417,18 @@ def test_completions_that_change_while_they_are_written_are_not_counted(
     with pytest.raises(ValueError, match=r"completions\.jsonl, line 1 has changed since"):
         sampled(tmp_path, engine, tokenizer, report=meddle)
     assert not (tmp_path / "problems.jsonl").exists()
+
+
+def test_a_probe_that_repeats_its_questions_has_a_flag(tmp_path: Path) -> None:
+    """The world has no thousand questions for each of its probes; a standard error over repeats is too small."""
+    for count, repeated in ((200, set[str]()), (1000, {"world_arc_easy", "world_piqa", "world_openbookqa"})):
+        rows = {name: probe_rows(name, count=count) for name in CHANCE}
+        asked = {
+            name: [str(r.get("goal", r.get("question_stem", r.get("question", r)))) for r in rows[name]]
+            for name in rows
+        }
+        found = {name: {"n": len(texts), "questions": len(set(texts))} for name, texts in asked.items()}
+        assert all(r["n"] == count for r in found.values())
+        (tmp_path / "probes.json").write_text(json.dumps(found))
+        flags = ProbesNode.flags(cast(Any, None), tmp_path)
+        assert {flag.partition(":")[0] for flag in flags} == repeated

@@ -48,7 +48,7 @@ def data(results: Results) -> pd.DataFrame:
 
 def _nats(results: Results) -> dict[tuple[int, int], float]:
     """Held-out nats a token of every base of the main grid, the plain mean over sources, by tokens and pre-training."""
-    bases = results.select(TextLosses, kind="perplexity", recipe="base", final=True)
+    bases = results.select(TextLosses, task="", recipe="base", final=True)
     return {(b.tokens, b.pretrain_seed): float(np.mean(list(b.nats.values()))) for b in bases if b.nats}
 
 
