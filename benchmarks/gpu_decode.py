@@ -90,6 +90,14 @@ def _at(rows: int, name: str, shape: Shape, limits: dict[str, float], found: Fou
     print(rows, values, flush=True)
     if rows == shape.rows[0]:
         found.put(**{f"profile at {rows}": _profile(shape, run)})
+        few = replace(sampling, max_new_tokens=max(2, shape.new // 4))
+        of_few = {f"top_p={share}": _seconds_of(run, replace(few, top_p=share)) for share in (1.0, 0.95)}
+        found.put(**{f"truncated sampling at {rows}": of_few})
+
+
+def _seconds_of(run: Callable[[Sampling], None], sampling: Sampling) -> float:
+    """The second call: the first one records the step."""
+    return timed(lambda: run(sampling), 1, 1)
 
 
 def _profile(shape: Shape, run: Callable[[Sampling], None]) -> dict[str, Any]:

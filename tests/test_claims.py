@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def placed(recipe: str, tokens: int, step: int = 9, **more: Any) -> dict[str, An
         "tokens": tokens, "recipe": recipe, "stage_step": 0 if base else step, "task": "t", "shots": 8 if base else 0,
         **more,
     }  # fmt: skip
+
+
+def test_claims_are_decided_by_the_grading_that_the_study_names(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3), "sft_rl": (0.6, 0.505)})
+    for path in made.root.glob("nodes/passk-*/problems.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:  # graded flexibly, all models know nothing
+            row["correct"] |= {"flexible": 0}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (c2,) = (c for c in CLAIMS if c.name == "C2")
+    ruled = {g: rule_on(c2, read_results(made.write(model_parameters=PARAMETERS, grading=g))) for g in GRADINGS}
+    assert {g: ruling.answer for g, ruling in ruled.items()} == {"strict": "shown", "flexible": "cannot tell"}
 
 
 def test_claims_hold_where_the_paper_is_reproduced(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> Non
     out = worked(capsys, "plan", "smoke", "--part", "main", "--jobs", "2", "--store", str(tmp_path / "s"))
     assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
     for word in (
-        "79 nodes, 79 to run, on 2 workers",
+        "95 nodes, 95 to run, on 2 workers",
         "PFLOP (",
         "decode",
         "GB stay",

@@ -134,7 +134,8 @@ def test_every_measurement_at_a_small_shape(tmp_path: Path, monkeypatch: pytest.
         found[name] = json.loads((tmp_path / "found.json").read_text())
     assert {"tokens_per_s", "mfu", "share_of_measured_products", "microbatch_tokens"} <= found["pretrain"].keys()
     assert {"tokens_per_s", "sequences_a_pass"} <= found["pretrain transformers"].keys()
-    assert found["decode paged"].keys() == {"16", "8", "profile at 16"} == found["decode torch"].keys()
+    asked = {"16", "8", "profile at 16", "truncated sampling at 16"}
+    assert found["decode paged"].keys() == asked == found["decode torch"].keys()
     assert found["decode generate"].keys() == {"16", "8"}
     for name in ("grpo 64x8", "grpo 16x32", "grpo 64x8 recompute"):
         assert set(found[name]["shares"]) == {"rollout", "scoring", "backward", "optimizer", "overhead"}

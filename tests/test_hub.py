@@ -562,7 +562,7 @@ def test_a_trained_checkpoint_is_evaluated_and_goes_through_rl_sft_and_both(
             assert ids == tokenizer.encode_prompt(text) and tokenizer.decode(ids).strip() == text
             theirs = AutoModelForCausalLM.from_pretrained(folder / "model")
             ours_, theirs_ = ours.logits(torch.tensor([ids])), theirs(torch.tensor([ids])).logits
-            torch.testing.assert_close(ours_, theirs_, rtol=0, atol=2e-5)
+            torch.testing.assert_close(ours_, theirs_, rtol=2e-5, atol=2e-5)
             if isinstance(entry.node, ImportNode):
                 first = AutoModelForCausalLM.from_pretrained(STORIES)(torch.tensor([ids])).logits
                 torch.testing.assert_close(ours_, first, rtol=0, atol=2e-5)

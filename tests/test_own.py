@@ -638,7 +638,8 @@ def reading(path, hub=""):
     return replace(made, pretrain=replace(made.pretrain, stream=replace(made.pretrain.stream, source=text)))
 
 def asked(task):
-    return replace(made, evaluation=replace(e, task=task, problems=1, samples=1, k=(1,), contamination=0))
+    one = replace(e, task=task, problems=1, samples=1, k=(1,), contamination=0, train_problems=0)
+    return replace(made, evaluation=one)
 
 def rl(**changes):
     source = replace(made.post.rl.source, **changes)

@@ -22,6 +22,7 @@ from foray.report.spending import add_axis
 from foray.study.manifest import report_study
 from foray.study.named_studies import load_study
 from foray.study.store import Store
+from test_dial import dial
 from test_figures import NEW, fill
 from test_report import DRAWN, Study, build
 
@@ -51,7 +52,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
     (root / "grid").mkdir()
     (root / "parts").mkdir()
     grid, parts = read_results(build(root / "grid").write()), read_results(fill(Study(root / "parts")).write())
-    return dict.fromkeys(DRAWN, grid) | {figure.NAME: parts for figure in NEW}
+    (root / "dial").mkdir()
+    turned = read_results(dial(root / "dial").write())
+    return dict.fromkeys(DRAWN, grid) | {figure.NAME: parts for figure in NEW} | {"p1_dial": turned}
 
 
 def test_every_number_has_a_source_and_stands_once() -> None:
@@ -149,10 +152,11 @@ def test_our_part_of_an_axis_stays_large(values: list[float], log: bool) -> None
     assert bool(axes.lines) == any(inside)
 
 
-def test_curves_that_lie_elsewhere_are_left_out_and_the_caption_says_so() -> None:
+@pytest.mark.parametrize("values", [[900.0], [12.0, 900.0]])  # one point of a curve is no curve
+def test_curves_that_lie_elsewhere_are_left_out_and_the_caption_says_so(values: list[float]) -> None:
     figure, (axes,) = style.panels(1, 1)
     axes.set_xlim(1.0, 10.0)
-    words = put_behind(figure, Behind([Curve(0, [900.0], [0.5], "k")], "MATH", ["a (June)"]))
+    words = put_behind(figure, Behind([Curve(0, values, [0.5] * len(values), "k")], "MATH", ["a (June)"]))
     assert "lie outside these axes" in words and not axes.lines and not figure.legends
     assert axes.get_xlim() == (1.0, 10.0)
 

@@ -144,6 +144,8 @@ def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
     assert results.extraction == "flexible"
     main = ["base", "rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel", "parallel_gold", "primed"]
     assert results.recipes("openmath2_gsm8k") == main
+    larger = load_study("paper_4b", [*PAPER, "excursions=4000", f"data.root={data}"])
+    compute(replace(larger.grids("main")[0][1], recipes=("sft_rl",)), store)
     beside = {e.variant for e in results.select(PassK, variant=ANY)} - {""}
     assert {"SFT at 1e-07", "combined", "curriculum, Gold", "RL after SFT at RL's own rate"} <= beside
 

@@ -159,7 +159,7 @@ def test_every_control_is_trained_and_evaluated(tmp_path: Path, draw_only: Any) 
         for n, f in vars(other_recipes).items()
         if getattr(f, "__annotations__", {}).get("return") == "Recipe" and n not in ("rl", "parallel")
     ]
-    assert len(names) == 15
+    assert len(names) == 16
     main = study(pretrain=pretrained_to(1536))
     text = replace(main.pretrain.stream, name="text")
     post = replace(main.post, text=text, anneal_steps=2, turns=(2, 1), curriculum=(2, 1))

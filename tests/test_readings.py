@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from foray.report import read_results
-from foray.report.figures import r2_whole_curves, r3_heldout_gain
+from foray.report.figures import r2_whole_curves, r3_heldout_gain, r4_entropy
 from foray.report.readings.rank_correlation import spearman
 from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
 from foray.report.readings.tempering import fit
@@ -191,6 +191,13 @@ def test_a_gain_that_sharpening_cannot_give_is_left_unexplained() -> None:
     assert s.exponent.lo < 1.2 and s.otherwise.lo <= len(never) // 2 / 200 + 0.02 <= s.otherwise.hi + 0.05
 
 
+def test_an_exponent_that_few_right_samples_show_is_not_told() -> None:
+    """One right sample of a base in 80, and none after training: any exponent above 1 does."""
+    base = [[(1, True), (3, False)], *([(3, False), (1, False)] for _ in range(9))]
+    s = fit(base, np.full(10, 8), np.zeros(10, dtype=np.int64), np.full(10, 8))
+    assert s.at_edge and s.exponent.lo < 1 < s.exponent.hi
+
+
 def test_an_exponent_beyond_the_range_is_at_its_edge() -> None:
     base = [[(20, True), (12, False)], [(20, False), (12, True)]] * 20
     many = np.full(40, 32)
@@ -236,7 +243,8 @@ def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sampl
     assert added.to_numpy() == pytest.approx(voted["added"].to_numpy(float))
     sharp = sharpened.section(results).files["sharpened"]
     assert len(sharp) == len(frame) / 2 and (sharp["exponent_lo"] < sharp["exponent_hi"]).all()
-    assert set(sharp["looks"]) <= {"sharper", "flatter", "cannot tell"}
+    ends = sharp[sharp["tokens"] == TOKENS[-1]]
+    assert set(ends["looks"]) == {"otherwise changed"}, "problems of one model know nothing of those of the other"
 
 
 def test_a_store_without_votes_says_so(without_votes: Results) -> None:
@@ -323,6 +331,7 @@ def test_a_study_without_training_questions_says_how_to_ask_them(results: Result
 
 def test_training_questions_are_a_node_of_every_end_and_no_other(study: FullStudy) -> None:
     asked = replace(study.evaluation, train_problems=16, train_samples=2)
+    study = replace(study, evaluation=replace(asked, train_problems=0))
     plain, more = manifest_of(study, expand(study)), replace(study, evaluation=asked)
     new = manifest_of(more, expand(more))["entries"]
     added_entries = [e for e in new if e.get("split") == "train"]
@@ -338,3 +347,14 @@ def test_training_questions_that_nobody_trained_on_are_refused(study: FullStudy)
     for change, words in (*wrong, ({"train_problems": -1}, "train_problems"), ({"train_samples": 0}, "train_samples")):
         with pytest.raises(ValueError, match=words):
             replace(study, evaluation=replace(study.evaluation, **change)).check_whole()
+
+
+def test_entropy_stands_beside_pass_at_k_of_the_same_update(results: Results) -> None:
+    """The log falls by a hundredth an update from 1.0, so the five updates up to the 25th have a mean of 0.78."""
+    frame = r4_entropy.data(results)
+    inside = frame[(frame["tokens"] == TOKENS[2]) & (frame["recipe"] == "rl") & (frame["metric"] == "pass@32")]
+    assert dict(zip(inside["stage_step"], inside["entropy"].round(6))) == {10: 0.93, 25: 0.78, 50: 0.53}
+    after_sft = frame[(frame["recipe"] == "sft_rl") & (frame["stage_step"] == 165)]
+    assert after_sft["entropy"].to_numpy() == pytest.approx([1 - 0.01 * 12] * 2), "15 updates of RL behind 150 of SFT"
+    assert not set(frame["recipe"]) & {"base", "sft"}
+    assert "rank correlation with entropy" in r4_entropy.caption(frame)

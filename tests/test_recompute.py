@@ -30,7 +30,7 @@ def store(root: Path) -> Path:
                     "text": "",
                     "correct": bool(c and f),
                     "lenient": bool(c),
-                    "flexible": bool(c or f),
+                    "flexible": bool(c and not t),
                     "formatted": bool(f),
                     "stop": "length" if t else "end",
                 }
@@ -38,7 +38,7 @@ def store(root: Path) -> Path:
             ]
             texts.append({"id": f"p{i}", "question": "", "answer": "", "samples": samples})
             both = {"strict": int((right & form).sum()), "lenient": int(right.sum())}
-            both |= {"flexible": int((right | form).sum())}
+            both |= {"flexible": int((right & ~cut).sum())}
             counts.append({"id": f"p{i}", "tags": [], "samples": 40, "correct": both,
                            "formatted": int(form.sum()), "truncated": int(cut.sum()), "tokens": 99})  # fmt: skip
         files: dict[str, Any] = {"completions.jsonl": texts, "problems.jsonl": counts}

@@ -37,7 +37,10 @@ RECIPES = {"base": 0, "rl": 50, "sft": 150, "sft_rl": 200, "parallel": 150}
 SKILL = {"base": (0.65, 0.25), "rl": (0.7, 0.7), "sft": (0.85, 0.45), "sft_rl": (0.8, 0.8), "parallel": (0.9, 0.6)}
 PROBES = {"arc_challenge": 0.25, "arc_easy": 0.25, "hellaswag": 0.25, "lambada": 0.0, "openbookqa": 0.25, "piqa": 0.5}
 # What this study has measured; the other figures have tests of their own.
-DRAWN = ("f1_overview", "f2_passk", "f4_dynamics", "f5_general", "f6_parallel", "a2_rewards")
+DRAWN = (
+    "f1_overview", "f2_passk", "f4_dynamics", "f5_general", "f6_parallel", "a2_rewards", "r2_whole_curves",
+    "r3_heldout_gain", "r4_entropy",
+)  # fmt: skip
 HOSTILE = '<script>alert("x")</script> & $\\frac{1}{2}'
 
 
@@ -253,7 +256,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 6 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 7 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
@@ -556,7 +559,7 @@ def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
     files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
     assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
     assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
-    assert [m.NAME for m in found[:3]] == ["claims", "transitions", "seeds"]
+    assert [m.NAME for m in found[:3]] == ["claims", "transitions", "amplified"]
 
 
 def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(

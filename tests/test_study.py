@@ -165,7 +165,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     assert len(list((store.root / "report" / "figures").glob("*.png"))) == 2
     lines = table.splitlines()
     where = "study,pretrain_seed,tokens,recipe,trained_on,stage_step,seed,task,shots,extraction"
-    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,tokens_per_parameter"
+    first = f"{where},metric,value,lo,hi,n,stderr,final,chance,stopped,tokens_per_parameter"
     assert lines[0] == first
     rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
     assert {r["recipe"] for r in rows} == {"base", *SIX}
@@ -175,6 +175,7 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
     assert {r["shots"] for r in rows if r["recipe"] == "base" and r["metric"] == "pass@1"} == {"2"}
     for metric in ("perplexity", "bits_per_byte"):
         assert {r["task"] for r in rows if r["metric"] == metric} == {"sums", "other", "sums test"}
+    assert {r["extraction"] for r in rows if r["metric"] == "pass@4"} == {"strict", "lenient", "flexible"}
     assert "0 done" in printed and "report" not in printed
 
 
@@ -374,7 +375,11 @@ def test_a_changed_pretraining_shares_no_trained_node(settings: list[str]) -> No
     [
         (["post.rl.lr=1e-2"], {"rl", "sft_rl", "sft_gold_rl", "parallel"}),
         (["post.rl.kl=0.1"], {"rl", "sft_rl", "sft_gold_rl", "parallel"}),
-        (["post.sft.lr=1e-2"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"}),
+        (["post.sft.lr=1e-2"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl"}),  # parallel has RL's rate
+        (["post.sft.clip=0.1"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"}),
+        (["post.sft_ratio=2"], {"parallel"}),
+        (["post.together.sft.batch_size=3"], {"parallel"}),
+        (["post.after_sft.rl.lr=1e-2"], {"sft_rl", "sft_gold_rl"}),
         (["post.weights=0.25,0.75"], {"parallel"}),
         (["post.sft_steps=3"], {"sft", "sft_gold", "sft_rl", "sft_gold_rl"}),
         (["seeds=1"], set(SIX)),

@@ -105,7 +105,7 @@ def _add_stores(commands: _Commands) -> None:
 def _add_corpora(commands: _Commands) -> None:
     """``prepare`` and ``data``."""
     text = "Tokenize a pre-training mix once, in parallel, for studies to read."
-    p = commands.add_parser("prepare", help=text, description=text)
+    p: argparse.ArgumentParser = commands.add_parser("prepare", help=text, description=text)
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of the sources' local files")
     p.add_argument(

@@ -308,7 +308,7 @@ class PostTraining:
         def changed(spec: Any) -> Any:
             if isinstance(spec, Stream):
                 more = rollouts if isinstance(spec.source, Rollouts) else {}
-                return replace(spec, source=replace(spec.source, **asked, **more))  # type: ignore[type-var]
+                return replace(spec, source=replace(spec.source, **asked, **more))
             return spec and replace(spec, **{f.name: changed(getattr(spec, f.name)) for f in streams(spec)})
 
         def streams(spec: Any) -> list[Field[Any]]:

@@ -39,11 +39,11 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[P
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``; where a study has them, ``controls``, ``crossed``, ``tuning``,
-    ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn
-    against ``axis``, one of ``AXES``. ``own`` are files of figures and sections of the user's own. No manifest names
-    them: code in a report is the caller's choice, never that of a store that somebody sent. With ``paper``, the paper's
-    curves stand behind ours, and its numbers beside the claims.
+    ``transition_curves`` and ``ledger``; where a study has them, ``amplified``, ``sharpened``, ``majority``,
+    ``train_test``, ``controls``, ``crossed``, ``tuning``, ``contamination``, ``readiness``, ``readiness_errors`` and
+    ``settings_*``. Figures over pre-training are drawn against ``axis``, one of ``AXES``. ``own`` are files of figures
+    and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that of a
+    store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the claims.
 
     The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
     FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all

@@ -98,10 +98,11 @@ def put_behind(figure: Figure, behind: Behind) -> str:
     for panel in sorted({c.panel for c in behind.curves}):
         axes, curves = figure.axes[panel], [c for c in behind.curves if c.panel == panel]
         (left, right), (low, high) = home[axes]
-        left, right = _widened(left, right, [x for c in curves for x in c.x], axes.get_xscale() == "log")
+        places = {x for c in curves for x in c.x}
+        left, right = _widened(left, right, sorted(places), axes.get_xscale() == "log")
+        if sum(left <= x <= right for x in places) < min(2, len(places)):
+            continue  # one point of a curve at the edge says nothing of its course
         seen = [y for c in curves for x, y in zip(c.x, c.y) if left <= x <= right]
-        if not seen:
-            continue
         drawn = True
         low, high = _widened(low, high, seen, False)
         axes.set_xlim(left, right)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foray.report.comparisons import Comparison
@@ -104,6 +104,14 @@ def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tup
             assert ours is not None and theirs is not None
             return f"{label(recipe)} with {ours.words()}, {label(other)} with {theirs.words()}"
     return ""
+
+
+def budgets_of(results: Results, recipes: Sequence[str]) -> str:
+    """The recipes' budgets at the last M_t, in words; empty where no log tells."""
+    ends = [max(results.finals(r, results.main_task), key=lambda e: (e.tokens, e.run)) for r in recipes]
+    found = [(r, budget(results, r, e.tokens, e.run)) for r, e in zip(recipes, ends)]
+    said = [f"{label(r)} {b.words()}" for r, b in found if b is not None]
+    return f"; budgets: {', '.join(said)}" if said else ""
 
 
 def unfair_mixes(ours: float, theirs: float, a: Mapping[Seeds, PassK], b: Mapping[Seeds, PassK]) -> str:

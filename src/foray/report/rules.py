@@ -24,6 +24,7 @@ from foray.report.rule_parts import (
     Points,
     Screen,
     at_one_rate,
+    budgets_of,
     by_tokens,
     ends_by_model,
     hard_task,
@@ -224,6 +225,7 @@ def c8(results: Results) -> Ruling:
             unfair += [words] if words else []
     needs += compare_abilities(results, "parallel", "base", beyond=-MARGIN, against=-MARGIN)
     ruling = every(needs, results)
+    ruling = ruling._replace(note=f"{ruling.note}{budgets_of(results, ('parallel', 'rl', 'sft', 'sft_rl'))}")
     if not unfair:
         return ruling
     words = f"{len(unfair)} comparisons with unequal budgets left out, such as {unfair[0]}"

@@ -74,7 +74,7 @@ def _trial(results: Results, recipe: str, settings: str, runs: list[PassK]) -> T
     most = min(int(c.samples.min()) for c in counts.values())
     ks = [k for k in results.ks if k <= most]
     solved = {run: [c.pass_at(k) for k in ks] for run, c in counts.items()}
-    probes = results.select(ProbeAnswers, recipe=recipe, final=True, **(ANY_MODEL | {"variant": settings}))
+    probes = results.select(ProbeAnswers, recipe=recipe, final=True, **{**ANY_MODEL, "variant": settings})
     values = [float(np.mean([a.mean() for a in p.answers.values()])) for p in probes if p.split and p.answers]
     return Trial(
         recipe, settings,

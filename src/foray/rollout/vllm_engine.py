@@ -1,9 +1,9 @@
 """The engine for larger models: vLLM in a process of its own. Every sync gives vLLM the trainer's weights.
 
-vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with three exceptions. A seed gives
+vLLM's engine passes the tests of the embedded engines (``tests/test_engine.py``) with four exceptions. A seed gives
 other samples. Log-probabilities come from vLLM's arithmetic: on the CPU in fp32 within 1e-5 of the trainer's, in bf16
 and on GPUs farther away (``Rollouts`` logs the distance). A row's samples depend on the row's batch if rounding flips a
-token.
+token. ``top_p`` cuts between equally likely tokens, which the embedded engines keep or leave together.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from foray.rollout.engine import Completion, EngineDied, Sampling, check_prompts
 from foray.rollout.stopping import Endings
 
 _LOG_LINES = 12  # of vLLM's log that are shown when it has died
+_HOTTEST = 2.0  # vLLM refuses higher temperatures
 _COLDEST = 0.01  # vLLM raises lower temperatures to this one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -113,6 +114,8 @@ class VLLMEngine:
         check_prompts(prompts, sampling, self.config.context)
         if 0 < sampling.temperature < _COLDEST:
             raise ValueError(f"vLLM's lowest temperature is {_COLDEST}, or 0 for greedy, not {sampling.temperature}")
+        if sampling.temperature > _HOTTEST:
+            raise ValueError(f"vLLM's highest temperature is {_HOTTEST}, not {sampling.temperature}")
         if sampling.precision != self.precision:
             raise ValueError(f"this engine samples in {self.precision}, not in {sampling.precision}")
         rows = self._ask(

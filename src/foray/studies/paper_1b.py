@@ -23,7 +23,7 @@ from foray.core.stage import AdamW, AfterSFT, PostTraining, Stream, Together
 from foray.data.prepare import load_mix, mixture
 from foray.evals.benchmarks import Benchmarks
 from foray.model.config import ModelConfig
-from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Published, Study, Variant
+from foray.study.spec import AnyRecipe, Data, Dynamics, Evaluation, Part, Pretrain, Published, Study, Variant
 from foray.tasks.openmath import OpenMathInstruct
 
 B = 1_000_000_000
@@ -55,9 +55,11 @@ def asked(like: str) -> OpenMathInstruct:
 
     Bases see 8 fixed examples that end in ``####``; trained models the instruction.
     """
-    kind, tests = ("gsm8k", ("gsm8k/test.jsonl",)) if like == "gsm8k" else ("", ("math/test.jsonl",))
-    examples = "gsm8k/train.jsonl" if like == "gsm8k" else ""  # ours for MATH: training problems
-    return OpenMathInstruct(2, kind, tests=tests, harder=like != "gsm8k", examples=examples, instruction=INSTRUCTION)
+    if like == "gsm8k":
+        tests, examples = ("gsm8k/test.jsonl",), "gsm8k/train.jsonl"
+        return OpenMathInstruct(2, "gsm8k", tests=tests, examples=examples, instruction=INSTRUCTION)
+    # Ours: the examples of MATH are training problems.
+    return OpenMathInstruct(2, tests=("math/test.jsonl",), harder=True, instruction=INSTRUCTION)
 
 
 def posttraining(like: str) -> PostTraining:
@@ -178,7 +180,7 @@ def _mixtures(main: Study, starts: tuple[int, ...]) -> Study:
     rounds = (*rate, f"together.steps={_share(main, 475)}")
     settings = {"combined": rate, "interleaved": rounds, "curriculum": rate}
     # Parallel averaging on Gold gives the mixtures a partner on equal data.
-    recipes = (
+    recipes: tuple[AnyRecipe, ...] = (
         *(Variant(n, how, n, "parallel") for n, how in settings.items()),
         *(Variant(f"{n}_gold", how, f"{n}, Gold", "parallel") for n, how in settings.items()),
         "parallel_gold",

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
-from foray.study.spec import Dynamics, Evaluation, Part, Study, Variant
+from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
 
 
 def study() -> Study:
@@ -43,19 +43,33 @@ def study() -> Study:
             heldout_tokens=2_000,
             probes=WorldProbes(questions=10),
             dynamics=Dynamics(80_000, points=2),
+            top_p=0.95,
+            grading="flexible",
+            train_problems=4,
         ),
     )
 
 
 def parts(main: Study) -> tuple[Part, ...]:
+    last = main.pretrain.checkpoints[-1:]
+    asked = replace(main.evaluation, dynamics=None)
+    recipes: tuple[AnyRecipe, ...] = (*_mixtures(), *_protocol(), "primed")
+    return (Part("mixtures", (replace(main, excursions=last, recipes=recipes, evaluation=asked),)),)
+
+
+def _mixtures() -> tuple[Variant, ...]:
+    """RL and SFT together in every way, and three positions of the dial."""
     mixtures = (
         "combined", "combined_gold", "interleaved", "interleaved_gold", "curriculum", "curriculum_gold",
         "parallel_gold",
     )  # fmt: skip
     dial = tuple(Variant("parallel", (f"sft_ratio={ratio:g}",), f"SFT at {ratio:g} × RL's rate") for ratio in (0.1, 10))
-    # Every score counts as no rise, so the rule ends RL at its second update.
-    stop = Variant("rl", ("rl.validate_every=1", "stop.updates=1", "stop.rise=1"), "until it rises no more")
-    recipes = (*(Variant(m, (), m.replace("_", ", "), "parallel") for m in mixtures), *dial, stop)
-    last = main.pretrain.checkpoints[-1:]
-    asked = replace(main.evaluation, dynamics=None)
-    return (Part("mixtures", (replace(main, excursions=last, recipes=recipes, evaluation=asked),)),)
+    return (*(Variant(m, (), m.replace("_", ", "), "parallel") for m in mixtures), *dial)
+
+
+def _protocol() -> tuple[Variant, ...]:
+    """Settings of the paper's code, and the stop rule. Every score counts as no rise: RL ends at its second update."""
+    rl = ("rl.updates_per_draw=2", "rl.kl=1e-3", "rl.dual_clip=3", "rl.top_p=0.95", "rl.format_reward=0")
+    sft = ("sft.normalise=sum", "sft.solutions=first", "sft.validation=4", "sft.max_new_tokens=24")
+    stop = ("rl.validate_every=1", "stop.updates=1", "stop.rise=1")
+    return Variant("rl", rl, "as the paper's"), Variant("sft", sft, "as the paper's"), Variant("rl", stop, "stopped")

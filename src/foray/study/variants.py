@@ -64,7 +64,7 @@ def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe],
         for stage in every_stage(stages):
             for stream in stage.members():
                 length = stream.source.length if isinstance(stream.source, Corpus) else 0
-                samples = isinstance(stream.source, Rollouts) or getattr(stream.source, "validation", 0)
+                samples = isinstance(stream.source, Rollouts) or bool(getattr(stream.source, "validation", 0))
                 new = stream.source.max_new_tokens if samples else 0  # type: ignore[attr-defined]
                 where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
                 require(length <= context, f"{where}: windows of {length} are longer than {whole}")

@@ -34,6 +34,6 @@ class FigureModule(Protocol):
 
 
 def discover() -> list[FigureModule]:
-    """Every figure module of this package: F1, F2, ... then A1, ..., as the paper numbers them."""
+    """Every figure module of this package: F1, F2, ..., then P1, R1, ... and A1, ..., as the paper numbers its own."""
     modules = [cast(FigureModule, m) for m in modules_of(__name__)]
-    return sorted(modules, key=lambda m: ("fra".find(m.NAME[0]), m.NAME))
+    return sorted(modules, key=lambda m: ("fpra".find(m.NAME[0]), m.NAME))

@@ -34,7 +34,8 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
     ]
     if like != "gsm8k":  # the paper has parallel averaging on GSM8K alone, and the probes after that
         panels = [(i, found) for i, found in panels if (found["task"] == like).all()]
-    words = " The paper's general average has five probes, without ARC-Challenge."
+    general = any(len(found) and found["task"].iloc[0] == AVERAGE_OF_5 for _, found in panels)
+    words = " The paper's general average has five probes, without ARC-Challenge." if general else ""
     return paper_curves.over_tokens(frame, like.upper(), panels, words)
 
 

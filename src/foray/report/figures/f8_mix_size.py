@@ -125,12 +125,15 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def _draw_gains(place: Axes, gains: pd.DataFrame, sizes: list[int]) -> None:
-    """RL minus base of every model against its tokens per parameter, the mix beside it."""
+    """RL minus base of every model against its tokens per parameter, the mix beside it: left and right by turns."""
+    mixes = sorted(gains["mix"].unique())
     for row in records(gains):
         color, marker = style.series(sizes.index(row.model_parameters))
         place.vlines(row.tokens_per_parameter, row.lo, row.hi, color=color, alpha=0.6, linewidth=1.2)
         place.plot(row.tokens_per_parameter, row.value, color=color, marker=marker, markersize=6)
-        at: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7, "color": color}
+        left = mixes.index(row.mix) % 2 == 1
+        at: Any = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left", "color": color}
+        at |= {"textcoords": "offset points", "va": "center", "fontsize": 7}
         place.annotate(_short(row.mix), (row.tokens_per_parameter, row.value), **at)
     place.set_title(f"gain of RL on {gains['task'].iloc[0]}, {gains['metric'].iloc[0]}")
     place.set_xscale("log")

@@ -58,7 +58,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean of its sources), one "
         f"point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
     )
-    said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in frame.groupby("k")]
+    of_k = {int(k): frame[frame["k"] == k] for k in frame["k"].unique()}
+    said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in of_k.items()]
     text += f"Rank correlation with the loss: {'; '.join(said)}. "
     return text + (
         "Its interval takes M_t as independent; those of one pre-training are not. Bars are 95% intervals over problems"

@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.report.measurements import Votes
-from foray.report.stats import TAIL, Floats, Interval, resample_counts
+from foray.report.stats import TAIL, Floats, Interval, Z, resample_counts
 
 EXPONENTS = np.geomspace(0.05, 20.0, 61)  # (A,), steps of 10%; the best lies between two of them
 OTHERWISE = np.array([0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8])  # (E,)
 _LOGITS = np.linspace(-9.0, 9.0, 37)  # of p, and the two ends 0 and 1
+_LEVEL = Z * Z / 2  # of the log-likelihood below its maximum: half the 95% quantile of chi-squared of 1 degree
 _AGAIN = 500  # resamples; a fit costs more than a mean, and percentiles need fewer than pivots do
 _ROUNDS = 200  # of the fit of the base's rates; the exponent no longer moves
 
@@ -38,7 +39,7 @@ class Sharpening(NamedTuple):
     """``exponent``: a with its interval. ``gain`` in pass@1, and ``explained``: the gain of the base at that exponent.
 
     ``otherwise``: the share e of problems that the exponent does not describe, one of ``OTHERWISE``. ``at_edge``: the
-    best exponent is the least or the greatest that is tried, so the interval is open there.
+    least or the greatest exponent that is tried does as well as the best, so the interval is open there.
     """
 
     exponent: Interval
@@ -63,7 +64,8 @@ def fit(
 
     The base's rates are not known, only counts of them. So the likelihood of a problem is averaged over p, with the
     distribution of p over problems that the base's own counts give (Kiefer and Wolfowitz 1956, by EM), and p's own
-    counts. The spread of wrong answers is that of the samples. Intervals: percentiles over resampled problems.
+    counts. The spread of wrong answers is that of the samples. Intervals: percentiles over resampled problems,
+    widened to the exponents whose likelihood is not surely less than the best one's.
     """
     problems = len(base)
     if problems == 0:
@@ -81,15 +83,18 @@ def fit(
         gains[:, i] = (posterior * p).sum(axis=1) - start
     mixed = np.log((1 - OTHERWISE) * likelihood[:, :, None] + OTHERWISE / (samples[:, None, None] + 1) + 1e-300)
     drawn, observed = resample_counts(problems)[:_AGAIN], right / samples - held / base_samples  # (R, P), (P,)
-    best = _best(mixed.sum(axis=0))
+    total = mixed.sum(axis=0)  # (A, E)
+    best = _best(total)
     again = [_best(m) for m in (drawn @ mixed.reshape(problems, -1)).reshape(-1, *mixed.shape[1:])]
     explained = (drawn @ gains)[np.arange(len(again)), [round(a) for a, _ in again]] / problems
+    # Exponents of nearly the same likelihood: where few samples tell, resamples agree on one of them by accident.
+    level = np.flatnonzero(total.max(axis=1) >= total.max() - _LEVEL)
     return Sharpening(
-        _interval(_exponent(best[0]), [_exponent(a) for a, _ in again], problems),
+        _interval(_exponent(best[0]), [_exponent(a) for a, _ in again], problems, EXPONENTS[level]),
         _interval(float(observed.mean()), drawn @ observed / problems, problems),
-        _interval(float(gains[:, round(best[0])].mean()), explained, problems),
+        _interval(float(gains[:, round(best[0])].mean()), explained, problems, gains[:, level].mean(axis=0)),
         _interval(best[1], [share for _, share in again], problems),
-        round(best[0]) in (0, len(EXPONENTS) - 1),
+        bool(level[0] == 0 or level[-1] == len(EXPONENTS) - 1),
     )
 
 
@@ -147,6 +152,8 @@ def _exponent(place: float) -> float:
     return float(EXPONENTS[0] * np.exp(step * place))
 
 
-def _interval(value: float, again: Sequence[float] | Floats, problems: int) -> Interval:
+def _interval(value: float, again: Sequence[float] | Floats, problems: int, level: Floats | None = None) -> Interval:
+    """Percentiles of the resamples, widened to hold the value and all of ``level``."""
     lo, hi = np.quantile(again, [TAIL, 1.0 - TAIL])
-    return Interval(value, min(value, float(lo)), max(value, float(hi)), problems)
+    held = np.array([value]) if level is None else np.append(level, value)
+    return Interval(value, min(float(lo), float(held.min())), max(float(hi), float(held.max())), problems)

@@ -20,7 +20,7 @@ from foray.report.readings.support import (
 from foray.report.results import Results
 from foray.report.sections import Section
 
-NAME, TITLE, PLACE = "amplified", "Amplified or discovered", 22
+NAME, TITLE, PLACE = "amplified", "Amplified or discovered", 32
 
 _TEXT = (
     "Each recipe's gain over its base in points, split by which of the two models shows a right sample of a problem: "

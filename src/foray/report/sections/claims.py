@@ -51,7 +51,12 @@ def rows(results: Results) -> list[dict[str, Any]]:
     found = []
     for claim in CLAIMS:
         ruling = rule_on(claim, results)
-        row = {"claim": claim.name, "statement": claim.statement, "answer": ruling.answer, "effect": ruling.effect}
+        row: dict[str, Any] = {
+            "claim": claim.name,
+            "statement": claim.statement,
+            "answer": ruling.answer,
+            "effect": ruling.effect,
+        }
         row |= {"value": ruling.interval or NOTHING, "note": ruling.note}
         if results.paper:
             value, at = ruling.paper or (None, None)

@@ -16,7 +16,7 @@ from foray.report.results import Results
 from foray.report.sections import Section
 from foray.report.stats import Counts, Interval
 
-NAME, TITLE, PLACE = "majority", "Majority vote", 26
+NAME, TITLE, PLACE = "majority", "Majority vote", 36
 
 _TEXT = (
     "In percent: one sample right (pass@1), the most frequent answer of K samples right (maj@K), any sample right "

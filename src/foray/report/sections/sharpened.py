@@ -14,16 +14,18 @@ from foray.report.readings.support import FromBase, from_base
 from foray.report.readings.tempering import EXPONENTS, Sharpening, fit, right_of
 from foray.report.results import Results
 from foray.report.sections import Section
+from foray.report.stats import Interval
 
-NAME, TITLE, PLACE = "sharpened", "A sharper base?", 24
+NAME, TITLE, PLACE = "sharpened", "A sharper base?", 34
 
 _TEXT = (
     "The exponent a for which the base's chances of a problem's answers, each to the power a, best foretell the "
     "trained model's right answers: above 1 the model looks like its base at a lower temperature, below 1 like a "
     "flatter one. Gain in pass@1 in points, and the gain that the base at that exponent would have: what is left is "
-    "more than sharpening. Other problems: the share, in percent, on which no such exponent foretells the model. "
-    "Answers are those of flexible grading; all samples without an answer count as one wrong one. 95% intervals over "
-    "problems. A dagger marks an exponent at the end of the range that is tried."
+    "more than sharpening. Other problems: the share, in percent, on which no such exponent foretells the model; if "
+    "surely half or more, the model is otherwise changed. Answers are those of flexible grading; all samples without "
+    "an answer count as one wrong one. 95% intervals over problems. A dagger: the end of the range that is tried does "
+    "as well, often because few samples are right."
 )
 _EXPONENT = Kind(lambda i: parts.with_range(f"{i.value:.2f}", f"{i.lo:.2f} to {i.hi:.2f}"))
 
@@ -39,7 +41,7 @@ COLUMNS = (
     Column("looks", badge("looks", {"sharper": "for", "flatter": "against"})),
     Column("exponent", _exponent, COUNT),
     Column("gain", "gain", POINTS),
-    Column("gain of a sharper base", "explained", POINTS),
+    Column("gain of that base", "explained", POINTS),
     Column("other problems", "otherwise", SHARE),
     Column("runs", "runs", COUNT),
 )
@@ -68,8 +70,17 @@ def _row(of: FromBase) -> dict[str, Any] | None:
     row["gain"] = stats.over_seeds([s.gain for s in each], -1.0, 1.0, starts)
     row["explained"] = stats.over_seeds([s.explained for s in each], -1.0, 1.0, starts)
     row["otherwise"] = stats.over_seeds([s.otherwise for s in each], 0.0, 1.0, starts)
-    row["looks"] = "sharper" if exponent.lo > 1.0 else "flatter" if exponent.hi < 1.0 else "cannot tell"
-    return row | {"at_edge": any(s.at_edge for s in each), "n": exponent.n, "runs": len(each)}
+    row["at_edge"] = any(s.at_edge for s in each)
+    row["looks"] = _looks(exponent, row["otherwise"], row["at_edge"])
+    return row | {"n": exponent.n, "runs": len(each)}
+
+
+def _looks(exponent: Interval, otherwise: Interval, at_edge: bool) -> str:
+    if otherwise.lo >= 0.5:
+        return "otherwise changed"
+    if at_edge:  # nearly any exponent beyond will do: often too few right samples
+        return "cannot tell"
+    return "sharper" if exponent.lo > 1.0 else "flatter" if exponent.hi < 1.0 else "cannot tell"
 
 
 def _fit(trained: PassK, base: PassK) -> Sharpening:

@@ -13,7 +13,7 @@ from foray.report.results import TRAIN, Results, recipe_rank
 from foray.report.sections import Section
 from foray.report.stats import Interval, difference_of_independent
 
-NAME, TITLE, PLACE = "train_test", "Training questions against test questions", 28
+NAME, TITLE, PLACE = "train_test", "Training questions against test questions", 38
 
 _TEXT = (
     "pass@1 in percent on the first training questions and on the evaluation's own, asked and graded alike. The gap is "

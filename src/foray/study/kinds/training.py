@@ -229,8 +229,9 @@ def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engin
     chosen = {(s.source.engine, s.source.vllm, s.precision) for s in stage.members() if isinstance(s.source, Rollouts)}
     if len(chosen) > 1 and any(name != "embedded" for name, _, _ in chosen):
         raise ValueError(f"stage {stage.name}: its streams of rollouts must use one engine in one precision")
-    validating = [("embedded", VLLM(), s.precision) for s in stage.members() if _samples(s.source)]
-    name, vllm, precision = next(iter(chosen or validating), ("embedded", VLLM(), "fp32"))
+    # SFT is validated with the engine of the stage's rollouts, or else with the embedded one.
+    precisions = [s.precision for s in stage.members() if _samples(s.source)] or ["fp32"]
+    name, vllm, precision = next(iter(chosen), ("embedded", VLLM(), precisions[0]))
     machine, streams = model.machine, len(stage.streams)
     value = 2 if precision == "bf16" else 4
     reserve = activation_bytes(model.config, machine.microbatch_tokens, value, machine.recompute)

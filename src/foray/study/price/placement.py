@@ -24,7 +24,7 @@ from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
 from foray.study.price.cards import BANDWIDTH_SHARE, USABLE, Card, Hardware, powers_of_two
-from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, update_of, updates
+from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, turns, update_of
 from foray.train.activations import activation_bytes, logit_bytes
 
 ROWS_IN_FLIGHT = 512  # completions that an engine samples together at most
@@ -194,16 +194,16 @@ def _training(
     """Seconds of the updates and of sampling."""
     card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # recomputing adds one forward pass to three
     updating, sampling = 0.0, 0.0
-    for stream in node.stage.members():
+    for stream, count in turns(node):
         update, value = update_of(stream, model), bytes_of(stream.precision)
         share = math.ceil(update.rows / ranks) / update.rows  # the share of the rank with the most rows
         passes = 3 + ("behaviour" in update.phases)  # a backward pass counts twice
         passes *= math.ceil(share * update.tokens / hardware.microbatch_tokens)
         work = {phase: share * n * (again if phase == "update" else 1.0) for phase, n in update.phases.items()}
-        updating += max(card.seconds(work, value), passes * model.layers * card.launch)
+        updating += count * max(card.seconds(work, value), passes * model.layers * card.launch)
         if update.draw is not None:
-            sampling += _sampling(model, update.draw, card, ranks, together) / update.per_draw
-    return updates(node) * updating, updates(node) * sampling
+            sampling += count * _sampling(model, update.draw, card, ranks, together) / update.per_draw
+    return updating, sampling
 
 
 def _sampling(model: ModelConfig, draw: Draw, card: Card, ranks: int, together: int) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from foray.core.schedules import worked
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.stage import Stream
 from foray.core.task import Task, few_shot_examples
@@ -107,8 +108,9 @@ def sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
 
 
 def _training(node: TrainNode, model: ModelConfig) -> Work:
-    phases, count = dict[str, float](), updates(node)
-    for update in (update_of(stream, model) for stream in node.stage.members()):
+    phases = dict[str, float]()
+    for stream, count in turns(node):
+        update = update_of(stream, model)
         drawn = update.draw.phases(model) if update.draw else {}
         for phase, n in (*update.phases.items(), *((phase, n / update.per_draw) for phase, n in drawn.items())):
             phases[phase] = phases.get(phase, 0.0) + n * count
@@ -116,9 +118,17 @@ def _training(node: TrainNode, model: ModelConfig) -> Work:
     return Work(phases, 4.0 * model.parameters * (1 + moments))
 
 
-def updates(node: TrainNode) -> int:
-    """Updates that the node makes itself, behind the kept step before it."""
-    return node.step - (node.after.step if node.after is not None else 0)
+def turns(node: TrainNode) -> list[tuple[Stream, int]]:
+    """Every stream, members of joint ones too, and at how many of the node's own updates the stream works.
+
+    The node's own updates are those behind the kept step before it.
+    """
+    stage, before = node.stage, node.after.step if node.after is not None else 0
+    return [
+        (member, worked((weight, inner), node.step, stage.steps) - worked((weight, inner), before, stage.steps))
+        for weight, stream in stage.streams
+        for inner, member in stream.members
+    ]
 
 
 def update_of(stream: Stream, model: ModelConfig) -> Update:
