@@ -208,10 +208,15 @@ def check_results(store: Store) -> int:
         where |= {"seed": int(row["seed"]), "pretrain_seed": int(row["pretrain_seed"])}
         if row["trained_on"]:
             where["trained_on"] = row["trained_on"]
-        if row["metric"] == "perplexity":
-            entries = store.find("perplexity", **where)
-            found = json.loads((store.root / entries[0]["folder"] / "perplexity.json").read_text())[row["task"]]
-            numbers, n = (math.exp(found["nats_per_token"]), math.nan, math.nan), found["tokens"]
+        if row["metric"] in ("perplexity", "bits_per_byte"):
+            own = row["task"].endswith((" test", " validation"))  # the task's own text
+            entries = store.find("task_text" if own else "perplexity", **where)
+            texts = [json.loads((store.root / e["folder"] / "perplexity.json").read_text()) for e in entries]
+            found = next(text[row["task"]] for text in texts if row["task"] in text)
+            value, n = math.exp(found["nats_per_token"]), found["tokens"]
+            if row["metric"] == "bits_per_byte":
+                value, n = found["nats_per_token"] * found["tokens"] / math.log(2) / found["bytes"], found["bytes"]
+            numbers = value, math.nan, math.nan
         elif row["metric"] == "acc":
             entries = store.find("probes", **where)
             probes = json.loads((store.root / entries[0]["folder"] / "probes.json").read_text())

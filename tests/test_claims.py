@@ -162,6 +162,34 @@ def test_abilities_are_compared_only_where_the_base_is_better_than_guessing(
     assert ("better than chance" in ruling.note) == (answer == "not run")
 
 
+def test_what_rl_and_sft_add_to_bits_per_byte_is_in_the_note_of_c7_and_changes_no_answer(tmp_path: Path) -> None:
+    def ruling(root: Path, text: bool) -> Ruling:
+        made = study(root, {"base": (0.4, 0.1), "rl": (0.6, 0.5), "sft": (0.7, 0.3)})
+        for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+            for recipe, share, web in (("base", 0.8, 1.0), ("rl", 0.8, 1.25), ("sft", 0.4, 1.5)):
+                probe = {"value": share, "n": 500, "chance": 0.5, "per_doc": [int(i < 500 * share) for i in range(500)]}
+                where = {"tokens": tokens, "recipe": recipe, "stage_step": RECIPES.get(recipe, 9), "seed": 0}
+                made.add("probes", {"probes.json": {"piqa": probe}}, **where)
+                if text:  # base models of two tasks share the text of the mixture; each task has a text of its own
+                    late = tokens / (8 * PARAMETERS)
+                    made.add("perplexity", {"perplexity.json": losses(web=late * web, math=9.0)}, **where)
+                    own = {"perplexity.json": losses(**{"t test": 2 * late * web})}
+                    made.add("task_text", own, **where, task="t")
+                    made.add("task_text", {"perplexity.json": losses(**{"other test": 7.0})}, **where, task="other")
+        results = read_results(made.write(model_parameters=PARAMETERS))
+        assert not results.missing
+        return rule_on(next(c for c in CLAIMS if c.name == "C7"), results)
+
+    without, found = ruling(tmp_path / "a", False), ruling(tmp_path / "b", True)
+    said = "RL +0.375 on web and +0.750 on t test; SFT +0.750 on web and +1.500 on t test"
+    assert found.note == f"{without.note}; bits per byte against the base at the last M_t: {said}"
+    assert found._replace(note="") == without._replace(note="") and found.answer == "shown"
+
+
+def losses(**bits: float) -> dict[str, dict[str, float]]:
+    return {s: {"nats_per_token": b, "tokens": 70, "bytes": 200, "bits_per_byte": b} for s, b in bits.items()}
+
+
 def test_claims_are_contradicted_where_the_opposite_is_measured(tmp_path: Path) -> None:
     skills = {"base": (0.6, 0.4), "rl": (0.5, 0.4), "sft": (0.7, 0.6), "sft_rl": (0.8, 0.9)}
     skills |= {"sft_gold": (0.3, 0.3), "sft_gold_rl": (0.3, 0.3)}

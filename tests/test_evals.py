@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,13 +19,15 @@ from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.evals import sampling
 from foray.evals.abilities import CHANCE, WorldProbes, evaluate_probes, scorer
-from foray.evals.perplexity import perplexity
+from foray.evals.perplexity import perplexity, task_perplexity
 from foray.evals.sampling import checksum_of, evaluate
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.engine import Completion, Sampling
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.kinds.measures import ProbesNode
 from foray.tasks.gsm8k import GSM8K
+from foray.world.general.questions import probe_rows
 
 SETTINGS: dict[str, Any] = {
     "split": "test", "problems": 10, "shots": 1, "samples": 4, "temperature": 1.0, "max_new_tokens": 6, "seed": 0,
@@ -228,9 +230,11 @@ def shard(tokenizer: TextTokenizer, tmp_path: Path) -> Shard:
     return Shard(tmp_path)
 
 
-def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: ModelConfig) -> None:
+def test_perplexity_is_the_mean_of_direct_cross_entropies(
+    shard: Shard, config: ModelConfig, tokenizer: TextTokenizer
+) -> None:
     model = wide(initialise(config, 1))
-    nats, tokens, _ = perplexity(model, shard, 15)
+    nats, tokens, _, _ = perplexity(model, tokenizer, shard, 15)
     count = (shard.size - 1) // 15
     assert count > 16 and count % 8, "several batches, the last one smaller"
     losses = []
@@ -239,14 +243,106 @@ def test_perplexity_is_the_mean_of_direct_cross_entropies(shard: Shard, config: 
         with torch.no_grad():
             losses.append(torch.nn.functional.cross_entropy(model.logits(row[None, :-1])[0], row[1:]).item())
     assert tokens == 15 * count
-    assert nats == pytest.approx(sum(losses) / count, rel=1e-6)
+    assert nats / tokens == pytest.approx(sum(losses) / count, rel=1e-6)
 
 
-def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity(shard: Shard, config: ModelConfig) -> None:
+def knows_nothing(config: ModelConfig) -> Transformer:
     model = initialise(config, 0)
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    assert math.exp(perplexity(model, shard, 16)[0]) == pytest.approx(config.vocab_size, rel=1e-5)
+    return model
+
+
+WIDE_TEXTS = ("Für 5 €: naïve Käse", "数 12 ≠ 3 🧀", "plain\n")
+
+
+def shard_of(texts: Sequence[str], tokenizer: TextTokenizer, folder: Path) -> Shard:
+    ids = [i for text in texts for i in (tokenizer.end_id, *tokenizer.encode(text))]
+    np.array(ids, dtype=np.uint16).tofile(folder / "tokens.bin")
+    (folder / "meta.json").write_text(json.dumps({"source": "x", "dtype": "uint16"}))
+    return Shard(folder)
+
+
+def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity_and_its_bits_on_every_token(
+    tokenizer: TextTokenizer, config: ModelConfig, tmp_path: Path
+) -> None:
+    shard = shard_of(WIDE_TEXTS, tokenizer, tmp_path)
+    loss = perplexity(knows_nothing(config), tokenizer, shard, shard.size - 1)
+    assert math.exp(loss.row()["nats_per_token"]) == pytest.approx(config.vocab_size, rel=1e-5)
+    size = sum(len(text.encode()) for text in WIDE_TEXTS)
+    bits = math.log2(config.vocab_size) * (shard.size - 1) / size
+    assert loss.bytes == size and loss.row()["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 3, 7])
+def test_bits_per_byte_are_those_of_a_plain_loop_over_tokens_and_texts(
+    tokenizer: TextTokenizer, config: ModelConfig, tmp_path: Path, length: int
+) -> None:
+    """Windows cut characters of many bytes in two. Their tokens are many: the vocabulary has none of them whole."""
+    model, texts = wide(initialise(config, 1)), [*WIDE_TEXTS, "Q: 1 + 2 ?\nA: 3"]
+    shard = shard_of(texts, tokenizer, tmp_path)
+    ids = shard.read(0, shard.size).tolist()
+    scored = (shard.size - 1) // length * length
+    bits = 0.0
+    for at in range(0, scored, length):
+        with torch.no_grad():
+            logits = model.logits(torch.tensor([ids[at : at + length]]))[0].double()
+        for place, target in enumerate(ids[at + 1 : at + length + 1]):
+            bits -= math.log2(float(logits[place].softmax(-1)[target]))
+    rest = len(tokenizer.encode(texts[-1])) - (shard.size - 1 - scored)  # the last text is cut at the end
+    size = sum(len(t.encode()) for t in WIDE_TEXTS)
+    size += len(tokenizer.decode(tokenizer.encode(texts[-1])[:rest]).encode())
+    loss = perplexity(model, tokenizer, shard, length)
+    assert max(map(len, map(tokenizer.encode, "€数🧀"))) > 1
+    assert (loss.tokens, loss.bytes) == (scored, size)
+    assert loss.row()["bits_per_byte"] == pytest.approx(bits / size, rel=1e-5)
+
+
+@dataclass(frozen=True)
+class WideSums(Sums):
+    """Questions in many bytes; every other problem has no solution."""
+
+    every: int = 2
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        found = [replace(p, question=f"数 {p.question} €") for p in super().problems(split, count)]
+        return [p if i % self.every == 0 else replace(p, solutions=()) for i, p in enumerate(found)]
+
+
+def test_a_tasks_text_is_question_and_first_solution_without_an_end_token(
+    tokenizer: TextTokenizer, config: ModelConfig
+) -> None:
+    model, task, bits, tokens, size = wide(initialise(config, 1)), WideSums(), 0.0, 0, 0
+    for problem in task.problems("test", 40):
+        if problem.solutions:
+            prompt, target = task.prompt(problem.question), task.target(problem.solutions[0])
+            ids = [*tokenizer.encode(prompt), *tokenizer.encode(target)]
+            with torch.no_grad():
+                logits = model.logits(torch.tensor([[tokenizer.end_id, *ids[:-1]]]))[0].double()
+            bits -= sum(math.log2(float(logits[i].softmax(-1)[t])) for i, t in enumerate(ids))
+            tokens, size = tokens + len(ids), size + len((prompt + target).encode())
+    loss = task_perplexity(model, tokenizer, task, "test", 40)
+    assert loss is not None and (loss.tokens, loss.bytes) == (tokens, size) and size > tokens
+    assert loss.row()["bits_per_byte"] == pytest.approx(bits / size, rel=1e-5)
+    blank = task_perplexity(knows_nothing(config), tokenizer, task, "test", 40)
+    assert blank is not None
+    assert blank.row()["bits_per_byte"] == pytest.approx(math.log2(config.vocab_size) * tokens / size, rel=1e-5)
+
+
+def test_a_task_without_solutions_has_no_text_and_a_long_text_is_cut_at_the_context(
+    tokenizer: TextTokenizer, config: ModelConfig
+) -> None:
+    model = wide(initialise(config, 1))
+    assert task_perplexity(model, tokenizer, WideSums(every=10**6), "test", 40) is not None, "the first has one"
+
+    class Without(WideSums):
+        def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+            return [replace(p, solutions=()) for p in super().problems(split, count)]
+
+    assert task_perplexity(model, tokenizer, Without(), "test", 40) is None
+    short = Transformer(replace(config, context=8))
+    loss = task_perplexity(short, tokenizer, WideSums(every=1), "test", 5)
+    assert loss is not None and loss.tokens == 5 * 8
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------
@@ -340,3 +436,18 @@ def test_completions_that_change_while_they_are_written_are_not_counted(
     with pytest.raises(ValueError, match=r"completions\.jsonl, line 1 has changed since"):
         sampled(tmp_path, engine, tokenizer, report=meddle)
     assert not (tmp_path / "problems.jsonl").exists()
+
+
+def test_a_probe_that_repeats_its_questions_has_a_flag(tmp_path: Path) -> None:
+    """The world has no thousand questions for each of its probes; a standard error over repeats is too small."""
+    for count, repeated in ((200, set[str]()), (1000, {"world_arc_easy", "world_piqa", "world_openbookqa"})):
+        rows = {name: probe_rows(name, count=count) for name in CHANCE}
+        asked = {
+            name: [str(r.get("goal", r.get("question_stem", r.get("question", r)))) for r in rows[name]]
+            for name in rows
+        }
+        found = {name: {"n": len(texts), "questions": len(set(texts))} for name, texts in asked.items()}
+        assert all(r["n"] == count for r in found.values())
+        (tmp_path / "probes.json").write_text(json.dumps(found))
+        flags = ProbesNode.flags(cast(Any, None), tmp_path)
+        assert {flag.partition(":")[0] for flag in flags} == repeated

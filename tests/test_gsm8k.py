@@ -362,7 +362,7 @@ def test_the_shrunken_study_runs_on_files_to_its_report_and_again_from_its_own_c
     assert {(r["tokens"], r["recipe"]) for r in rows if r["metric"] == "pass@1"} == {
         (t, r) for t in ("3072", "6144") for r in ("base", "rl", "sft", "sft_rl", "parallel")
     }
-    assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"prose", "gsm8k"}
+    assert {r["task"] for r in rows if r["metric"] == "bits_per_byte"} == {"prose", "gsm8k", "gsm8k test"}
     assert {r["task"] for r in rows if r["metric"] == "acc"} >= {"lambada_openai", "hellaswag", "piqa"}
     assert "one solution a question" in index.read_text(), "why there is no sft_gold"
     for e in expand(study).entries:

@@ -127,6 +127,6 @@ def test_the_pass_for_the_behaviour_is_a_phase_of_its_own_and_older_logs_cost_wh
 
 def test_evaluations_write_what_they_cost(done: Store) -> None:
     for node in expand(watched()).nodes:
-        if node.kind in ("passk", "probes", "perplexity"):
+        if node.kind in ("passk", "probes", "perplexity", "task_text"):
             assert sum(read_json(node.folder(done) / "ledger.json").values()) > 0
     assert "All evaluations together: passk" in (done.root / "report" / "index.html").read_text()

@@ -157,7 +157,7 @@ def test_excursions_from_local_folders_run_to_their_report(finished: tuple[Store
     assert {(r["tokens"], r["recipe"]) for r in rows} == {
         (t, r) for t in ("1000", "3000") for r in ("base", "rl", "sft_rl")
     }
-    assert not any(r["metric"] == "perplexity" for r in rows), "no text, no perplexity"
+    assert {r["task"] for r in rows if r["metric"] == "bits_per_byte"} == {"sums test"}, "no other text is there"
     assert all(n.done(store) for n in expand(made).nodes)
     page = (store.root / "report" / "index.html").read_text()
     assert "not there (yet)" not in page and ",,3000" in page
@@ -233,7 +233,8 @@ def test_held_out_text_gives_perplexity(folders: Path, tmp_path: Path) -> None:
     for node in expand(made).nodes:
         run_node(node, Store(tmp_path))
     (node,) = [n for n in expand(made).nodes if isinstance(n, PerplexityNode)]
-    assert json.loads((node.folder(Store(tmp_path)) / "perplexity.json").read_text())["sums"]["nats_per_token"] > 1
+    found = json.loads((node.folder(Store(tmp_path)) / "perplexity.json").read_text())["sums"]
+    assert found["nats_per_token"] > 1 and found["bits_per_byte"] > 1 and found["bytes"] > found["tokens"]
 
 
 def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def store(root: Path) -> Path:
             final=final,
         )
     study.probes(0.5, tokens=10**6, recipe="rl", stage_step=50)
-    sources = {"web": {"nats_per_token": 3.2, "tokens": 77}}
-    study.add("perplexity", {"perplexity.json": sources}, tokens=10**6, recipe="rl", stage_step=50)
+    loss = {"nats_per_token": 3.2, "tokens": 77, "bytes": 200, "bits_per_byte": 3.2 * 77 / math.log(2) / 200}
+    study.add("perplexity", {"perplexity.json": {"web": loss}}, tokens=10**6, recipe="rl", stage_step=50)
+    text = {"perplexity.json": {"world_easy test": loss}}
+    study.add("task_text", text, tokens=10**6, recipe="rl", stage_step=50, task="world_easy")
     write_report(study.write(), root / "report")
     return root
 

@@ -173,7 +173,8 @@ def test_a_study_runs_to_its_report(finished: tuple[Store, str, str]) -> None:
         (t, r) for t in ("768", "1536") for r in ("base", *SIX)
     }
     assert {r["shots"] for r in rows if r["recipe"] == "base" and r["metric"] == "pass@1"} == {"2"}
-    assert {r["task"] for r in rows if r["metric"] == "perplexity"} == {"sums", "other"}
+    for metric in ("perplexity", "bits_per_byte"):
+        assert {r["task"] for r in rows if r["metric"] == metric} == {"sums", "other", "sums test"}
     assert {r["extraction"] for r in rows if r["metric"] == "pass@4"} == {"strict", "lenient", "flexible"}
     assert "0 done" in printed and "report" not in printed
 
@@ -509,13 +510,14 @@ def test_adding_a_seed_computes_only_that_seed(small: tuple[Study, Store]) -> No
     made, store = small
     run = added(made, replace(made, seeds=(0, 1)), store)
     assert trained(run) == [("sft", 4, 1), ("rl", 4, 1)]
-    assert len(run) == 2 * 3 + 1  # with pass@k and perplexity each, and the length of the seed's demonstrations
+    # With pass@k, perplexity and the task's text each, and the length of the seed's demonstrations.
+    assert len(run) == 2 * 4 + 1
 
 
 def test_adding_a_recipe_computes_only_that_recipe(small: tuple[Study, Store]) -> None:
     made, store = small
     run = added(made, replace(made, recipes=("parallel", *made.recipes)), store)
-    assert trained(run) == [("parallel", 4, 0)] and len(run) == 3
+    assert trained(run) == [("parallel", 4, 0)] and len(run) == 4
 
 
 def test_an_m_t_in_between_is_what_it_would_have_been(

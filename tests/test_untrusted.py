@@ -219,7 +219,8 @@ def manifest(root: Path, kind: str, files: dict[str, Any]) -> Path:
 @pytest.mark.parametrize("content", [[], 3, None, "x", {"a": 3}, {"a": []}, {"a": {"value": [], "n": 1, "chance": 0}}])
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("probes", "probes.json"), ("perplexity", "perplexity.json"), ("passk", "problems.jsonl"),
+    [("probes", "probes.json"), ("perplexity", "perplexity.json"), ("task_text", "perplexity.json"),
+     ("passk", "problems.jsonl"),
      ("contamination", "contamination.json"), ("train", "metrics.jsonl"), ("train", "health.json")],
 )  # fmt: skip
 def test_rows_of_another_shape_are_named_as_missing(tmp_path: Path, kind: str, name: str, content: Any) -> None:

@@ -78,11 +78,15 @@ class Shard:
         """(length + 1,) tokens: inputs and, shifted by one, targets."""
         return self.read(index * length, index * length + length + 1).astype(np.int64)
 
-    def documents(self, end_id: int) -> Iterator[list[int]]:
-        """The tokens of every document in turn, without its end token. The last document may be cut short."""
+    def documents(self, end_id: int, first: int = 0, stop: int | None = None) -> Iterator[list[int]]:
+        """The tokens of every document in turn, without its end token. The last document may be cut short.
+
+        Of tokens ``first`` to ``stop``, by default all.
+        """
+        stop = self.size if stop is None else stop
         rest = np.zeros(0, dtype=self._parts[0].dtype)
-        for start in range(0, self.size, 1 << 20):
-            part = np.concatenate([rest, self.read(start, start + (1 << 20))])
+        for start in range(first, stop, 1 << 20):
+            part = np.concatenate([rest, self.read(start, min(start + (1 << 20), stop))])
             *whole, rest = np.split(part, np.flatnonzero(part == end_id))
             yield from (d[d != end_id].tolist() for d in whole if len(d))
         yield rest[rest != end_id].tolist()

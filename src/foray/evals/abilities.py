@@ -36,7 +36,11 @@ CHANCE = {
 
 @dataclass(frozen=True)
 class WorldProbes:
-    """Six probes over the invented world, in the forms of LAMBADA, HellaSwag, ARC, PIQA and OpenBookQA."""
+    """Six probes over the invented world, in the forms of LAMBADA, HellaSwag, ARC, PIQA and OpenBookQA.
+
+    Beyond some 160 to 650 documents the probes other than LAMBADA and HellaSwag ask questions again, with other wrong
+    choices. A node of such probes has a flag.
+    """
 
     world: WorldSpec = field(default_factory=WorldSpec)
     questions: int = 200
@@ -128,6 +132,7 @@ def _row(result: ProbeResult, wanted: str, chance: float) -> dict[str, Any]:
         "value": result.metrics[metric],
         "stderr": result.stderr[metric],
         "n": result.n,
+        "questions": result.questions,
         "chance": chance,
         "per_doc": [int(v) for v in per_doc],
     }

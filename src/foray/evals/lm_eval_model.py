@@ -48,13 +48,15 @@ class Codec(Protocol):
 class ProbeResult:
     """The outcome of one task over ``n`` documents: lm-eval's number for every metric, and the values by document.
 
-    ``stderr`` is the standard error of the mean; None if the metric is not a mean over documents.
+    ``stderr`` is the standard error of the mean; None if the metric is not a mean over documents. ``questions`` counts
+    different contexts: two documents may ask one question with other choices.
     """
 
     n: int
     metrics: dict[str, float]
     stderr: dict[str, float | None]
     per_doc: dict[str, list[float]]
+    questions: int
 
 
 def split_pairs(
@@ -260,7 +262,8 @@ def _result(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) ->
         metrics[metric] = float(value)
         per_doc[metric] = [float(sample[metric]) for sample in ordered]
         stderr[metric] = _standard_error(per_doc[metric], metrics[metric])
-    return ProbeResult(len(ordered), metrics, stderr, per_doc)
+    questions = {str(sample["arguments"][0][0]) for sample in ordered}  # the contexts of the first choices
+    return ProbeResult(len(ordered), metrics, stderr, per_doc, len(questions))
 
 
 def _standard_error(values: Sequence[float], reported: float) -> float | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # specs name the protocol
     from foray.data.tokenizer import TextTokenizer
     from foray.model.transformer import Transformer
 
-FORAYS_METRICS = ("acc", "perplexity", "format_rate", "truncated_rate")  # and pass@k
+FORAYS_METRICS = ("acc", "perplexity", "bits_per_byte", "format_rate", "truncated_rate")  # and pass@k
 
 
 class OwnMeasure(Protocol):

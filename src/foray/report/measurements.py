@@ -32,7 +32,8 @@ class Measurement:
 
     ``tokens``: of M_t. ``trained_on``: the task of post-training; empty for a base model. ``stage_step`` counts
     updates since M_t. ``shots``, ``task`` and ``hard`` (the task's class says that the task is hard) are of pass@k
-    alone; None where an earlier version wrote no ``hard``. The ``task`` of a user's own measurement is its name.
+    alone; None where an earlier version wrote no ``hard``. The ``task`` of a user's own measurement is its name, that
+    of a perplexity on a task's own text (kind ``task_text``) is the task.
 
     Models beside the main grid differ from it in one of these: ``variant`` (a recipe with settings of its own; ``own``:
     the settings are those of the main grid; ``against``: the recipe of the main grid to compare with), ``split`` of the
@@ -87,7 +88,7 @@ class Measurement:
     @property
     def words(self) -> str:
         place = f", stage {self.stage}" if self.stage else ""
-        place = f", {self.task}" if self.kind == "measure" else place
+        place = f", {self.task}" if self.kind in ("measure", "task_text") else place
         asked = f", {self.task} {self.shots}-shot" if self.kind == "passk" else place
         named = ", ".join(x for x in (self.recipe, self.variant, self.mix) if x)
         seeds = f"{self.pretrain_seed}/{self.seed}"
@@ -117,6 +118,17 @@ class ProbeAnswers(Measurement):
     """The general-ability probes: for each, the value of every document, in [0, 1]."""
 
     answers: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLosses(Measurement):
+    """Held-out text, in the order of the mixture: nats a token and bits a byte, by source.
+
+    ``bits`` is empty where an earlier version wrote none.
+    """
+
+    nats: Mapping[str, float]
+    bits: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

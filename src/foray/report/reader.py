@@ -17,7 +17,16 @@ from foray.core.provenance import ABSENT, made, read_made
 from foray.core.terminal import failure
 from foray.core.untrusted import expect
 from foray.report import stats
-from foray.report.measurements import Measurement, NodeOrigin, Overlaps, PassK, ProbeAnswers, TrainingLog, Votes
+from foray.report.measurements import (
+    Measurement,
+    NodeOrigin,
+    Overlaps,
+    PassK,
+    ProbeAnswers,
+    TextLosses,
+    TrainingLog,
+    Votes,
+)
 from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, STRICT, Results, metric_rank, recipe_rank
 from foray.report.stats import Counts, Interval
 
@@ -261,12 +270,17 @@ def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
 
 
 def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:
-    """The perplexity of every source, without an interval: one number cannot be resampled."""
-    numbers = []
+    """Perplexity and bits per byte of every source, without an interval: one number cannot be resampled."""
+    numbers, nats, bits = list[Score](), dict[str, float](), dict[str, float]()
     for source, row in read_object(entry.folder / "perplexity.json").items():
-        value = math.exp(min(float(row["nats_per_token"]), 700.0))
-        numbers.append(Score(str(source), "", "perplexity", Interval(value, math.nan, math.nan, int(row["tokens"]))))
-    return entry, numbers
+        nats[source] = float(row["nats_per_token"])
+        value = math.exp(min(nats[source], 700.0))
+        numbers.append(Score(source, "", "perplexity", Interval(value, math.nan, math.nan, int(row["tokens"]))))
+        if "bits_per_byte" in row:
+            bits[source] = float(row["bits_per_byte"])
+            of_bytes = Interval(bits[source], math.nan, math.nan, int(row["bytes"]))
+            numbers.append(Score(source, "", "bits_per_byte", of_bytes))
+    return TextLosses(**vars(entry), nats=nats, bits=bits), numbers
 
 
 def _read_overlaps(entry: Measurement, ks: Sequence[int]) -> Read:
@@ -289,6 +303,7 @@ _READERS: Mapping[str, Callable[[Measurement, Sequence[int]], Read]] = {
     "passk": _read_passk,
     "probes": _read_probes,
     "perplexity": _read_perplexity,
+    "task_text": _read_perplexity,
     "measure": _read_own,
     "contamination": _read_overlaps,
 }

@@ -289,7 +289,7 @@ def _bounds(metric: str) -> tuple[float, float]:
     """The least and the greatest value that the metric can have."""
     if "@" in metric or metric in _SHARES:
         return 0.0, 1.0
-    return (0.0 if metric == "perplexity" else -math.inf), math.inf
+    return (0.0 if metric in ("perplexity", "bits_per_byte") else -math.inf), math.inf
 
 
 def shots_rank(recipe: str, shots: int | None) -> int:

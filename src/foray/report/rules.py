@@ -35,6 +35,7 @@ from foray.report.rule_parts import (
     unfair_mixes,
 )
 from foray.report.stats import MARGIN
+from foray.report.text_costs import hidden_cost
 from foray.report.verdicts import top_k
 
 _FOLDER = Path(__file__).parent
@@ -193,10 +194,13 @@ def c6(results: Results) -> Ruling:
 def c7(results: Results) -> Ruling:
     """At every M_t, in the general average: SFT − base below 0, RL − base above −margin.
 
-    Contradicted (Holm over all) if SFT − base is above −margin and not below 0, or if RL − base is below −margin.
+    Contradicted (Holm over all) if SFT − base is above −margin and not below 0, or if RL − base is below −margin. The
+    note gives what RL and SFT add to the bits per byte of text, a cost that probes hide; it decides nothing.
     """
     needs = compare_abilities(results, "sft", "base", sign=-1, against=MARGIN)
-    return every(needs + compare_abilities(results, "rl", "base", beyond=-MARGIN, against=-MARGIN), results)
+    needs += compare_abilities(results, "rl", "base", beyond=-MARGIN, against=-MARGIN)
+    found, cost = every(needs, results), hidden_cost(results)
+    return found._replace(note=f"{found.note}; {cost}") if cost else found
 
 
 def c8(results: Results) -> Ruling:

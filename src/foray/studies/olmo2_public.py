@@ -63,6 +63,6 @@ def study() -> Study:
             "The M_t are Ai2's checkpoints of OLMo-2-0425-1B, stage 1, from 2 billion tokens on: points of one run "
             "over 4 trillion tokens. At the early points the learning rate had hardly fallen.",
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
-            "There is no held-out perplexity: the text that these models were trained on is not part of the study.",
+            "Held-out perplexity is of the task's text alone: the text that these models were trained on is not here.",
         ),
     )

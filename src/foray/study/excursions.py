@@ -11,11 +11,13 @@ from foray.core.stage import Merge, Recipe, Stage
 from foray.study.grid_checks import grid_checks
 from foray.study.grid_text import GridText
 from foray.study.kinds.checks import Check
-from foray.study.kinds.measures import MeasureNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.measures import MeasureNode, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import CheckpointNode, Node
 from foray.study.spec import Study
+
+TASK_TEXTS = 500  # problems whose text gives a model's perplexity on the task, at most
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Start:
         corpus, shards = self.grid.text, self.text.heldout(self.base.tokenizer)
         if corpus is not None and shards:
             yield entry(of, PerplexityNode(node, shards, corpus.length), step, final)
+        if e.heldout_tokens:
+            yield entry(of, TaskTextNode(node, e.task, e.split, min(e.problems, TASK_TEXTS)), step, final)
         for measure in e.measures:
             yield entry(of, MeasureNode(node, measure), step, final)
 

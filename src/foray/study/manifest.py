@@ -12,7 +12,7 @@ from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
 from foray.study.excursions import GraphEntry
 from foray.study.graph import Graph, expand
-from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode
+from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode, TaskTextNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.setting_tables import setting_tables
@@ -112,6 +112,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         out |= {"task": node.task.name, "trained_on": node.trained.name}
     if isinstance(made, TrainNode):
         out |= _of_training(made)
+    if isinstance(node, TaskTextNode):
+        out["task"] = node.task.name
     if isinstance(node, MeasureNode):
         out["task"] = node.measure.name
     if isinstance(node, TrainNode):

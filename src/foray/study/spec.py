@@ -157,6 +157,8 @@ class Dynamics:
 class Evaluation:
     """pass@k of every final checkpoint, the general probes, held-out perplexity.
 
+    ``heldout_tokens`` of each text source, and the task's own text, give the held-out perplexity; 0 leaves it out.
+
     The first of ``base_shots`` and of ``trained_shots`` is the main setting; further ones are crossed settings.
     """
 

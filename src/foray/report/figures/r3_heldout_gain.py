@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from foray.report import style
 from foray.report.differences import passk_difference
+from foray.report.measurements import TextLosses
 from foray.report.readings.rank_correlation import LEAST, spearman
-from foray.report.results import NotDrawable, Results, records
+from foray.report.results import NotDrawable, Results
 from foray.report.verdicts import top_k
 
 NAME = "r3_heldout_gain"
@@ -47,11 +48,8 @@ def data(results: Results) -> pd.DataFrame:
 
 def _nats(results: Results) -> dict[tuple[int, int], float]:
     """Held-out nats a token of every base of the main grid, the plain mean over sources, by tokens and pre-training."""
-    rows = results.rows(metric="perplexity", recipe="base", final=True)
-    found: dict[tuple[int, int], list[float]] = {}
-    for row in records(rows):
-        found.setdefault((int(row.tokens), int(row.pretrain_seed)), []).append(math.log(row.value))
-    return {place: float(np.mean(values)) for place, values in found.items()}
+    bases = results.select(TextLosses, task="", recipe="base", final=True)
+    return {(b.tokens, b.pretrain_seed): float(np.mean(list(b.nats.values()))) for b in bases if b.nats}
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from foray.core import rng
 from foray.core.canonical import added
 from foray.core.engines import VLLM, AnyEngine
-from foray.core.files import read_jsonl, write_json
+from foray.core.files import read_jsonl, read_object, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import Split, Task, verifier_of
@@ -104,12 +104,21 @@ class ProbesNode(Node):
         _write_ledger(folder, work)
         write_json(folder / "probes.json", results, indent=1)
 
+    def flags(self, folder: Path) -> list[str]:
+        found = read_object(folder / "probes.json")
+        return [
+            f"{name}: {r['n']:,} documents ask {r['questions']:,} questions, and its error takes them as independent"
+            for name, r in found.items()
+            if 2 * r["questions"] < r["n"]
+        ]
+
 
 @dataclass(frozen=True)
 class PerplexityNode(Node):
-    """Held-out perplexity of a checkpoint on every text source."""
+    """Held-out perplexity and bits per byte of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
+    version: ClassVar[int] = 2  # since 2 results hold bits per byte
     reported: ClassVar[tuple[str, ...]] = ("",)
     on_card: ClassVar[bool] = True
     checkpoint: CheckpointNode
@@ -122,14 +131,43 @@ class PerplexityNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import perplexity
 
-        model, _ = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
         out, total = {}, 0.0
         for node in self.shards:
-            nats, tokens, work = perplexity(model, node.open_shard(store), self.length)
-            total += work
-            out[node.source.name] = {"nats_per_token": nats, "tokens": tokens}
+            loss = perplexity(model, tokenizer, node.open_shard(store), self.length)
+            total += loss.flops
+            out[node.source.name] = loss.row()
         _write_ledger(folder, total)
         write_json(folder / "perplexity.json", out, indent=1)
+
+
+@dataclass(frozen=True)
+class TaskTextNode(Node):
+    """The same on the task's own text: question and first solution of its problems. Empty where none has a solution.
+
+    It is no part of ``PerplexityNode``: grids with different tasks share that one. Its source has the split in its
+    name, as a text source may have the task's name.
+    """
+
+    kind: ClassVar[str] = "task_text"
+    reported: ClassVar[tuple[str, ...]] = ("",)
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
+    task: Task
+    split: Split
+    problems: int
+
+    def label(self) -> str:
+        return f"perplexity on {self.task.name}'s text after {self.checkpoint.label()}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        from foray.evals.perplexity import task_perplexity
+
+        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        loss = task_perplexity(model, tokenizer, self.task, self.split, self.problems)
+        _write_ledger(folder, loss.flops if loss else 0.0)
+        name = f"{self.task.name} {self.split}"
+        write_json(folder / "perplexity.json", {name: loss.row()} if loss else {}, indent=1)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from dataclasses import dataclass, fields, replace
 
 from foray.core.sources import Corpus
 from foray.model.config import ModelConfig
-from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.measures import (
+    ContaminationNode,
+    MeasureNode,
+    PassKNode,
+    PerplexityNode,
+    ProbesNode,
+    TaskTextNode,
+)
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
@@ -88,7 +95,7 @@ def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Pl
         memory, together = _with_cache(memory, model, [draw], card, ranks)
         asked = start + _sampling(model, draw, card, ranks, max(1, together))
         return Placement(node, ranks, {EVALUATION: asked}, memory, _fits(memory, card, together))
-    if isinstance(node, ProbesNode | PerplexityNode | MeasureNode):
+    if isinstance(node, ProbesNode | PerplexityNode | TaskTextNode | MeasureNode):
         model = sized(node.checkpoint.model, vocab_size)
         logits = logit_bytes(model, hardware.microbatch_tokens)
         memory = replace(none, weights=4.0 * model.parameters, activations=logits)

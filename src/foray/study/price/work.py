@@ -18,7 +18,7 @@ from foray.core.task import Task, few_shot_examples
 from foray.data.prepared import Prepared
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode
+from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.tokens import ShardNode
 from foray.study.kinds.training import TrainNode
@@ -86,6 +86,9 @@ def node_work(node: Node, vocab_size: int) -> Work:
         windows = sum(s.max_tokens for s in node.shards) / node.length
         work = windows * flops.forward(model, node.length, flops.pairs(0, node.length), node.length)
         return Work({"score": work}, 1e3)
+    if isinstance(node, TaskTextNode):
+        model, length = sized(node.checkpoint.model, vocab_size), sum(lengths(node.task, 0))
+        return Work({"score": node.problems * flops.forward(model, length, flops.pairs(0, length), length)}, 1e3)
     if isinstance(node, ProbesNode):
         model = sized(node.checkpoint.model, vocab_size)
         questions = len(node.probes.names) * node.probes.questions
