@@ -603,3 +603,28 @@ def test_what_guessing_reaches_stands_in_tables_and_figures(tmp_path: Path) -> N
     unknown = frame.assign(chance=math.nan)
     assert "guessing" not in [t.get_text() for t in f2_passk.draw(unknown).legends[0].texts]
     assert "dotted" not in f2_passk.caption(unknown)
+
+
+def test_bits_per_byte_stand_beside_perplexity_with_each_recipes_change_against_its_own_base(
+    tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only()
+    study = build(tmp_path)  # its perplexities are of a version without bits per byte
+    for recipe, start, seed, bits in (("base", 0, 0, 1.0), ("base", 1, 0, 2.0), ("rl", 0, 0, 1.5), ("rl", 1, 0, 3.0)):
+        text = {"world_easy test": {"nats_per_token": 2.0, "tokens": 70, "bytes": 250, "bits_per_byte": bits}}
+        where = {"tokens": TOKENS[0], "recipe": recipe, "stage_step": RECIPES[recipe], "task": "world_easy"}
+        study.add("task_text", {"perplexity.json": text}, **where, pretrain_seed=start, seed=seed)
+    page = write_report(study.write(), tmp_path / "report").read_text()
+    assert not read_results(tmp_path / "manifest.json").missing
+    rows = [r for r in rows_of(tmp_path / "report") if r["metric"] == "bits_per_byte"]
+    assert {(r["recipe"], r["value"], r["n"], r["lo"]) for r in rows} == {
+        ("base", "1", "250", ""), ("base", "2", "250", ""), ("rl", "1.5", "250", ""), ("rl", "3", "250", ""),
+    }  # fmt: skip
+    with open(tmp_path / "report" / "perplexity.csv", newline="") as f:
+        table = list(csv.DictReader(f))
+    own = {r["recipe"]: r for r in table if r["source"] == "world_easy test"}
+    assert set(own) == {"base", "rl"} and {r["source"] for r in table} == {"web", "math", "world_easy test"}
+    assert (own["rl"]["bits_per_byte"], own["rl"]["change"], own["rl"]["runs"]) == ("2.25", "0.75", "2")
+    assert own["base"]["change"] == "" and float(own["base"]["perplexity"]) == pytest.approx(np.exp(2.0), abs=1e-4)
+    assert all(r["bits_per_byte"] == r["change"] == "" for r in table if r["source"] in ("web", "math"))
+    assert '2.250<span class="range">+0.750</span>' in page and "7.39" in page
