@@ -161,7 +161,7 @@ def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> Non
     assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
     for word in (
         "95 nodes, 95 to run, on 2 workers",
-        "PFLOP (",
+        "FLOPs (",
         "decode",
         "GB stay",
         "GB a rank",

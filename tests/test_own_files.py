@@ -135,6 +135,8 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
     (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("no pass@1", "no such pass@1"))
     report_study(made, store, redraw=False)
     assert "no such pass@1" in (out / "index.html").read_text(), "an edited file is drawn again"
+    report_study(replace(made, report=()), store, redraw=False)
+    assert "no such pass@1" not in (out / "index.html").read_text(), "a file that is named no more is left out"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
         "present": sorted(n.key for n in graph.nodes if n.done(store)),
         "version": __version__,
         "paper": paper,
+        "own": [[str(f), digest(f) if f.is_file() else ""] for f in own],
     }
-    facts |= {"own": [[str(f), digest(f) if f.is_file() else ""] for f in own]} if own else {}
     manifest = store.root / MANIFEST
     out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
     with store.claim(out.name, patience=600.0):

@@ -22,18 +22,26 @@ def cards_named(hardware: Hardware) -> str:
     return f"{hardware.count} workers of this machine" if hardware.here else f"{hardware.count} x {hardware.name}"
 
 
+def in_flops(n: float) -> str:
+    """Three digits and a prefix: ``12.3 G``, ``483,399 P``; ``0``."""
+    if n == 0:
+        return "0"
+    size, prefix = next(((s, p) for s, p in ((1e15, "P"), (1e12, "T"), (1e9, "G")) if n >= s), (1e6, "M"))
+    return f"{n / size:,.0f} {prefix}" if n >= 100 * size else f"{n / size:.3g} {prefix}"
+
+
 def parts_table(made: Mapping[str, tuple[int, Forecast]]) -> Table:
     """The parts of a study, each with its number of nodes, as if it were run first."""
-    table = _table("part", "nodes", "to run", "PFLOP", "minutes", text=1)
+    table = _table("part", "nodes", "to run", "FLOPs", "minutes", text=1)
     for name, (count, f) in made.items():
-        numbers = count, len(f.nodes), f"{f.flops.total() / 1e15:,.3f}", f"{f.wall / 60:,.0f}"
+        numbers = count, len(f.nodes), in_flops(f.flops.total()), f"{f.wall / 60:,.0f}"
         table.add_row(cell(name), *map(str, numbers))
     return table
 
 
 def nodes_table(nodes: Sequence[Node], made: Forecast, vocab_size: int) -> Table:
     """Every node, with the numbers of those that are to be run."""
-    table = _table("", "node", "ranks", "PFLOP", "seconds", "disk MB", text=2)
+    table = _table("", "node", "ranks", "FLOPs", "seconds", "disk MB", text=2)
     placed = {p.node.key: p for p in made.placed}
     left = {n.key for n in made.nodes}
     for node in nodes:
@@ -41,7 +49,7 @@ def nodes_table(nodes: Sequence[Node], made: Forecast, vocab_size: int) -> Table
         if node.key in left:
             work, p = node_work(node, vocab_size), placed.get(node.key)
             ranks, seconds = (str(p.ranks or ""), f"{p.wall:,.0f}") if p else ("", "")
-            numbers = ranks, f"{work.flops / 1e15:.4f}", seconds, f"{work.disk / 1e6:,.1f}"
+            numbers = ranks, in_flops(work.flops), seconds, f"{work.disk / 1e6:,.1f}"
         table.add_row("to run" if node.key in left else "done", cell(node.label()), *numbers)
     return table
 
@@ -86,8 +94,8 @@ def memory_table(made: Forecast) -> Table:
 def remarks(made: Forecast) -> list[str]:
     """What does not fit, work, wall time, and disk, in plain lines."""
     hardware, out = made.hardware, list(made.notes)
-    phases = ", ".join(f"{phase} {n / 1e15:.3f}" for phase, n in made.flops.most_common())
-    out.append(f"{made.flops.total() / 1e15:,.3f} PFLOP" + (f" ({phases})" if phases else ""))
+    phases = ", ".join(f"{phase} {in_flops(n)}" for phase, n in made.flops.most_common())
+    out.append(f"{in_flops(made.flops.total())} FLOPs" + (f" ({phases})" if phases else ""))
     held = hardware.count * made.wall / 3600
     busy = f", at work for {sum(map(made.hours, (*PHASES, PREPARATION))) / held:.0%} of it" if held else ""
     if hardware.here:
