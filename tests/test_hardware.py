@@ -14,6 +14,7 @@ from foray.core.objectives import CrossEntropy
 from foray.core.sources import Corpus
 from foray.core.stage import Stage, Stream
 from foray.model.config import ModelConfig
+from foray.studies import tiny
 from foray.studies.paper_1b import MODEL
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
@@ -203,12 +204,15 @@ def test_what_is_done_costs_nothing() -> None:
     assert planned.hours(PRETRAINING) == 0 and planned.hours(EVALUATION) > 0 and len(planned.levels) == 1
 
 
+TINY = len(expand(tiny.study()).nodes)
+
+
 def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["plan", "tiny", "--hardware", "h200x2", "--store", "no-such-store"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "102 nodes, 102 to run, on 2 x h200", "GPU hours", *PHASES, "level", "wall time", "GB a rank", "moments",
+        f"{TINY} nodes, {TINY} to run, on 2 x h200", "GPU hours", *PHASES, "level", "wall time", "GB a rank", "moments",
         "KV", "disk:", "45% of the peak (MFU)", "60% of the bandwidth", "machines have 8 cards",
     ):  # fmt: skip
         assert words in out, words
@@ -219,7 +223,7 @@ def test_the_plan_for_this_machine_has_the_same_tables(capsys: Said, monkeypatch
     assert main(["plan", "tiny", "--store", "no-such-store", "--jobs", "2"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "102 nodes, 102 to run, on 2 workers of this machine", *PHASES, PREPARATION, "level", "wall time", "GB a rank",
+        f"{TINY} nodes, {TINY} to run, on 2 workers of this machine", *PHASES, PREPARATION, "level", "wall time", "GB a rank",
         "moments", "process", "disk:", "GFLOP/s, measured now", "update 55%",
     ):  # fmt: skip
         assert words in out, words
