@@ -223,8 +223,8 @@ def test_the_plan_for_this_machine_has_the_same_tables(capsys: Said, monkeypatch
     assert main(["plan", "tiny", "--store", "no-such-store", "--jobs", "2"]) == 0
     out = capsys.readouterr().out
     for words in (
-        f"{TINY} nodes, {TINY} to run, on 2 workers of this machine", *PHASES, PREPARATION, "level", "wall time", "GB a rank",
-        "moments", "process", "disk:", "GFLOP/s, measured now", "update 55%",
+        f"{TINY} nodes, {TINY} to run, on 2 workers of this machine", *PHASES, PREPARATION, "level", "wall time",
+        "GB a rank", "moments", "process", "disk:", "GFLOP/s, measured now", "update 55%",
     ):  # fmt: skip
         assert words in out, words
     assert "GPU hours" not in out
