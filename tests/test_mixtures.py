@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from foray.core.override import override
-from foray.core.schedules import Shift, Turns, rests, worked
+from foray.core.schedules import Follow, Shift, Turns, rests, worked
 from foray.core.stage import AdamW, AfterSFT, Joint, Plateau, PostTraining, Stage, Stream, Together
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -149,6 +150,22 @@ def test_turns_may_be_several_updates_long() -> None:
     for wrong in ({"length": 0}, {"length": 5}):
         with pytest.raises(ValueError, match="length must lie in"):
             Turns(5, 1, **wrong)
+
+
+@dataclass(frozen=True)
+class Later:
+    """A schedule of the user's own: rests at first."""
+
+    first: int = 3
+
+    def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
+        return float(step >= self.first)
+
+
+def test_a_schedule_of_ones_own_counts_the_updates_at_which_it_works() -> None:
+    own: Any = Later()
+    assert [worked((1.0, own), i, 6) for i in range(6)] == [0, 0, 0, 0, 1, 2]
+    assert [worked((0.5, Follow("x")), i, 6) for i in range(3)] == [0, 1, 2]
 
 
 def test_a_joint_stream_rests_where_all_its_members_do(config: ModelConfig, tokenizer: TextTokenizer) -> None:

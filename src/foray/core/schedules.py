@@ -99,7 +99,7 @@ def rests(weight: Weight, step: int, steps: int) -> bool:
 
 def worked(weights: tuple[Weight, ...], step: int, steps: int) -> int:
     """At how many updates before ``step`` none of the weights rests."""
-    if not any(isinstance(w, Ramp | Turns | Shift) for w in weights):
+    if all(isinstance(w, float | int | Follow) and not rests(w, 0, steps) for w in weights):
         return step
     return _worked(weights, steps)[step]
 
