@@ -146,6 +146,16 @@ class Raw:
                     "truncated_rate": sum(s["stop"] == "length" for s in samples),
                 }
 
+        with open(folder / "problems.jsonl", encoding="utf-8") as f:
+            self.guesses = [json.loads(line).get("guess") for line in f]
+
+    def chance(self, metric: str) -> float:
+        """pass@k of answers drawn from the training answers."""
+        if not metric.startswith("pass@") or None in self.guesses:
+            return math.nan
+        k = int(metric[5:])
+        return sum(1 - (1 - g) ** k for g in self.guesses) / len(self.guesses)
+
     def values(self, extraction: str, metric: str) -> list[float]:
         rows = [self.problems[i] for i in sorted(self.problems)]
         if metric.startswith("pass@"):
@@ -227,7 +237,8 @@ def check_results(store: Store) -> int:
             entries = store.find("passk", **where, task=row["task"], shots=int(row["shots"]))
             if len({e["folder"] for e in entries}) != 1:
                 raise Differs(f"results.csv, line {line}: {len(entries)} entries of the manifest: {dict(row)}")
-            values = store.raw(entries[0]["folder"]).values(row["extraction"], row["metric"])
+            raw = store.raw(entries[0]["folder"])
+            values, chance = raw.values(row["extraction"], row["metric"]), raw.chance(row["metric"])
             numbers, n = mean_interval(values), len(values)
         place: dict[str, Any] = {"final": any(e["final"] for e in entries), "chance": chance}
         place["tokens_per_parameter"] = int(row["tokens"]) / store.manifest["model_parameters"]

@@ -191,7 +191,7 @@ def test_a_study_file_runs_and_is_listed(
     planned = worked(capsys, "plan", str(mini), "--store", store)
     assert ", 0 to run" in planned
     more = worked(capsys, "plan", str(mini), "--store", store, "--set", "seeds=0,1")
-    assert ", 7 to run" in more
+    assert ", 9 to run" in more
     table = (tmp_path / "out" / "report" / "results.csv").read_bytes()
     printed = worked(capsys, "report", str(mini), "--store", store)
     assert "index.html" in printed.splitlines()[-1] and "not run" in printed

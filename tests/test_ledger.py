@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from foray.core.files import read_json, read_jsonl, seal
-from foray.report import AXES
 from foray.report.spending import PHASES, of_steps
 from foray.study.graph import expand
 from foray.study.kinds.training import TrainNode
@@ -79,7 +78,7 @@ def test_the_ledger_sums_the_logs(done: Store) -> None:
     assert len({(tokens, recipe) for tokens, recipe, _ in ends}) == len(ends)
 
 
-@pytest.mark.parametrize("axis", AXES[1:])
+@pytest.mark.parametrize("axis", ["flops", *(pytest.param(a, marks=pytest.mark.slow) for a in ("samples", "seconds"))])
 def test_every_curve_can_be_drawn_against_what_it_cost(done: Store, axis: str) -> None:
     index = report_study(watched(), done, axis=axis)
     assert index.parent == done.root / f"report-{axis}"

@@ -257,7 +257,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 7 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 8 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
