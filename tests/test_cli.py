@@ -329,7 +329,10 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
     assert str(folder / file) in said
 
 
-def test_what_a_report_leaves_out_is_said(capsys: Said, mini: Path, tmp_path: Path) -> None:
+def test_what_a_report_leaves_out_is_said(
+    capsys: Said, mini: Path, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only()
     words = [str(mini), "--store", str(tmp_path / "out")]
     worked(capsys, "run", *words, "--jobs", "1")
     lost = next((tmp_path / "out" / "nodes").glob("passk-*/problems.jsonl"))
@@ -339,7 +342,10 @@ def test_what_a_report_leaves_out_is_said(capsys: Said, mini: Path, tmp_path: Pa
     assert "index.html" in said.out and said.err == f"left out: {lost} is missing; `foray run` makes it anew\n"
 
 
-def test_what_pretraining_read_can_be_shown(capsys: Said, mini: Path, tmp_path: Path) -> None:
+def test_what_pretraining_read_can_be_shown(
+    capsys: Said, mini: Path, tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    draw_only()
     store = str(tmp_path / "out")
     assert "run the study first" in refused(capsys, "data", "show", str(mini), "--store", store, "--step", "1")
     worked(capsys, "run", str(mini), "--store", store, "--jobs", "1")

@@ -191,6 +191,7 @@ def test_a_node_that_is_asked_to_stop_saves_and_goes_on_there(slow: tuple[Study,
     assert weights(store)[rl.folder(store).name] == weights(here)[rl.folder(store).name]
 
 
+@pytest.mark.slow
 def test_a_preempted_job_of_submitit_goes_on(
     slow: tuple[Study, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,7 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,10 +313,9 @@ def test_two_measurements_of_one_name_are_refused() -> None:
 # --- all of them in one study ----------------------------------------------------------------------------------------
 
 
-def test_a_study_of_files_of_ones_own_runs_by_one_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "foray", "run", str(OWN / "my_study.py"), "--store", str(tmp_path), "--jobs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_study_of_files_of_ones_own_runs_by_one_command(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    assert main(["run", str(OWN / "my_study.py"), "--store", str(tmp_path), "--jobs", "1"]) == 0
     page = (tmp_path / "report" / "index.html").read_text()
     for words in ("Your own measurements", "Mine: pass@1 of each checkpoint", "Mine: how many numbers", "echo_then_rl"):
         assert words in page

@@ -427,6 +427,7 @@ def test_one_rank_goes_on_where_two_have_been(by_one: Store, by_two: Store, tmp_
     assert target.after is not None and set(starts) == {target.after.step}
 
 
+@pytest.mark.slow
 def test_a_rank_killed_in_the_middle_of_a_step(by_two: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other ranks are stopped.
 
@@ -521,6 +522,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path, monkeypatch: pytest.Mo
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_study_under_torchrun(by_one: Store, tmp_path: Path) -> None:
     file = tmp_path / "mini.py"
     file.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_ranks import MINI\n"
