@@ -302,10 +302,10 @@ WAYS: dict[str, Callable[[str], object]] = {
 }
 
 
-def seconds(act: Callable[[str], object], text: str) -> float:
-    """Processor time, the least of two, because other work may share the machine."""
+def seconds(act: Callable[[str], object], text: str, times: int = 2) -> float:
+    """Processor time, the least of ``times``: other work may share the machine."""
     found = []
-    for _ in range(2):
+    for _ in range(times):
         begun = time.process_time()
         act(text)
         found.append(time.process_time() - begun)
@@ -321,7 +321,8 @@ def test_twice_the_text_takes_twice_the_time_to_search(way: str) -> None:
             once, twice = seconds(WAYS[way], text), seconds(WAYS[way], double)
             # A quadratic scan takes four times as long, and one of 16,000 characters far more than 5 ms.
             if twice > 0.005 and twice > 2.6 * once:
-                once, twice = seconds(WAYS[way], text), seconds(WAYS[way], double)
+                # On a busy machine the shortest of a few may still have waited.
+                once, twice = seconds(WAYS[way], text, 12), seconds(WAYS[way], double, 12)
                 assert twice < 2.6 * once, (part, frame, once, twice)
 
 

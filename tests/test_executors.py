@@ -311,6 +311,7 @@ def test_a_cancelled_job_takes_those_behind_it_along(
     until(lambda: not any(job_of(stage, made, store) in slurm._Queue() for stage in ("pretrain", "rl", "sft")))
 
 
+@pytest.mark.slow
 def test_a_node_that_fails_on_slurm_says_so_in_one_line(
     tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:

@@ -151,6 +151,7 @@ def test_the_bundled_study_of_hub_models_is_refused_offline_in_one_line(tmp_path
     assert "home" not in said
 
 
+@pytest.mark.slow
 def test_a_fresh_process_runs_two_revisions_of_a_cache_to_their_report(made: Path, tmp_path: Path) -> None:
     for name in ("early", "late"):
         to_cache(tmp_path / "home" / "hub", "org/name", name, made / name)
