@@ -4,7 +4,7 @@
     foray run desk                      all of them
 
 Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. The part
-``tuning`` chooses the learning rates by a rule fixed beforehand (``foray.report.sections.tuning``). The report names
+``tuning`` chooses the learning rates by a rule fixed beforehand (``foray.report.trials``). The report names
 every recipe whose rates differ from that choice.
 """
 
