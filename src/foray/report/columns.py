@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from foray.report.markup import in_tokens, parts, percent, points
+from foray.report.markup import in_tokens, joined, parts, percent, points
 from foray.report.results import label
 from foray.report.stats import Interval
 
@@ -73,6 +73,12 @@ def table(rows: Iterable[Any], columns: Sequence[Column], rules: bool = True) ->
         shown.append((rules and before not in (None, cells[0]), cells))
         before = cells[0]
     return Markup(parts.table(columns, shown))
+
+
+def tables_by_task(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Markup:
+    """A table for each task of the rows, in their order, below the task's name."""
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    return joined(*(joined(parts.heading(t), table([row for row in rows if row["task"] == t], columns)) for t in tasks))
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from foray.report import stats
-from foray.report.columns import COUNT, POINTS, RECIPE, SHARE, TOKENS, Column, Kind, badge, frame_of, table
+from foray.report.columns import COUNT, POINTS, RECIPE, SHARE, TOKENS, Column, Kind, badge, frame_of, tables_by_task
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.readings.support import FromBase, from_base
@@ -52,11 +52,7 @@ def section(results: Results) -> Section:
     files = {"sharpened": frame_of(found)}
     if not found:
         return Section(files=files, absent="no evaluation of a base and a trained model holds the answers' votes")
-    pieces = [
-        joined(parts.heading(task), table([row for row in found if row["task"] == task], COLUMNS))
-        for task in dict.fromkeys(row["task"] for row in found)
-    ]
-    return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), tables_by_task(found, COLUMNS), parts.files(list(files))), files)
 
 
 def _row(of: FromBase) -> dict[str, Any] | None:

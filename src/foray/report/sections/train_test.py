@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foray.report import stats
-from foray.report.columns import COUNT, NOTHING, POINTS, RECIPE, SHARE, TOKENS, Column, frame_of, table
+from foray.report.columns import COUNT, NOTHING, POINTS, RECIPE, SHARE, TOKENS, Column, frame_of, tables_by_task
 from foray.report.differences import pair, passk_difference
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
@@ -37,11 +37,7 @@ def section(results: Results) -> Section:
     files = {"train_test": frame_of(found)}
     if not found:
         return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
-    pieces = [
-        joined(parts.heading(task), table([row for row in found if row["task"] == task], COLUMNS))
-        for task in dict.fromkeys(row["task"] for row in found)
-    ]
-    return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), tables_by_task(found, COLUMNS), parts.files(list(files))), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
