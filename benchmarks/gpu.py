@@ -51,7 +51,6 @@ MEASUREMENTS: dict[str, Callable[[Shape, Limits, Found], None]] = {
     "pretrain profiled": gpu_pretrain.profiled,
     "pretrain transformers": gpu_pretrain.plain,
     "pretrain transformers compiled": lambda s, r, f: gpu_pretrain.plain(s, r, f, compiled=True),
-    "pretrain cudnn": lambda s, r, f: gpu_pretrain.foray(s, r, f, attention="CUDNN_ATTENTION"),
     "pretrain recompute": lambda s, r, f: gpu_pretrain.foray(s, r, f, recompute=True),
     "pretrain eager": lambda s, r, f: gpu_pretrain.foray(s, r, f, compile="off"),
     "decode paged": lambda s, r, f: gpu_decode.foray("paged", s, r, f),

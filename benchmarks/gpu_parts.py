@@ -45,6 +45,10 @@ SHAPES = {
         ModelConfig(width=2048, layers=16, heads=16, mlp_width=8192, vocab_size=100_352, context=4096),
         4096, 16, (16384, 8192, 4096), 512, 512, (512, 256, 64), 128, 8192,
     ),
+    "trial": Shape(  # the kernels of "1b" in seconds: shows that they run, and no more
+        ModelConfig(width=2048, layers=2, heads=16, mlp_width=8192, vocab_size=100_352, context=4096),
+        4096, 2, (4096,), 128, 64, (64, 32), 128, 2048,
+    ),
     "tiny": Shape(
         ModelConfig(width=32, layers=1, heads=2, mlp_width=32, vocab_size=256, context=32),
         16, 2, (32, 16), 8, 4, (16, 8), 4, 64,

@@ -7,7 +7,6 @@ reach.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import shutil
 import statistics
@@ -80,28 +79,16 @@ def row(shape: Shape, seconds: float, limits: dict[str, float]) -> dict[str, flo
     }
 
 
-def foray(shape: Shape, limits: dict[str, float], found: Found, attention: str = "", **settings: Any) -> None:
+def foray(shape: Shape, limits: dict[str, float], found: Found, **settings: Any) -> None:
     """Updates of the one training loop, at the largest microbatch that fits."""
 
     def measured(microbatch: int) -> dict[str, float]:
         made = training(shape, machine_for(microbatch_tokens=microbatch, **settings))
-        with _attention(attention):
-            seconds = [made.update() for _ in range(UPDATES)]
+        seconds = [made.update() for _ in range(UPDATES)]
         return row(shape, statistics.median(seconds[WARM:]), limits) | {"first_update_s": seconds[0]} | memory_peak()
 
     microbatch, values = largest_that_fits(measured, shape.microbatches)
     found.put(microbatch_tokens=microbatch, **values)
-
-
-def _attention(backend: str) -> Any:
-    """A context in which torch's attention prefers a backend: the trainer leaves cuDNN out."""
-    if not backend:
-        return contextlib.nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    first = getattr(SDPBackend, backend)
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    return sdpa_kernel([first, *others], set_priority=True)
 
 
 def profiled(shape: Shape, limits: dict[str, float], found: Found) -> None:

@@ -55,7 +55,7 @@ def steps(rehearse: bool) -> tuple[Step, ...]:
         Step(1, "tests on the card", 4, (card, *_tests(rehearse))),
         Step(2, "pre-training, 1B at 4096", 8, (
             card, part("pretrain", 130), part("pretrain transformers", 90), part("pretrain profiled", 110),
-            part("pretrain cudnn", 70), part("pretrain recompute", 80), part("pretrain eager", 60),
+            part("pretrain recompute", 80), part("pretrain eager", 60),
             *(() if rehearse else (part("pretrain transformers compiled", 110, 60),)),  # a CPU compiles for minutes
         )),
         Step(3, "decoding, 512 + 512 tokens", 8, (
@@ -71,7 +71,7 @@ def steps(rehearse: bool) -> tuple[Step, ...]:
 
 def _tests(rehearse: bool) -> tuple[Part, ...]:
     """Side by side: a card holds many small tests, and most of their time is compiling."""
-    options = "-m gpu -v -rP -o addopts= -p no:cacheprovider --tb=short --durations=15"
+    options = "-m gpu -v -rP --show-capture=stdout -o addopts= -p no:cacheprovider --tb=short --durations=15"
     words = ("-m", "pytest", *options.split())
     if rehearse:
         quick = (*words, "tests/test_gpu.py", "-k", "law_3 or moments")

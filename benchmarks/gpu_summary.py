@@ -68,7 +68,7 @@ def _pretraining(found: dict[str, Found]) -> Iterator[str]:
     yield f"pre-training reaches {ours['mfu']:.0%} of the stated peak" + _target(ours["mfu"], 0.55)
     if theirs := found.get("pretrain transformers", {}).get("tokens_per_s"):
         yield f"that is {ours['tokens_per_s'] / theirs:.2f} times the transformers loop"
-    for name in ("cudnn", "recompute", "eager"):
+    for name in ("recompute", "eager"):
         gain = found.get(f"pretrain {name}", {}).get("mfu", 0.0) / ours["mfu"]
         if gain > 1.02:
             yield f"pre-training with {name} is {gain:.2f} times as fast: that becomes the default"

@@ -90,8 +90,13 @@ def wide(model: Transformer, scale: float = 8.0) -> Transformer:
     return model
 
 
-def plainly_truncated(p: Sequence[float], top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0) -> dict[int, float]:
-    """The tokens of a distribution that truncated sampling keeps, by plain loops, and their probabilities."""
+def plainly_truncated(
+    p: Sequence[float], top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0, equal: float = 0.0
+) -> dict[int, float]:
+    """The tokens of a distribution that truncated sampling keeps, by plain loops, and their probabilities.
+
+    ``equal``: the share by which equally likely tokens may differ.
+    """
     left = {i: x for i, x in enumerate(p) if x >= min_p * max(p)}
     if top_k:
         least = sorted(left.values())[-min(top_k, len(left))]
@@ -99,6 +104,6 @@ def plainly_truncated(p: Sequence[float], top_p: float = 1.0, top_k: int = 0, mi
     kept: dict[int, float] = {}
     whole, share, last = sum(left.values()), 0.0, 0.0
     for i, x in sorted(left.items(), key=lambda entry: -entry[1]):
-        if top_p == 1 or share < top_p * whole or x == last:
+        if top_p == 1 or share < top_p * whole or x >= last * (1 - equal):
             kept[i], share, last = x, share + x, x
     return {i: x / share for i, x in kept.items()}

@@ -123,6 +123,7 @@ def test_fused_operations_have_the_gradients_of_autograd() -> None:
         (norm(x, weight), operators.rms_norm(x, weight, 1e-6), (x, weight)),
         (turned(x), operators.rotate(x, cos, sin), (x,)),
         (picked(logits), torch.stack(operators.target_logprob(logits, targets)), (logits,)),
+        (picked(logits), torch.stack(operators.target_logprob(logits, targets, fused=True)), (logits,)),
     ]
     for theirs, ours, inputs in pairs:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -6,14 +6,20 @@ G = H / K heads of queries), T queries, S keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _QUERIES = 128  # a block of queries in causal attention
+# Queries from which causal attention in bf16 is cuDNN's: 6% of an update of 1B at 4096 on an H200. cuDNN takes about a
+# second for every new shape, so it gets the windows of pre-training, and no texts of any length.
+_CUDNN_FROM, _CUDNN_MULTIPLE = 1024, 128
 _LONGEST = 1024  # keys; the kept weights of longer attention cost more memory than they save time
 
 
@@ -72,6 +78,35 @@ class _TargetLogprob(Function):
         p, at = ctx.saved_tensors
         # In place, because autograd refuses a second backward pass through a graph.
         return p.mul_((g_z - g)[:, None]).scatter_add_(1, at, g[:, None]), None
+
+
+class _FusedTargetLogprob(Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        log_z = _compiled(_log_partition)(logits)
+        ctx.save_for_backward(logits, targets, log_z)
+        return logits.gather(1, targets[:, None])[:, 0].float() - log_z, log_z
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None]:
+        return _compiled(_logits_gradient)(*ctx.saved_tensors, g, g_z), None
+
+
+@lru_cache
+def _compiled(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(f, dynamic=True)  # the last block of a batch is shorter
+
+
+def _log_partition(logits: Tensor) -> Tensor:
+    logits = logits.float()
+    top = logits.amax(-1)
+    return top + (logits - top[:, None]).exp().sum(-1).log()
+
+
+def _logits_gradient(logits: Tensor, targets: Tensor, log_z: Tensor, g: Tensor, g_z: Tensor) -> Tensor:
+    p = (logits.float() - log_z[:, None]).exp()
+    hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+    return (p * (g_z - g)[:, None] + hit * g[:, None]).to(logits.dtype)
 
 
 class _Attention(Function):
@@ -147,9 +182,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _Rotate.apply(x, cos, sin)
 
 
-def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of ``targets`` (N,) under fp32 ``logits`` (N, V), and the logits' log-partitions (N,)."""
-    return _TargetLogprob.apply(logits, targets)
+def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V), and the logits' log-partitions (N,), in fp32.
+
+    ``fused``: compiled, for a GPU. There the plain operations take a tenth of an update of pre-training, the compiled
+    ones read and write the logits once each, in their own precision.
+    """
+    if fused:
+        return _FusedTargetLogprob.apply(logits, targets)
+    return _TargetLogprob.apply(logits.float(), targets)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -165,4 +206,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
         # No fast kernel of torch has both. Torch's plain kernel would lay out all attention weights in memory.
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         shared = False
+    if bias is None and q.device.type == "cuda" and _suits_cudnn(q):
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)
+
+
+def _suits_cudnn(q: Tensor) -> bool:
+    T = q.shape[2]
+    return torch.is_grad_enabled() and q.dtype == torch.bfloat16 and T >= _CUDNN_FROM and T % _CUDNN_MULTIPLE == 0

@@ -16,7 +16,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.embedded import sample
 from foray.rollout.engine import Precision, Sampling
-from foray.rollout.pages import Pages
+from foray.rollout.pages import LANES, Pages
 
 _MOST_MEMORY, _LEAST_MEMORY = 0.85, 0.25  # shares of a GPU's free memory that keys and values may take
 _PAGES = 64  # a decoder has a multiple of this many pages, because each number of pages compiles anew
@@ -24,9 +24,10 @@ _PAGES = 64  # a decoder has a multiple of this many pages, because each number 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder's tensors: slots, pages, positions a page, and new tokens at most."""
+    """The sizes of a decoder's tensors: slots, bunches, pages, positions a page, and new tokens at most."""
 
     slots: int
+    bunches: int
     pages: int
     size: int
     steps: int
@@ -42,15 +43,18 @@ class Shape:
         groups = min(len(prompts), 2 * (slots // n + 1))
         dtype = torch.bfloat16 if sampling.precision == "bf16" else torch.float32
         pages = 1 + slots * own + (groups + 1) * (prompt + 1)
-        return cls(slots, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
+        # As many bunches as rows would always be enough.
+        bunches = 1 + min(slots, 2 * (slots // n + 1) * -(-n // LANES))
+        return cls(slots, bunches, -(-pages // _PAGES) * _PAGES, size, sampling.max_new_tokens, dtype)
 
     def holds(self, other: Shape) -> bool:
         """Whether a decoder of this shape serves the other shape. The number of slots does not matter."""
-        return self.pages >= other.pages and self.steps >= other.steps and self.dtype == other.dtype
+        wide = self.pages >= other.pages and self.bunches >= other.bunches
+        return wide and self.steps >= other.steps and self.dtype == other.dtype
 
     def covering(self, other: Shape) -> Shape:
-        slots, pages, steps = (max(getattr(s, name) for s in (self, other)) for name in ("slots", "pages", "steps"))
-        return replace(self, slots=slots, pages=pages, steps=steps)
+        names = ("slots", "bunches", "pages", "steps")
+        return replace(self, **{name: max(getattr(self, name), getattr(other, name)) for name in names})
 
     def fitted(self, config: ModelConfig, device: torch.device, reserve: float) -> Shape:
         """The part of the shape that a GPU's free memory holds beside ``reserve`` bytes."""
@@ -73,11 +77,11 @@ class Decoder:
         self.model, self.trained, self.ends, self.stale = model, trained, ends, True
         self.wanted, self.shape = wanted, shape
         self.device = trained.device
-        self.pages = Pages(model.config, shape.slots, shape.pages, shape.size, shape.dtype, self.device)
+        sizes = (shape.slots, shape.bunches, shape.pages, shape.size)
+        self.pages = Pages(model.config, *sizes, shape.dtype, self.device)
         R, T, device = shape.slots, shape.steps, self.device
         self.live = torch.zeros(R, dtype=torch.bool, device=device)
         self.token, self.position, self.count = (torch.zeros(R, dtype=torch.long, device=device) for _ in range(3))
-        self.before = torch.zeros(R, dtype=torch.int32, device=device)  # pages listed before the row's own
         self.own = torch.zeros(R, -(-T // shape.size), dtype=torch.long, device=device)  # the row's own pages
         self.u = torch.zeros(R, T, dtype=torch.float64, device=device)
         self.tokens = torch.zeros(R, T, dtype=torch.long, device=device)
@@ -127,8 +131,8 @@ class Decoder:
         number, offset = place // pages.size, place % pages.size
         page = self.own[index, number] * live
         pages.at.copy_(page * pages.size + offset * live)
-        pages.seen[index, page] = ((offset + 1) * live + ~live).int()
-        pages.listed.copy_((self.before + number + 1) * live + ~live)
+        pages.own.seen[index, page] = ((offset + 1) * live + ~live).int()
+        pages.own.listed.copy_((number + 1) * live + ~live)
         h = self.model(self.token[:, None], self.position[:, None], pages)
         at = self.count.clamp(max=self.shape.steps - 1)
         token, logprob = sample(self.model.lm_head(h[:, 0]), self.u[index, at], sampling)

@@ -9,7 +9,7 @@ Shapes: B prompts read together, K heads of keys and values, d head width, L pos
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from foray.rollout.cascade import Recorder, Segment
 from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sample, uniforms
 from foray.rollout.engine import Precision, Sampling
 from foray.rollout.graph_decoder import Decoder, Shape, decoding_model
+from foray.rollout.pages import LANES
 from foray.rollout.stopping import Endings
 
 LOOK = 16  # steps between two looks; a row may draw so many tokens in vain after a stop string
@@ -78,12 +79,16 @@ class PagedEngine(EmbeddedEngine):
 
 @dataclass
 class _Prompt:
-    """A prompt: its unfinished rows, its pages, and the hidden state that gives the rows' first tokens."""
+    """A prompt: its unfinished rows, its pages, and the hidden state that gives the rows' first tokens.
+
+    ``open``: free lanes of its bunches.
+    """
 
     tokens: list[int]
     left: int
     pages: list[int] = field(default_factory=list)
     hidden: Tensor | None = None  # (D,)
+    open: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -92,6 +97,7 @@ class _Row:
 
     number: int
     prompt: _Prompt
+    lane: int
     own: list[int]
     drawn: int = 1
 
@@ -114,6 +120,8 @@ class _Generation:
         self.closing = endings.closing(sampling.stop, torch.device("cpu")).tolist() if sampling.stop else []
         self.prefix: Segment | None = None
         self.prefix_pages: list[int] = []
+        self.opened: dict[int, _Prompt] = {}  # bunches taken since rows last entered
+        self.riders: Counter[int] = Counter()  # rows in each bunch
         self.shared = 0  # positions in the pages of the prefix, all of them full
 
     def run(self) -> tuple[list[list[int]], list[list[float]]]:
@@ -124,7 +132,7 @@ class _Generation:
             raise ValueError("the GPU's free memory holds not even one row's keys and values")
         d.ready(self.sampling)
         d.limit.fill_(self.sampling.max_new_tokens)
-        d.pages.free = list(range(d.shape.pages - 1, 0, -1))
+        d.pages.clear()
         self._read_prefix()
         while self.waiting or self.rows:
             self._admit()
@@ -148,14 +156,16 @@ class _Generation:
         empty = [s for s in range(self.decoder.shape.slots) if s not in self.rows]
         left, own = len(self.pages.free), self.pages.needed(self.sampling.max_new_tokens)
         taken: list[int] = []
+        lanes: list[int] = []
         unread: dict[int, _Prompt] = {}
         while self.waiting and len(taken) < len(empty):
             row = self.waiting[0]
             p = self.prompts[row // self.n]
             new = p.hidden is None and id(p) not in unread
             needed = own + (self.pages.needed(len(p.tokens) - self.shared) if new else 0)
-            if needed > left:
+            if needed > left or (lane := self._lane(p)) is None:
                 break
+            lanes.append(lane)
             left -= needed
             if new:
                 unread[id(p)] = p
@@ -164,7 +174,28 @@ class _Generation:
             return
         for part in self._batches(list(unread.values())):
             self._read_prompts(part)
-        self._enter(taken, empty[: len(taken)])
+        self._enter(taken, lanes, empty[: len(taken)])
+
+    def _lane(self, prompt: _Prompt) -> int | None:
+        """A lane of the prompt's bunches, or of a new bunch; None if there is none."""
+        if not prompt.open:
+            if not self.pages.bunches:
+                return None
+            bunch = self.pages.bunches.pop()
+            self.opened[bunch] = prompt
+            prompt.open = list(range((bunch + 1) * LANES - 1, bunch * LANES - 1, -1))
+        lane = prompt.open.pop()
+        self.riders[lane // LANES] += 1
+        return lane
+
+    def _leave(self, row: _Row) -> None:
+        """Frees the row's lane, and its bunch with the last row."""
+        bunch = row.lane // LANES
+        self.riders[bunch] -= 1
+        row.prompt.open.append(row.lane)
+        if not self.riders[bunch]:
+            row.prompt.open = [lane for lane in row.prompt.open if lane // LANES != bunch]
+            self.pages.bunches.append(bunch)
 
     def _batches(self, prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
         """Prompts that are read at once: as many as a forward pass takes, with padding."""
@@ -196,23 +227,29 @@ class _Generation:
         )
         self.pages.store(places, keys, values)
 
-    def _enter(self, numbers: list[int], slots: list[int]) -> None:
-        """Puts rows into slots. The last hidden state of a prompt gives the first tokens of its rows."""
+    def _enter(self, numbers: list[int], lanes: list[int], slots: list[int]) -> None:
+        """Puts rows into slots and lanes. The last hidden state of a prompt gives the first tokens of its rows."""
         d, device = self.decoder, self.device
-        rows = [_Row(i, self.prompts[i // self.n], self.pages.take(self.sampling.max_new_tokens)) for i in numbers]
+        new = self.sampling.max_new_tokens
+        rows = [_Row(i, self.prompts[i // self.n], lane, self.pages.take(new)) for i, lane in zip(numbers, lanes)]
         self.rows |= dict(zip(slots, rows))
         at = torch.tensor(slots, device=device)
         u = torch.from_numpy(self.u[numbers]).to(device)
         hidden = torch.stack([r.prompt.hidden for r in rows if r.prompt.hidden is not None])
         token, logprob = sample(d.model.lm_head(hidden), u[:, 0], self.sampling)
-        before = [[*self.prefix_pages, *r.prompt.pages] for r in rows]
         lengths = [len(r.prompt.tokens) for r in rows]
-        self.pages.show(at, before, lengths, [r.own for r in rows])
+        self.pages.own.show(at, [r.own for r in rows], [0] * len(rows))
+        bunches, prompts = torch.tensor(list(self.opened), device=device), list(self.opened.values())
+        if prompts:
+            before = [[*self.prefix_pages, *p.pages] for p in prompts]
+            self.pages.prompts.show(bunches, before, [len(p.tokens) for p in prompts])
+            self.opened = {}
+        lane = torch.tensor(lanes, device=device)
+        self.pages.lane[at], self.pages.slot[lane] = lane, at
         own = torch.zeros(len(rows), d.own.shape[1], dtype=torch.long)
         for i, r in enumerate(rows):
             own[i, : len(r.own)] = torch.tensor(r.own)
         d.own[at] = own.to(device)
-        d.before[at] = torch.tensor([len(b) for b in before], dtype=torch.int32, device=device)
         d.u[at, : u.shape[1]] = u
         d.token[at], d.position[at], d.count[at] = token, torch.tensor(lengths, device=device), 1
         d.tokens[at, 0], d.logprobs[at, 0] = token, logprob
@@ -237,10 +274,14 @@ class _Generation:
             row = self.rows.pop(slot)
             self.tokens[row.number], self.logprobs[row.number] = ids[: ends[slot]], values[: ends[slot]]
             self.pages.free += row.own
+            self._leave(row)
             row.prompt.left -= 1
             if not row.prompt.left:
                 self.pages.free += row.prompt.pages
         d.live[gone] = False
+        self.pages.lane[gone] = 0
+        free = torch.tensor(self.pages.bunches, dtype=torch.long, device=self.device)
+        self.pages.prompts.listed[free] = 1  # nothing but a first page is read for a free bunch
 
     def _stopped(self, row: _Row, ids: list[int], length: int) -> int:
         """The number of tokens, of ``length``, up to the end of the first stop string; 0 if no stop string is there."""

@@ -70,7 +70,7 @@ class Packed:
         sizes = [b.rows * b.length for b in self.blocks]
         outs = []
         before: tuple[Tensor, Tensor] | None = None
-        for b, *parts in zip(self.blocks, *(x[0].transpose(0, 1).split(sizes) for x in (q, k, v))):
+        for b, *parts in zip(self.blocks, *(x.squeeze(0).transpose(0, 1).split(sizes) for x in (q, k, v))):
             # (rows x length, H or K, d) -> (rows, H or K, length, d)
             bq, bk, bv = (x.reshape(b.rows, b.length, -1, d).transpose(1, 2) for x in parts)
             if b.prompts is None:

@@ -81,9 +81,10 @@ def _scored_states(model: Transformer, batch: Batch, packed: Packed) -> tuple[Te
 
 def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of ``targets`` after states (N, D), and log-partitions (N,) of the logits at T = 1."""
-    logits = model.lm_head(hidden).float()
+    logits = model.lm_head(hidden)
     if temperature == 1.0:
-        return target_logprob(logits, targets)
+        return target_logprob(logits, targets, fused=model.machine.device == "cuda" and model.machine.compile == "on")
+    logits = logits.float()
     return target_logprob(logits / temperature, targets)[0], torch.logsumexp(logits, -1)
 
 
