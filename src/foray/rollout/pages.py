@@ -14,6 +14,7 @@ Shapes: R slots, B bunches of W lanes, N pages, S positions a page, H heads, K h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Listing:
         self.seen = torch.zeros(lots, pages, dtype=torch.int32, device=device)
         self.listed = torch.ones(lots, dtype=torch.int32, device=device)  # pages of a list that count; at least one
         self.lists = torch.zeros(lots, pages, dtype=torch.int32, device=device)
-        self.fused = torch.compile(flex_attention, dynamic=False) if device.type == "cuda" else None
+        self.fused: Any = torch.compile(flex_attention, dynamic=False) if device.type == "cuda" else None
         seen = self.seen
 
         def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
