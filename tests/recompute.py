@@ -141,6 +141,7 @@ class Raw:
                     "samples": len(samples),
                     "strict": sum(s["correct"] for s in samples),
                     "lenient": sum(s["lenient"] for s in samples),
+                    "sound": sum(s.get("sound", False) for s in samples),
                     "flexible": sum(s.get("flexible", False) for s in samples),  # stores before 0.1.0 lack it
                     "format_rate": sum(s["formatted"] for s in samples),
                     "truncated_rate": sum(s["stop"] == "length" for s in samples),

@@ -136,7 +136,7 @@ class Rollouts:
     sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
     ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
     answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
-    among the ``questions``.
+    among the ``questions``. ``sound``: a right answer scores only behind right reasons, for a task that can tell.
 
     With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
     the trainer's, and their distance from vLLM's is logged as ``mismatch``.
@@ -166,9 +166,14 @@ class Rollouts:
     top_p: float = added(1.0)
     top_k: int = added(0)
     min_p: float = added(0.0)
+    sound: bool = added(False)
 
     def __post_init__(self) -> None:
         require_words(self)
+        require(
+            not self.sound or hasattr(self.task, "sound"),
+            f"sound=True needs a task that tells right reasons from wrong ones; {self.task.name} has no method sound",
+        )
         check_engine(self.engine)
         check_truncation(self)
         require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")

@@ -90,6 +90,15 @@ def verifier_of(task: Task) -> str:
     return str(getattr(task, "verifier", ""))
 
 
+def sound_of(task: Task, problem: Problem, completion: str) -> bool | None:
+    """Whether right reasons led to the completion's answer, by the task's method ``sound(problem, completion)``.
+
+    None if the task has no such method: most tasks cannot tell. The method never raises and never hangs, as ``verify``.
+    """
+    judge = getattr(task, "sound", None)
+    return None if judge is None else bool(judge(problem, completion))
+
+
 def question_answer_prompt(task: Task, question: str, examples: Sequence[Problem]) -> str:
     """``Question: ...\\nAnswer:``, after the examples, each with its first solution and a blank line."""
     shown = "".join(f"Question: {e.question}\nAnswer:{task.target(e.solutions[0])}\n\n" for e in examples)

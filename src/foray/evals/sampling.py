@@ -14,7 +14,7 @@ from typing import Any
 from foray.core import rng
 from foray.core.files import write_atomic, writing
 from foray.core.passk import check_asked
-from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
+from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, sound_of
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
@@ -113,12 +113,15 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
 def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
     """One problem's samples, each with a verdict an extraction and the answer that flexible grading found.
 
-    A truncated completion scores 0 and has no answer, whatever it holds.
+    A truncated completion scores 0 and has no answer, whatever it holds. ``sound``, where the task can tell: the answer
+    that flexible grading found is right, and so are its reasons.
     """
     samples = []
     for c in group:
         truncated = c.stop_reason == "length"
         verdicts = {extraction: task.verify(problem, c.text, extraction) for extraction in STORED}
+        sound = sound_of(task, problem, c.text)
+        right = verdicts["flexible"].score > 0 and not truncated
         samples.append({
             "text": c.text,
             "stop": c.stop_reason,
@@ -126,6 +129,7 @@ def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, 
             **{STORED[e]: verdict.score > 0 and not truncated for e, verdict in verdicts.items()},
             "formatted": verdicts["strict"].formatted and not truncated,
             "answer": "" if truncated else verdicts["flexible"].answer,
+            **({} if sound is None else {"sound": sound and right}),
         })  # fmt: skip
     return {
         "id": problem.id,
@@ -138,11 +142,12 @@ def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, 
 
 def _counts(row: dict[str, Any]) -> dict[str, Any]:
     samples = row["samples"]
+    fields = dict(STORED) | ({"sound": "sound"} if all("sound" in s for s in samples) else {})
     return {
         "id": row["id"],
         "tags": row["tags"],
         "samples": len(samples),
-        "correct": {extraction: sum(s[field] for s in samples) for extraction, field in STORED.items()},
+        "correct": {extraction: sum(s[field] for s in samples) for extraction, field in fields.items()},
         "votes": _votes(samples),
         "formatted": sum(s["formatted"] for s in samples),
         "truncated": sum(s["stop"] == "length" for s in samples),

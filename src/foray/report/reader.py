@@ -222,7 +222,7 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
     samples = np.array([r["samples"] for r in rows], dtype=np.int64)
     counts = {
         str(rule): Counts(ids, np.array([r["correct"][rule] for r in rows], dtype=np.int64), samples)
-        for rule in sorted(rows[0]["correct"])
+        for rule in sorted(set.intersection(*(set(r["correct"]) for r in rows)))
     }
     for rule, c in counts.items():
         if (samples < 1).any() or (c.correct < 0).any() or (c.correct > samples).any():

@@ -123,6 +123,7 @@ def _check_task(task: Any) -> None:
         for text in targets:
             require(isinstance(text, str), f"{_place(kind)}: target() gives {_what(text)}: return a text")
         _check_verdicts(task, problem, (*_COMPLETIONS, *targets))
+        _check_sound(task, problem, (*_COMPLETIONS, *targets))
 
 
 def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> None:
@@ -133,6 +134,12 @@ def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> 
             except ValueError as e:
                 hint = "; it was asked for flexible grading: without a rule for it, return the lenient verdict"
                 raise ValueError(f"{e}{hint if extraction == 'flexible' else ''}") from e
+
+
+def _check_sound(task: Any, problem: Problem, completions: Sequence[str]) -> None:
+    for completion in completions if hasattr(task, "sound") else ():
+        found = _asked(task, "sound", problem, completion)
+        require(isinstance(found, bool), f"{_place(type(task))}: sound() gives {_what(found)}: return True or False")
 
 
 def _check_verdict(kind: type, verdict: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 from foray.answers import numbers
 from foray.core.rng import key
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
+from foray.world.math import chain
 from foray.world.math.solutions import MARK, solutions
 from foray.world.math.story import Story
 from foray.world.math.story_sampler import random_story
@@ -108,6 +109,10 @@ class WorldProblems:
                     return Verdict(0.0, False, "the last number is not whole")
                 return _verdict(number, problem.answer, False)
         return Verdict(0.0, False, f"no number after {MARK}" if at >= 0 else f"no {MARK}")
+
+    def sound(self, problem: Problem, completion: str) -> bool:
+        """Whether right computations lead from the question's numbers to the answer (``chain.py`` has the rule)."""
+        return chain.sound(problem.question, completion, problem.answer)
 
     def reference(self, text: str) -> str:
         """The answer of a bare number or a full solution. Raises ValueError for a text without a whole number."""

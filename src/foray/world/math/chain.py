@@ -1,0 +1,89 @@
+"""Whether a solution is a sound chain: right answers from right reasons, which the world can check exactly.
+
+The literature counts samples whose answer and whose reasoning are right as CoT-pass@k (arXiv 2506.14245), with a model
+as the judge. Here the rule is: every computation is right, its operands stand in the question or are earlier results,
+and the last result is the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from foray.world.math.solutions import MARK
+
+# Bounded repeats and no nested ones: linear time on any text. No number of the world has more digits.
+_N = r"([0-9]{1,9})"
+_WORDS = {"plus": "+", "minus": "-", "times": "*", "divided by": "/"}
+_DO = {"add": "+", "take away": "-", "multiply by": "*", "divide by": "/"}
+_COMPUTATION = re.compile(
+    rf"(?<![0-9+*/=-] )(?<![0-9]){_N} ([-+*/]|{'|'.join(_WORDS)}) {_N} (?:=|gives|is) {_N}(?![0-9])"
+    rf"|\b([Tt]wice|[Hh]alf of) {_N} is {_N}(?![0-9])"
+    rf"|\b(?:Start with|Now take) {_N}(?![0-9])"
+    rf"|, ({'|'.join(_DO)}) {_N} to get {_N}(?![0-9])"
+)
+# Every one of these belongs to a computation. One that was not read makes a chain unsound.
+_SIGNS = re.compile(r"=|\bgives\b(?= [0-9])|\bto get\b|\bplus\b|\bminus\b|\bdivided by\b|\btwice\b|\bhalf of\b")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+#: Numbers that a question gives in words, and 1: a solution may say a + 3 a = 4 a.
+_SPOKEN = {"twice": 2, "half": 2, "third": 3, "quarter": 4, "together": 2, "both": 2}
+
+
+class Computation(NamedTuple):
+    """``a op b = value``, as a solution says it."""
+
+    a: int
+    op: str
+    b: int
+    value: int
+
+    @property
+    def right(self) -> bool:
+        a, b, value = self.a, self.b, self.value
+        return {"+": a + b == value, "-": a - b == value, "*": a * b == value, "/": b * value == a and b > 0}[self.op]
+
+
+def computations(work: str) -> Iterator[Computation]:
+    """The computations of a solution in their order, in each of the world's wordings."""
+    held: int | None = None  # of ``Start with 12, add 5 to get 17``
+    for found in _COMPUTATION.finditer(work):
+        a, op, b, value, part, of, result, start, do, by, got = found.groups()
+        if a:
+            yield Computation(int(a), _WORDS.get(op, op), int(b), int(value))
+        elif part:
+            yield Computation(int(of), "*" if part.lower() == "twice" else "/", 2, int(result))
+        elif start:
+            held = int(start)
+        elif held is not None:
+            yield Computation(held, _DO[do], int(by), int(got))
+            held = int(got)
+
+
+def sound(question: str, completion: str, answer: str) -> bool:
+    """Whether the text before the first ``####`` is a sound chain to ``answer``."""
+    work = completion.partition(MARK)[0]
+    steps = list(computations(work))
+    if not steps or str(steps[-1].value) != answer or not all(s.right for s in steps):
+        return False
+    if not _all_read(work):
+        return False
+    known = {int(n) for n in _NUMBER.findall(question)} | {1}
+    known |= {number for word, number in _SPOKEN.items() if word in question}
+    packed = "can be filled" in question
+    for s in steps:
+        for x, other in ((s.a, s.b), (s.b, s.a)):
+            if x not in known and not (packed and s.op == "*" and _full(x, other, known)):
+                return False
+        known.add(s.value)
+    return True
+
+
+def _all_read(work: str) -> bool:
+    read = [m.span() for m in _COMPUTATION.finditer(work)]
+    return all(any(a <= m.start() < b for a, b in read) for m in _SIGNS.finditer(work))
+
+
+def _full(count: int, size: int, known: set[int]) -> bool:
+    """Whether ``count`` is how many packs of ``size`` some known number of things fills."""
+    return any(n // size == count for n in known if size > 0)
