@@ -19,7 +19,7 @@ from foray.report.readings.support import newly_solved, parts_of_gain, still_pos
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority
 from foray.report.results import Results
-from foray.report.sections import amplified, sharpened, train_test
+from foray.report.sections import amplified, by_tag, sharpened, sound, train_test
 from foray.report.sections import majority as majority_section
 from foray.report.stats import Counts, Interval, difference_intervals, difference_of_independent
 from foray.studies import smoke
@@ -32,13 +32,18 @@ RANDOM = np.random.default_rng(7)
 
 
 def with_votes(study: Study) -> Study:
-    """The study with votes: the right answer as often as lenient grading has it, two wrong ones, one in four none."""
+    """The study with votes: the right answer as often as lenient grading has it, two wrong ones, one in four none.
+
+    And with labels of the problems, and sound samples: half of the right ones.
+    """
     for entry in study.entries:
         path = study.root / entry["folder"] / "problems.jsonl"
         if entry["kind"] == "passk":
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            for row in rows:
+            for number, row in enumerate(rows):
                 right = row["correct"]["lenient"]
+                row["tags"] = [f"steps={9 + number % 3}", "tier=easy", "loose"]
+                row["correct"]["sound"] = right // 2
                 wrong = (row["samples"] - right) * 3 // 4
                 votes = [(right, True), (wrong - wrong // 3, False), (wrong // 3, False)]
                 row["votes"] = sorted(([c, r] for c, r in votes if c), reverse=True)
@@ -245,6 +250,31 @@ def test_the_sections_give_parts_that_add_up_and_votes_between_one_and_any_sampl
     assert len(sharp) == len(frame) / 2 and (sharp["exponent_lo"] < sharp["exponent_hi"]).all()
     ends = sharp[sharp["tokens"] == TOKENS[-1]]
     assert set(ends["looks"]) == {"otherwise changed"}, "problems of one model know nothing of those of the other"
+
+
+def test_problems_of_each_label_make_up_all_problems(results: Results) -> None:
+    """A label with one value, or without a value, divides nothing. Numbers stand in their order."""
+    frame = by_tag.section(results).files["by_tag"]
+    assert set(frame["tag"]) == {"steps"} and list(dict.fromkeys(frame["value"])) == ["9", "10", "11"]
+    voted = majority_section.section(results).files["majority"]
+    for place, rows in frame.groupby(["tokens", "recipe"]):
+        whole = results.finals(place[1], results.main_task)
+        mean = np.mean([e.counts["strict"].pass_at(1).mean() for e in whole if e.tokens == place[0]])
+        assert (rows["pass1"] * rows["n"]).sum() / rows["n"].sum() == pytest.approx(mean)
+        assert (rows["passk_lo"] < rows["passk_hi"]).all()
+    assert len(frame) == 3 * len(voted)
+    page = by_tag.section(results).html
+    assert page.index(">9 (") < page.index(">10 (") < page.index(">11 (")
+    many = tuple((f"kind={i}",) for i in range(by_tag.MOST + 1))
+    assert by_tag.groups(many) == {} and len(by_tag.groups(many[1:])["kind"]) == by_tag.MOST
+
+
+def test_sound_samples_are_at_most_the_right_ones(results: Results, without_votes: Results) -> None:
+    frame = sound.section(results).files["sound"]
+    assert len(frame) and (frame["sound1"] < frame["right1"]).all() and (frame["sound_k"] <= frame["right_k"]).all()
+    assert frame["sound_of_right"].between(0.1, 0.5).all()
+    absent = sound.section(without_votes)
+    assert not absent.html and "can tell right reasons" in absent.absent
 
 
 def test_a_store_without_votes_says_so(without_votes: Results) -> None:

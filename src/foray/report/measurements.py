@@ -101,12 +101,14 @@ class PassK(Measurement):
 
     ``votes`` by the problem's id; empty where an earlier version wrote none.
     ``guesses``: the share of training answers that equal the problem's answer (P,); None where none were counted.
+    ``tags``: the labels of each problem, such as ``steps=3``; P entries.
     """
 
     counts: Mapping[str, Counts]
     rates: Mapping[str, NDArray[np.float64]]
     votes: Mapping[str, Votes] = field(default_factory=dict)
     guesses: NDArray[np.float64] | None = None
+    tags: tuple[tuple[str, ...], ...] = ()
 
     def guessed(self, k: int) -> float:
         """pass@k of answers that are drawn from the training answers, the question unread; 0 where not measured."""

@@ -233,8 +233,9 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
     curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
     guesses = [r.get("guess") for r in rows]
     known = None if None in guesses else np.array(guesses, dtype=np.float64)
+    tags = tuple(tuple(map(str, r["tags"])) if isinstance(r.get("tags"), list) else () for r in rows)
     votes = {i: _votes(r) for i, r in zip(ids, rows)} if all("votes" in r for r in rows) else {}
-    found = PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes)
+    found = PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes, tags=tags)
     for rule, c in counts.items():
         for k, interval in zip(curve, stats.passk_intervals(c, curve)):
             chance = math.nan if known is None else found.guessed(k)
