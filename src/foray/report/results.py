@@ -153,6 +153,14 @@ class Results:
             chosen.setdefault((e.tokens, e.run, e.variant, e.mix, e.model_parameters), e)
         return list(chosen.values())
 
+    def ends(self, task: str) -> list[tuple[str, int, list[PassK]]]:
+        """Recipe, M_t in tokens, and the final evaluation of every run there: by tokens, then in the recipes' order."""
+        found: dict[tuple[int, str], list[PassK]] = {}
+        for recipe in self.recipes(task):
+            for e in self.finals(recipe, task):
+                found.setdefault((e.tokens, recipe), []).append(e)
+        return [(recipe, tokens, runs) for (tokens, recipe), runs in sorted(found.items(), key=lambda x: x[0][0])]
+
     def rl_runs(self) -> list[TrainingLog]:
         """Stages on the main task that logged a reward, by recipe (paper's order), tokens, run."""
         runs = self.select(TrainingLog, trained_on=self.trained())

@@ -37,14 +37,10 @@ def section(results: Results) -> Section:
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
     """One a recipe, M_t, label and value of the label, over all runs; shares. ``k``: the samples a problem."""
     found = []
-    for recipe in results.recipes(task):
-        by_tokens: dict[int, list[PassK]] = {}
-        for e in results.finals(recipe, task):
-            by_tokens.setdefault(e.tokens, []).append(e)
-        for tokens, runs in by_tokens.items():
-            place = {"task": task, "tokens": tokens, "recipe": recipe}
-            found += [place | row for row in _by_value(runs, results.extraction)]
-    return sorted(found, key=lambda row: (row["tag"], row["tokens"]))
+    for recipe, tokens, runs in results.ends(task):
+        place = {"task": task, "tokens": tokens, "recipe": recipe}
+        found += [place | row for row in _by_value(runs, results.extraction)]
+    return sorted(found, key=lambda row: row["tag"])
 
 
 def _by_value(runs: list[PassK], rule: str) -> list[dict[str, Any]]:

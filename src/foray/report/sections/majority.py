@@ -42,14 +42,10 @@ def section(results: Results) -> Section:
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
     """One a recipe and M_t with votes, over all runs; shares. ``k``: the samples a problem."""
     found = []
-    for recipe in results.recipes(task):
-        by_tokens: dict[int, list[PassK]] = {}
-        for e in results.finals(recipe, task):
-            by_tokens.setdefault(e.tokens, []).append(e)
-        for tokens, runs in by_tokens.items():
-            if all(e.votes for e in runs):
-                found.append({"task": task, "tokens": tokens, "recipe": recipe} | _numbers(results, runs))
-    return sorted(found, key=lambda row: row["tokens"])
+    for recipe, tokens, runs in results.ends(task):
+        if all(e.votes for e in runs):
+            found.append({"task": task, "tokens": tokens, "recipe": recipe} | _numbers(results, runs))
+    return found
 
 
 def _numbers(results: Results, runs: list[PassK]) -> dict[str, Any]:

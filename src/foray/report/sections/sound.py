@@ -37,14 +37,10 @@ def section(results: Results) -> Section:
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
     """One a recipe and M_t that was graded so, over all runs; shares. ``k``: the samples a problem."""
     right, found = form_free(results), []
-    for recipe in results.recipes(task):
-        by_tokens: dict[int, list[PassK]] = {}
-        for e in results.finals(recipe, task):
-            by_tokens.setdefault(e.tokens, []).append(e)
-        for tokens, runs in by_tokens.items():
-            if all({SOUND, right} <= set(e.counts) for e in runs):
-                found.append({"task": task, "tokens": tokens, "recipe": recipe} | _numbers(runs, right))
-    return sorted(found, key=lambda row: row["tokens"])
+    for recipe, tokens, runs in results.ends(task):
+        if all({SOUND, right} <= set(e.counts) for e in runs):
+            found.append({"task": task, "tokens": tokens, "recipe": recipe} | _numbers(runs, right))
+    return found
 
 
 def _numbers(runs: list[PassK], right: str) -> dict[str, Any]:
