@@ -150,9 +150,9 @@ class Raw:
         with open(folder / "problems.jsonl", encoding="utf-8") as f:
             self.guesses = [json.loads(line).get("guess") for line in f]
 
-    def chance(self, metric: str) -> float:
-        """pass@k of answers drawn from the training answers."""
-        if not metric.startswith("pass@") or None in self.guesses:
+    def chance(self, extraction: str, metric: str) -> float:
+        """pass@k of answers drawn from the training answers, which have no reasons."""
+        if extraction == "sound" or not metric.startswith("pass@") or None in self.guesses:
             return math.nan
         k = int(metric[5:])
         return sum(1 - (1 - g) ** k for g in self.guesses) / len(self.guesses)
@@ -239,7 +239,7 @@ def check_results(store: Store) -> int:
             if len({e["folder"] for e in entries}) != 1:
                 raise Differs(f"results.csv, line {line}: {len(entries)} entries of the manifest: {dict(row)}")
             raw = store.raw(entries[0]["folder"])
-            values, chance = raw.values(row["extraction"], row["metric"]), raw.chance(row["metric"])
+            values, chance = raw.values(row["extraction"], row["metric"]), raw.chance(row["extraction"], row["metric"])
             numbers, n = mean_interval(values), len(values)
         place: dict[str, Any] = {"final": any(e["final"] for e in entries), "chance": chance}
         place["tokens_per_parameter"] = int(row["tokens"]) / store.manifest["model_parameters"]

@@ -27,7 +27,7 @@ from foray.report.measurements import (
     TrainingLog,
     Votes,
 )
-from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, STRICT, Results, metric_rank, recipe_rank
+from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, SOUND, STRICT, Results, metric_rank, recipe_rank
 from foray.report.stats import Counts, Interval
 
 
@@ -238,7 +238,8 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
     found = PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes, tags=tags)
     for rule, c in counts.items():
         for k, interval in zip(curve, stats.passk_intervals(c, curve)):
-            chance = math.nan if known is None else found.guessed(k)
+            # Answers that are drawn without reading the question have no reasons.
+            chance = math.nan if known is None or rule == SOUND else found.guessed(k)
             numbers.append(Score(entry.task, rule, f"pass@{k}", interval, chance))
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]

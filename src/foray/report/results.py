@@ -27,6 +27,7 @@ LABELS = {
 AVERAGE = "general_average"
 FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
 STRICT = "strict"  # the grading that asks for the form
+SOUND = "sound"  # no grading to choose: right answers from right reasons, of a task that can tell
 LENIENT = "lenient"  # the grading that takes the last number where the asked-for form is missing
 TRAIN = "train"  # the split of evaluations on training questions
 AXES = ("tokens", "samples", "flops", "seconds")  # what a figure over pre-training can be drawn against

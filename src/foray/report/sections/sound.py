@@ -11,12 +11,11 @@ from foray.report.columns import COUNT, RATE, RECIPE, SHARE, TOKENS, Column, fra
 from foray.report.fairness import form_free
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.results import Results
+from foray.report.results import SOUND, Results
 from foray.report.sections import Section
 from foray.report.stats import Interval
 
 NAME, TITLE, PLACE = "sound", "Right reasons", 37
-SOUND = "sound"
 
 _TEXT = (
     "In percent. Right: the answer is right, whatever its reasons. Sound: the answer is right, and so is every "
