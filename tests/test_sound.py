@@ -51,13 +51,19 @@ def test_every_solution_of_the_world_is_sound(tier: Any) -> None:
         ("5 + 5 + 2 = 12. 10 - 2 = 8. #### 8", False),  # a computation that is not read
         ("5 + 5 = 10. 10 - 2 = 8. x = 8. #### 8", False),
         ("5 / 0 = 5. #### 5", False),
+        ("5 times 5 times 2 is 10. 10 - 2 = 8. #### 8", False),
+        ("A boy has 5, add 3 to get 8. #### 8", False),  # nobody knows what 3 is added to
+        (", add 9 to get 1000. 5 + 5 = 10. 10 - 2 = 8. #### 8", False),
+        ("Twice as many, so 5 + 5 = 10. 10 - 2 = 8. #### 8", False),
     ],
 )
 def test_what_is_sound(work: str, sound: bool) -> None:
     assert chain.sound(BUS, work, "8") is sound
 
 
-@pytest.mark.parametrize("text", ["5 + " * 50_000, "9" * 200_000, "5 + 5 = 10. " * 20_000, ", add 5 to get 1" * 20_000])
+@pytest.mark.parametrize(
+    "text", ["5 + " * 50_000, "9" * 200_000, "5 + 3 = 8. " * 20_000, "Start with 3" + ", add 5 to get 8" * 20_000]
+)
 def test_hostile_text_is_judged_quickly(text: str) -> None:
     begun = time.process_time()
     assert not chain.sound(BUS, text, "8")

@@ -15,7 +15,7 @@ from foray.report.columns import POINTS, RECIPE, TOKENS, Column, frame_of, table
 from foray.report.differences import pair, passk_difference
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.results import Results, recipe_rank
+from foray.report.results import SOUND, Results, recipe_rank
 from foray.report.sections import Section
 from foray.report.stats import Interval
 
@@ -33,7 +33,8 @@ def rows(results: Results, task: str) -> list[dict[str, Any]]:
     for (recipe, shots), ours in (ends := _ends(results, task)).items():
         pairs_of = pair(ours, ends.get(("base", shots), [])) if recipe != "base" else {}
         for tokens, pairs in pairs_of.items():
-            for rule in sorted({rule for e, _ in pairs.values() for rule in e.counts}, reverse=True):
+            rules = {rule for e, _ in pairs.values() for rule in e.counts} - {SOUND}  # says nothing of the form
+            for rule in sorted(rules, reverse=True):
                 gain, place = passk_difference(pairs, 1, rule), {"task": task, "tokens": tokens, "recipe": recipe}
                 place |= {"shots": shots, "extraction": rule, "pass1_over_base": gain.interval.value}
                 found.append(place | {"lo": gain.interval.lo, "hi": gain.interval.hi, "runs": len(gain.runs)})

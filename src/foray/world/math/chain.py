@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from foray.world.math.solutions import MARK
@@ -24,10 +25,15 @@ _COMPUTATION = re.compile(
     rf"|, ({'|'.join(_DO)}) {_N} to get {_N}(?![0-9])"
 )
 # Every one of these belongs to a computation. One that was not read makes a chain unsound.
-_SIGNS = re.compile(r"=|\bgives\b(?= [0-9])|\bto get\b|\bplus\b|\bminus\b|\bdivided by\b|\btwice\b|\bhalf of\b")
+_SIGNS = re.compile(
+    r"=|[0-9] (?:[-+*/]|times\b)|\bgives [0-9]|\bto get\b|\b(?:plus|minus|divided by)\b|\b(?:[Tt]wice|[Hh]alf of)\b"
+)
+_READ = "|"  # stands where a computation was read, so that what is left does not close up
+_MOST = 64  # computations of a chain; the world's solutions have ten. More would take time that grows as their square
+_NOWHERE = -1  # no number of a question
 _NUMBER = re.compile(r"[0-9]{1,9}")
 #: Numbers that a question gives in words, and 1: a solution may say a + 3 a = 4 a.
-_SPOKEN = {"twice": 2, "half": 2, "third": 3, "quarter": 4, "together": 2, "both": 2}
+_SPOKEN = {"twice": 2, "half": 2, "third": 3, "quarter": 4, "together": 2}
 
 
 class Computation(NamedTuple):
@@ -46,7 +52,7 @@ class Computation(NamedTuple):
 
 def computations(work: str) -> Iterator[Computation]:
     """The computations of a solution in their order, in each of the world's wordings."""
-    held: int | None = None  # of ``Start with 12, add 5 to get 17``
+    held = _NOWHERE  # of ``Start with 12, add 5 to get 17``
     for found in _COMPUTATION.finditer(work):
         a, op, b, value, part, of, result, start, do, by, got = found.groups()
         if a:
@@ -55,7 +61,7 @@ def computations(work: str) -> Iterator[Computation]:
             yield Computation(int(of), "*" if part.lower() == "twice" else "/", 2, int(result))
         elif start:
             held = int(start)
-        elif held is not None:
+        else:
             yield Computation(held, _DO[do], int(by), int(got))
             held = int(got)
 
@@ -63,10 +69,10 @@ def computations(work: str) -> Iterator[Computation]:
 def sound(question: str, completion: str, answer: str) -> bool:
     """Whether the text before the first ``####`` is a sound chain to ``answer``."""
     work = completion.partition(MARK)[0]
-    steps = list(computations(work))
-    if not steps or str(steps[-1].value) != answer or not all(s.right for s in steps):
+    steps = list(islice(computations(work), _MOST + 1))
+    if not 1 <= len(steps) <= _MOST or str(steps[-1].value) != answer or not all(s.right for s in steps):
         return False
-    if not _all_read(work):
+    if _SIGNS.search(_COMPUTATION.sub(_READ, work)):
         return False
     known = {int(n) for n in _NUMBER.findall(question)} | {1}
     known |= {number for word, number in _SPOKEN.items() if word in question}
@@ -77,11 +83,6 @@ def sound(question: str, completion: str, answer: str) -> bool:
                 return False
         known.add(s.value)
     return True
-
-
-def _all_read(work: str) -> bool:
-    read = [m.span() for m in _COMPUTATION.finditer(work)]
-    return all(any(a <= m.start() < b for a, b in read) for m in _SIGNS.finditer(work))
 
 
 def _full(count: int, size: int, known: set[int]) -> bool:
