@@ -60,7 +60,7 @@ def pivots(values: list[float]) -> tuple[float, float, list[float]]:
     return mean, error, ((again.mean(axis=1) - mean) / errors).tolist()
 
 
-def wilson(mean: float, n: int) -> Triple:
+def wilson(mean: float, n: float) -> Triple:
     """Roots p of n (mean - p)² = Z² p (1 - p)."""
     a, b, c = n + Z * Z, -(2 * n * mean + Z * Z), n * mean * mean
     root = math.sqrt(max(0.0, b * b - 4 * a * c))
@@ -247,8 +247,23 @@ def check_results(store: Store) -> int:
     return len(rows)
 
 
+def worth(probe: dict[str, Any]) -> float:
+    """The effective number of documents: those of one fact stand or fall together."""
+    right = [float(v) for v in probe["per_doc"]]
+    n, mean = len(right), sum(right) / len(right)
+    groups: dict[int, list[float]] = {}
+    for fact, value in zip(probe.get("facts", range(n)), right):
+        groups.setdefault(fact, []).append(value - mean)
+    least = n**2 / sum(len(g) ** 2 for g in groups.values())
+    single = sum(v * v for g in groups.values() for v in g) / (n - 1)
+    if single == 0 or len(groups) == 1:
+        return least
+    grouped = sum(sum(g) ** 2 for g in groups.values()) / n * len(groups) / (len(groups) - 1)
+    return n if grouped == 0 else min(n, max(least, n * single / grouped))
+
+
 def probe(probes: dict[str, Any], task: str) -> tuple[Triple, int]:
-    each = {name: (wilson(sum(p["per_doc"]) / len(p["per_doc"]), len(p["per_doc"]))) for name, p in probes.items()}
+    each = {name: (wilson(sum(p["per_doc"]) / len(p["per_doc"]), worth(p))) for name, p in probes.items()}
     if task in each:
         return each[task], len(probes[task]["per_doc"])
     mean = sum(t[0] for t in each.values()) / len(each)

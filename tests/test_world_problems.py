@@ -13,6 +13,7 @@ import pytest
 
 from foray.core.task import STORED, Problem, Split, Task, few_shot_examples
 from foray.world import Drills, StoryMath, WorldProblems, math_sources
+from foray.world.math import problems
 from foray.world.math.story_sampler import EASY_KINDS, EASY_STEPS, HARD_KINDS, HARD_STEPS, LARGEST, bucket
 
 EASY, HARD = WorldProblems("easy"), WorldProblems("hard")
@@ -83,7 +84,8 @@ def test_every_solution_is_right(task: WorldProblems) -> None:
             assert steps - 1 <= found <= steps + 1 and found >= 1, solution
             assert solution.endswith(f" #### {problem.answer}") and "\n" not in solution
             assert not any(s in task.target(solution) for s in task.stop)
-        assert re.fullmatch(rf"([0-9]+ [-+*/] [0-9]+ = [0-9]+\. ){{{steps}}}#### [0-9]+", problem.solutions[0])
+        canonical = rf"([0-9]+ [-+*/] [0-9]+ = [0-9]+\. ){{{steps}}}#### [0-9]+ and [0-9]+"
+        assert re.fullmatch(canonical, problem.solutions[0])
 
 
 @TIERS
@@ -177,15 +179,15 @@ def test_shares_of_steps_kinds_and_distractors() -> None:
         assert {tag(p, "kind") for p in problems} == {kind.__name__ for kind in kinds}
         assert abs(sum(tag(p, "distractor") == "1" for p in problems) / 1500 - 0.2) < 0.04
         assert {tag(p, "tier") for p in problems} == {task.tier}
-    assert abs(sum(s * share for s, share in EASY_STEPS.items()) - 2.83) < 0.01
+    assert abs(sum(s * share for s, share in EASY_STEPS.items()) - 3.26) < 0.01
     assert len(EASY_KINDS) >= 6 and len(HARD_KINDS) >= 6
 
 
 def test_lengths_fit_the_token_budget() -> None:
     problems = EASY.problems("train", 600)
-    assert 26 < sum(words(p.question) for p in problems) / 600 < 34
+    assert 36 < sum(words(p.question) for p in problems) / 600 < 45
     lengths = [words(s) for p in problems for s in p.solutions]
-    assert 19 < sum(lengths) / len(lengths) < 28
+    assert 24 < sum(lengths) / len(lengths) < 33
     prompts = [words(EASY.prompt(problems[0].question, few_shot_examples(EASY, 8, s))) for s in range(20)]
     assert sum(prompts) / 20 < 540 and max(prompts) < 600
     hard = HARD.problems("train", 300)
@@ -206,37 +208,46 @@ def test_prompt_and_target_have_one_format() -> None:
     assert after[: min(after.index(s) for s in EASY.stop)] == EASY.target(example.solutions[0])
 
 
-ASKED = Problem("x", "?", "1200", ())
+ASKED = Problem("x", "?", "30 and 1200", ())
 
 
 @pytest.mark.parametrize(
     "text, strict, lenient, formatted",
     [
-        ("#### 1200", 1, 1, True),
-        (" 3 * 400 = 1200. #### 1,200.", 1, 1, True),
-        ("#### $1200", 1, 1, True),
-        ("#### 1200.0", 1, 1, True),
-        ("####1200\n", 1, 1, True),
-        ("#### 1200 dollars", 1, 1, True),
-        ("#### 1200 #### 5", 1, 1, True),
-        ("#### 5 #### 1200", 0, 0, True),
-        ("#### 12 and then 1200", 0, 0, True),
-        ("#### -1200", 0, 0, True),
-        ("#### 12001", 0, 0, True),
-        ("The answer is 1200.", 0, 1, False),
+        ("#### 30 and 1200", 1, 1, True),
+        (" 30 * 40 = 1200. #### 30 and 1,200.", 1, 1, True),
+        ("#### $30 and $1200", 1, 1, True),
+        ("#### 30.0 and 1200.0", 1, 1, True),
+        ("#### 30, 1200", 1, 1, True),
+        ("#### 30, and 1200", 1, 1, True),
+        ("####30 and 1200\n", 1, 1, True),
+        ("#### 30 and 1200 dollars", 1, 1, True),
+        ("#### 30 and 1200 #### 5 and 6", 1, 1, True),
+        ("#### 5 and 6 #### 30 and 1200", 0, 0, True),
+        ("#### 1200 and 30", 0, 0, True),
+        ("#### 30 and -1200", 0, 0, True),
+        ("#### 30 and 12001", 0, 0, True),
+        ("#### 30,1200", 0, 1, False),
+        ("#### 1200", 0, 0, False),
+        ("30 #### 1200", 0, 1, False),
+        ("#### 30 pears and 1200", 0, 1, False),
+        ("The answers are 30 and 1200.", 0, 1, False),
         ("30-1200", 0, 1, False),
-        ("1200 or 7", 0, 0, False),
-        ("#### 1200.5", 0, 0, False),
-        ("#### 3 * 400", 0, 0, True),
-        ("#### 3*400", 0, 0, False),
-        ("#### 1200x", 0, 1, False),
-        ("#### twelve hundred", 0, 0, False),
-        ("#### ١٢٠٠", 0, 0, False),
-        ("#### 1²00", 0, 0, False),
+        ("1200 or 30", 0, 0, False),
+        ("#### 30 and 1200.5", 0, 0, False),
+        ("#### 30.5 and 1200", 0, 0, False),
+        ("#### 30 and 3 * 400", 0, 0, True),
+        ("#### 30 and 3*400", 0, 0, False),
+        ("#### 30 and 1200x", 0, 1, False),
+        ("#### thirty and 1200", 0, 0, False),
+        ("#### ٣٠ and ١٢٠٠", 0, 0, False),
+        ("#### 30 and 1²00", 0, 0, False),
         ("", 0, 0, False),
     ],
 )
-def test_verify_reads_the_first_marked_number(text: str, strict: int, lenient: int, formatted: bool) -> None:
+def test_verify_reads_the_two_numbers_after_the_first_mark(
+    text: str, strict: int, lenient: int, formatted: bool
+) -> None:
     assert EASY.verify(ASKED, text).score == strict
     assert EASY.verify(ASKED, text, "lenient").score == lenient
     assert EASY.verify(ASKED, text).formatted is formatted
@@ -245,24 +256,63 @@ def test_verify_reads_the_first_marked_number(text: str, strict: int, lenient: i
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (" 3 * 400 = 1200. #### 1,200.", "1200"), ("#### 1200 #### 5", "1200"), ("#### 5 #### 1200", "5"),
-        ("The answer is 1,200.0", "1200"), ("1200 or 7", "7"), ("\\boxed{1200} of 7", "1200"), ("####1200, so", "1200"),
-        ("#### twelve hundred: 7", "7"), ("#### twelve hundred", ""), ("", ""),
+        ("3 * 400 = 1200. #### 30 and 1,200.", "30 and 1200"), ("#### 5 and 6 #### 30 and 1200", "5 and 6"),
+        ("#### 30 pears and 1200 plums", "30 and 1200"), ("#### 30 and", ""), ("#### thirty: 30, 1200, 5", ""),
+        ("The answers are 30 and 1,200.0", "30 and 1200"), ("5, 30 or 7", "30 and 7"), ("7", ""), ("", ""),
+        ("\\boxed{30, 1200} of 7", "30 and 1200"), ("\\boxed{1200} of 30", ""),
     ],
 )  # fmt: skip
-def test_flexible_reads_a_mark_else_a_box_else_the_last_number(text: str, answer: str) -> None:
+def test_flexible_reads_a_mark_else_a_box_else_the_last_two_numbers(text: str, answer: str) -> None:
     found, strict = EASY.verify(ASKED, text, "flexible"), EASY.verify(ASKED, text)
-    assert (found.answer, found.score) == (answer, float(answer == "1200"))
+    assert (found.answer, found.score) == (answer, float(answer == "30 and 1200"))
     assert found.formatted == strict.formatted and (found == strict or not strict.formatted)
 
 
 @TIERS
 def test_wrong_answers_score_nothing(task: WorldProblems) -> None:
     for problem in task.problems("validation", 100):
-        for wrong in (int(problem.answer) + 1, int(problem.answer) * 10, 0, -int(problem.answer)):
+        first, last = map(int, problem.answer.split(" and "))
+        near = ((first, last + 1), (first + 1, last), (first, 10 * last), (-first, last))
+        for wrong in (f"{one} and {other}" for one, other in near):
             verdict = task.verify(problem, f" 1 + 1 = 2. #### {wrong}")
             assert verdict.score == 0.0 and verdict.formatted
             assert task.verify(problem, f" so it is {wrong}", "lenient").score == 0.0
+
+
+def test_answers_cannot_be_guessed() -> None:
+    """Answers drawn from the training answers, the question unread, stay under 1, 6 and 15% at pass@1, 8 and 32."""
+    for task in (EASY, HARD):
+        given = Counter(p.answer for p in task.problems("train", 2000))
+        chance = [given[p.answer] / 2000 for p in task.problems("test", 1000)]
+        for k, most in ((1, 0.01), (8, 0.06), (32, 0.15)):
+            assert sum(1 - (1 - p) ** k for p in chance) / 1000 < most
+
+
+def test_a_reference_is_two_whole_numbers_or_as_in_world_4_one() -> None:
+    assert EASY.reference("#### 1,200 dollars") == "1200"
+    assert EASY.verify(Problem("x", "?", "12"), "3 * 4 = 12. #### 12").score == 1.0
+    assert EASY.verify(Problem("x", "?", "12"), "so 12", "flexible").score == 1.0
+    assert EASY.reference("30 and 1,200") == EASY.reference("3 * 4 = 12. #### 30 and 1200") == "30 and 1200"
+    assert EASY.verify_answer(ASKED, " 30, 1200. ").score == EASY.verify_answer(ASKED, "#### 30 and 1200").score == 1.0
+    for text in ("1, 2 and 3", "", "#### 30 and a half", "twelve"):
+        assert EASY.verify_answer(ASKED, text).score == 0.0
+        with pytest.raises(ValueError, match="two whole numbers"):
+            EASY.reference(text)
+
+
+def test_solutions_are_made_when_they_are_read_and_are_always_the_same() -> None:
+    first, again = (WorldProblems("easy").problems("train", 20) for _ in range(2))
+    assert [tuple(p.solutions) for p in first] == [tuple(p.solutions) for p in again]
+    fresh = problems._stream("easy", 0, 12, "train")
+    assert [next(fresh) for _ in range(20)] == list(first) and len({*first}) == 20
+
+
+def test_the_examples_of_a_prompt_are_short_and_of_every_kind() -> None:
+    for task, kinds in ((EASY, EASY_KINDS), (HARD, HARD_KINDS)):
+        examples = few_shot_examples(task, 10, seed=3)
+        assert len({tag(p, "kind") for p in examples[: len(kinds)]}) == min(len(kinds), 10)
+        assert max(int(tag(p, "steps")) for p in examples) <= problems.EXAMPLE_STEPS[task.tier]
+        assert few_shot_examples(task, 4, seed=5) == examples[:4]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +320,7 @@ def test_wrong_answers_score_nothing(task: WorldProblems) -> None:
 )
 def test_hostile_completions_neither_raise_nor_hang(unit: str) -> None:
     start = time.process_time()
-    for text in (unit * 200_000, "#### " + unit * 200_000, "#### 1" + unit * 200_000 + "x"):
+    for text in (unit * 200_000, "#### " + unit * 200_000, "#### 1 and 1" + unit * 200_000 + "x"):
         for extraction in STORED:
             assert EASY.verify(ASKED, text, extraction).score == 0.0
     assert time.process_time() - start < 5, "not by anything quadratic"

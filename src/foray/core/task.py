@@ -17,13 +17,14 @@ class Problem:
     """One question with its reference answer and the solutions known for it.
 
     ``solutions`` are complete target texts in the format of the task. SFT trains on them, and the first is canonical.
+    A task may make them when they are first read.
     ``tags`` are free labels such as ``("steps=3", "tier=easy")``.
     """
 
     id: str
     question: str
     answer: str
-    solutions: tuple[str, ...] = ()
+    solutions: Sequence[str] = ()
     tags: tuple[str, ...] = ()
 
 

@@ -38,8 +38,8 @@ CHANCE = {
 class WorldProbes:
     """Six probes over the invented world, in the forms of LAMBADA, HellaSwag, ARC, PIQA and OpenBookQA.
 
-    Beyond some 160 to 650 documents the probes other than LAMBADA and HellaSwag ask questions again, with other wrong
-    choices. A node of such probes has a flag.
+    Beyond some 100 to 500 documents the probes other than LAMBADA ask for the same facts again, in other words or with
+    other wrong choices. A report's intervals count the documents of a fact together.
     """
 
     world: WorldSpec = field(default_factory=WorldSpec)
@@ -132,7 +132,7 @@ def _row(result: ProbeResult, wanted: str, chance: float) -> dict[str, Any]:
         "value": result.metrics[metric],
         "stderr": result.stderr[metric],
         "n": result.n,
-        "questions": result.questions,
+        "facts": result.facts,
         "chance": chance,
         "per_doc": [int(v) for v in per_doc],
     }

@@ -48,15 +48,15 @@ class Codec(Protocol):
 class ProbeResult:
     """The outcome of one task over ``n`` documents: lm-eval's number for every metric, and the values by document.
 
-    ``stderr`` is the standard error of the mean; None if the metric is not a mean over documents. ``questions`` counts
-    different contexts: two documents may ask one question with other choices.
+    ``stderr`` is the standard error of the mean; None if the metric is not a mean over documents. ``facts`` numbers
+    what each document asks for, by the row's ``fact`` or else by its context.
     """
 
     n: int
     metrics: dict[str, float]
     stderr: dict[str, float | None]
     per_doc: dict[str, list[float]]
-    questions: int
+    facts: list[int]
 
 
 def split_pairs(
@@ -262,8 +262,10 @@ def _result(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) ->
         metrics[metric] = float(value)
         per_doc[metric] = [float(sample[metric]) for sample in ordered]
         stderr[metric] = _standard_error(per_doc[metric], metrics[metric])
-    questions = {str(sample["arguments"][0][0]) for sample in ordered}  # the contexts of the first choices
-    return ProbeResult(len(ordered), metrics, stderr, per_doc, len(questions))
+    numbers: dict[str, int] = {}
+    asked = (str(s["doc"].get("fact") or s["arguments"][0][0]) for s in ordered)  # or the first choice's context
+    facts = [numbers.setdefault(fact, len(numbers)) for fact in asked]
+    return ProbeResult(len(ordered), metrics, stderr, per_doc, facts)
 
 
 def _standard_error(values: Sequence[float], reported: float) -> float | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from foray.report import stats
+from foray.report import clusters, stats
 from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
 from foray.report.stats import Interval
 
@@ -72,5 +72,5 @@ def _over_probes(a: ProbeAnswers, b: ProbeAnswers) -> Interval:
     for name in sorted(set(a.answers) & set(b.answers)):
         if len(a.answers[name]) != len(b.answers[name]):
             raise ValueError(f"the probe {name} has other documents in {a.words} than in {b.words}")
-        parts.append(stats.difference_intervals((a.answers[name] - b.answers[name])[:, None])[0])
+        parts.append(clusters.share_difference(a.answers[name] - b.answers[name], a.facts[name]))
     return stats.mean_of_independent(parts)

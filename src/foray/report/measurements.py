@@ -117,9 +117,13 @@ class PassK(Measurement):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeAnswers(Measurement):
-    """The general-ability probes: for each, the value of every document, in [0, 1]."""
+    """The general-ability probes: for each, the value of every document, 0 or 1, and the number of its fact.
+
+    Documents with one number ask for one fact. Where an earlier version wrote no facts, each document has its own.
+    """
 
     answers: Mapping[str, NDArray[np.float64]]
+    facts: Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, read_object, sealed, verify
 from foray.core.provenance import ABSENT, made, read_made
 from foray.core.terminal import failure
 from foray.core.untrusted import expect
-from foray.report import stats
+from foray.report import clusters, stats
 from foray.report.measurements import (
     Measurement,
     NodeOrigin,
@@ -255,20 +256,22 @@ def _votes(row: Mapping[str, Any]) -> Votes:
 
 def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
     """The accuracy of every probe, and the plain mean. ``stderr`` is lm-eval's."""
-    numbers, answers = list[Score](), {}
+    numbers, answers, facts = list[Score](), dict[str, NDArray[np.float64]](), dict[str, NDArray[np.int64]]()
     for name, probe in sorted(read_object(entry.folder / "probes.json").items()):
         expect(probe, f"probes.json, {name},", n=int, chance=float)
         interval, error = stats.wilson(float(probe["value"]), int(probe["n"])), probe.get("stderr")
+        if "per_doc" in probe:
+            answers[name] = np.array(probe["per_doc"], dtype=np.float64)
+            facts[name] = np.array(probe.get("facts") or range(len(answers[name])), dtype=np.int64)
+            interval = clusters.share_interval(interval.value, answers[name], facts[name])
         stderr = math.nan if error is None else float(error)
         numbers.append(Score(str(name), "", "acc", interval, float(probe["chance"]), stderr))
-        if "per_doc" in probe:
-            answers[str(name)] = np.array(probe["per_doc"], dtype=np.float64)
     if not numbers:
         raise ValueError("probes.json holds no probe")
     average = stats.mean_of_independent([n.interval for n in numbers])
     chance, stderr = sum(n.chance for n in numbers) / len(numbers), math.hypot(*(n.stderr for n in numbers))
     numbers.append(Score(AVERAGE, "", "acc", average, chance, stderr / len(numbers)))
-    return ProbeAnswers(**vars(entry), answers=answers), numbers
+    return ProbeAnswers(**vars(entry), answers=answers, facts=facts), numbers
 
 
 def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:

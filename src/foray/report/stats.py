@@ -173,17 +173,17 @@ def paired_difference(a: Counts, b: Counts, k: int) -> Interval:
     return difference_intervals((a.pass_at(k) - b.pass_at(k))[:, None])[0]
 
 
-def wilson(value: float, n: int) -> Interval:
+def wilson(value: float, n: float) -> Interval:
     """Wilson's score interval for a share ``value`` of ``n`` independent yes-or-no answers. Never of zero width."""
     if n < 1 or not 0.0 <= value <= 1.0:
         raise ValueError(f"a share must lie in [0, 1] and count at least one answer; got {value} of {n}")
     centre = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
     # At 0 and 1 rounding must not push the estimate outside its interval.
-    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)), n)
+    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)), int(n))
 
 
-def bonett_price(gained: float, lost: float, n: int) -> Interval:
+def bonett_price(gained: float, lost: float, n: float) -> Interval:
     """The difference of two shares of the same ``n`` yes-or-no answers: ``gained`` turned to yes, ``lost`` to no.
 
     Bonett and Price (2012), adjusted Wald: one answer more of each kind. Never of zero width.
@@ -191,7 +191,7 @@ def bonett_price(gained: float, lost: float, n: int) -> Interval:
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     value = (gained - lost) / n
-    return Interval(value, max(-1.0, min(up - down - half, value)), min(1.0, max(up - down + half, value)), n)
+    return Interval(value, max(-1.0, min(up - down - half, value)), min(1.0, max(up - down + half, value)), int(n))
 
 
 def mean_of_independent(parts: Sequence[Interval]) -> Interval:

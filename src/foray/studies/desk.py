@@ -83,7 +83,7 @@ def study() -> Study:
     return Study(
         name="desk",
         model=base.model,
-        data=replace(base.data, mixture=pretrain.corpus.mixture),
+        data=replace(base.data, vocab_size=1792, whole_numbers=200, mixture=pretrain.corpus.mixture),
         pretrain=pretrain,
         post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
         recipes=(own("rl"), own("sft"), own("sft_rl")),

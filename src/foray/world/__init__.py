@@ -10,7 +10,7 @@ __all__ = ["Drills", "StoryMath", "WorldProblems", "math_sources"]
 
 
 def math_sources(
-    hard_share: float = 0.2, asked_format_share: float = 0.1, world_seed: int = 0
+    hard_share: float = 0.2, asked_format_share: float = 0.85, world_seed: int = 0
 ) -> dict[str, StoryMath | Drills]:
     """The math part of the pre-training mixture by source name. Tests use no settings but ``world_seed``."""
     return {

@@ -26,8 +26,8 @@ class EndlessWorldText:
         """The key of a document's random numbers."""
         raise NotImplementedError
 
-    def document(self, random: Random) -> str:
-        """One document, by the draws of ``random``."""
+    def document(self, random: Random, split: str) -> str:
+        """One document of a split, by the draws of ``random``."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
@@ -38,4 +38,4 @@ class EndlessWorldText:
         if split not in SPLITS:
             raise ValueError(f"{self.name}: split {split!r} is unknown; the splits are {', '.join(SPLITS)}")
         for number in count(first):
-            yield self.document(Random(self.document_key(split, number)))
+            yield self.document(Random(self.document_key(split, number)), split)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from foray.core import rng
 from foray.core.canonical import added
 from foray.core.engines import VLLM, AnyEngine
-from foray.core.files import read_jsonl, read_object, write_json
+from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import Split, Task, verifier_of
@@ -103,14 +103,6 @@ class ProbesNode(Node):
         results, work = evaluate_probes(self.probes, model, tokenizer, folder)
         _write_ledger(folder, work)
         write_json(folder / "probes.json", results, indent=1)
-
-    def flags(self, folder: Path) -> list[str]:
-        found = read_object(folder / "probes.json")
-        return [
-            f"{name}: {r['n']:,} documents ask {r['questions']:,} questions, and its error takes them as independent"
-            for name, r in found.items()
-            if 2 * r["questions"] < r["n"]
-        ]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ class WorldSpec:
     Raises ValueError for more entities than there are names.
     """
 
-    people: int = 120
-    places: int = 36
-    things: int = 48
-    goals: int = 12
+    people: int = 60
+    places: int = 20
+    things: int = 36
+    goals: int = 20
     zipf: float = 0.8
     seed: int = 0
 

@@ -18,7 +18,13 @@ from foray.world.general.facts import Entity, Goal, Procedure, World, WorldSpec,
 from foray.world.general.sayings import Fact, kind_saying, phrasebook
 from foray.world.general.wording import ask, drawn, say, templates, word_table, words
 
+# One question in ten is in validation text alone. Training text says the same in other words.
+_HELD_OUT = 10
 QUESTION_MARKS = (("Question: ", "Answer: "), ("Question: ", "Answer: "), ("Q: ", "A: "), ("", ""))
+
+
+def _held_out(question: str) -> bool:
+    return key("flan", question) % _HELD_OUT == 0
 
 
 class Writer:
@@ -122,11 +128,11 @@ class WorldText(EndlessWorldText):
     def document_key(self, split: str, number: int) -> int:
         return key(self.seed, "text", self.name, split, number)
 
-    def document(self, random: Random) -> str:
-        return self.written(writer(self.world), random)
+    def document(self, random: Random, split: str) -> str:
+        return self.written(writer(self.world), random, split)
 
-    def written(self, write: Writer, random: Random) -> str:
-        """One document, put together from a writer's pieces."""
+    def written(self, write: Writer, random: Random, split: str) -> str:
+        """One document of a split, put together from a writer's pieces."""
         raise NotImplementedError
 
 
@@ -139,7 +145,7 @@ class Web(WorldText):
         """``web``."""
         return "web"
 
-    def written(self, write: Writer, random: Random) -> str:
+    def written(self, write: Writer, random: Random, split: str) -> str:
         """Two to five paragraphs, each about something else."""
         paragraphs = [self._paragraph(write, random) for _ in range(2 + int(random.random() * 4))]
         return "\n".join(paragraphs)
@@ -179,10 +185,15 @@ class Flan(WorldText):
         """``flan``."""
         return "flan"
 
-    def written(self, write: Writer, random: Random) -> str:
-        """Four to nine questions, all in one format."""
+    def written(self, write: Writer, random: Random, split: str) -> str:
+        """Four to nine questions, all in one format. Validation's questions are not in training text."""
         asked, answered = random.choice(QUESTION_MARKS)
-        pairs = dict(self._pair(write, random) for _ in range(4 + int(random.random() * 6)))  # No question twice.
+        pairs = dict[str, str]()  # No question twice.
+        for _ in range(4 + int(random.random() * 6)):
+            question, answer = self._pair(write, random)
+            while _held_out(question) != (split == "validation"):
+                question, answer = self._pair(write, random)
+            pairs[question] = answer
         return "\n".join(f"{asked}{question}\n{answered}{answer}" for question, answer in pairs.items())
 
     def _pair(self, write: Writer, random: Random) -> tuple[str, str]:
@@ -236,7 +247,7 @@ class Wiki(WorldText):
         """``wiki``."""
         return "wiki"
 
-    def written(self, write: Writer, random: Random) -> str:
+    def written(self, write: Writer, random: Random, split: str) -> str:
         """Two or three entries: a card, a text or a list each."""
         return "\n\n".join(self._entry(write, random) for _ in range(2 + int(random.random() * 2)))
 

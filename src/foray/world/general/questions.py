@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from foray.core.files import write_atomic
 from foray.core.rng import key
 from foray.world.general import passages
-from foray.world.general.facts import WorldSpec, outcome, world
+from foray.world.general.facts import Entity, WorldSpec, outcome, world
 from foray.world.general.sayings import fill, kind_saying, relations
 from foray.world.general.wording import templates, word_table, words
 
@@ -32,12 +32,15 @@ RARE_RANKS = (0.2, 0.8)
 
 @dataclass(frozen=True)
 class Asked:
-    """A question before its choices are made. Choices come from the answers asked within the same pool."""
+    """A question before its choices are made. Choices come from the answers asked within the same pool.
+
+    Questions on one ``fact`` are right or wrong together.
+    """
 
     text: str
     answer: str
     pool: str
-    fact: str = ""
+    fact: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def world_hellaswag(spec: WorldSpec, count: int = 200) -> list[Row]:
             f"{templates('order')[stage]} {he}",
             "endings": [f"{ending}." for ending in endings],
             "label": endings.index(right),
+            "fact": f"{procedure.product}, stage {stage}",
         })  # fmt: skip
     return rows
 
@@ -102,13 +106,15 @@ def world_arc_challenge(spec: WorldSpec, count: int = 200) -> list[Row]:
     random = Random(key(spec.seed, "probe", "arc_challenge"))
     reasoned: list[Asked] = []
     for person in (p for p in place.people if not p.told):
-        reasoned.append(Asked(f"In which region is the home of {person.name}?", place.region_of(person), "region"))
-        reasoned.append(Asked(f"By which river is the home of {person.name}?", place.river_of(person), "river"))
+        name, of = person.name, f"the home of {person.name}"
+        reasoned.append(Asked(f"In which region is {of}?", place.region_of(person), "region", f"region of {name}"))
+        reasoned.append(Asked(f"By which river is {of}?", place.river_of(person), "river", f"river of {name}"))
     kinds = []
     for creature in place.creatures:
         if not creature.told:
             for slot, value in zip(words("kind_slots"), word_table("kinds")[creature.values["kind"]]):
-                kinds.append(Asked(kind_saying(slot).probe.format(s=creature.name), value, slot))
+                asked = kind_saying(slot).probe.format(s=creature.name)
+                kinds.append(Asked(asked, value, slot, f"{slot} of {creature.name}"))
     hops, inherited = count // 4, count * 3 // 10
     chosen = _spread(reasoned, hops, random) + _spread(kinds, inherited, random)
     facts, candidates = _facts_asked(spec, count - len(chosen), RARE_RANKS, random)
@@ -120,13 +126,21 @@ def world_piqa(spec: WorldSpec, count: int = 200) -> list[Row]:
     place = world(spec)
     random = Random(key(spec.seed, "probe", "piqa"))
     asked = []
-    for goal in place.goals:
-        for stem in templates("way_probes"):
+    for stem in random.sample(templates("way_probes"), len(templates("way_probes"))):
+        for goal in random.sample(place.goals, len(place.goals)):
             text = stem.format(**passages.goal_slots(goal, random.choice(place.people).name))
-            asked.append(Asked(text, f"{goal.action.capitalize()} it with {goal.means}.", goal.action))
+            means = f"{goal.action.capitalize()} it with {goal.means}."
+            asked.append(Asked(text, means, goal.action, f"{goal.action} a {goal.item}"))
+    chosen = [asked[i % len(asked)] for i in range(count)]  # every goal once before any is asked again
     return [
-        {"goal": posed.asked.text, "sol1": posed.choices[0], "sol2": posed.choices[1], "label": posed.right}
-        for posed in _posed(_spread(asked, count, random), asked, random, choices=2)
+        {
+            "goal": posed.asked.text,
+            "sol1": posed.choices[0],
+            "sol2": posed.choices[1],
+            "label": posed.right,
+            "fact": posed.asked.fact,
+        }
+        for posed in _posed(chosen, asked, random, choices=2)
     ]
 
 
@@ -216,15 +230,21 @@ def _facts_asked(
     for category, members in world(spec).lists.items():
         low, high = (int(share * len(members)) for share in ranks)
         asked[category] = [
-            Asked(fill(relation.probe, entity, entity.values[name]), entity.values[name], f"{category} {name}")
+            _direct(category, entity, name)
             for entity in members[low : max(high, low + 12)]
-            for name, relation in relations(category).items()
+            for name in relations(category)
         ]
     chosen = []
     for category, share in (("place", 0.2), ("creature", 0.15), ("ware", 0.05)):
         chosen += _spread(asked[category], int(count * share), random)
     chosen += _spread(asked["person"], count - len(chosen), random)
     return chosen, [question for questions in asked.values() for question in questions]
+
+
+def _direct(category: str, entity: Entity, name: str) -> Asked:
+    value = entity.values[name]
+    text = fill(relations(category)[name].probe, entity, value)
+    return Asked(text, value, f"{category} {name}", f"{name} of {entity.name}")
 
 
 def _posed(asked: Sequence[Asked], candidates: Sequence[Asked], random: Random, choices: int = 4) -> list[Posed]:
@@ -261,6 +281,7 @@ def _arc_rows(prefix: str, posed: Sequence[Posed]) -> list[Row]:
             "question": question.asked.text,
             "choices": {"text": list(question.choices), "label": list(LETTERS[: len(question.choices)])},
             "answerKey": LETTERS[question.right],
+            "fact": question.asked.fact,
         }
         for index, question in enumerate(posed)
     ]

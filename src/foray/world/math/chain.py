@@ -2,7 +2,7 @@
 
 The literature counts samples whose answer and whose reasoning are right as CoT-pass@k (arXiv 2506.14245), with a model
 as the judge. Here the rule is: every computation is right, its operands stand in the question or are earlier results,
-and the last result is the answer.
+the last result is the answer's last number, and the other numbers of the answer came up before.
 """
 
 from __future__ import annotations
@@ -67,10 +67,11 @@ def computations(work: str) -> Iterator[Computation]:
 
 
 def sound(question: str, completion: str, answer: str) -> bool:
-    """Whether the text before the first ``####`` is a sound chain to ``answer``."""
+    """Whether the text before the first ``####`` is a sound chain to ``answer``, such as ``24 and 8``."""
+    *others, last = (int(n) for n in _NUMBER.findall(answer))
     work = completion.partition(MARK)[0]
     steps = list(islice(computations(work), _MOST + 1))
-    if not 1 <= len(steps) <= _MOST or str(steps[-1].value) != answer or not all(s.right for s in steps):
+    if not 1 <= len(steps) <= _MOST or steps[-1].value != last or not all(s.right for s in steps):
         return False
     if _SIGNS.search(_COMPUTATION.sub(_READ, work)):
         return False
@@ -82,7 +83,7 @@ def sound(question: str, completion: str, answer: str) -> bool:
             if x not in known and not (packed and s.op == "*" and _full(x, other, known)):
                 return False
         known.add(s.value)
-    return True
+    return known.issuperset(others)
 
 
 def _full(count: int, size: int, known: set[int]) -> bool:

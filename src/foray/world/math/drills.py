@@ -143,5 +143,5 @@ class Drills(EndlessWorldText):
     def document_key(self, split: str, number: int) -> int:
         return key(self.world_seed, "drills", split, number)
 
-    def document(self, random: Random) -> str:
+    def document(self, random: Random, split: str) -> str:
         return FORMS[int(random.random() * len(FORMS))](random, _pool(self.world_seed, self.hard_share))

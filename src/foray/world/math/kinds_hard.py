@@ -5,7 +5,7 @@ from __future__ import annotations
 from foray.world.math.kinds_people import chain, total_of
 from foray.world.math.kinds_things import event, to_gain, to_lose
 from foray.world.math.lexicon import CONTAINERS, GOODS, GROUPS, MADE, MOVES, listed, times
-from foray.world.math.story import Draft, Quantity, Story, Unfit
+from foray.world.math.story import Draft, Story, Unfit
 
 
 def sum_difference(d: Draft, steps: int) -> Story:
@@ -22,13 +22,14 @@ def sum_difference(d: Draft, steps: int) -> Story:
     for _ in range(steps - 3 - 2 * pair):
         have = event(d, big, friend, thing, have, str(big))
     if not pair:
-        return d.finish(have, f"How many {thing.many} does {big} have now?", thing.many)
+        ask = f"How many {thing.many} does {small} have, and how many does {big} have now?"
+        return d.finish(one, have, ask)
     third, k = d.person(), d.between(2, 4)
     d.say(f"{third} has {times(k)} as many as {small}.")
     theirs = d.do(one, "*", k, str(third), f"{third} has {says}")
     root = d.do(have, "+", theirs, "together", f"together they have {says}")
-    ask = f"How many {thing.many} do {big} and {third} have together{' now' if steps > 5 else ''}?"
-    return d.finish(root, ask, thing.many)
+    together = f"how many do {big} and {third} have together{' now' if steps > 5 else ''}"
+    return d.finish(theirs, root, f"How many {thing.many} does {third} have, and {together}?")
 
 
 PART = {2: "half", 3: "a third", 4: "a quarter"}
@@ -40,9 +41,10 @@ def rest_of_rest(d: Draft, steps: int) -> Story:
     k, m = d.between(2, 9), d.between(4, 20)
     d.say(f"{who} has {k} {box.many} with {m} {thing.many} each.")
     have = d.do(k, "*", m, "in all", f"{who} has {{}} {thing.many}")
-    left, first = steps - 1, True
+    left, first, before = steps - 1, True, have
     says = f"{who} has {{}} {thing.many} left"
     while left:
+        before = have
         v, options = have.value, [p for p in (2, 3, 4) if have.value % p == 0 and left >= 1 + (p > 2)]
         to = other if first else third
         if options and (first or d.chance(0.7)):
@@ -62,7 +64,8 @@ def rest_of_rest(d: Draft, steps: int) -> Story:
             have = d.do(have, "-", c, "the rest", says)
             left -= 1
         first = False
-    return d.finish(have, f"How many {thing.many} does {who} have left?", thing.many)
+    ask = f"How many {thing.many} did {who} have before the last change, and how many does {who.he} have left?"
+    return d.finish(before, have, ask)
 
 
 def rates(d: Draft, steps: int) -> Story:
@@ -77,24 +80,26 @@ def rates(d: Draft, steps: int) -> Story:
     alone = d.do(q, "*", u, f"{other} alone", f"{other} alone makes {{}} {thing.many}")
     total = d.do(done, "+", alone, "in all", f"in all they make {{}} {thing.many}")
     if steps == 4:
-        return d.finish(total, f"How many {thing.many} do they make in all?", thing.many)
+        return d.finish(
+            alone, total, f"How many {thing.many} does {other} make alone, and how many do they make in all?"
+        )
     if steps == 6 and d.chance(0.5):
         hours = d.between(2, 9)
         d.say(f"They need {total.value + hours * r} {thing.many}. {who} makes the rest alone.")
         rest = d.do(total.value + hours * r, "-", total, "the rest", f"{{}} {thing.many} are missing")
         root = d.do(rest, "/", r, "hours", f"{who} needs {{}} hours")
-        return d.finish(root, f"How many hours does {who} need for the rest?", "hours")
+        return d.finish(rest, root, f"How many {thing.many} are missing, and how many hours does {who} need for them?")
     lost = d.between(2, min(40, total.value - 2)) if steps < 6 else total.value - d.between(5, 60)
     if not 2 <= lost < total.value:
         raise Unfit
     d.say(f"{lost} of the {thing.many} break.")
     good = d.do(total, "-", lost, "good ones", f"{{}} {thing.many} are left")
     if steps == 5:
-        return d.finish(good, f"How many {thing.many} are left?", thing.many)
+        return d.finish(total, good, f"How many {thing.many} do they make, and how many are left?")
     price = d.between(2, 6)
     d.say(f"They sell the rest for {price} dollars each.")
     money = d.do(good, "*", price, "money", "they get {} dollars")
-    return d.finish(money, "How many dollars do they get?", "dollars")
+    return d.finish(good, money, f"How many {thing.many} do they sell, and how many dollars do they get?")
 
 
 def remainder(d: Draft, steps: int) -> Story:
@@ -114,13 +119,13 @@ def remainder(d: Draft, steps: int) -> Story:
     d.say(f"{who.He} puts the {thing.many} into {bag.many} of {size} until no more {bag.many} can be filled.")
     packed = d.do(full, "*", size, f"in full {bag.many}", f"{full} full {bag.many} hold {{}} {thing.many}")
     packed.after = have
-    left: Quantity = d.do(have, "-", packed, "left over", f"{{}} {thing.many} are left over")
+    left = d.do(have, "-", packed, "left over", f"{{}} {thing.many} are left over")
     if not after:
-        return d.finish(left, f"How many {thing.many} are left over?", thing.many)
+        return d.finish(packed, left, f"How many {thing.many} are in full {bag.many}, and how many are left over?")
     c = d.between(2, 30)
     d.say(f"{who.He} has {c} more at home and adds what is left over.")
     root = d.do(left, "+", c, "at home", f"at home {who} has {{}} {thing.many}")
-    return d.finish(root, f"How many {thing.many} does {who} have at home now?", thing.many)
+    return d.finish(left, root, f"How many {thing.many} are left over, and how many does {who} have at home now?")
 
 
 def long_compare(d: Draft, steps: int) -> Story:
@@ -129,7 +134,7 @@ def long_compare(d: Draft, steps: int) -> Story:
     links = {4: 2, 5: 2, 6: 2 if d.chance(0.5) else 3, 7: 3, 8: 3 if d.chance(0.5) else 4, 9: 4}[steps]
     people, owned = chain(d, thing, links)
     total = total_of(d, owned, thing)
-    extra, v = steps - 2 * links, total.value
+    extra, v, before = steps - 2 * links, total.value, total
     if extra >= 1:
         parts = d.between(2, 9) if extra == 2 else 1
         if d.chance(0.5):
@@ -143,10 +148,13 @@ def long_compare(d: Draft, steps: int) -> Story:
         if extra == 2:
             group = d.pick(GROUPS)
             d.say(f"{parts} {group.many} share all of these equally.")
-            total = d.do(total, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
-            return d.finish(total, f"How many {thing.many} does each {group.one} get?", thing.many)
-    ask = f"How many {thing.many} do {listed(people)} have together{' now' if extra else ''}?"
-    return d.finish(total, ask, thing.many)
+            each = d.do(total, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
+            ask = f"How many {thing.many} do the {group.many} share, and how many does each {group.one} get?"
+            return d.finish(total, each, ask)
+        ask = f"How many {thing.many} did {listed(people)} have together before that, and how many now?"
+        return d.finish(before, total, ask)
+    ask = f"How many {thing.many} does {people[-1]} have, and how many do {listed(people)} have together?"
+    return d.finish(owned[-1], total, ask)
 
 
 def hidden_price(d: Draft, steps: int) -> Story:
@@ -167,11 +175,12 @@ def hidden_price(d: Draft, steps: int) -> Story:
         bought += f" and {j} {known.many}"
     d.say(f"{other} buys {bought}{' at the same prices' if steps >= 6 else ' at the same price'}.")
     if not change:
-        return d.finish(cost, f"How many dollars does {other} spend?", "dollars")
+        ask = f"How many dollars does one {hidden.one} cost, and how many does {other} spend?"
+        return d.finish(one, cost, ask)
     note = -(-(cost.value + d.between(2, 20)) // 10) * 10
     d.say(f"{other.He} pays with {note} dollars.")
     back = d.do(note, "-", cost, "change", f"{other} gets back {{}} dollars")
-    return d.finish(back, f"How many dollars does {other} get back?", "dollars")
+    return d.finish(cost, back, f"How many dollars does {other} spend, and how many does {other.he} get back?")
 
 
 def trip(d: Draft, steps: int) -> Story:
@@ -189,14 +198,16 @@ def trip(d: Draft, steps: int) -> Story:
     hours = d.do(rest, "/", slow, "hours for the rest", "the rest takes {} hours")
     total = d.do(t, "+", hours, "hours in all", "the way takes {} hours")
     if steps == 4:
-        return d.finish(total, f"How many hours does {who} need?", "hours")
+        return d.finish(hours, total, "How many hours does the rest of the way take, and how many in all?")
     if steps == 6 or d.chance(0.5):
         back = d.between(2, 9)
         d.say(f"The way back takes {back} hours.")
-        total = d.do(total, "+", back, "with the way back", "both ways take {} hours")
+        there = total
+        total = d.do(there, "+", back, "with the way back", "both ways take {} hours")
         if steps == 5:
-            return d.finish(total, f"How many hours does {who} need for both ways?", "hours")
+            ask = f"How many hours does {who} need for the way to the town, and how many for both ways?"
+            return d.finish(there, total, ask)
     cost = d.between(2, 9)
     d.say(f"Each hour costs {who.him} {cost} dollars.")
     money = d.do(total, "*", cost, "cost", f"{who} pays {{}} dollars")
-    return d.finish(money, f"How many dollars does {who} pay in all?", "dollars")
+    return d.finish(total, money, f"How many hours does {who} need, and how many dollars does {who.he} pay in all?")

@@ -1,4 +1,4 @@
-"""Easy stories of people who compare, shop, travel, earn and read. One to six steps."""
+"""Easy stories of people who compare, shop, travel, earn and read. One to eight steps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def relation(d: Draft, who: Person, ref: Person, thing: Thing, amount: Quantity)
         d.say(f"{who} has {times(k)} as many as {ref}.")
         return d.do(amount, "*", k, str(who), says)
     if u < 0.75 or v < 6:
-        c = d.between(2, 12)
+        c = d.between(2, 9)
         d.say(f"{who} has {c} more than {ref}.")
         return d.do(amount, "+", c, str(who), says)
-    c = d.between(2, min(v - 2, 12))
+    c = d.between(2, min(v - 2, 9))
     d.say(f"{who} has {c} fewer than {ref}.")
     return d.do(amount, "-", c, str(who), says)
 
@@ -49,18 +49,20 @@ def compare(d: Draft, steps: int) -> Story:
     """A chain of comparisons: the last one's amount, the sum of all, the sum without the first, or a difference."""
     thing = d.thing()
     forms = ((), ("last",), ("last", "all", "all"), ("last", "others"), ("all", "gap"), ("others",), ("all",))
-    form = d.pick(forms[steps])
+    form = d.pick(forms[steps]) if steps < len(forms) else "last"
     links = {"last": steps, "all": steps // 2, "others": (steps + 1) // 2, "gap": steps - 1}[form]
     people, owned = chain(d, thing, links)
     if form == "last":
-        return d.finish(owned[-1], f"How many {thing.many} does {people[-1]} have?", thing.many)
+        ask = f"How many {thing.many} does {people[-2]} have, and how many does {people[-1]} have?"
+        return d.finish(owned[-2], owned[-1], ask)
+    last = f"How many {thing.many} does {people[-1]} have, and how many"
     if form == "gap":
         big, small = (0, -1) if value_of(owned[0]) > value_of(owned[-1]) else (-1, 0)
         gap = d.do(owned[big], "-", owned[small], "more", f"{people[big]} has {{}} more than {people[small]}")
-        return d.finish(gap, f"How many more {thing.many} does {people[big]} have than {people[small]}?", thing.many)
+        return d.finish(owned[-1], gap, f"{last} more does {people[big]} have than {people[small]}?")
     first = form == "others"
     root = total_of(d, owned[first:], thing)
-    return d.finish(root, f"How many {thing.many} do {listed(people[first:])} have together?", thing.many)
+    return d.finish(owned[-1], root, f"{last} do {listed(people[first:])} have together?")
 
 
 def shopping(d: Draft, steps: int) -> Story:
@@ -72,22 +74,28 @@ def shopping(d: Draft, steps: int) -> Story:
         lines.append((thing, price, amount))
         d.say(f"{thing.a} costs {price} dollars.")
     d.say(f"{who} buys {listed([f'{amount} {thing.many}' for thing, _, amount in lines])}.")
-    total: Quantity | None = None
+    total: Step | None = None
     for thing, price, amount in lines:
         cost = d.do(amount, "*", price, f"cost of the {thing.many}", f"the {thing.many} cost {{}} dollars")
         total = cost if total is None else d.do(total, "+", cost, "in all", "the cost is {} dollars in all")
-    assert isinstance(total, Step)
+    assert total is not None
+    if not change and steps == 1:
+        ask = f"How many {thing.many} does {who} buy, and how many dollars does {who.he} spend?"
+        return d.finish(amount, total, ask)
     if not change:
-        return d.finish(total, f"How many dollars does {who} spend?", "dollars")
-    paid = total.value + d.between(2, 12)
+        return d.finish(
+            cost, total, f"How many dollars do the {thing.many} cost, and how many does {who} spend in all?"
+        )
+    spent = f"How many dollars does {who} spend, and how many does {who.he}"
+    paid = total.value + d.between(2, 9)
     paid = paid if d.chance(0.4) else -(-paid // 10) * 10
     if d.chance(0.5):
         d.say(f"{who.He} pays with {paid} dollars.")
         back = d.do(paid, "-", total, "change", f"{who} gets back {{}} dollars")
-        return d.finish(back, f"How many dollars does {who} get back?", "dollars")
+        return d.finish(total, back, f"{spent} get back?")
     d.facts.insert(0, f"{who} has {paid} dollars.")
     left = d.do(paid, "-", total, "left", f"{who} has {{}} dollars left")
-    return d.finish(left, f"How many dollars does {who} have left?", "dollars")
+    return d.finish(total, left, f"{spent} have left?")
 
 
 def leg(d: Draft, who: str, verb: str, speed: int, hours: int) -> Step:
@@ -102,27 +110,33 @@ def travel(d: Draft, steps: int) -> Story:
     if steps == 1 and d.chance(0.4):
         verb, speeds = d.pick(MOVES)
         speed, hours = d.pick(speeds), d.between(2, 6)
-        d.say(f"{who} {verb} {speed} miles each hour.")
+        d.say(f"{who} {verb} {speed} miles each hour. The lake is {speed * hours} miles away.")
         root = d.do(speed * hours, "/", speed, "hours", f"{who} needs {{}} hours")
-        return d.finish(root, f"How many hours does {who} need for {speed * hours} miles?", "hours")
+        return d.finish(speed * hours, root, f"How many miles does {who} go, and how many hours does {who.he} need?")
     legs = 1 if steps <= 2 else 2
     extra = steps == 5 or (steps in (2, 4) and d.chance(0.5))
     away = steps - (1 if legs == 1 else 3) - extra == 1
-    way: Quantity | None = None
+    ways: list[Step] = []
     for i, (verb, speeds) in enumerate(d.pick((MOVES, MOVES[::-1]))[:legs]):
-        step = leg(d, str(who) if i == 0 else f"Then {who.he}", verb, d.pick(speeds), d.between(2, 5))
-        way = step if way is None else d.do(way, "+", step, "both", f"{who} goes {{}} miles in all")
-    assert way is not None
+        hours = d.between(2, 5)
+        ways.append(leg(d, str(who) if i == 0 else f"Then {who.he}", verb, d.pick(speeds), hours))
+    way = ways[0]
+    if legs == 2:
+        way = d.do(way, "+", ways[1], "both", f"{who} goes {{}} miles in all")
+    part = way if extra else ways[0]
     if extra:
-        c = d.between(2, 12)
+        c = d.between(2, 9)
         d.say(f"Then {who.he} goes {c} more miles.")
         way = d.do(way, "+", c, "in all", f"{who} goes {{}} miles in all")
+    if not away and steps == 1:
+        return d.finish(hours, way, f"How many hours does {who} need, and how many miles does {who.he} go?")
     if not away:
-        return d.finish(way, f"How many miles does {who} go in all?", "miles")
-    far = value_of(way) + d.between(2, 20)
+        until = "before the last miles" if extra else "in the first part"
+        return d.finish(part, way, f"How many miles does {who} go {until}, and how many in all?")
+    far = value_of(way) + d.between(2, 9)
     d.facts.insert(0, f"The lake is {far} miles away.")
     left = d.do(far, "-", way, "left", "{} miles are left")
-    return d.finish(left, "How many miles are left to the lake?", "miles")
+    return d.finish(way, left, f"How many miles does {who} go, and how many are left to the lake?")
 
 
 def earning(d: Draft, steps: int) -> Story:
@@ -139,26 +153,27 @@ def earning(d: Draft, steps: int) -> Story:
     else:
         d.say(f"{who.He} works {first} hours on {monday} and {second} hours on {friday}.")
         hours = d.do(first, "+", second, "hours", f"{who} works {{}} hours")
-    money = d.do(hours, "*", pay, "earned", f"{who} earns {{}} dollars")
+    earned = money = d.do(hours, "*", pay, "earned", f"{who} earns {{}} dollars")
     if rest == 0:
-        return d.finish(money, f"How many dollars does {who} earn?", "dollars")
+        return d.finish(hours, money, f"How many hours does {who} work, and how many dollars does {who.he} earn?")
     before = d.chance(0.4) or rest == 3
     for i in range(rest):
         if i == 0 and before:
-            c = d.between(3, 20)
+            c = d.between(3, 12)
             d.facts.insert(0, f"{who} has {c} dollars.")
             d.facts[1] = d.facts[1].replace(str(who), who.He, 1)
             money = d.do(c, "+", money, "with the money before", f"{who} has {{}} dollars")
         else:
-            c = d.between(2, min(20, money.value - 2))
+            c = d.between(2, min(9, money.value - 2))
             d.say(f"{who.He} spends {c} dollars{d.pick((' on food', ' on books', ''))}.")
             money = d.do(money, "-", c, "left", f"{who} has {{}} dollars left")
-    return d.finish(money, f"How many dollars does {who} have {'now' if before else 'left'}?", "dollars")
+    ask = f"How many dollars does {who} earn, and how many does {who.he} have {'now' if before else 'left'}?"
+    return d.finish(earned, money, ask)
 
 
 def reading(d: Draft, steps: int) -> Story:
     """A person reads a book day by day. In some stories the person reads the rest in equal parts."""
-    who, pages = d.person(), d.between(3, 20)
+    who, pages = d.person(), d.between(3, 12)
     parts = d.between(2, 6) if steps >= 3 and d.chance(0.5) else 1
     left = steps - 1 - (parts > 1)  # steps spent on the pages read
     read: Quantity = pages
@@ -173,7 +188,7 @@ def reading(d: Draft, steps: int) -> Story:
             last = d.do(last, "*", k, f"on {name}", f"on {name} {who} reads {{}} pages")
             left -= 2
         else:
-            last, name = d.between(3, 20), DAYS[today + 1]
+            last, name = d.between(3, 12), DAYS[today + 1]
             d.say(f"On {name} {who.he} reads {last}.")
             left -= 1
         today += 1
@@ -183,7 +198,8 @@ def reading(d: Draft, steps: int) -> Story:
     d.facts.insert(0, f"A book has {book} pages.")
     rest = d.do(book, "-", read, "left", "{} pages are left")
     if parts == 1:
-        return d.finish(rest, "How many pages are left?", "pages")
+        return d.finish(read, rest, f"How many pages has {who} read, and how many are left?")
     d.say(f"{who.He} reads the rest in {parts} days, the same each day.")
     each = d.do(rest, "/", parts, "each day", f"each day {who} reads {{}} pages")
-    return d.finish(each, f"How many pages does {who} read on each of these days?", "pages")
+    ask = f"How many pages are left, and how many does {who} read on each of the last days?"
+    return d.finish(rest, each, ask)

@@ -1,4 +1,4 @@
-"""Easy stories of changing amounts: a collection, a bus, sharing, packing, a harvest. One to six steps."""
+"""Easy stories of changing amounts: a collection, a bus, sharing, packing, a harvest. One to eight steps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def event(d: Draft, who: Person, other: Person, thing: Thing, have: Quantity, su
         d.say(f"Soon {who} has {times(k)} as many.")
         return d.do(have, "*", k, "soon", says)
     if u < 0.62 or v < 8:
-        c = to_gain(v, d.between(2, 20) if d.chance(0.3) else d.between(2, 9), parts)
+        c = to_gain(v, d.between(2, 9), parts)
         verb = d.pick(("buys", "finds", "gets", "gives"))
         whom = who.him if subject == who.He else who
         d.say(f"{other} gives {whom} {c} more." if verb == "gives" else f"{subject} {verb} {c} more.")
         return d.do(have, "+", c, "with more", says)
-    c = to_lose(v, d.between(2, min(v - 2, 20 if d.chance(0.3) else 9)), parts)
+    c = to_lose(v, d.between(2, min(v - 2, 9)), parts)
     verb = d.pick(("gives", "loses", "sells", "eats" if thing in FOOD else "loses"))
     d.say(f"{subject} gives {c} to {other}." if verb == "gives" else f"{subject} {verb} {c}.")
     return d.do(have, "-", c, "left", says)
@@ -34,27 +34,31 @@ def collect(d: Draft, steps: int) -> Story:
     who, other, thing = d.person(), d.person(), d.thing()
     have: Quantity = d.count()
     d.say(f"{who} has {have} {thing.many}.")
+    before: Quantity = have
     for _ in range(steps):
-        have = event(d, who, other, thing, have, who.He)
-    return d.finish(have, f"How many {thing.many} does {who} have now?", thing.many)
+        before, have = have, event(d, who, other, thing, have, who.He)
+    ask = f"How many {thing.many} did {who} have before the last change, and how many does {who.he} have now?"
+    return d.finish(before, have, ask)
 
 
 def bus(d: Draft, steps: int) -> Story:
     """People get on and off a bus or a train."""
     place = d.pick(("bus", "train", "ship"))
     have: Quantity = d.count()
+    before = have
     d.say(f"There are {have} people on a {place}.")
     for _ in range(steps):
-        v = value_of(have)
+        before, v = have, value_of(have)
         if v < 8 or d.chance(0.5):
-            c = d.between(2, 12)
+            c = d.between(2, 9)
             d.say(f"Then {c} get on.")
             have = d.do(have, "+", c, "after getting on", f"the {place} has {{}} people")
         else:
-            c = d.between(2, min(v - 2, 12))
+            c = d.between(2, min(v - 2, 9))
             d.say(f"Then {c} get off.")
             have = d.do(have, "-", c, "after getting off", f"the {place} has {{}} people")
-    return d.finish(have, f"How many people are on the {place} now?", "people")
+    ask = f"How many people were on the {place} before the last stop, and how many are on it now?"
+    return d.finish(before, have, ask)
 
 
 def to_gain(have: int, more: int, parts: int) -> int:
@@ -73,18 +77,21 @@ def sharing(d: Draft, steps: int) -> Story:
     parts = d.between(2, 9)
     after = steps >= 3 and d.chance(0.5)
     before = steps - 1 - after
-    have: Quantity = d.count() if before else parts * d.between(2, 12)
+    have: Quantity = d.count() if before else parts * d.between(2, 9)
     d.say(f"{who} has {have} {thing.many}.")
     for i in range(before):
         have = event(d, who, other, thing, have, who.He, parts if i == before - 1 else 1)
+    shared: Quantity = have
     d.say(f"{who.He} shares them equally among {parts} {group.many}.")
     share = d.do(have, "/", parts, "each", f"each {group.one} gets {{}} {thing.many}")
     if after:
-        c = d.between(2, 12)
+        c = d.between(2, 9)
         d.say(f"Each {group.one} already had {c}.")
-        share = d.do(share, "+", c, "each now", f"each {group.one} has {{}} {thing.many}")
-    verb = "have now" if after else "get"
-    return d.finish(share, f"How many {thing.many} does each {group.one} {verb}?", thing.many)
+        now = d.do(share, "+", c, "each now", f"each {group.one} has {{}} {thing.many}")
+        ask = f"How many {thing.many} does each {group.one} get, and how many does each {group.one} have now?"
+        return d.finish(share, now, ask)
+    ask = f"How many {thing.many} does {who} share, and how many does each {group.one} get?"
+    return d.finish(shared, share, ask)
 
 
 def packing(d: Draft, steps: int) -> Story:
@@ -95,31 +102,39 @@ def packing(d: Draft, steps: int) -> Story:
     left = steps - (3 if double else 1)
     repack = left == 2 or (left == 1 and d.chance(0.5))
     loose = left - repack == 1
-    total: Quantity | None = None
+    held: list[Step] = []
     for i in range(1 + double):
-        k, m = d.between(2, 9), d.between(2, 12)
+        k, m = d.between(2, 9), d.between(2, 9)
         d.say(f"{who if i == 0 else who.He + ' also'} has {k} {outof.many} with {m} {thing.many} each.")
-        part = d.do(k, "*", m, f"in the {outof.many}", f"the {outof.many} hold {{}} {thing.many}")
-        total = part if total is None else d.do(total, "+", part, "in all", f"{who} has {{}} {thing.many} in all")
-    assert total is not None
-    parts = d.between(2, 9) if repack else 1
+        held.append(d.do(k, "*", m, f"in the {outof.many}", f"the {outof.many} hold {{}} {thing.many}"))
+    total = held[0]
+    if double:
+        total = d.do(held[0], "+", held[1], "in all", f"{who} has {{}} {thing.many} in all")
+    before, parts = total, d.between(2, 9) if repack else 1
     if loose:
-        v = value_of(total)
+        v = total.value
         if v < 10 or d.chance(0.5):
-            c = to_gain(v, d.between(2, 12), parts)
+            c = to_gain(v, d.between(2, 9), parts)
             d.say(f"{who.He} gets {c} more {thing.many}.")
             total = d.do(total, "+", c, "with more", f"{who} has {{}} {thing.many}")
         else:
-            c = to_lose(v, d.between(2, min(v - 2, 12)), parts)
+            c = to_lose(v, d.between(2, min(v - 2, 9)), parts)
             d.say(f"{c} {thing.many} get lost.")
             total = d.do(total, "-", c, "left", f"{who} has {{}} {thing.many} left")
     if repack:
         if not loose:
-            parts = d.pick([n for n in range(2, 10) if value_of(total) % n == 0 and value_of(total) > n] or [0])
+            parts = d.pick([n for n in range(2, 10) if total.value % n == 0 and total.value > n] or [0])
         d.say(f"{who.He} puts all the {thing.many} into {into.many} of {parts}.")
         root = d.do(total, "/", parts, str(into.many), f"{who} needs {{}} {into.many}")
-        return d.finish(root, f"How many {into.many} does {who} need?", into.many)
-    return d.finish(total, f"How many {thing.many} does {who} have in all?", thing.many)
+        ask = f"How many {thing.many} does {who} pack, and how many {into.many} does {who.he} need?"
+        return d.finish(total, root, ask)
+    if loose:
+        ask = f"How many {thing.many} did {who} have before the last change, and how many does {who.he} have now?"
+        return d.finish(before, total, ask)
+    if double:
+        ask = f"How many {thing.many} are in the first {outof.many}, and how many does {who} have in all?"
+        return d.finish(held[0], total, ask)
+    return d.finish(k, total, f"How many {outof.many} does {who} have, and how many {thing.many} are in them?")
 
 
 def harvest(d: Draft, steps: int) -> Story:
@@ -136,18 +151,18 @@ def harvest(d: Draft, steps: int) -> Story:
         more = d.do(k, "*", m, f"picked by {other}", f"{other} picks {{}} {crop.many}")
         have = d.do(have, "+", more, "together", f"together they have {{}} {crop.many}")
     if steps == 1:
-        return d.finish(have, f"How many {crop.many} does {who} pick?", crop.many)
+        return d.finish(k, have, f"How many {crop.many} does {who} pick each day, and how many in all?")
     if sells:  # few enough to sell that the product stays small
-        less = have.value - d.between(2, min(12, have.value - 2))
+        less = have.value - d.between(2, min(9, have.value - 2))
     else:
-        less = d.between(2, min(12, have.value - 2))
+        less = d.between(2, min(9, have.value - 2))
     verb = d.pick(("eat", "lose", "use"))
     d.say(f"They {verb} {less}." if both else f"{who.He} {verb}s {less}.")
-    have = d.do(have, "-", less, "left", f"{{}} {crop.many} are left")
+    rest = d.do(have, "-", less, "left", f"{{}} {crop.many} are left")
+    they, does = (f"{who} and {other}", "do") if both else (str(who), "does")
     if not sells:
-        return d.finish(have, f"How many {crop.many} are left?", crop.many)
+        return d.finish(have, rest, f"How many {crop.many} {does} {they} pick, and how many are left?")
     price = d.between(2, 6)
     d.say(f"{'They sell' if both else who.He + ' sells'} the rest for {price} dollars each.")
-    money = d.do(have, "*", price, "money", f"{'they get' if both else f'{who} gets'} {{}} dollars")
-    ask = f"How many dollars do {who} and {other} get?" if both else f"How many dollars does {who} get?"
-    return d.finish(money, ask, "dollars")
+    money = d.do(rest, "*", price, "money", f"{'they get' if both else f'{who} gets'} {{}} dollars")
+    return d.finish(rest, money, f"How many {crop.many} {does} {they} sell, and how many dollars {does} {they} get?")

@@ -1,7 +1,8 @@
-"""Story problems as pre-training text. Most documents use other formats than post-training does.
+"""Story problems as pre-training text. Most documents use the format of post-training.
 
-A document keeps one format, and mostly one style of solution. So a model continues a document well by following the
-format of the beginning. A few-shot prompt relies on this skill. The format of post-training is rare.
+A model that has not learned the format would gain by learning it, and a study would take that for reasoning. A document
+keeps one format, and mostly one style of solution. So a model continues a document well by following the format of the
+beginning. A few-shot prompt relies on this skill.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from random import Random
 
 from foray.core.rng import key
 from foray.world.endless import EndlessWorldText
-from foray.world.math.solutions import MARK, STYLES, Style, closing, linear, sentences, terse
+from foray.world.math.solutions import MARK, STYLES, Style, linear, sentences, terse
 from foray.world.math.story_sampler import random_story
 
 #: The layouts of a problem: share, template around question and answer, separator between a document's problems.
@@ -24,10 +25,10 @@ HEADINGS: tuple[tuple[float, str, str], ...] = (
 #: The endings of answers outside the format of post-training. Every ending occurs with every heading. So only the
 #: earlier problems of a document tell the ending of the next problem: a model has to follow the examples.
 ENDINGS = (
-    "{work} The answer is {value} {unit}.",
-    "{work} So the result is {value}.",
-    "{work} It is {value} {unit}.",
-    "{work} Result: {value}",
+    "{work} The answer is {value}.",
+    "{work} So the results are {value}.",
+    "{work} It is {value}.",
+    "{work} Results: {value}",
 )
 ASKED = "{work} " + MARK + " {value}"
 
@@ -42,7 +43,7 @@ class StoryMath(EndlessWorldText):
     """
 
     hard_share: float = 0.2
-    asked_format_share: float = 0.1
+    asked_format_share: float = 0.85
     mixed_share: float = 0.25
     world_seed: int = 0
 
@@ -59,7 +60,7 @@ class StoryMath(EndlessWorldText):
     def document_key(self, split: str, number: int) -> int:
         return key(self.world_seed, "stories", split, number)
 
-    def document(self, random: Random) -> str:
+    def document(self, random: Random, split: str) -> str:
         asked = random.random() < self.asked_format_share
         heading, join = _heading(random, asked)
         ending = ASKED if asked else ENDINGS[int(random.random() * len(ENDINGS))]
@@ -67,14 +68,14 @@ class StoryMath(EndlessWorldText):
         size = 1 if random.random() < 0.25 else 3 + int(random.random() * (4 if hard else 6))
         mixed = random.random() < self.mixed_share
         told = "{told}" in heading
-        style = _style(random, told, asked)
+        style = _style(random, told)
         blocks = []
         for i in range(size):
             story = random_story(random, hard, "train")
             if mixed and i:
-                style = _style(random, told, asked)
+                style = _style(random, told)
             work = style(linear(story.root, None if style is terse else random), False)
-            answer = ending.format(work=work, value=story.answer, unit=story.unit)
+            answer = ending.format(work=work, value=story.answer)
             facts = " ".join(story.facts)
             blocks.append(heading.format(question=story.question, answer=answer, number=i + 1, told=facts))
         return join.join(blocks)
@@ -90,14 +91,13 @@ def _heading(rng: Random, asked: bool) -> tuple[str, str]:
     return HEADINGS[-1][1:]
 
 
-def _style(rng: Random, told: bool, asked: bool) -> Style:
+def _style(rng: Random, told: bool) -> Style:
     """A style of solution. Plain styles are somewhat more common. Told stories have sentences."""
     if told:
         return sentences
     u = rng.random()
-    if u < 0.15:
+    if u < 0.45:
         return terse
-    if u < 0.3:
+    if u < 0.5:
         return sentences
-    style = STYLES[int(rng.random() * len(STYLES))]
-    return terse if style is closing and not asked else style
+    return STYLES[int(rng.random() * len(STYLES))]

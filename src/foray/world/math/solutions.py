@@ -95,18 +95,21 @@ def gives(steps: list[Step], swap: bool = False) -> str:
     return ", ".join(_equation(s, swap, "gives") for s in steps) + "."
 
 
-def closing(steps: list[Step], swap: bool = False) -> str:
-    """``12 + 5 = 17. 17 * 2 = 34. The answer is 34.``"""
-    return f"{terse(steps, swap)} The answer is {steps[-1].value}."
+_COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def counted(steps: list[Step], swap: bool = False) -> str:
+    """``Step one: 12 + 5 = 17. Step two: 17 * 2 = 34.``"""
+    return " ".join(f"Step {number}: {_equation(s, swap)}." for number, s in zip(_COUNTED, steps))
 
 
 #: The styles of a solution. The first is the canonical one.
-STYLES: tuple[Style, ...] = (terse, sentences, named, so, words, running, ordinal, gives, closing)
+STYLES: tuple[Style, ...] = (terse, sentences, named, so, words, running, ordinal, gives, counted)
 #: The mark before the final answer, as in GSM8K.
 MARK = "####"
 
 
-def marked(work: str, answer: int) -> str:
+def marked(work: str, answer: str) -> str:
     """Work and answer in the format of post-training."""
     return f"{work} {MARK} {answer}"
 
@@ -114,7 +117,8 @@ def marked(work: str, answer: int) -> str:
 def solutions(story: Story, seed: int, count: int = 12) -> tuple[str, ...]:
     """``count`` different right solutions, or a few less, but at least 8. The first is the canonical one."""
     rng = random.Random(seed)
-    roots = routes(story.root)
+    # A route that does not meet the first number asked for would leave it without a reason.
+    roots = [root for root in routes(story.root) if isinstance(story.first, int) or _meets(root, story.first.value)]
     found = {terse(linear(story.root)): None}
     for turn in range(3):
         styles = list(STYLES[1:] if turn == 0 else STYLES)
@@ -125,6 +129,10 @@ def solutions(story: Story, seed: int, count: int = 12) -> tuple[str, ...]:
             if len(found) == count:
                 return tuple(marked(work, story.answer) for work in found)
     return tuple(marked(work, story.answer) for work in found)
+
+
+def _meets(root: Step, value: int) -> bool:
+    return any(step.value == value for step in linear(root))
 
 
 def routes(root: Step) -> list[Step]:

@@ -76,13 +76,17 @@ def compute(left: Quantity, op: str, right: Quantity, name: str, says: str, limi
 
 @dataclass(frozen=True)
 class Story:
-    """A finished problem: its sentences, its question and the computation that answers it."""
+    """A finished problem: its sentences, its question and the computation that answers it.
+
+    A question asks for two numbers: ``first``, which is given or comes up on the way, and the last result. Two numbers
+    are hard to guess where one is not: answers are small, so that a small model can learn the arithmetic.
+    """
 
     kind: str
     facts: tuple[str, ...]
     ask: str
+    first: Quantity
     root: Step
-    unit: str
     steps: int
     hard: bool
     distractor: bool = False
@@ -93,9 +97,9 @@ class Story:
         return " ".join((*self.facts, self.ask))
 
     @property
-    def answer(self) -> int:
-        """The number that answers the question."""
-        return self.root.value
+    def answer(self) -> str:
+        """The two numbers that answer the question: ``24 and 8``."""
+        return f"{value_of(self.first)} and {self.root.value}"
 
 
 class Draft:
@@ -157,10 +161,10 @@ class Draft:
         """A computation within the story's limit; see ``compute``."""
         return compute(left, op, right, name, says, self.limit)
 
-    def finish(self, root: Quantity, ask: str, unit: str) -> Story:
-        """The draft as a story: ``root`` answers the question ``ask`` in ``unit``."""
+    def finish(self, first: Quantity, root: Quantity, ask: str) -> Story:
+        """The draft as a story: ``first`` and ``root`` answer the question ``ask``."""
         assert isinstance(root, Step)
-        return Story(self.kind, tuple(self.facts), ask, root, unit, self.steps, self.hard)
+        return Story(self.kind, tuple(self.facts), ask, first, root, self.steps, self.hard)
 
     def distractor(self) -> str:
         """A true sentence with a number that the answer does not need: another person, another thing, an age."""

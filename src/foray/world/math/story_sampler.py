@@ -20,25 +20,25 @@ from foray.core.task import Split
 from foray.world.math import kinds_hard, kinds_people, kinds_things
 from foray.world.math.story import Draft, Story, Unfit, with_distractor
 
-#: Share of problems by number of steps. Easy: mean 2.8. Hard: mean 5.3.
-EASY_STEPS = {1: 0.15, 2: 0.30, 3: 0.27, 4: 0.17, 5: 0.07, 6: 0.04}
+#: Share of problems by number of steps. Easy: mean 3.3. Hard: mean 5.3.
+EASY_STEPS = {1: 0.20, 2: 0.22, 3: 0.20, 4: 0.14, 5: 0.10, 6: 0.06, 7: 0.04, 8: 0.04}
 HARD_STEPS = {4: 0.34, 5: 0.28, 6: 0.20, 7: 0.12, 8: 0.04, 9: 0.02}
 #: Share of problems with an irrelevant sentence.
 DISTRACTORS = 0.2
 #: The largest quantity of a story, given or computed.
-LARGEST = {False: 100, True: 300}
+LARGEST = {False: 60, True: 300}
 
 Kind = Callable[[Draft, int], Story]
 
 #: Kind of story -> (fewest steps, most steps).
 EASY_KINDS: dict[Kind, tuple[int, int]] = {
-    kinds_things.collect: (1, 6),
-    kinds_things.bus: (2, 5),
+    kinds_things.collect: (1, 8),
+    kinds_things.bus: (1, 8),
     kinds_things.sharing: (1, 5),
     kinds_things.packing: (1, 5),
     kinds_things.harvest: (1, 5),
     kinds_people.shopping: (1, 6),
-    kinds_people.compare: (1, 6),
+    kinds_people.compare: (1, 8),
     kinds_people.travel: (1, 5),
     kinds_people.earning: (1, 5),
     kinds_people.reading: (1, 5),
