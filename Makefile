@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
+.PHONY: setup tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -17,6 +17,16 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 tiny smoke: setup
 	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@)
+
+# The main job on five seeds and as on another CPU model, each in a store of its own, so that a killed run goes on. The
+# table says which claims get the same answer everywhere.
+SEEDS ?= 0 1 2 3 4
+tiny-seeds: STORE ?= runs/tiny-seeds
+tiny-seeds: setup
+	for seed in $(SEEDS); do \
+	$(BIN)/foray run tiny --set pretrain.seeds=$$seed --set seeds=$$seed --store $(STORE)/seed-$$seed || exit 1; done
+	ATEN_CPU_CAPABILITY=avx2 $(BIN)/foray run tiny --store $(STORE)/avx2
+	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/seed-%) $(STORE)/avx2
 
 # DATA is only read: what is prepared goes beside links to it. The second study takes the first one's M_t as anybody's.
 gsm8k_small: STORE ?= runs/gsm8k_small

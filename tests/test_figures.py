@@ -256,7 +256,8 @@ def test_rollouts_have_examples_and_flops(results: Results) -> None:
     assert len(frame) - len(points) == 2 * 2  # the base, a screen and a metric
 
 
-@pytest.mark.parametrize("axis", [pytest.param("tokens", marks=pytest.mark.slow), "flops"])
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["tokens", "flops"])
 def test_they_are_drawn_on_every_axis(
     axis: str, manifest: Path, tmp_path: Path, draw_only: Callable[..., None]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,22 @@ def test_desk_says_which_recipes_are_below_their_base_graded_leniently() -> None
     paragraph = DESK[DESK.index("below its own base") :].split("\n\n")[0]
     for one, top in lost.values():
         assert f"{one:.1f}" in paragraph and f"{top:.1f}" in paragraph
+
+
+def test_the_answers_of_several_stores_stand_in_one_table(tmp_path: Path) -> None:
+    """As ``make tiny-seeds`` prints them."""
+    head = "claim,answer,value,lo,hi"
+    for name, lines in {
+        "a": ("C1,shown,0.051,0.02,0.08", "C3,not run,,,"),
+        "b": ("C1,cannot tell,,,", "C3,not run,,,"),
+        "c": ("C1,shown,0.03,,", "C3,not run,,,"),
+    }.items():
+        (tmp_path / name / "report").mkdir(parents=True)
+        (tmp_path / name / "report" / "claims.csv").write_text("\n".join((head, *lines)) + "\n")
+    command = [sys.executable, str(RESULTS / "verdicts.py"), *(str(tmp_path / name) for name in "abc")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == [
+        "| claim | a | b | c | agree |",
+        "|---|---|---|---|---|",
+        "| C1 | shown +5.1 [+2.0, +8.0] | cannot tell | shown +3.0 [?, ?] | 2 of 3: shown |",
+    ]

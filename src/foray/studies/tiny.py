@@ -11,7 +11,7 @@ from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study, Varian
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
-# No question comes twice in any recipe.
+# RL meets no question twice, SFT some.
 QUESTIONS = 8000
 
 
@@ -40,8 +40,8 @@ def study() -> Study:
             width=96, layers=3, heads=3, mlp_width=256, context=704, rope_theta=1e4, init_std=0.1, embed_std=1.0
         ),
         data=Data(vocab_size=1600, whole_numbers=60),
-        pretrain=Pretrain(pretrain, tokens=3_000_000, checkpoints=(1_200_000, 2_700_000)),
-        post=PostTraining(rl, sft, rl_steps=96, sft_steps=240),
+        pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_500_000, 2_700_000)),
+        post=PostTraining(rl, sft, rl_steps=96, sft_steps=480),
         recipes=("primed", "rl", "sft", "sft_rl", Variant("parallel", ("rl.lr=8e-4",), "")),
         evaluation=Evaluation(
             task, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
