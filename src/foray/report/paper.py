@@ -56,8 +56,9 @@ def paper_rows(task: str, metrics: Sequence[str], series: Sequence[str], x_name:
     return found.sort_values(["series", "metric", "x"], ignore_index=True)
 
 
+@lru_cache(maxsize=256)
 def gains(task: str, metric: str, recipe: str, reference: str) -> pd.DataFrame:
-    """``paper_rows`` of the difference of two recipes at every M_t that has both in one version."""
+    """``paper_rows`` of the difference of two recipes at every M_t that has both in one version. To be read only."""
     ours, theirs = paper_rows(task, [metric], [recipe]), paper_rows(task, [metric], [reference])
     both = ours.merge(theirs[["x", "version", "value"]], on=["x", "version"], suffixes=("", "_reference"))
     return both.assign(value=both["value"] - both["value_reference"]).drop(columns="value_reference")
