@@ -226,14 +226,14 @@ def test_a_decoder_is_kept_while_it_is_large_enough(
 
 def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     model = wide(initialise(config, 3), 12.0)
-    engine, ids, sampling = PagedEngine(model, tokenizer), prompts(tokenizer), Sampling(1.0, 16, precision="bf16")
+    engine, ids, sampling = PagedEngine(model, tokenizer), prompts(tokenizer)[:2], Sampling(1.0, 8, precision="bf16")
     engine.sync(model.state_dict(), 0)
-    before = engine.generate(ids, 2, sampling, range(5))
+    before = engine.generate(ids, 2, sampling, range(2))
     with torch.no_grad():
         for p, new in zip(model.parameters(), wide(initialise(config, 4), 12.0).parameters()):
             p.copy_(new)
     engine.sync(model.state_dict(), 1)
-    after, fresh = (e.generate(ids, 2, sampling, range(5)) for e in (engine, PagedEngine(model, tokenizer)))
+    after, fresh = (e.generate(ids, 2, sampling, range(2)) for e in (engine, PagedEngine(model, tokenizer)))
     assert [c.tokens for c in flat(after)] == [c.tokens for c in flat(fresh)] != [c.tokens for c in flat(before)]
 
 
