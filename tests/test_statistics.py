@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from foray.report import clusters, stats
+from foray.report.reader import _numbered
 from foray.report.stats import Interval
 from simulate_coverage import POPULATIONS, problem_rows, seed_rows
 
@@ -135,3 +136,12 @@ def test_intervals_clustered_by_fact_hold_the_truth_as_often_as_they_say() -> No
         interval = clusters.share_interval(right.mean(), right, facts)
         held += interval.lo <= 0.9 * 0.6 + 0.1 * 0.5 <= interval.hi
     assert 930 <= held <= 970
+
+
+def test_facts_of_a_file_are_numbered_anew_and_checked() -> None:
+    """A number is an index of a table: a hostile file must not choose its size."""
+    assert _numbered([10**30, 7, 10**30, -1], 4).tolist() == [0, 1, 0, 2]
+    assert _numbered(None, 3).tolist() == [0, 1, 2]
+    for wrong in ([1, 2], [1, 2, "3"], {"a": 1}, [[1], 2, 3], []):
+        with pytest.raises(ValueError, match="a list of 3 whole numbers"):
+            _numbered(wrong, 3)

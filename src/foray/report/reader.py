@@ -262,7 +262,7 @@ def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
         interval, error = stats.wilson(float(probe["value"]), int(probe["n"])), probe.get("stderr")
         if "per_doc" in probe:
             answers[name] = np.array(probe["per_doc"], dtype=np.float64)
-            facts[name] = np.array(probe.get("facts") or range(len(answers[name])), dtype=np.int64)
+            facts[name] = _numbered(probe.get("facts"), len(answers[name]))
             interval = clusters.share_interval(interval.value, answers[name], facts[name])
         stderr = math.nan if error is None else float(error)
         numbers.append(Score(str(name), "", "acc", interval, float(probe["chance"]), stderr))
@@ -272,6 +272,16 @@ def _read_probes(entry: Measurement, ks: Sequence[int]) -> Read:
     chance, stderr = sum(n.chance for n in numbers) / len(numbers), math.hypot(*(n.stderr for n in numbers))
     numbers.append(Score(AVERAGE, "", "acc", average, chance, stderr / len(numbers)))
     return ProbeAnswers(**vars(entry), answers=answers, facts=facts), numbers
+
+
+def _numbered(facts: Any, documents: int) -> NDArray[np.int64]:
+    """The number of each document's fact, from 0 on whatever the file's numbers are; without facts, its own. (N,)"""
+    if facts is None:
+        return np.arange(documents)
+    if not isinstance(facts, list) or len(facts) != documents or not all(isinstance(f, int) for f in facts):
+        raise ValueError(f"probes.json: expected facts to be a list of {documents} whole numbers, one a document")
+    known: dict[int, int] = {}
+    return np.array([known.setdefault(f, len(known)) for f in facts], dtype=np.int64)
 
 
 def _read_perplexity(entry: Measurement, ks: Sequence[int]) -> Read:

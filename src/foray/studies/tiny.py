@@ -24,6 +24,7 @@ def study() -> Study:
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=7e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
+    # Rates and lengths by pilots on validation problems: docs/results/pilots.
     rl = Stream(
         "rl",
         Rollouts(task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80),
