@@ -224,6 +224,7 @@ def test_a_decoder_is_kept_while_it_is_large_enough(
     assert len(made) == 2, "for the first use, and once for what both want"
 
 
+@pytest.mark.slow
 def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     model = wide(initialise(config, 3), 12.0)
     engine, ids, sampling = PagedEngine(model, tokenizer), prompts(tokenizer)[:2], Sampling(1.0, 8, precision="bf16")

@@ -122,6 +122,7 @@ def test_the_steps_keep_to_the_lent_machines_limits() -> None:
     assert named == gpu.MEASUREMENTS.keys()
 
 
+@pytest.mark.slow
 def test_every_measurement_at_a_small_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All measurements run in one process, because the start of many processes takes time."""
     monkeypatch.setenv("GPU_FILES", str(tmp_path / "files"))

@@ -32,6 +32,7 @@ def test_intervals_hold_the_truth_93_to_97_times_in_100() -> None:
         assert row.coverage >= 0.93, row  # too seldom wrong is stated in the documents
 
 
+@pytest.mark.slow
 def test_a_few_seeds_cover_at_least_what_they_say() -> None:
     for row in (*seed_rows((3,), 200, problems=100), *seed_rows((3,), 120, problems=100, starts=(-0.5, 0.5))):
         assert row.coverage >= 0.91, row
