@@ -219,6 +219,8 @@ def test_overrides_reach_into_tuples_and_dicts() -> None:
         ("one.kind=square", "cosine"),
         ("one.betas=0.9", "betas"),
         ("one.betas=a,b", "betas"),
+        ("one.betas=(0.9, 0.99)", r"expected tuple\[float, float\], for example 0.9,0.95$"),
+        ("one.betas=(0.9, 0.99)", r"expected tuple\[float, float\], for example 0.9,0.95$"),
         ("one.betas=0.9,NaN", r"expected tuple\[float, float\]"),
         ("one.inner=3", "Inner"),
         ("one.lr=-1", r"--set one.lr=-1: lr must be >= 0"),

@@ -152,8 +152,14 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
             if annotation is float
             else str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         )
-        raise ValueError(f"--set {full}={text}: expected {want}, for example {current!r}")
+        raise ValueError(f"--set {full}={text}: expected {want}, for example {_written(current)}")
     return typed
+
+
+def _written(value: Any) -> str:
+    """The value as ``--set`` takes it."""
+    simple = isinstance(value, tuple) and value and not any(_children(v) for v in value)
+    return ",".join(map(str, value)) if simple else repr(value)
 
 
 def _literal(text: str) -> Any:
