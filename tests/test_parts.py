@@ -299,3 +299,10 @@ def test_one_run_of_a_node_is_enough(finished: tuple[Study, Store]) -> None:
     made, store = finished
     node = next(n for n in expand(made, "more").nodes if n.kind == "tokenizer")
     assert node.done(store) and run_node(node, store) == node.folder(store)
+
+
+def test_a_variants_settings_are_a_tuple() -> None:
+    """``("rl.lr=4e-4")`` is a text: its comma is missing."""
+    for settings in ("rl.lr=4e-4", ["rl.lr=4e-4"], (1,)):
+        with pytest.raises(ValueError, match="a variant has a tuple of settings"):
+            Variant("rl", settings)  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ class Rollouts:
     group_size: int = 8
     max_new_tokens: int = 96
     temperature: float = 1.0
-    format_reward: float = 0.1
+    format_reward: float = 0.0
     advantage_std: bool = True
     normalise: Literal["token", "sequence", "constant"] = "token"
     updates_per_draw: int = 1

@@ -67,9 +67,9 @@ def posttraining(like: str) -> PostTraining:
     # About 79,900 questions of GSM8K's kind, 1,000 more held out. Foray holds out a tenth, by the question's text.
     task, questions = asked(like), QUESTIONS[like]
     # Four updates a draw of 128 prompts each; k3 as a loss at 1e-3; dual clip 3; token mean; advantage / std. A format
-    # reward of 0.1 stands on the command line and never reaches the reward. Prompts have up to 1,024 tokens.
+    # reward of 0.1 stands on the command line and never reaches the reward: none here. Prompts: up to 1,024 tokens.
     direct = Rollouts(
-        task, questions, prompts=512, group_size=32, max_new_tokens=2048, format_reward=0.0, updates_per_draw=4,
+        task, questions, prompts=512, group_size=32, max_new_tokens=2048, updates_per_draw=4,
         validation=256, validate_every=10,
     )  # fmt: skip
     rl = Stream("rl", direct, PolicyGradient(dual_clip=3.0, kl=1e-3), optimizer(1e-6), precision="bf16")

@@ -16,10 +16,11 @@ from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Varia
 def study() -> Study:
     full = tiny.study()
     corpus = replace(full.pretraining.corpus, batch_size=8, length=256)
-    rl = replace(
-        full.post.rl,
-        source=replace(full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24, validation=8),
+    # A model that is never right can learn the form of an answer.
+    rollouts = replace(
+        full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24, validation=8, format_reward=0.1
     )
+    rl = replace(full.post.rl, source=rollouts)
     sft = replace(full.post.sft, source=replace(full.post.sft.source, questions=32, batch_size=8))
     return Study(
         name="smoke",

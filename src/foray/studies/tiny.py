@@ -13,6 +13,7 @@ from foray.world.mixture import world_mixture
 
 # RL meets no question twice, SFT some.
 QUESTIONS = 8000
+RL_STEPS, SFT_STEPS = 64, 320
 
 
 def study() -> Study:
@@ -20,7 +21,8 @@ def study() -> Study:
     # More math than DOLMino's 21%: three million tokens must hold enough of it to learn from.
     pretrain = Stream(
         "pretrain",
-        Corpus(world_mixture(math_share=0.55, hard_share=0.0), batch_size=2, length=608),
+        # Documents apart: a question stands at the beginning, as in the prompts of RL and of trained models.
+        Corpus(world_mixture(math_share=0.55, hard_share=0.0), batch_size=2, length=608, separate=True),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=7e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
@@ -29,10 +31,12 @@ def study() -> Study:
         "rl",
         Rollouts(task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80),
         PolicyGradient(kl=0.05),
-        AdamW(lr=4e-4, warmup=0.1),
+        AdamW(lr=8e-4, warmup=0.1),
     )
     sft_source = Demonstrations(task, questions=QUESTIONS, batch_size=32)
-    sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=5e-4, warmup=0.1))
+    sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
+    # Parallel averaging: the rollouts of RL and the rows of SFT, and one rate for both, as in the paper.
+    parallel = Variant("parallel", (f"sft.batch_size={32 * SFT_STEPS // RL_STEPS}",), "")
     return Study(
         name="tiny",
         # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
@@ -42,10 +46,10 @@ def study() -> Study:
         ),
         data=Data(vocab_size=1600, whole_numbers=60),
         pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_500_000, 2_700_000)),
-        post=PostTraining(rl, sft, rl_steps=96, sft_steps=480),
-        recipes=("primed", "rl", "sft", "sft_rl", Variant("parallel", ("rl.lr=8e-4",), "")),
+        post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
+        recipes=("primed", "rl", "sft", "sft_rl", parallel),
         evaluation=Evaluation(
-            task, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
+            task, problems=300, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
             dynamics=Dynamics(2_700_000, points=2),
         ),
     )  # fmt: skip

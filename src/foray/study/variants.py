@@ -25,6 +25,10 @@ class Variant:
     label: str | None = None
     against: str = ""
 
+    def __post_init__(self) -> None:
+        several = isinstance(self.settings, tuple) and all(isinstance(s, str) for s in self.settings)
+        require(several, f'a variant has a tuple of settings, such as ("rl.lr=4e-4",), not {self.settings!r}')
+
     @property
     def words(self) -> str:
         return ", ".join(self.settings) if self.label is None else self.label
