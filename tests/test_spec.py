@@ -306,7 +306,7 @@ def test_results_that_are_kept_keep_their_keys() -> None:
     first: dict[str, str] = {}
     for node in expand(load_study("desk")).nodes:
         first.setdefault(node.kind, node.key)
-    assert (first["train"], first["passk"]) == ("c5626ce85d5d6037", "c26c78d2043f5332")
+    assert (first["train"], first["passk"]) == ("381fdc5dc2d4e096", "35547ca6ac91c59b")
 
 
 def test_overrides_of_a_real_study(tiny: Study) -> None:
