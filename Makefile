@@ -1,9 +1,20 @@
-# `make tiny` and `make test` are all a user has to type; both set up .venv first.
+# `make tiny` and `make test` are all a user has to type; both set up .venv first. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
+.PHONY: help setup docs tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
+help:
+	@echo "make tiny             the main job: two M_t and every recipe, to the report"
+	@echo "make smoke            every part of the program, with a model that is too small to learn"
+	@echo "make gsm8k_small DATA=FOLDER   the same program on real text and GSM8K"
+	@echo "make tiny-seeds       tiny on five seeds and as on another CPU, and a table of the verdicts"
+	@echo "make test             lint, types and tests"
+	@echo "make test-slow        tests of minutes; also ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
+	@echo "make docs             the pages of docs/ as a site in build/site"
+	@echo "make bench            times beside other programs (benchmarks/README.md)"
+	@echo "make setup            .venv alone; make clean"
+
 setup: $(VENV)/.done
 
 # The stamp follows the two files that say what to install, so an edit to either installs again.
@@ -68,6 +79,11 @@ gpu-wheels:
 # vLLM lives in an environment of its own, which the tests start it from.
 vllm-check: setup .venv-vllm/.done
 	OMP_NUM_THREADS=1 FORAY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest -rP -m vllm
+
+docs: setup
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo build/site/index.html
 
 lint: setup
 	$(BIN)/ruff check .

@@ -160,7 +160,7 @@ def test_a_missing_data_root_names_the_fix(capsys: Said, tmp_path: Path, command
 
 def test_plan_prints_the_graph_and_its_cost(capsys: Said, tmp_path: Path) -> None:
     out = worked(capsys, "plan", "smoke", "--part", "main", "--jobs", "2", "--store", str(tmp_path / "s"))
-    assert "pretrain to step" in out and "parallel to step" in out and "pass@k on world_easy" in out
+    assert "M_t at " in out and "Parallel from " in out and "pass@k on world_easy" in out
     for word in (
         "{0} nodes, {0} to run, on 2 workers".format(len(expand(smoke.study()).nodes)),
         "FLOPs (",
@@ -199,9 +199,9 @@ def test_a_study_file_runs_and_is_listed(
     assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
 
 
-def test_the_study_in_the_readme_is_a_study(capsys: Said, tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "my_study.py").write_text(readme.split("```python\n")[1].split("```")[0])
+def test_the_study_in_the_guide_to_studies_is_a_study(capsys: Said, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / "my_study.py").write_text(guide.split("```python\n")[1].split("```")[0])
     out = worked(capsys, "plan", str(tmp_path / "my_study.py"), "--store", str(tmp_path / "store"))
     assert "seed 1" in out
 

@@ -305,7 +305,7 @@ def test_a_cancelled_job_takes_those_behind_it_along(
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
-    with pytest.raises(ValueError, match=r"pretrain to step .*: its job .* has ended without a result: see .*log.err"):
+    with pytest.raises(ValueError, match=r"M_t at .*: its job .* has ended without a result: see .*log.err"):
         slurm.SlurmExecutor(origin(store)).run(nodes, store, quiet(), {n.key: 1.0 for n in nodes})
     canceller.join()
     until(lambda: not any(job_of(stage, made, store) in slurm._Queue() for stage in ("pretrain", "rl", "sft")))

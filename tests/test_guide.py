@@ -101,6 +101,23 @@ def test_every_link_of_a_page_leads_to_the_file_that_it_names(page: Path) -> Non
     assert not wrong, f"{page.name}: " + "; ".join(wrong)
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+@page
+def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        if "://" not in target and place.suffix == ".md" and anchor not in headings(place):
+            wrong.append(target)
+    assert not wrong, f"{page.name}: {wrong}"
+
+
 @page
 def test_every_command_on_a_page_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

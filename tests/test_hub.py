@@ -503,7 +503,7 @@ def test_a_mixs_tokenizer_comes_from_the_hub_with_the_same_lines(made: Path, cac
         _tokenizer(replace(mix, tokenizer="org/other"))
 
 
-# --- README ---------------------------------------------------------------------------------------------------------
+# --- the guide --------------------------------------------------------------------------------------------------------
 
 SMALL = [
     "evaluation.problems=2", "evaluation.samples=2", "evaluation.k=1,2", "evaluation.max_new_tokens=4",
@@ -513,20 +513,20 @@ SMALL = [
 ]  # fmt: skip
 
 
-def readmes_example() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def guides_example() -> str:
+    text = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Published(" in b]
     return block
 
 
-def test_readmes_example_of_published_checkpoints_runs_as_printed(made: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_guides_example_of_published_checkpoints_runs_as_printed(made: Path, cache: Path, tmp_path: Path) -> None:
     to_cache(cache, "HuggingFaceTB/SmolLM2-135M", "main", made / "late")
     file, store = tmp_path / "example.py", Store(tmp_path / "store")
-    file.write_text(readmes_example())
+    file.write_text(guides_example())
     assert len(expand(load_study(str(file))).nodes) >= 20
     for node in expand(load_study(str(file), [*SMALL, "recipes=rl,parallel"])).nodes:
         run_node(node, store)
-    text = readmes_example()
+    text = guides_example()
     file.write_text(re.sub(r"\n *evaluation=.*", "", text))
     with pytest.raises(ValueError, match=r"example.py: dynamics.tokens .*evaluation.dynamics=none"):
         load_study(str(file))

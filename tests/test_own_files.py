@@ -225,8 +225,8 @@ def test_a_measurement_is_a_node_and_its_numbers_are_in_the_report(tmp_path: Pat
     compute(made, store)
     nodes = [n for n in expand(made).nodes if isinstance(n, MeasureNode)]
     assert [n.label() for n in nodes] == [
-        "surprise after pretrain to step 6 of 12 (seed 0)",
-        "surprise after sft to step 4 of 4 (seed 0)",
+        "surprise: M_t at 768, seed 0",
+        "surprise: SFT from 768, seed 0",
     ]
     index = report_study(made, store)
     rows = [row for row in results_of(tmp_path) if row["task"] == "surprise"]

@@ -56,8 +56,20 @@ def test_a_terminal_shows_what_runs_its_speed_and_its_reward() -> None:
         show.progress(A, dict(VALUES))
         show.bars.refresh()
     text = file.getvalue()
-    for part in (A.name, "node 1 of 2", "2,000 tokens/s", "rl/reward 0.125", "50%"):
+    for part in (A.name, "4 of 8", "node 1 of 2", "2,000 tokens/s", "rl/reward 0.125", "50%"):
         assert part in text
+
+
+def test_without_a_terminal_a_line_each_minute_says_what_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    with shown(Console(file=file, width=200), COST) as show:
+        show.begin(A)
+        for clock[0] in (30.0, 59.0, 61.0, 90.0, 122.0):
+            show.progress(A, dict(VALUES))
+    line = f"about {{}} min left: {A.name} (4 of 8)"
+    assert [s.strip() for s in file.getvalue().splitlines()] == [line.format(2), line.format(3)]
 
 
 @pytest.fixture

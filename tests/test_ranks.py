@@ -452,7 +452,7 @@ def test_a_failure_on_any_rank_is_the_nodes(tmp_path: Path, monkeypatch: pytest.
             raise ValueError("rank 1 has had enough")
 
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, fail))
-    with pytest.raises(ValueError, match=r"pretrain to step .*: rank 1 has had enough"):
+    with pytest.raises(ValueError, match=r"M_t at .*: rank 1 has had enough"):
         run_study(MINI, Store(tmp_path, Machine(ranks=2)), quiet())
 
 

@@ -294,7 +294,7 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, monkeypatch: pytest
 
 def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, die))
-    with pytest.raises(ValueError, match=r"pretrain to step .*: 3 workers died of it \(killed.*goes on from here"):
+    with pytest.raises(ValueError, match=r"M_t at .*: 3 workers died of it \(killed.*goes on from here"):
         run_study(brief(), Store(tmp_path), quiet(), LocalExecutor(2))
 
 

@@ -6,6 +6,7 @@ import argparse
 import csv
 import os
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -41,8 +42,10 @@ def run(args: argparse.Namespace) -> None:
         return
     console = Console()
     remember(_command(args, store), store.root)
+    begun = time.monotonic()
     index = run_study(study, store, console, executor, args.part)
     _print_claims(index.parent, console)
+    say(console, f"took:   {(time.monotonic() - begun) / 60:.1f} minutes")
     say(console, f"report: {index}")
     say(console, f"table:  {index.parent / 'results.csv'}")
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from foray.report.markup import in_tokens, joined, parts, percent, points
+from foray.core.spelling import in_tokens
+from foray.report.markup import joined, parts, percent, points
 from foray.report.results import label
 from foray.report.stats import Interval
 

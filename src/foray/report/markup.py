@@ -38,9 +38,3 @@ def percent(i: Interval) -> Markup:
 def points(i: Interval) -> Markup:
     """A difference in percentage points, signed, with its interval below."""
     return Markup(parts.with_range(f"{100 * i.value:+.1f}", f"{100 * i.lo:+.1f} to {100 * i.hi:+.1f}"))
-
-
-def in_tokens(tokens: int) -> str:
-    """A token count in its own unit: 900k, 2.3M, 44B."""
-    size, unit = (1e9, "B") if tokens >= 1e9 else (1e6, "M") if tokens >= 1e5 else (1e3, "k")
-    return f"{tokens / size:.3g}{unit}"

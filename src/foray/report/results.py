@@ -10,20 +10,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from foray.core.spelling import LABELS
 from foray.report import stats
 from foray.report.differences import Difference, ability_difference, pair, passk_difference
 from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, Seeds, TrainingLog
 from foray.report.stats import Interval
 
-LABELS = {
-    "base": "Base",
-    "rl": "RL",
-    "sft": "SFT",
-    "sft_rl": "SFT→RL",
-    "sft_gold": "SFT-Gold",
-    "sft_gold_rl": "SFT-Gold→RL",
-    "parallel": "Parallel",
-}
 AVERAGE = "general_average"
 FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
 STRICT = "strict"  # the grading that asks for the form

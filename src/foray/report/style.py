@@ -23,7 +23,8 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.report.results import AXES, LABELS, LENIENT, label
+from foray.core.spelling import LABELS
+from foray.report.results import AXES, LENIENT, label
 
 # Used with rc_context around drawing and saving, so that nothing global changes.
 RC: Any = {

@@ -5,7 +5,7 @@
     foray run paper_1b --set data.root=DATA
 
 DATA also holds ``openmathinstruct2/train.jsonl``, ``gsm8k/train.jsonl``, ``gsm8k/test.jsonl`` and ``math/test.jsonl``
-(README, tasks).
+(docs/tasks.md).
 
 Every setting has its source in a comment. *Paper*: the text and figures of arXiv 2606.04272. *Code*: the authors'
 repository, github RachitBansal/verl, a snapshot of May 2026, whose scripts show what was last set and not what each

@@ -117,6 +117,10 @@ class CheckpointNode(Node):
         @property
         def tokenizer(self) -> TokenizerOwner: ...
 
+    def place(self) -> str:
+        """Where in pre-training an excursion from here begins, in a word."""
+        return self.label()
+
 
 def carry_out(node: Node, folder: Path, store: Store, report: Report) -> None:
     """``node.run``, with errors that tell the user what to do.

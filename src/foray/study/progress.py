@@ -21,19 +21,30 @@ def say(console: Console, line: str) -> None:
         console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
+HEARTBEAT = 60.0  # seconds without a line, where there is no terminal
+
+
 @dataclass
 class _Bar:
     task: TaskID
+    label: str
     begun: float
     share: float = 0.0
+    count: str = ""  # ``12 of 48``
+
+    def words(self) -> str:
+        return f"{self.label} ({self.count})" if self.count else self.label
 
 
 class Show:
-    """``cost`` weighs nodes in the bar and in the time left. Without a terminal only finished nodes are shown."""
+    """``cost`` weighs nodes in the bar and in the time left.
+
+    Without a terminal there is a line for each finished node, and each minute without one a line of what is at work.
+    """
 
     def __init__(self, progress: Progress, console: Console, cost: Mapping[str, float]) -> None:
         self.bars, self.console, self.cost = progress, console, cost
-        self.begun = time.monotonic()
+        self.begun = self.spoke = time.monotonic()
         self.finished = 0
         self.done_cost = 0.0
         self.active: dict[str, _Bar] = {}
@@ -41,15 +52,19 @@ class Show:
 
     def begin(self, node: Node) -> None:
         task = self.bars.add_task(plain(node.label()), total=None, detail="")
-        self.active[node.key] = _Bar(task, time.monotonic())
+        self.active[node.key] = _Bar(task, node.label(), time.monotonic())
 
     def progress(self, node: Node, values: dict[str, Any]) -> None:
         bar = self.active[node.key]
         done, total, start = values.pop("done", 0), values.pop("total", None), values.pop("start", 0)
-        self.bars.update(bar.task, completed=done, total=total, detail=_detail(values))
         if total:
             bar.share = max(0.0, done - start) / max(1e-9, total - start)
+            bar.count = f"{done:,} of {total:,}"
+        detail = "  ".join(part for part in (bar.count, _detail(values)) if part)
+        self.bars.update(bar.task, completed=done, total=total, detail=detail)
         self._update()
+        if not self.console.is_terminal and time.monotonic() - self.spoke >= HEARTBEAT:
+            self._say(f"    {self._left() or 'at work'}: {'; '.join(b.words() for b in self.active.values())}")
 
     def end(self, node: Node, flags: Sequence[str] = ()) -> None:
         """``flags``: what looks wrong in the result, a line each."""
@@ -59,7 +74,7 @@ class Show:
         self.done_cost += self.cost[node.key]
         line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
-            say(self.console, text)
+            self._say(text)
         self._update()
 
     def lost(self, node: Node, how: str) -> None:
@@ -75,13 +90,23 @@ class Show:
         if not self.bars.disable:
             self.bars.start()
 
+    def _say(self, line: str) -> None:
+        say(self.console, line)
+        self.spoke = time.monotonic()
+
+    def _done(self) -> float:
+        return self.done_cost + sum(b.share * self.cost[key] for key, b in self.active.items())
+
+    def _left(self) -> str:
+        """The time left, as long as the workers go on as fast as they went together until now."""
+        done, elapsed = self._done(), time.monotonic() - self.begun
+        if elapsed <= 10 or done <= 0:
+            return ""
+        return f"about {elapsed / done * (sum(self.cost.values()) - done) / 60:.0f} min left"
+
     def _update(self) -> None:
-        done = self.done_cost + sum(b.share * self.cost[key] for key, b in self.active.items())
-        elapsed = time.monotonic() - self.begun
-        left = elapsed / done * (sum(self.cost.values()) - done) if done > 0 else 0.0
-        detail = f"about {left / 60:.0f} min left" if elapsed > 10 and done > 0 else ""
         name = f"node {self.finished + 1} of {len(self.cost)}"
-        self.bars.update(self.overall, completed=done, detail=detail, description=name)
+        self.bars.update(self.overall, completed=self._done(), detail=self._left(), description=name)
 
 
 def _detail(values: dict[str, Any]) -> str:

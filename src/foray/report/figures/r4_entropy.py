@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import in_tokens
 from foray.report import style
-from foray.report.markup import in_tokens
 from foray.report.readings.rank_correlation import LEAST, spearman
 from foray.report.results import NotDrawable, Results, busiest, label
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from foray.core.spelling import in_tokens
 from foray.report.columns import COUNT, Column, Kind, frame_of, table
-from foray.report.markup import in_tokens, joined, parts
+from foray.report.markup import joined, parts
 from foray.report.measurements import Overlaps
 from foray.report.results import ANY_MODEL, Results
 from foray.report.sections import Section

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from foray.core.spelling import in_tokens
 from foray.report.columns import COUNT, RATE, SHARE, Column, table
-from foray.report.markup import in_tokens, joined, parts
+from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import AVERAGE, AXES_BESIDE, COLUMNS, Results, label, recipe_rank, records
 from foray.report.sections import Section

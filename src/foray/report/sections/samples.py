@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from foray.core.spelling import in_tokens
 from foray.core.task import STORED
-from foray.report.markup import in_tokens, joined, parts
+from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import Results, label
 from foray.report.sections import Section

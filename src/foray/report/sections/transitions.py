@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from foray.core.spelling import in_tokens
 from foray.report import stats
 from foray.report.columns import COUNT, POINTS, TOKENS, Column, Kind, badge, frame_of, table
-from foray.report.markup import in_tokens, joined, parts
+from foray.report.markup import joined, parts
 from foray.report.results import Results
 from foray.report.sections import Section
 from foray.report.stats import MARGIN

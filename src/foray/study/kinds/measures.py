@@ -54,7 +54,7 @@ class PassKNode(Node):
         return super().spec | ({"verifier": verifier} if verifier else {})
 
     def label(self) -> str:
-        return f"pass@k on {self.task.name}, {self.shots}-shot, after {self.checkpoint.label()}"
+        return f"pass@k on {self.task.name}, {self.shots}-shot: {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.sampling import evaluate
@@ -90,7 +90,7 @@ class ProbesNode(Node):
     probes: ProbeSet
 
     def label(self) -> str:
-        return f"probes after {self.checkpoint.label()}"
+        return f"probes: {self.checkpoint.label()}"
 
     def check(self) -> None:
         super().check()
@@ -118,7 +118,7 @@ class PerplexityNode(Node):
     length: int
 
     def label(self) -> str:
-        return f"perplexity after {self.checkpoint.label()}"
+        return f"perplexity: {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import perplexity
@@ -150,7 +150,7 @@ class TaskTextNode(Node):
     problems: int
 
     def label(self) -> str:
-        return f"perplexity on {self.task.name}'s text after {self.checkpoint.label()}"
+        return f"perplexity on {self.task.name}'s text: {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import task_perplexity
@@ -173,7 +173,7 @@ class MeasureNode(Node):
     measure: OwnMeasure
 
     def label(self) -> str:
-        return f"{self.measure.name} after {self.checkpoint.label()}"
+        return f"{self.measure.name}: {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.own_measure import measured

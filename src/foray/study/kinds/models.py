@@ -36,6 +36,9 @@ class ImportNode(CheckpointNode, TokenizerOwner):
     def label(self) -> str:
         return f"import {self.release.name}"
 
+    def place(self) -> str:
+        return self.release.name
+
     def run(self, folder: Path, store: Store, report: Report) -> None:
         import_checkpoint(self.release, self.model, folder)
 
@@ -63,7 +66,7 @@ class MergeNode(CheckpointNode):
         return self.branches[0].tokenizer
 
     def label(self) -> str:
-        return "mean of " + " and ".join(f"{w:g} × {b.label()}" for w, b in zip(self.weights, self.branches))
+        return "mean of " + " and ".join(f"{w:g} × ({b.label()})" for w, b in zip(self.weights, self.branches))
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         opened = [open_checkpoint(b.folder(store)) for b in self.branches]

@@ -24,6 +24,7 @@ from foray.core.files import (
 )
 from foray.core.health import training_flags
 from foray.core.sources import Demonstrations, Rollouts, Source
+from foray.core.spelling import LABELS, in_tokens
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -75,7 +76,21 @@ class TrainNode(CheckpointNode):
         return any(_samples(s.source) for s in self.stage.members())
 
     def label(self) -> str:
-        return f"{self.stage.name} to step {self.step} of {self.stage.steps} (seed {self.seed})"
+        """``M_t at 1.5M, seed 0``; ``SFT→RL from 1.5M, seed 0``, of an earlier step with ``, update 32 of 64``."""
+        names: list[str] = []  # of the stages since M_t
+        start: CheckpointNode = self
+        while isinstance(start, TrainNode) and start.parent is not None:
+            names.insert(0, LABELS.get(start.stage.name, start.stage.name))
+            start = start.parent
+        if not names:
+            return f"M_t at {self.place()}, seed {self.seed}"
+        seeds = f" of seed {start.seed}" if isinstance(start, TrainNode) and start.seed != self.seed else ""
+        part = f", update {self.step:,} of {self.stage.steps:,}" if self.step < self.stage.steps else ""
+        return f"{'→'.join(names)} from {start.place()}{seeds}, seed {self.seed}{part}"
+
+    def place(self) -> str:
+        tokens = self.step * sum(getattr(s.source, "tokens_per_step", 0) for s in self.stage.members())
+        return in_tokens(tokens) if tokens else f"update {self.step:,}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         run_training(self, folder, store, report)

@@ -1,0 +1,22 @@
+"""How recipes and numbers of tokens are written wherever a person reads them."""
+
+from __future__ import annotations
+
+#: The names of recipes, as in the paper.
+LABELS = {
+    "base": "Base",
+    "rl": "RL",
+    "sft": "SFT",
+    "sft_rl": "SFT→RL",
+    "sft_gold": "SFT-Gold",
+    "sft_gold_rl": "SFT-Gold→RL",
+    "parallel": "Parallel",
+}
+
+
+def in_tokens(tokens: int) -> str:
+    """A number of tokens in its own unit: 768, 90k, 2.3M, 44B."""
+    if tokens < 1000:
+        return str(tokens)
+    size, unit = (1e9, "B") if tokens >= 1e9 else (1e6, "M") if tokens >= 1e5 else (1e3, "k")
+    return f"{tokens / size:.3g}{unit}"
