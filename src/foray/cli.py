@@ -83,6 +83,26 @@ def _add_studies(commands: _Commands) -> None:
         help="the paper's curves behind ours, and its numbers beside the claims (default: on)",
     )  # fmt: skip
     _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
+    _add_watch(commands)
+
+
+def _add_watch(commands: _Commands) -> None:
+    p = _study_command(commands, "watch", "Run a study's excursions from another program's checkpoints as they land.")
+    p.add_argument(
+        "checkpoints", metavar="CHECKPOINTS",
+        help="'FOLDER/step{step}', or 'hub:ORGANISATION/NAME@step{step}-tokens{tokens}B'",
+    )  # fmt: skip
+    p.add_argument(
+        "--tokens-per-step", type=int, default=0, metavar="N", help="tokens of one step, where no {tokens} says more"
+    )
+    p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="time between looks (default: 60)")
+    p.add_argument(
+        "--settle", type=float, default=10.0, metavar="SECONDS",
+        help="a checkpoint is ready when its files are so old (default: 10)",
+    )  # fmt: skip
+    p.add_argument("--until", type=int, default=0, metavar="N", help="end after N checkpoints (default: never)")
+    p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
+    _machine_options(p)
 
 
 def _add_stores(commands: _Commands) -> None:
@@ -201,13 +221,14 @@ def _machine_options(p: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0 for success, 1 or 2 for a user's mistake, 1 for a stopped run, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    known = ["plan", "run", "report", "ls", "gc", "check", "prepare", "data", "eval", "grade"]
+    parser = build_parser()
+    known = next(a.choices or () for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     if words and not words[0].startswith("-") and words[0] not in known:
         print(f"foray: there is no command {words[0]!r}{nearest(words[0], known)}", file=sys.stderr)
         return 2
-    args = build_parser().parse_args(words)
+    args = parser.parse_args(words)
     if args.command is None:
-        build_parser().print_help()
+        parser.print_help()
         return 0
     code = _run(args)
     if "TORCHELASTIC_RUN_ID" in os.environ:

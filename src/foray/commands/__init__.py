@@ -10,8 +10,9 @@ from foray.commands.on_corpora import data, prepare
 from foray.commands.on_stores import check, gc
 from foray.commands.on_studies import ls, report, run
 from foray.commands.plan import plan
+from foray.commands.watch import watch
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": run, "plan": plan, "report": report, "ls": ls, "prepare": prepare, "data": data, "eval": evaluate,
-    "grade": grade, "gc": gc, "check": check,
+    "grade": grade, "gc": gc, "check": check, "watch": watch,
 }  # fmt: skip
