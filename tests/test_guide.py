@@ -67,7 +67,7 @@ def named(text: str) -> Iterator[tuple[str, str]]:
     """(path, name or nothing) of everything in backticks that is a file of the source, or a folder of a package."""
     for path, name in re.findall(rf"`(?:\.\./)*([\w./-]+\.(?:{KINDS}))(?::([\w.]+))?`", text):
         of_a_report = "/" not in path and path.endswith((".csv", ".html"))
-        if not (of_a_report or path.rpartition("/")[2].startswith(ELSEWHERE) or path.startswith("runs/")):
+        if not (of_a_report or path.rpartition("/")[2].startswith(ELSEWHERE) or path.startswith(("runs/", "DIR/"))):
             yield path, name
     for path in re.findall(r"`([\w./-]+/)`", text):
         if path not in IN_A_STORE and path.partition("/")[0] in (*LEVELS, "src", "tests", "docs", "benchmarks"):
