@@ -8,7 +8,7 @@ help:
 	@echo "make tiny             the main job: two M_t and every recipe, to the report"
 	@echo "make smoke            every part of the program, with a model that is too small to learn"
 	@echo "make gsm8k_small DATA=FOLDER   the same program on real text and GSM8K"
-	@echo "make tiny-seeds       tiny on five seeds and as on another CPU, and a table of the verdicts"
+	@echo "make tiny-seeds       tiny on five seeds and with another rounding, and a table of the verdicts"
 	@echo "make test             lint, types and tests"
 	@echo "make test-slow        tests of minutes; also ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
 	@echo "make docs             the pages of docs/ as a site in build/site"
@@ -29,15 +29,16 @@ $(VENV)/.done: pyproject.toml constraints.txt
 tiny smoke: setup
 	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@)
 
-# The main job on five seeds and as on another CPU model, each in a store of its own, so that a killed run goes on. The
-# table says which claims get the same answer everywhere.
+# The main job on five seeds and with another rounding, as on another CPU model, each in a store of its own, so that a
+# killed run goes on. The table says which claims get the same answer everywhere. torch's unvectorized kernels round
+# differently on every machine; its AVX2 kernels are those that an EPYC takes anyway.
 SEEDS ?= 0 1 2 3 4
 tiny-seeds: STORE ?= runs/tiny-seeds
 tiny-seeds: setup
 	for seed in $(SEEDS); do \
 	$(BIN)/foray run tiny --set pretrain.seeds=$$seed --set seeds=$$seed --store $(STORE)/seed-$$seed || exit 1; done
-	ATEN_CPU_CAPABILITY=avx2 $(BIN)/foray run tiny --store $(STORE)/avx2
-	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/seed-%) $(STORE)/avx2
+	ATEN_CPU_CAPABILITY=default $(BIN)/foray run tiny --store $(STORE)/other-rounding
+	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/seed-%) $(STORE)/other-rounding
 
 # DATA is only read: what is prepared goes beside links to it. The second study takes the first one's M_t as anybody's.
 gsm8k_small: STORE ?= runs/gsm8k_small

@@ -104,7 +104,10 @@ class Study:
             }
             for i, r in enumerate(reward)
         ]
-        self.add("train", {"metrics.jsonl": rows}, stage=stage, **where)
+        samples = [{"text": f" {text} {HOSTILE}", "reward": r, "advantage": a, "stop": "stop"}
+                   for text, r, a in (("wrong", 0.0, -1.0), ("right", 1.0, 1.0))]  # fmt: skip
+        kept = [{"step": 1, "stream": "rl", "id": "1", "question": HOSTILE, "answer": HOSTILE, "samples": samples}]
+        self.add("train", {"metrics.jsonl": rows, "rollouts.jsonl": kept}, stage=stage, **where)
 
     def write(self, **changes: Any) -> Path:
         manifest = {
@@ -467,6 +470,14 @@ def test_an_empty_study_is_reported_and_a_broken_manifest_is_named(tmp_path: Pat
     (tmp_path / "manifest.json").write_text('{"study": "x"}')
     with pytest.raises(ValueError, match="not a study's manifest"):
         write_report(tmp_path / "manifest.json", tmp_path / "report")
+
+
+def test_what_rl_drew_stands_with_its_rewards_and_advantages(report: tuple[Path, Path]) -> None:
+    text = (report[1] / "index.html").read_text()
+    part = text[text.index('id="rollouts"') :]
+    assert "update 1: mean reward 0.50 of 2" in part
+    right, wrong = part.index("+1.00"), part.index("-1.00")
+    assert right < part.index("right &lt;script&gt;") < wrong < part.index("wrong &lt;script&gt;"), "the best first"
 
 
 def test_hostile_text_is_escaped(report: tuple[Path, Path], tmp_path: Path, draw_only: Callable[..., None]) -> None:

@@ -599,6 +599,18 @@ def test_a_node_killed_in_the_middle_ends_the_same(
     assert weights(store)[name] == weights(finished[0])[name]
     assert log(target, store) == log(target, finished[0])
     assert [r["step"] for r in log(target, store)] == list(range(1, target.step + 1))
+    kept = target.folder(store) / "rollouts.jsonl"
+    if recipe == "pretrain":
+        assert not kept.exists()
+        return
+    assert kept.read_bytes() == (target.folder(finished[0]) / "rollouts.jsonl").read_bytes()
+    rows = read_jsonl(kept)
+    assert [(r["step"], len(r["samples"])) for r in rows] == [(1, 4), (1, 4)], "two groups of the first draw of eight"
+    for row in rows:
+        advantages, rewards = ([s[name] for s in row["samples"]] for name in ("advantage", "reward"))
+        assert sum(advantages) == pytest.approx(0, abs=1e-3)
+        assert advantages.index(max(advantages)) == rewards.index(max(rewards))
+        assert {"question", "answer", "stream", "id"} <= row.keys()
 
 
 def test_a_damaged_rolling_checkpoint_is_passed_over(

@@ -22,7 +22,8 @@ SEAL = "DONE"
 LOCK = ".lock"
 SPEC = "spec.json"  # of a node: the name of the folder holds the hash of this file
 NODE = re.compile(r".+-[0-9a-f]{16}")  # a node's folder: its kind and the hash of its spec
-TRAINING_FILES = ("metrics.jsonl", "health.json", "provenance.json")  # a report reads these of a training node
+# A report reads these of a training node.
+TRAINING_FILES = ("metrics.jsonl", "rollouts.jsonl", "health.json", "provenance.json")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 GONE = ".gone"  # ends the name of a folder that is being removed
 

@@ -137,6 +137,7 @@ class Rollouts:
     ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
     answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
     among the ``questions``. ``sound``: a right answer scores only behind right reasons, for a task that can tell.
+    Every ``keep_every`` draws, the first ``keep_groups`` groups are kept for people to read: ``rollouts.jsonl``.
 
     With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
     the trainer's, and their distance from vLLM's is logged as ``mismatch``.
@@ -167,6 +168,8 @@ class Rollouts:
     top_k: int = added(0)
     min_p: float = added(0.0)
     sound: bool = added(False)
+    keep_groups: int = field(default=2, metadata={"added": True, "hash": False})
+    keep_every: int = field(default=8, metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
         require_words(self)
@@ -177,8 +180,8 @@ class Rollouts:
         check_engine(self.engine)
         check_truncation(self)
         require_positive(self, "questions", "prompts", "max_new_tokens", "temperature", "validate_every")
-        require_positive(self, "updates_per_draw")
-        require_not_negative(self, "validation")
+        require_positive(self, "updates_per_draw", "keep_every")
+        require_not_negative(self, "validation", "keep_groups")
         require(self.group_size >= 2, f"group_size must be at least 2, not {self.group_size}: advantages compare rows")
         check_count("prompts × group_size", self.prompts * self.group_size)
         check_count("validation", self.validation)

@@ -28,7 +28,8 @@ class Training:
     """One stage while it trains: everything that a draw needs besides its source.
 
     ``replay`` holds the draws that several updates share, by the name of the stream. A member of a joint stream has the
-    name that ``drawing`` gives. A checkpoint keeps ``replay``.
+    name that ``drawing`` gives. A checkpoint keeps ``replay``. ``kept`` holds what the last draws give people to read,
+    a row each, until somebody takes it.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class Training:
     shards: Mapping[str, Shard] = field(default_factory=dict)
     screened: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # question -> grading -> correct answers
     replay: dict[str, Drawn] = field(default_factory=dict)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     _cache: dict[object, Any] = field(default_factory=dict)
 
     def sampler(self, version: int) -> Engine:

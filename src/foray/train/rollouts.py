@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +81,10 @@ def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, train
     metrics = _logged(groups, rewards) | _sampling_work(training, groups)
     if source.validation and number % source.validate_every == 0:
         metrics |= validate(source.task, source.validation, stream, training, engine, sampling)
-    batch = _to_batch(source, groups, group_advantages(rewards, source.advantage_std))
+    advantages = group_advantages(rewards, source.advantage_std)
+    if number % source.keep_every == 0:
+        training.kept += _to_read(stream.name, problems, groups, advantages)[: source.keep_groups]
+    batch = _to_batch(source, groups, advantages)
     if source.rescored(stream.precision):
         batch = _rescored(batch, source, stream, training, metrics)
     if training.reference is not None:
@@ -128,6 +131,19 @@ def _check_sampled(groups: list[Group], version: int) -> None:
         assert c.policy_version == version, f"rollouts of version {c.policy_version} at update {version}"
         if not np.isfinite(c.logprobs).all():
             raise FloatingPointError("a sampled token has a non-finite log-probability")
+
+
+def _to_read(stream: str, problems: list[Problem], groups: list[Group], advantages: np.ndarray) -> list[dict[str, Any]]:
+    """A row a group: the question and its completions with what they were worth. advantages (P, G)"""
+    rows = []
+    for problem, group, values in zip(problems, groups, advantages.tolist()):
+        samples = [
+            {"text": c.text, "stop": c.stop_reason, "reward": mark.reward, "advantage": round(value, 4)}
+            for c, mark, value in zip(group.completions, group.marks, values)
+        ]
+        asked = {"stream": stream, "id": problem.id, "question": problem.question, "answer": problem.answer}
+        rows.append({**asked, "samples": samples})
+    return rows
 
 
 def _logged(groups: list[Group], rewards: np.ndarray) -> dict[str, float]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import ClassVar
 
 from foray.core.engines import VLLM
 from foray.core.files import (
     TRAINING_FILES,
-    json_text,
     kept,
     read_jsonl,
     read_numbers,
     verify,
-    write_atomic,
-    writing,
 )
 from foray.core.health import training_flags
 from foray.core.sources import Demonstrations, Rollouts, Source
@@ -32,6 +26,7 @@ from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.kinds.models import open_checkpoint
+from foray.study.kinds.stage_logs import stage_logs
 from foray.study.kinds.tokens import ShardNode
 from foray.study.node import CheckpointNode, Node, Report, TokenizerOwner
 from foray.study.preemption import Preempted
@@ -110,7 +105,7 @@ def _samples(source: Source) -> bool:
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
-    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and ``metrics.jsonl``.
+    """Fills ``folder`` with ``model/``, ``state/`` (unless the stage is over) and the logs of ``stage_logs``.
 
     The stage is over after its last step, or where its stop rule says.
 
@@ -125,7 +120,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     moments = {stream.name: Moments(run.model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
     saved_at, save_took, done_so_far = time.monotonic(), 0.0, start
-    with _log(folder / "metrics.jsonl", source, start) as log:
+    with stage_logs(folder, source, start) as logs:
         scores = from_first(lambda: _scores(stage, folder / "metrics.jsonl"))
 
         def after_step(done: int, values: Metrics) -> bool:
@@ -134,9 +129,10 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             done_so_far = done
             if stage.watched in values:
                 scores.append((done, values[stage.watched]))
-            if log is not None:
-                log.write(json_text({"step": done, **values}) + "\n")
-                log.flush()
+            kept = run.kept
+            run.kept = []
+            if logs is not None:
+                logs.write(done, values, kept)
                 try:
                     report(done=done, total=node.step, start=start, **values)
                 except Preempted as e:
@@ -196,19 +192,6 @@ def _scores(stage: Stage, metrics: Path) -> list[tuple[int, float]]:
 def _over(stage: Stage, scores: list[tuple[int, float]], done: int) -> bool:
     """Whether the stop rule ends the stage after update ``done``."""
     return stage.stop is not None and bool(scores) and scores[-1][0] == done and stage.stop.over(scores)
-
-
-@contextmanager
-def _log(metrics: Path, source: Path | None, start: int) -> Iterator[TextIO | None]:
-    """The log of the stage up to the step that training goes on from. Only rank 0 has the log."""
-    if not is_first():
-        yield None
-        return
-    if source is not None and not metrics.exists():  # every kept step of a stage has the whole log
-        write_atomic(metrics, (source / "metrics.jsonl").read_bytes())
-    _rewind(metrics, start)
-    with writing(metrics), open(metrics, "a", encoding="utf-8") as log:
-        yield log
 
 
 def _models(
@@ -282,17 +265,3 @@ def _earlier_step(node: TrainNode, store: Store) -> Path | None:
         return None
     verify(earlier.folder(store))
     return earlier.folder(store)
-
-
-def _rewind(metrics: Path, step: int) -> None:
-    """Drops a killed run's log lines beyond the step that training goes on from, and a line cut short."""
-    if not metrics.exists():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            break
-    write_atomic(metrics, "".join(kept))

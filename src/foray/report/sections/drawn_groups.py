@@ -1,0 +1,79 @@
+"""What RL drew while it trained: a few groups of completions along the run, each with its reward and advantage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from foray.core.spelling import in_tokens
+from foray.report.columns import COUNT, Column, table
+from foray.report.markup import joined, parts
+from foray.report.measurements import TrainingLog
+from foray.report.results import Results, label
+from foray.report.sections import Section
+
+NAME, TITLE, PLACE = "rollouts", "Training rollouts", 121
+
+ROWS_READ = 200  # of one run
+TEXT_SHOWN = 600  # characters of one completion
+_TEXT = (
+    "Groups that RL drew at the latest M_t, with what each completion was worth: RL makes a completion with a positive "
+    "advantage likelier. The setting rl.keep_groups chooses how many groups of a draw are kept, rl.keep_every of which "
+    "draws."
+)
+COLUMNS = (
+    Column("reward", lambda s: f"{_number(s, 'reward'):g}", COUNT),
+    Column("advantage", lambda s: f"{_number(s, 'advantage'):+.2f}", COUNT),
+    Column("completion", lambda s: _short(s.get("text", ""))),
+)
+
+
+def section(results: Results) -> Section:
+    """The first seed's run of every recipe with RL."""
+    runs: dict[str, TrainingLog] = {}
+    for run in sorted(results.rl_runs(), key=lambda r: (-r.tokens, r.run)):
+        runs.setdefault(run.recipe, run)
+    pieces = []
+    for recipe, run in runs.items():
+        if groups := _read(run):
+            pieces.append(parts.heading(f"{label(recipe)} from {in_tokens(run.tokens)}"))
+            pieces += [_group(g) for g in groups]
+    return Section(joined(parts.dim(_TEXT), *pieces)) if pieces else Section()
+
+
+def _read(run: TrainingLog) -> list[Mapping[str, Any]]:
+    path = run.folder / "rollouts.jsonl"
+    if not path.exists():
+        return []  # a result of an earlier version, or nothing was to be kept
+    rows: list[Mapping[str, Any]] = []
+    with open(path, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            try:
+                row = json.loads(line)
+            except ValueError:  # still being written
+                break
+            if isinstance(row, dict) and isinstance(row.get("samples"), list) and len(rows) < ROWS_READ:
+                rows.append(row)
+    return rows
+
+
+def _group(row: Mapping[str, Any]) -> Markup:
+    samples = sorted((s for s in row["samples"] if isinstance(s, dict)), key=lambda s: -_number(s, "advantage"))
+    mean = sum(_number(s, "reward") for s in samples) / max(1, len(samples))
+    asked = _short(row.get("question", ""))
+    summary = f"update {row.get('step', '?')}: mean reward {mean:.2f} of {len(samples)}; {asked[:90]}"
+    question = f"{asked} — {_short(row.get('answer', ''))}"
+    return Markup(parts.folded(summary, joined(parts.dim(question), table(samples, COLUMNS, rules=False))))
+
+
+def _number(sample: Mapping[str, Any], name: str) -> float:
+    value = sample.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _short(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
