@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -394,3 +395,75 @@ def test_output_may_be_cut_short(command: str, line: str) -> None:
     whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store /nowhere | head -1"
     done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True)
     assert done.stdout.startswith(line) and not done.stderr and done.returncode == 0
+
+
+# --- asking a store and a checkpoint --------------------------------------------------------------------------------
+
+
+def test_ls_json_lists_checkpoints_and_evaluations_and_wants_a_store(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    store = tmp_path / "there"
+    said = refused(capsys, "ls", str(mini), "--json", "--store", str(store))
+    assert f"there is no store {store}; run the study first" in said
+    store.mkdir()
+    found = json.loads(worked(capsys, "ls", str(mini), "--json", "--store", str(store)))
+    assert [c["recipe"] for c in found["checkpoints"]] == ["base", "sft", "rl"]
+    assert {c["state"] for c in found["checkpoints"]} == {"to run"}
+    folders = {c["folder"] for c in found["checkpoints"]}
+    assert {e["checkpoint"] for e in found["evaluations"] if e["kind"] == "passk"} == folders
+
+
+def test_settings_prints_keys_that_set_takes_with_their_meaning(capsys: Said) -> None:
+    from foray.core.override import override
+    from foray.study.setting_words import settings_of
+
+    made = smoke.study()
+    rows = {key: (value, meaning) for key, value, meaning in settings_of(made)}
+    assert rows["data.whole_numbers"][1] == "numbers up to this one are single tokens"
+    assert "``" not in "".join(meaning for _, meaning in rows.values())
+    for key in ("model.width", "post.rl.source.group_size", "evaluation.k", "seeds"):
+        assert override(made, f"{key}={rows[key][0]}") == made
+    assert "data.whole_numbers" in worked(capsys, "settings", "smoke")
+
+
+def test_sample_grades_the_questions_that_a_task_knows(
+    capsys: Said, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["sample", str(checkpoint), "-n", "2", "--max-new-tokens", "6"]
+    known = worked(capsys, *words, "--task", "world_easy", "--question", "world_easy/test/0")
+    assert "of 2 right (strict grading)" in known and known.startswith(
+        next(iter(WorldProblems().problems("test"))).question
+    )
+    assert "name a --task that grades" in worked(capsys, *words, "--question", "How many?")
+    monkeypatch.setattr("sys.stdin", io.StringIO("How many?\n\nworld_easy/test/1\n"))
+    typed = worked(capsys, *words, "--task", "world_easy")
+    assert typed.count("world_easy does not know the question") == 1 and typed.count("of 2 right") == 1
+    assert "there is no checkpoint folder" in refused(capsys, "sample", "/nowhere")
+
+
+def test_open_names_the_report_or_says_what_writes_it(
+    capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert "foray run or foray report writes it" in refused(capsys, "open", "smoke", "--store", str(tmp_path))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("")
+    assert worked(capsys, "open", "smoke", "--store", str(tmp_path)).strip() == str(tmp_path / "report" / "index.html")
+
+
+def test_tables_in_further_forms_escape_what_data_brings(tmp_path: Path) -> None:
+    from foray.report.forms import write_tables
+
+    (tmp_path / "results.csv").write_text("recipe,value\na|<b>_&,0.25\nc,\n")
+    write_tables(tmp_path / "results.csv", ["markdown", "latex"])
+    assert (tmp_path / "results.md").read_text().splitlines()[2:] == ["| a\\|\\<b>_& | 0.25 |", "| c |  |"]
+    assert "\\_\\&" in (tmp_path / "results.tex").read_text()
+
+
+def test_report_refuses_a_form_that_is_none_and_a_folder_of_other_files(
+    capsys: Said, mini: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    words = ["report", str(mini), "--store", str(tmp_path / "store")]
+    assert "did you mean 'latex'?" in refused(capsys, *words, "--tables", "latx")
+    assert "holds other files; name a new --out" in refused(capsys, *words, "--out", str(tmp_path))

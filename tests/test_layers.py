@@ -29,6 +29,7 @@ LEVELS = {
     "study": 5,
     "studies": 6,
     "commands": 6,
+    "api": 6,
     "cli": 7,
     "__main__": 8,
 }

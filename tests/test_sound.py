@@ -10,7 +10,7 @@ import pytest
 
 from foray.core.sources import Rollouts
 from foray.core.task import Problem
-from foray.evals.sampling import _counts, _graded
+from foray.evals.sampling import _counts, graded
 from foray.rollout.engine import Completion
 from foray.tasks.gsm8k import GSM8K as GSM8KTask
 from foray.train.rollouts import _mark
@@ -79,10 +79,10 @@ def test_a_sound_sample_is_right_and_whole() -> None:
     """Beside the verdicts of the three gradings; a task that cannot tell has no such field."""
     texts = [PROBLEM.solutions[0], "#### 10 and 8", "5 + 5 = 10. 10 - 2 = 8. #### 10 and 9"]
     group = [*map(completion, texts), completion(texts[0], "length")]
-    row = _graded(WorldProblems(), PROBLEM, group)
+    row = graded(WorldProblems(), PROBLEM, group)
     assert [s["sound"] for s in row["samples"]] == [True, False, False, False]
     assert _counts(row)["correct"] == {"strict": 2, "lenient": 2, "flexible": 2, "sound": 1}
-    other = _graded(GSM8K, replace(PROBLEM, answer="8"), group)
+    other = graded(GSM8K, replace(PROBLEM, answer="8"), group)
     assert "sound" not in other["samples"][0] and "sound" not in _counts(other)["correct"]
 
 

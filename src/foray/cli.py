@@ -46,11 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stores(commands)
     _add_corpora(commands)
     _add_checkpoints(commands)
+    text = "Print a script that completes foray's commands and options in a shell. Needs foray[completion]."
+    p = commands.add_parser("completion", help=text, description=text)
+    p.add_argument("shell", choices=["bash", "zsh", "tcsh"], help='bash: eval "$(foray completion bash)"')
     return parser
 
 
 def _add_studies(commands: _Commands) -> None:
-    """``plan``, ``run``, ``report`` and ``ls``."""
+    """``plan``, ``run``, ``report``, ``ls``, ``settings`` and ``open``."""
     for name, text in (
         ("plan", "Print the graph of a study, the finished nodes, and the cost of the others."),
         ("run", "Run the missing nodes of a study and write its report."),
@@ -82,7 +85,14 @@ def _add_studies(commands: _Commands) -> None:
         "--paper", default="on", choices=["on", "off"],
         help="the paper's curves behind ours, and its numbers beside the claims (default: on)",
     )  # fmt: skip
-    _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
+    p.add_argument("--out", metavar="DIR", type=_path, help="a new folder for the report (default: in the store)")
+    p.add_argument(
+        "--tables", metavar="FORMS", default="", help="results.csv in further forms too: markdown,latex,parquet"
+    )
+    p = _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
+    p.add_argument("--json", action="store_true", help="all checkpoints and evaluations, as one JSON document")
+    _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
+    _study_command(commands, "open", "Open the report of a study in a browser, and print its path.")
     _add_watch(commands)
 
 
@@ -140,19 +150,31 @@ def _add_corpora(commands: _Commands) -> None:
 
 
 def _add_checkpoints(commands: _Commands) -> None:
-    """``eval`` and ``grade``."""
+    """``eval``, ``sample`` and ``grade``."""
+    tasks = "e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME"
     p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
-    p.add_argument(
-        "--task",
-        required=True,
-        help="e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME",
-    )
-    p.add_argument("--data-root", default="", help="folder of the task's local files; hub: the Hugging Face hub")
+    p.add_argument("--task", required=True, help=tasks)
     p.add_argument("--split", default="test", choices=["train", "validation", "test"])
     p.add_argument("--problems", type=int, default=200)
-    p.add_argument("--shots", type=int, default=0)
     p.add_argument("--samples", type=int, default=32)
+    _sampling_options(p)
+    p.add_argument("--k", default="1,8,32", help="comma-separated; values above --samples are left out")
+    p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
+    text = "Ask a checkpoint questions. Answers are graded where the task knows the question."
+    p = commands.add_parser("sample", help=text, description=text)
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
+    p.add_argument("--question", metavar="TEXT", help="a question, or a problem's id (default: read one a line)")
+    p.add_argument("--task", help=f"the task that writes the prompt and grades: {tasks}")
+    p.add_argument("-n", "--samples", type=int, default=8, help="answers a question (default: 8)")
+    _sampling_options(p)
+    _add_grade(commands)
+
+
+def _sampling_options(p: argparse.ArgumentParser) -> None:
+    """How ``eval`` and ``sample`` ask."""
+    p.add_argument("--data-root", default="", help="folder of the task's local files; hub: the Hugging Face hub")
+    p.add_argument("--shots", type=int, default=0)
     p.add_argument("--temperature", type=float, default=0.6)
     p.add_argument(
         "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability (default: all)"
@@ -165,8 +187,10 @@ def _add_checkpoints(commands: _Commands) -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the matrix products")
     _machine_options(p)
-    p.add_argument("--k", default="1,8,32", help="comma-separated; values above --samples are left out")
-    p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
+
+
+def _add_grade(commands: _Commands) -> None:
+    """``grade``."""
     p = commands.add_parser("grade", help="Grade a file of answers or completions from any source.")
     p.add_argument(
         "task",
@@ -230,12 +254,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    if args.command == "completion":
+        return _completion(args.shell)
     code = _run(args)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from foray.study.executors.torchrun import leave
 
         leave(code)
     return code
+
+
+def _completion(shell: str) -> int:
+    try:
+        import shtab
+    except ImportError:
+        print("foray: completion needs shtab: pip install 'foray[completion]'", file=sys.stderr)
+        return 1
+    print(shtab.complete(build_parser(), shell))
+    return 0
 
 
 def _run(args: argparse.Namespace) -> int:

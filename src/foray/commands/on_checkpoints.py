@@ -1,13 +1,14 @@
-"""The commands that sample and grade: any checkpoint on a task, and a file of answers from any source."""
+"""The commands that sample and grade: a checkpoint on a task or a question, and answers from any source."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -21,35 +22,35 @@ from foray.core.machine import machine
 from foray.core.passk import check_asked, pass_at_k
 from foray.core.scratch import scratch
 from foray.core.task import STORED, Extraction, verifier_of
-from foray.core.terminal import tell
+from foray.core.terminal import one_line, tell
 from foray.core.userfile import is_own_file, own_object
 from foray.study.contracts import check_task
 from foray.study.executors.schedule import threads_each
 from foray.study.kinds.models import open_checkpoint
 
+if TYPE_CHECKING:
+    from foray.data.tokenizer import TextTokenizer
+    from foray.evals.ask import Answers
+    from foray.model.transformer import Transformer
+
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
+_SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
 _TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
 
 def evaluate(args: argparse.Namespace) -> None:
     from foray.evals import sampling
     from foray.rollout.choose import embedded_engine
-    from foray.tasks import named_tasks
 
-    tasks = {args.task: _own_task(args)} if is_own_file(args.task) else named_tasks(args.data_root)
-    require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
+    task = _task(args)
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
     require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
     check_truncation(args)
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
-    require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    here = machine(args.machine_settings)
-    use_threads(threads_each(1, cores(), here.threads))
-    model, tokenizer = open_checkpoint(args.checkpoint, here)
-    task = tasks[args.task]
+    model, tokenizer = _model(args)
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
     settings = {name: getattr(args, name) for name in (*_ASKED, *_TRUNCATION)}
     with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
@@ -68,6 +69,68 @@ def evaluate(args: argparse.Namespace) -> None:
     Console().print(table)
     formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
     print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+
+
+def _task(args: argparse.Namespace) -> Any:
+    from foray.tasks import named_tasks
+
+    tasks = {args.task: _own_task(args)} if is_own_file(args.task) else named_tasks(args.data_root)
+    require(args.task in tasks, f"there is no task {args.task!r}{nearest(args.task, tasks)}")
+    return tasks[args.task]
+
+
+def _model(args: argparse.Namespace) -> tuple[Transformer, TextTokenizer]:
+    """Model and tokenizer of the command's checkpoint, on the command's machine."""
+    require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
+    here = machine(args.machine_settings)
+    use_threads(threads_each(1, cores(), here.threads))
+    return open_checkpoint(args.checkpoint, here)
+
+
+def sample(args: argparse.Namespace) -> None:
+    from foray.evals.ask import ask
+    from foray.rollout.choose import embedded_engine
+
+    task = _task(args) if args.task else None
+    require(args.samples > 0, "-n must be positive")
+    require(args.shots >= 0, "--shots must be >= 0")
+    check_truncation(args)
+    model, tokenizer = _model(args)
+    engine = embedded_engine(model, tokenizer)
+    settings = {name: getattr(args, name) for name in _SAMPLING}
+    for question in [args.question] if args.question is not None else _typed():
+        found = ask(
+            engine, tokenizer, task, question, args.samples, shots=args.shots, seed=args.seed, sampling=settings
+        )  # fmt: skip
+        if found.problem is not None and found.problem.question != question:
+            tell(one_line(found.problem.question))
+        for row in found.samples:
+            tell(f"{_verdict(found, row):>9}  {one_line(row['text'].strip())}")
+        if found.problem is None:
+            tell("not graded: " + (f"{task.name} does not know the question" if task else "name a --task that grades"))
+        else:
+            right = sum(row["correct"] for row in found.samples)
+            tell(f"{right} of {args.samples} right (strict grading); the answer is {one_line(found.problem.answer)}")
+
+
+def _typed() -> Iterator[str]:
+    """The questions that a user types, a line each, to the end of the input. A person is shown where to type."""
+    if sys.stdin.isatty():
+        print("A question a line; Ctrl-D ends.", flush=True)
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _verdict(found: Answers, row: dict[str, Any]) -> str:
+    if row["stop"] == "length":
+        return "cut off"
+    return "" if found.problem is None else "right" if row["correct"] else "wrong"
 
 
 def _own_task(args: argparse.Namespace) -> Any:

@@ -1,4 +1,4 @@
-"""The commands that run a study, report its results and list its nodes."""
+"""The commands that run a study, report its results, and list its nodes and settings."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ import csv
 import os
 import sys
 import time
+import webbrowser
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from foray.commands.options import jobs_of, opened
 from foray.core.canonical import require
+from foray.core.files import json_text
 from foray.core.terminal import plain, tell
 from foray.study.command import StudyCommand, remember
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
 from foray.study.executors.slurm import SlurmExecutor
-from foray.study.graph import expand
+from foray.study.graph import Graph, expand
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.manifest import report_study
-from foray.study.node import Node
+from foray.study.named_studies import load_study
+from foray.study.node import CheckpointNode, Node
 from foray.study.price.tables import cell
 from foray.study.progress import say
 from foray.study.run import run_study
+from foray.study.setting_words import settings_of
+from foray.study.spec import Study
 from foray.study.store import Store
 
 
@@ -70,7 +76,8 @@ def _command(args: argparse.Namespace, store: Store) -> StudyCommand:
 def report(args: argparse.Namespace) -> None:
     study, store = opened(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    index = report_study(study, store, axis=args.x, paper=args.paper == "on")
+    tables = tuple(kind.strip() for kind in args.tables.split(",") if kind.strip())
+    index = report_study(study, store, axis=args.x, paper=args.paper == "on", out=args.out, tables=tables)
     damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
@@ -97,9 +104,31 @@ def _print_claims(folder: Path, console: Console) -> None:
     console.print(table, highlight=False)
 
 
+def open_report(args: argparse.Namespace) -> None:
+    _, store = opened(args)
+    index = store.root / "report" / "index.html"
+    require(index.is_file(), f"there is no report {index}; foray run or foray report writes it")
+    tell(str(index))
+    # Without a screen a browser of the terminal would take the terminal.
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(index.resolve().as_uri())
+
+
+def settings(args: argparse.Namespace) -> None:
+    study = load_study(args.study, args.settings)
+    table = Table(Column("key", overflow="fold"), Column("value", overflow="fold"), "meaning", box=None, pad_edge=False)
+    for key, value, meaning in settings_of(study):
+        table.add_row(*map(cell, (key, value, meaning)))
+    Console().print(table, highlight=False)
+
+
 def ls(args: argparse.Namespace) -> None:
     study, store = opened(args)
     graph = expand(study)
+    if args.json:
+        require(store.root.is_dir(), f"there is no store {store.root}; run the study first or name it with --store")
+        print(json_text(_listed(study, store, graph), indent=1))
+        return
     # Lines are not wrapped, so that a user can copy a folder. Seeds: pre-training/post-training.
     line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
     print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
@@ -109,6 +138,24 @@ def ls(args: argparse.Namespace) -> None:
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
             tell(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
+
+
+def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:
+    """All checkpoints and evaluations: the manifest's entries, each with its state and with paths to open."""
+    found: dict[str, list[dict[str, Any]]] = {"checkpoints": [], "evaluations": []}
+    for e in graph.entries:
+        made = e.node if isinstance(e.node, CheckpointNode) else getattr(e.node, "checkpoint", None)
+        model = {"tokens": e.tokens, "recipe": e.recipe, "variant": e.variant, "mix": e.grid.pretrain.mix}
+        model |= {"part": e.part, "pretrain_seed": e.pretrain_seed, "seed": e.seed, "step": e.stage_step}
+        model |= {"final": e.final, "state": _state(e.node, store), "folder": str(e.node.folder(store))}
+        if made is e.node:
+            found["checkpoints"].append(model)
+            continue
+        asked = {name: getattr(e.node, name, None) for name in ("split", "problems", "shots", "samples", "temperature")}
+        named = {"kind": e.node.kind, "task": getattr(getattr(e.node, "task", None), "name", None)}
+        of = {"checkpoint": str(made.folder(store)) if made else None}
+        found["evaluations"].append({**named, **model, **asked, **of})
+    return {"study": study.name, "store": str(store.root), **found}
 
 
 def _state(node: Node, store: Store) -> str:

@@ -36,7 +36,7 @@ def override(spec: S, *assignments: str) -> S:
 
 def _validate(node: Any) -> None:
     """Runs the checks of every spec, innermost first."""
-    for child in _children(node).values():
+    for child in children(node).values():
         _validate(child)
     for name in ("__post_init__", "check_whole"):  # check_whole: of a spec that is incomplete when it is made
         check = getattr(node, name, None)
@@ -47,26 +47,26 @@ def _validate(node: Any) -> None:
 def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> Any:
     """``node`` with one setting changed. ``kind``: the annotation of the place where ``node`` stands."""
     head, rest = parts[0], parts[1:]
-    children = _children(node)
-    if head not in children:
+    below = children(node)
+    if head not in below:
         found = _descend(node, head)
         if len(found) > 1:
             ways = " or ".join(".".join([*way, head]) for way in found)
             raise ValueError(f"--set {full}: {head!r} is ambiguous, write {ways}")
         if not found:
-            names = sorted({*children, *_all_names(node)}) if not children else list(children)
+            names = list(below) or sorted(_all_names(node))
             deeper = difflib.get_close_matches(head, sorted(_all_names(node)), n=1, cutoff=0.75)
             hint = nearest(head, names) if not deeper else f"; did you mean {deeper[0]!r}?"
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
         return _set(node, [*found[0], head, *rest], text, full, kind)
-    value, inner = children[head], _annotation(node, head, kind)
+    value, inner = below[head], _annotation(node, head, kind)
     if rest and value is None:
         value = _derived(node, head)
     anything = any(a is Any or _is_protocol(a) for a in (inner, *typing.get_args(inner)))
     if not rest and anything and dataclasses.is_dataclass(value) and not _left_out(node, head, text):
         raise ValueError(
             f"--set {full}={text}: a {type(value).__name__} stands here, with settings of its own "
-            f"({', '.join(_children(value)) or 'none'}); set those, or put another in its place in a study file"
+            f"({', '.join(children(value)) or 'none'}); set those, or put another in its place in a study file"
         )
     if rest:
         new = _set(value, rest, text, full, inner)
@@ -83,7 +83,8 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
     return tuple(items)
 
 
-def _children(node: Any) -> dict[str, Any]:
+def children(node: Any) -> dict[str, Any]:
+    """What a setting can name below a spec, a dict or a tuple; empty for a plain value."""
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return {f.name: getattr(node, f.name) for f in dataclasses.fields(node) if f.init}
     if isinstance(node, dict):
@@ -97,16 +98,16 @@ def _descend(node: Any, name: str) -> list[list[str]]:
     """The shallowest paths below ``node`` that lead to a child called ``name``."""
     level: list[tuple[list[str], Any]] = [([], node)]
     while level:
-        found = [path for path, n in level if name in _children(n)]
+        found = [path for path, n in level if name in children(n)]
         if found:
             return found
-        level = [([*path, k], v) for path, n in level for k, v in _children(n).items() if _children(v)]
+        level = [([*path, k], v) for path, n in level for k, v in children(n).items() if children(v)]
     return []
 
 
 def _all_names(node: Any) -> set[str]:
-    children = _children(node)
-    return {k for k in children if not k.isdigit()}.union(*(_all_names(v) for v in children.values()))
+    below = children(node)
+    return {k for k in below if not k.isdigit()}.union(*(_all_names(v) for v in below.values()))
 
 
 def _annotation(node: Any, name: str, kind: Any) -> Any:
@@ -117,7 +118,7 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
     args = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
     inner = args[0 if args[1:] == (...,) else int(name)] if args else Any
     # Where nothing is annotated, a setting keeps the type of its old value.
-    return type(_children(node)[name]) if inner is Any else inner
+    return type(children(node)[name]) if inner is Any else inner
 
 
 def _derived(node: Any, name: str) -> Any:
@@ -152,13 +153,13 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
             if annotation is float
             else str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         )
-        raise ValueError(f"--set {full}={text}: expected {want}, for example {_written(current)}")
+        raise ValueError(f"--set {full}={text}: expected {want}, for example {written(current)}")
     return typed
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """The value as ``--set`` takes it."""
-    simple = isinstance(value, tuple) and value and not any(_children(v) for v in value)
+    simple = isinstance(value, tuple) and value and not any(children(v) for v in value)
     return ",".join(map(str, value)) if simple else repr(value)
 
 

@@ -61,7 +61,7 @@ def evaluate(
             prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
             seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
             groups = engine.generate(prompts, samples, sampling, seeds)
-            out.writelines(_line(_graded(task, p, g)) for p, g in zip(part, groups))
+            out.writelines(_line(graded(task, p, g)) for p, g in zip(part, groups))
             out.flush()
             os.fsync(out.fileno())
             tokens = sum(len(c.tokens) for g in groups for c in g)
@@ -110,7 +110,7 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
     return counts
 
 
-def _graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
+def graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
     """One problem's samples, each with a verdict an extraction and the answer that flexible grading found.
 
     A truncated completion scores 0 and has no answer, whatever it holds. ``sound``, where the task can tell: the answer

@@ -16,13 +16,14 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from foray.core.files import write_atomic
 from foray.core.userfile import in_a_line
 from foray.report import sections, style
 from foray.report.columns import csv_text
 from foray.report.figures import FigureModule, discover
+from foray.report.forms import FORMS, check_forms, write_tables
 from foray.report.markup import parts
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
@@ -32,7 +33,10 @@ from foray.report.results import AXES, COLUMNS, NotDrawable, Results
 from foray.report.sections import FIGURES, Section, SectionModule
 from foray.report.spending import add_axis
 
-__all__ = ["AXES", "COLUMNS", "NotDrawable", "Results", "csv_text", "read_results", "write_report"]
+__all__ = [
+    "AXES", "COLUMNS", "FORMS", "NotDrawable", "Results", "check_forms", "csv_text", "drawn", "figure_data",
+    "read_results", "write_report", "write_tables",
+]  # fmt: skip
 
 
 def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = (), paper: bool = True) -> Path:
@@ -114,20 +118,14 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     """Draws one figure, or removes an earlier drawing of it where its data is not there."""
     paths = {kind: out / "figures" / f"{figure.NAME}.{kind}" for kind in ("csv", "png", "pdf")}
     try:
-        frame = figure.data(results)
-        _expect(frame, pd.DataFrame, "data()")
-        frame = add_axis(results, frame)
+        frame = figure_data(figure, results)
     except NotDrawable as e:
         for path in paths.values():
             path.unlink(missing_ok=True)
         return Shown("figure", figure.NAME, figure.TITLE, FIGURES, absent=str(e))
     write_atomic(paths["csv"], csv_text(frame))
     with matplotlib.rc_context(style.RC):
-        drawing, caption = figure.draw(frame), figure.caption(frame)
-        _expect(drawing, Figure, "draw()")
-        theirs = getattr(figure, "behind", None) if results.paper else None
-        if behind := theirs(results, frame) if theirs else None:
-            caption += put_behind(drawing, behind)
+        drawing, caption = drawn(figure, results, frame)
         # Without dates and version strings, equal results give equal files.
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
@@ -136,8 +134,25 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 
 
-def _expect(value: Any, kind: type, what: str) -> None:
-    if not isinstance(value, kind):
+def figure_data(figure: FigureModule, results: Results) -> pd.DataFrame:
+    """The figure's data with a column of the results' axis. Raises NotDrawable where measurements are not there."""
+    frame = figure.data(results)
+    _expect(frame, pd.DataFrame, "data()")
+    return add_axis(results, frame)
+
+
+def drawn(figure: FigureModule, results: Results, frame: pd.DataFrame) -> tuple[Figure, str]:
+    """The picture and its caption; the paper's curves lie behind ours where ``results`` asks for them."""
+    drawing, caption = figure.draw(frame), figure.caption(frame)
+    _expect(drawing, Figure, "draw()", SubFigure)
+    theirs = getattr(figure, "behind", None) if results.paper else None
+    if behind := theirs(results, frame) if theirs else None:
+        caption += put_behind(drawing, behind)
+    return drawing, caption
+
+
+def _expect(value: Any, kind: type, what: str, *others: type) -> None:
+    if not isinstance(value, (kind, *others)):
         raise TypeError(f"{what} returns a {type(value).__name__}: return a {kind.__module__}.{kind.__name__}")
 
 

@@ -45,6 +45,7 @@ class Measurement:
     says so. ``stopped``: the update at which the stop rule
     ended the last stage; None where the stage ran to its last update.
     ``streams``: the role of each stream of a stage, by name; None where an earlier version wrote none.
+    ``checkpoint``: the folder of the model; None where an earlier version wrote none.
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Measurement:
     learning_rates: Mapping[str, float] | None = None
     stopped: int | None = None
     hard_share: float | None = None
+    checkpoint: Path | None = None
 
     @property
     def run(self) -> Seeds:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from foray.core.provenance import ABSENT, made, read_made
 from foray.core.terminal import failure
 from foray.core.untrusted import expect
 from foray.report import clusters, stats
+from foray.report.entries import distinct, entry_of
 from foray.report.measurements import (
     Measurement,
     NodeOrigin,
@@ -52,19 +52,23 @@ def read_results(manifest: Path, axis: str = AXES[0]) -> Results:
     ``axis``: one of ``AXES``, the horizontal axis of the figures. Raises ValueError for a manifest that the reader does
     not understand.
     """
-    content = read_object(manifest, "run the study again")
+    return results_of(read_object(manifest, "run the study again"), manifest, axis)
+
+
+def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) -> Results:
+    """The same for a manifest whose content is known. ``manifest``: its place in the store; it need not be there."""
     try:
         study, parameters = str(content["study"]), int(content["model_parameters"])
         grading = str(content.get("grading", STRICT))
         ks = tuple(sorted({int(k) for k in content["k"]}))
-        entries = [_entry(manifest.parent, e) for e in content["entries"]]
+        entries = [entry_of(manifest.parent, e) for e in content["entries"]]
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(
             f"{manifest} is not a study's manifest ({type(e).__name__}: {e}); run the study again"
         ) from None
     if parameters < 1 or not ks or ks[0] < 1:
         raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
-    chosen, missing = _distinct(entries)
+    chosen, missing = distinct(entries)
     measured, rows = list[Measurement](), list[dict[str, Any]]()
     flags, work = list[tuple[str, str]](), dict[str, float]()
     for entry in chosen:
@@ -148,51 +152,6 @@ def _optional(entry: Measurement, name: str, kind: type) -> Any:
     if not isinstance(found, kind):
         raise ValueError(f"{entry.folder / name} is damaged: it holds no {kind.__name__}; run the study again")
     return found
-
-
-def _distinct(entries: Sequence[Measurement]) -> tuple[list[Measurement], list[tuple[str, str]]]:
-    """One entry per measurement, and the clashes. A folder that is both an inner point and an end counts as an end."""
-    chosen: dict[tuple[Any, ...], Measurement] = {}
-    clashes = []
-    for e in entries:
-        axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
-        place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
-        if e.kind == "contamination":  # depends on text and questions only: grids share a node or have their own
-            place = (e.kind, e.folder)
-        first = chosen.setdefault(place, e)
-        if first.folder != e.folder:
-            clashes.append((e.words, f"{e.folder.name} repeats a measurement already read from {first.folder.name}"))
-        elif e.final and not first.final:
-            chosen[place] = replace(first, final=True)
-    return list(chosen.values()), clashes
-
-
-def _entry(root: Path, e: Mapping[str, Any]) -> Measurement:
-    def optional(name: str, kind: Callable[[Any], Any]) -> Any:
-        return None if e.get(name) is None else kind(e[name])
-
-    names = ("stage", "task", "part", "trained_on", "split", "variant", "against", "mix")
-    texts: dict[str, Any] = {name: str(e.get(name, "")) for name in names}
-    numbers = {name: optional(name, int) for name in ("shots", "model_parameters", "rollouts", "examples")}
-    return Measurement(
-        kind=str(e["kind"]), folder=root / str(e["folder"]), tokens=int(e["tokens"]), recipe=str(e["recipe"]),
-        stage_step=int(e["stage_step"]), final=bool(e["final"]), seed=int(e["seed"]),
-        pretrain_seed=int(e.get("pretrain_seed", 0)), own=bool(e.get("own", True)),
-        screen=optional("screen", lambda s: (int(s[0]), int(s[1]), str(s[2]))),
-        streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
-        learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
-        stopped=optional("stop", lambda s: _stopped(root / str(s["folder"]), int(s["step"]))),
-        hard_share=optional("hard_share", float),
-        math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
-    )  # fmt: skip
-
-
-def _stopped(trained: Path, step: int) -> int | None:
-    """The last update in a training's log, where it is before ``step`` and the training is finished."""
-    if not sealed(trained):
-        return None
-    last = int(read_numbers(trained / "metrics.jsonl")[-1]["step"])
-    return last if last < step else None
 
 
 def _read_training(entry: Measurement, ks: Sequence[int]) -> Read:

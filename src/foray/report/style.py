@@ -24,6 +24,7 @@ from matplotlib.ticker import (
 
 from foray.core.rng import key
 from foray.core.spelling import LABELS
+from foray.report.panels import panels
 from foray.report.results import AXES, LENIENT, label
 
 # Used with rc_context around drawing and saving, so that nothing global changes.
@@ -96,15 +97,6 @@ def look(recipe: str) -> Look:
 def series(number: int) -> Look:
     """The color and marker of the n-th of several things that are not recipes."""
     return _SERIES[number % len(_SERIES)]
-
-
-def panels(
-    rows: int, columns: int, width: float = 3.1, height: float = 2.75, sharey: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """A figure of equal panels, in inches, and its axes row by row."""
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
-    return figure, list(axes.ravel())
 
 
 def percent_axis(axes: Axes, points: bool = False) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foray import __version__
+from foray.core.canonical import require
 from foray.core.files import SEAL, digest, json_text, read_json, seal, verify, write_atomic
 from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
@@ -15,18 +17,25 @@ from foray.study.graph import Graph, expand
 from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode, TaskTextNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
+from foray.study.node import CheckpointNode
 from foray.study.setting_tables import setting_tables
 from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
 
 
-def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "tokens", paper: bool = True) -> Path:
+def report_study(
+    study: Study, store: Store, redraw: bool = True, axis: str = "tokens", paper: bool = True,
+    out: Path | None = None, tables: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Writes the manifest and the report of the finished nodes; without ``redraw`` only if they would differ.
 
     Returns the report's ``index.html``. A report against another ``axis`` (of ``foray.report.AXES``) has a folder of
-    its own. With ``paper``, the paper's curves and numbers stand beside ours.
+    its own. With ``paper``, the paper's curves and numbers stand beside ours. ``out``: another folder than the store's,
+    new or empty or with an earlier report. ``tables``: further forms of the results, of ``foray.report.FORMS``.
     """
-    from foray.report import write_report  # takes a second
+    from foray.report import check_forms, write_report, write_tables  # takes a second
+
+    check_forms(tables)
 
     graph = expand(study)
     text = json_text(manifest_of(study, graph), indent=1) + "\n"
@@ -39,13 +48,17 @@ def report_study(study: Study, store: Store, redraw: bool = True, axis: str = "t
         "own": [[str(f), digest(f) if f.is_file() else ""] for f in own],
     }
     manifest = store.root / MANIFEST
-    out = store.root / ("report" if axis == "tokens" else f"report-{axis}")
-    with store.claim(out.name, patience=600.0):
+    usual = store.root / ("report" if axis == "tokens" else f"report-{axis}")
+    out = out or usual
+    if out != usual and out.exists() and any(out.iterdir()):
+        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
+    with store.claim(usual.name, patience=600.0):
         if not redraw and _is_drawn(out, facts) and manifest.exists() and manifest.read_bytes() == text.encode():
             return out / "index.html"
         write_atomic(manifest, text)
         (out / SEAL).unlink(missing_ok=True)
         index = write_report(manifest, out, axis, own, paper)
+        write_tables(out / "results.csv", tables)
         seal(out, **facts)
     return index
 
@@ -92,6 +105,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         "final": reported.final,
         "seed": reported.seed,
     }
+    if isinstance(made, CheckpointNode):
+        out["checkpoint"] = f"nodes/{made.kind}-{made.key}"
     if grid.pretrain.mix:
         out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}
     if (hard := _hard_share(grid)) is not None:
