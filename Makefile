@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup docs tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check lint bench clean
+.PHONY: help setup docs tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check browser-check lint bench clean
 help:
 	@echo "make tiny             the main job: two M_t and every recipe, to the report"
 	@echo "make smoke            every part of the program, with a model that is too small to learn"
 	@echo "make gsm8k_small DATA=FOLDER   the same program on real text and GSM8K"
 	@echo "make tiny-seeds       tiny on five seeds and with another rounding, and a table of the verdicts"
 	@echo "make test             lint, types and tests"
-	@echo "make test-slow        tests of minutes; also ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
+	@echo "make test-slow        tests of minutes; also browser-check, ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
 	@echo "make docs             the pages of docs/ as a site in build/site"
 	@echo "make bench            times beside other programs (benchmarks/README.md)"
 	@echo "make setup            .venv alone; make clean"
@@ -62,6 +62,10 @@ fault-check: setup
 MINUTES ?= 3
 fuzz: setup
 	PYTHONPATH=src:tests $(BIN)/python tests/fuzz.py --minutes $(MINUTES)
+
+# Where Chromium is: CHROMIUM, or /usr/bin/chromium.
+browser-check: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/test_browser.py
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

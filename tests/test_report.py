@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import importlib.util
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,13 +24,16 @@ from matplotlib.figure import Figure
 from foray.core.files import seal, sealed
 from foray.report import COLUMNS, NotDrawable, Results, csv_text, read_results, sections, stats, style, write_report
 from foray.report import figures as figure_package
+from foray.report.chart_data import chart
 from foray.report.columns import frame_of
 from foray.report.comparisons import compare
 from foray.report.differences import pair
 from foray.report.figures import f2_passk
+from foray.report.headline import sentences
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
+from foray.report.sample_data import browsed
 from foray.report.sections import claims, controls, main_table, samples
 from foray.report.stats import Counts, Interval
 
@@ -264,6 +270,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
+    assert chart(results) == chart(second) and browsed(results) == browsed(second)
     for section in sections.discover():
         assert section.section(results).html == section.section(second).html, section.NAME
     for figure in figure_package.discover():
@@ -483,7 +490,8 @@ def test_what_rl_drew_stands_with_its_rewards_and_advantages(report: tuple[Path,
 def test_hostile_text_is_escaped(report: tuple[Path, Path], tmp_path: Path, draw_only: Callable[..., None]) -> None:
     draw_only("f2_passk")
     text = (report[1] / "index.html").read_text()
-    assert "<script" not in text and text.count("&lt;script&gt;") >= 2 + len(RECIPES) * 2 * 3
+    assert HOSTILE[:8] + "alert" not in text and text.count("&lt;script&gt;") >= 2 + len(RECIPES) * 2 * 3
+    assert text.count("<script") == text.count("</script>") == 4, "the data, two libraries and the page's own"
     study = Study(tmp_path)
     for recipe, tokens in itertools.product((HOSTILE, "base", "rl"), TOKENS[:2]):
         study.passk(recipe, 1.0, 20, tokens=tokens, stage_step=0, task=HOSTILE, shots=0)
@@ -496,7 +504,7 @@ def test_hostile_text_is_escaped(report: tuple[Path, Path], tmp_path: Path, draw
             stage_step=0,
         )
     text = write_report(study.write(study=HOSTILE), tmp_path / "report").read_text()
-    assert "<script" not in text and "script&gt;" in text
+    assert "<script>alert" not in text and text.count("<script") == 4 and "script&gt;" in text
 
 
 def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
@@ -504,7 +512,39 @@ def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
     text = (out / "index.html").read_text()
     for path in (out / "figures").iterdir():
         assert f'"figures/{path.name}"' in text
-    assert "http" not in text.replace("http-equiv", "") and "rose" in text and "SFT→RL" in text
+    assert "rose" in text and "SFT→RL" in text
+    assert "src=" not in text.replace('src="data:', "").split("<script type")[0], "nothing is loaded from elsewhere"
+
+
+def test_the_policy_of_the_page_names_each_script_and_nothing_else(report: tuple[Path, Path]) -> None:
+    text = (report[1] / "index.html").read_text()
+    rules = text.split('Content-Security-Policy" content="')[1].split('"')[0]
+    scripts = [part.split("</script>")[0] for part in text.split("<script>")[1:]]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
+    assert rules.replace("&#39;", "'").startswith(f"default-src 'none'; script-src {allowed}; ")
+    assert len(hashes) == 3 and len(text) < 3_000_000
+
+
+def test_the_page_begins_with_three_sentences_with_intervals(results: Results) -> None:
+    found = sentences(results)
+    assert len(found) == 3 and all(re.search(r"\[[+-]\d+\.\d, [+-]\d+\.\d\]", s) for s in found)
+    assert all("one seed" in s and "9.2M" in s for s in found)
+    assert "pass@1 above the base" in found[0] and "general abilities" in found[1] and "Parallel" in found[2]
+
+
+def test_the_chart_has_every_point_of_the_table(results: Results) -> None:
+    found = chart(results)
+    assert found["ks"] == [1, 2, 4, 8, 16, 32] and [r["name"] for r in found["recipes"]] == list(RECIPES)
+    assert len(found["rows"]) == 3 * 6 * len(TOKENS) * len(RECIPES)
+
+
+def test_the_browser_counts_what_is_right_and_says_what_it_leaves_out(results: Results) -> None:
+    found = browsed(results)
+    assert len(found["problems"]) == 3 and len(found["models"]) == len(RECIPES)
+    problem = found["problems"][0]
+    assert problem["counts"]["0"] == [1, 32, 0, 0] and len(problem["texts"]["0"]) == 8
+    assert "At most 8 distinct" in found["left_out"]
 
 
 @pytest.mark.parametrize("figure", [m for m in figure_package.discover() if m.NAME in DRAWN], ids=lambda m: m.NAME)

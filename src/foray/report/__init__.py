@@ -22,6 +22,7 @@ from foray.core.files import write_atomic
 from foray.core.userfile import in_a_line
 from foray.report import sections, style
 from foray.report.columns import csv_text
+from foray.report.embedded_data import picture
 from foray.report.figures import FigureModule, discover
 from foray.report.forms import FORMS, check_forms, write_tables
 from foray.report.markup import parts
@@ -49,9 +50,10 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[P
     and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that of a
     store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the claims.
 
-    The same results give the same files, byte for byte. Entries that cannot be read are listed on the page. Raises
-    FileNotFoundError where there is no manifest, ValueError where it cannot be understood; ValueError, too, after all
-    else was written, naming every section or figure that is broken. CSV files of a user's own sections lie in ``own``.
+    The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
+    for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,
+    ValueError where it cannot be understood; ValueError, too, after all else was written, naming every section or
+    figure that is broken. CSV files of a user's own sections lie in ``own``.
     """
     results = replace(read_results(manifest, axis), paper=paper)
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,7 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
         _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
-    html = Markup(parts.figure(figure.NAME, figure.TITLE, caption))
+    html = Markup(parts.figure(figure.NAME, figure.TITLE, caption, picture(paths["png"])))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 
 

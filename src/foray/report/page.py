@@ -1,21 +1,27 @@
-"""The report as one HTML page: every section and figure in its place, and what is not there."""
+"""The report as one HTML file: the finding, the chart, the completions, then every section and figure in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from foray.core.task import STORED
+from foray.report.chart_data import chart
 from foray.report.columns import Column, table
+from foray.report.embedded_data import json_inside, packed, policy
+from foray.report.headline import sentences
 from foray.report.markup import joined, render
 from foray.report.measurements import PassK
 from foray.report.results import ANY_MODEL, Results
+from foray.report.sample_data import browsed
 from foray.report.sections.origins import note
 
 LEFT_OUT = 160  # the place of what is not here
 MISSING_SHOWN = 12  # for one reason
+SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")  # in the order in which they run
 
 
 class Shown(NamedTuple):
@@ -30,7 +36,7 @@ class Shown(NamedTuple):
 
 
 def page(results: Results, shown: Sequence[Shown]) -> str:
-    """The whole page, with links relative to its own folder."""
+    """The whole page. It loads nothing; its links to the CSV and figure files are relative to its own folder."""
     missing = Shown("section", "left-out", "What is not here", LEFT_OUT, _left_out(results, shown))
     rows = results.rows()
     checkpoints, seeds, evaluations = rows["tokens"].nunique(), rows["seed"].nunique(), len(results.select(PassK))
@@ -39,13 +45,28 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
         f"{evaluations} pass@k evaluations. Tables, figures and claims show {results.extraction} grading, unless they "
         "name another."
     )
+    drawn, samples = chart(results), browsed(results)
+    read = bool(samples and samples["problems"])
+    scripts = [Markup(_text(name)) for name in (SCRIPTS if drawn else ())]
+    data = {"chart": packed(drawn) if drawn else "", "samples": packed(samples) if read else ""}
     return render(
         "page.html",
+        policy=Markup(policy(scripts)),
+        style=Markup(_text("page.css")),
+        scripts=scripts,
+        data=Markup(json_inside(data)),
+        sentences=sentences(results),
+        charted=bool(drawn),
+        browsed=read,
         title=f"Foray: study {results.study}",
         summary=summary,
         notes=[n for n in (*results.notes, note(results)) if n],
         sections=[s for s in sorted([*shown, missing], key=lambda s: s.place) if s.html],
     )
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _left_out(results: Results, shown: Sequence[Shown]) -> Markup:

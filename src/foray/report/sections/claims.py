@@ -67,7 +67,12 @@ def rows(results: Results) -> list[dict[str, Any]]:
 
 def section(results: Results) -> Section:
     found = rows(results)
-    shown = table(found, PAPER_COLUMNS if results.paper else COLUMNS, rules=False)
+    columns = PAPER_COLUMNS if results.paper else COLUMNS
+    run, rest = ([r for r in found if (r["answer"] == "not run") == lacking] for lacking in (False, True))
+    shown = joined(
+        table(run, columns, rules=False) if run else "",
+        parts.folded(f"{len(rest)} claims that were not run", table(rest, columns, rules=False)) if rest else "",
+    )
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
     text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"
     html = joined(parts.note(scope(results)), parts.dim(text), shown, parts.files(["claims"]))

@@ -1,0 +1,93 @@
+"""What the page's chart draws: pass@k of every grading, M_t and recipe, with intervals, and the paper's curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from foray.core.task import STORED
+from foray.report.paper import PARAMETERS, paper_rows, task_of
+from foray.report.results import AXES, SOUND, NotDrawable, Results, label, records, shots_rank
+from foray.report.spending import add_axis
+from foray.report.style import look
+
+
+def chart(results: Results) -> dict[str, Any]:
+    """Plain values for JSON, shares in [0, 1], rounded to six digits. Empty where the main task is not evaluated."""
+    try:
+        task = results.main_task
+    except NotDrawable:
+        return {}
+    metrics = sorted({m for m in results.rows(task=task)["metric"] if m.startswith("pass@")}, key=_k)
+    rows = results.rows(task=task, metric=tuple(metrics), final=True, trained_on=results.trained(task))
+    curves = {str(g): results.average(rows[rows["extraction"] == str(g)]) for g in (*STORED, SOUND)}
+    curves = {grading: frame for grading, frame in curves.items() if len(frame)}
+    recipes = list(dict.fromkeys(r for frame in curves.values() for r in frame["recipe"]))
+    return {
+        "task": task,
+        "grading": results.extraction,
+        "beside": results.beside,
+        "ks": [_k(m) for m in metrics],
+        "recipes": [{"name": r, "label": label(r), "color": look(r).color} for r in recipes],
+        "rows": [row | {"grading": g} for g, frame in curves.items() for row in _rows(frame.to_dict("records"))],
+        "runs": _runs(rows),
+        "spent": _spent(results, next(iter(curves.values()), pd.DataFrame())),
+        "paper": _paper(results, task, metrics, recipes) if results.paper else [],
+    }
+
+
+def _k(metric: str) -> int:
+    return int(metric.partition("@")[2])
+
+
+def _short(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) or math.isinf(value) else float(f"{round(float(value), 12):.6g}")
+
+
+def _rows(found: Iterable[Any]) -> list[dict[str, Any]]:
+    numbers = ("value", "lo", "hi", "chance", "tokens_per_parameter")
+    same = ("recipe", "runs", "n")
+    return [
+        {name: _short(row[name]) for name in numbers}
+        | {name: row[name] for name in same if name in row}
+        | {"k": _k(row["metric"]), "tokens": int(row["tokens"])}
+        for row in found
+    ]
+
+
+def _runs(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every run apart; empty where no recipe has a second one. Sorted, so that the manifest's order changes nothing."""
+    if not rows.duplicated(["recipe", "tokens", "metric", "extraction", "shots"]).any():
+        return []
+    names = ["recipe", "extraction", "pretrain_seed", "seed", "tokens", "metric"]
+    ranks = [shots_rank(r.recipe, r.shots) for r in records(rows)]
+    shown = rows.assign(rank=ranks).sort_values([*names, "rank"]).drop_duplicates(names, keep="last")
+    ordered = shown.to_dict("records")
+    found = zip(_rows(ordered), ordered)
+    return [a | {"grading": b["extraction"], "run": f"{b['pretrain_seed']}/{b['seed']}"} for a, b in found]
+
+
+def _spent(results: Results, frame: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Samples, FLOPs and seconds by ``recipe tokens``, as far as the study knows them."""
+    found: dict[str, dict[str, float]] = {}
+    for axis in AXES[1:] if len(frame) else ():
+        try:
+            known = add_axis(replace(results, axis=axis), frame)
+        except (NotDrawable, ValueError):
+            continue
+        if axis in known:
+            values = [(f"{r.recipe} {r.tokens}", _short(getattr(r, axis))) for r in records(known)]
+            found[axis] = {place: value for place, value in values if value}
+    return {axis: values for axis, values in found.items() if values}
+
+
+def _paper(results: Results, task: str, metrics: list[str], recipes: list[str]) -> list[dict[str, Any]]:
+    found = paper_rows(task_of(task in results.hard), metrics, recipes)
+    return [
+        {"recipe": r.series, "k": _k(r.metric), "value": _short(r.value), "ratio": _short(r.x * 1e9 / PARAMETERS)}
+        for r in records(found)
+    ]

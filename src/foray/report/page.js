@@ -1,0 +1,212 @@
+// The page's chart and browser of completions. All text from data goes into the page as textContent, never as HTML.
+"use strict";
+(async () => {
+  /** @param {string} tag @param {Object<string, any>} [set] @param {...(Node|string)} children @returns {HTMLElement} */
+  const el = (tag, set = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(set)) {
+      if (name in node) node[name] = value;
+      else node.setAttribute(name, value);
+    }
+    node.append(...children);
+    return node;
+  };
+  /** @param {string} packed base64 of deflated JSON @returns {Promise<any>} */
+  const inflate = async (packed) => {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return JSON.parse(await new Response(stream).text());
+  };
+  const inTokens = (t) => (t >= 1e9 ? `${+(t / 1e9).toPrecision(3)}B` : t >= 1e5 ? `${+(t / 1e6).toPrecision(3)}M` : `${+(t / 1e3).toPrecision(3)}k`);
+  const percent = (share) => (100 * share).toFixed(1);
+  const save = (name, type, text) => {
+    const link = el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const labelled = (text, control) => el("label", {}, `${text} `, control);
+  const choice = (options, value) => {
+    const select = el("select", {}, ...options.map(([v, text]) => el("option", { value: v }, text)));
+    select.value = value;
+    return select;
+  };
+  const data = JSON.parse(document.getElementById("data").textContent);
+
+  /** @param {HTMLElement} home @param {any} chart what foray.report.chart_data.chart returns */
+  function drawChart(home, chart) {
+    const gradings = [...new Set(chart.rows.map((r) => r.grading))];
+    const byName = new Map(chart.recipes.map((r) => [r.name, r]));
+    const grading = choice(gradings.map((g) => [g, g]), chart.grading);
+    const k = el("input", { type: "range", min: 0, max: chart.ks.length - 1, step: 1, value: 0, id: "k" });
+    const kShown = el("output", {}, "1");
+    const axes = [["tokens", "tokens"], ["ratio", "tokens per parameter"], ...Object.keys(chart.spent).map((a) => [a, a])];
+    const axis = choice(axes, "tokens");
+    const apart = el("input", { type: "checkbox", disabled: !chart.runs.length });
+    const paper = el("input", { type: "checkbox", disabled: !chart.paper.length });
+    const on = new Map(chart.recipes.map((r) => [r.name, el("input", { type: "checkbox", checked: true })]));
+    const panels = el("div", { className: "panels" });
+    const read = el("p", { className: "dim", role: "status" }, "Point at or tab to a point for its value.");
+    const csv = el("button", { type: "button" }, "Copy as CSV");
+    const svg = el("button", { type: "button" }, "Save as SVG");
+    const place = (r) =>
+      axis.value === "tokens" ? r.tokens : axis.value === "ratio" ? r.tokens_per_parameter : (chart.spent[axis.value] || {})[`${r.recipe} ${r.tokens}`];
+    const chosen = (asked, atK) =>
+      (apart.checked ? chart.runs : chart.rows)
+        .filter((r) => r.grading === asked && r.k === atK && on.get(r.recipe)?.checked)
+        .map((r) => ({ ...r, x: place(r), series: r.recipe + (apart.checked ? ` ${r.run}` : "") }))
+        .filter((r) => r.x > 0);
+    const color = (r) => byName.get(r.recipe).color;
+    const words = (r) => {
+      const range = r.lo === null ? "" : ` (95% interval ${percent(r.lo)} to ${percent(r.hi)})`;
+      const run = r.run ? `, run ${r.run}` : "";
+      return `${byName.get(r.recipe).label}${run}, M_t ${inTokens(r.tokens)}: pass@${r.k} ${percent(r.value)}%${range}`;
+    };
+    function panel(asked, atK) {
+      const rows = chosen(asked, atK);
+      const ends = [...d3.rollup(rows, (g) => g.reduce((a, b) => (b.x >= a.x ? b : a)), (r) => r.series).values()];
+      const parameters = rows.length ? rows[0].tokens / rows[0].tokens_per_parameter : 1;
+      const [low, high] = [d3.min(rows, (r) => r.x), d3.max(rows, (r) => r.x)];
+      const behind = !paper.checked || !["tokens", "ratio"].includes(axis.value) ? [] : chart.paper
+        .filter((p) => p.k === atK && on.get(p.recipe)?.checked)
+        .map((p) => ({ ...p, x: axis.value === "ratio" ? p.ratio : p.ratio * parameters }));
+      const guess = rows.find((r) => r.chance !== null);
+      // Labels of line ends are moved apart, so that none covers another.
+      const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1);
+      const gap = top * 0.055;
+      ends.sort((a, b) => a.value - b.value).forEach((r, i) => { r.at = i ? Math.max(r.value, ends[i - 1].at + gap) : r.value; });
+      // Ticks at the checkpoints, where the paper's curves do not widen the axis.
+      const ticks = axis.value === "tokens" && !behind.length ? [...new Set(rows.map((r) => r.x))] : 5;
+      const made = Plot.plot({
+        width: Math.max(300, Math.min(520, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
+        x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: behind.length || low === high ? undefined : [low / 1.05, high * 1.05] },
+        y: { percent: true, grid: true, label: `pass@${atK} (%)`, domain: [0, 100 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0) * 1.05] },
+        ariaLabel: `pass@${atK} on ${chart.task}, ${asked} grading`,
+        marks: [
+          guess ? Plot.ruleY([guess.chance], { strokeDasharray: "2,3" }) : null,
+          guess ? Plot.text([guess], { x: Math.sqrt(low * high), y: "chance", text: () => "guessing", dy: -6 }) : null,
+          Plot.lineY(behind, { x: "x", y: "value", z: "recipe", stroke: color, strokeDasharray: "4,3", strokeOpacity: 0.7 }),
+          Plot.ruleX(rows, { x: "x", y1: "lo", y2: "hi", stroke: color, strokeOpacity: 0.5 }),
+          Plot.lineY(rows, { x: "x", y: "value", z: "series", stroke: color, strokeWidth: 2, sort: "x" }),
+          Plot.dot(rows, { x: "x", y: "value", fill: color, r: 4, ariaLabel: words }),
+          Plot.text(ends, { x: "x", y: "at", text: (r) => byName.get(r.recipe).label, dx: 8, textAnchor: "start", fill: "currentColor" }),
+        ],
+      });
+      for (const dot of made.querySelectorAll("circle[aria-label]")) {
+        dot.setAttribute("tabindex", "0");
+        dot.setAttribute("role", "img");
+        for (const event of ["focus", "pointerenter"]) dot.addEventListener(event, () => { read.textContent = dot.getAttribute("aria-label"); });
+      }
+      return made;
+    }
+    function draw() {
+      const atK = chart.ks[+k.value];
+      kShown.textContent = atK;
+      k.setAttribute("aria-valuetext", `k = ${atK}`);
+      const other = grading.value === chart.beside ? chart.grading : chart.beside;
+      panels.replaceChildren(...[grading.value, other].filter((g) => gradings.includes(g)).map((g) =>
+        el("div", {}, el("h3", {}, `pass@${atK} on ${chart.task}, ${g} grading`), panel(g, atK))));
+    }
+    csv.addEventListener("click", async () => {
+      const names = ["recipe", "grading", "k", "tokens", "value", "lo", "hi", "n"];
+      const text = [names.join(","), ...chosen(grading.value, chart.ks[+k.value]).map((r) => names.map((n) => JSON.stringify(r[n] ?? "")).join(","))].join("\n") + "\n";
+      try {
+        await navigator.clipboard.writeText(text);
+        read.textContent = "The numbers are on the clipboard.";
+      } catch {
+        save("chart.csv", "text/csv", text); // a browser may forbid the clipboard to a file
+      }
+    });
+    svg.addEventListener("click", () => save("chart.svg", "image/svg+xml", new XMLSerializer().serializeToString(panels.querySelector("svg"))));
+    const controls = [grading, k, axis, apart, paper, ...on.values()];
+    controls.forEach((c) => c.addEventListener("input", draw));
+    home.replaceChildren(
+      el("div", { className: "controls" }, labelled("grading", grading), labelled("k", k), kShown, labelled("against", axis),
+        labelled("seeds apart", apart), labelled("the paper's curves", paper), csv, svg),
+      el("div", { className: "controls", role: "group", ariaLabel: "Recipes" }, ...chart.recipes.map((r) => labelled(r.label, on.get(r.name)))),
+      panels, read);
+    draw();
+  }
+
+  /** @param {HTMLElement} home @param {any} found what foray.report.sample_data.browsed returns */
+  function drawBrowser(home, found) {
+    const named = found.models.map((m, i) => [String(i), `${m.label} at ${inTokens(m.tokens)}`]);
+    const last = String(named.length - 1);
+    const base = String(Math.max(0, found.models.findLastIndex((m) => m.recipe === "base")));
+    const rl = found.models.findLastIndex((m) => m.recipe === "rl");
+    const a = choice(named, rl < 0 ? last : String(rl));
+    const b = choice(named, base);
+    const kinds = [["all", "all problems"], ["a", "solved by A and not by B"], ["new", "newly solved (A more than B)"],
+      ["lost", "newly lost (B and not A)"], ["unsound", "unsound in A"], ["cut", "truncated in A"], ["read", "completions are here"]];
+    const kind = choice(kinds, "all");
+    const steps = choice([["", "any"], ...[...new Set(found.problems.map((p) => p.steps))].filter(Boolean).sort((x, y) => x - y).map((s) => [s, s])], "");
+    const text = el("input", { type: "search", placeholder: "words of the question" });
+    const said = el("p", { className: "dim", role: "status" });
+    const body = el("tbody");
+    const detail = el("div", { id: "completions", ariaLive: "polite" });
+    let order = [0, 1];
+    const count = (p, m) => p.counts[m] ?? [0, 0, 0, 0];
+    const fits = {
+      all: () => true,
+      a: (p) => count(p, a.value)[0] > 0 && count(p, b.value)[0] === 0,
+      new: (p) => count(p, a.value)[0] > count(p, b.value)[0],
+      lost: (p) => count(p, b.value)[0] > 0 && count(p, a.value)[0] === 0,
+      unsound: (p) => count(p, a.value)[2] > 0,
+      cut: (p) => count(p, a.value)[3] > 0,
+      read: (p) => Object.keys(p.texts).length > 0,
+    };
+    const keys = [(p) => p.question, (p) => +p.steps, (p) => count(p, a.value)[0], (p) => count(p, b.value)[0]];
+    const heads = ["problem", "steps", "A right", "B right"].map((name, i) => {
+      const button = el("button", { type: "button" }, name);
+      const head = el("th", { scope: "col" }, button);
+      button.addEventListener("click", () => { order = [i, order[0] === i ? -order[1] : 1]; list(); });
+      return head;
+    });
+    function list() {
+      const wanted = text.value.toLowerCase();
+      const rows = found.problems.filter((p) => fits[kind.value](p) && (!steps.value || p.steps === steps.value) && p.question.toLowerCase().includes(wanted));
+      rows.sort((x, y) => order[1] * d3.ascending(keys[order[0]](x), keys[order[0]](y)));
+      heads.forEach((h, i) => h.setAttribute("aria-sort", i !== order[0] ? "none" : order[1] > 0 ? "ascending" : "descending"));
+      said.textContent = `${rows.length} of ${found.problems.length} problems.`;
+      const right = (p, m) => el("td", { className: "number" }, `${count(p, m)[0]} of ${count(p, m)[1]}`);
+      body.replaceChildren(...rows.map((p) => {
+        const open = el("button", { type: "button" }, p.question.length > 90 ? `${p.question.slice(0, 90)}…` : p.question);
+        open.addEventListener("click", () => show(p));
+        return el("tr", {}, el("th", { scope: "row" }, open), el("td", { className: "number" }, p.steps), right(p, a.value), right(p, b.value));
+      }));
+    }
+    /** The text with words marked that the first completion of the model lacks. */
+    function marked(words, first) {
+      const known = new Set(first.split(/\s+/));
+      return words.split(/(\s+)/).map((w) => (!w.trim() || known.has(w) ? w : el("mark", {}, w)));
+    }
+    function show(p) {
+      const parts = found.models.map((m, i) => {
+        const texts = p.texts[i];
+        const [right, asked, unsound, cut] = count(p, i);
+        const notes = [unsound ? `${unsound} unsound` : "", cut ? `${cut} truncated` : ""].filter(Boolean).join(", ");
+        const head = el("summary", {}, `${m.label} at ${inTokens(m.tokens)}: ${right} of ${asked} right${notes ? `, ${notes}` : ""}`);
+        const open = [a.value, b.value].includes(String(i));
+        return el("details", { open }, head, ...(texts ?? []).flatMap(([words, times, good, why]) => [
+          el("p", { className: "dim" }, `${times} × ${good ? "right" : "wrong"}${why ? `: ${why}` : ""}`),
+          el("pre", { className: good ? "right" : "wrong" }, ...marked(words, texts[0][0]))]),
+          ...(texts ? [] : [el("p", { className: "dim" }, "The completions are left out.")]));
+      });
+      detail.replaceChildren(el("h3", { tabIndex: -1 }, "One problem, all models"), el("pre", {}, p.question), el("p", {}, `Answer: ${p.answer}`), ...parts);
+      detail.firstChild.focus();
+    }
+    [a, b, kind, steps, text].forEach((c) => c.addEventListener("input", list));
+    home.replaceChildren(
+      el("p", { className: "dim" }, `${found.task}, ${found.grading} grading. ${found.left_out} Words that a model's first completion lacks are marked.`),
+      el("div", { className: "controls" }, labelled("A", a), labelled("B", b), labelled("show", kind), labelled("steps", steps), labelled("text", text)), said,
+      el("div", { className: "problems", tabIndex: 0, role: "region", ariaLabel: "Problems" },
+        el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right; a problem opens below."), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
+    list();
+  }
+
+  const chartHome = document.getElementById("chart");
+  if (chartHome) drawChart(chartHome, await inflate(data.chart));
+  const browserHome = document.getElementById("browser");
+  if (browserHome) drawBrowser(browserHome, await inflate(data.samples));
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+  document.documentElement.dataset.ready = "yes";
+})();

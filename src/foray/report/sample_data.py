@@ -1,0 +1,95 @@
+"""What the page's sample browser shows: counts of every problem, and distinct completions as far as they fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from foray.core.task import STORED
+from foray.report.embedded_data import packed
+from foray.report.measurements import PassK
+from foray.report.results import NotDrawable, Results, label
+
+ROOM = 700_000  # bytes of the packed completions
+DISTINCT = 8  # of one problem and model, the most frequent first
+TEXT = 1500  # characters of one text
+
+
+def browsed(results: Results) -> dict[str, Any]:
+    """Plain values for JSON. Completions are those of the first run; ``left_out`` says what did not fit."""
+    try:
+        task = results.main_task
+    except NotDrawable:
+        return {}
+    field = {str(grading): name for grading, name in STORED.items()}[results.extraction]
+    models: list[dict[str, Any]] = []
+    problems: dict[str, dict[str, Any]] = {}
+    for recipe, tokens, runs in results.ends(task):
+        number = len(models)
+        for row in _lines(min(runs, key=lambda e: e.run)):
+            if len(models) == number:
+                models.append({"recipe": recipe, "label": label(recipe), "tokens": tokens})
+            _add(problems, row, str(number), field)
+    texts = {i: p.pop("texts") for i, p in problems.items()}
+    order = sorted(problems, key=lambda i: (-_spread(problems[i]), list(problems).index(i)))
+    keep = len(order)
+    while keep > 1 and len(packed({i: texts[i] for i in order[:keep]})) > ROOM:
+        keep = keep * 3 // 4
+    chosen = set(order[:keep])
+    said = f"At most {DISTINCT} distinct completions a problem and model are here, the most frequent first."
+    if keep < len(order):
+        said += f" Completions of {len(order) - keep} of {len(order)} problems are left out for the size of this file."
+    if any(len(runs) > 1 for _, _, runs in results.ends(task)):
+        said += " Counts and completions are those of the first run of every model."
+    rows = [{"id": i, **p, "texts": texts[i] if i in chosen else {}} for i, p in problems.items()]
+    return {"task": task, "grading": results.extraction, "models": models, "problems": rows, "left_out": said}
+
+
+def _lines(evaluation: PassK) -> Iterator[Mapping[str, Any]]:
+    """Whole rows of what was sampled; none where nothing was kept."""
+    path = evaluation.folder / "completions.jsonl"
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                return  # still being written
+            if isinstance(row, dict) and isinstance(row.get("samples"), list):
+                yield row
+
+
+def _spread(problem: Mapping[str, Any]) -> int:
+    rights = [c[0] for c in problem["counts"].values()]
+    return max(rights) - min(rights)
+
+
+def _add(problems: dict[str, dict[str, Any]], row: Mapping[str, Any], model: str, field: str) -> None:
+    samples = [s for s in row["samples"] if isinstance(s, dict)]
+    tags = [str(t) for t in row.get("tags", ())]
+    steps = next((t.partition("=")[2] for t in tags if t.startswith("steps=")), "")
+    first = {"question": _cut(row.get("question", "")), "answer": _cut(row.get("answer", "")), "steps": steps}
+    place = problems.setdefault(str(row.get("id")), first | {"counts": {}, "texts": {}})
+    distinct: dict[str, list[Any]] = {}
+    rights = unsound = truncated = 0
+    for s in samples:
+        right, cut = bool(s.get(field)), s.get("stop") == "length"
+        bad = right and s.get("sound") is False
+        rights, unsound, truncated = rights + right, unsound + bad, truncated + cut
+        why = "truncated" if cut else "right, by unsound steps" if bad else "" if right else _why(s)
+        distinct.setdefault(_cut(s.get("text", "")), [0, int(right), why])[0] += 1
+    place["counts"][model] = [rights, len(samples), unsound, truncated]
+    ordered = sorted(distinct.items(), key=lambda x: (-x[1][0], x[0]))[:DISTINCT]
+    place["texts"][model] = [[text, *rest] for text, rest in ordered]
+
+
+def _why(sample: Mapping[str, Any]) -> str:
+    said = sample.get("answer")
+    return f"its answer is {_cut(said)[:60]}" if said not in (None, "") else "no answer was found"
+
+
+def _cut(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= TEXT else text[:TEXT] + " […]"
