@@ -119,6 +119,7 @@ def test_the_settings_are_those_of_the_papers_code(data: Path) -> None:
         assert grid.post.questions == 10_000 and grid.pretrain.checkpoints == (4_001_000_000_000,)
 
 
+@pytest.mark.slow
 def test_the_same_file_shrunk_by_settings_runs_on_stand_ins(
     data: Path, tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:
