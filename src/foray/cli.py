@@ -30,6 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
+_TRACKERS = "tensorboard, wandb, mlflow, trackio; your own: FILE.py:NAME"
+
 
 def _path(text: str) -> Path:
     """The path that a user typed. An empty text is an error: ``Path("")`` is the current folder."""
@@ -76,6 +78,7 @@ def _add_studies(commands: _Commands) -> None:
         help="an option of the Slurm jobs, named as in submitit: partition=gpu, time=600 (minutes); may be repeated",
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
+    p.add_argument("--track", metavar="TRACKER", action="append", default=[], help=f"{_TRACKERS}; may be repeated")
     p = _study_command(commands, "report", "Write the report of the finished nodes.")
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
@@ -94,6 +97,10 @@ def _add_studies(commands: _Commands) -> None:
     _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
     _study_command(commands, "open", "Open the report of a study in a browser, and print its path.")
     _add_watch(commands)
+    p = _study_command(commands, "track", "Mirror a study's numbers in an experiment tracker.")
+    p.add_argument("--to", metavar="TRACKER", required=True, help=_TRACKERS)
+    p.add_argument("--follow", action="store_true", help="go on until the study is done")
+    p.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="time between looks (default: 5)")
 
 
 def _add_watch(commands: _Commands) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from foray.commands.options import jobs_of, opened
+from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
 from foray.core.terminal import plain, tell
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     console = Console()
-    remember(_command(args, store), store.root)
     begun = time.monotonic()
-    index = run_study(study, store, console, executor, args.part)
+    with tracked(args, store):
+        remember(_command(args, store), store.root)
+        index = run_study(study, store, console, executor, args.part)
     _print_claims(index.parent, console)
     say(console, f"took:   {(time.monotonic() - begun) / 60:.1f} minutes")
     say(console, f"report: {index}")

@@ -14,8 +14,12 @@ EXTRAS = {  # library -> the extra of Foray that brings the library
     "datasets": "foray[data]",
     "huggingface_hub": "foray[hub]",
     "lm_eval": "foray[evals]",
+    "mlflow": "foray[mlflow]",
     "math_verify": "foray[math]",
     "pyarrow": "foray[data]",
+    "tensorboard": "foray[tensorboard]",
+    "trackio": "foray[trackio]",
+    "wandb": "foray[wandb]",
     "zstandard": "foray[data]",
 }
 

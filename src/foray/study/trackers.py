@@ -1,0 +1,214 @@
+"""Experiment trackers: TensorBoard, W&B, Trackio, MLflow and the user's own. A library is imported when it is used.
+
+A tracker opens a run for each training of a study. The name of a run may change; its key never does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+from foray.core.canonical import nearest, require
+from foray.core.libraries import require_installed
+from foray.core.userfile import is_own_file, own_object
+
+COLUMNS = ("problem", "question", "completion", "correct")  # of a completions table, all of them text
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a tracker is told of a training: ``key`` names it for ever, ``after`` is the last step logged already."""
+
+    key: str
+    name: str
+    study: str
+    settings: Mapping[str, Any]
+    folder: Path  # the tracker's own, for local data
+    after: int
+
+
+class TrackedRun(Protocol):
+    """An open run of a tracker. Every method may raise: the mirror ends, the study does not."""
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def flags(self, step: int, lines: Sequence[str]) -> None: ...
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+        """Rows with the columns ``COLUMNS``: untrusted text, to be shown as text."""
+
+    def close(self) -> None: ...
+
+
+class Tracker(Protocol):
+    """Makes runs. ``open`` goes on with the run of the same key where there is one."""
+
+    def open(self, facts: RunFacts) -> TrackedRun: ...
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, with everything escaped that Markdown or HTML would take for markup."""
+
+    def cell(text: str) -> str:
+        return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", escape(" ".join(text.split())))
+
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *(tuple(map(cell, row)) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+class TensorBoard:
+    def open(self, facts: RunFacts) -> TrackedRun:
+        return _TensorBoardRun(facts)
+
+
+class _TensorBoardRun:
+    def __init__(self, facts: RunFacts) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        words = re.sub(r"[^\w.]+", "-", facts.name).strip("-")[:80]
+        # What a killed mirror wrote beyond the noted step does not count twice.
+        self._writer: Any = SummaryWriter(str(facts.folder / f"{words}-{facts.key}"), purge_step=facts.after + 1)
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def flags(self, step: int, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines, 1):
+            self._writer.add_text(f"flags/{number}", escape(line), step)
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+        self._writer.add_text(f"completions/{title}", markdown(rows), step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    def open(self, facts: RunFacts) -> TrackedRun:
+        return _WandBRun(facts)
+
+
+class _WandBRun:
+    def __init__(self, facts: RunFacts) -> None:
+        import wandb
+
+        facts.folder.mkdir(parents=True, exist_ok=True)
+        self._wandb: Any = wandb
+        self._run: Any = wandb.init(
+            id=facts.key, resume="allow", project=facts.study, name=facts.name, config=dict(facts.settings),
+            dir=str(facts.folder), reinit="create_new",
+        )  # fmt: skip
+        self._run.define_metric("step")
+        # W&B's own count of steps only rises, and refuses an evaluation that comes late.
+        self._run.define_metric("*", step_metric="step")
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({**values, "step": step})
+
+    def flags(self, step: int, lines: Sequence[str]) -> None:
+        self._run.summary["flags"] = list(lines)
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+        table = self._wandb.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
+        self._run.log({f"completions/{title}": table, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MLflow:
+    def open(self, facts: RunFacts) -> TrackedRun:
+        return _MLflowRun(facts)
+
+
+class _MLflowRun:
+    def __init__(self, facts: RunFacts) -> None:
+        from mlflow.tracking import MlflowClient
+
+        facts.folder.mkdir(parents=True, exist_ok=True)
+        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(facts.folder / 'mlflow.db').resolve()}"
+        self._client: Any = MlflowClient(place)
+        known = self._client.get_experiment_by_name(facts.study)
+        experiment = known.experiment_id if known else self._client.create_experiment(facts.study)
+        found = self._client.search_runs([experiment], f"tags.foray_key = '{facts.key}'")
+        tags = {"foray_key": facts.key}
+        run = found[0] if found else self._client.create_run(experiment, run_name=facts.name, tags=tags)
+        self._id = run.info.run_id
+        if not found:
+            self._client.log_dict(self._id, dict(facts.settings), "settings.json")
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._client.log_metric(self._id, re.sub(r"[^\w./ -]", "-", name), value, step=step)
+
+    def flags(self, step: int, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines, 1):
+            self._client.set_tag(self._id, f"flag_{number}", line)
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+        name = re.sub(r"[^\w.]+", "-", title).strip("-")
+        self._client.log_text(self._id, markdown(rows), f"completions/{name}.md")
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+class Trackio:
+    def open(self, facts: RunFacts) -> TrackedRun:
+        return _TrackioRun(facts)
+
+
+class _TrackioRun:
+    def __init__(self, facts: RunFacts) -> None:
+        import trackio
+
+        self._trackio: Any = trackio
+        name = f"{facts.name} [{facts.key}]"  # Trackio resumes by name
+        self._run: Any = trackio.init(project=facts.study, name=name, config=dict(facts.settings), resume="allow")
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def flags(self, step: int, lines: Sequence[str]) -> None:
+        self._run.log({f"flags/{number}": line for number, line in enumerate(lines, 1)}, step=step)
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+        import pandas as pd
+
+        table = self._trackio.Table(dataframe=pd.DataFrame(list(rows), columns=list(COLUMNS)))
+        self._run.log({f"completions/{title}": table}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+TRACKERS: dict[str, tuple[type[Tracker], str]] = {  # and the library
+    "tensorboard": (TensorBoard, "tensorboard"),
+    "wandb": (WandB, "wandb"),
+    "mlflow": (MLflow, "mlflow"),
+    "trackio": (Trackio, "trackio"),
+}
+
+
+def check_tracker(name: str) -> None:
+    """Raises ValueError where there is no such tracker, or its library is not installed."""
+    if is_own_file(name):
+        open_tracker(name)
+        return
+    require(name in TRACKERS, f"there is no tracker {name!r}{nearest(name, TRACKERS)}; your own: FILE.py:NAME")
+    require_installed([TRACKERS[name][1]], f"--track {name}")
+
+
+def open_tracker(name: str) -> Tracker:
+    """A tracker by its name, or the user's own, ``FILE.py:NAME``."""
+    if not is_own_file(name):
+        return TRACKERS[name][0]()
+    own: Tracker = own_object(name, "tracker")
+    require(callable(getattr(own, "open", None)), f"{name} has no method open(facts), which a tracker needs")
+    return own

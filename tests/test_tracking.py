@@ -1,0 +1,189 @@
+"""Trackers see each row once and in order, and no tracker stops anything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import foray.commands.track  # noqa: F401  (the name of the package is the function)
+from foray.cli import main
+from foray.study.mirror import Mirror
+from foray.study.named_studies import load_study
+from foray.study.store import Store
+from foray.study.trackers import RunFacts, markdown
+
+
+class Heard:
+    """A tracker that keeps the steps of each run."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[int]] = {}
+
+    def open(self, facts: RunFacts) -> HeardRun:
+        return HeardRun(self.steps.setdefault(facts.key, []))
+
+
+class HeardRun:
+    def __init__(self, steps: list[int]) -> None:
+        self.seen = steps
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        self.seen.append(step)
+
+    def flags(self, step: int, lines: Sequence[str]) -> None: ...
+
+    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_each_row_is_logged_once_and_in_order_over_a_new_mirror_and_a_log_cut_back(tmp_path: Path) -> None:
+    study, store, heard = load_study("smoke", []), Store(tmp_path / "s"), Heard()
+    mirror = Mirror(study, store, heard, tmp_path / "t")
+    node = mirror.nodes[0]
+    log = node.folder(store) / "metrics.jsonl"
+    log.parent.mkdir(parents=True)
+
+    def holds(last: int, cut: str = "") -> None:
+        log.write_text("".join(json.dumps({"step": i, "lm/loss": 1.0}) + "\n" for i in range(1, last + 1)) + cut)
+
+    holds(3, '{"step": 4, "lm')
+    mirror.look()
+    assert heard.steps[node.key] == [1, 2, 3]
+    holds(2)
+    again = Mirror(study, store, heard, tmp_path / "t")
+    again.look()
+    holds(5)
+    again.look()
+    again.look()
+    assert heard.steps[node.key] == [1, 2, 3, 4, 5]
+
+
+def test_completions_are_no_markup() -> None:
+    assert "<script>" not in (table := markdown([("1", "a|b", "<script>x</script>\n[y](z)", "no")]))
+    assert r"a\|b" in table and r"\[y\]\(z\)" in table
+
+
+TRACKERS = """
+import json, os, time
+from pathlib import Path
+
+LOG = Path(os.environ["TRACKED"])
+
+
+class Run:
+    def __init__(self, facts):
+        self.facts = facts
+
+    def write(self, *what):
+        with open(LOG, "a") as f:
+            f.write(json.dumps([self.facts.key, self.facts.name, *what]) + "\\n")
+
+    def numbers(self, step, values):
+        self.write("numbers", step, sorted(values))
+
+    def flags(self, step, lines):
+        self.write("flags", step, list(lines))
+
+    def completions(self, step, title, rows):
+        self.write("completions", step, title, len(rows))
+
+    def close(self):
+        self.write("close")
+
+
+class Good:
+    def open(self, facts):
+        return Run(facts)
+
+
+class Raising:
+    def open(self, facts):
+        raise RuntimeError("no such server\\nat all")
+
+
+class Slow:
+    def open(self, facts):
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_only: Any) -> Path:
+    draw_only()
+    monkeypatch.setenv("TRACKED", str(tmp_path / "tracked.jsonl"))
+    (tmp_path / "my_trackers.py").write_text(TRACKERS)
+    return tmp_path / "my_trackers.py"
+
+
+def mini(own: Path) -> list[str]:
+    text = "from dataclasses import replace\nfrom foray.studies import smoke\ndef study():\n    made = smoke.study()\n"
+    text += "    return replace(made, recipes=('rl',), excursions=made.pretrain.checkpoints[-1:], evaluation=replace("
+    text += "made.evaluation, probes=None, dynamics=None, contamination=0, train_problems=0, problems=4, samples=2,"
+    text += "k=(1, 2)))\n"
+    (own.parent / "my_study.py").write_text(text)
+    return [str(own.parent / "my_study.py"), "--store", str(own.parent / "store")]
+
+
+def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One tracker works, one raises."""
+    words = [w for name in ("Good", "Raising") for w in ("--track", f"{own}:{name}")]
+    assert main(["run", *mini(own), "--jobs", "1", *words]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert f"tracker {own}:Raising: {own}:Raising: RuntimeError: no such server" in told
+    assert ":Good:" not in told
+    rows = [json.loads(line) for line in (own.parent / "tracked.jsonl").read_text().splitlines()]
+    by_run: dict[str, list[Any]] = {}
+    for _, name, *what in rows:
+        by_run.setdefault(name, []).append(what)
+    assert set(by_run) == {"M_t at 41k, seed 0", "M_t at 79.9k, seed 0", "RL from 79.9k, seed 0"}
+    for what in by_run.values():
+        steps = [w[1] for w in what if w[0] == "numbers" and not any(n.startswith("pass@") for n in w[2])]
+        assert steps == list(range(1, len(steps) + 1)) and what[-1] == ["close"]
+    assert sum(w[0] == "completions" for w in by_run["RL from 79.9k, seed 0"]) == 1
+    before = len(rows)
+    assert main(["track", *mini(own), "--to", f"{own}:Good"]) == 0
+    assert len((own.parent / "tracked.jsonl").read_text().splitlines()) == before, "nothing twice"
+
+
+@pytest.mark.slow
+def test_a_tracker_that_hangs_is_ended_with_the_run(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.modules["foray.commands.track"], "PATIENCE", 12.0)
+    assert main(["run", *mini(own), "--jobs", "1", "--track", f"{own}:Slow"]) == 0
+    assert f"tracker {own}:Slow: did not end within 12 seconds" in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_a_tracker_that_is_not_there_is_one_line_before_anything_runs(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, words in (
+        ("tensorbord", "there is no tracker 'tensorbord'; did you mean 'tensorboard'?"),
+        (f"{own}:Gone", "Gone"),
+    ):
+        assert main(["run", *mini(own), "--track", name]) == 1
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
+    assert not (own.parent / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_a_library_that_is_there_gets_the_whole_store(
+    name: str, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert main(["run", *mini(own), "--jobs", "1"]) == 0
+    assert main(["track", *mini(own), "--to", name]) == 0, capsys.readouterr().err
+    folder = own.parent / "store" / "tracking" / name
+    noted = json.loads((folder / "logged.json").read_text())
+    assert len(noted) == 3
+    if name in ("tensorboard", "wandb"):
+        assert list(folder.rglob("events.out*" if name == "tensorboard" else "*.wandb"))
