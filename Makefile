@@ -64,7 +64,9 @@ fuzz: setup
 	PYTHONPATH=src:tests $(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 # Where Chromium is: CHROMIUM, or /usr/bin/chromium.
+# The report's page in Chromium, which lies at /usr/bin/chromium (Debian's package of that name).
 browser-check: setup
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/test_browser.py
 
 test-slow: setup
