@@ -348,6 +348,7 @@ def completions(study: Study, store: Store) -> dict[tuple[int, str], str]:
     return {(e.tokens, e.recipe): (e.node.folder(store) / "completions.jsonl").read_text() for e in found}
 
 
+@pytest.mark.slow
 def test_the_shrunken_study_runs_on_files_to_its_report_and_again_from_its_own_checkpoints(
     root: Path, draw_only: Callable[..., None]
 ) -> None:

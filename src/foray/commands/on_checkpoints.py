@@ -64,11 +64,16 @@ def evaluate(args: argparse.Namespace) -> None:
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in STORED:
         correct = [r["correct"][extraction] for r in rows]
-        table.add_row(extraction, *[f"{100 * pass_at_k(correct, args.samples, k).mean():.1f}%" for k in ks])
+        counts = Counter((args.samples, c) for c in correct)
+        cells = [[100 * x for x in _pass_at(counts, k)] for k in ks]
+        table.add_row(extraction, *[f"{value:.1f}% [{lo:.1f}, {hi:.1f}]" for value, lo, hi in cells])
     samples = len(rows) * args.samples
     Console().print(table)
     formatted, truncated = (100 * sum(r[name] for r in rows) / samples for name in ("formatted", "truncated"))
-    print(f"{len(rows)} problems x {args.samples} samples; formatted {formatted:.1f}%, truncated {truncated:.1f}%")
+    print(
+        f"{len(rows)} problems x {args.samples} samples; 95% intervals; "
+        f"formatted {formatted:.1f}%, truncated {truncated:.1f}%"
+    )
 
 
 def _task(args: argparse.Namespace) -> Any:
