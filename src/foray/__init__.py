@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foray.core.foray_version import VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from foray.api import LoadedStudy
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["__version__", "load"]
 
 

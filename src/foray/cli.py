@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from foray import __version__
 from foray.core.canonical import nearest
+from foray.core.foray_version import VERSION
 from foray.core.interrupt import leave
 from foray.core.process import FULL, is_full, panics_named
 from foray.core.terminal import failure, one_line
@@ -42,7 +42,7 @@ def _path(text: str) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
-    parser.add_argument("--version", action="version", version=f"foray {__version__}")
+    parser.add_argument("--version", action="version", version=f"foray {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_studies(commands)
     _add_stores(commands)

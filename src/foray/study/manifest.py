@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foray import __version__
 from foray.core.canonical import require
 from foray.core.files import SEAL, digest, json_text, read_json, seal, verify, write_atomic
+from foray.core.foray_version import VERSION
 from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
 from foray.study.excursions import GraphEntry
@@ -43,7 +43,7 @@ def report_study(
     facts: dict[str, Any] = {
         "manifest": text,
         "present": sorted(n.key for n in graph.nodes if n.done(store)),
-        "version": __version__,
+        "version": VERSION,
         "paper": paper,
         "own": [[str(f), digest(f) if f.is_file() else ""] for f in own],
     }
