@@ -157,7 +157,7 @@ class LoadedStudy:
     @property
     def _field(self) -> str:
         """The field of a sample that holds the verdict by the study's grading."""
-        return next(field for extraction, field in STORED.items() if extraction == self._read.extraction)
+        return {str(extraction): field for extraction, field in STORED.items()}[self._read.extraction]
 
     # --- differences ------------------------------------------------------------------------------------------------
 

@@ -49,5 +49,5 @@ def _sentence(subject: str, asked: list[tuple[str, str, dict[int, Difference]]])
 
 def _clause(what: str, whom: str, gain: Difference) -> str:
     value, lo, hi = (100 * x for x in gain.interval[:3])
-    side = "above" if lo > 0 else "below" if hi < 0 else "level with"
+    side = "above" if lo > 0 else "below" if hi < 0 else "not told from"
     return f"{what} {side} {whom} ({value:+.1f} [{lo:+.1f}, {hi:+.1f}])"

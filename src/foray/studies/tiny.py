@@ -36,7 +36,7 @@ def study() -> Study:
     sft_source = Demonstrations(task, questions=QUESTIONS, batch_size=32)
     sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
     # Parallel averaging: the rollouts of RL and the rows of SFT, and one rate for both, as in the paper.
-    parallel = Variant("parallel", (f"sft.batch_size={32 * SFT_STEPS // RL_STEPS}",), "")
+    parallel = Variant("parallel", (f"sft.batch_size={sft_source.batch_size * SFT_STEPS // RL_STEPS}",), "")
     return Study(
         name="tiny",
         # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
