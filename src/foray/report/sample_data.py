@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from foray.core.task import STORED
 from foray.report.embedded_data import packed
-from foray.report.measurements import PassK
 from foray.report.results import NotDrawable, Results, label
 
 ROOM = 700_000  # bytes of the packed completions
@@ -27,7 +27,7 @@ def browsed(results: Results) -> dict[str, Any]:
     problems: dict[str, dict[str, Any]] = {}
     for recipe, tokens, runs in results.ends(task):
         number = len(models)
-        for row in _lines(min(runs, key=lambda e: e.run)):
+        for row in rows_with_samples(min(runs, key=lambda e: e.run).folder / "completions.jsonl"):
             if len(models) == number:
                 models.append({"recipe": recipe, "label": label(recipe), "tokens": tokens})
             _add(problems, row, str(number), field)
@@ -46,9 +46,8 @@ def browsed(results: Results) -> dict[str, Any]:
     return {"task": task, "grading": results.extraction, "models": models, "problems": rows, "left_out": said}
 
 
-def _lines(evaluation: PassK) -> Iterator[Mapping[str, Any]]:
-    """Whole rows of what was sampled; none where nothing was kept."""
-    path = evaluation.folder / "completions.jsonl"
+def rows_with_samples(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The whole rows of a file of samples, up to one that is still being written; none without a file."""
     if not path.exists():
         return
     with open(path, encoding="utf-8", errors="replace") as f:
@@ -56,7 +55,7 @@ def _lines(evaluation: PassK) -> Iterator[Mapping[str, Any]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                return  # still being written
+                return
             if isinstance(row, dict) and isinstance(row.get("samples"), list):
                 yield row
 

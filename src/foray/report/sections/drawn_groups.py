@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +13,7 @@ from foray.report.columns import COUNT, Column, table
 from foray.report.markup import joined, parts
 from foray.report.measurements import TrainingLog
 from foray.report.results import Results, label
+from foray.report.sample_data import rows_with_samples
 from foray.report.sections import Section
 
 NAME, TITLE, PLACE = "rollouts", "Training rollouts", 121
@@ -38,26 +39,10 @@ def section(results: Results) -> Section:
         runs.setdefault(run.recipe, run)
     pieces = []
     for recipe, run in runs.items():
-        if groups := _read(run):
+        if groups := list(islice(rows_with_samples(run.folder / "rollouts.jsonl"), ROWS_READ)):
             pieces.append(parts.heading(f"{label(recipe)} from {in_tokens(run.tokens)}"))
             pieces += [_group(g) for g in groups]
     return Section(joined(parts.dim(_TEXT), *pieces)) if pieces else Section()
-
-
-def _read(run: TrainingLog) -> list[Mapping[str, Any]]:
-    path = run.folder / "rollouts.jsonl"
-    if not path.exists():
-        return []  # a result of an earlier version, or nothing was to be kept
-    rows: list[Mapping[str, Any]] = []
-    with open(path, encoding="utf-8", errors="replace") as f:
-        for line in f:
-            try:
-                row = json.loads(line)
-            except ValueError:  # still being written
-                break
-            if isinstance(row, dict) and isinstance(row.get("samples"), list) and len(rows) < ROWS_READ:
-                rows.append(row)
-    return rows
 
 
 def _group(row: Mapping[str, Any]) -> Markup:

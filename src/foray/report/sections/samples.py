@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -12,8 +11,8 @@ from markupsafe import Markup
 from foray.core.spelling import in_tokens
 from foray.core.task import STORED
 from foray.report.markup import joined, parts
-from foray.report.measurements import PassK
 from foray.report.results import Results, label
+from foray.report.sample_data import rows_with_samples
 from foray.report.sections import Section
 
 NAME, TITLE, PLACE = "samples", "Sample completions", 150
@@ -30,7 +29,7 @@ def section(results: Results) -> Section:
     kept: dict[int, dict[str, list[Any]]] = {}  # rows by tokens and recipe
     for recipe in results.recipes(task):
         for e in sorted(results.finals(recipe, task), key=lambda e: (e.tokens, e.run), reverse=True):
-            if rows := _read(e):
+            if rows := list(islice(rows_with_samples(e.folder / "completions.jsonl"), PROBLEMS_SHOWN)):
                 kept.setdefault(e.tokens, {}).setdefault(label(recipe, e.shots), rows)
     if not kept:
         return Section()
@@ -39,18 +38,6 @@ def section(results: Results) -> Section:
     verdict = {str(grading): field for grading, field in STORED.items()}[results.extraction]
     pieces = [joined(parts.heading(name), *(_problem(r, verdict) for r in rows)) for name, rows in kept[tokens].items()]
     return Section(joined(parts.dim(text), *pieces))
-
-
-def _read(evaluation: PassK) -> list[Any]:
-    path = evaluation.folder / "completions.jsonl"
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", errors="replace") as f:
-        lines = [line for line in islice(f, PROBLEMS_SHOWN) if line.strip()]
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError:
-        return []  # still being written
 
 
 def _problem(row: Mapping[str, Any], verdict: str) -> Markup:
