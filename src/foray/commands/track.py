@@ -45,6 +45,8 @@ def track(args: argparse.Namespace) -> None:
         mirror.close()
     except Exception as e:  # a tracker's library has errors of its own
         raise ValueError(f"{args.to}: {type(e).__name__}: {one_line(str(e))[:300]}") from e
+    # A run's SIGTERM may come now. Python gives a handler back while it ends, and never an ignored signal.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tell(f"logged: {folder}")
 
 
