@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from foray.core.batch import Batch
 from foray.core.schedules import Weight
@@ -38,38 +39,50 @@ class TrainingStopped(ValueError):
 
 
 class Moments:
-    """The Adam moments of one stream: a torch AdamW without decay, with gradients from the caller."""
+    """The Adam moments of one stream. Their step is torch's AdamW without decay, with gradients from the caller.
+
+    The step is torch's function, not its class: the class imports torch's compiler, three seconds in every process.
+    """
 
     def __init__(self, model: Transformer, spec: AdamW) -> None:
         self.spec = spec
         self.parameters = dict(model.named_parameters())
-        self.adam = torch.optim.AdamW(
-            list(self.parameters.values()), lr=0.0, betas=spec.betas, eps=spec.eps, weight_decay=0.0, fused=True
-        )
+        self._state: dict[str, dict[str, Tensor]] = {}  # by parameter, then by Adam's name; empty before the first step
 
-    def step(self, gradients: dict[str, Tensor], lr: float) -> None:
-        for name, p in self.parameters.items():
-            p.grad = gradients[name]
-        for group in self.adam.param_groups:
-            group["lr"] = lr
-        self.adam.step()
+    @torch.no_grad()
+    def step(self, gradients: Mapping[str, Tensor], lr: float) -> None:
+        state = [self._of(name) for name in self.parameters]
+        adamw(
+            list(self.parameters.values()), [gradients[name] for name in self.parameters],
+            [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [], [s["step"] for s in state],
+            fused=True, amsgrad=False, beta1=self.spec.betas[0], beta2=self.spec.betas[1], lr=lr, weight_decay=0.0,
+            eps=self.spec.eps, maximize=False,
+        )  # fmt: skip
+
+    def _of(self, name: str) -> dict[str, Tensor]:
+        """Adam's tensors of a parameter, begun with zeros."""
+        if name not in self._state:
+            p = self.parameters[name]
+            moments = {key: torch.zeros_like(p, requires_grad=False) for key in ("exp_avg", "exp_avg_sq")}
+            self._state[name] = {"step": torch.zeros((), device=p.device), **moments}
+        return self._state[name]
 
     def taken(self) -> float:
         """The number of steps taken, the same for every parameter."""
-        return float(next(iter(self.adam.state.values()))["step"])
+        return float(next(iter(self._state.values()))["step"])
 
     def direction(self, name: str, t: float) -> Tensor:
         """Adam's bias-corrected direction u of the last step ``t`` in one parameter: this rank's slice."""
-        s = self.adam.state[self.parameters[name]]
+        s = self._state[name]
         beta1, beta2 = self.spec.betas
         m, v = own(s["exp_avg"]) / (1 - beta1**t), own(s["exp_avg_sq"]) / (1 - beta2**t)
         return m / (v.sqrt() + self.spec.eps)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """Adam's own tensors by "key/parameter". Empty before the first step."""
-        for name, p in self.parameters.items():
-            for key, value in self.adam.state.get(p, {}).items():
-                yield f"{key}/{name}", value.detach()
+        for name, tensors in self._state.items():
+            for key, value in tensors.items():
+                yield f"{key}/{name}", value
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of Adam's tensors, for a checkpoint."""
@@ -78,16 +91,13 @@ class Moments:
     def begin(self, names: Iterable[str]) -> None:
         """Makes tensors of these names for a reader to fill."""
         for full in names:
-            key, name = full.split("/", 1)
-            p = self.parameters[name]
-            self.adam.state[p][key] = torch.zeros((), device=p.device) if key == "step" else torch.zeros_like(p)
+            self._of(full.split("/", 1)[1])
 
     def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Takes over the tensors of a checkpoint. Every rank passes whole tensors."""
         for full, value in tensors:
             key, name = full.split("/", 1)
-            p = self.parameters[name]
-            self.adam.state[p][key] = like(value, p)
+            self._state.setdefault(name, {})[key] = like(value, self.parameters[name])
 
 
 def run_stage(
