@@ -152,6 +152,20 @@ def test_spec_code_imports_no_torch() -> None:
     assert run_python(f"import sys; {lines}; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
+def test_an_update_imports_no_compiler() -> None:
+    """``torch._dynamo`` and what it imports take three seconds. torch's optimizer classes import it."""
+    lines = """
+import sys, torch
+from foray.core.stage import AdamW
+from foray.model.config import ModelConfig
+from foray.model.transformer import initialise
+from foray.train.loop import Moments
+model = initialise(ModelConfig(width=8, layers=1, heads=1, mlp_width=8, vocab_size=16, context=8), seed=0)
+Moments(model, AdamW()).step({name: torch.ones_like(p) for name, p in model.named_parameters()}, 0.1)
+print("torch._dynamo" in sys.modules)"""
+    assert run_python(lines) == "False"
+
+
 def test_tasks_and_model_configuration_import_no_torch() -> None:
     lines = "import foray.world, foray.tasks.gsm8k, foray.model.config, foray.train.recipes"
     assert run_python(f"import sys; {lines}; print('torch' in sys.modules)") == "False"
