@@ -98,9 +98,12 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
-def derived(method: str) -> Any:
-    """A field that is None until it is set. A setting below the field begins with what ``method`` of the spec gives."""
-    return dataclasses.field(default=None, metadata={"derived": method})
+def derived(method: str, later: bool = False) -> Any:
+    """A field that is None until it is set. A setting below the field begins with what ``method`` of the spec gives.
+
+    ``later``: the spec got the field later, as with ``added``.
+    """
+    return dataclasses.field(default=None, metadata={"derived": method, "added": later})
 
 
 def to_json(value: Any) -> Any:

@@ -21,6 +21,7 @@ from foray.core.canonical import (
     require_positive,
     require_words,
 )
+from foray.core.lora import LoRA
 from foray.core.objectives import Objective
 from foray.core.schedules import Follow, Weight, rests, weight_at, worked
 from foray.core.sources import Rollouts, Source, require_weight
@@ -142,13 +143,14 @@ class Stage:
     update at which the stream works, it draws what it would have drawn here.
 
     With ``stop`` the stage may end before ``steps`` updates. The rule watches the validation score of the first stream
-    that logs one.
+    that logs one. With ``lora`` the weights are those of fresh adapters; the end of the stage has them merged.
     """
 
     name: str
     streams: tuple[tuple[Weight, Stream | Joint], ...]
     steps: int
     stop: Plateau | None = added(None)
+    lora: LoRA | None = added(None)
 
     def __post_init__(self) -> None:
         require(bool(self.streams), f"stage {self.name} has no stream")
@@ -233,7 +235,8 @@ class PostTraining:
 
     ``together``: the streams of the recipes that combine RL and SFT. When None, these are ``rl`` and ``sft``, and SFT's
     rate is ``sft_ratio`` times RL's (the paper's parallel averaging: 1). ``after_sft``: RL after SFT; when None, ``rl``
-    after all of ``sft``. ``stop`` ends the stages of RL and of SFT before their last updates.
+    after all of ``sft``. ``stop`` ends the stages of RL and of SFT before their last updates. ``lora``: low-rank
+    adapters, which every stage of every recipe trains in place of the weights.
 
     ``turns``: updates of SFT, then of RL, in a round of `interleaved`; ``curriculum``: the same of the first round of
     `curriculum`. ``prime_steps``: updates of SFT of a `primed` base. ``text`` is a stream of pre-training text, for
@@ -254,6 +257,7 @@ class PostTraining:
     stop: Plateau | None = derived("plateau")
     turns: tuple[int, int] = (20, 1)
     curriculum: tuple[int, int] = (200, 1)
+    lora: LoRA | None = derived("adapters", later=True)
 
     def __post_init__(self) -> None:
         require_positive(self, "sft_ratio")
@@ -297,6 +301,10 @@ class PostTraining:
     def plateau(self) -> Plateau:
         """``stop``, or the rule that a setting of it changes."""
         return self.stop or Plateau()
+
+    def adapters(self) -> LoRA:
+        """``lora``, or the adapters that a setting of it changes."""
+        return self.lora or LoRA()
 
     def asking(self, task: Task, questions: int | None = None, **rollouts: Any) -> PostTraining:
         """The same post-training on another task, and on so many questions (when None, as many as before).

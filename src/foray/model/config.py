@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foray.core.canonical import added, require, require_not_negative, require_positive, require_words
+from foray.core.lora import LoRA
 
 Norm = Literal["post", "pre"]
 QKNorm = Literal["full", "head", "none"]
@@ -89,6 +90,16 @@ class ModelConfig:
         """The number of entries of one layer's matrices, without norms and biases."""
         attention = 2 * self.width * self.head_dim * (self.heads + self.groups)  # queries and output, keys and values
         return attention + 3 * self.width * self.mlp_width
+
+    def adapter_parameters(self, lora: LoRA) -> int:
+        """The number of parameters of low-rank adapters."""
+        width, mlp = self.width, self.mlp_width
+        queries, keys = self.heads * self.head_dim, self.groups * self.head_dim
+        sides = {
+            "q_proj": width + queries, "k_proj": width + keys, "v_proj": width + keys, "o_proj": queries + width,
+            "gate_proj": width + mlp, "up_proj": width + mlp, "down_proj": mlp + width,
+        }  # fmt: skip
+        return self.layers * lora.rank * sum(sides[name] for name in lora.targets)
 
     @property
     def parameters(self) -> int:

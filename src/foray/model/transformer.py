@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from foray.core import rng
+from foray.core.lora import LoRA
 from foray.core.machine import Machine
 from foray.model.config import ModelConfig
 from foray.model.operators import attention, rms_norm, rotate
@@ -145,6 +146,7 @@ class Transformer(nn.Module):
     sin: Tensor
     machine = Machine("cpu").found()
     sharded = False  # whether each rank holds a slice of every parameter (train/sharding.py)
+    lora: LoRA | None = None  # of the adapters on frozen weights (model/adapters.py)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -192,6 +194,10 @@ class Transformer(nn.Module):
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V), for tests. A loss should compute logits only for the positions that it scores."""
         return self.lm_head(self(tokens))
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name: all, or those of adapters."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     @property
     def device(self) -> torch.device:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from inspect import isfunction
 from typing import Any
 
 from foray.core.canonical import nearest
+from foray.core.lora import LoRA
 from foray.core.stage import Merge, PostTraining, Recipe, RecipeFunction, Stage
 
 
@@ -20,6 +22,18 @@ def every_stage(recipe: Recipe) -> Iterator[Stage]:
                 yield from every_stage(branch)
         else:
             yield stage
+
+
+def with_adapters(recipe: Recipe, lora: LoRA | None) -> Recipe:
+    """The recipe whose stages train adapters, those of merged branches too. A stage may have adapters of its own."""
+    if lora is None:
+        return recipe
+    return tuple(
+        replace(part, branches=tuple((w, with_adapters(branch, lora)) for w, branch in part.branches))
+        if isinstance(part, Merge)
+        else replace(part, lora=part.lora or lora)
+        for part in recipe
+    )
 
 
 def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:

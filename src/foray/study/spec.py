@@ -26,7 +26,7 @@ from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
 from foray.study.bases import Bases
-from foray.study.named_recipes import resolve_recipe
+from foray.study.named_recipes import resolve_recipe, with_adapters
 from foray.study.published import Release
 from foray.study.variants import AnyRecipe, Variant, check_recipes, recipe_name
 
@@ -305,7 +305,7 @@ class Study:
         what = f"a {type(made).__name__}" + (" of other things" if isinstance(made, tuple) and made else "")
         what = "an empty tuple" if made == () else "nothing" if made is None else what
         require(bool(fine), f"recipe {name} returns {what}: return a tuple of stages, as in `return (Stage(...),)`")
-        return made
+        return with_adapters(made, post.lora)
 
     def grids(self, part: str | None = None) -> list[tuple[str, Study]]:
         """(part, grid) of the whole study, or of one part; the study's own grid is its part ``main``."""

@@ -2,7 +2,8 @@
 
 A checkpoint folder holds ``model/`` (Hugging Face's format, fp32: also the master weights). If training may go on, the
 folder also holds ``state/`` (moments by stream, draws that several updates share, the step). All files are safetensors
-and JSON.
+and JSON. If the stage trains adapters, ``model/`` has them merged, and ``adapter/`` (peft's format, fp32) goes on: a
+rolling checkpoint then has no ``model/``, because the frozen weights are the parent's.
 
 Each of several ranks writes its slices to a file in ``state/shards/``, through torch.distributed.checkpoint. Any number
 of ranks can read the slices. A rolling checkpoint has the weights among the slices.
@@ -24,26 +25,36 @@ from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.files import SEAL, read_object, remove, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.lora import LoRA
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
+from foray.model.adapters import load_adapters, save_adapters
 from foray.model.transformer import Transformer
 from foray.train.draw import Training
 from foray.train.loop import Moments
 from foray.train.ranks import all_gather, from_first, is_first, side_group
-from foray.train.sharding import gathered
+from foray.train.sharding import gathered, like, trained_state, weights_of
 
 _WEIGHTS = "weights"  # the prefix of weights among the slices; the prefix of moments is "moments/STREAM"
 
 
 def save_checkpoint(folder: Path, model: Transformer, tokenizer: TextTokenizer) -> None:
-    """Writes ``folder/model``. Rank 0 writes a sharded model, which all ranks gather."""
-    weights = gathered(model)
+    """Writes ``folder/model``, and ``folder/adapter`` if there is one. Rank 0 writes what all ranks gather."""
+    _save_adapters(folder, model)
+    weights = gathered(model, weights_of(model))
     if not model.sharded or is_first():
         target = replace_folder(folder / "model")
         said = tokenizer.model  # the special tokens named by a published model's own files
         kept = (said.ids, said.generation) if said else ()
         hf.save_weights(model.config, weights, target, tokenizer.end_id, tokenizer.bos_id, *kept)
         tokenizer.save(target, model.config.context)
+
+
+def _save_adapters(folder: Path, model: Transformer) -> None:
+    if model.lora is not None:
+        tensors = gathered(model, trained_state(model))
+        if not model.sharded or is_first():
+            save_adapters(model.lora, tensors, folder / "adapter")
 
 
 def save_state(folder: Path, training: Training, moments: dict[str, Moments], step: int) -> None:
@@ -103,6 +114,10 @@ def load_state(folder: Path, training: Training, moments: dict[str, Moments]) ->
     else:
         for name, m in moments.items():
             m.load(_tensors(source / f"moments-{name}.safetensors"))
+    if training.model.lora is not None and has_model(folder, training.model.lora):
+        saved = load_adapters(folder / "adapter")
+        for name, x in trained_state(training.model).items():
+            x.copy_(like(saved[name], x))
     for name, facts in state["replay"].items():
         batch = Batch(
             **load_file(source / f"replay-{name}.safetensors"),
@@ -131,8 +146,8 @@ def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) 
         prefix = f"moments/{name}/"
         m.begin(key.removeprefix(prefix) for key in there if key.startswith(prefix))
         wanted |= {prefix + key: x for key, x in m.state()}
-    if not has_model(shards.parent.parent):
-        wanted |= {f"{_WEIGHTS}/{name}": w for name, w in model.state_dict().items()}
+    if not has_model(shards.parent.parent, model.lora):
+        wanted |= _weights(model)
     if model.sharded:
         dcp.load(wanted, storage_reader=reader, process_group=side_group())
     else:
@@ -140,9 +155,13 @@ def _load_shards(shards: Path, model: Transformer, moments: dict[str, Moments]) 
             dcp.load(wanted, storage_reader=reader, no_dist=True)
 
 
-def has_model(folder: Path) -> bool:
-    """Whether the weights of a checkpoint are in ``folder/model`` and not among the slices of the state."""
-    return (folder / "model").is_dir()
+def _weights(model: Transformer) -> dict[str, Tensor]:
+    return {f"{_WEIGHTS}/{name}": w for name, w in trained_state(model).items()}
+
+
+def has_model(folder: Path, lora: LoRA | None) -> bool:
+    """Whether a checkpoint has the trained weights in a folder of their own, and not among the slices of the state."""
+    return (folder / ("model" if lora is None else "adapter")).is_dir()
 
 
 class Resume:
@@ -167,7 +186,10 @@ class Resume:
         target = self.slots[1] if newest == self.slots[0] else self.slots[0]
         try:
             replace_folder(target)
-            save_checkpoint(target, training.model, training.tokenizer)
+            if training.model.lora is None:
+                save_checkpoint(target, training.model, training.tokenizer)
+            else:
+                _save_adapters(target, training.model)
             save_state(target, training, moments, step)
             seal(target, step=step)
         except OSError as e:
@@ -180,8 +202,7 @@ class Resume:
     def _begin(self, training: Training, moments: dict[str, Moments], step: int) -> None:
         assert not self.busy()
         target = from_first(lambda: self._emptied(training, step))
-        weights = {f"{_WEIGHTS}/{name}": w for name, w in training.model.state_dict().items()}
-        saved = _save_shards(target / "state", _named(moments) | weights)
+        saved = _save_shards(target / "state", _named(moments) | _weights(training.model))
         self.saving = self.background.submit(self._seal_when, saved, target, step)
 
     def _emptied(self, training: Training, step: int) -> Path:

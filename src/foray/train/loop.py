@@ -2,6 +2,8 @@
 
     weights += sum_i  w_i (-lr_i u_i - lr_i decay_i weights),   u_i Adam's direction for stream i
 
+The weights are those that training changes: all of the model's, or those of adapters (``Transformer.trained``).
+
 No snapshot of the weights is needed. Decay is one multiplication by 1 - sum_i w_i lr_i decay_i. Then AdamW without
 decay steps once for every stream at w_i lr_i; the step of AdamW without decay does not depend on the weights.
 """
@@ -46,7 +48,7 @@ class Moments:
 
     def __init__(self, model: Transformer, spec: AdamW) -> None:
         self.spec = spec
-        self.parameters = dict(model.named_parameters())
+        self.parameters = model.trained()
         self._state: dict[str, dict[str, Tensor]] = {}  # by parameter, then by Adam's name; empty before the first step
 
     @torch.no_grad()
@@ -145,12 +147,12 @@ def _gradient(
         model.zero_grad(set_to_none=True)
         fresh = backward(model, member, batch)
         _check_finite({"loss": fresh["loss"]}, stage, member.name, step, batch, crash_folder)
-        for name, p in model.named_parameters():
+        for name, p in model.trained().items():
             if p.grad is not None:
                 part = p.grad if share == 1.0 else p.grad * share
                 total[name] = total[name] + part if name in total else part
         metrics |= {f"{member.name}/{k}": v for k, v in (told | fresh).items()}
-    for name, p in model.named_parameters():
+    for name, p in model.trained().items():
         p.grad = total.get(name)
     norm = float(clip_gradients(model, stream.optimizer.clip))
     _check_finite({"gradient norm": norm}, stage, stream.name, step, batch, crash_folder)
@@ -168,7 +170,7 @@ def apply_proposals(
     """weights += sum of weight x proposal. All gradients belong to the weights on entry."""
     rates = [weight * stream.optimizer.lr_at(step, stage.steps) for weight, stream, _ in proposals]
     with torch.no_grad():
-        for name, p in model.named_parameters():
+        for name, p in model.trained().items():
             decay = sum(
                 rate * stream.optimizer.weight_decay
                 for rate, (_, stream, _) in zip(rates, proposals)
@@ -191,7 +193,7 @@ def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) 
         return {}
     products = torch.zeros(len(names), len(names), dtype=torch.float64, device=model.device)
     taken = {name: moments[name].taken() for name in names}
-    for parameter, _ in model.named_parameters():
+    for parameter in model.trained():
         u = torch.stack(
             [moments[name].direction(parameter, taken[name]).flatten() for name in names]
         )  # (streams, entries)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foray.core.batch import Batch
+from foray.core.lora import LoRA
 from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.model.operators import attention
@@ -134,6 +135,16 @@ def pack(
 
 def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
     """FLOPs of a forward pass that scores ``where`` (B, T), as the ledger counts: a group's prompt once, no padding."""
+    return flops.forward(config, *_work(batch, where))
+
+
+def update_flops(config: ModelConfig, batch: Batch, where: Tensor, lora: LoRA | None) -> float:
+    """FLOPs of that pass and of the backward pass."""
+    return flops.update(config, *_work(batch, where), lora)
+
+
+def _work(batch: Batch, where: Tensor) -> tuple[float, float, float]:
+    """Tokens, attending pairs and scored positions of a pass."""
     scored = where.numpy()
     layout = Layout.of(batch, scored)
     ends, shared, rows = layout.ends, layout.shared, np.flatnonzero(scored.any(1))
@@ -141,7 +152,7 @@ def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
     prompts = shared[rows[first]]
     tokens = prompts.sum() + np.maximum(layout.own, 0)[rows].sum()
     seen = flops.pairs(0, prompts).sum() + flops.pairs(shared, np.maximum(ends, shared))[rows].sum()
-    return flops.forward(config, float(tokens), float(seen), float(scored.sum()))
+    return float(tokens), float(seen), float(scored.sum())
 
 
 def _units(rows: Ints, layout: Layout, limit: int) -> list[list[int]]:

@@ -18,10 +18,9 @@ from foray.core.batch import Batch
 from foray.core.canonical import require
 from foray.core.objectives import Objective, Scored
 from foray.core.stage import Stream
-from foray.model import flops
 from foray.model.operators import target_logprob
 from foray.model.transformer import Transformer
-from foray.train.packing import Packed, forward_flops, pack
+from foray.train.packing import Packed, pack, update_flops
 from foray.train.ranks import rank_and_ranks
 from foray.train.sharding import release
 
@@ -102,7 +101,7 @@ def products_in(precision: str, model: Transformer) -> torch.autocast:
 
 
 def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int = 0) -> dict[str, float]:
-    """Adds d(loss)/d(weights) of the whole batch to ``.grad``. Returns the metrics of the update.
+    """Adds d(loss)/d(weights) of the whole batch to ``.grad`` of what is trained. Returns the metrics of the update.
 
     The result does not depend on the microbatch size (``microbatch`` tokens, or the machine's setting). Rows without a
     gradient are not computed; without any row the gradient is exactly zero. All ranks of a sharded model have the whole
@@ -115,7 +114,7 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     # Sums of the loss, the mismatch, tokens and the objective's metrics. They stay on the device, so that the device
     # need not wait.
     sums = torch.zeros(3 + len(names), dtype=torch.float64, device=model.device)
-    for p in model.parameters():
+    for p in model.trained().values():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     for packed in _passes(model, batch, contributes, microbatch):
@@ -132,7 +131,7 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     if model.sharded:
         dist.all_reduce(sums)
     loss, mismatch, tokens, *totals = sums.tolist()
-    metrics = {"loss": loss, "flops/update": forward_flops(model.config, batch, contributes) * (1 + flops.BACKWARD)}
+    metrics = {"loss": loss, "flops/update": update_flops(model.config, batch, contributes, model.lora)}
     metrics |= {name: total / max(1, tokens) for name, total in zip(names, totals)}
     if tokens and (batch.on_policy or batch.drawn is not None):
         metrics["mismatch"] = mismatch / tokens

@@ -20,7 +20,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from foray.core.canonical import require
+from foray.core.lora import LoRA
 from foray.core.machine import Machine
+from foray.model.adapters import adapter_names, add_adapters, is_adapter
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, rope_table
 from foray.train.ranks import is_first
@@ -38,7 +40,7 @@ def preload() -> None:
     import torch.distributed.tensor  # noqa: F401
 
 
-def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None) -> Transformer:
+def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None, lora: LoRA | None = None) -> Transformer:
     """A model on its device, without weights yet. If ``bf16`` is None the model is whole, else sharded over all ranks.
 
     With ``bf16``, layers are gathered and computed in bf16, and their gradients are summed in fp32. Embeddings and head
@@ -46,6 +48,8 @@ def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None) -> Tr
     """
     with torch.device("meta"):
         model = Transformer(config)
+        if lora is not None:
+            add_adapters(model, lora)
     model.compute_as(machine)
     if bf16 is not None:
         _shard(model, bf16)
@@ -99,36 +103,52 @@ def release(model: Transformer) -> None:
         model.reshard()  # type: ignore[operator]
 
 
-class _Gathered(Mapping[str, Tensor]):
-    """The weights of a sharded model by name, gathered at look-up. All ranks must look up the same names in order."""
+class _Made(Mapping[str, Tensor]):
+    """Weights by name, made at look-up: slices are gathered, and adapters are merged into their weights.
+
+    All ranks must look up the same names in order.
+    """
 
     def __init__(self, model: Transformer) -> None:
-        self.shards: dict[str, Tensor] = model.state_dict()
+        self.parts: dict[str, Tensor] = model.state_dict()
+        self.scale = model.lora.scale if model.lora is not None else 0.0
+        self.names = [name for name in self.parts if not is_adapter(name)]
 
     def __getitem__(self, name: str) -> Tensor:
-        return whole(self.shards[name])
+        a, b = adapter_names(name)
+        weight = whole(self.parts[name])
+        return weight + whole(self.parts[b]) @ whole(self.parts[a]) * self.scale if a in self.parts else weight
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.shards)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.shards)
+        return len(self.names)
 
 
 def weights_of(model: Transformer) -> Mapping[str, Tensor]:
-    """Weights by their names in a checkpoint. Every rank gathers those of a sharded model, one at a time."""
-    return _Gathered(model) if model.sharded else model.state_dict()
+    """Weights by their names in a checkpoint, with adapters merged. Every rank gathers those of a sharded model, one at
+    a time.
+    """
+    return _Made(model) if model.sharded or model.lora is not None else model.state_dict()
 
 
-def gathered(model: Transformer) -> dict[str, Tensor]:
-    """All weights, whole. All ranks must call this function.
+def trained_state(model: Transformer) -> dict[str, Tensor]:
+    """The weights that training changes, by their names in the model; of a sharded model this rank's slices."""
+    state: dict[str, Tensor] = model.state_dict()
+    return state if model.lora is None else {name: x for name, x in state.items() if is_adapter(name)}
+
+
+def gathered(model: Transformer, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights, whole. All ranks must call this function.
 
     Only rank 0 gets the weights of a sharded model, in main memory.
     """
     if not model.sharded:
-        return model.state_dict()
+        return weights
     mine: dict[str, Tensor] = {}
-    for name, w in weights_of(model).items():  # every rank takes part in gathering each weight
+    for name, w in weights.items():  # every rank takes part in gathering each weight
+        w = whole(w)
         if is_first():
             mine[name] = w.cpu()
     return mine

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from foray.core import rng
 from foray.core.engines import VLLM
 from foray.core.files import (
     TRAINING_FILES,
@@ -21,6 +22,7 @@ from foray.core.sources import Demonstrations, Rollouts, Source
 from foray.core.spelling import LABELS, in_tokens
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
+from foray.model.adapters import adapted
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialise
 from foray.rollout.choose import open_engine
@@ -198,15 +200,19 @@ def _models(
     node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None
 ) -> tuple[Transformer, Engine | None, Transformer | None]:
     """The model to train, the engine, and for rollouts the stage's first weights."""
-    machine = store.machine
+    machine, lora = store.machine, node.stage.lora
     rollouts = any(isinstance(s.source, Rollouts) for s in node.stage.members())
+    # The weights to go on from, unless these are read into the model afterwards: slices or adapters.
+    weights = source if source is not None and lora is None and has_model(source, None) else None
     if rank_and_ranks()[1] == 1:
         first = _first_weights(node, store, tokenizer)
-        # Slices are read into the model afterwards.
-        opened = deepcopy(first) if source is None or not has_model(source) else open_checkpoint(source)[0]
-        model = opened.move(machine)
-        engine = _engine(node.stage, model, tokenizer)
-        return model, engine, first.eval().move(machine) if rollouts else None
+        if lora is not None:
+            model = adapted(first, lora, _adapters_key(node)).move(machine)
+            # The engine samples with merged weights, in a copy of its own.
+            engine = _engine(node.stage, blank(first.config, machine), tokenizer) if node.samples else None
+            return model, engine, first.eval().move(machine) if rollouts else None
+        model = (deepcopy(first) if weights is None else open_checkpoint(weights)[0]).move(machine)
+        return model, _engine(node.stage, model, tokenizer), first.eval().move(machine) if rollouts else None
     # Only rank 0's memory holds whole weights, and only until the ranks have their slices.
     begun = _first_weights(node, store, tokenizer) if is_first() else None
     config = from_first(lambda: None if begun is None else begun.config)
@@ -214,12 +220,18 @@ def _models(
     bf16 = all(s.precision == "bf16" for s in node.stage.members())
     sampler = _engine(node.stage, blank(config, machine), tokenizer) if node.samples else None
     reference = fill(blank(config, machine, bf16), begun).eval() if rollouts else None
-    if source is not None:
-        begun = open_checkpoint(source)[0] if is_first() and has_model(source) else begun
-    model = blank(config, machine, bf16)
-    if source is None or has_model(source):
+    if begun is not None and lora is not None:
+        begun = adapted(begun, lora, _adapters_key(node))
+    elif begun is not None and weights is not None:
+        begun = open_checkpoint(weights)[0]
+    model = blank(config, machine, bf16, lora)
+    if source is None or weights is not None or lora is not None:
         fill(model, begun)
     return model, sampler, reference
+
+
+def _adapters_key(node: TrainNode) -> int:
+    return rng.key(node.seed, "adapters", node.stage.name)
 
 
 def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engine:
@@ -233,7 +245,8 @@ def _engine(stage: Stage, model: Transformer, tokenizer: TextTokenizer) -> Engin
     machine, streams = model.machine, len(stage.streams)
     value = 2 if precision == "bf16" else 4
     reserve = activation_bytes(model.config, machine.microbatch_tokens, value, machine.recompute)
-    reserve += 4.0 * model.config.parameters * (streams + 2 * streams) / rank_and_ranks()[1]  # gradients and moments
+    trained = model.config.parameters if stage.lora is None else model.config.adapter_parameters(stage.lora)
+    reserve += 4.0 * trained * (streams + 2 * streams) / rank_and_ranks()[1]  # gradients and moments
     return open_engine(name, model, tokenizer, vllm, precision, reserve)
 
 

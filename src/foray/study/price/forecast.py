@@ -129,4 +129,8 @@ def _wall(placed: Sequence[Placement], cards: int) -> float:
 
 def _rolling(p: Placement) -> float:
     """Two rolling checkpoints of a training node, bytes."""
-    return 2 * p.ranks * (p.memory.weights + p.memory.moments) if isinstance(p.node, TrainNode) else 0.0
+    if not isinstance(p.node, TrainNode):
+        return 0.0
+    # Of adapters, moments are twice as many for every stream, and the frozen weights are not saved.
+    weights = p.memory.weights if p.node.stage.lora is None else p.memory.gradients / len(p.node.stage.streams)
+    return 2 * p.ranks * (weights + p.memory.moments)

@@ -42,6 +42,7 @@ PHASES = (PRETRAINING, UPDATES, SAMPLING, EVALUATION)
 class Memory:
     """Bytes a rank at the peak. Weights, moments, gradients and the reference model are fp32 shards.
 
+    Moments and gradients are those of ``trained`` weights, all or the adapters'.
     ``gathered``: the whole layers that a sharded pass works with. ``engine``: the engine's own copies of the weights.
     """
 
@@ -144,21 +145,24 @@ def _cache_bytes(model: ModelConfig, draw: Draw) -> float:
 
 
 def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ranks: int) -> Memory:
-    shard, streams = 4.0 * model.parameters / ranks, len(node.stage.streams)
+    shard, streams, lora = 4.0 * model.parameters / ranks, len(node.stage.streams), node.stage.lora
+    adapters = 0.0 if lora is None else 4.0 * model.adapter_parameters(lora) / ranks
     members = list(node.stage.members())
     value = max(bytes_of(s.precision) for s in members)
     samples = any(update_of(s, model).draw is not None for s in members)
     # FSDP gathers a layer while the layer before computes. The embeddings, in fp32, stay gathered for the whole pass.
     embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
     gathered = 2.0 * value * model.layer_matrices + 4.0 * embeddings
-    # If a rank has all weights, the engine samples with these weights; in bf16 with copies of the matrices.
-    copies = 4.0 * model.parameters * (ranks > 1) + 2.0 * model.parameters * (value == 2)
+    # If a rank has all weights, the engine samples with these weights; in bf16 with copies of the matrices. The engine's
+    # weights with merged adapters are a copy. On one rank the reference and the adapters share the frozen weights.
+    alone = ranks == 1
+    copies = 4.0 * model.parameters * (not alone or lora is not None) + 2.0 * model.parameters * (value == 2)
     longest = max((s.source.length for s in members if isinstance(s.source, Corpus)), default=0)
     return Memory(
-        weights=shard,
-        moments=2 * shard * streams,
-        gradients=shard * streams,
-        reference=shard if samples else 0.0,
+        weights=shard + adapters,
+        moments=2 * (adapters or shard) * streams,
+        gradients=(adapters or shard) * streams,
+        reference=shard if samples and not (alone and lora) else 0.0,
         gathered=gathered if ranks > 1 else 0.0,
         activations=activation_bytes(model, max(hardware.microbatch_tokens, longest), value, hardware.recompute),
         engine=copies if samples else 0.0,
@@ -195,7 +199,7 @@ def _training(
     card, again = hardware.card, 4 / 3 if hardware.recompute else 1.0  # recomputing adds one forward pass to three
     updating, sampling = 0.0, 0.0
     for stream, count in turns(node):
-        update, value = update_of(stream, model), bytes_of(stream.precision)
+        update, value = update_of(stream, model, node.stage.lora), bytes_of(stream.precision)
         share = math.ceil(update.rows / ranks) / update.rows  # the share of the rank with the most rows
         passes = 3 + ("behaviour" in update.phases)  # a backward pass counts twice
         passes *= math.ceil(share * update.tokens / hardware.microbatch_tokens)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from foray.core.lora import LoRA
 from foray.core.schedules import worked
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.stage import Stream
@@ -110,12 +111,14 @@ def sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
 def _training(node: TrainNode, model: ModelConfig) -> Work:
     phases = dict[str, float]()
     for stream, count in turns(node):
-        update = update_of(stream, model)
+        update = update_of(stream, model, node.stage.lora)
         drawn = update.draw.phases(model) if update.draw else {}
         for phase, n in (*update.phases.items(), *((phase, n / update.per_draw) for phase, n in drawn.items())):
             phases[phase] = phases.get(phase, 0.0) + n * count
     moments = 0 if node.step == node.stage.steps else 2 * len(node.stage.streams)  # kept inside a stage
-    return Work(phases, 4.0 * model.parameters * (1 + moments))
+    lora = node.stage.lora
+    adapters = 0 if lora is None else model.adapter_parameters(lora)
+    return Work(phases, 4.0 * (model.parameters + adapters + (adapters or model.parameters) * moments))
 
 
 def turns(node: TrainNode) -> list[tuple[Stream, int]]:
@@ -131,27 +134,29 @@ def turns(node: TrainNode) -> list[tuple[Stream, int]]:
     ]
 
 
-def update_of(stream: Stream, model: ModelConfig) -> Update:
-    """One update of a stream; of a source of the user's own nothing is known."""
-    source, both = stream.source, 1 + flops.BACKWARD
+def update_of(stream: Stream, model: ModelConfig, lora: LoRA | None = None) -> Update:
+    """One update of a stream, of all weights or of adapters; of a source of the user's own nothing is known."""
+    source = stream.source
     if isinstance(source, Corpus):
-        row = flops.forward(model, source.length, flops.pairs(0, source.length), source.length)
-        return Update(source.batch_size, source.tokens_per_step, {"update": both * source.batch_size * row})
+        row = flops.update(model, source.length, flops.pairs(0, source.length), source.length, lora)
+        return Update(source.batch_size, source.tokens_per_step, {"update": source.batch_size * row})
     if isinstance(source, Demonstrations):
         prompt, target = lengths(source.task, 0)
         length, rows = prompt + target, source.batch_size
-        row = flops.forward(model, length, flops.pairs(0, length), target)
-        return Update(rows, rows * length, {"update": both * rows * row})
+        row = flops.update(model, length, flops.pairs(0, length), target, lora)
+        return Update(rows, rows * length, {"update": rows * row})
     if isinstance(source, Rollouts):
         prompt, target = lengths(source.task, 0)
         size, per_draw, value = source.group_size, source.updates_per_draw, bytes_of(stream.precision)
         draw = Draw(source.prompts, size, prompt, 0.0, target, source.max_new_tokens, value)
         rows = source.prompts // per_draw
-        completions = size * flops.forward(model, target, flops.pairs(prompt, prompt + target), target)
-        forward = rows * (flops.forward(model, prompt, flops.pairs(0, prompt), 0) + completions)
+        tokens, scored = prompt + size * target, size * target
+        seen = flops.pairs(0, prompt) + size * flops.pairs(prompt, prompt + target)
         # The behaviour's pass is over the whole draw, and its updates share it.
-        own = {"behaviour": forward} if source.rescored(stream.precision) and per_draw > 1 else {}
-        return Update(rows, rows * (prompt + size * target), {"update": both * forward} | own, draw, per_draw)
+        again = source.rescored(stream.precision) and per_draw > 1
+        own = {"behaviour": rows * flops.forward(model, tokens, seen, scored)} if again else {}
+        update = {"update": rows * flops.update(model, tokens, seen, scored, lora)}
+        return Update(rows, rows * tokens, update | own, draw, per_draw)
     return Update(1, 0.0, {})
 
 
