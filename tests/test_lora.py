@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,37 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
+from foray.core.batch import from_rows
 from foray.core.canonical import canonical
 from foray.core.lora import LINEARS, LoRA
 from foray.core.override import override
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
+from foray.model import flops
 from foray.model.adapters import adapted, is_adapter, load_adapters
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.graph import expand
 from foray.study.kinds import training
 from foray.study.kinds.models import open_checkpoint
 from foray.study.named_recipes import every_stage, named_recipes
+from foray.study.price.cards import parse_hardware
+from foray.study.price.placement import place
+from foray.study.price.work import node_work, sized
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.checked_draw import drawn
 from foray.train.draw import Training
 from foray.train.ranks import is_first, rank_and_ranks
-from foray.train.scoring import token_logprobs
+from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, weights_of
+from test_flops import counted
 from test_laws import ADAM, RL, SFT, assert_close, moved, start, train
 from test_ranks import CPU, WEIGHTS, on_ranks
-from test_study import acting_at, compute, ends, pretrained_to, study, weights
+from test_study import acting_at, compute, copied, ends, pretrained_to, study, weights
 
 Tensors = dict[str, torch.Tensor]
 SMALL = LoRA(4, 8.0)
@@ -132,6 +139,20 @@ def test_parallel_averaging_averages_the_updates_of_adapters(config: ModelConfig
     assert moved(rl, sft) > 1e-4
 
 
+def test_an_update_costs_what_torch_counts(config: ModelConfig, tokenizer: TextTokenizer) -> None:
+    """But for the gradient of the embeddings, which nothing needs: the ledger counts the first layer as any other."""
+    run, rows, prompt, own = with_adapters(start(config, tokenizer)), 4, 5, 7
+    batch = from_rows([[1] * prompt] * rows, [[2] * (own + 1)] * rows, [1.0] * rows, 1.0, group_size=rows)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work = backward(run.model, SFT, batch)["flops/update"]
+    tokens, scored, width = prompt + rows * own, rows * (own + 1), config.width
+    seen = flops.pairs(0, prompt) + rows * flops.pairs(prompt, prompt + own)
+    assert work == flops.update(config, tokens, seen, scored, SMALL) < flops.update(config, tokens, seen, scored)
+    unneeded = 2 * tokens * 3 * (width * width + width * SMALL.rank)
+    assert counted(counter)[0] == work - 3 * flops.forward(config, 0, seen, 0) - unneeded
+
+
 # --- ranks ----------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +218,18 @@ def test_a_mistake_is_one_line(setting: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_the_plan_has_moments_of_adapters_alone() -> None:
+    found = {n.stage.name: n for n in ends(low_rank()).values()}
+    node, model = found["parallel"], sized(low_rank().model, 280)
+    weights, trained = 4.0 * model.parameters, 4.0 * model.adapter_parameters(LoRA(2, 8.0))
+    memory = place(node, 280, parse_hardware("h100x1")).memory
+    assert (memory.moments, memory.gradients, memory.weights) == (4 * trained, 2 * trained, weights + trained)
+    assert memory.reference == 0 and memory.engine == weights, "the reference shares the frozen weights"
+    assert node_work(node, 280).disk == weights + trained
+    full = replace(node, stage=replace(node.stage, lora=None))
+    assert node_work(node, 280).phases["update"] < node_work(full, 280).phases["update"]
+
+
 def test_the_saved_model_is_merged_and_loads_in_transformers(store: Store) -> None:
     transformers = pytest.importorskip("transformers")
     for node in ends(low_rank()).values():
@@ -237,5 +270,5 @@ def test_killed_and_resumed_is_bit_equal(store: Store, tmp_path: Path, monkeypat
         assert slots and all((s / "adapter").is_dir() and not (s / "model").exists() for s in slots)
         monkeypatch.setattr(training, "run_stage", lambda *args: (begun.append(args[3]), whole(*args)))
     compute(low_rank(), again)
-    assert begun[-1] == 3, "the last killed node went on"
+    assert begun[0] == begun[-1] == 3, "the killed nodes went on"
     assert weights(again) == weights(store)

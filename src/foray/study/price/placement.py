@@ -153,8 +153,8 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
     # FSDP gathers a layer while the layer before computes. The embeddings, in fp32, stay gathered for the whole pass.
     embeddings = (1 if model.tied else 2) * model.vocab_size * model.width
     gathered = 2.0 * value * model.layer_matrices + 4.0 * embeddings
-    # If a rank has all weights, the engine samples with these weights; in bf16 with copies of the matrices. The engine's
-    # weights with merged adapters are a copy. On one rank the reference and the adapters share the frozen weights.
+    # If a rank has all weights, the engine samples with these weights; in bf16 with copies of the matrices. Its
+    # weights with adapters merged are a copy. On one rank the reference and the adapters share the frozen weights.
     alone = ranks == 1
     copies = 4.0 * model.parameters * (not alone or lora is not None) + 2.0 * model.parameters * (value == 2)
     longest = max((s.source.length for s in members if isinstance(s.source, Corpus)), default=0)
