@@ -33,7 +33,9 @@ from foray.study.price.work import node_work, sized
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.checked_draw import drawn
+from foray.train.checkpoint import Resume, load_state
 from foray.train.draw import Training
+from foray.train.loop import Moments, run_stage
 from foray.train.ranks import is_first, rank_and_ranks
 from foray.train.scoring import backward, token_logprobs
 from foray.train.sharding import blank, fill, weights_of
@@ -157,25 +159,40 @@ def test_an_update_costs_what_torch_counts(config: ModelConfig, tokenizer: TextT
 
 
 def _parallel(config: ModelConfig, tokenizer: TextTokenizer, out: Path) -> None:
+    """Three updates. The state of the second is saved."""
     run = with_adapters(start(config, tokenizer))
     if rank_and_ranks()[1] > 1:
         run.reference = None
         run.model = fill(blank(config, CPU, False, SMALL), run.model)
         run.engine = TorchEngine(config, tokenizer, model=blank(config, CPU))
-    train(run, Stage("s", BOTH, 3))
+    moments, resume = {s.name: Moments(run.model, s.optimizer) for _, s in BOTH}, Resume(out)
+    run_stage(Stage("s", BOTH, 3), run, moments, 0, 2, lambda *_: None)
+    resume.save(run, moments, 2)
+    resume.finish()
+    run_stage(Stage("s", BOTH, 3), run, moments, 2, 3, lambda *_: None)
     tensors = merged(run.model)
     if is_first():
-        save_file(tensors, out)
+        save_file(tensors, out / "merged")
 
 
-def test_ranks_train_the_adapters_that_one_trains(
+def test_ranks_train_the_adapters_that_one_trains_and_one_goes_on(
     config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    _parallel(config, tokenizer, tmp_path / "one")
-    on_ranks(2, tmp_path, _parallel, config, tokenizer, tmp_path / "two")
-    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
-    assert_close(one, two, WEIGHTS)
-    assert moved(one, merged(start(config, tokenizer).model)) > 5 * WEIGHTS
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    _parallel(config, tokenizer, one)
+    on_ranks(2, two, _parallel, config, tokenizer, two)
+    expected, found = load_file(one / "merged"), load_file(two / "merged")
+    assert_close(expected, found, WEIGHTS)
+    assert moved(expected, merged(start(config, tokenizer).model)) > 5 * WEIGHTS
+    slot, again = Resume(two).newest(), with_adapters(start(config, tokenizer))
+    assert slot is not None and {p.name for p in slot.iterdir()} == {"state", "DONE"}
+    saved = {name for file in slot.rglob("shards/*.safetensors") for name in load_file(file)}
+    assert {n for n in saved if n.startswith("weights/")} == {f"weights/{n}" for n in again.model.trained()}
+    moments = {s.name: Moments(again.model, s.optimizer) for _, s in BOTH}
+    assert load_state(slot, again, moments) == 2
+    run_stage(Stage("s", BOTH, 3), again, moments, 2, 3, lambda *_: None)
+    assert_close(expected, merged(again.model), WEIGHTS)
 
 
 # --- studies --------------------------------------------------------------------------------------------------------
