@@ -15,12 +15,12 @@ class LoRA:
     layer computes with W + alpha / rank * B A.
 
     A is (rank, in) and begins uniform, as in peft. B is (out, rank) and begins at zero. There is no dropout, and biases
-    are frozen. ``targets`` are the linear layers with adapters, by their names in Hugging Face's format.
+    are frozen.
     """
 
-    rank: int = 8
-    alpha: float = 8.0
-    targets: tuple[str, ...] = LINEARS
+    rank: int = 8  # rows of A and columns of B
+    alpha: float = 8.0  # B A is multiplied by alpha / rank
+    targets: tuple[str, ...] = LINEARS  # the linear layers with adapters, by their names in Hugging Face's format
 
     def __post_init__(self) -> None:
         require_positive(self, "rank", "alpha")
