@@ -18,7 +18,7 @@ from foray.core.files import (
     verify,
 )
 from foray.core.health import training_flags
-from foray.core.sources import Demonstrations, Rollouts, Source
+from foray.core.sources import Corpus, Demonstrations, Rollouts, Source
 from foray.core.spelling import LABELS, in_tokens
 from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
@@ -69,7 +69,7 @@ class TrainNode(CheckpointNode):
 
     @property
     def samples(self) -> bool:
-        """Whether the stage samples completions: for RL, or to validate SFT."""
+        """Whether the stage may sample completions: for RL, to validate SFT, or in a source of the user's own."""
         return any(_samples(s.source) for s in self.stage.members())
 
     def label(self) -> str:
@@ -103,7 +103,8 @@ class TrainNode(CheckpointNode):
 
 
 def _samples(source: Source) -> bool:
-    return isinstance(source, Rollouts) or (isinstance(source, Demonstrations) and source.validation > 0)
+    """For training or for validation. A source of the user's own may."""
+    return not isinstance(source, Corpus | Demonstrations) or getattr(source, "validation", 0) > 0
 
 
 def run_training(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
