@@ -13,7 +13,7 @@ from foray.world.mixture import world_mixture
 
 # RL meets no question twice, SFT some.
 QUESTIONS = 8000
-RL_STEPS, SFT_STEPS = 64, 320
+RL_STEPS, SFT_STEPS = 96, 324
 
 
 def study() -> Study:
@@ -35,8 +35,11 @@ def study() -> Study:
     )
     sft_source = Demonstrations(task, questions=QUESTIONS, batch_size=32)
     sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
-    # Parallel averaging: the rollouts of RL and the rows of SFT, and one rate for both, as in the paper.
-    parallel = Variant("parallel", (f"sft.batch_size={sft_source.batch_size * SFT_STEPS // RL_STEPS}",), "")
+    # As the authors ran them: only RL from the base has a KL term.
+    sft_rl = Variant("sft_rl", ("rl.kl=0.0",), "")
+    # The rollouts of RL and the rows of SFT, and one rate for both, as in the paper.
+    rows = sft_source.batch_size * SFT_STEPS // RL_STEPS
+    parallel = Variant("parallel", ("rl.kl=0.0", f"sft.batch_size={rows}"), "")
     return Study(
         name="tiny",
         # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
@@ -47,9 +50,9 @@ def study() -> Study:
         data=Data(vocab_size=1600, whole_numbers=60),
         pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_500_000, 2_700_000)),
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
-        recipes=("primed", "rl", "sft", "sft_rl", parallel),
+        recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
-            task, problems=300, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
+            task, problems=400, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
             dynamics=Dynamics(2_700_000, points=2),
         ),
     )  # fmt: skip
