@@ -14,8 +14,9 @@ from foray.core.canonical import nearest, require, to_json
 from foray.core.files import SPEC, read_json, read_jsonl, read_object, sealed
 from foray.core.task import STORED, Problem, Task
 from foray.report import NotDrawable
-from foray.report.between_studies import between
+from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
 from foray.report.choose_row import chosen
+from foray.report.columns import frame_of
 from foray.report.entries import entry_of
 from foray.report.measurements import Measurement, PassK
 from foray.report.reader import results_of
@@ -178,14 +179,17 @@ class LoadedStudy:
     def compare(self, other: LoadedStudy) -> pd.DataFrame:
         """This study minus another in pass@k, model by model: those with one M_t, recipe, variant, mix, split and task.
 
-        ``value`` is the difference with its 95% interval, a share; ``ours`` and ``theirs`` are the two. Problems are
-        paired by id, runs by seed, and both are graded by this study's grading. Raises ValueError where the studies
-        share no model.
+        ``value`` is the difference with its 95% interval, a share; ``ours`` and ``theirs`` are the two, with theirs.
+        ``compared`` says how: paired by problem and seed, by problem alone, or not. Both are graded by this study's
+        grading. Raises ValueError where the studies share no model.
         """
-        rows = between(self._read, other._read)
-        if not rows:
+        found = frame_of(between(self._read, other._read)).infer_objects()
+        if len(found):
+            found = found[found["metric"].str.startswith("pass@") & (found["grading"] == self._read.extraction)]
+            found = found[~found["compared"].isin((ONLY_OURS, ONLY_THEIRS))].reset_index(drop=True)
+        if found.empty:
             raise ValueError(f"the studies share no model on one task and M_t: {self!r}, {other!r}")
-        return pd.DataFrame(rows).assign(unit="share")
+        return found.assign(unit="share")
 
     # --- figures ----------------------------------------------------------------------------------------------------
 
@@ -329,18 +333,6 @@ class LoadedStudy:
 
 def open_study(study: str | Path, store: str | Path | None, settings: Sequence[str]) -> LoadedStudy:
     """What ``foray.load`` returns."""
-    from foray.study.graph import expand
-    from foray.study.manifest import manifest_of
-    from foray.study.named_studies import load_study
+    from foray.study.study_results import study_results
 
-    name, folder = str(study), Path(study)
-    if (folder / MANIFEST).is_file():
-        whole = store is None and not list(settings)
-        require(whole, f"{name} is a store: name the study's file to load it with other settings or another store")
-        return LoadedStudy(folder, read_object(folder / MANIFEST, "run the study again"))
-    if folder.is_dir() and "/" in name:
-        raise ValueError(f"{name} holds no {MANIFEST}: foray report STUDY --store {name} writes one")
-    spec = load_study(name, list(settings))
-    root = Path("runs") / spec.name if store is None else Path(store)
-    require(root.is_dir(), f"there is no store {root}; run the study first or name its store with store=")
-    return LoadedStudy(root, manifest_of(spec, expand(spec)), spec)
+    return LoadedStudy(*study_results(study, store, settings))

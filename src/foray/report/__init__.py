@@ -132,7 +132,7 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
         _save(drawing, paths["png"], {"Software": None})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
         _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
-    html = Markup(parts.figure(figure.NAME, figure.TITLE, caption, picture(paths["png"])))
+    html = Markup(parts.figure(figure.NAME, figure.TITLE, caption, *picture(paths["png"])))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 
 

@@ -1,46 +1,196 @@
-"""Paired differences of two studies, model by model."""
+"""Two studies side by side: what both measured of models that are alike, and the difference with its interval.
+
+Differences are paired by problem wherever both studies asked the same problems, and by run where both have its seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from foray.report.differences import pair, passk_difference
-from foray.report.measurements import PassK
-from foray.report.results import ANY_MODEL, Results
+from foray.core.files import SPEC, read_object
+from foray.report import stats
+from foray.report.columns import NOTHING
+from foray.report.differences import ability_difference, difference, pair
+from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
+from foray.report.results import ANY_MODEL, AVERAGE, Results, recipe_rank, records
+from foray.report.sample_data import rows_with_samples
+from foray.report.stats import Counts, Interval
 
-_ALIKE = ("task", "recipe", "variant", "mix", "split", "shots")  # what two compared models share beside M_t
+PAIRED, OTHER_SEEDS, UNPAIRED = "paired", "paired by problem; other seeds", "unpaired: other problems"
+ONLY_OURS, ONLY_THEIRS = "only in the first", "only in the second"
+M = TypeVar("M", bound=Measurement)
+Asked = Mapping[tuple[str, str], Mapping[str, str]]  # question and answer by id, by task and split
+
+
+class Alike(NamedTuple):
+    """What compared models share beside M_t. ``shots`` is None for a measurement without shots."""
+
+    task: str
+    recipe: str
+    variant: str
+    mix: str
+    split: str
+    trained_on: str
+    model_parameters: int | None
+    shots: int | None
+
+
+class Both(NamedTuple):
+    """The runs of both studies that measured one thing of models from one M_t; one side may be empty."""
+
+    alike: Alike
+    tokens: int
+    ours: Sequence[Any]
+    theirs: Sequence[Any]
 
 
 def between(ours: Results, theirs: Results) -> list[dict[str, Any]]:
-    """pass@k of the first study minus that of the second, a row a k and an M_t of models that are alike in both.
+    """A row for each model, grading and metric: pass@k at every k of a study's table, and the general average.
 
-    Problems are paired by id, runs by seed. The first study's grading holds for both. Empty without a common model.
+    ``ours`` and ``theirs`` are means over runs with 95% intervals, ``value`` is the first minus the second over what
+    both have, all shares; ``compared`` says how. ``runs`` counts the pairs of runs.
     """
-    grading, ks = ours.extraction, sorted({*ours.ks} & {*theirs.ks})
-    rows = []
-    a, b = _ends(ours), _ends(theirs)
-    for place in [p for p in a if p in b]:
-        for tokens, pairs in pair(a[place], b[place]).items():
-            fewest = min(int(e.counts[grading].samples.min()) for of_run in pairs.values() for e in of_run)
-            for k in [k for k in ks if k <= fewest]:
-                gain = passk_difference(pairs, k, grading)
-                means = [_mean((of_run[i] for of_run in pairs.values()), k, grading) for i in (0, 1)]
-                named = {"tokens": tokens, **dict(zip(_ALIKE, place)), "metric": f"pass@{k}"}
-                named |= {"ours": means[0], "theirs": means[1]}
-                rows.append({**named, **gain.interval._asdict(), "runs": len(gain.runs)})
-    return rows
+    ks, unlike = sorted({1, *ours.ks, *theirs.ks}), unlike_problems(ours, theirs)
+    rows = list[dict[str, Any]]()
+    for both in both_of(ours, theirs, PassK):
+        known = [set(e.counts) for e in (*both.ours, *both.theirs)]
+        for grading in sorted(set.intersection(*known), key=lambda g: (g != ours.extraction, g)):
+            rows += passk_rows(both, grading, ks, unlike)
+    return rows + [_average_row(both, ours, theirs) for both in both_of(ours, theirs, ProbeAnswers)]
 
 
-def _ends(results: Results) -> dict[tuple[Any, ...], list[PassK]]:
-    """The final evaluations by what compared models share."""
-    found: dict[tuple[Any, ...], list[PassK]] = {}
+def both_of(ours: Results, theirs: Results, kind: type[M]) -> list[Both]:
+    """The final measurements of a kind, by what their models share: the main grid first, tasks as in the first."""
+    sides: list[dict[tuple[Alike, int], list[M]]] = [{}, {}]
+    for side, results in zip(sides, (ours, theirs)):
+        for m in results.select(kind, final=True, **ANY_MODEL):
+            alike = Alike(*(getattr(m, name) for name in Alike._fields))
+            side.setdefault((alike, m.tokens), []).append(m)
+    tasks = list(dict.fromkeys((*ours.asked, *theirs.asked)))
+
+    def order(place: tuple[Alike, int]) -> tuple[Any, ...]:
+        a, tokens = place
+        beside = (a.variant, a.mix, a.split, a.model_parameters or 0)
+        return tasks.index(a.task) if a.task in tasks else -1, beside, tokens, recipe_rank(a.recipe), a.shots or 0
+
+    places = sorted(dict.fromkeys((*sides[0], *sides[1])), key=order)
+    return [Both(*place, *(side.get(place, []) for side in sides)) for place in places]
+
+
+def unlike_problems(ours: Results, theirs: Results) -> dict[tuple[str, str], set[str]]:
+    """Ids, by task and split, that stand for one problem in the first study and for another one in the second."""
+    a, b = _asked(ours), _asked(theirs)
+    return {place: {i for i in a[place].keys() & b[place] if a[place][i] != b[place][i]} for place in a.keys() & b}
+
+
+def _asked(results: Results) -> Asked:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    most: dict[tuple[str, str], PassK] = {}
     for e in results.select(PassK, final=True, **ANY_MODEL):
-        found.setdefault(tuple(getattr(e, name) for name in _ALIKE), []).append(e)
+        first = most.setdefault((e.task, e.split), e)
+        if len(e.tags) > len(first.tags):
+            most[e.task, e.split] = e
+    for place, e in most.items():
+        rows = rows_with_samples(e.folder / "completions.jsonl")
+        found[place] = {str(r.get("id")): json.dumps([r.get("question"), r.get("answer")]) for r in rows}
     return found
 
 
-def _mean(models: Iterable[PassK], k: int, grading: str) -> float:
-    return float(np.mean([e.counts[grading].pass_at(k).mean() for e in models]))
+def passk_rows(
+    both: Both, grading: str, ks: Sequence[int], unlike: Mapping[tuple[str, str], set[str]]
+) -> Iterator[dict[str, Any]]:
+    """A row for each k that every evaluation has samples for."""
+    fewest = min(int(e.counts[grading].samples.min()) for e in (*both.ours, *both.theirs))
+    ks = [k for k in ks if k <= fewest]
+    values = [_means(side, grading, ks) for side in (both.ours, both.theirs)]
+    gains, how, runs = _gains(both, grading, ks, unlike.get((both.alike.task, both.alike.split), set()), values)
+    for k, a, b, gain in zip(ks, *values, gains):
+        of = {"grading": grading, "metric": f"pass@{k}", "ours": a, "theirs": b, "value": gain}
+        yield _named(both) | of | {"n": gain.n or a.n or b.n, "runs": runs, "compared": how}
+
+
+def _named(both: Both) -> dict[str, Any]:
+    return {"task": both.alike.task, "tokens": both.tokens, **both.alike._asdict()}
+
+
+def _means(side: Sequence[PassK], grading: str, ks: Sequence[int]) -> list[Interval]:
+    """The mean over runs at every k."""
+    if not side:
+        return [NOTHING] * len(ks)
+    each = [stats.passk_intervals(e.counts[grading], ks) for e in side]
+    starts = [e.pretrain_seed for e in side]
+    return [stats.over_seeds(of_runs, 0.0, 1.0, starts) for of_runs in zip(*each)]
+
+
+def _gains(
+    both: Both, grading: str, ks: Sequence[int], unlike: set[str], values: Sequence[Sequence[Interval]]
+) -> tuple[list[Interval], str, int]:
+    """The difference at every k, how it was made, and the number of pairs of runs."""
+    if not both.ours or not both.theirs:
+        return [NOTHING] * len(ks), ONLY_OURS if both.ours else ONLY_THEIRS, 0
+    pairs, how = _pairs(both)
+    each: dict[Seeds, list[Interval]] = {}
+    for run, (a, b) in pairs.items():
+        ours, theirs = (_without(e.counts[grading], unlike) for e in (a, b))
+        if not set(ours.ids) & set(theirs.ids):
+            return [stats.difference_of_independent(x, y) for x, y in zip(*values)], UNPAIRED, len(pairs)
+        each[run] = stats.paired_differences(ours, theirs, ks)
+    gains = [difference({run: found[i] for run, found in each.items()}).interval for i in range(len(ks))]
+    return gains, how, len(pairs)
+
+
+def _pairs(both: Both) -> tuple[dict[Seeds, tuple[Any, Any]], str]:
+    """The runs that are compared: of equal seeds where there are any, else one by one in the order of their seeds."""
+    found = pair(both.ours, both.theirs).get(both.tokens, {})
+    if found:
+        return found, PAIRED if all(a.run == b.run for a, b in found.values()) else OTHER_SEEDS
+    in_order = (sorted(side, key=lambda m: m.run) for side in (both.ours, both.theirs))
+    return {a.run: (a, b) for a, b in zip(*in_order)}, OTHER_SEEDS
+
+
+def _without(counts: Counts, unlike: set[str]) -> Counts:
+    if not unlike & set(counts.ids):
+        return counts
+    kept = np.array([i not in unlike for i in counts.ids])
+    ids = tuple(i for i in counts.ids if i not in unlike)
+    return Counts(ids, counts.correct[kept], counts.samples[kept])
+
+
+def _average_row(both: Both, ours: Results, theirs: Results) -> dict[str, Any]:
+    sides = ((ours, both.ours), (theirs, both.theirs))
+    values = [_average(results, side) for results, side in sides]
+    row = _named(both) | {"task": AVERAGE, "grading": "", "metric": "acc", "ours": values[0], "theirs": values[1]}
+    if not both.ours or not both.theirs:
+        how, gain, runs = ONLY_OURS if both.ours else ONLY_THEIRS, NOTHING, 0
+    else:
+        pairs, how = _pairs(both)
+        found = ability_difference(pairs) if all(_same_probes(*p) for p in pairs.values()) else None
+        runs = len(pairs)
+        gain = found.interval if found else stats.difference_of_independent(*values)
+        how = how if found else UNPAIRED
+    return row | {"value": gain, "n": gain.n or values[0].n or values[1].n, "runs": runs, "compared": how}
+
+
+def _average(results: Results, side: Sequence[ProbeAnswers]) -> Interval:
+    """The mean over runs of the table's general average."""
+    found = []
+    for m in side:
+        fields = ("tokens", "recipe", "variant", "mix", "split", "trained_on", "model_parameters", *Seeds._fields)
+        rows = results.rows(task=AVERAGE, metric="acc", final=True, **{name: getattr(m, name) for name in fields})
+        found += [Interval(r.value, r.lo, r.hi, r.n) for r in records(rows)][:1]
+    return stats.over_seeds(found, 0.0, 1.0, [m.pretrain_seed for m in side]) if found else NOTHING
+
+
+def _same_probes(a: ProbeAnswers, b: ProbeAnswers) -> bool:
+    """Whether both were asked the same documents: one specification, and as many answers."""
+    sizes = [{name: len(answers) for name, answers in m.answers.items()} for m in (a, b)]
+    return sizes[0] == sizes[1] and _spec(a) == _spec(b)
+
+
+def _spec(m: ProbeAnswers) -> dict[str, Any]:
+    path = m.folder / SPEC
+    return {k: v for k, v in read_object(path).items() if k != "checkpoint"} if path.exists() else {}

@@ -10,20 +10,25 @@ from typing import Any
 import pandas as pd
 
 from foray.core.task import STORED
+from foray.report.measurements import PassK
 from foray.report.paper import PARAMETERS, paper_rows, task_of
 from foray.report.results import AXES, SOUND, NotDrawable, Results, label, records, shots_rank
+from foray.report.score_table import frame_of_rows, passk_scores, row_of
 from foray.report.spending import add_axis
 from foray.report.style import look
 
 
 def chart(results: Results) -> dict[str, Any]:
-    """Plain values for JSON, shares in [0, 1], rounded to six digits. Empty where the main task is not evaluated."""
+    """Plain values for JSON, shares in [0, 1], rounded to six digits, at every k from 1 to the samples a problem.
+
+    Empty where the main task is not evaluated.
+    """
     try:
         task = results.main_task
     except NotDrawable:
         return {}
-    metrics = sorted({m for m in results.rows(task=task)["metric"] if m.startswith("pass@")}, key=_k)
-    rows = results.rows(task=task, metric=tuple(metrics), final=True, trained_on=results.trained(task))
+    rows = _at_every_k(results, results.select(PassK, task=task, final=True, trained_on=results.trained(task)))
+    metrics = sorted(set(rows["metric"]), key=_k)
     curves = {str(g): results.average(rows[rows["extraction"] == str(g)]) for g in (*STORED, SOUND)}
     curves = {grading: frame for grading, frame in curves.items() if len(frame)}
     recipes = list(dict.fromkeys(r for frame in curves.values() for r in frame["recipe"]))
@@ -38,6 +43,16 @@ def chart(results: Results) -> dict[str, Any]:
         "spent": _spent(results, next(iter(curves.values()), pd.DataFrame())),
         "paper": _paper(results, task, metrics, recipes) if results.paper else [],
     }
+
+
+def _at_every_k(results: Results, evaluations: Iterable[PassK]) -> pd.DataFrame:
+    """The rows of the table, whose k are few, at every k that an evaluation has samples for."""
+    rows = [
+        row_of(results.study, e, score)
+        for e in evaluations
+        for score in passk_scores(e, range(1, 1 + min(int(c.samples.min()) for c in e.counts.values())))
+    ]
+    return frame_of_rows(rows, results.model_parameters)
 
 
 def _k(metric: str) -> int:

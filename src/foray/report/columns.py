@@ -17,6 +17,7 @@ from foray.report.results import label
 from foray.report.stats import Interval
 
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)  # where nothing was measured
+_HEADS = 3  # the most cells of a row that are its header
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -66,20 +67,24 @@ def badge(name: str, signs: Mapping[str, str]) -> Callable[[Any], Markup]:
     return show
 
 
-def table(rows: Iterable[Any], columns: Sequence[Column], rules: bool = True) -> Markup:
-    """The rows as HTML. With ``rules``, a line wherever the first cell changes."""
+def table(rows: Iterable[Any], columns: Sequence[Column], caption: str, rules: bool = True) -> Markup:
+    """The rows as HTML. With ``rules``, a line wherever the first cell changes.
+
+    The header of a row are its first cells, as few as tell all rows apart.
+    """
     shown, before = [], None
     for row in rows:
         cells = [column.cell(row) for column in columns]
         shown.append((rules and before not in (None, cells[0]), cells))
         before = cells[0]
-    return Markup(parts.table(columns, shown))
+    heads = next((n for n in range(1, _HEADS) if len({tuple(c[:n]) for _, c in shown}) == len(shown)), _HEADS)
+    return Markup(parts.table(columns, shown, caption, heads))
 
 
-def tables_by_task(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Markup:
-    """A table for each task of the rows, in their order, below the task's name."""
+def tables_by_task(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], caption: str) -> Markup:
+    """A table for each task of the rows, in their order; its caption begins with the task's name."""
     tasks = dict.fromkeys(row["task"] for row in rows)
-    return joined(*(joined(parts.heading(t), table([row for row in rows if row["task"] == t], columns)) for t in tasks))
+    return joined(*(table([r for r in rows if r["task"] == t], columns, f"{t}: {caption}") for t in tasks))
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> pd.DataFrame:

@@ -23,9 +23,11 @@ def packed(value: Any) -> str:
     return base64.b64encode(zlib.compress(json_inside(value).encode(), 9)).decode()
 
 
-def picture(path: Path) -> str:
-    """A PNG file as a data: URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def picture(path: Path) -> tuple[str, int]:
+    """A PNG file as a data: URI, and its width in pixels."""
+    content = path.read_bytes()
+    width = int.from_bytes(content[16:20], "big")  # of the first chunk, which every PNG file begins with
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}", width
 
 
 def policy(scripts: Sequence[str]) -> str:

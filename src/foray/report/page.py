@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -11,17 +10,16 @@ from markupsafe import Markup
 from foray.core.task import STORED
 from foray.report.chart_data import chart
 from foray.report.columns import Column, table
-from foray.report.embedded_data import json_inside, packed, policy
 from foray.report.headline import sentences
-from foray.report.markup import joined, render
+from foray.report.markup import joined
 from foray.report.measurements import PassK
+from foray.report.page_shell import filled
 from foray.report.results import ANY_MODEL, Results
 from foray.report.sample_data import browsed
 from foray.report.sections.origins import note
 
 LEFT_OUT = 160  # the place of what is not here
 MISSING_SHOWN = 12  # for one reason
-SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")  # in the order in which they run
 
 
 class Shown(NamedTuple):
@@ -47,14 +45,10 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     )
     drawn, samples = chart(results), browsed(results)
     read = bool(samples and samples["problems"])
-    scripts = [Markup(_text(name)) for name in (SCRIPTS if drawn else ())]
-    data = {"chart": packed(drawn) if drawn else "", "samples": packed(samples) if read else ""}
-    return render(
+    return filled(
         "page.html",
-        policy=Markup(policy(scripts)),
-        style=Markup(_text("page.css")),
-        scripts=scripts,
-        data=Markup(json_inside(data)),
+        drawn,
+        samples if read else {},
         sentences=sentences(results),
         charted=bool(drawn),
         browsed=read,
@@ -65,18 +59,15 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     )
 
 
-def _text(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
 def _left_out(results: Results, shown: Sequence[Shown]) -> Markup:
     tables = []
     for kind, why in (("section", "why it is not there"), ("figure", "why it is not drawn")):
         if absent := [s for s in shown if s.kind == kind and s.absent]:
-            tables.append(table(absent, [Column(kind, "title"), Column(why, "absent")], rules=False))
+            columns = [Column(kind, "title"), Column(why, "absent")]
+            tables.append(table(absent, columns, f"{kind.title()}s", rules=False))
     if missing := [*grouped(results.missing), *_gradings_missing(results)]:
         columns = [Column("measurement", lambda row: row[0]), Column("why it is missing", lambda row: row[1])]
-        tables.append(table(missing, columns, rules=False))
+        tables.append(table(missing, columns, "Measurements", rules=False))
     return joined(*tables)
 
 

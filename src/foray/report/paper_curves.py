@@ -21,7 +21,7 @@ from foray.report import style
 from foray.report.paper import PARAMETERS, paper_rows
 
 ROOM = 0.4  # the part of an axis that stays ours, at least, when it is widened for the paper
-GREY = "#777777"  # of what is not a recipe
+GREY = "#666666"  # of what is not a recipe
 _LINE: Any = {"linestyle": (0, (3, 2)), "linewidth": 0.9, "marker": ".", "markersize": 2.5, "alpha": 0.65}
 _VERSIONS = {"June": "its June 2026 version", "February": "its February 2026 version", "repository": "its repository"}
 
@@ -148,7 +148,7 @@ def _write_label(axes: Axes, curve: Curve) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     seen = [(x, y) for x, y in zip(curve.x, curve.y) if left <= x <= right and low <= y <= high]
     if curve.label and seen:
-        place: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 6, "color": GREY}
+        place: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7, "color": GREY}
         axes.annotate(curve.label, seen[-1], **place)
 
 

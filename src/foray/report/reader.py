@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,20 +28,9 @@ from foray.report.measurements import (
     TrainingLog,
     Votes,
 )
-from foray.report.results import AVERAGE, AXES, AXES_BESIDE, COLUMNS, SOUND, STRICT, Results, metric_rank, recipe_rank
+from foray.report.results import AVERAGE, AXES, STRICT, Results
+from foray.report.score_table import Score, frame_of_rows, passk_scores, row_of
 from foray.report.stats import Counts, Interval
-
-
-class Score(NamedTuple):
-    """One number of one result. The measurement names the model."""
-
-    task: str
-    extraction: str
-    metric: str
-    interval: Interval
-    chance: float = math.nan
-    stderr: float = math.nan
-
 
 Read = tuple[Measurement, list[Score]]
 
@@ -83,7 +72,7 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
             if isinstance(found, PassK) and grading not in found.counts:
                 raise ValueError(f"it has no {grading} grading, which the study shows; it is of an earlier version")
             measured.append(found)
-            rows += [_row(study, entry, number) for number in numbers]
+            rows += [row_of(study, entry, number) for number in numbers]
             flags += [(entry.words, str(flag)) for flag in _optional(entry, "health.json", list)]
             for flops in _optional(entry, "ledger.json", dict).values():
                 work[entry.kind] = work.get(entry.kind, 0.0) + float(flops)
@@ -96,7 +85,7 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
     return Results(
         study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
         notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
-        table=_frame(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
+        table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
         origins=read_origins(manifest.parent, _nodes(content)),
     )  # fmt: skip
@@ -189,18 +178,14 @@ def _read_passk(entry: Measurement, ks: Sequence[int]) -> Read:
             raise ValueError(f"problems.jsonl holds impossible counts of {rule} answers")
     fields = {"format_rate": "formatted", "truncated_rate": "truncated"}
     rates = {metric: np.array([r[name] for r in rows]) / samples for metric, name in fields.items()}
-    most, numbers = int(samples.min()), list[Score]()
+    most = int(samples.min())
     curve = sorted({k for k in ks if k <= most} | {2**i for i in range(most.bit_length())})
     guesses = [r.get("guess") for r in rows]
     known = None if None in guesses else np.array(guesses, dtype=np.float64)
     tags = tuple(tuple(map(str, r["tags"])) if isinstance(r.get("tags"), list) else () for r in rows)
     votes = {i: _votes(r) for i, r in zip(ids, rows)} if all("votes" in r for r in rows) else {}
     found = PassK(**vars(entry), counts=counts, rates=rates, guesses=known, votes=votes, tags=tags)
-    for rule, c in counts.items():
-        for k, interval in zip(curve, stats.passk_intervals(c, curve)):
-            # Answers that are drawn without reading the question have no reasons.
-            chance = math.nan if known is None or rule == SOUND else found.guessed(k)
-            numbers.append(Score(entry.task, rule, f"pass@{k}", interval, chance))
+    numbers = list(passk_scores(found, curve))
     intervals_of_rates = stats.mean_intervals(np.stack(list(rates.values()), axis=1))
     numbers += [Score(entry.task, "", metric, i) for metric, i in zip(rates, intervals_of_rates)]
     return found, numbers
@@ -281,28 +266,3 @@ _READERS: Mapping[str, Callable[[Measurement, Sequence[int]], Read]] = {
     "measure": _read_own,
     "contamination": _read_overlaps,
 }
-
-
-def _row(study: str, e: Measurement, number: Score) -> dict[str, Any]:
-    screen = "" if e.screen is None else f"{e.screen[0]}-{e.screen[1]} {e.screen[2]}".removesuffix(" strict")
-    of_number = number._asdict() | number.interval._asdict() | {"study": study, "screen": screen}
-    return {name: of_number[name] if name in of_number else getattr(e, name) for name in _MADE}
-
-
-_MADE = (*COLUMNS[:-1], *AXES_BESIDE)  # ``_frame`` adds the last column
-
-
-def _frame(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
-    """The sorted table. ``parameters``: the model's size, for rows without ``model_parameters``."""
-
-    def order(r: Any) -> tuple[Any, ...]:
-        model = (r["mix"], r["model_parameters"] or 0, r["variant"], r["split"])
-        place = (r["tokens"], recipe_rank(r["recipe"]), r["trained_on"], r["stage_step"], r["pretrain_seed"], r["seed"])
-        shots = -1 if r["shots"] is None else r["shots"]
-        return (*model, *place, r["task"], shots, r["extraction"], metric_rank(r["metric"]))
-
-    kinds = dict.fromkeys(("shots", "stopped", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
-    kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float")
-    frame = pd.DataFrame(sorted(rows, key=order), columns=list(_MADE)).astype(kinds)
-    sizes = frame["model_parameters"].fillna(parameters).astype("float")
-    return frame.assign(**{COLUMNS[-1]: frame["tokens"].astype("float") / sizes})

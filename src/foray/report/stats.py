@@ -165,12 +165,17 @@ def paired(a: Counts, b: Counts) -> tuple[Counts, Counts]:
 
 
 def paired_difference(a: Counts, b: Counts, k: int) -> Interval:
-    """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
+    """``paired_differences`` at one k."""
+    return paired_differences(a, b, [k])[0]
+
+
+def paired_differences(a: Counts, b: Counts, ks: Sequence[int]) -> list[Interval]:
+    """pass@k of ``a`` minus that of ``b`` on the problems both have, for every k, resampled in pairs; in [-1, 1].
 
     Raises ValueError when the two share no problem.
     """
     a, b = paired(a, b)
-    return difference_intervals((a.pass_at(k) - b.pass_at(k))[:, None])[0]
+    return difference_intervals(np.stack([a.pass_at(k) - b.pass_at(k) for k in ks], axis=1))
 
 
 def wilson(value: float, n: float) -> Interval:

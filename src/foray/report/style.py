@@ -160,9 +160,9 @@ def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> No
     """An axis of tokens per parameter above one of tokens, with labels at these tokens."""
     above = axes.secondary_xaxis("top")
     _fixed_ticks(above, places, labels)
-    above.tick_params(length=0, pad=1, labelsize=7, colors="#888888")
+    above.tick_params(length=0, pad=1, labelsize=7, colors="#666666")
     above.spines["top"].set_visible(False)
-    above.set_xlabel("tokens per parameter", fontsize=7, color="#888888")
+    above.set_xlabel("tokens per parameter", fontsize=7, color="#666666")
 
 
 def _fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:

@@ -31,8 +31,8 @@ _TEXT = (
 )
 _PROBLEMS = Kind("{:.3g}".format)
 COLUMNS = (
-    Column("tokens", "tokens", TOKENS),
     Column("recipe", "recipe", RECIPE),
+    Column("tokens", "tokens", TOKENS),
     Column("gain", "gain", POINTS),
     Column("amplified", "amplified", POINTS),
     Column("discovered", "discovered", POINTS),
@@ -56,7 +56,7 @@ def section(results: Results) -> Section:
     for task in dict.fromkeys(row["task"] for row in found):
         for k in sorted({row["k"] for row in found if row["task"] == task}):
             here = [row for row in found if (row["task"], row["k"]) == (task, k)]
-            pieces += [parts.heading(f"{task}, pass@{k}"), table(here, COLUMNS)]
+            pieces.append(table(here, COLUMNS, f"{task}, pass@{k}: the gain over the base and its parts"))
     return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces, parts.files(list(files))), files)
 
 

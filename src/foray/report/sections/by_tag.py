@@ -30,7 +30,7 @@ def section(results: Results) -> Section:
     pieces = []
     for task, tag in dict.fromkeys((row["task"], row["tag"]) for row in found):
         here = [row for row in found if (row["task"], row["tag"]) == (task, tag)]
-        pieces += [parts.heading(f"{task}, {tag}"), _table(here)]
+        pieces.append(_table(here, f"{task}, by {tag}: pass@1 / pass@K"))
     return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
 
 
@@ -74,7 +74,7 @@ def _rank(value: str) -> tuple[float, str]:
     return (float(value) if value.isascii() and value.isdigit() else np.inf, value)
 
 
-def _table(here: list[dict[str, Any]]) -> Any:
+def _table(here: list[dict[str, Any]], caption: str) -> Any:
     problems = {row["value"]: row["n"] for row in here}
     lines: dict[tuple[int, str], dict[str, Any]] = {}
     for row in here:
@@ -84,6 +84,7 @@ def _table(here: list[dict[str, Any]]) -> Any:
         lines.values(),
         [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
         + [Column(f"{value} ({problems[value]})", f"of {value}") for value in sorted(problems, key=_rank)],
+        caption,
     )
 
 

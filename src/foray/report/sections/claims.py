@@ -37,7 +37,7 @@ def _theirs(row: dict[str, Any]) -> str | Markup:
 
 
 COLUMNS = (
-    Column("", "claim"),
+    Column("number", "claim"),
     Column("claim", "statement"),
     Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
     Column("points", "value", POINTS),
@@ -69,9 +69,10 @@ def section(results: Results) -> Section:
     found = rows(results)
     columns = PAPER_COLUMNS if results.paper else COLUMNS
     run, rest = ([r for r in found if (r["answer"] == "not run") == lacking] for lacking in (False, True))
+    said = f"{len(rest)} claims that were not run"
     shown = joined(
-        table(run, columns, rules=False) if run else "",
-        parts.folded(f"{len(rest)} claims that were not run", table(rest, columns, rules=False)) if rest else "",
+        table(run, columns, "The claims and their answers", rules=False) if run else "",
+        parts.folded(said, table(rest, columns, said, rules=False)) if rest else "",
     )
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
     text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"

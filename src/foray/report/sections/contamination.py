@@ -60,7 +60,7 @@ def _table(found: Overlaps) -> Markup:
     where = [f"{found.mix or 'main'} pre-training text of {in_tokens(found.tokens)} tokens", found.task]
     if found.trained_on != found.task:
         where.append(f"trained on {found.trained_on}")
-    return joined(parts.heading(", ".join(where)), table(rows(found), columns))
+    return table(rows(found), columns, ", ".join(where))
 
 
 def _example(row: dict[str, Any]) -> Markup:

@@ -87,5 +87,6 @@ def section(results: Results) -> Section:
     found = rows(results)
     if not found:
         return Section(files={"controls": frame_of([])})
-    html = joined(parts.dim(_TEXT), table(found, COLUMNS), parts.files(["controls"]))
+    shown = table(found, COLUMNS, "Variants and the recipes they vary")
+    html = joined(parts.dim(_TEXT), shown, parts.files(["controls"]))
     return Section(html, {"controls": frame_of(found)})

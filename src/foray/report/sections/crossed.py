@@ -65,11 +65,11 @@ def section(results: Results) -> Section:
     files = {"crossed": frame_of([row for found in by_task.values() for row in found])}
     if not by_task:
         return Section(files=files)
-    tables = [joined(parts.heading(task), _table(found)) for task, found in by_task.items()]
+    tables = [_table(found, f"{task}: pass@1 over the base, by form") for task, found in by_task.items()]
     return Section(joined(parts.dim(_TEXT), *tables, parts.files(list(files))), files)
 
 
-def _table(found: Sequence[dict[str, Any]]) -> Markup:
+def _table(found: Sequence[dict[str, Any]], caption: str) -> Markup:
     """A row a recipe and M_t, a column a form of asking and grading."""
     wide: dict[tuple[int, str], dict[Any, Any]] = {}
     for row in found:
@@ -78,4 +78,4 @@ def _table(found: Sequence[dict[str, Any]]) -> Markup:
     columns = [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
     for form in sorted(dict.fromkeys(_form(row) for row in found), key=_order):
         columns.append(Column(f"{form[0]}-shot, {form[1]}", form, POINTS))
-    return table(wide.values(), columns)
+    return table(wide.values(), columns, caption)

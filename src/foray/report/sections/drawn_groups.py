@@ -51,7 +51,8 @@ def _group(row: Mapping[str, Any]) -> Markup:
     asked = _short(row.get("question", ""))
     summary = f"update {row.get('step', '?')}: mean reward {mean:.2f} of {len(samples)}; {asked[:90]}"
     question = f"{asked} — {_short(row.get('answer', ''))}"
-    return Markup(parts.folded(summary, joined(parts.dim(question), table(samples, COLUMNS, rules=False))))
+    shown = table(samples, COLUMNS, "Completions of the group", rules=False)
+    return Markup(parts.folded(summary, joined(parts.dim(question), shown)))
 
 
 def _number(sample: Mapping[str, Any], name: str) -> float:

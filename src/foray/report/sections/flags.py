@@ -14,5 +14,5 @@ COLUMNS = (Column("where", lambda flag: flag[0]), Column("what", lambda flag: fl
 
 
 def section(results: Results) -> Section:
-    shown = table(results.flags, COLUMNS, rules=False)
+    shown = table(results.flags, COLUMNS, "Flags", rules=False)
     return Section(joined(parts.dim(_TEXT), shown)) if results.flags else Section()

@@ -57,11 +57,11 @@ def section(results: Results) -> Section:
     shown = {what: [s for s in sources_of(results) if any((what, s) in p for p in pages.values())]
              for what in ("bits", "perplexity")}  # fmt: skip
 
-    def of(what: str, kind: Kind) -> str:
+    def of(what: str, kind: Kind, caption: str) -> str:
         first = [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
         columns = [Column(source, (what, source), kind) for source in shown[what]]
-        return table(pages.values(), first + columns)
+        return table(pages.values(), first + columns, caption)
 
-    bits = joined(parts.dim(_TEXT), of("bits", _BITS)) if shown["bits"] else ""
-    text = joined(bits, parts.dim("Perplexity per token, by source."), of("perplexity", _VALUE))
+    bits = joined(parts.dim(_TEXT), of("bits", _BITS, "Bits per byte, by source")) if shown["bits"] else ""
+    text = joined(bits, of("perplexity", _VALUE, "Perplexity per token, by source"))
     return Section(joined(text, parts.files(["perplexity"])), {"perplexity": frame_of(found)})

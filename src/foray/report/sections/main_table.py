@@ -26,8 +26,7 @@ def section(results: Results) -> Section:
     files = {"results": main[list(COLUMNS)], "beside": beside if len(beside) else pd.DataFrame()}
     if not results.select(PassK):
         return Section(Markup(parts.dim("No pass@k evaluation has finished yet.")), files)
-    headings = {task: parts.heading(task) if len(results.tasks) > 1 else "" for task in results.tasks}
-    return Section(joined(*(joined(headings[task], _of_task(results, task)) for task in results.tasks)), files)
+    return Section(joined(*(_of_task(results, task) for task in results.tasks)), files)
 
 
 def _of_task(results: Results, task: str) -> Markup:
@@ -60,4 +59,5 @@ def _of_task(results: Results, task: str) -> Markup:
         known = " / ".join(f"{100 * chance:.1f}" for chance in guess.sort_values("chance")["chance"])
         text += f" Answers drawn from the training answers, the question unread, reach {known} ({' / '.join(passk)})."
     order = sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))
-    return joined(parts.dim(text), table([rows[place] for place in order], columns))
+    caption = f"{task}: every recipe at every M_t"
+    return joined(parts.dim(text), table([rows[place] for place in order], columns, caption))

@@ -35,7 +35,7 @@ def section(results: Results) -> Section:
     pieces = []
     for task in dict.fromkeys(row["task"] for row in found):
         here = [row for row in found if row["task"] == task]
-        pieces += [parts.heading(task), table(here, _columns(here))]
+        pieces.append(table(here, _columns(here), f"{task}: one sample, the vote, any sample"))
     return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from foray.core.provenance import Made
 from foray.report.columns import Column, table
-from foray.report.markup import joined, parts
+from foray.report.markup import joined
 from foray.report.measurements import NodeOrigin
 from foray.report.results import Results
 from foray.report.sections import Section
@@ -58,10 +58,10 @@ def section(results: Results) -> Section:
         {"nodes": count, "commit": commit, "machine": of.words, "versions": versions}
         for (commit, of, versions), count in groups.most_common()
     ]
-    pieces = [table(rows, NODES, rules=False)] if rows else []
+    pieces = [table(rows, NODES, "What computed the nodes", rules=False)] if rows else []
     if written := [{"what": name, "value": _text(value)} for name, value in results.provenance.items()]:
-        pieces.append(parts.dim("What wrote this page, which need not be what computed the nodes:"))
-        pieces.append(table(written, PAGE, rules=False))
+        caption = "What wrote this page, which need not be what computed the nodes"
+        pieces.append(table(written, PAGE, caption, rules=False))
     return Section(joined(*pieces))
 
 

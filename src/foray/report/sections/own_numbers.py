@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foray.report.columns import RECIPE, TOKENS, Column, Kind, table
-from foray.report.markup import joined, parts
+from foray.report.markup import joined
 from foray.report.results import Results, recipe_rank, records
 from foray.report.sections import Section
 from foray.report.stats import Interval
@@ -35,4 +35,4 @@ def _table(results: Results, name: str) -> Markup:
     columns = [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
     columns += [Column(metric, ("metric", metric), Kind(_value)) for metric in metrics]
     ordered = [rows[place] for place in sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))]
-    return joined(parts.heading(name), table(ordered, columns))
+    return table(ordered, columns, name)

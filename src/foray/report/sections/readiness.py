@@ -152,7 +152,7 @@ def html_of(frame: pd.DataFrame) -> str:
     left_out = [n for n in FIRST_STEP if n not in predictors(frame)]
     if left_out:
         text += f" Not logged at every M_t, so left out: {', '.join(left_out)}."
-    return joined(parts.dim(text), table(found, COLUMNS, rules=False))
+    return joined(parts.dim(text), table(found, COLUMNS, "Predictors and their errors", rules=False))
 
 
 def _difference(e: Errors) -> Any:

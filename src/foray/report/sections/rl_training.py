@@ -48,4 +48,6 @@ COLUMNS = (
 
 def section(results: Results) -> Section:
     runs = results.rl_runs()
-    return Section(joined(parts.dim(_TEXT), table(runs, COLUMNS))) if runs else Section()
+    if not runs:
+        return Section()
+    return Section(joined(parts.dim(_TEXT), table(runs, COLUMNS, "Runs of RL: first five → last five steps")))

@@ -40,4 +40,4 @@ def section(results: Results) -> Section:
             if len(values) > 1:
                 of = {"recipe": label(recipe, shots), "metric": f"{task}, {metric}"}
                 rows.append({"tokens": tokens, "values": values, **of})
-    return Section(joined(parts.dim(_TEXT), table(rows, COLUMNS))) if rows else Section()
+    return Section(joined(parts.dim(_TEXT), table(rows, COLUMNS, "Each run"))) if rows else Section()

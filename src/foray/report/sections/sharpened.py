@@ -52,7 +52,8 @@ def section(results: Results) -> Section:
     files = {"sharpened": frame_of(found)}
     if not found:
         return Section(files=files, absent="no evaluation of a base and a trained model holds the answers' votes")
-    return Section(joined(parts.dim(_TEXT), tables_by_task(found, COLUMNS), parts.files(list(files))), files)
+    shown = tables_by_task(found, COLUMNS, "the base, sharpened, beside each recipe")
+    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
 
 
 def _row(of: FromBase) -> dict[str, Any] | None:

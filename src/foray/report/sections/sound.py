@@ -30,7 +30,8 @@ def section(results: Results) -> Section:
     files = {"sound": frame_of(found)}
     if not found:
         return Section(files=files, absent="no evaluation's task can tell right reasons from wrong ones")
-    return Section(joined(parts.dim(_TEXT), *tables_by_task(found, _columns(found)), parts.files(list(files))), files)
+    shown = tables_by_task(found, _columns(found), "right and sound samples")
+    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

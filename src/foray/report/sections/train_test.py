@@ -37,7 +37,8 @@ def section(results: Results) -> Section:
     files = {"train_test": frame_of(found)}
     if not found:
         return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
-    return Section(joined(parts.dim(_TEXT), tables_by_task(found, COLUMNS), parts.files(list(files))), files)
+    shown = tables_by_task(found, COLUMNS, "pass@1 on training and test questions")
+    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

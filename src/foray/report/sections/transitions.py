@@ -50,8 +50,7 @@ def section(results: Results) -> Section:
     pieces = [parts.dim(_TEXT)]
     for task in results.tasks:
         if here := [t for t in found if t.task == task]:
-            heading = parts.heading(task) if len(results.tasks) > 1 else ""
-            pieces += [heading, table(here, _columns(results, here)), _curves(here)]
+            pieces += [table(here, _columns(results, here), f"{task}: transitions"), _curves(here, task)]
     return Section(joined(*pieces, parts.files(list(files))), files)
 
 
@@ -94,10 +93,11 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
     ]
 
 
-def _curves(found: Sequence[Transition]) -> Markup:
+def _curves(found: Sequence[Transition], task: str) -> Markup:
     """The difference at every k, folded away."""
     ks = sorted({k for t in found for k in t.curve})
     rows = [{"tokens": t.tokens, "transition": t.label, **t.curve} for t in found]
     columns = [Column("tokens", "tokens", TOKENS), Column("transition", "transition")]
     columns += [Column(f"Δ pass@{k}", k, POINTS) for k in ks]
-    return Markup(parts.folded("The difference at every k", table(rows, columns)))
+    caption = f"{task}: the difference at every k"
+    return Markup(parts.folded(caption, table(rows, columns, caption)))

@@ -35,11 +35,12 @@ def section(results: Results) -> Section:
     counts = sorted({len(of_recipe) for of_recipe in found.values()})
     same = f"{counts[0]} trials each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials"
     ks = sorted({k for of_recipe in found.values() for t in of_recipe for k in t.passk})
-    columns = [Column("recipe", "recipe", RECIPE), Column("settings", "settings"), Column("", _mark)]
+    columns = [Column("recipe", "recipe", RECIPE), Column("settings", "settings"), Column("mark", _mark)]
     columns += [*(Column(f"pass@{k}", f"pass@{k}", RATE) for k in ks), Column("score", "score", RATE)]
     columns += [Column("general average", "ability", RATE), Column("lead", "lead", POINTS)]
     notes = [parts.note(words) for words in warnings(results, found, choices)]
-    return Section(joined(*notes, parts.dim(_TEXT.format(same)), table(rows, columns), parts.files(list(files))), files)
+    shown = table(rows, columns, "Trials of each recipe")
+    return Section(joined(*notes, parts.dim(_TEXT.format(same)), shown, parts.files(list(files))), files)
 
 
 def _row(trial: Trial, made: Choice) -> dict[str, Any]:

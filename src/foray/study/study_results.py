@@ -1,0 +1,47 @@
+"""Where the results of a study lie, and what they are: from the study's name, its file, or a store's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from foray.core.canonical import require
+from foray.core.files import read_object
+from foray.study.graph import expand
+from foray.study.manifest import manifest_of
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
+from foray.study.store import MANIFEST
+
+
+class StudyResults(NamedTuple):
+    """A store's folder and the manifest of one study there. ``study``: None where the folder alone was named."""
+
+    store: Path
+    manifest: Mapping[str, Any]
+    study: Study | None = None
+
+
+def is_store(name: str | Path) -> bool:
+    """Whether ``name`` is the folder of a store, and not a study's name or file."""
+    return (Path(name) / MANIFEST).is_file() or (Path(name).is_dir() and "/" in str(name))
+
+
+def study_results(study: str | Path, store: str | Path | None = None, settings: Sequence[str] = ()) -> StudyResults:
+    """Finds a study's results. Nothing is written.
+
+    ``study``: a study's name or file, with its ``store`` (default: ``runs/NAME``) and ``settings`` as ``--set`` takes
+    them; or a store's folder, for what its last report shows. Raises ValueError where there is no such store.
+    """
+    name = str(study)
+    if is_store(name):
+        manifest = Path(name) / MANIFEST
+        require(manifest.is_file(), f"{name} holds no {MANIFEST}: foray report STUDY --store {name} writes one")
+        whole = store is None and not list(settings)
+        require(whole, f"{name} is a store: name the study's file to load it with other settings or another store")
+        return StudyResults(Path(name), read_object(manifest, "run the study again"))
+    spec = load_study(name, list(settings))
+    root = Path("runs") / spec.name if store is None else Path(store)
+    require(root.is_dir(), f"there is no store {root}; run study {spec.name} first or name its store")
+    return StudyResults(root, manifest_of(spec, expand(spec)), spec)
