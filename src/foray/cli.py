@@ -79,7 +79,12 @@ def _add_studies(commands: _Commands) -> None:
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
     p.add_argument("--track", metavar="TRACKER", action="append", default=[], help=f"{_TRACKERS}; may be repeated")
-    p = _study_command(commands, "report", "Write the report of the finished nodes.")
+    p = _study_command(commands, "report", "Write the report of the finished nodes, or of two studies side by side.")
+    p.add_argument(
+        "other", metavar="OTHER", nargs="?",
+        help="the second of two studies side by side: a study with --set as given, or the folder of a store, which "
+        "STUDY may be too",
+    )  # fmt: skip
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
         help="horizontal axis of the figures (default: tokens)",

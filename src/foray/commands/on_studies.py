@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from foray.commands.options import jobs_of, opened
+from foray.commands.on_two_studies import report_two
+from foray.commands.options import forms_of, jobs_of, opened
 from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
@@ -76,9 +77,11 @@ def _command(args: argparse.Namespace, store: Store) -> StudyCommand:
 
 
 def report(args: argparse.Namespace) -> None:
+    if args.other:
+        return report_two(args)
     study, store = opened(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    tables = tuple(kind.strip() for kind in args.tables.split(",") if kind.strip())
+    tables = forms_of(args)
     index = report_study(study, store, axis=args.x, paper=args.paper == "on", out=args.out, tables=tables)
     damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
     if damaged:

@@ -38,3 +38,8 @@ def jobs_of(args: argparse.Namespace, most: int = 4) -> int:
             tell(f"--jobs {args.jobs}: {limit} at a time, the most for the {cores()} cores that may be used here")
         return int(min(args.jobs, limit))
     return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
+
+
+def forms_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The values of --tables."""
+    return tuple(kind.strip() for kind in args.tables.split(",") if kind.strip())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from foray.core.task import STORED
 from foray.report.measurements import PassK
 from foray.report.paper import PARAMETERS, paper_rows, task_of
-from foray.report.results import AXES, SOUND, NotDrawable, Results, label, records, shots_rank
+from foray.report.results import AXES, SOUND, NotDrawable, Results, label, recipe_rank, records, shots_rank
 from foray.report.score_table import frame_of_rows, passk_scores, row_of
 from foray.report.spending import add_axis
 from foray.report.style import look
@@ -42,6 +42,32 @@ def chart(results: Results) -> dict[str, Any]:
         "runs": _runs(rows),
         "spent": _spent(results, next(iter(curves.values()), pd.DataFrame())),
         "paper": _paper(results, task, metrics, recipes) if results.paper else [],
+    }
+
+
+def differences_chart(results: Results, task: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same of differences A − B, rows of ``between_studies.passk_rows``. ``results``: of A. Empty without a row."""
+    if not found:
+        return {}
+    rows = []
+    for row in sorted(found, key=lambda row: shots_rank(row["recipe"], row["shots"])):
+        gain = {name: _short(x) for name, x in zip(("value", "lo", "hi"), row["value"])}
+        where = {"chance": None, "tokens_per_parameter": row["tokens"] / results.model_parameters, "n": row["n"]}
+        same = {name: row[name] for name in ("recipe", "grading", "tokens", "runs")}
+        rows.append(gain | where | same | {"k": _k(row["metric"])})
+    shown = {(r["recipe"], r["grading"], r["tokens"], r["k"]): r for r in rows}  # of several numbers of shots the last
+    recipes = sorted({r["recipe"] for r in rows}, key=recipe_rank)
+    return {
+        "task": task,
+        "minus": "A − B",
+        "grading": results.extraction,
+        "beside": results.beside,
+        "ks": sorted({r["k"] for r in rows}),
+        "recipes": [{"name": r, "label": label(r), "color": look(r).color} for r in recipes],
+        "rows": list(shown.values()),
+        "runs": [],
+        "spent": {},
+        "paper": [],
     }
 
 

@@ -24,7 +24,21 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
-  const labelled = (text, control) => el("label", {}, `${text} `, control);
+  const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
+  const labelled = (text, control, ...mark) => el("label", {}, ...mark, ` ${text} `, control);
+  /** Keeps one of the elements in the tab order; ``next(i, key)`` says to which of them an arrow key goes from the i-th. */
+  const roving = (found, next) => {
+    found.forEach((node, i) => {
+      node.setAttribute("tabindex", i ? "-1" : "0");
+      node.addEventListener("focus", () => found.forEach((other) => other.setAttribute("tabindex", other === node ? "0" : "-1")));
+      node.addEventListener("keydown", (event) => {
+        const to = found[next(i, event.key) ?? -1];
+        if (!to) return;
+        event.preventDefault();
+        to.focus();
+      });
+    });
+  };
   const choice = (options, value) => {
     const select = el("select", {}, ...options.map(([v, text]) => el("option", { value: v }, text)));
     select.value = value;
@@ -32,7 +46,7 @@
   };
   const data = JSON.parse(document.getElementById("data").textContent);
 
-  /** @param {HTMLElement} home @param {any} chart what foray.report.chart_data.chart returns */
+  /** @param {HTMLElement} home @param {any} chart what foray.report.chart_data.chart returns; ``minus``: of differences */
   function drawChart(home, chart) {
     const gradings = [...new Set(chart.rows.map((r) => r.grading))];
     const byName = new Map(chart.recipes.map((r) => [r.name, r]));
@@ -45,24 +59,34 @@
     const paper = el("input", { type: "checkbox", disabled: !chart.paper.length });
     const on = new Map(chart.recipes.map((r) => [r.name, el("input", { type: "checkbox", checked: true })]));
     const panels = el("div", { className: "panels" });
-    const read = el("p", { className: "dim", role: "status" }, "Point at or tab to a point for its value.");
+    const read = el("p", { className: "dim screen", role: "status" }, "Point at a dot for its value, or tab to one and go on with the arrow keys.");
+    const asked = (atK) => (chart.minus ? `${chart.minus} in pass@${atK}` : `pass@${atK}`);
     const csv = el("button", { type: "button" }, "Copy as CSV");
     const svg = el("button", { type: "button" }, "Save as SVG");
     const place = (r) =>
       axis.value === "tokens" ? r.tokens : axis.value === "ratio" ? r.tokens_per_parameter : (chart.spent[axis.value] || {})[`${r.recipe} ${r.tokens}`];
-    const chosen = (asked, atK) =>
+    const chosen = (grade, atK) =>
       (apart.checked ? chart.runs : chart.rows)
-        .filter((r) => r.grading === asked && r.k === atK && on.get(r.recipe)?.checked)
+        .filter((r) => r.grading === grade && r.k === atK && on.get(r.recipe)?.checked)
         .map((r) => ({ ...r, x: place(r), series: r.recipe + (apart.checked ? ` ${r.run}` : "") }))
         .filter((r) => r.x > 0);
     const color = (r) => byName.get(r.recipe).color;
     const words = (r) => {
-      const range = r.lo === null ? "" : ` (95% interval ${percent(r.lo)} to ${percent(r.hi)})`;
+      const shown = chart.minus ? signed : percent;
+      const range = r.lo === null ? "" : ` (95% interval ${shown(r.lo)} to ${shown(r.hi)})`;
       const run = r.run ? `, run ${r.run}` : "";
-      return `${byName.get(r.recipe).label}${run}, M_t ${inTokens(r.tokens)}: pass@${r.k} ${percent(r.value)}%${range}`;
+      return `${byName.get(r.recipe).label}${run}, M_t ${inTokens(r.tokens)}: ${asked(r.k)} ${shown(r.value)}${chart.minus ? " points" : "%"}${range}`;
     };
-    function panel(asked, atK) {
-      const rows = chosen(asked, atK);
+    /** The row that an arrow key leads to: along a line by x, between lines by their value. */
+    function beside(rows, i, key) {
+      const along = ["ArrowLeft", "ArrowRight", "Home", "End"].includes(key);
+      const near = rows.map((_, j) => j).filter((j) => (along ? rows[j].series === rows[i].series : rows[j].tokens === rows[i].tokens));
+      near.sort((a, b) => (along ? rows[a].x - rows[b].x : rows[a].value - rows[b].value));
+      const at = near.indexOf(i);
+      return near[{ ArrowLeft: at - 1, ArrowRight: at + 1, ArrowDown: at - 1, ArrowUp: at + 1, Home: 0, End: near.length - 1 }[key]];
+    }
+    function panel(grade, atK) {
+      const rows = chosen(grade, atK);
       const ends = [...d3.rollup(rows, (g) => g.reduce((a, b) => (b.x >= a.x ? b : a)), (r) => r.series).values()];
       const parameters = rows.length ? rows[0].tokens / rows[0].tokens_per_parameter : 1;
       const [low, high] = [d3.min(rows, (r) => r.x), d3.max(rows, (r) => r.x)];
@@ -72,16 +96,23 @@
       const guess = rows.find((r) => r.chance !== null);
       // Labels of line ends are moved apart, so that none covers another.
       const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1);
-      const gap = top * 0.055;
+      const bottom = chart.minus ? Math.min(-0.05, d3.min(rows, (r) => r.lo ?? r.value) ?? -1) : 0;
+      const gap = (top - bottom) * 0.055;
       ends.sort((a, b) => a.value - b.value).forEach((r, i) => { r.at = i ? Math.max(r.value, ends[i - 1].at + gap) : r.value; });
       // Ticks at the checkpoints, where the paper's curves do not widen the axis.
       const ticks = axis.value === "tokens" && !behind.length ? [...new Set(rows.map((r) => r.x))] : 5;
+      if (chart.minus) { // intervals of one M_t stand side by side
+        const names = chart.recipes.map((r) => r.name).filter((name) => on.get(name).checked);
+        const step = 0.015 * Math.log(high > low ? high / low : 1.3);
+        rows.forEach((r) => { r.x *= Math.exp(step * (names.indexOf(r.recipe) - (names.length - 1) / 2)); });
+      }
       const made = Plot.plot({
         width: Math.max(300, Math.min(520, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
-        x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: behind.length || low === high ? undefined : [low / 1.05, high * 1.05] },
-        y: { percent: true, grid: true, label: `pass@${atK} (%)`, domain: [0, 100 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0) * 1.05] },
-        ariaLabel: `pass@${atK} on ${chart.task}, ${asked} grading`,
+        x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: behind.length || low === high ? undefined : [low / 1.09, high * 1.09] },
+        y: { percent: true, grid: true, label: `${asked(atK)} (${chart.minus ? "points" : "%"})`, domain: [bottom * 105, 105 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0)] },
+        ariaLabel: `${asked(atK)} on ${chart.task}, ${grade} grading`,
         marks: [
+          chart.minus ? Plot.ruleY([0], { strokeOpacity: 0.8 }) : null,
           guess ? Plot.ruleY([guess.chance], { strokeDasharray: "2,3" }) : null,
           guess ? Plot.text([guess], { x: Math.sqrt(low * high), y: "chance", text: () => "guessing", dy: -6 }) : null,
           Plot.lineY(behind, { x: "x", y: "value", z: "recipe", stroke: color, strokeDasharray: "4,3", strokeOpacity: 0.7 }),
@@ -91,20 +122,24 @@
           Plot.text(ends, { x: "x", y: "at", text: (r) => byName.get(r.recipe).label, dx: 8, textAnchor: "start", fill: "currentColor" }),
         ],
       });
-      for (const dot of made.querySelectorAll("circle[aria-label]")) {
-        dot.setAttribute("tabindex", "0");
+      const dots = [...made.querySelectorAll("circle[aria-label]")];
+      for (const dot of dots) {
         dot.setAttribute("role", "img");
         for (const event of ["focus", "pointerenter"]) dot.addEventListener(event, () => { read.textContent = dot.getAttribute("aria-label"); });
       }
+      roving(dots, (i, key) => beside(rows, i, key));
       return made;
     }
     function draw() {
       const atK = chart.ks[+k.value];
-      kShown.textContent = atK;
+      kShown.textContent = `${atK} of ${chart.ks[chart.ks.length - 1]}`;
       k.setAttribute("aria-valuetext", `k = ${atK}`);
       const other = grading.value === chart.beside ? chart.grading : chart.beside;
       panels.replaceChildren(...[grading.value, other].filter((g) => gradings.includes(g)).map((g) =>
-        el("div", {}, el("h3", {}, `pass@${atK} on ${chart.task}, ${g} grading`), panel(g, atK))));
+        el("div", {}, el("h3", {}, `${asked(atK)} on ${chart.task}, ${g} grading`), panel(g, atK))));
+      if (paper.checked && !chart.paper.some((p) => p.k === atK)) {
+        read.textContent = `The paper has no curve of pass@${atK}; it has k = ${[...new Set(chart.paper.map((p) => p.k))].sort((a, b) => a - b).join(", ")}.`;
+      }
     }
     csv.addEventListener("click", async () => {
       const names = ["recipe", "grading", "k", "tokens", "value", "lo", "hi", "n"];
@@ -119,10 +154,13 @@
     svg.addEventListener("click", () => save("chart.svg", "image/svg+xml", new XMLSerializer().serializeToString(panels.querySelector("svg"))));
     const controls = [grading, k, axis, apart, paper, ...on.values()];
     controls.forEach((c) => c.addEventListener("input", draw));
+    const swatch = (r) => el("span", { className: "swatch", style: `background: ${r.color}` });
     home.replaceChildren(
-      el("div", { className: "controls" }, labelled("grading", grading), labelled("k", k), kShown, labelled("against", axis),
-        labelled("seeds apart", apart), labelled("the paper's curves", paper), csv, svg),
-      el("div", { className: "controls", role: "group", ariaLabel: "Recipes" }, ...chart.recipes.map((r) => labelled(r.label, on.get(r.name)))),
+      el("div", { className: "controls", role: "group", ariaLabel: "The chart" }, labelled("grading", grading), labelled("k", k), kShown,
+        ...(axes.length > 2 ? [labelled("against", axis)] : []), ...(chart.runs.length ? [labelled("seeds apart", apart)] : []),
+        ...(chart.paper.length ? [labelled("the paper's curves", paper)] : []), csv, svg),
+      el("div", { className: "controls", role: "group", ariaLabel: "Recipes", id: "recipes" },
+        ...chart.recipes.map((r) => labelled(r.label, on.get(r.name), swatch(r)))),
       panels, read);
     draw();
   }
@@ -140,10 +178,12 @@
     const kind = choice(kinds, "all");
     const steps = choice([["", "any"], ...[...new Set(found.problems.map((p) => p.steps))].filter(Boolean).sort((x, y) => x - y).map((s) => [s, s])], "");
     const text = el("input", { type: "search", placeholder: "words of the question" });
-    const said = el("p", { className: "dim", role: "status" });
+    const said = el("p", { className: "dim screen", role: "status" });
     const body = el("tbody");
     const detail = el("div", { id: "completions", ariaLive: "polite" });
     let order = [0, 1];
+    let from = null; // the button of the problem that is open
+    detail.addEventListener("keydown", (event) => { if (event.key === "Escape") from?.focus(); });
     const count = (p, m) => p.counts[m] ?? [0, 0, 0, 0];
     const fits = {
       all: () => true,
@@ -168,11 +208,14 @@
       heads.forEach((h, i) => h.setAttribute("aria-sort", i !== order[0] ? "none" : order[1] > 0 ? "ascending" : "descending"));
       said.textContent = `${rows.length} of ${found.problems.length} problems.`;
       const right = (p, m) => el("td", { className: "number" }, `${count(p, m)[0]} of ${count(p, m)[1]}`);
+      const opens = [];
       body.replaceChildren(...rows.map((p) => {
         const open = el("button", { type: "button" }, p.question.length > 90 ? `${p.question.slice(0, 90)}…` : p.question);
-        open.addEventListener("click", () => show(p));
+        open.addEventListener("click", () => { from = open; show(p); });
+        opens.push(open);
         return el("tr", {}, el("th", { scope: "row" }, open), el("td", { className: "number" }, p.steps), right(p, a.value), right(p, b.value));
       }));
+      roving(opens, (i, key) => ({ ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: opens.length - 1 })[key]);
     }
     /** The text with words marked that the first completion of the model lacks. */
     function marked(words, first) {
@@ -199,7 +242,7 @@
       el("p", { className: "dim" }, `${found.task}, ${found.grading} grading. ${found.left_out} Words that a model's first completion lacks are marked.`),
       el("div", { className: "controls" }, labelled("A", a), labelled("B", b), labelled("show", kind), labelled("steps", steps), labelled("text", text)), said,
       el("div", { className: "problems", tabIndex: 0, role: "region", ariaLabel: "Problems" },
-        el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right; a problem opens below."), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
+        el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right. Enter opens one below; arrow keys go on to the next; Escape leads back here."), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
     list();
   }
 
@@ -207,6 +250,14 @@
   if (chartHome) drawChart(chartHome, await inflate(data.chart));
   const browserHome = document.getElementById("browser");
   if (browserHome) drawBrowser(browserHome, await inflate(data.samples));
+  // What scrolls sideways can be reached by keyboard; what fits is no stop.
+  const reach = () => document.querySelectorAll(".scroll").forEach((box) => {
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  reach();
+  addEventListener("resize", reach);
+  document.addEventListener("toggle", reach, true);
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
   document.documentElement.dataset.ready = "yes";
 })();

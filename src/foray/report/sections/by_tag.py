@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from foray.report import stats
-from foray.report.columns import RECIPE, TOKENS, Column, frame_of, table
+from foray.report.columns import COUNT, RECIPE, TOKENS, Column, frame_of, table
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import Results
@@ -83,7 +83,7 @@ def _table(here: list[dict[str, Any]], caption: str) -> Any:
     return table(
         lines.values(),
         [Column("tokens", "tokens", TOKENS), Column("recipe", "recipe", RECIPE)]
-        + [Column(f"{value} ({problems[value]})", f"of {value}") for value in sorted(problems, key=_rank)],
+        + [Column(f"{value} ({problems[value]})", f"of {value}", COUNT) for value in sorted(problems, key=_rank)],
         caption,
     )
 

@@ -1,0 +1,57 @@
+"""``foray report STUDY OTHER``: the results of two studies side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+from foray.commands.options import forms_of
+from foray.core.canonical import content_hash, require
+from foray.core.files import SEAL, seal
+from foray.core.terminal import tell
+from foray.study.study_results import StudyResults, is_store, study_results
+
+
+def report_two(args: argparse.Namespace) -> None:
+    """``--set`` is the second's; ``--store`` holds each that is not itself a store's folder."""
+    from foray.report import check_forms, write_tables  # takes a second
+    from foray.report.comparison_page import write_comparison
+    from foray.report.measurements import PassK
+    from foray.report.reader import results_of
+    from foray.report.results import ANY_MODEL
+    from foray.study.store import MANIFEST, Store
+
+    tables = forms_of(args)
+    check_forms(tables)
+    require(args.x == "tokens" and args.paper == "on", "--x and --paper are of one study's report: leave them out")
+    both = [study_results(name, None if is_store(name) else args.store, settings)
+            for name, settings in ((args.study, []), (args.other, args.settings))]  # fmt: skip
+    alone = args.store is not None and is_store(args.study) and is_store(args.other)
+    require(not alone, f"{args.study} and {args.other} are stores: leave --store out")
+    found = []
+    for of in both:
+        results = results_of(of.manifest, of.store / MANIFEST)
+        finished = results.select(PassK, final=True, **ANY_MODEL)
+        why = "" if not results.missing else f" ({results.missing[0][0]}: {results.missing[0][1]})"
+        require(bool(finished), f"study {results.study} has no finished evaluation in {of.store}{why}: run it first")
+        found.append(results)
+    out = args.out or both[0].store / f"report-against-{_short(both)}"
+    if out.exists() and any(out.iterdir()):
+        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
+    names = [f"study {results.study} in {of.store}" for results, of in zip(found, both)]
+    if args.settings and not is_store(args.other):
+        names[1] += f", with {', '.join(args.settings)}"
+    with Store(both[0].store).claim(out.name, patience=600.0):
+        (out / SEAL).unlink(missing_ok=True)
+        index = write_comparison(found[0], found[1], (names[0], names[1]), out)
+        write_tables(out / "comparison.csv", tables)
+        seal(out, compared=names)
+    tell(f"table: {out / 'comparison.csv'}")
+    tell(str(index))
+
+
+def _short(both: list[StudyResults]) -> str:
+    """A name for the second: its folder's, or within one store its settings' digest."""
+    ours, theirs = (of.store.resolve() for of in both)
+    if ours != theirs:
+        return theirs.name
+    return f"{both[1].manifest['study']}-{content_hash(both[1].manifest.get('settings', {}))[:8]}"
