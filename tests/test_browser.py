@@ -1,7 +1,10 @@
-"""The page in Chromium: nothing hostile runs, nothing is loaded, and the chart and the browser of completions work."""
+"""The page in Chromium: nothing hostile runs, nothing is loaded, the chart and the browser of completions work, by
+keyboard too, and all text can be read: in the light, in the dark, on a phone and on paper.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from foray.report import write_report
+from foray.report import read_results, write_report
+from foray.report.comparison_page import write_comparison
+from foray.report.figures import f6_parallel
 from test_report import Study, build
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -22,6 +27,39 @@ ATTACKS = (
     "<script>window.hurt = 1</script>", "</script><script>window.hurt = 1</script>", "<img src=x onerror='hurt = 1'>",
     "</textarea><svg onload='hurt = 1'>", "<!--<script>",
 )  # fmt: skip
+# Every text whose contrast with its ground is below 4.5 (WCAG 2.2, 1.4.3), colors mixed with what they let through.
+FAINT = """() => {
+  const rgba = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return [m[0], m[1], m[2], m[3] ?? 1]; };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+  const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+  const ground = (node) => {
+    const layers = [];
+    for (let n = node; n; n = n.parentElement) {
+      layers.push(rgba(getComputedStyle(n).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reduceRight((under, top) => over(top, under), [255, 255, 255, 1]);
+  };
+  const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  for (let t = walk.nextNode(); t; t = walk.nextNode()) {
+    const e = t.parentElement;
+    if (!t.data.trim() || e.closest("script, style") || !e.getClientRects().length) continue;
+    seen += 1;
+    const style = getComputedStyle(e), svg = e.closest("svg"), back = ground(e);
+    const front = rgba(svg ? style.fill : style.color);
+    for (let n = e; n; n = n.parentElement) front[3] *= +getComputedStyle(n).opacity;
+    if (svg) front[3] *= +style.fillOpacity;
+    const [a, b] = [luminance(over(front, back)), luminance(back)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push(`${ratio.toFixed(2)} ${e.tagName}: ${t.data.trim().slice(0, 40)}`);
+  }
+  return [seen, found];
+}"""
+WIDE = """(width) => [...document.querySelectorAll("body *")].filter((e) => !e.closest("script, style, .quiet, caption")
+  && e.getBoundingClientRect().right > width + 0.5).map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`)"""
+PAPER = 702  # pixels between the margins of A4
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")]
 
 
@@ -47,8 +85,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list
     sync_api = pytest.importorskip("playwright.sync_api")
     root = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foray.report.discover", list)
+        patch.setattr("foray.report.discover", lambda: [f6_parallel])
         path = write_report(attacked(build(root)).write(), root / "report")
+        write_comparison(*(read_results(root / "manifest.json"),) * 2, (ATTACKS[0], "B"), root / "two")
     said: list[str] = []
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
@@ -77,10 +116,33 @@ def test_the_slider_changes_k_and_a_recipe_can_be_switched_off(opened: tuple[Any
     before = points()
     page.press("#k", "End")
     assert "pass@32" in page.inner_text("#chart h3 >> nth=0") and points() == before > 0
-    page.uncheck("#chart [role=group] input >> nth=0")
+    page.press("#k", "Home")
+    for _ in range(4):
+        page.press("#k", "ArrowRight")
+    assert "pass@5" in page.inner_text("#chart h3 >> nth=0") and points() == before, "a k that no table has"
+    page.uncheck("#recipes input >> nth=0")
     assert 0 < points() < before
-    page.focus("#chart circle >> nth=0")
-    assert "95% interval" in page.inner_text("#chart [role=status]") and not said
+    assert not said
+
+
+def test_arrow_keys_lead_through_the_chart_and_the_problems(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    read: Callable[[], str] = lambda: page.inner_text("#chart [role=status]")  # noqa: E731
+    assert page.locator("#chart svg >> nth=0").locator("circle[tabindex='0']").count() == 1, "one stop for Tab"
+    page.focus("#chart circle[tabindex='0'] >> nth=0")
+    first = read()
+    assert "95% interval" in first
+    page.keyboard.press("ArrowRight")
+    along = read()
+    assert along.partition(",")[0] == first.partition(",")[0] and along != first, "the same line, the next M_t"
+    page.keyboard.press("ArrowUp")
+    assert read().partition(",")[0] != first.partition(",")[0], "another line"
+    page.focus("#browser tbody button >> nth=0")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "One problem, all models"
+    page.keyboard.press("Escape")
+    assert page.evaluate("[...document.querySelectorAll('#browser tbody button')].indexOf(document.activeElement)") == 1
 
 
 def test_filters_of_problems_narrow_the_table(opened: tuple[Any, list[str]]) -> None:
@@ -96,7 +158,66 @@ def test_filters_of_problems_narrow_the_table(opened: tuple[Any, list[str]]) -> 
     assert rows() == 5 and not said
 
 
+def test_tables_are_named_headings_are_in_order_and_there_are_landmarks(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    assert page.evaluate("[...document.querySelectorAll('table')].filter((t) => !t.caption?.textContent)") == []
+    assert page.evaluate("[...document.querySelectorAll('th')].filter((h) => !h.scope || !h.textContent)") == []
+    rows = "[...document.querySelectorAll('tbody tr')].filter((r) => !r.querySelector('th[scope=row]'))"
+    assert page.evaluate(rows) == []
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((h) => +h.tagName[1])")
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    for landmark in ("header", "main", "nav[aria-label]", "section[aria-labelledby]"):
+        assert page.locator(landmark).count(), landmark
+    assert page.evaluate("[...document.querySelectorAll('img')].filter((i) => !i.alt)") == []
+
+
+def test_all_can_be_read_in_the_light_in_the_dark_and_on_paper(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    page.click("#browser tbody button >> nth=0")
+    _is_readable(page)
+
+
+def _is_readable(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        seen, faint = page.evaluate(FAINT)
+        assert seen > 300 and faint == [], scheme
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    page.emulate_media(media="print")  # and the dark scheme, which paper has not
+    assert page.evaluate(WIDE, PAPER) == [] and page.evaluate("document.documentElement.scrollWidth") <= PAPER
+    assert page.evaluate(FAINT)[1] == [] and page.evaluate("getComputedStyle(document.body).color") == "rgb(34, 34, 34)"
+    page.emulate_media(media="screen", color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def test_figures_can_be_read_at_every_width(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        sizes = page.evaluate("[...document.querySelectorAll('figure img')].map((i) => [i.naturalWidth, i.width])")
+        # Figures have 150 pixels an inch, and text of 8 points or more: of 9 pixels or more at this scale.
+        assert sizes and all(shown / natural >= 0.55 for natural, shown in sizes)
+
+
 def test_a_phone_needs_no_sideways_scrolling(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = "[...document.querySelectorAll('.scroll')].filter((b) => b.scrollWidth > b.clientWidth + 1)"
+    assert page.evaluate(f"{wide}.length") > 0 and page.evaluate(f"{wide}.filter((b) => b.tabIndex)") == []
+
+
+def test_two_studies_side_by_side_are_a_page_of_the_same_kind(opened: tuple[Any, list[str]]) -> None:
+    first, said = opened
+    page = first.context.browser.new_page()
+    page.on("console", lambda m: said.append(m.text))
+    page.on("request", lambda r: said.append(r.url) if "two/index.html" not in r.url else None)
+    page.goto(first.url.replace("report/index.html", "two/index.html"))
+    page.wait_for_selector("html[data-ready]")
+    assert ATTACKS[0] in page.inner_text("header") and page.evaluate("typeof window.hurt") == "undefined"
+    page.focus("#chart circle[tabindex='0'] >> nth=0")
+    assert "A − B in pass@1 +0.0 points (95% interval −" in page.inner_text("#chart [role=status]") and not said
+    _is_readable(page)
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

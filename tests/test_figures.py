@@ -27,7 +27,7 @@ from foray.report.figures import (
     r1_rollouts,
 )
 from foray.report.measurements import PassK
-from test_report import HOSTILE, PARAMETERS, TOKENS, Study
+from test_report import HOSTILE, PARAMETERS, TOKENS, Study, faint_words
 
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
 STEPS = 40
@@ -147,6 +147,11 @@ def test_figure_contract(figure: figure_package.FigureModule, results: Results, 
     with pytest.raises(NotDrawable) as reason:
         figure.data(read_results(Study(tmp_path).write()))
     assert str(reason.value) and "\n" not in str(reason.value)
+
+
+@pytest.mark.parametrize("figure", NEW, ids=lambda m: m.NAME)
+def test_text_of_a_figure_stands_out_from_its_ground(figure: figure_package.FigureModule, results: Results) -> None:
+    assert faint_words(figure, results) == set()
 
 
 def test_figures_come_in_the_papers_order() -> None:

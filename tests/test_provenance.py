@@ -249,7 +249,7 @@ def paged(tmp_path: Path, records: list[dict[str, Any] | None], **changes: Any) 
 
 def rows_of(page: str) -> list[str]:
     section = page[page.index('<h2 id="provenance">') :]
-    return [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section)]
+    return [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(<th.*?)</tr>", section)]
 
 
 def test_the_page_groups_nodes_by_what_computed_them_and_names_who_wrote_it(

@@ -16,16 +16,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from foray.core.files import seal, sealed
-from foray.report import COLUMNS, NotDrawable, Results, csv_text, read_results, sections, stats, style, write_report
+from foray.report import (
+    COLUMNS,
+    NotDrawable,
+    Results,
+    csv_text,
+    drawn,
+    figure_data,
+    read_results,
+    sections,
+    stats,
+    style,
+    write_report,
+)  # fmt: skip
 from foray.report import figures as figure_package
 from foray.report.chart_data import chart
-from foray.report.columns import frame_of
+from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
 from foray.report.differences import pair
 from foray.report.figures import f2_passk
@@ -533,10 +548,27 @@ def test_the_page_begins_with_three_sentences_with_intervals(results: Results) -
     assert "pass@1 above the base" in found[0] and "general abilities" in found[1] and "Parallel" in found[2]
 
 
-def test_the_chart_has_every_point_of_the_table(results: Results) -> None:
+def test_the_chart_has_every_k_and_the_numbers_of_the_table(report: tuple[Path, Path], results: Results) -> None:
     found = chart(results)
-    assert found["ks"] == [1, 2, 4, 8, 16, 32] and [r["name"] for r in found["recipes"]] == list(RECIPES)
-    assert len(found["rows"]) == 3 * 6 * len(TOKENS) * len(RECIPES)
+    assert found["ks"] == list(range(1, 33)) and [r["name"] for r in found["recipes"]] == list(RECIPES)
+    assert len(found["rows"]) == 3 * 32 * len(TOKENS) * len(RECIPES)
+    drawn = {(r["recipe"], r["tokens"], r["grading"], r["k"]): (r["value"], r["lo"], r["hi"]) for r in found["rows"]}
+    for row in rows_of(report[1]):
+        if row["metric"].startswith("pass@") and row["final"] == "True":
+            place = (row["recipe"], int(row["tokens"]), row["extraction"], int(row["metric"][5:]))
+            assert drawn[place] == tuple(float(row[name]) for name in ("value", "lo", "hi")), place
+
+
+def test_tables_have_captions_and_the_fewest_headers_that_tell_rows_apart() -> None:
+    rows = [{"a": a, "b": b, "c": "x"} for a in "12" for b in "34"]
+    html = table(rows, [Column(name, name) for name in "abc"], HOSTILE)
+    assert html.count("<caption>&lt;script&gt;") == 1 and html.count('<th scope="col">') == 3
+    assert html.count('<th scope="row">') == 2 * len(rows) and html.count("<td>") == len(rows)
+
+
+def test_tables_by_task_are_tables() -> None:
+    html = tables_by_task([{"task": "easy", "a": 1}, {"task": "hard", "a": 2}], [Column("a", "a")], "numbers")
+    assert html.count("</table>") == 2 and "<caption>hard: numbers</caption>" in html
 
 
 def test_the_browser_counts_what_is_right_and_says_what_it_leaves_out(results: Results) -> None:
@@ -547,6 +579,20 @@ def test_the_browser_counts_what_is_right_and_says_what_it_leaves_out(results: R
     assert "At most 8 distinct" in found["left_out"]
 
 
+def faint_words(figure: figure_package.FigureModule, results: Results) -> set[tuple[str, str]]:
+    """Words of a figure, and the paper's behind it, whose contrast with white is below 4.5 (WCAG 2.2)."""
+    with matplotlib.rc_context(style.RC):
+        drawing = drawn(figure, results, figure_data(figure, results))[0]
+        words = {(t.get_text(), to_hex(t.get_color())) for t in drawing.findobj(Text) if t.get_text()}
+    assert words
+    return {(text, color) for text, color in words if 1.05 / (_luminance(color) + 0.05) < 4.5}
+
+
+def _luminance(color: str) -> float:
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return float(np.dot((0.2126, 0.7152, 0.0722), channels))
+
+
 @pytest.mark.parametrize("figure", [m for m in figure_package.discover() if m.NAME in DRAWN], ids=lambda m: m.NAME)
 def test_figure_contract(figure: figure_package.FigureModule, results: Results, tmp_path: Path) -> None:
     assert figure.NAME.replace("_", "").isalnum() and figure.TITLE and figure.__doc__
@@ -554,6 +600,7 @@ def test_figure_contract(figure: figure_package.FigureModule, results: Results, 
     frame = figure.data(results)
     assert len(frame) and {"tokens", "tokens_per_parameter", "recipe"} <= set(frame.columns)
     assert len(figure.caption(frame)) > 40
+    assert faint_words(figure, results) == set()
     # The picture comes from the CSV's numbers alone.
     drawn = figure.draw(frame.copy())
     assert isinstance(drawn, Figure) and any(axes.lines or axes.collections for axes in drawn.axes)

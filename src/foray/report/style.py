@@ -288,7 +288,7 @@ def guess_note(frame: pd.DataFrame) -> str:
 
 def say_empty(axes: Axes, words: str) -> None:
     """Writes the words into a panel without points, and takes the ticks off its horizontal axis."""
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#777777", backgroundcolor="w")
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#666666", backgroundcolor="w")
     axes.xaxis.set_major_locator(NullLocator())
 
 

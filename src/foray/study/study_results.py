@@ -43,5 +43,5 @@ def study_results(study: str | Path, store: str | Path | None = None, settings: 
         return StudyResults(Path(name), read_object(manifest, "run the study again"))
     spec = load_study(name, list(settings))
     root = Path("runs") / spec.name if store is None else Path(store)
-    require(root.is_dir(), f"there is no store {root}; run study {spec.name} first or name its store")
+    require(root.is_dir(), f"there is no store {root}; run the study first or name its store")
     return StudyResults(root, manifest_of(spec, expand(spec)), spec)

@@ -132,7 +132,7 @@ def _draw_gains(place: Axes, gains: pd.DataFrame, sizes: list[int]) -> None:
         place.vlines(row.tokens_per_parameter, row.lo, row.hi, color=color, alpha=0.6, linewidth=1.2)
         place.plot(row.tokens_per_parameter, row.value, color=color, marker=marker, markersize=6)
         left = mixes.index(row.mix) % 2 == 1
-        at: Any = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left", "color": color}
+        at: Any = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left", "color": "#444444"}
         at |= {"textcoords": "offset points", "va": "center", "fontsize": 7}
         place.annotate(_short(row.mix), (row.tokens_per_parameter, row.value), **at)
     place.set_title(f"gain of RL on {gains['task'].iloc[0]}, {gains['metric'].iloc[0]}")

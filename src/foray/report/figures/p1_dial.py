@@ -125,7 +125,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             _point(place, row)
         for row in dial.itertuples():
             at: Any = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 7}
-            place.annotate(f"{row.ratio:g}", (row.x, row.y), color=style.look("parallel").color, **at)
+            place.annotate(f"{row.ratio:g}", (row.x, row.y), color="#444444", **at)
         place.set_xlabel("pass@1")
         place.set_ylabel("general average" if against == AVERAGE else against)
         style.percent_axis(place)
