@@ -119,7 +119,7 @@
           Plot.ruleX(rows, { x: "x", y1: "lo", y2: "hi", stroke: color, strokeOpacity: 0.5 }),
           Plot.lineY(rows, { x: "x", y: "value", z: "series", stroke: color, strokeWidth: 2, sort: "x" }),
           Plot.dot(rows, { x: "x", y: "value", fill: color, r: 4, ariaLabel: words }),
-          Plot.text(ends, { x: "x", y: "at", text: (r) => byName.get(r.recipe).label, dx: 8, textAnchor: "start", fill: "currentColor" }),
+          Plot.text(ends, { x: (r) => d3.max(rows, (other) => (other.tokens === r.tokens ? other.x : -Infinity)), y: "at", text: (r) => byName.get(r.recipe).label, dx: 8, textAnchor: "start", fill: "currentColor" }),
         ],
       });
       const dots = [...made.querySelectorAll("circle[aria-label]")];
