@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from foray import __version__
 from foray.cli import main
+from foray.commands import COMMANDS
 from foray.core.files import alone_in
 from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
 from foray.model.transformer import initialise
 from foray.studies import smoke
+from foray.study import progress
 from foray.study.graph import expand
 from foray.train.checkpoint import save_checkpoint
 from foray.world import WorldProblems, math_sources
@@ -84,10 +87,14 @@ def test_help_answers_without_torch() -> None:
 
 
 def test_every_command_explains_itself(capsys: Said) -> None:
-    for command in ("plan", "run", "report", "ls", "gc", "eval", "grade"):
+    for command in COMMANDS:
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
-        assert end.value.code == 0 and f"foray {command}" in capsys.readouterr().out
+        said = " ".join(capsys.readouterr().out.split())
+        assert end.value.code == 0 and f"foray {command}" in said
+        usage, _, options = said.partition("show this help message and exit")
+        optional = re.findall(r"\[(?:-\w, )?(--?[\w-]+) (?:[A-Z.]|\{)", usage)
+        assert options.count("(default: ") == len(optional), f"{command}: each of {optional} says its default"
 
 
 def test_no_command_prints_the_help_and_version_the_version(capsys: Said) -> None:
@@ -95,6 +102,18 @@ def test_no_command_prints_the_help_and_version_the_version(capsys: Said) -> Non
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0 and capsys.readouterr().out.strip() == f"foray {__version__}"
+
+
+def test_eval_and_grade_say_how_far_they_are(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setattr(progress, "HEARTBEAT", -1.0)
+    words = ["--task", "world_easy", "--problems", "2", "--samples", "1", "--k", "1", "--max-new-tokens", "4"]
+    assert main(["eval", str(checkpoint), *words]) == 0
+    assert capsys.readouterr().err == "    at work: problems (2 of 2)\n"
+    (tmp_path / "in").write_text('{"gold": "1", "answer": "1"}\n\n{"gold": "1", "answer": "2"}')
+    assert main(["grade", "gsm8k", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == "    at work: rows (1 of 3)\n    at work: rows (3 of 3)\n"
 
 
 @pytest.mark.parametrize(

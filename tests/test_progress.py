@@ -12,7 +12,7 @@ from rich.console import Console
 
 from foray.study import progress
 from foray.study.node import Node
-from foray.study.progress import Show, shown
+from foray.study.progress import Show, counted, shown
 from foray.study.store import Store
 
 
@@ -70,6 +70,21 @@ def test_without_a_terminal_a_line_each_minute_says_what_is_at_work(monkeypatch:
             show.progress(A, dict(VALUES))
     line = f"about {{}} min left: {A.name} (4 of 8)"
     assert [s.strip() for s in file.getvalue().splitlines()] == [line.format(2), line.format(3)]
+
+
+def test_one_piece_of_work_has_a_bar_that_fits_a_terminal_or_a_line_each_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    (terminal, drawn), log = screen(80), io.StringIO()
+    with counted(terminal, "problems") as on_terminal, counted(Console(file=log, width=80), "problems") as on_log:
+        for clock[0], done in ((30.0, 250), (60.0, 300), (90.0, 350)):
+            for report in (on_terminal, on_log):
+                report(done=done, total=1000, start=200, tokens=900, seconds=0.5)
+    assert log.getvalue() == "    about 7 min left: problems (300 of 1,000)\n"
+    text = drawn.getvalue()
+    assert "350 of 1,000  about 6 min left  1,800 tokens/s" in text and "…" not in text
 
 
 @pytest.fixture

@@ -8,27 +8,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from foray.core.canonical import nearest
 from foray.core.foray_version import VERSION
 from foray.core.interrupt import leave
+from foray.core.parser import Parser
 from foray.core.process import FULL, is_full, panics_named
-from foray.core.terminal import failure, one_line
+from foray.core.terminal import failure
 
-
-class _Parser(argparse.ArgumentParser):
-    """A user's mistake gets one clear line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(
-            f"foray: {one_line(message)} (foray {'' if self.prog == 'foray' else self.prog.split()[-1] + ' '}--help)",
-            file=sys.stderr,
-        )
-        raise SystemExit(2)
-
-
-_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+_Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 _TRACKERS = "tensorboard, wandb, mlflow, trackio; your own: FILE.py:NAME"
 
@@ -41,9 +30,9 @@ def _path(text: str) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
+    parser = Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
     parser.add_argument("--version", action="version", version=f"foray {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_studies(commands)
     _add_stores(commands)
     _add_corpora(commands)
@@ -61,14 +50,16 @@ def _add_studies(commands: _Commands) -> None:
         ("run", "Run the missing nodes of a study and write its report."),
     ):
         p = _study_command(commands, name, text)
-        p.add_argument("--part", metavar="NAME", help="one part of a study that has several")
-        p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
+        p.add_argument("--part", metavar="NAME", help="one part of a study that has several (default: all)")
+        _jobs_option(p)
         _machine_options(p)
         if name == "plan":
-            p.add_argument("--hardware", metavar="CARDxCOUNT", help="forecast for these cards, e.g. h100x8")
+            p.add_argument(
+                "--hardware", metavar="CARDxCOUNT", help="forecast for these cards, e.g. h100x8 (default: this machine)"
+            )
     p.add_argument(
         "--executor", default="local", choices=["local", "ray", "slurm"],
-        help="where nodes run: processes of this machine (the default), or a cluster whose machines share the store",
+        help="where nodes run: processes of this machine, or a cluster whose machines share the store",
     )  # fmt: skip
     p.add_argument(
         "--address", metavar="HOST:PORT", help="the Ray cluster (default: RAY_ADDRESS, or a new one on this machine)"
@@ -87,11 +78,11 @@ def _add_studies(commands: _Commands) -> None:
     )  # fmt: skip
     p.add_argument(
         "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
-        help="horizontal axis of the figures (default: tokens)",
+        help="horizontal axis of the figures",
     )  # fmt: skip
     p.add_argument(
         "--paper", default="on", choices=["on", "off"],
-        help="the paper's curves behind ours, and its numbers beside the claims (default: on)",
+        help="the paper's curves behind ours, and its numbers beside the claims",
     )  # fmt: skip
     p.add_argument("--out", metavar="DIR", type=_path, help="a new folder for the report (default: in the store)")
     p.add_argument(
@@ -105,7 +96,7 @@ def _add_studies(commands: _Commands) -> None:
     p = _study_command(commands, "track", "Mirror a study's numbers in an experiment tracker.")
     p.add_argument("--to", metavar="TRACKER", required=True, help=_TRACKERS)
     p.add_argument("--follow", action="store_true", help="go on until the study is done")
-    p.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="time between looks (default: 5)")
+    p.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="time between looks")
 
 
 def _add_watch(commands: _Commands) -> None:
@@ -117,13 +108,13 @@ def _add_watch(commands: _Commands) -> None:
     p.add_argument(
         "--tokens-per-step", type=int, default=0, metavar="N", help="tokens of one step, where no {tokens} says more"
     )
-    p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="time between looks (default: 60)")
+    p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="time between looks")
     p.add_argument(
         "--settle", type=float, default=10.0, metavar="SECONDS",
-        help="a checkpoint is ready when its files are so old (default: 10)",
+        help="a checkpoint is ready when its files are so old",
     )  # fmt: skip
-    p.add_argument("--until", type=int, default=0, metavar="N", help="end after N checkpoints (default: never)")
-    p.add_argument("--jobs", type=int, metavar="N", help="worker processes, each with its share of the cores")
+    p.add_argument("--until", type=int, default=0, metavar="N", help="end after N checkpoints; 0: never")
+    _jobs_option(p)
     _machine_options(p)
 
 
@@ -140,7 +131,7 @@ def _add_stores(commands: _Commands) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        help="files read at once, and worker processes of a repair (default: one a core)",
+        help="files read at once, and worker processes of a repair (default: one a core, at most 4)",
     )
 
 
@@ -153,7 +144,14 @@ def _add_corpora(commands: _Commands) -> None:
     p.add_argument(
         "--out", required=True, metavar="DIR", type=_path, help="folder of the corpus; an unfinished corpus goes on"
     )
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="change a setting")
+    p.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="change a setting; may be repeated",
+    )
     p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
     text = "Show the text that pre-training read at a step, with sources and windows."
     p = _study_command(commands, "data", text, "show")
@@ -164,46 +162,65 @@ def _add_corpora(commands: _Commands) -> None:
 def _add_checkpoints(commands: _Commands) -> None:
     """``eval``, ``sample`` and ``grade``."""
     tasks = "e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME"
-    p = commands.add_parser("eval", help="Sample and grade any checkpoint on a task.")
+    text = "Sample and grade any checkpoint on a task."
+    p = commands.add_parser("eval", help=text, description=text)
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
     p.add_argument("--task", required=True, help=tasks)
-    p.add_argument("--split", default="test", choices=["train", "validation", "test"])
-    p.add_argument("--problems", type=int, default=200)
-    p.add_argument("--samples", type=int, default=32)
+    p.add_argument(
+        "--split", default="test", choices=["train", "validation", "test"], help="which problems of the task"
+    )
+    p.add_argument(
+        "--problems", type=int, default=200, metavar="N", help="problems that are asked, the first of the split"
+    )
+    p.add_argument("--samples", type=int, default=32, metavar="N", help="completions a problem")
     _sampling_options(p)
-    p.add_argument("--k", default="1,8,32", help="comma-separated; values above --samples are left out")
-    p.add_argument("--out", type=_path, help="keep completions.jsonl and problems.jsonl in this folder")
+    p.add_argument(
+        "--k", default="1,8,32", help="the k of pass@k, comma-separated; values above --samples are left out"
+    )
+    p.add_argument(
+        "--out",
+        type=_path,
+        help="keep completions.jsonl and problems.jsonl in this folder; the same command goes on there",
+    )
     text = "Ask a checkpoint questions. Answers are graded where the task knows the question."
     p = commands.add_parser("sample", help=text, description=text)
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
     p.add_argument("--question", metavar="TEXT", help="a question, or a problem's id (default: read one a line)")
     p.add_argument("--task", help=f"the task that writes the prompt and grades: {tasks}")
-    p.add_argument("-n", "--samples", type=int, default=8, help="answers a question (default: 8)")
+    p.add_argument("-n", "--samples", type=int, default=8, help="answers a question")
     _sampling_options(p)
     _add_grade(commands)
 
 
 def _sampling_options(p: argparse.ArgumentParser) -> None:
     """How ``eval`` and ``sample`` ask."""
-    p.add_argument("--data-root", default="", help="folder of the task's local files; hub: the Hugging Face hub")
-    p.add_argument("--shots", type=int, default=0)
-    p.add_argument("--temperature", type=float, default=0.6)
     p.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability (default: all)"
+        "--data-root", default="", metavar="DIR", help="folder of the task's local files; hub: the Hugging Face hub"
     )
-    p.add_argument("--top-k", type=int, default=0, help="draw from so many of the likeliest tokens (default: all)")
+    p.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples in front of the question")
+    p.add_argument("--temperature", type=float, default=0.6, help="0: the likeliest token at every place")
     p.add_argument(
-        "--min-p", type=float, default=0.0, help="draw from tokens of this share of the likeliest one's probability"
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability; 1: from all"
     )
-    p.add_argument("--max-new-tokens", type=int, default=96)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--top-k", type=int, default=0, help="draw from so many of the likeliest tokens; 0: from all")
+    p.add_argument(
+        "--min-p",
+        type=float,
+        default=0.0,
+        help="draw from tokens of this share of the likeliest one's probability; 0: from all",
+    )
+    p.add_argument(
+        "--max-new-tokens", type=int, default=96, metavar="N", help="a longer completion is cut off and wrong"
+    )
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples and of the choice of examples")
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the matrix products")
     _machine_options(p)
 
 
 def _add_grade(commands: _Commands) -> None:
     """``grade``."""
-    p = commands.add_parser("grade", help="Grade a file of answers or completions from any source.")
+    text = "Grade a file of answers or completions from any source."
+    p = commands.add_parser("grade", help=text, description=text)
     p.add_argument(
         "task",
         metavar="TASK",
@@ -215,7 +232,7 @@ def _add_grade(commands: _Commands) -> None:
         type=_path,
         help="rows of {gold, answer} or {gold, completions}, or completions.jsonl",
     )
-    p.add_argument("--out", metavar="GRADED.jsonl", type=_path, required=True, help="the same rows, graded")
+    p.add_argument("--out", metavar="GRADED.jsonl", type=_path, required=True, help="a new file: the same rows, graded")
     p.add_argument(
         "--suffix", default="", metavar="TEXT", help="ending of the new fields' names: correctTEXT, reasonTEXT"
     )
@@ -224,7 +241,7 @@ def _add_grade(commands: _Commands) -> None:
     graded.add_argument("--lenient", action="store_true", help=words)
     words = "as the paper's test: the first ####, else the last box, else the last number"
     graded.add_argument("--flexible", action="store_true", help=words)
-    p.add_argument("--k", default="1,8,32", help="comma-separated; values above the completions of a row are left out")
+    p.add_argument("--k", default="1,8,32", help="the k of pass@k; values above the completions of a row are left out")
 
 
 def _study_command(
@@ -244,6 +261,11 @@ def _study_command(
         help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
     )  # fmt: skip
     return p
+
+
+def _jobs_option(p: argparse.ArgumentParser) -> None:
+    what = "worker processes, each with its share of the cores (default: one a GPU, else one a core, at most 4)"
+    p.add_argument("--jobs", type=int, metavar="N", help=what)
 
 
 def _machine_options(p: argparse.ArgumentParser) -> None:

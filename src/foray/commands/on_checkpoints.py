@@ -27,6 +27,7 @@ from foray.core.userfile import is_own_file, own_object
 from foray.study.contracts import check_task
 from foray.study.executors.schedule import threads_each
 from foray.study.kinds.models import open_checkpoint
+from foray.study.progress import counted
 
 if TYPE_CHECKING:
     from foray.data.tokenizer import TextTokenizer
@@ -59,7 +60,8 @@ def evaluate(args: argparse.Namespace) -> None:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
             asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
             _take(folder, asked | settings | graded_by | {"gradings": list(STORED)})
-        sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings)
+        with counted(Console(stderr=True), "problems") as report:
+            sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings, report=report)
         rows = read_jsonl(folder / "problems.jsonl")
     table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in STORED:
@@ -174,7 +176,8 @@ def grade(args: argparse.Namespace) -> None:
     ks = _whole_numbers(args.k)
     require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
     extraction: Extraction = "lenient" if args.lenient else "flexible" if args.flexible else "strict"
-    done = grade_file(task, args.file, args.out, extraction, args.suffix)
+    with counted(Console(stderr=True), "rows") as report:
+        done = grade_file(task, args.file, args.out, extraction, args.suffix, report)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)
     for k in [k for k in ks if k <= fewest]:

@@ -154,6 +154,15 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, row
 
 
+def lines_in(path: Path) -> int:
+    """The number of lines of a file; the last one may lack its end."""
+    lines, last = 0, b"\n"
+    with open(ordinary(path), "rb") as f:
+        while block := f.read(1 << 20):
+            lines, last = lines + block.count(b"\n"), block[-1:]
+    return lines + (last != b"\n")
+
+
 def parsed(line: bytes) -> tuple[Any, str]:
     """The value of a line of JSON Lines, and what is wrong with the line: an empty text where nothing is."""
     try:

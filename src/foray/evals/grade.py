@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from foray.core.canonical import nearest, require
-from foray.core.files import iter_jsonl, json_text, read_object, writing
+from foray.core.files import iter_jsonl, json_text, lines_in, read_object, writing
 from foray.core.task import STORED, Extraction, Problem, Task, Verdict
 from foray.evals.sampling import checksum_of
 
@@ -86,17 +87,25 @@ def task_for(name: str, source: Path, own_task: Gradable | None = None) -> Grada
     return beside
 
 
-def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, suffix: str = "") -> Tally:
+def grade_file(
+    task: Gradable,
+    source: Path,
+    out: Path,
+    extraction: Extraction,
+    suffix: str = "",
+    report: Callable[..., None] = lambda **_: None,
+) -> Tally:
     """Writes the rows of ``source`` with ``correct`` and ``reason`` to ``out``, once all rows are graded.
 
     A row is {gold, answer} or {gold, completions: [...]}, or a row of Foray's own ``completions.jsonl``. Other fields
-    are kept. The names of the two new fields end in ``suffix``. Raises ValueError, naming file and line, for a row of
-    another form and for a row that already has a new field. ``out`` is then unchanged.
+    are kept. The names of the two new fields end in ``suffix``. ``report`` is told the lines that are graded (``done``)
+    and the lines of the file (``total``). Raises ValueError, naming file and line, for a row of another form and for a
+    row that already has a new field. ``out`` is then unchanged.
     """
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
-    done = Tally()
+    done, lines = Tally(), lines_in(source)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with writing(out), open(temporary, "w", encoding="utf-8") as f:
@@ -112,6 +121,7 @@ def grade_file(task: Gradable, source: Path, out: Path, extraction: Extraction, 
                         "otherwise with --suffix TEXT"
                     )
                 f.write(json_text(row | named) + "\n")
+                report(done=number, total=lines)
             require(done.rows > 0, f"{source} has no rows")
             f.flush()
             os.fsync(f.fileno())
