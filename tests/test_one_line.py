@@ -300,7 +300,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monke
 def test_words_of_a_worker_are_no_markup(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     node = TokenizerNode(((1.0, SumsText("sums")),), 300, 1000)
-    with shown(console, {node.key: 1.0}) as show:
+    with shown(console, [node], {node.key: 1.0}, 1) as show:
         show.begin(node)
         show.progress(node, {"[/red]\x1b[31m/reward": 1.0})
         show.end(node, ["[/red] \x1b[31m"])

@@ -20,6 +20,7 @@ from foray.study.store import Store
 class Work(Node):
     kind: ClassVar[str] = "work"
     name: str
+    after: Work | None = None
 
     def label(self) -> str:
         return self.name
@@ -40,7 +41,7 @@ def screen(width: int = 200) -> tuple[Console, io.StringIO]:
 
 def test_without_a_terminal_each_finished_node_is_one_line() -> None:
     file = io.StringIO()
-    with shown(Console(file=file, width=20), COST) as show:
+    with shown(Console(file=file, width=20), [A, B], COST, 1) as show:
         for node in (A, B):
             show.begin(node)
             show.progress(node, dict(VALUES))
@@ -51,7 +52,7 @@ def test_without_a_terminal_each_finished_node_is_one_line() -> None:
 
 def test_a_terminal_shows_what_runs_its_speed_and_its_reward() -> None:
     console, file = screen()
-    with shown(console, COST) as show:
+    with shown(console, [A, B], COST, 1) as show:
         show.begin(A)
         show.progress(A, dict(VALUES))
         show.bars.refresh()
@@ -64,7 +65,7 @@ def test_without_a_terminal_a_line_each_minute_says_what_is_at_work(monkeypatch:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     file = io.StringIO()
-    with shown(Console(file=file, width=200), COST) as show:
+    with shown(Console(file=file, width=200), [A, B], COST, 1) as show:
         show.begin(A)
         for clock[0] in (30.0, 59.0, 61.0, 90.0, 122.0):
             show.progress(A, dict(VALUES))
@@ -93,7 +94,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Any:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     console, _ = screen()
-    with shown(console, COST) as display:
+    with shown(console, [A, B], COST, 1) as display:
         yield display, clock
 
 
@@ -113,6 +114,38 @@ def test_time_left_counts_work_and_not_nodes(show: Any) -> None:
     clock[0] = 240.0  # three quarters in 4 minutes
     display.end(A)
     assert left(display) == "about 1 min left"
+
+
+@pytest.mark.parametrize(
+    ("workers", "words"), [(0, ""), (1, "about 5 min left"), (2, "about 3 min left"), (8, "about 2 min left")]
+)
+def test_time_left_counts_the_workers_that_can_be_busy(
+    monkeypatch: pytest.MonkeyPatch, workers: int, words: str
+) -> None:
+    """Four nodes wait for a first one, half of which took a minute. Each of them is half of the first one's work."""
+    clock, first = [0.0], Work("M_t")
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    nodes = [first, *(Work(name, first) for name in "abcd")]
+    with shown(screen()[0], nodes, {n.key: 4.0 if n is first else 2.0 for n in nodes}, workers) as display:
+        display.begin(first)
+        clock[0] = 60.0
+        display.progress(first, dict(VALUES))
+        assert left(display) == words
+
+
+def test_a_node_at_work_goes_on_at_its_own_pace(show: Any) -> None:
+    display, clock = show
+    display.begin(A)
+    clock[0] = 60.0
+    display.end(A)  # 20 seconds a unit, so B takes 20
+    assert left(display) == "under a minute left"
+    display.begin(B)
+    clock[0] = 90.0
+    display.progress(B, {"done": 1, "total": 5})
+    assert left(display) == "about 2 min left"
+    clock[0] = 180.0
+    display.progress(B, {"done": 4, "total": 5})
+    assert left(display) == "under a minute left"
 
 
 def test_what_was_done_before_a_resumed_node_does_not_count(show: Any) -> None:

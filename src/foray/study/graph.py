@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from foray.core.sources import Rollouts
@@ -53,6 +53,16 @@ def levels(missing: Sequence[Node]) -> list[list[Node]]:
     for node in missing:
         out[level[node.key]].append(node)
     return out
+
+
+def by_urgency(missing: Sequence[Node], cost: Mapping[str, float]) -> list[Node]:
+    """Nodes on the costliest path to an end come first."""
+    urgency = {n.key: cost[n.key] for n in missing}
+    for node in reversed(missing):  # children come after their parents
+        for parent in node.parents():
+            if parent.key in urgency:
+                urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
+    return sorted(missing, key=lambda n: -urgency[n.key])
 
 
 def _pretraining_checks(text: GridText) -> tuple[Check, ...]:

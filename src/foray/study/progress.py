@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from foray.core.terminal import plain
 from foray.study.node import Node
+from foray.study.time_left import TimeLeft
 
 
 def say(console: Console, line: str) -> None:
@@ -22,6 +24,7 @@ def say(console: Console, line: str) -> None:
 
 
 HEARTBEAT = 60.0  # seconds without a line, where there is no terminal
+EARLY = 10.0  # seconds of work from which nobody can tell how long the rest takes
 
 
 class Voice:
@@ -46,6 +49,7 @@ class _Bar:
     label: str
     begun: float
     share: float = 0.0
+    heard: float = 0.0  # when it said so
     count: str = ""  # ``12 of 48``
 
     def words(self) -> str:
@@ -53,18 +57,21 @@ class _Bar:
 
 
 class Show:
-    """``cost`` weighs nodes in the bar and in the time left.
+    """``cost`` weighs nodes in the bar and in the time left. ``workers`` run side by side; 0 where nobody knows.
 
     Without a terminal there is a line for each finished node, and each minute without one a line of what is at work.
     """
 
-    def __init__(self, progress: Progress, console: Console, cost: Mapping[str, float]) -> None:
-        self.bars, self.voice, self.cost = progress, Voice(console), cost
-        self.begun = time.monotonic()
-        self.finished = 0
-        self.done_cost = 0.0
+    def __init__(
+        self, bars: Progress, console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int
+    ) -> None:
+        self.bars, self.voice, self.cost = bars, Voice(console), cost
+        self.ahead = TimeLeft(nodes, cost, workers) if workers else None
+        self.finished = set[str]()
+        self.took = self.done_cost = 0.0  # of the finished nodes: seconds, each on its worker, and cost
+        self.left, self.counted = "", -math.inf  # the time left in words, and when it was worked out
         self.active: dict[str, _Bar] = {}
-        self.overall = progress.add_task("study", total=sum(cost.values()), detail="")
+        self.overall = bars.add_task("study", total=sum(cost.values()), detail="")
 
     def begin(self, node: Node) -> None:
         task = self.bars.add_task(plain(node.label()), total=None, detail="")
@@ -75,19 +82,20 @@ class Show:
         done, total, start = values.pop("done", 0), values.pop("total", None), values.pop("start", 0)
         if total:
             bar.share = max(0.0, done - start) / max(1e-9, total - start)
-            bar.count = _count(done, total)
+            bar.count, bar.heard = _count(done, total), time.monotonic()
         detail = "  ".join(part for part in (bar.count, _detail(values)) if part)
         self.bars.update(bar.task, completed=done, total=total, detail=detail)
         self._update()
-        self.voice.beat(lambda: f"{self._left() or 'at work'}: {'; '.join(b.words() for b in self.active.values())}")
+        self.voice.beat(lambda: f"{self.left or 'at work'}: {'; '.join(b.words() for b in self.active.values())}")
 
     def end(self, node: Node, flags: Sequence[str] = ()) -> None:
         """``flags``: what looks wrong in the result, a line each."""
         bar = self.active.pop(node.key)
         self.bars.remove_task(bar.task)
-        self.finished += 1
-        self.done_cost += self.cost[node.key]
-        line = f"[{self.finished}/{len(self.cost)}] {node.label()}: {time.monotonic() - bar.begun:.1f} s"
+        took = time.monotonic() - bar.begun
+        self.finished.add(node.key)
+        self.took, self.done_cost = self.took + took, self.done_cost + self.cost[node.key]
+        line = f"[{len(self.finished)}/{len(self.cost)}] {node.label()}: {took:.1f} s"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
             self.voice.say(text)
         self._update()
@@ -108,24 +116,37 @@ class Show:
     def _done(self) -> float:
         return self.done_cost + sum(b.share * self.cost[key] for key, b in self.active.items())
 
-    def _left(self) -> str:
-        """The time left, as long as the workers go on as fast as they went together until now."""
-        return _left(time.monotonic() - self.begun, self._done(), sum(self.cost.values()))
+    def _time_left(self) -> str:
+        """Nothing before workers have measured ``EARLY`` seconds of work.
+
+        A node at work goes on at its own pace. Another one takes its cost, times the seconds that a cost took so far.
+        """
+        now = time.monotonic()
+        took, cost = self.took, self._done()
+        took += sum(b.heard - b.begun for b in self.active.values() if b.share)
+        if self.ahead is None or took <= EARLY or cost <= 0:
+            return ""
+        at_work = {}
+        for key, b in self.active.items():
+            end = b.begun + ((b.heard - b.begun) / b.share if b.share else took / cost * self.cost[key])
+            at_work[key] = max(0.0, end - now)
+        return _left(self.ahead.seconds(self.finished, at_work, took / cost))
 
     def _update(self) -> None:
-        name = f"node {self.finished + 1} of {len(self.cost)}"
-        self.bars.update(self.overall, completed=self._done(), detail=self._left(), description=name)
+        if time.monotonic() - self.counted >= 1.0:  # there may be thousands of nodes, and a step takes milliseconds
+            self.left, self.counted = self._time_left(), time.monotonic()
+        name = f"node {len(self.finished) + 1} of {len(self.cost)}"
+        self.bars.update(self.overall, completed=self._done(), detail=self.left, description=name)
 
 
 def _count(done: float, total: float) -> str:
     return f"{done:,} of {total:,}"
 
 
-def _left(elapsed: float, done: float, total: float) -> str:
-    """The time left of work of which ``done`` took ``elapsed`` seconds; nothing while it is too early to tell."""
-    if elapsed <= 10 or done <= 0:
-        return ""
-    return f"about {elapsed / done * (total - done) / 60:.0f} min left"
+def _left(seconds: float) -> str:
+    if seconds < 45:
+        return "under a minute left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 7200 else f"about {seconds / 3600:.1f} h left"
 
 
 def _detail(values: dict[str, Any]) -> str:
@@ -147,9 +168,10 @@ def _bars(console: Console) -> Progress:
 
 
 @contextmanager
-def shown(console: Console, cost: Mapping[str, float]) -> Iterator[Show]:
+def shown(console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int) -> Iterator[Show]:
+    """The display of ``nodes``, parents before children. ``workers`` run side by side; 0 where nobody knows."""
     with _bars(console) as bars:
-        yield Show(bars, console, cost)
+        yield Show(bars, console, nodes, cost, workers)
 
 
 @contextmanager
@@ -165,7 +187,8 @@ def counted(console: Console, what: str) -> Iterator[Callable[..., None]]:
 
         def report(*, done: int, total: int, start: int = 0, **values: Any) -> None:
             count = _count(done, total)
-            left = _left(time.monotonic() - begun, done - start, total - start)
+            spent, share = time.monotonic() - begun, (done - start) / max(1, total - start)
+            left = _left(spent * (1 - share) / share) if spent > EARLY and share > 0 else ""
             detail = "  ".join(part for part in (count, left, _detail(values)) if part)
             bars.update(task, completed=done, total=total, detail=detail)
             voice.beat(lambda: f"{left or 'at work'}: {what} ({count})")

@@ -32,7 +32,7 @@ class LocalExecutor:
         threads = self.threads_here(store)
         jobs = max(1, min(self.jobs, len(missing)))
         say(console, crowding(jobs, threads, cores(), store.machine.threads, store.machine.ranks))
-        with _workers(missing, store, jobs, threads) as pool, shown(console, cost) as show:
+        with _workers(missing, store, jobs, threads) as pool, shown(console, missing, cost, jobs) as show:
             drive(missing, cost, pool, show)
 
     def threads_here(self, store: Store) -> int:

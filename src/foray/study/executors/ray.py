@@ -42,7 +42,7 @@ class RayExecutor:
             beside = max(1, min(self.jobs, pool.cores // pool.threads))
             say(console, crowding(beside, pool.threads, pool.cores, self.command.threads))
             try:
-                with shown(console, cost) as show:
+                with shown(console, missing, cost, pool.places()) as show:
                     drive(missing, cost, pool, show)
             finally:
                 pool.stop()
@@ -90,7 +90,7 @@ class _Tasks:
         self.gpus = int(any(self._machines("GPU")))
         self.task = ray.remote(max_retries=0, scheduling_strategy="SPREAD")(_run)
         self.running: dict[Any, Node] = {}
-        if not self._places():
+        if not self.places():
             raise ValueError(f"no machine of the Ray cluster has {self.threads} cores: set --machine threads lower")
 
     def _machines(self, resource: str) -> list[float]:
@@ -103,11 +103,11 @@ class _Tasks:
         counts = [int(count) for count in self._machines("CPU")]
         return [min(counts[0], cores())] if self.alone and len(counts) == 1 else counts
 
-    def _places(self) -> int:
+    def places(self) -> int:
         return sum(count // self.threads for count in self._cores())
 
     def room(self) -> bool:
-        return len(self.running) < self._places()
+        return len(self.running) < self.places()
 
     def start(self, node: Node, show: Show) -> None:
         self.news.forget(node)

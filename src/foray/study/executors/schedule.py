@@ -15,6 +15,7 @@ from foray.core.cores import asked_threads
 from foray.core.process import FULL
 from foray.core.terminal import failure
 from foray.rollout.engine import EngineDied
+from foray.study.graph import by_urgency
 from foray.study.node import Node
 from foray.study.progress import Show
 from foray.study.store import Store
@@ -108,16 +109,6 @@ def _next(waiting: list[Node], unfinished: set[str]) -> Node | None:
             waiting.remove(node)
             return node
     return None
-
-
-def by_urgency(missing: Sequence[Node], cost: Mapping[str, float]) -> list[Node]:
-    """Nodes on the costliest path to an end come first."""
-    urgency = {n.key: cost[n.key] for n in missing}
-    for node in reversed(missing):  # children come after their parents
-        for parent in node.parents():
-            if parent.key in urgency:
-                urgency[parent.key] = max(urgency[parent.key], cost[parent.key] + urgency[node.key])
-    return sorted(missing, key=lambda n: -urgency[n.key])
 
 
 def threads_each(jobs: int, cores: int, asked: int = 0) -> int:

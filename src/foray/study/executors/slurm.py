@@ -81,7 +81,7 @@ class SlurmExecutor:
             write_json(record, jobs, indent=1)  # at once: this command may be killed
             after = [_array(ids[0])]
             console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
-        with shown(console, cost) as show:
+        with shown(console, missing, cost, workers=0) as show:  # the queue decides
             drive(missing, cost, _Jobs(jobs, news, self.folder), show)
 
     def _submit(self, level: Sequence[Node], after: Sequence[str]) -> list[str]:

@@ -83,7 +83,8 @@ class TorchrunExecutor:
         return self.threads
 
     def run(self, missing: Sequence[Node], store: Store, console: Console, cost: Mapping[str, float]) -> None:
-        with shown(console, cost) as show:
+        workers = 1 if dist.get_world_size() == 1 else 0  # this rank hears nothing of the others' nodes
+        with shown(console, missing, cost, workers) as show:
             for level in levels(missing):
                 alone = sorted((n for n in level if not n.on_ranks), key=lambda n: -cost[n.key])
                 self._share_out(alone, store, show)
