@@ -100,8 +100,8 @@ class PolicyGradient:
     1912.09729): a token that has become c times as likely as at sampling has no gradient. 0 means no bound; 3 is usual.
     """
 
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    clip_low: float = 0.2  # the ratio is clipped to 1 - clip_low ...
+    clip_high: float = 0.2  # ... and to 1 + clip_high
     kl: float = 0.0
     importance_cap: float = added(0.0)
     dual_clip: float = added(0.0)

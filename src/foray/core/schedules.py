@@ -51,7 +51,7 @@ class Follow:
     Every update must log the metric. Raises ValueError at an update that does not.
     """
 
-    metric: str
+    metric: str  # the name of the metric, such as rl/signal
     rest: bool = False
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:

@@ -55,8 +55,8 @@ class Corpus:
 
     role: ClassVar[str] = "text"
     mixture: tuple[tuple[float, Any], ...]
-    batch_size: int = 32
-    length: int = 512
+    batch_size: int = 32  # windows an update
+    length: int = 512  # tokens of a window
     separate: bool = added(False)
 
     def __post_init__(self) -> None:
@@ -91,10 +91,10 @@ class Demonstrations:
     """
 
     role: ClassVar[str] = "demonstrations"
-    task: Task
-    questions: int
-    solutions: Literal["one", "first", "all"] = "one"
-    batch_size: int = 32
+    task: Task  # the task of the questions
+    questions: int  # training questions, the first of the split
+    solutions: Literal["one", "first", "all"] = "one"  # of a question: one by the seed, the first, or all
+    batch_size: int = 32  # rows an update
     validation: int = added(0)
     validate_every: int = added(16)
     max_new_tokens: int = added(96)
@@ -120,7 +120,7 @@ class Screen:
     high: int
     samples: int = 64
     shots: int = 8
-    extraction: Extraction = added("strict")
+    extraction: Extraction = added("strict")  # how the answers are graded
 
     def __post_init__(self) -> None:
         require_words(self)
@@ -149,21 +149,21 @@ class Rollouts:
     """
 
     role: ClassVar[str] = "rollouts"
-    task: Task
+    task: Task  # the task that asks and rewards
     questions: int
-    prompts: int = 32
-    group_size: int = 8
-    max_new_tokens: int = 96
-    temperature: float = 1.0
+    prompts: int = 32  # questions a draw
+    group_size: int = 8  # completions a question
+    max_new_tokens: int = 96  # a longer completion is cut off and gets no reward
+    temperature: float = 1.0  # of sampling
     format_reward: float = 0.0
-    advantage_std: bool = True
+    advantage_std: bool = True  # divide advantages by the standard deviation of the rewards of the group
     normalise: Literal["token", "sequence", "constant"] = "token"
     updates_per_draw: int = 1
     validation: int = 64
     validate_every: int = 16
     screen: Screen | None = None
-    engine: AnyEngine = added("embedded")
-    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+    engine: AnyEngine = added("embedded")  # what samples
+    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})  # the layout of vLLM
     top_p: float = added(1.0)
     top_k: int = added(0)
     min_p: float = added(0.0)

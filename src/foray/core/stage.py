@@ -36,14 +36,14 @@ class AdamW:
     after the last. Parameters whose name contains a string of ``no_decay`` are not decayed (OLMo 2: the embeddings).
     """
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    lr: float = 1e-3  # peak learning rate
+    betas: tuple[float, float] = (0.9, 0.95)  # decay of the first and of the second moment
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.0  # decoupled
     no_decay: tuple[str, ...] = ("embed_tokens",)
-    clip: float = 1.0
+    clip: float = 1.0  # largest norm of a gradient
     warmup: float = 0.0
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"  # of the learning rate after the warmup
     final: float = 0.1
 
     def __post_init__(self) -> None:
@@ -75,9 +75,9 @@ class Stream:
     """
 
     name: str
-    source: Source
-    objective: Objective
-    optimizer: AdamW = field(default_factory=AdamW)
+    source: Source  # where batches come from
+    objective: Objective  # the loss
+    optimizer: AdamW = field(default_factory=AdamW)  # from gradients to a change of weights
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
@@ -96,9 +96,9 @@ class Joint:
     A member rests at an update where its weight is 0; the joint stream rests where all members do.
     """
 
-    name: str
-    members: tuple[tuple[Weight, Stream], ...]
-    optimizer: AdamW = field(default_factory=AdamW)
+    name: str  # labels the moments
+    members: tuple[tuple[Weight, Stream], ...]  # weights and streams
+    optimizer: AdamW = field(default_factory=AdamW)  # of the summed gradient
 
     def __post_init__(self) -> None:
         require(bool(self.members), f"joint stream {self.name} has no member")
@@ -146,8 +146,8 @@ class Stage:
     that logs one. With ``lora`` the weights are those of fresh adapters; the end of the stage has them merged.
     """
 
-    name: str
-    streams: tuple[tuple[Weight, Stream | Joint], ...]
+    name: str  # the name of the stage in nodes and logs
+    streams: tuple[tuple[Weight, Stream | Joint], ...]  # weights and streams
     steps: int
     stop: Plateau | None = added(None)
     lora: LoRA | None = added(None)
@@ -199,8 +199,8 @@ class Stage:
 class Merge:
     """The weighted mean of the final weights of several recipes, all from the same start."""
 
-    name: str
-    branches: tuple[tuple[float, Recipe], ...]
+    name: str  # the name of the merge in nodes
+    branches: tuple[tuple[float, Recipe], ...]  # weights, which sum to 1, and recipes
 
     def __post_init__(self) -> None:
         total = sum(w for w, _ in self.branches)
@@ -214,19 +214,19 @@ Recipe = tuple[Stage | Merge, ...]
 class Together:
     """The streams of the recipes that train by RL and SFT together, and the number of updates of `parallel`."""
 
-    rl: Stream
-    sft: Stream
-    steps: int
+    rl: Stream  # the stream of RL
+    sft: Stream  # the stream of SFT
+    steps: int  # updates of `parallel`
 
 
 @dataclass(frozen=True)
 class AfterSFT:
     """RL after SFT: the stream of RL, its updates, and the updates of SFT or SFT-Gold before it."""
 
-    rl: Stream
-    steps: int
-    sft_steps: int
-    gold_steps: int
+    rl: Stream  # the stream of RL
+    steps: int  # updates of RL
+    sft_steps: int  # updates of SFT before it
+    gold_steps: int  # updates of SFT-Gold before it
 
 
 @dataclass(frozen=True)
@@ -245,11 +245,11 @@ class PostTraining:
 
     rl: Stream
     sft: Stream
-    rl_steps: int
-    sft_steps: int
+    rl_steps: int  # updates of RL
+    sft_steps: int  # updates of SFT
     weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
     text: Stream | None = None
-    anneal_steps: int = 100
+    anneal_steps: int = 100  # updates on pre-training text, of a recipe that anneals M_t
     prime_steps: int = 12
     sft_ratio: float = 1.0
     together: Together | None = derived("side_by_side")

@@ -62,10 +62,10 @@ class Mix:
     reads any other source of a study's text.
     """
 
-    name: str
+    name: str  # the name of the mix
     tokenizer: str | OwnTokenizer
     tokens: int
-    sources: tuple[tuple[float, TextSource], ...]
+    sources: tuple[tuple[float, TextSource], ...]  # shares and sources
 
     def __post_init__(self) -> None:
         require(self.tokens > 0, "tokens must be positive")

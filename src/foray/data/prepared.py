@@ -26,7 +26,7 @@ class Prepared:
     can be planned before the corpus exists.
     """
 
-    name: str
+    name: str  # the name of the source in the corpus
     folder: str = field(metadata={"hash": False})
     root: str = field(default="", metadata={"hash": False})
 

@@ -81,12 +81,12 @@ class Text(_FileText):
     stops everything, or is counted and passed over (``skip_broken``).
     """
 
-    name: str
+    name: str  # the name of the source in the mixture
     path: str = ""
     hub: str = ""
     config: str = ""
     revision: str = "main"
-    split: str = "train"
+    split: str = "train"  # of the data set on the hub
     column: str = "text"
     holdout: int = 1000
     root: str = field(default="", metadata={"hash": False})
@@ -132,12 +132,12 @@ class JsonlText(_FileText):
     depend on where the file lies. Every ``holdout``-th row is kept for validation (0: none).
     """
 
-    name: str
+    name: str  # the name of the source in the mixture
     path: str
-    column: str = "text"
+    column: str = "text"  # the column with the text
     holdout: int = 50
     root: str = field(default="", metadata={"hash": False})
-    skip_broken: bool = added(False)
+    skip_broken: bool = added(False)  # pass over a row without a text
 
     def fingerprint(self) -> str:
         return digest_of_input(self.file)

@@ -42,9 +42,9 @@ class WorldProbes:
     other wrong choices. A report's intervals count the documents of a fact together.
     """
 
-    world: WorldSpec = field(default_factory=WorldSpec)
-    questions: int = 200
-    names: tuple[str, ...] = tuple(CHANCE)
+    world: WorldSpec = field(default_factory=WorldSpec)  # the world that is asked about
+    questions: int = 200  # documents a probe
+    names: tuple[str, ...] = tuple(CHANCE)  # the probes
 
     def fingerprint(self) -> str:
         return WORLD_VERSION

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """Benchmarks by lm-eval's names.
+    """Benchmarks, by lm-eval's ``names``.
 
     With a ``folder`` (below ``root``) the rows come from files there, without the network. Otherwise lm-eval loads them
     from the Hugging Face cache or the hub. A file ``NAME.jsonl`` goes before other files. Among other files, the split

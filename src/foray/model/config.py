@@ -22,15 +22,15 @@ class ModelConfig:
     checkpoint loads in transformers. ``vocab_size`` 0 means the size of the tokenizer.
     """
 
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp_width: int = 512
+    width: int = 128  # of the residual stream
+    layers: int = 4  # blocks of attention and MLP
+    heads: int = 4  # of attention
+    mlp_width: int = 512  # of SwiGLU
     vocab_size: int = 0
-    context: int = 512
-    rope_theta: float = 500_000.0
-    norm_eps: float = 1e-6
-    init_std: float = 0.02
+    context: int = 512  # the most tokens of a sequence
+    rope_theta: float = 500_000.0  # the base of the rotary frequencies
+    norm_eps: float = 1e-6  # of RMSNorm
+    init_std: float = 0.02  # of the matrices before training
     embed_std: float = 0.02  # of the input embeddings, which no norm rescales
     kv_heads: int = added(0)  # heads / kv_heads queries share a key and a value; 0: as many as heads
     head_width: int = added(0)  # 0: width / heads

@@ -38,9 +38,9 @@ class Data:
     ``mixture`` is what the tokenizer is trained on; when empty, what the model is.
     """
 
-    vocab_size: int = 1536
+    vocab_size: int = 1536  # entries of the tokenizer
     mixture: tuple[tuple[float, Any], ...] = ()
-    tokenizer_characters: int = 2_000_000
+    tokenizer_characters: int = 2_000_000  # text that the tokenizer is trained on
     whole_numbers: int = 0  # numbers up to this one are single tokens
     root: str = field(default="", metadata={"hash": False})
 
@@ -53,12 +53,12 @@ class Data:
 class Pretrain:
     """A run over ``tokens`` for each of ``seeds``, kept at each token count of ``checkpoints``: these are the M_t."""
 
-    stream: Stream
+    stream: Stream  # source, objective and optimizer
     tokens: int
     checkpoints: tuple[int, ...]
     seeds: tuple[int, ...] = (0,)
-    mix: str = ""
-    math_heavy: bool = added(False)
+    mix: str = ""  # the name of the mix, in figures over several mixes
+    math_heavy: bool = added(False)  # whether the claims on math-heavy mixes count this mix
 
     def __post_init__(self) -> None:
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "pretrain.seeds must be distinct")
@@ -94,10 +94,10 @@ class Published:
     """
 
     models: tuple[tuple[str, str, int], ...]
-    mix: str = ""
+    mix: str = ""  # the name of the mix, in figures over several mixes
     heldout: Corpus | None = None
     root: str = field(default="", metadata={"hash": False})
-    math_heavy: bool = added(False)
+    math_heavy: bool = added(False)  # whether the claims on math-heavy mixes count this mix
 
     def __post_init__(self) -> None:
         require(bool(self.models), "published.models must name at least one checkpoint")
@@ -134,8 +134,8 @@ class Dynamics:
     A stage has ``points`` of them, evenly spaced, the last at its end; or one after each of ``steps``, where given.
     """
 
-    tokens: int
-    recipes: tuple[str, ...] = ("rl", "sft_rl")
+    tokens: int  # the M_t
+    recipes: tuple[str, ...] = ("rl", "sft_rl")  # the recipes that are watched
     points: int = 3
     steps: tuple[int, ...] = ()
 
@@ -162,29 +162,29 @@ class Evaluation:
     The first of ``base_shots`` and of ``trained_shots`` is the main setting; further ones are crossed settings.
     """
 
-    task: Task
-    problems: int = 200
-    samples: int = 32
-    k: tuple[int, ...] = (1, 8, 32)
-    temperature: float = 0.6
-    max_new_tokens: int = 96
-    split: Literal["validation", "test"] = "test"
+    task: Task  # the task of pass@k
+    problems: int = 200  # problems, the first of the split
+    samples: int = 32  # completions a problem
+    k: tuple[int, ...] = (1, 8, 32)  # the k of pass@k
+    temperature: float = 0.6  # of sampling
+    max_new_tokens: int = 96  # a longer completion is cut off and wrong
+    split: Literal["validation", "test"] = "test"  # of the problems
     base_shots: tuple[int, ...] = (8,)
     trained_shots: tuple[int, ...] = (0,)
-    seed: int = 0
+    seed: int = 0  # of the samples and of the choice of examples
     probes: ProbeSet | None = None  # of general abilities, such as foray.evals.abilities.WorldProbes
     heldout_tokens: int = 20_000
-    dynamics: Dynamics | None = None
+    dynamics: Dynamics | None = None  # checkpoints inside the stages, evaluated on the way
     precision: Literal["fp32", "bf16"] = added("fp32")  # of the matrix products of sampling
     contamination: int = 13  # words in a row that count as shared with training text; 0 leaves the table out
     engine: AnyEngine = added("embedded")  # of the samples that pass@k is counted from
-    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})
+    vllm: VLLM = field(default=VLLM(), metadata={"added": True, "hash": False})  # the layout of vLLM
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
     train_problems: int = added(0)  # training questions that every final checkpoint answers as well
-    train_samples: int = added(4)
-    top_p: float = added(1.0)  # these three as rollout.engine.Sampling has them
-    top_k: int = added(0)
-    min_p: float = added(0.0)
+    train_samples: int = added(4)  # completions of a training question
+    top_p: float = added(1.0)  # draw from the likeliest tokens of so much probability; 1: from all
+    top_k: int = added(0)  # draw from so many of the likeliest tokens; 0: from all
+    min_p: float = added(0.0)  # draw from tokens of this share of the likeliest one's probability; 0: from all
     grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
@@ -212,8 +212,8 @@ class Evaluation:
 class Part:
     """A named part of a study: grids that are run together and share the study's store."""
 
-    name: str
-    grids: tuple[Study, ...]
+    name: str  # the value of --part
+    grids: tuple[Study, ...]  # studies made by replace
 
 
 @dataclass(frozen=True)
@@ -225,16 +225,16 @@ class Study:
     pre-training, ``pretrain`` may be ``Published`` checkpoints.
     """
 
-    name: str
-    model: ModelConfig
-    data: Data
+    name: str  # the name of the study, and of its folder in runs/
+    model: ModelConfig  # the shape of the model
+    data: Data  # tokenizer and local files
     pretrain: Bases
-    post: PostTraining
+    post: PostTraining  # streams and updates of RL and SFT
     recipes: tuple[AnyRecipe, ...]
-    evaluation: Evaluation
-    seeds: tuple[int, ...] = (0,)
+    evaluation: Evaluation  # what every final checkpoint is asked
+    seeds: tuple[int, ...] = (0,)  # the seeds after M_t
     excursions: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # remarks that foray plan prints
     parts: tuple[Part, ...] = ()
     report: tuple[str, ...] = field(default=(), metadata={"hash": False})  # files of figures and sections of one's own
 

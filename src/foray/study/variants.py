@@ -20,8 +20,8 @@ class Variant:
     names the recipe of the main results to compare with; when empty, the one of the same name.
     """
 
-    recipe: str | RecipeFunction
-    settings: tuple[str, ...]
+    recipe: str | RecipeFunction  # a recipe, or its name
+    settings: tuple[str, ...]  # of post-training
     label: str | None = None
     against: str = ""
 

@@ -27,9 +27,9 @@ class GSM8K(NumberAnswers, FileTask):
     ``####``.
     """
 
-    root: str = field(default="", metadata={"hash": False})
-    train: str = "gsm8k/train.jsonl"
-    test: str = "gsm8k/test.jsonl"
+    root: str = field(default="", metadata={"hash": False})  # of the files; empty: the study's data.root
+    train: str = "gsm8k/train.jsonl"  # the file of the training split
+    test: str = "gsm8k/test.jsonl"  # the file of the test split
     box: bool = added(False)
 
     @property
@@ -49,9 +49,9 @@ class GSM8KText:
     The task's validation questions are this source's validation split, so training sees neither.
     """
 
-    name: str = "gsm8k"
-    task: GSM8K = GSM8K()
-    per_document: int = 4
+    name: str = "gsm8k"  # the name of the source in the mixture
+    task: GSM8K = GSM8K()  # the task whose training split is read
+    per_document: int = 4  # questions a document
 
     def documents(self, split: TextSplit) -> Iterator[str]:
         problems = self.task.problems(split)

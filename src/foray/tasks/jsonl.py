@@ -29,7 +29,7 @@ class OwnProblems(FileTask):
     test: str = "test.jsonl"
     validation: str = ""
     answers: Literal["math", "number"] = "math"
-    name: str = "jsonl"
+    name: str = "jsonl"  # the name of the task
     root: str = field(default="", metadata={"hash": False})
     hard: bool = added(False)  # whether a report's claims on harder problems ask this task
 

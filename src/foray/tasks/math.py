@@ -17,10 +17,10 @@ from foray.tasks.file_task import FileTask, once
 class MATH(BoxedAnswers, FileTask):
     """Competition problems with one solution each. A folder may hold one file a problem, as MATH was published."""
 
-    root: str = field(default="", metadata={"hash": False})
-    train: str = "math/train.jsonl"
-    test: str = "math/test.jsonl"
-    name: str = "math"
+    root: str = field(default="", metadata={"hash": False})  # of the files; empty: the study's data.root
+    train: str = "math/train.jsonl"  # the file or folder of the training split
+    test: str = "math/test.jsonl"  # the file or folder of the test split
+    name: str = "math"  # the name of the task
 
     hard: ClassVar[bool] = True  # a report's claims on harder problems ask this task
 

@@ -42,13 +42,13 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
     asked without examples.
     """
 
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2] = 2  # OpenMathInstruct-1 or -2
     like: Like = ""
-    root: str = field(default="", metadata={"hash": False})
+    root: str = field(default="", metadata={"hash": False})  # of the files; empty: the study's data.root
     train: str = ""
     tests: tuple[str, ...] = ()
     solutions: int = 32
-    augmented: bool = True
+    augmented: bool = True  # with the questions that version 2 made
     split: str = "train"
     harder: bool = added(False)
     examples: str = added("")

@@ -18,9 +18,9 @@ from foray.tasks.file_task import FileTask, once
 class SVAMP(NumberAnswers, FileTask):
     """One-step word problems. A solution is the row's equation and its value, in GSM8K's format."""
 
-    root: str = field(default="", metadata={"hash": False})
-    train: str = "svamp/train.json"
-    test: str = "svamp/test.json"
+    root: str = field(default="", metadata={"hash": False})  # of the files; empty: the study's data.root
+    train: str = "svamp/train.json"  # the file of the training split
+    test: str = "svamp/test.json"  # the file of the test split
 
     @property
     def name(self) -> str:

@@ -25,12 +25,12 @@ class WorldSpec:
     Raises ValueError for more entities than there are names.
     """
 
-    people: int = 60
-    places: int = 20
+    people: int = 60  # how many
+    places: int = 20  # how many
     things: int = 36
     goals: int = 20
     zipf: float = 0.8
-    seed: int = 0
+    seed: int = 0  # of the world
 
     def __post_init__(self) -> None:
         limits = {

@@ -122,8 +122,8 @@ def writer(spec: WorldSpec) -> Writer:
 class WorldText(EndlessWorldText):
     """The common half of the general sources: a world and a seed."""
 
-    world: WorldSpec = field(default_factory=WorldSpec)
-    seed: int = 0
+    world: WorldSpec = field(default_factory=WorldSpec)  # the world that the text is about
+    seed: int = 0  # of the text
 
     def document_key(self, split: str, number: int) -> int:
         return key(self.seed, "text", self.name, split, number)

@@ -128,8 +128,8 @@ FORMS: tuple[_Form, ...] = (_lines, _lines, _lines, _words, _words, _asked, _tab
 class Drills(EndlessWorldText):
     """Arithmetic drills: additions, subtractions, multiplications and exact divisions, in the sizes of the stories."""
 
-    hard_share: float = 0.2
-    world_seed: int = 0
+    hard_share: float = 0.2  # share of the drills with the numbers of hard problems
+    world_seed: int = 0  # of the text
 
     def __post_init__(self) -> None:
         if not 0 <= self.hard_share <= 1:

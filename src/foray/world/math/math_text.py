@@ -45,7 +45,7 @@ class StoryMath(EndlessWorldText):
     hard_share: float = 0.2
     asked_format_share: float = 0.85
     mixed_share: float = 0.25
-    world_seed: int = 0
+    world_seed: int = 0  # of the text
 
     def __post_init__(self) -> None:
         for field in ("hard_share", "asked_format_share", "mixed_share"):

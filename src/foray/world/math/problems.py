@@ -51,11 +51,11 @@ class WorldProblems:
     A new line ends a completion.
     """
 
-    tier: Tier = "easy"
-    train_size: int = 30_000
-    test_size: int = 1000
-    world_seed: int = 0
-    solutions_per_problem: int = 12
+    tier: Tier = "easy"  # the kinds of problems and the size of their numbers
+    train_size: int = 30_000  # problems of the training split
+    test_size: int = 1000  # problems of the test split
+    world_seed: int = 0  # of the problems
+    solutions_per_problem: int = 12  # wordings of the solution, for SFT-Gold
 
     def __post_init__(self) -> None:
         if self.tier not in ("easy", "hard"):
