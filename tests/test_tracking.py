@@ -15,29 +15,35 @@ from foray.cli import main
 from foray.study.mirror import Mirror
 from foray.study.named_studies import load_study
 from foray.study.store import Store
-from foray.study.trackers import RunFacts, markdown
+from foray.study.trackers import RunFacts, Table, markdown
 
 
 class Heard:
-    """A tracker that keeps the steps of each run."""
+    """A tracker that keeps the steps of each run, and the tables. Its process is killed at some steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, *killed_at: int) -> None:
         self.steps: dict[str, list[int]] = {}
+        self.tables: list[tuple[int, str, list[Mapping[str, str]]]] = []
+        self.killed_at = list(killed_at)
 
     def open(self, facts: RunFacts) -> HeardRun:
-        return HeardRun(self.steps.setdefault(facts.key, []))
+        return HeardRun(self, self.steps.setdefault(facts.key, []))
 
 
 class HeardRun:
-    def __init__(self, steps: list[int]) -> None:
-        self.seen = steps
+    def __init__(self, of: Heard, steps: list[int]) -> None:
+        self.of, self.seen, self.tables = of, steps, of.tables
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self.seen.append(step)
+        if step in self.of.killed_at:
+            self.of.killed_at.remove(step)
+            raise KeyboardInterrupt
 
     def flags(self, step: int, lines: Sequence[str]) -> None: ...
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None: ...
+    def completions(self, step: int, title: str, rows: Table) -> None:
+        self.tables.append((step, title, list(rows)))
 
     def close(self) -> None: ...
 
@@ -64,8 +70,46 @@ def test_each_row_is_logged_once_and_in_order_over_a_new_mirror_and_a_log_cut_ba
     assert heard.steps[node.key] == [1, 2, 3, 4, 5]
 
 
+def test_a_mirror_that_is_killed_logs_one_row_again(tmp_path: Path) -> None:
+    study, store, heard = load_study("smoke", []), Store(tmp_path / "s"), Heard(130, 131)
+    mirror = Mirror(study, store, heard, tmp_path / "t")
+    log = mirror.nodes[0].folder(store) / "metrics.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(json.dumps({"step": i, "lm/loss": 1.0}) + "\n" for i in range(1, 201)))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            mirror.look()
+        with open(tmp_path / "t" / "logged.jsonl", "a") as f:
+            f.write('["a line cut sh')
+        mirror = Mirror(study, store, heard, tmp_path / "t")
+    mirror.look()
+    assert heard.steps[mirror.nodes[0].key] == [*range(1, 131), 130, 131, *range(131, 201)]
+
+
+def test_a_kept_draw_is_a_table_once_its_update_is_logged(tmp_path: Path) -> None:
+    study, store, heard = load_study("smoke", []), Store(tmp_path / "s"), Heard()
+    mirror = Mirror(study, store, heard, tmp_path / "t")
+    folder = mirror.nodes[0].folder(store)
+    folder.mkdir(parents=True)
+    samples = [
+        {"text": text, "stop": "end", "reward": r, "advantage": r - 0.5} for text, r in (("#### 1", 1.0), ("?", 0.0))
+    ]
+    group = {"stream": "rl", "id": "p1", "question": "1?", "answer": "1", "samples": samples}
+    kept = "".join(json.dumps({"step": step, **group}) + "\n" for step in (1, 1, 3))
+    (folder / "rollouts.jsonl").write_text(kept)
+    for last, tables in ((0, []), (1, [1]), (2, [1]), (3, [1, 3]), (4, [1, 3])):
+        (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": i}) + "\n" for i in range(1, last + 1)))
+        mirror.look()
+        mirror = Mirror(study, store, heard, tmp_path / "t")
+        mirror.look()
+        assert [step for step, _, _ in heard.tables] == tables
+    right = {"problem": "p1", "question": "1?", "completion": "#### 1", "reward": "1", "advantage": "0.5"}
+    wrong = right | {"completion": "?", "reward": "0", "advantage": "-0.5"}
+    assert heard.tables == [(1, "rollouts/rl", [right, wrong] * 2), (3, "rollouts/rl", [right, wrong])]
+
+
 def test_completions_are_no_markup() -> None:
-    assert "<script>" not in (table := markdown([("1", "a|b", "<script>x</script>\n[y](z)", "no")]))
+    assert "<script>" not in (table := markdown([{"question": "a|b", "completion": "<script>x</script>\n[y](z)"}]))
     assert r"a\|b" in table and r"\[y\]\(z\)" in table
 
 
@@ -145,7 +189,9 @@ def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pyte
     for what in by_run.values():
         steps = [w[1] for w in what if w[0] == "numbers" and not any(n.startswith("pass@") for n in w[2])]
         assert steps == list(range(1, len(steps) + 1)) and what[-1] == ["close"]
-    assert sum(w[0] == "completions" for w in by_run["RL from 79.9k, seed 0"]) == 1
+    tables = [(w[1], w[2].split("/")[0]) for w in by_run["RL from 79.9k, seed 0"] if w[0] == "completions"]
+    kept = [step for step, title in tables if title == "rollouts"]
+    assert kept[0] == 1 and kept == sorted(set(kept)) and len(tables) == len(kept) + 1
     before = len(rows)
     assert main(["track", *mini(own), "--to", f"{own}:Good"]) == 0
     assert len((own.parent / "tracked.jsonl").read_text().splitlines()) == before, "nothing twice"
@@ -183,7 +229,7 @@ def test_a_library_that_is_there_gets_the_whole_store(
     assert main(["run", *mini(own), "--jobs", "1"]) == 0
     assert main(["track", *mini(own), "--to", name]) == 0, capsys.readouterr().err
     folder = own.parent / "store" / "tracking" / name
-    noted = json.loads((folder / "logged.json").read_text())
-    assert len(noted) == 3
+    noted = [json.loads(line) for line in (folder / "logged.jsonl").read_text().splitlines()]
+    assert len({key for key, _, _ in noted}) == 3
     if name in ("tensorboard", "wandb"):
         assert list(folder.rglob("events.out*" if name == "tensorboard" else "*.wandb"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +18,7 @@ from foray.core.canonical import nearest, require
 from foray.core.libraries import require_installed
 from foray.core.userfile import is_own_file, own_object
 
-COLUMNS = ("problem", "question", "completion", "correct")  # of a completions table, all of them text
+Table = Sequence[Mapping[str, str]]  # rows by column, at least one; every row has the same columns
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class TrackedRun(Protocol):
 
     def flags(self, step: int, lines: Sequence[str]) -> None: ...
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
-        """Rows with the columns ``COLUMNS``: untrusted text, to be shown as text."""
+    def completions(self, step: int, title: str, rows: Table) -> None:
+        """The rows hold untrusted text, to be shown as text. A title may come again at a later step."""
 
     def close(self) -> None: ...
 
@@ -51,13 +52,13 @@ class Tracker(Protocol):
     def open(self, facts: RunFacts) -> TrackedRun: ...
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Table) -> str:
     """A table in Markdown, with everything escaped that Markdown or HTML would take for markup."""
 
     def cell(text: str) -> str:
         return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", escape(" ".join(text.split())))
 
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *(tuple(map(cell, row)) for row in rows)]
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(cell, row.values())) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -77,12 +78,13 @@ class _TensorBoardRun:
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # what the mirror notes is in the file
 
     def flags(self, step: int, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines, 1):
             self._writer.add_text(f"flags/{number}", escape(line), step)
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+    def completions(self, step: int, title: str, rows: Table) -> None:
         self._writer.add_text(f"completions/{title}", markdown(rows), step)
 
     def close(self) -> None:
@@ -114,8 +116,8 @@ class _WandBRun:
     def flags(self, step: int, lines: Sequence[str]) -> None:
         self._run.summary["flags"] = list(lines)
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
-        table = self._wandb.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
+    def completions(self, step: int, title: str, rows: Table) -> None:
+        table = self._wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
         self._run.log({f"completions/{title}": table, "step": step})
 
     def close(self) -> None:
@@ -144,16 +146,20 @@ class _MLflowRun:
             self._client.log_dict(self._id, dict(facts.settings), "settings.json")
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._client.log_metric(self._id, re.sub(r"[^\w./ -]", "-", name), value, step=step)
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        named = [(re.sub(r"[^\w./ -]", "-", name), value) for name, value in values.items()]
+        # In one transaction: a row is there as a whole, and the ten numbers of a row take the time of one.
+        self._client.log_batch(self._id, metrics=[Metric(name, value, now, step) for name, value in named])
 
     def flags(self, step: int, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines, 1):
             self._client.set_tag(self._id, f"flag_{number}", line)
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+    def completions(self, step: int, title: str, rows: Table) -> None:
         name = re.sub(r"[^\w.]+", "-", title).strip("-")
-        self._client.log_text(self._id, markdown(rows), f"completions/{name}.md")
+        self._client.log_text(self._id, markdown(rows), f"completions/{name}/step-{step}.md")
 
     def close(self) -> None:
         self._client.set_terminated(self._id)
@@ -178,10 +184,10 @@ class _TrackioRun:
     def flags(self, step: int, lines: Sequence[str]) -> None:
         self._run.log({f"flags/{number}": line for number, line in enumerate(lines, 1)}, step=step)
 
-    def completions(self, step: int, title: str, rows: Sequence[Sequence[str]]) -> None:
+    def completions(self, step: int, title: str, rows: Table) -> None:
         import pandas as pd
 
-        table = self._trackio.Table(dataframe=pd.DataFrame(list(rows), columns=list(COLUMNS)))
+        table = self._trackio.Table(dataframe=pd.DataFrame(list(rows)))
         self._run.log({f"completions/{title}": table}, step=step)
 
     def close(self) -> None:
