@@ -28,7 +28,7 @@ from foray.data.tokenizer import END, TextTokenizer, load_tokenizer
 from foray.model import flops
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model, save_model
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.rollout.torch_engine import TorchEngine
 from foray.studies import tiny
 from foray.train.checked_draw import drawn
@@ -55,7 +55,7 @@ def write_model(shape: Shape, folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="t1"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([END])
-    save_model(initialise(config_of(shape), 0), folder, 0)
+    save_model(initialize(config_of(shape), 0), folder, 0)
     TextTokenizer(tokenizer).save(folder, shape.context)
 
 

@@ -136,7 +136,7 @@ def tokenizer_of(shape: Shape) -> TextTokenizer:
 
 
 def noisy_model(config: ModelConfig, machine: Machine) -> Transformer:
-    """Random weights, drawn where they are used: ``initialise`` draws a billion of them on the CPU."""
+    """Random weights, drawn where they are used: ``initialize`` draws a billion of them on the CPU."""
     torch.manual_seed(0)
     model = blank(config, machine)
     for p in model.parameters():

@@ -33,7 +33,7 @@ from foray.core.sources import Rollouts
 from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import END, TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.rollout.choose import embedded_engine
 from foray.train.draw import Training
 from foray.train.loop import Moments, run_stage
@@ -65,7 +65,7 @@ def rank_of(rank: int, ranks: int, size: int, case: str, shape: str, of: Machine
     torch.set_num_threads(1)
     config = ModelConfig(**asdict(SHAPES[shape]))
     stream, tokenizer = stream_of(case, size, config.vocab_size), words(config.vocab_size)
-    first = initialise(config, 0)
+    first = initialize(config, 0)
     if ranks > 1:
         join(of, rank, ranks, folder / "meeting")
         model, sampler = fill(blank(config, of, False), first), blank(config, of)

@@ -17,7 +17,7 @@ import torch
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.tokenizer import TextTokenizer, train_tokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts a background command with SIGINT ignored
@@ -64,7 +64,7 @@ def config(tokenizer: TextTokenizer) -> ModelConfig:
 
 @pytest.fixture
 def model(config: ModelConfig) -> Transformer:
-    return initialise(config, seed=0)
+    return initialize(config, seed=0)
 
 
 def figures(*names: str) -> Callable[[], list[Any]]:

@@ -22,7 +22,7 @@ from foray.core.files import alone_in
 from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.studies import smoke
 from foray.study import progress
 from foray.study.graph import expand
@@ -72,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     tokenizer = train_tokenizer(list(islice(math_sources()["stories"].documents("train"), 60)), 400)
     config = ModelConfig(width=16, layers=1, heads=2, mlp_width=24, vocab_size=tokenizer.vocab_size, context=512)
-    save_checkpoint(folder, initialise(config, 0), tokenizer)
+    save_checkpoint(folder, initialize(config, 0), tokenizer)
     return folder / "model"
 
 
@@ -266,7 +266,7 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 5]}))
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     assert "completions of another choice of end tokens" in said
-    save_checkpoint(copied.parent, initialise(model.config, 1), tokenizer)
+    save_checkpoint(copied.parent, initialize(model.config, 1), tokenizer)
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     assert "completions of another checkpoint" in said
     (tmp_path / "kept" / "settings.json").unlink()

@@ -147,7 +147,7 @@ def test_counter_based_numbers_are_golden_and_uniform() -> None:
     assert rng.key("a", "bc") != rng.key("ab", "c")
 
 
-def test_neighbouring_keys_give_unrelated_streams() -> None:
+def test_neighboring_keys_give_unrelated_streams() -> None:
     n = np.arange(2000, dtype=np.uint64)
     a, b = rng.uniform(41, n), rng.uniform(42, n)
     for shift in range(4):

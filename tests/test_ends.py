@@ -16,7 +16,7 @@ from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_token
 from foray.evals.abilities import evaluate_probes
 from foray.evals.sampling import evaluate
 from foray.model import hf
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import Sampling
 from foray.rollout.stopping import Endings
 from foray.rollout.torch_engine import TorchEngine
@@ -201,7 +201,7 @@ def test_an_export_is_opened_with_the_same_ends(tmp_path: Path, case: str) -> No
 
 def test_forays_own_checkpoints_are_the_files_they_were(tmp_path: Path, tokenizer: TextTokenizer) -> None:
     shape = CASES["olmo2-grouped"]
-    save_checkpoint(tmp_path / "first", initialise(shape, 0), tokenizer)
+    save_checkpoint(tmp_path / "first", initialize(shape, 0), tokenizer)
     model = tmp_path / "first" / "model"
     end = tokenizer.end_id
     wanted = json.dumps({"bos_token_id": end, "eos_token_id": end, "do_sample": True}) + "\n"
@@ -217,7 +217,7 @@ def test_forays_own_checkpoints_are_the_files_they_were(tmp_path: Path, tokenize
 def test_an_end_token_that_somebody_adds_to_a_checkpoint_of_forays_own_counts(
     tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:
-    save_checkpoint(tmp_path / "first", initialise(CASES["olmo2-grouped"], 0), tokenizer)
+    save_checkpoint(tmp_path / "first", initialize(CASES["olmo2-grouped"], 0), tokenizer)
     file = tmp_path / "first" / "model" / "generation_config.json"
     file.write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 7]}))
     opened = open_checkpoint(tmp_path / "first")

@@ -21,7 +21,7 @@ from foray.core.machine import Machine
 from foray.data.ends import ModelEnds
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.choose import open_engine
 from foray.rollout.embedded import sample
 from foray.rollout.engine import Completion, Engine, Sampling
@@ -51,7 +51,7 @@ def config(config: ModelConfig) -> ModelConfig:
 
 @pytest.fixture
 def policy(config: ModelConfig, tokenizer: TextTokenizer) -> Transformer:
-    model = wide(initialise(config, 3), 12.0)
+    model = wide(initialize(config, 3), 12.0)
     groups = TorchEngine(config, tokenizer, model=model).generate(prompts(tokenizer), 8, Sampling(1.0, 24), range(5))
     # The end token takes the place of what a random model says most, so that rows end at different times.
     common = Counter(t for c in flat(groups) for t in c.tokens).most_common(4)[-1][0]
@@ -226,12 +226,12 @@ def test_a_decoder_is_kept_while_it_is_large_enough(
 
 @pytest.mark.slow
 def test_paged_engine_keeps_up_with_the_trained_weights(config: ModelConfig, tokenizer: TextTokenizer) -> None:
-    model = wide(initialise(config, 3), 12.0)
+    model = wide(initialize(config, 3), 12.0)
     engine, ids, sampling = PagedEngine(model, tokenizer), prompts(tokenizer)[:2], Sampling(1.0, 8, precision="bf16")
     engine.sync(model.state_dict(), 0)
     before = engine.generate(ids, 2, sampling, range(2))
     with torch.no_grad():
-        for p, new in zip(model.parameters(), wide(initialise(config, 4), 12.0).parameters()):
+        for p, new in zip(model.parameters(), wide(initialize(config, 4), 12.0).parameters()):
             p.copy_(new)
     engine.sync(model.state_dict(), 1)
     after, fresh = (e.generate(ids, 2, sampling, range(2)) for e in (engine, PagedEngine(model, tokenizer)))
@@ -326,7 +326,7 @@ def test_too_long_a_prompt_says_what_to_change(engine: Engine, tokenizer: TextTo
 
 
 def test_sync_takes_over_weights_and_version(engine: Engine, tokenizer: TextTokenizer) -> None:
-    other = wide(initialise(engine.config, 9), 12.0)
+    other = wide(initialize(engine.config, 9), 12.0)
     engine.sync(other.state_dict(), 7)
     for prompt in prompts(tokenizer):
         c = engine.generate([prompt], 1, Sampling(1.0, 12), [0])[0][0]
@@ -336,7 +336,7 @@ def test_sync_takes_over_weights_and_version(engine: Engine, tokenizer: TextToke
 
 
 def test_the_embedded_engine_keeps_weights_of_its_own(config: ModelConfig, tokenizer: TextTokenizer) -> None:
-    engine, other = TorchEngine(config, tokenizer), initialise(config, 9)
+    engine, other = TorchEngine(config, tokenizer), initialize(config, 9)
     engine.sync(other.state_dict(), 7)
     assert torch.equal(engine.model.lm_head.weight, other.lm_head.weight)
     assert engine.model.lm_head.weight.data_ptr() != other.lm_head.weight.data_ptr()

@@ -22,7 +22,7 @@ from foray.evals.abilities import CHANCE, WorldProbes, evaluate_probes, scorer
 from foray.evals.perplexity import perplexity, task_perplexity
 from foray.evals.sampling import checksum_of, evaluate
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import Completion, Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.tasks.gsm8k import GSM8K
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def engine(config: ModelConfig, tokenizer: TextTokenizer) -> TorchEngine:
-    return TorchEngine(config, tokenizer, model=wide(initialise(config, 0)))
+    return TorchEngine(config, tokenizer, model=wide(initialize(config, 0)))
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ def shard(tokenizer: TextTokenizer, tmp_path: Path) -> Shard:
 def test_perplexity_is_the_mean_of_direct_cross_entropies(
     shard: Shard, config: ModelConfig, tokenizer: TextTokenizer
 ) -> None:
-    model = wide(initialise(config, 1))
+    model = wide(initialize(config, 1))
     nats, tokens, _, _ = perplexity(model, tokenizer, shard, 15)
     count = (shard.size - 1) // 15
     assert count > 16 and count % 8, "several batches, the last one smaller"
@@ -246,7 +246,7 @@ def test_perplexity_is_the_mean_of_direct_cross_entropies(
 
 
 def knows_nothing(config: ModelConfig) -> Transformer:
-    model = initialise(config, 0)
+    model = initialize(config, 0)
     with torch.no_grad():
         model.lm_head.weight.zero_()
     return model
@@ -278,7 +278,7 @@ def test_bits_per_byte_are_those_of_a_plain_loop_over_tokens_and_texts(
     tokenizer: TextTokenizer, config: ModelConfig, tmp_path: Path, length: int
 ) -> None:
     """Windows cut characters of many bytes in two. Their tokens are many: the vocabulary has none of them whole."""
-    model, texts = wide(initialise(config, 1)), [*WIDE_TEXTS, "Q: 1 + 2 ?\nA: 3"]
+    model, texts = wide(initialize(config, 1)), [*WIDE_TEXTS, "Q: 1 + 2 ?\nA: 3"]
     shard = shard_of(texts, tokenizer, tmp_path)
     ids = shard.read(0, shard.size).tolist()
     scored = (shard.size - 1) // length * length
@@ -311,7 +311,7 @@ class WideSums(Sums):
 def test_a_tasks_text_is_question_and_first_solution_without_an_end_token(
     tokenizer: TextTokenizer, config: ModelConfig
 ) -> None:
-    model, task, bits, tokens, size = wide(initialise(config, 1)), WideSums(), 0.0, 0, 0
+    model, task, bits, tokens, size = wide(initialize(config, 1)), WideSums(), 0.0, 0, 0
     for problem in task.problems("test", 40):
         if problem.solutions:
             prompt, target = task.prompt(problem.question), task.target(problem.solutions[0])
@@ -331,7 +331,7 @@ def test_a_tasks_text_is_question_and_first_solution_without_an_end_token(
 def test_a_task_without_solutions_has_no_text_and_a_long_text_is_cut_at_the_context(
     tokenizer: TextTokenizer, config: ModelConfig
 ) -> None:
-    model = wide(initialise(config, 1))
+    model = wide(initialize(config, 1))
     assert task_perplexity(model, tokenizer, WideSums(every=10**6), "test", 40) is not None, "the first has one"
 
     class Without(WideSums):
@@ -349,7 +349,7 @@ def test_a_task_without_solutions_has_no_text_and_a_long_text_is_cut_at_the_cont
 
 @pytest.fixture(scope="module")
 def reader(tokenizer: TextTokenizer) -> Transformer:
-    return wide(initialise(ModelConfig(16, 1, 2, 24, tokenizer.vocab_size, 1024), 0))
+    return wide(initialize(ModelConfig(16, 1, 2, 24, tokenizer.vocab_size, 1024), 0))
 
 
 def test_scorer_gives_log_probabilities_of_the_last_tokens(reader: Transformer) -> None:

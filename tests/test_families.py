@@ -18,7 +18,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.model import flops, hf
 from foray.model.config import FAMILIES, ModelConfig
 from foray.model.operators import attention
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.train.scoring import backward, token_logprobs
@@ -45,7 +45,7 @@ def shape(request: pytest.FixtureRequest) -> ModelConfig:
 
 def varied(config: ModelConfig, seed: int = 0) -> Transformer:
     """Sets biases and norms far from 0 and 1, so that an unused bias or norm shows."""
-    model = initialise(config, seed)
+    model = initialize(config, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -137,8 +137,8 @@ def test_parameters_are_counted(shape: ModelConfig) -> None:
     assert shape.parameters == sum(p.numel() for p in Transformer(shape).parameters())
 
 
-def test_initialisation_is_fixed_by_the_seed_and_leaves_biases_at_zero(shape: ModelConfig) -> None:
-    a, b = initialise(shape, 0), initialise(shape, 0)
+def test_initialization_is_fixed_by_the_seed_and_leaves_biases_at_zero(shape: ModelConfig) -> None:
+    a, b = initialize(shape, 0), initialize(shape, 0)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
     assert all(not p.any() for name, p in a.named_parameters() if name.endswith("bias"))
 
@@ -252,7 +252,7 @@ def test_weights_in_shards_and_in_bf16_come_in(tmp_path: Path) -> None:
 def test_what_is_not_covered_is_refused_in_one_line(
     tmp_path: Path, case: str, change: dict[str, Any], message: str
 ) -> None:
-    hf.save_model(initialise(CASES[case], 0), tmp_path, 0)
+    hf.save_model(initialize(CASES[case], 0), tmp_path, 0)
     raw = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(raw | change))
     with pytest.raises(ValueError, match=message) as error:
@@ -261,7 +261,7 @@ def test_what_is_not_covered_is_refused_in_one_line(
 
 
 def test_a_setting_that_is_missing_and_weights_in_pickles_are_named(tmp_path: Path) -> None:
-    hf.save_model(initialise(LLAMA, 0), tmp_path, 0)
+    hf.save_model(initialize(LLAMA, 0), tmp_path, 0)
     raw = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if k != "intermediate_size"}))
     with pytest.raises(ValueError, match="has no intermediate_size"):

@@ -14,7 +14,7 @@ from foray.core.stage import Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.rollout.engine import Sampling, sampling_flops
 from foray.rollout.torch_engine import TorchEngine
 from foray.train.packing import forward_flops
@@ -33,7 +33,7 @@ def without_attention(config: ModelConfig, total: float, pairs: float) -> float:
 
 
 def test_an_update_costs_what_torch_counts(config: ModelConfig) -> None:
-    model, groups, size, prompt, own = initialise(config, 0), 3, 4, 5, 7
+    model, groups, size, prompt, own = initialize(config, 0), 3, 4, 5, 7
     rows = groups * size
     batch = from_rows(
         [[g + 1] * prompt for g in range(groups) for _ in range(size)], [[2] * (own + 1)] * rows, [1.0] * rows, 1.0,
@@ -67,7 +67,7 @@ def test_sampling_costs_what_torch_counts(config: ModelConfig, tokenizer: TextTo
     tokenizer = TextTokenizer(tokenizer.tokenizer)
     tokenizer.end_id = -1  # nobody stops early
     config = replace(config, vocab_size=max(config.vocab_size, tokenizer.vocab_size))
-    engine = TorchEngine(config, tokenizer, model=initialise(config, 0))
+    engine = TorchEngine(config, tokenizer, model=initialize(config, 0))
     prompts = [[7] * 20 + [i, i + 1, i + 2] for i in range(3)]
     counter = FlopCounterMode(display=False)
     with counter:

@@ -13,7 +13,7 @@ from foray.cli import main
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import config_from_hf
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.train.checkpoint import save_checkpoint
 from fuzzing import mutations
 from test_one_line import DEEP, refusal
@@ -36,7 +36,7 @@ def test_a_case_is_a_function_of_its_seed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["init_std", "embed_std"])
 def test_weights_without_spread_are_zeros(config: ModelConfig, name: str) -> None:
-    made = initialise(replace(config, **{name: 0.0}), 0).state_dict()
+    made = initialize(replace(config, **{name: 0.0}), 0).state_dict()
     zeros = {n for n, p in made.items() if p.dim() > 1 and not p.any()}
     assert zeros == {n for n, p in made.items() if p.dim() > 1 and ("embed_tokens" in n) == (name == "embed_std")}
 

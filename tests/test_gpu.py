@@ -24,7 +24,7 @@ from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import Sampling
 from foray.rollout.paged_engine import PagedEngine
 from foray.rollout.torch_engine import TorchEngine
@@ -63,7 +63,7 @@ def windows() -> Batch:
 def gradients(
     machine: Machine, stream: Stream, batch: Batch, microbatch: int = 0, config: ModelConfig = LARGER
 ) -> dict[str, torch.Tensor]:
-    model = initialise(config, 0).move(machine)
+    model = initialize(config, 0).move(machine)
     backward(model, stream, batch, microbatch)
     return {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -120,7 +120,7 @@ def test_law_6_on_policy_grpo_is_reinforce() -> None:
     advantage = batch.advantage.clone()
     advantage[:4] = 0.0
     batch = replace(batch, advantage=advantage)
-    model, device = initialise(LARGER, 0).move(EAGER), EAGER.torch_device
+    model, device = initialize(LARGER, 0).move(EAGER), EAGER.torch_device
     logits = model.logits(batch.tokens.to(device)).log_softmax(-1)
     logprobs = logits.gather(2, batch.targets[..., None].to(device))[..., 0].cpu()
     (-(logprobs * batch.advantage * batch.weight).sum() / batch.denominator).backward()
@@ -139,8 +139,8 @@ def test_the_head_takes_a_large_vocabulary_in_blocks(monkeypatch: pytest.MonkeyP
 
 
 def test_law_1_one_stream_is_adamw() -> None:
-    spec, model = AdamW(lr=1e-3), initialise(LARGER, 0).move(EAGER)
-    other = initialise(LARGER, 0).move(EAGER)
+    spec, model = AdamW(lr=1e-3), initialize(LARGER, 0).move(EAGER)
+    other = initialize(LARGER, 0).move(EAGER)
     theirs = torch.optim.AdamW(other.parameters(), lr=1e-3, betas=spec.betas, eps=spec.eps, weight_decay=0.0)
     ours = Moments(model, spec)
     for _ in range(3):
@@ -158,7 +158,7 @@ def test_law_1_one_stream_is_adamw() -> None:
 
 
 def test_moments_survive_a_checkpoint() -> None:
-    model = initialise(LARGER, 0).move(EAGER)
+    model = initialize(LARGER, 0).move(EAGER)
     moments, again = Moments(model, AdamW()), Moments(model, AdamW())
     backward(model, SFT, windows())
     moments.step({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, 1e-3)
@@ -168,14 +168,14 @@ def test_moments_survive_a_checkpoint() -> None:
 
 @pytest.fixture
 def sharp(config: ModelConfig) -> Transformer:
-    return wide(initialise(config, 3), 12.0)
+    return wide(initialize(config, 3), 12.0)
 
 
 def test_the_gpu_draws_what_the_cpu_draws(sharp: Transformer, tokenizer: TextTokenizer) -> None:
     """Both use the same uniforms. A token may differ if a uniform falls between two sums that round differently."""
     ids = [tokenizer.encode_prompt(f"Q: {i} + {j} ?\nA:") for i in range(5) for j in range(5)]
     on_cpu = TorchEngine(sharp.config, tokenizer, model=sharp).generate(ids, 8, Sampling(1.0, 24), range(25))
-    model = wide(initialise(sharp.config, 3), 12.0).move(Machine(DEVICE))
+    model = wide(initialize(sharp.config, 3), 12.0).move(Machine(DEVICE))
     on_gpu = PagedEngine(model, tokenizer, slots=64).generate(ids, 8, Sampling(1.0, 24), range(25))
     same = [a.tokens == b.tokens for x, y in zip(on_cpu, on_gpu) for a, b in zip(x, y)]
     assert np.mean(same) > 0.99
@@ -184,7 +184,7 @@ def test_the_gpu_draws_what_the_cpu_draws(sharp: Transformer, tokenizer: TextTok
 @pytest.mark.parametrize(("precision", "mean", "most"), [("fp32", 1e-5, 1e-3), ("bf16", 0.02, 0.5)])
 def test_law_5_at_a_larger_shape(precision: str, mean: float, most: float, tokenizer: TextTokenizer) -> None:
     """In bf16 a gap remains, so the trainer takes the behavior's log-probabilities from its own passes."""
-    model = initialise(LARGER, 0).move(Machine(DEVICE))
+    model = initialize(LARGER, 0).move(Machine(DEVICE))
     ids = np.random.default_rng(2).integers(5, 300, (8, 200)).tolist()
     sampling = Sampling(1.0, 150 if DEVICE == "cuda" else 12, precision=precision)  # type: ignore[arg-type]
     groups = PagedEngine(model, tokenizer, slots=48).generate(ids, 8, sampling, range(8))

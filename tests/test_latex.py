@@ -312,7 +312,7 @@ def test_without_math_verify_one_line_says_what_to_install(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not (SHARED / "math_generated").is_dir(), reason="the generated problems are not here")
-def test_generated_answers_equal_themselves_and_not_their_neighbours(started: None) -> None:
+def test_generated_answers_equal_themselves_and_not_their_neighbors(started: None) -> None:
     rows = json.loads((SHARED / "math_generated" / "deepmind-mathematics.json").read_text(encoding="utf-8"))[:150]
     answers = [r["answer"] for r in rows]
     assert all(graded(a, rf"\boxed{{{a}}}") == (1.0, True) for a in answers)

@@ -24,7 +24,7 @@ from foray.core.stage import AdamW, Joint, Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.torch_engine import TorchEngine
 from foray.train.checked_draw import drawn
 from foray.train.checkpoint import load_state, save_checkpoint, save_state
@@ -47,7 +47,7 @@ TEXT = Stream("text", Corpus(((1.0, SimpleNamespace(name="x")),), batch_size=2, 
 
 
 def start(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0, scale: float = 8.0) -> Training:
-    model = wide(initialise(config, 5), scale)
+    model = wide(initialize(config, 5), scale)
     # Numbers and the end are made likely after a prompt, so that groups of rollouts carry a signal and lengths differ.
     prompts = [tokenizer.encode_prompt(Sums().prompt(p.question)) for p in Sums().problems("train", 20)]
     with torch.no_grad():
@@ -475,7 +475,7 @@ def test_golden_clipped_loss() -> None:
 
 
 @pytest.mark.parametrize("normalise", ["token", "sequence", "constant"])
-def test_normalisations(config: ModelConfig, tokenizer: TextTokenizer, normalise: Any) -> None:
+def test_normalizations(config: ModelConfig, tokenizer: TextTokenizer, normalise: Any) -> None:
     source = replace(RL.source, normalise=normalise)
     batch, _ = drawn(source, replace(RL, source=source), 0, start(config, tokenizer))
     scored = batch.weight != 0
@@ -516,7 +516,7 @@ def test_a_loss_of_ones_own_gets_the_reference_that_it_asks_for(config: ModelCon
 
     def one_step(stream: Stream) -> dict[str, torch.Tensor]:
         run = start(config, tokenizer)
-        run.reference = initialise(config, 1)
+        run.reference = initialize(config, 1)
         return train(run, Stage("s", ((1.0, stream),), 3), until=1)[0]
 
     ours, theirs = (one_step(replace(RL, objective=o)) for o in (Asks(), PolicyGradient(kl=0.5)))

@@ -131,7 +131,7 @@ def test_likelihoods_agree_with_lm_eval_own_model(pair: tuple[Any, Codec], start
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
 
 
-def test_greedy_is_recognised(pair: tuple[Any, Codec]) -> None:
+def test_greedy_is_recognized(pair: tuple[Any, Codec]) -> None:
     model, codec = pair
     context = codec.encode_batch(["The flag of"])[0]
     with torch.no_grad():

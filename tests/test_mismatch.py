@@ -18,7 +18,7 @@ from foray.core.sources import Rollouts
 from foray.core.stage import Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.price.cards import processors
 from foray.study.price.work import Work, update_of
@@ -32,7 +32,7 @@ class Toy:
     """One prompt and every token of the vocabulary as its completion: expectations over tokens are sums over rows."""
 
     def __init__(self, config: ModelConfig, tokenizer: TextTokenizer, temperature: float) -> None:
-        self.model, self.V = wide(initialise(config, 0)), config.vocab_size
+        self.model, self.V = wide(initialize(config, 0)), config.vocab_size
         self.prompt = tokenizer.encode_prompt("Q: 1 + 2 ?")
         self.temperature = temperature
         random = torch.Generator().manual_seed(0)
@@ -101,7 +101,7 @@ def test_of_another_programs_rollouts_the_trainer_takes_its_own_ratios(
 ) -> None:
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, engine="vllm", updates_per_draw=updates), PolicyGradient())
-    model = wide(initialise(config, 5))
+    model = wide(initialize(config, 5))
     run = Training(0, "stage", tokenizer, model, Elsewhere(config, tokenizer, model=Transformer(config)))
     batch, _ = drawn(stream.source, stream, 0, run)
     batch = replace(batch, advantage=(batch.weight != 0).float())
@@ -131,7 +131,7 @@ def test_the_ledger_and_the_plan_count_the_pass_that_gives_the_behaviour(
 ) -> None:
     source = Rollouts(Sums(), 20, prompts=6, group_size=4, max_new_tokens=8, format_reward=0.5, validation=0)
     stream = Stream("rl", replace(source, **changes), PolicyGradient(), precision=precision)
-    model = wide(initialise(config, 5))
+    model = wide(initialize(config, 5))
     run = Training(0, "stage", tokenizer, model, TorchEngine(config, tokenizer, model=Transformer(config)))
     counter = FlopCounterMode(display=False)
     logged = []

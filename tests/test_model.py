@@ -12,7 +12,7 @@ from conftest import wide
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
         hf.load_model(folder)
 
 
-def test_initialisation_depends_on_seed_only(config: ModelConfig) -> None:
-    a, b, c = initialise(config, 0), initialise(config, 0), initialise(config, 1)
+def test_initialization_depends_on_seed_only(config: ModelConfig) -> None:
+    a, b, c = initialize(config, 0), initialize(config, 0), initialize(config, 1)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
     assert not torch.equal(a.lm_head.weight, c.lm_head.weight)
     assert a.lm_head.weight.abs().max() <= 3 * config.init_std

@@ -407,10 +407,10 @@ def test_a_checkpoint_of_forays_own_is_imported_with_its_own_start(
     finished: tuple[Store, Study], tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:
     from foray.model import hf
-    from foray.model.transformer import initialise
+    from foray.model.transformer import initialize
 
     shape = replace(SHAPE, vocab_size=tokenizer.vocab_size)
-    hf.save_model(initialise(shape, 0), tmp_path, tokenizer.end_id, tokenizer.bos_id)
+    hf.save_model(initialize(shape, 0), tmp_path, tokenizer.end_id, tokenizer.bos_id)
     tokenizer.save(tmp_path, shape.context)
     again = load_tokenizer(tmp_path)
     assert again.encode_prompt("Q: 3") == [tokenizer.end_id, *tokenizer.encode("Q: 3")]

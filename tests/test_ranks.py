@@ -37,7 +37,7 @@ from foray.core.stage import Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.torch_engine import TorchEngine
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
@@ -182,7 +182,7 @@ def _gradients(model: Transformer) -> dict[str, torch.Tensor]:
 def _rank_gradients(config: ModelConfig, batches: dict[str, tuple[Stream, Batch]], out: Path) -> None:
     for name, (stream, batch) in batches.items():
         recomputed = replace(CPU.found(), recompute=name == "recomputed")
-        model = spread(wide(initialise(config, 5)), recomputed, stream.precision == "bf16")
+        model = spread(wide(initialize(config, 5)), recomputed, stream.precision == "bf16")
         loss = backward(model, stream, batch, 64)["loss"]
         assert all(own(p).numel() < max(2, 0.6 * p.numel()) for p in model.parameters()), "a rank holds a slice"
         logprobs = token_logprobs(model, batch, stream.precision)
@@ -209,7 +209,7 @@ def test_gradients_and_log_probabilities_of_ranks_are_those_of_one(
     }
     on_ranks(2, tmp_path, _rank_gradients, config, batches, tmp_path)
     for name, (stream, batch) in batches.items():
-        model = wide(initialise(config, 5))
+        model = wide(initialize(config, 5))
         loss = backward(model, stream, batch)["loss"]
         logprobs = token_logprobs(model, batch, stream.precision)
         tensors = load_file(tmp_path / f"{name}.safetensors")

@@ -20,7 +20,7 @@ from foray.core.sources import Rollouts
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.sampling import evaluate
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.truncation import truncated
@@ -109,7 +109,7 @@ def test_a_studys_evaluation_truncates_and_its_training_keeps_its_keys() -> None
 
 
 def test_an_evaluation_draws_truncated_samples(config: ModelConfig, tokenizer: TextTokenizer, tmp_path: Path) -> None:
-    engine = TorchEngine(config, tokenizer, model=wide(initialise(config, 0)))
+    engine = TorchEngine(config, tokenizer, model=wide(initialize(config, 0)))
     texts = {}
     for name, case in {"k": {"top_k": 1}, "p": {"top_p": 1e-6}, "min": {"min_p": 0.999}, "all": {}}.items():
         (tmp_path / name).mkdir()

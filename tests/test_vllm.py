@@ -26,7 +26,7 @@ from foray.core.files import read_jsonl
 from foray.core.override import override
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.rollout.engine import EngineDied, Sampling
 from foray.rollout.torch_engine import TorchEngine
 from foray.rollout.vllm_engine import VLLMEngine
@@ -180,7 +180,7 @@ def test_on_a_shared_card_vllm_sleeps_between_draws(sleep: bool, monkeypatch: py
 def one(config: ModelConfig, tokenizer: TextTokenizer) -> VLLMEngine:
     shape = replace(config, heads=1)
     engine = VLLMEngine(shape, tokenizer, LAYOUT)
-    engine.sync(wide(initialise(shape, 3)).state_dict(), 1)
+    engine.sync(wide(initialize(shape, 3)).state_dict(), 1)
     return engine
 
 
@@ -213,7 +213,7 @@ def test_a_process_that_dies_says_how_with_the_end_of_its_log(one: VLLMEngine) -
 def test_spread_over_two_processes(config: ModelConfig, tokenizer: TextTokenizer) -> None:
     """Weights reach workers that are processes of their own; the death of one of them is the engine's."""
     shape = replace(config, width=64)
-    engine, model = VLLMEngine(shape, tokenizer, replace(LAYOUT, tensor_parallel=2)), wide(initialise(shape, 3))
+    engine, model = VLLMEngine(shape, tokenizer, replace(LAYOUT, tensor_parallel=2)), wide(initialize(shape, 3))
     engine.sync(model.state_dict(), 1)
     made = engine.generate([[1, 2]], 8, Sampling(1.0, 16), [0])[0]
     batch = from_rows([[1, 2]] * 8, [c.tokens for c in made], [1.0] * 8, 1.0, behaviour=[c.logprobs for c in made])
@@ -245,7 +245,7 @@ def test_what_vllm_cannot_sample_is_refused(one: VLLMEngine) -> None:
 @pytest.mark.vllm
 def test_samples_follow_the_models_distribution(one: VLLMEngine, tokenizer: TextTokenizer) -> None:
     """First tokens of 6,000 samples against the model's probabilities: chi-squared over the likely ones."""
-    model, n = wide(initialise(one.config, 3)), 6000
+    model, n = wide(initialize(one.config, 3)), 6000
     prompt = tokenizer.encode_prompt("Q: 1 + 2 ?")
     for temperature in (1.0, 0.6):
         p = (model.logits(torch.tensor([prompt]))[0, -1] / temperature).softmax(0).detach().double()

@@ -18,7 +18,7 @@ import pytest
 from foray.cli import main
 from foray.data.tokenizer import train_tokenizer
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.study.named_studies import load_study
 from foray.study.watching import Series, ready
 from foray.train.checkpoint import save_checkpoint
@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     tokenizer = train_tokenizer(world_texts(), 400)
     shape = ModelConfig(width=32, layers=1, heads=2, mlp_width=48, vocab_size=tokenizer.vocab_size, context=704)
-    save_checkpoint(folder, initialise(shape, 0), tokenizer)
+    save_checkpoint(folder, initialize(shape, 0), tokenizer)
     return folder / "model"
 
 

@@ -25,7 +25,7 @@ class Batch:
     behaviour: Tensor  # (B, T) float32, log-probabilities at sampling: the engine's, or the trainer's beside ``drawn``
     denominator: float
     temperature: float = 1.0
-    on_policy: bool = False  # the log-probabilities of the pass itself are the behaviour's: ratios are 1
+    on_policy: bool = False  # the log-probabilities of the pass itself are the behavior's: ratios are 1
     reference: Tensor | None = None  # (B, T) float32, log-probabilities of the reference
     drawn: Tensor | None = None  # (B, T) float32, the engine's log-probabilities where ``behaviour`` is the trainer's
     group: Tensor | None = None  # (B,) int64, the rows of a group start with the same ``shared`` tokens

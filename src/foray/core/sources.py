@@ -139,11 +139,11 @@ class Rollouts:
     among the ``questions``. ``sound``: a right answer scores only behind right reasons, for a task that can tell.
     Every ``keep_every`` draws, the first ``keep_groups`` groups are kept for people to read: ``rollouts.jsonl``.
 
-    With ``engine="vllm"`` another program samples and rounds in its own way. The behaviour's log-probabilities are then
+    With ``engine="vllm"`` another program samples and rounds in its own way. The behavior's log-probabilities are then
     the trainer's, and their distance from vLLM's is logged as ``mismatch``.
 
     ``top_p``, ``top_k`` and ``min_p`` truncate what is sampled from (``Sampling`` says how). The policy that is trained
-    stays the whole distribution, so the behaviour's log-probabilities are then the trainer's too, and ``mismatch``
+    stays the whole distribution, so the behavior's log-probabilities are then the trainer's too, and ``mismatch``
     holds the truncation: -log of the share of probability that is kept, a token. ``entropy`` is that of the truncated
     distribution; so is ``kl`` where a draw serves one update.
     """
@@ -194,7 +194,7 @@ class Rollouts:
         return verifier_of(self.task)
 
     def rescored(self, precision: str) -> bool:
-        """Whether the trainer computes the behaviour's log-probabilities: those of the engine differ.
+        """Whether the trainer computes the behavior's log-probabilities: those of the engine differ.
 
         They differ by rounding (law 5), or because the engine draws from a truncated distribution.
 

@@ -71,7 +71,7 @@ class Stream:
 
     ``precision`` is that of matrix products, in training and in sampling. Weights, moments, norms, probabilities and
     losses are always fp32. In bf16 the log-probability of a token depends on the other rows of the batch; the trainer
-    then computes the behaviour's log-probabilities by passes of its own, so that ratios compare like with like.
+    then computes the behavior's log-probabilities by passes of its own, so that ratios compare like with like.
     """
 
     name: str

@@ -241,7 +241,7 @@ def _stretched(inverse: Tensor, factor: float, low: float, high: float, first: f
     return torch.where(between, (1 - smooth) * out / factor + smooth * out, out)
 
 
-def initialise(config: ModelConfig, seed: int) -> Transformer:
+def initialize(config: ModelConfig, seed: int) -> Transformer:
     """A model with weights from a normal truncated at 3 sigma (``init_std``, ``embed_std``) and biases 0.
 
     Seed and shape fix the weights.

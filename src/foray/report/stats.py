@@ -182,10 +182,10 @@ def wilson(value: float, n: float) -> Interval:
     """Wilson's score interval for a share ``value`` of ``n`` independent yes-or-no answers. Never of zero width."""
     if n < 1 or not 0.0 <= value <= 1.0:
         raise ValueError(f"a share must lie in [0, 1] and count at least one answer; got {value} of {n}")
-    centre = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    center = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
     # At 0 and 1 rounding must not push the estimate outside its interval.
-    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)), int(n))
+    return Interval(value, max(0.0, min(center - half, value)), min(1.0, max(center + half, value)), int(n))
 
 
 def bonett_price(gained: float, lost: float, n: float) -> Interval:

@@ -91,9 +91,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         for start, (c, m) in looks.items()
     ]
     if (frame["recipe"] == "base").any():
-        grey = style.look("base").color
+        gray = style.look("base").color
         handles.append(
-            Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=label("base", shots))
+            Line2D([], [], color=gray, marker="o", markerfacecolor="white", linestyle="", label=label("base", shots))
         )
     style.lower_legend(figure, handles, most=4)
     style.token_legend(figure, colors, marker="o")
@@ -110,7 +110,7 @@ def _dot(axes: Axes, x: float, row: object, color: object, marker: str) -> None:
 def _side_by_side(frame: pd.DataFrame, group: pd.DataFrame) -> np.ndarray:
     """Each run's place on the logarithmic axis, moved sideways by at most a third of the distance to the next M_t."""
     axis = style.axis_of(frame)
-    centres = np.sort(np.log(frame.groupby("tokens")[axis].mean().to_numpy(float)))
-    width = 0.35 * (np.diff(centres).min() if len(centres) > 1 else 0.5)
+    centers = np.sort(np.log(frame.groupby("tokens")[axis].mean().to_numpy(float)))
+    width = 0.35 * (np.diff(centers).min() if len(centers) > 1 else 0.5)
     offsets = np.linspace(-width, width, len(group)) if len(group) > 1 else np.zeros(1)
     return group[axis].to_numpy(float) * np.exp(offsets)

@@ -61,7 +61,7 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"Mean reward of the rollouts at each RL step: faint as logged, bold as a centred average over "
+        f"Mean reward of the rollouts at each RL step: faint as logged, bold as a centered average over "
         f"{_WINDOW} steps. One line per checkpoint M_t (and seed); darker is earlier in pre-training."
     )
 

@@ -143,8 +143,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     handles += [Line2D([], [], color="#444444", linestyle=dashes[m], label=m) for m in metrics]
     base = frame[frame["recipe"] == "base"]
     if len(base):
-        grey = style.look("base").color
+        gray = style.look("base").color
         name = label("base", base["shots"].max())
-        handles.append(Line2D([], [], color=grey, linestyle=":", label=name))
+        handles.append(Line2D([], [], color=gray, linestyle=":", label=name))
     style.lower_legend(figure, handles, most=6)
     return figure

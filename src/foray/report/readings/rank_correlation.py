@@ -25,8 +25,8 @@ def spearman(x: Floats, y: Floats) -> Interval:
     if n < LEAST:
         return Interval(rho, math.nan, math.nan, n)
     most = 1.0 - 6.0 / (n * (n * n - 1.0))  # half a swap of neighbors below 1: atanh stays finite
-    centre, half = math.atanh(min(max(rho, -most), most)), Z * math.sqrt(1.06 / (n - 3))
-    return Interval(rho, min(rho, math.tanh(centre - half)), max(rho, math.tanh(centre + half)), n)
+    center, half = math.atanh(min(max(rho, -most), most)), Z * math.sqrt(1.06 / (n - 3))
+    return Interval(rho, min(rho, math.tanh(center - half)), max(rho, math.tanh(center + half)), n)
 
 
 def _ranks(values: Floats) -> Floats:

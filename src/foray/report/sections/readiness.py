@@ -211,10 +211,10 @@ def _left_out(x: Floats, y: Floats, group: NDArray[np.int64]) -> Floats:
     out = np.zeros(len(y))
     for held in np.unique(group):
         fit, test = group != held, group == held
-        centre, level = x[fit].mean(), y[fit].mean()
-        spread = float(((x[fit] - centre) ** 2).sum())
-        slope = float(((x[fit] - centre) * (y[fit] - level)).sum()) / spread if spread > 1e-18 else 0.0
-        out[test] = (y[test] - level - slope * (x[test] - centre)) ** 2
+        center, level = x[fit].mean(), y[fit].mean()
+        spread = float(((x[fit] - center) ** 2).sum())
+        slope = float(((x[fit] - center) * (y[fit] - level)).sum()) / spread if spread > 1e-18 else 0.0
+        out[test] = (y[test] - level - slope * (x[test] - center)) ** 2
     return out
 
 

@@ -24,7 +24,7 @@ from foray.core.stage import Stage
 from foray.data.tokenizer import TextTokenizer
 from foray.model.adapters import adapted
 from foray.model.config import ModelConfig
-from foray.model.transformer import Transformer, initialise
+from foray.model.transformer import Transformer, initialize
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.kinds.models import open_checkpoint
@@ -258,7 +258,7 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     size = node.model.vocab_size or tokenizer.vocab_size
     if size < tokenizer.reach:
         raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.reach})")
-    return initialise(replace(node.model, vocab_size=size), node.seed)
+    return initialize(replace(node.model, vocab_size=size), node.seed)
 
 
 def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:

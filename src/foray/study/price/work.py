@@ -152,7 +152,7 @@ def update_of(stream: Stream, model: ModelConfig, lora: LoRA | None = None) -> U
         rows = source.prompts // per_draw
         tokens, scored = prompt + size * target, size * target
         seen = flops.pairs(0, prompt) + size * flops.pairs(prompt, prompt + target)
-        # The behaviour's pass is over the whole draw, and its updates share it.
+        # The behavior's pass is over the whole draw, and its updates share it.
         again = source.rescored(stream.precision) and per_draw > 1
         own = {"behaviour": rows * flops.forward(model, tokens, seen, scored)} if again else {}
         update = {"update": rows * flops.update(model, tokens, seen, scored, lora)}
