@@ -111,7 +111,7 @@ def _add_watch(commands: _Commands) -> None:
     p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="time between looks")
     p.add_argument(
         "--settle", type=float, default=10.0, metavar="SECONDS",
-        help="a checkpoint is ready when its files are so old",
+        help="a checkpoint is ready once its files are this old",
     )  # fmt: skip
     p.add_argument("--until", type=int, default=0, metavar="N", help="end after N checkpoints; 0: never")
     _jobs_option(p)
@@ -180,7 +180,7 @@ def _add_checkpoints(commands: _Commands) -> None:
     p.add_argument(
         "--out",
         type=_path,
-        help="keep completions.jsonl and problems.jsonl in this folder; the same command goes on there",
+        help="keep completions.jsonl and problems.jsonl in this folder; once killed, it goes on there",
     )
     text = "Ask a checkpoint questions. Answers are graded where the task knows the question."
     p = commands.add_parser("sample", help=text, description=text)
@@ -200,14 +200,17 @@ def _sampling_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples in front of the question")
     p.add_argument("--temperature", type=float, default=0.6, help="0: the likeliest token at every place")
     p.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of so much probability; 1: from all"
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="draw from the likeliest tokens of this total probability; 1: all",
     )
-    p.add_argument("--top-k", type=int, default=0, help="draw from so many of the likeliest tokens; 0: from all")
+    p.add_argument("--top-k", type=int, default=0, help="draw from this many of the likeliest tokens; 0: all")
     p.add_argument(
         "--min-p",
         type=float,
         default=0.0,
-        help="draw from tokens of this share of the likeliest one's probability; 0: from all",
+        help="draw from tokens with at least this share of the likeliest token's probability; 0: all",
     )
     p.add_argument(
         "--max-new-tokens", type=int, default=96, metavar="N", help="a longer completion is cut off and wrong"

@@ -47,7 +47,10 @@ def evaluate(args: argparse.Namespace) -> None:
     task = _task(args)
     require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
-    require(args.temperature > 0 or args.samples == 1, "--temperature 0 gives one sample: use --samples 1 or raise it")
+    require(
+        args.temperature > 0 or args.samples == 1,
+        "--temperature 0 gives one sample: use --samples 1, or raise the temperature",
+    )
     check_truncation(args)
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")

@@ -182,9 +182,9 @@ class Evaluation:
     measures: tuple[OwnMeasure, ...] = added(())  # measurements of the user's own
     train_problems: int = added(0)  # training questions that every final checkpoint answers as well
     train_samples: int = added(4)  # completions of a training question
-    top_p: float = added(1.0)  # draw from the likeliest tokens of so much probability; 1: from all
-    top_k: int = added(0)  # draw from so many of the likeliest tokens; 0: from all
-    min_p: float = added(0.0)  # draw from tokens of this share of the likeliest one's probability; 0: from all
+    top_p: float = added(1.0)  # draw from the likeliest tokens of this total probability; 1: all
+    top_k: int = added(0)  # draw from this many of the likeliest tokens; 0: all
+    min_p: float = added(0.0)  # draw from tokens with at least this share of the likeliest token's probability; 0: all
     grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
