@@ -158,9 +158,9 @@ def test_an_update_imports_no_compiler() -> None:
 import sys, torch
 from foray.core.stage import AdamW
 from foray.model.config import ModelConfig
-from foray.model.transformer import initialise
+from foray.model.transformer import initialize
 from foray.train.loop import Moments
-model = initialise(ModelConfig(width=8, layers=1, heads=1, mlp_width=8, vocab_size=16, context=8), seed=0)
+model = initialize(ModelConfig(width=8, layers=1, heads=1, mlp_width=8, vocab_size=16, context=8), seed=0)
 Moments(model, AdamW()).step({name: torch.ones_like(p) for name, p in model.named_parameters()}, 0.1)
 print("torch._dynamo" in sys.modules)"""
     assert run_python(lines) == "False"
