@@ -227,7 +227,10 @@ def test_a_library_that_is_there_gets_the_whole_store(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     assert main(["run", *mini(own), "--jobs", "1"]) == 0
+    monkeypatch.chdir(own.parent)
+    before = set(own.parent.iterdir())
     assert main(["track", *mini(own), "--to", name]) == 0, capsys.readouterr().err
+    assert set(own.parent.iterdir()) == before, "all of a local tracker lies in the store"
     folder = own.parent / "store" / "tracking" / name
     noted = [json.loads(line) for line in (folder / "logged.jsonl").read_text().splitlines()]
     assert len({key for key, _, _ in noted}) == 3

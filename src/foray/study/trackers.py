@@ -134,10 +134,12 @@ class _MLflowRun:
         from mlflow.tracking import MlflowClient
 
         facts.folder.mkdir(parents=True, exist_ok=True)
-        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(facts.folder / 'mlflow.db').resolve()}"
-        self._client: Any = MlflowClient(place)
+        folder, server = facts.folder.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
+        self._client: Any = MlflowClient(server or f"sqlite:///{folder / 'mlflow.db'}")
         known = self._client.get_experiment_by_name(facts.study)
-        experiment = known.experiment_id if known else self._client.create_experiment(facts.study)
+        # Left to itself, MLflow puts the files of a local database into the current folder.
+        files = None if server else (folder / "artifacts").as_uri()
+        experiment = known.experiment_id if known else self._client.create_experiment(facts.study, files)
         found = self._client.search_runs([experiment], f"tags.foray_key = '{facts.key}'")
         tags = {"foray_key": facts.key}
         run = found[0] if found else self._client.create_run(experiment, run_name=facts.name, tags=tags)
