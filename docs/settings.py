@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from foray.core import engines, objectives, schedules, sources, stage
+from foray.core import engines, lora, objectives, schedules, sources, stage
 from foray.core.override import written
 from foray.data import prepare, prepared, text
 from foray.evals import abilities, benchmarks
@@ -33,7 +33,7 @@ SECTIONS: dict[str, tuple[type, ...]] = {
         variants.Variant,
     ),
     "The model": (config.ModelConfig,),
-    "Post-training": (stage.PostTraining, stage.Together, stage.AfterSFT, stage.Plateau),
+    "Post-training": (stage.PostTraining, stage.Together, stage.AfterSFT, stage.Plateau, lora.LoRA),
     "Streams and stages": (stage.Stream, stage.AdamW, stage.Joint, stage.Stage, stage.Merge),
     "Weights that change": (schedules.Ramp, schedules.Turns, schedules.Shift, schedules.Follow),
     "Sources of batches": (sources.Corpus, sources.Demonstrations, sources.Rollouts, sources.Screen),

@@ -5,13 +5,12 @@ Differences are paired by problem wherever both studies asked the same problems,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from foray.core.files import SPEC, read_object
+from foray.core.files import SPEC, json_text, read_object
 from foray.report import stats
 from foray.report.columns import NOTHING
 from foray.report.differences import ability_difference, difference, pair
@@ -96,7 +95,7 @@ def _asked(results: Results) -> Asked:
             most[e.task, e.split] = e
     for place, e in most.items():
         rows = rows_with_samples(e.folder / "completions.jsonl")
-        found[place] = {str(r.get("id")): json.dumps([r.get("question"), r.get("answer")]) for r in rows}
+        found[place] = {str(r.get("id")): json_text([r.get("question"), r.get("answer")]) for r in rows}
     return found
 
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import read_jsonl, write_atomic
+from foray.core.files import json_text, read_jsonl, write_atomic
 from foray.core.passk import pass_at_k
 from foray.core.task import STORED
 from foray.study.graph import expand
@@ -61,7 +61,7 @@ class Notes:
 
 
 def _line(key: str, name: str, number: int) -> str:
-    return json.dumps([key, name, number]) + "\n"
+    return json_text([key, name, number]) + "\n"
 
 
 class Mirror:
