@@ -144,14 +144,7 @@ def _add_corpora(commands: _Commands) -> None:
     p.add_argument(
         "--out", required=True, metavar="DIR", type=_path, help="folder of the corpus; an unfinished corpus goes on"
     )
-    p.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="change a setting; may be repeated",
-    )
+    _set_option(p, "change a setting; may be repeated")
     p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
     text = "Show the text that pre-training read at a step, with sources and windows."
     p = _study_command(commands, "data", text, "show")
@@ -259,11 +252,12 @@ def _study_command(
     else:
         p.add_argument("study", metavar="STUDY", help=what)
     p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
-    p.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-        help="change a setting, e.g. pretrain.lr=1e-3; may be repeated",
-    )  # fmt: skip
+    _set_option(p, "change a setting, e.g. pretrain.lr=1e-3; may be repeated")
     return p
+
+
+def _set_option(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help=what)
 
 
 def _jobs_option(p: argparse.ArgumentParser) -> None:
