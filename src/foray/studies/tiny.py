@@ -52,7 +52,7 @@ def study() -> Study:
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
-            task, problems=400, probes=WorldProbes(), max_new_tokens=80, heldout_tokens=12_000, grading="flexible",
-            dynamics=Dynamics(2_700_000, points=2),
+            task, problems=400, probes=WorldProbes(questions=800), max_new_tokens=80, heldout_tokens=12_000,
+            grading="flexible", dynamics=Dynamics(2_700_000, points=2),
         ),
     )  # fmt: skip
