@@ -543,7 +543,7 @@ def test_the_policy_of_the_page_names_each_script_and_nothing_else(report: tuple
 
 def test_the_page_begins_with_three_sentences_with_intervals(results: Results) -> None:
     found = sentences(results)
-    assert len(found) == 3 and all(re.search(r"\[[+-]\d+\.\d, [+-]\d+\.\d\]", s) for s in found)
+    assert len(found) == 3 and all(re.search(r"\[[+−]?\d+\.\d, [+−]?\d+\.\d\]", s) for s in found)
     assert all("one seed" in s and "9.2M" in s for s in found)
     assert "pass@1 above the base" in found[0] and "general abilities" in found[1] and "Parallel" in found[2]
 

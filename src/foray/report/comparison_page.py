@@ -170,7 +170,7 @@ def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: s
 
 
 def _sentences(rows: Sequence[Mapping[str, Any]], ours: Results) -> list[str]:
-    """How many models of the main task lie above, below, and not told apart, by metric."""
+    """How many models of the main task lie above, below, and without a clear difference, by metric."""
     task, said = next(iter(ours.asked), ""), []
     there = [r for r in rows if r["compared"] not in (ONLY_OURS, ONLY_THEIRS)]
     for metric in dict.fromkeys(r["metric"] for r in there):
@@ -180,7 +180,7 @@ def _sentences(rows: Sequence[Mapping[str, Any]], ours: Results) -> list[str]:
         if gains:
             what = "The general average" if metric == "acc" else metric
             said.append(
-                f"{what}: A is above B in {above} of {len(gains)} models, below in {below}, not told from it in "
+                f"{what}: A is above B in {above} of {len(gains)} models, below in {below}, no clear difference in "
                 f"{len(gains) - above - below}."
             )
     return said

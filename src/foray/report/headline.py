@@ -7,7 +7,7 @@ from foray.report.differences import Difference
 from foray.report.results import NotDrawable, Results, label
 from foray.report.verdicts import top_k
 
-ABILITIES = "the general abilities"
+ABILITIES = "general abilities"
 
 
 def sentences(results: Results) -> list[str]:
@@ -49,5 +49,7 @@ def _sentence(subject: str, asked: list[tuple[str, str, dict[int, Difference]]])
 
 def _clause(what: str, whom: str, gain: Difference) -> str:
     value, lo, hi = (100 * x for x in gain.interval[:3])
-    side = "above" if lo > 0 else "below" if hi < 0 else "not told from"
-    return f"{what} {side} {whom} ({value:+.1f} [{lo:+.1f}, {hi:+.1f}])"
+    numbers = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "−")
+    if lo <= 0 <= hi:
+        return f"{what}: no clear difference from {whom} ({numbers})"
+    return f"{what} {'above' if lo > 0 else 'below'} {whom} ({numbers})"

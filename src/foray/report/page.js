@@ -173,8 +173,8 @@
     const rl = found.models.findLastIndex((m) => m.recipe === "rl");
     const a = choice(named, rl < 0 ? last : String(rl));
     const b = choice(named, base);
-    const kinds = [["all", "all problems"], ["a", "solved by A and not by B"], ["new", "newly solved (A more than B)"],
-      ["lost", "newly lost (B and not A)"], ["unsound", "unsound in A"], ["cut", "truncated in A"], ["read", "completions are here"]];
+    const kinds = [["all", "all problems"], ["a", "newly solved: by A, never by B"], ["new", "more often by A than by B"],
+      ["lost", "newly lost: by B, never by A"], ["unsound", "unsound in A"], ["cut", "truncated in A"], ["read", "completions are here"]];
     const kind = choice(kinds, "all");
     const steps = choice([["", "any"], ...[...new Set(found.problems.map((p) => p.steps))].filter(Boolean).sort((x, y) => x - y).map((s) => [s, s])], "");
     const text = el("input", { type: "search", placeholder: "words of the question" });
@@ -234,7 +234,9 @@
           el("pre", { className: good ? "right" : "wrong" }, ...marked(words, texts[0][0]))]),
           ...(texts ? [] : [el("p", { className: "dim" }, "The completions are left out.")]));
       });
-      detail.replaceChildren(el("h3", { tabIndex: -1 }, "One problem, all models"), el("pre", {}, p.question), el("p", {}, `Answer: ${p.answer}`), ...parts);
+      const chosen = [...new Set([+a.value, +b.value])].map((i) => parts[i]);
+      detail.replaceChildren(el("h3", { tabIndex: -1 }, "One problem, all models"), el("pre", {}, p.question), el("p", {}, `Answer: ${p.answer}`),
+        el("div", { className: "beside" }, ...chosen), ...parts.filter((part) => !chosen.includes(part)));
       detail.firstChild.focus();
     }
     [a, b, kind, steps, text].forEach((c) => c.addEventListener("input", list));
