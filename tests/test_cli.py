@@ -26,6 +26,7 @@ from foray.model.transformer import initialize
 from foray.studies import smoke
 from foray.study import progress
 from foray.study.graph import expand
+from foray.study.store import Store
 from foray.train.checkpoint import save_checkpoint
 from foray.world import WorldProblems, math_sources
 
@@ -347,6 +348,33 @@ def test_a_damaged_checkpoint_is_named(capsys: Said, checkpoint: Path, tmp_path:
     weights = dict.fromkeys(("weights", "nan"), "model.safetensors")
     file = {**weights, "config": "config.json", "tokenizer": "tokenizer.json"}.get(damage, "")
     assert str(folder / file) in said
+
+
+def contents(root: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file and folder, with its time and its bytes."""
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in (root, *root.rglob("*"))}
+
+
+def test_a_report_into_another_folder_leaves_the_store_as_it_is(
+    capsys: Said, mini: Path, tmp_path: Path, draw_only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only()
+    (tmp_path / "empty").mkdir()
+    store = tmp_path / "store"
+    worked(capsys, "run", str(mini), "--store", str(store), "--jobs", "1")
+    before = contents(store)
+    for name in ("store", "empty"):
+        worked(capsys, "report", str(mini), "--store", name, "--out", f"out-{name}", "--set", "seeds=1")
+    worked(capsys, "report", str(mini), str(store), "--store", "store", "--out", "both")
+    assert contents(store) == before and not any((tmp_path / "empty").iterdir())
+    assert "as it was written" in worked(capsys, "check", str(store))
+
+    def readonly(self: Store, key: str, patience: float) -> None:
+        raise PermissionError(13, "Permission denied", str(self.root / "claims" / key))
+
+    monkeypatch.setattr(Store, "claim", readonly)
+    said = refused(capsys, "report", str(mini), "--store", str(store))
+    assert said.endswith("claims/report: Permission denied; --out FOLDER writes the report elsewhere\n")
 
 
 def test_what_a_report_leaves_out_is_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import os
 import sys
 import time
@@ -77,8 +78,16 @@ def _command(args: argparse.Namespace, store: Store) -> StudyCommand:
 
 
 def report(args: argparse.Namespace) -> None:
-    if args.other:
-        return report_two(args)
+    try:
+        (report_two if args.other else _report_one)(args)
+    except OSError as e:
+        if args.out is None and e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # the store of a colleague
+            words = f"{e.strerror}; --out FOLDER writes the report elsewhere"
+            raise OSError(e.errno, words, e.filename) from None
+        raise
+
+
+def _report_one(args: argparse.Namespace) -> None:
     study, store = opened(args)
     require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
     tables = forms_of(args)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 
 from foray.commands.options import forms_of
 from foray.core.canonical import content_hash, require
 from foray.core.files import SEAL, seal
 from foray.core.terminal import tell
+from foray.study.manifest import check_out
 from foray.study.study_results import StudyResults, is_store, study_results
 
 
@@ -35,12 +37,11 @@ def report_two(args: argparse.Namespace) -> None:
         require(bool(finished), f"study {results.study} has no finished evaluation in {of.store}{why}: run it first")
         found.append(results)
     out = args.out or both[0].store / f"report-against-{_short(both)}"
-    if out.exists() and any(out.iterdir()):
-        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
+    check_out(out)
     names = [f"study {results.study} in {of.store}" for results, of in zip(found, both)]
     if args.settings and not is_store(args.other):
         names[1] += f", with {', '.join(args.settings)}"
-    with Store(both[0].store).claim(out.name, patience=600.0):
+    with nullcontext() if args.out else Store(both[0].store).claim(out.name, patience=600.0):
         (out / SEAL).unlink(missing_ok=True)
         index = write_comparison(found[0], found[1], (names[0], names[1]), out)
         write_tables(out / "comparison.csv", tables)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,7 @@ from foray.report.markup import parts
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
 from foray.report.paper_curves import put_behind
-from foray.report.reader import read_results
+from foray.report.reader import read_results, results_of
 from foray.report.results import AXES, COLUMNS, NotDrawable, Results
 from foray.report.sections import FIGURES, Section, SectionModule
 from foray.report.spending import add_axis
@@ -40,7 +40,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = (), paper: bool = True) -> Path:
+def write_report(
+    manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = (), paper: bool = True,
+    content: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
@@ -49,13 +52,15 @@ def write_report(manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[P
     ``settings_*``. Figures over pre-training are drawn against ``axis``, one of ``AXES``. ``own`` are files of figures
     and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that of a
     store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the claims.
+    ``content`` is the manifest's, where it is known: then no file ``manifest`` need be there.
 
     The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
     for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,
     ValueError where it cannot be understood; ValueError, too, after all else was written, naming every section or
     figure that is broken. CSV files of a user's own sections lie in ``own``.
     """
-    results = replace(read_results(manifest, axis), paper=paper)
+    results = read_results(manifest, axis) if content is None else results_of(content, manifest, axis)
+    results = replace(results, paper=paper)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foray.core.canonical import require
-from foray.core.files import SEAL, digest, json_text, read_json, seal, verify, write_atomic
+from foray.core.files import SEAL, digest, json_text, read_json, seal, sealed, verify, write_atomic
 from foray.core.foray_version import VERSION
 from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
@@ -31,36 +32,51 @@ def report_study(
 
     Returns the report's ``index.html``. A report against another ``axis`` (of ``foray.report.AXES``) has a folder of
     its own. With ``paper``, the paper's curves and numbers stand beside ours. ``out``: another folder than the store's,
-    new or empty or with an earlier report. ``tables``: further forms of the results, of ``foray.report.FORMS``.
+    new or empty or with an earlier report; nothing is written to the store then. ``tables``: further forms of the
+    results, of ``foray.report.FORMS``.
     """
+    own = [Path(file).absolute() for file in study.report]
+    return report_results(manifest_of(study, expand(study)), store, own, redraw, axis, paper, out, tables)
+
+
+def report_results(
+    content: Mapping[str, Any], store: Store, own: Sequence[Path] = (), redraw: bool = True, axis: str = "tokens",
+    paper: bool = True, out: Path | None = None, tables: Sequence[str] = (),
+) -> Path:  # fmt: skip
+    """``report_study`` of a manifest's ``content``, with ``own`` figures and sections."""
     from foray.report import check_forms, write_report, write_tables  # takes a second
 
     check_forms(tables)
-
-    graph = expand(study)
-    text = json_text(manifest_of(study, graph), indent=1) + "\n"
-    own = [Path(file).absolute() for file in study.report]
+    text = json_text(content, indent=1) + "\n"
     facts: dict[str, Any] = {
         "manifest": text,
-        "present": sorted(n.key for n in graph.nodes if n.done(store)),
+        "present": sorted(str(name).rpartition("-")[2] for name in content["nodes"] if sealed(store.root / str(name))),
         "version": VERSION,
         "paper": paper,
         "own": [[str(f), digest(f) if f.is_file() else ""] for f in own],
     }
     manifest = store.root / MANIFEST
     usual = store.root / ("report" if axis == "tokens" else f"report-{axis}")
-    out = out or usual
-    if out != usual and out.exists() and any(out.iterdir()):
-        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
-    with store.claim(usual.name, patience=600.0):
+    apart = out is not None and out.resolve() != usual.resolve()
+    out = out if out is not None and apart else usual
+    if apart:
+        check_out(out)
+    with nullcontext() if apart else store.claim(usual.name, patience=600.0):
         if not redraw and _is_drawn(out, facts) and manifest.exists() and manifest.read_bytes() == text.encode():
             return out / "index.html"
-        write_atomic(manifest, text)
+        if not apart:
+            write_atomic(manifest, text)
         (out / SEAL).unlink(missing_ok=True)
-        index = write_report(manifest, out, axis, own, paper)
+        index = write_report(manifest, out, axis, own, paper, content)
         write_tables(out / "results.csv", tables)
         seal(out, **facts)
     return index
+
+
+def check_out(out: Path) -> None:
+    """Raises ValueError where a folder that a user named for a report holds anything but an earlier report."""
+    if out.exists() and any(out.iterdir()):
+        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
 
 
 def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
