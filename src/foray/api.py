@@ -21,6 +21,7 @@ from foray.report.entries import entry_of
 from foray.report.measurements import Measurement, PassK
 from foray.report.reader import results_of
 from foray.report.results import ANY, ANY_MODEL, Results, recipe_rank
+from foray.study.last_report import saying
 from foray.study.spec import Study
 from foray.study.store import MANIFEST
 
@@ -47,9 +48,12 @@ class LoadedStudy:
     does not have raises ValueError, which lists those that it has.
     """
 
-    def __init__(self, store: Path, manifest: Mapping[str, Any], study: Study | None = None) -> None:
-        """``study``: the spec, where a study's file or name was loaded; None where a store's folder was."""
-        self.store, self.study, self._manifest = store, study, manifest
+    def __init__(self, store: Path, manifest: Mapping[str, Any], study: Study | None = None, fuller: str = "") -> None:
+        """``study``: the spec, where a study's file or name was loaded; None where a store's folder was.
+
+        ``fuller``: a line that ``missing`` and errors give, where the store's last report shows more than the study.
+        """
+        self.store, self.study, self._manifest, self._fuller = store, study, manifest, fuller
         self._read  # noqa: B018  (a manifest that cannot be read is an error of load)
 
     def __repr__(self) -> str:
@@ -93,7 +97,8 @@ class LoadedStudy:
     @property
     def missing(self) -> pd.DataFrame:
         """What the study asks for and has no readable result of: ``what`` and ``why``."""
-        return pd.DataFrame(self._read.missing, columns=["what", "why"])
+        rows = [("results of other settings", self._fuller)] if self._fuller else []
+        return pd.DataFrame([*rows, *self._read.missing], columns=["what", "why"])
 
     @property
     def problems(self) -> pd.DataFrame:
@@ -126,7 +131,8 @@ class LoadedStudy:
         ``split``, ``shots`` and ``step``. The text is what a model wrote: untrusted.
         """
         rows = pd.DataFrame([self._asked(e) for e in self._evaluations])
-        require(len(rows) > 0, f"study {self.name} has no samples yet")
+        with saying(self._fuller):
+            require(len(rows) > 0, f"study {self.name} has no samples yet")
         folder = self._chosen(rows, recipe, tokens, seed, which)["folder"]
         return self._samples(read_jsonl(folder / "completions.jsonl"))
 
@@ -170,7 +176,8 @@ class LoadedStudy:
         results = self._read
         known = results.recipes()
         for name in (recipe, over):
-            require(name in known, f"study {self.name} has no results of recipe {name!r}{nearest(name, known)}")
+            with saying(self._fuller):
+                require(name in known, f"study {self.name} has no results of recipe {name!r}{nearest(name, known)}")
         asked = self._task_name(task)
         found = pd.concat([results.gains(recipe, over, asked, k) for k in results.ks], ignore_index=True)
         require(len(found) > 0, f"study {self.name} has {recipe} and {over} from no common M_t on {asked}")
@@ -328,7 +335,8 @@ class LoadedStudy:
         self, rows: pd.DataFrame, recipe: str, tokens: int | None, seed: int | None, which: Mapping[str, Any]
     ) -> dict[str, Any]:
         asked = {**which, "recipe": recipe, "tokens": tokens, "seed": seed}
-        return chosen(rows, self.name, self._read.model_parameters, asked)
+        with saying(self._fuller):
+            return chosen(rows, self.name, self._read.model_parameters, asked)
 
 
 def open_study(study: str | Path, store: str | Path | None, settings: Sequence[str]) -> LoadedStudy:

@@ -70,7 +70,8 @@ def _add_studies(commands: _Commands) -> None:
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
     p.add_argument("--track", metavar="TRACKER", action="append", default=[], help=f"{_TRACKERS}; may be repeated")
-    p = _study_command(commands, "report", "Write the report of the finished nodes, or of two studies side by side.")
+    text = "Write the report of the finished nodes, or of two studies side by side."
+    p = _study_command(commands, "report", text, or_store=True)
     p.add_argument(
         "other", metavar="OTHER", nargs="?",
         help="the second of two studies side by side: a study with --set as given, or the folder of a store, which "
@@ -91,7 +92,7 @@ def _add_studies(commands: _Commands) -> None:
     p = _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
     p.add_argument("--json", action="store_true", help="all checkpoints and evaluations, as one JSON document")
     _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
-    _study_command(commands, "open", "Open the report of a study in a browser, and print its path.")
+    _study_command(commands, "open", "Open the report of a study in a browser, and print its path.", or_store=True)
     _add_watch(commands)
     p = _study_command(commands, "track", "Mirror a study's numbers in an experiment tracker.")
     p.add_argument("--to", metavar="TRACKER", required=True, help=_TRACKERS)
@@ -241,12 +242,13 @@ def _add_grade(commands: _Commands) -> None:
 
 
 def _study_command(
-    commands: _Commands, name: str, text: str, *actions: str, several: bool = False
+    commands: _Commands, name: str, text: str, *actions: str, several: bool = False, or_store: bool = False
 ) -> argparse.ArgumentParser:
     p = commands.add_parser(name, help=text, description=text)
     if actions:
         p.add_argument("action", choices=actions, help="what to do")
     what = "a bundled study (such as tiny or desk) or a path to a .py file"
+    what += ", or a store's folder: what its last report shows" if or_store else ""
     if several:
         p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
     else:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from foray.commands.on_two_studies import report_two
-from foray.commands.options import forms_of, jobs_of, opened
+from foray.commands.options import forms_of, fuller_line, jobs_of, opened, store_alone, warn
 from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
-from foray.core.terminal import plain, tell
+from foray.core.terminal import tell
 from foray.study.command import StudyCommand, remember
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
@@ -29,7 +30,8 @@ from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import Graph, expand
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
-from foray.study.manifest import report_study
+from foray.study.last_report import own_files
+from foray.study.manifest import report_results, report_study
 from foray.study.named_studies import load_study
 from foray.study.node import CheckpointNode, Node
 from foray.study.price.tables import cell
@@ -38,6 +40,7 @@ from foray.study.run import run_study
 from foray.study.setting_words import settings_of
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.study.study_results import study_results
 
 
 def run(args: argparse.Namespace) -> None:
@@ -88,16 +91,29 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _report_one(args: argparse.Namespace) -> None:
-    study, store = opened(args)
-    require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
-    tables = forms_of(args)
-    index = report_study(study, store, axis=args.x, paper=args.paper == "on", out=args.out, tables=tables)
-    damaged = [d for node in expand(study).nodes if (d := node.damage(store))]
-    if damaged:
-        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        print(plain(f"left out: {damaged[0].what}{more}; `foray run` makes it anew"), file=sys.stderr)
+    how: dict[str, Any] = {"axis": args.x, "paper": args.paper == "on", "out": args.out, "tables": forms_of(args)}
+    if folder := store_alone(args):
+        content, own = study_results(args.study).manifest, own_files(folder)
+        index = report_results(content, Store(folder), **how)
+        warn(f"left out: {', '.join(own)}; name the study for its own figures and sections" if own else "")
+    else:
+        index = _report_study(args, how)
     _print_claims(index.parent, Console())
     tell(str(index))
+
+
+def _report_study(args: argparse.Namespace, how: Mapping[str, Any]) -> Path:
+    study, store = opened(args)
+    require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
+    graph = expand(study)
+    line = fuller_line(study, store, graph)
+    require(not line or args.out is not None, f"{line}; --out FOLDER writes that of these settings, and keeps it")
+    index = report_study(study, store, **how)
+    warn(line)
+    damaged = [d for node in graph.nodes if (d := node.damage(store))]
+    more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+    warn(f"left out: {damaged[0].what}{more}; `foray run` makes it anew" if damaged else "")
+    return index
 
 
 def _print_claims(folder: Path, console: Console) -> None:
@@ -119,9 +135,13 @@ def _print_claims(folder: Path, console: Console) -> None:
 
 
 def open_report(args: argparse.Namespace) -> None:
-    _, store = opened(args)
-    index = store.root / "report" / "index.html"
+    folder, line = store_alone(args), ""
+    if folder is None:
+        study, store = opened(args)
+        folder, line = store.root, fuller_line(study, store)
+    index = folder / "report" / "index.html"
     require(index.is_file(), f"there is no report {index}; foray run or foray report writes it")
+    warn(line)
     tell(str(index))
     # Without a screen a browser of the terminal would take the terminal.
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
@@ -139,6 +159,7 @@ def settings(args: argparse.Namespace) -> None:
 def ls(args: argparse.Namespace) -> None:
     study, store = opened(args)
     graph = expand(study)
+    warn(fuller_line(study, store, graph))
     if args.json:
         require(store.root.is_dir(), f"there is no store {store.root}; run the study first or name it with --store")
         print(json_text(_listed(study, store, graph), indent=1))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from foray.core.canonical import require
 from foray.core.cores import cores
 from foray.core.machine import Machine, gpus, machine
-from foray.core.terminal import tell
+from foray.core.terminal import plain, tell
+from foray.study.graph import Graph, expand
+from foray.study.last_report import fuller_report
+from foray.study.manifest import manifest_of
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import MANIFEST, Store
+from foray.study.study_results import is_store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
 
@@ -19,6 +24,28 @@ _WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
 def opened(args: argparse.Namespace) -> tuple[Study, Store]:
     study = load_study(args.study, args.settings)
     return study, Store(args.store or Path("runs") / study.name, machine_of(args))
+
+
+def store_alone(args: argparse.Namespace) -> Path | None:
+    """The store that STUDY names by its folder, where no option says more; None where STUDY is a study."""
+    alone = args.store is None and not args.settings and is_store(args.study)
+    return Path(args.study) if alone else None
+
+
+def fuller_line(study: Study, store: Store, graph: Graph | None = None) -> str:
+    """A line where the store's last report shows more than the study, as it is now, has there; otherwise empty.
+
+    ``graph``: the study's whole graph, where it is there already.
+    """
+    if not (store.root / MANIFEST).exists():
+        return ""
+    return fuller_report(store.root, manifest_of(study, graph or expand(study)))
+
+
+def warn(line: str) -> None:
+    """Prints untrusted text on standard error, if there is any."""
+    if line:
+        print(plain(line), file=sys.stderr)
 
 
 def machine_of(args: argparse.Namespace) -> Machine:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foray.commands.options import jobs_of, opened
+from foray.commands.options import fuller_line, jobs_of, opened, warn
 from foray.core.cores import cores
 from foray.core.machine import machine_settings
 from foray.core.terminal import plain
@@ -27,7 +27,9 @@ def plan(args: argparse.Namespace) -> None:
     jobs = jobs_of(args)
     study, store = opened(args)
     check_study(study.bound())
-    nodes, vocab_size, console = expand(study, args.part).nodes, study.data.vocab_size, Console()
+    graph, vocab_size, console = expand(study, args.part), study.data.vocab_size, Console()
+    nodes = graph.nodes
+    warn(fuller_line(study, store, None if args.part else graph))
     if hardware is None:
         rate = measured_rate(sized(study.model, vocab_size), threads_each(jobs, cores(), store.machine.threads))
         hardware = processors(rate, jobs, store.machine)

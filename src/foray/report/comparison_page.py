@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from foray.core.changed_settings import changed_settings
 from foray.core.files import write_atomic
 from foray.report.between_studies import (
     ONLY_OURS,
@@ -56,7 +57,8 @@ def write_comparison(ours: Results, theirs: Results, names: tuple[str, str], out
         raise ValueError(
             f"{names[0]} and {names[1]} share no model on one task and M_t, so there is nothing to compare"
         )
-    settings, answers = changed_settings(ours, theirs), _claims(ours, theirs)
+    settings = changed_settings(*(results.settings.get("study", ()) for results in (ours, theirs)))
+    answers = _claims(ours, theirs)
     files = {"comparison": rows, "settings": settings, "claims": answers}
     out.mkdir(parents=True, exist_ok=True)
     for stem, found in files.items():
@@ -80,14 +82,6 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     sides = {"ours": "a", "theirs": "b", "value": "difference", "lo": "difference_lo", "hi": "difference_hi"}
     ends = {f"{side}_{end}": f"{name}_{end}" for side, name in sides.items() for end in ("lo", "hi", "answer")}
     return frame.rename(columns=sides | ends)
-
-
-def changed_settings(ours: Results, theirs: Results) -> list[dict[str, str]]:
-    """The keys of ``--set`` whose values differ, by part of the study, with both values; "" where a study lacks one."""
-    sides = [{(r.get("part", ""), r.get("key", "")): r.get("value", "") for r in s.settings.get("study", ())}
-             for s in (ours, theirs)]  # fmt: skip
-    keys = [k for k in dict.fromkeys((*sides[0], *sides[1])) if sides[0].get(k) != sides[1].get(k)]
-    return [{"part": k[0], "key": k[1], "ours": sides[0].get(k, ""), "theirs": sides[1].get(k, "")} for k in keys]
 
 
 def _settings(found: Sequence[Mapping[str, str]], ours: Results, theirs: Results) -> str:

@@ -18,6 +18,7 @@ from foray.study.graph import Graph, expand
 from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode, TaskTextNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
+from foray.study.last_report import nodes_in
 from foray.study.node import CheckpointNode
 from foray.study.setting_tables import setting_tables
 from foray.study.spec import Study
@@ -47,15 +48,14 @@ def report_results(
     from foray.report import check_forms, write_report, write_tables  # takes a second
 
     check_forms(tables)
-    text = json_text(content, indent=1) + "\n"
+    manifest, text = store.root / MANIFEST, json_text(content, indent=1) + "\n"
     facts: dict[str, Any] = {
         "manifest": text,
-        "present": sorted(str(name).rpartition("-")[2] for name in content["nodes"] if sealed(store.root / str(name))),
+        "present": sorted(name.rpartition("-")[2] for name in nodes_in(content, manifest) if sealed(store.root / name)),
         "version": VERSION,
         "paper": paper,
         "own": [[str(f), digest(f) if f.is_file() else ""] for f in own],
     }
-    manifest = store.root / MANIFEST
     usual = store.root / ("report" if axis == "tokens" else f"report-{axis}")
     apart = out is not None and out.resolve() != usual.resolve()
     out = out if out is not None and apart else usual

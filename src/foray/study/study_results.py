@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from foray.core.canonical import require
 from foray.core.files import read_object
 from foray.study.graph import expand
+from foray.study.last_report import fuller_report
 from foray.study.manifest import manifest_of
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
@@ -16,11 +17,15 @@ from foray.study.store import MANIFEST
 
 
 class StudyResults(NamedTuple):
-    """A store's folder and the manifest of one study there. ``study``: None where the folder alone was named."""
+    """A store's folder and the manifest of one study there. ``study``: None where the folder alone was named.
+
+    ``fuller``: a line where the store's last report shows more than the study, as it is now, has there.
+    """
 
     store: Path
     manifest: Mapping[str, Any]
     study: Study | None = None
+    fuller: str = ""
 
 
 def is_store(name: str | Path) -> bool:
@@ -36,12 +41,13 @@ def study_results(study: str | Path, store: str | Path | None = None, settings: 
     """
     name = str(study)
     if is_store(name):
-        manifest = Path(name) / MANIFEST
-        require(manifest.is_file(), f"{name} holds no {MANIFEST}: foray report STUDY --store {name} writes one")
+        file = Path(name) / MANIFEST
+        require(file.is_file(), f"{name} holds no {MANIFEST}: foray report STUDY --store {name} writes one")
         whole = store is None and not list(settings)
         require(whole, f"{name} is a store: name the study's file to load it with other settings or another store")
-        return StudyResults(Path(name), read_object(manifest, "run the study again"))
+        return StudyResults(Path(name), read_object(file, "run the study again"))
     spec = load_study(name, list(settings))
     root = Path("runs") / spec.name if store is None else Path(store)
     require(root.is_dir(), f"there is no store {root}; run the study first or name its store")
-    return StudyResults(root, manifest_of(spec, expand(spec)), spec)
+    manifest = manifest_of(spec, expand(spec))
+    return StudyResults(root, manifest, spec, fuller_report(root, manifest))

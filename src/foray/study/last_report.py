@@ -1,0 +1,89 @@
+"""What a store's last report shows, and a line about it where a study, as it is now, asks for other results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from foray.core.changed_settings import changed_settings
+from foray.core.files import SEAL, read_object, sealed
+from foray.core.terminal import one_line
+from foray.core.untrusted import expect
+from foray.study.store import MANIFEST
+
+_NAMED, _LONGEST = 6, 40  # settings that a line names; characters of a value
+
+
+def results_in(manifest: Mapping[str, Any], where: Path) -> set[str]:
+    """The results that a manifest names: folders, ``nodes/KIND-KEY``. Raises ValueError, naming ``where`` it lies."""
+    entries = expect(manifest, where, entries=list)["entries"]
+    return {expect(e, where, folder=str)["folder"] for e in entries}
+
+
+def nodes_in(manifest: Mapping[str, Any], where: Path) -> set[str]:
+    """``results_in``, and all that they were made from."""
+    return results_in(manifest, where) | {str(name) for name in manifest.get("nodes") or ()}
+
+
+def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
+    """A line where the store's last report shows more results than a study has there as it is now; otherwise empty.
+
+    ``asked``: the study's manifest. The line names the settings that differ: a study that has changed since its store
+    was filled has other results, none of them finished.
+    """
+    try:
+        last = read_object(root / MANIFEST, study=str)
+        shown = {name for name in results_in(last, root / MANIFEST) if sealed(root / name)}
+        changed = changed_settings(*(m.get("settings", {}).get("study", ()) for m in (last, asked)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""  # nobody can report it
+    have = {name for name in results_in(asked, root) if sealed(root / name)}
+    if shown <= have or len(have) >= len(shown):
+        return ""
+    folder = quote(str(root))
+    return one_line(
+        f"this store's last report {_difference(last, asked, changed)}; it shows {len(shown)} finished results, these "
+        f"settings have {len(have)}; `foray report {folder}` is the report of the store as it is"
+    )
+
+
+def _difference(last: Mapping[str, Any], asked: Mapping[str, Any], changed: list[dict[str, str]]) -> str:
+    if last["study"] != asked["study"]:
+        return f"is of another study, {last['study'][:_LONGEST]!r}"
+    if not last.get("settings"):
+        return "was made by an earlier version of Foray"
+    if not changed:
+        return "was made with the same settings, but by another version of Foray or from other data"
+    several = len({row["part"] for row in changed}) > 1
+    named = [
+        f"{row['part'] + ': ' if several else ''}{row['key']} {_value(row['ours'])} (now {_value(row['theirs'])})"
+        for row in changed[:_NAMED]
+    ]
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return f"was made with other settings: {', '.join(named)}{more}"
+
+
+def _value(words: str) -> str:
+    return "unset" if not words else words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
+
+
+def own_files(root: Path) -> list[str]:
+    """The files of a user's own figures and sections that the last report has. A store holds their names alone."""
+    try:
+        return [str(file) for file, _ in read_object(root / "report" / SEAL, own=list)["own"]]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+@contextmanager
+def saying(line: str) -> Iterator[None]:
+    """Inside, the message of a ValueError ends with the line."""
+    try:
+        yield
+    except ValueError as e:
+        if not line:
+            raise
+        raise ValueError(f"{e}; {line}") from None

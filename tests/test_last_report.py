@@ -1,0 +1,92 @@
+"""A store whose last report shows more than its study asks for now: said in one line, and kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import foray
+from conftest import figures
+from foray.cli import main
+from foray.study.run import run_study
+from foray.study.store import MANIFEST, Store
+from test_cli import contents, refused, worked
+from test_study import brief, quiet
+
+Said = pytest.CaptureFixture[str]
+OTHER = ("--set", "evaluation.samples=5", "--set", "post.rl_steps=6")
+LINE = "this store's last report was made with other settings: "
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("last")
+    (root / "mine.py").write_text("from test_study import Study, brief\ndef study() -> Study:\n    return brief()\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foray.report.discover", figures())
+        run_study(brief(), Store(root / "store"), quiet())
+    return root
+
+
+@pytest.fixture
+def mine(
+    ran: Path, tmp_path: Path, draw_only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """The words that name the study and its finished store, for a test to spoil."""
+    draw_only()
+    shutil.copytree(ran, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    yield ["mine.py", "--store", "store"]
+
+
+@pytest.mark.parametrize("command", ["plan", "ls", "open"])
+def test_a_command_names_the_settings_of_the_last_report(capsys: Said, mine: list[str], command: str) -> None:
+    assert main([command, *mine, *OTHER]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(LINE) and said.count("\n") == 1 and "main:" not in said
+    assert "evaluation.samples 4 (now 5)" in said and "post.rl_steps" in said and "`foray report store`" in said
+    assert main([command, *mine]) == 0 and not capsys.readouterr().err
+
+
+def test_a_fuller_report_is_not_replaced(capsys: Said, mine: list[str]) -> None:
+    before = contents(Path("store"))
+    said = refused(capsys, "report", *mine, *OTHER)
+    assert LINE in said and "--out FOLDER" in said
+    assert main(["report", *mine, *OTHER, "--out", "out"]) == 0
+    assert capsys.readouterr().err.startswith(LINE) and contents(Path("store")) == before
+
+
+def test_more_of_the_same_study_is_no_other_study(capsys: Said, mine: list[str]) -> None:
+    assert main(["ls", *mine, "--set", "seeds=0,1"]) == 0 and not capsys.readouterr().err
+    assert main(["report", *mine, "--set", "seeds=0,1"]) == 0 and not capsys.readouterr().err
+
+
+def test_what_python_lacks_is_said_with_the_settings_of_the_last_report(mine: list[str]) -> None:
+    study = foray.load(mine[0], store="store", settings=OTHER[1::2])
+    assert LINE in study.missing.iloc[0]["why"]
+    for ask in (lambda: study.checkpoint("rl"), study.completions, lambda: study.gains("rl")):
+        with pytest.raises(ValueError, match=LINE):
+            ask()
+
+
+def test_a_store_alone_is_reported_and_opened_as_its_last_report_was(capsys: Said, mine: list[str]) -> None:
+    store = Path("store")
+    manifest, table = ((store / name).read_bytes() for name in (MANIFEST, "report/results.csv"))
+    before = contents(store)
+    worked(capsys, "report", "store", "--out", "out")
+    assert contents(store) == before and Path("out/results.csv").read_bytes() == table
+    shutil.rmtree(store / "report")
+    assert worked(capsys, "report", "store").splitlines()[-1] == "store/report/index.html"
+    assert [(store / name).read_bytes() for name in (MANIFEST, "report/results.csv")] == [manifest, table]
+    assert worked(capsys, "open", "store") == "store/report/index.html\n"
+    assert "as it was written" in worked(capsys, "check", "store")
+    (store / MANIFEST).write_text("{}")
+    assert MANIFEST in refused(capsys, "report", "store")
+    (store / MANIFEST).unlink()
+    assert "holds no manifest.json" in refused(capsys, "report", "./store")
