@@ -132,6 +132,9 @@ def test_results_that_no_named_study_asks_for_may_go(store: Store) -> None:
     both = told(find_garbage([less, made], store))
     assert garbage.SHOWN not in both and garbage.UNASKED not in both, "another study of the store asks for them"
     delete_garbage([less], store)
+    whole = {p.name for p in (store.root / "nodes").iterdir()}
+    assert whole == {name(n) for n in expand(made).nodes}, "the last report needs all of them"
+    delete_garbage([less], store, reported=True)
     assert {p.name for p in (store.root / "nodes").iterdir()} == {name(n) for n in expand(less).nodes}
     assert compute(less, store) == []
 
@@ -171,7 +174,7 @@ def test_unknown_files_are_left_and_named(store: Store) -> None:
     mine[1].mkdir()
     for file in (mine[0], *mine[2:]):
         file.write_text("mine")
-    found = delete_garbage([less], store)
+    found = delete_garbage([less], store, reported=True)
     assert sorted(found.unknown) == sorted(mine) and all(p.exists() for p in mine)
     verify(mine[2].parent)
     verify(trained(made, "pretrain", 6).folder(store))
@@ -208,6 +211,11 @@ def test_the_command_says_and_deletes_only_when_told(
     assert len(find_garbage([watched()], store).items) == 2
     assert main([*words, "--delete"]) == 0 and "MB: deleted" in capsys.readouterr().out
     assert main(words) == 0 and "0 files and folders, 0.0 MB" in capsys.readouterr().out
+    assert main([*words, "--delete", "--set", "evaluation.samples=8"]) == 0
+    said = capsys.readouterr()
+    assert "kept, as the last report is made of them" in said.out and "0 files and folders, 0.0 MB: deleted" in said.out
+    assert said.err.startswith("this store's last report was made with other settings: evaluation.samples 4 (now 8);")
+    assert main(words) == 0 and "0 files and folders, 0.0 MB" in capsys.readouterr().out
 
     def refused(*words: str) -> str:
         assert main(words) == 1
@@ -216,6 +224,7 @@ def test_the_command_says_and_deletes_only_when_told(
         return said
 
     assert "is of the study 'mini'" in refused("gc", "tiny", "--store", str(store.root), "--delete")
+    assert "--reported goes with --delete" in refused(*words, "--reported")
     assert "there is no store" in refused("gc", "tiny", "--store", str(tmp_path / "none"))
     assert "--store" in refused("gc", "tiny", str(file))
     with store.lock():

@@ -123,7 +123,8 @@ def _add_stores(commands: _Commands) -> None:
     """``gc`` and ``check``."""
     text = "List the files of a store that no study needs, and why. With --delete, delete them."
     p = _study_command(commands, "gc", text, several=True)
-    p.add_argument("--delete", action="store_true", help="delete what is listed")
+    p.add_argument("--delete", action="store_true", help="delete what is listed, but for what the last report shows")
+    p.add_argument("--reported", action="store_true", help="with --delete: what the last report shows, too")
     text = "Read every file of a store once. List the damaged files, and the results that were made from them."
     p = commands.add_parser("check", help=text, description=text)
     p.add_argument("store", metavar="STORE", type=_path, help="the folder that foray run --store named")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
-from foray.commands.options import jobs_of
+from foray.commands.options import fuller_line, jobs_of, warn
 from foray.core.canonical import require
 from foray.core.machine import machine
 from foray.core.terminal import tell
-from foray.study.garbage import delete_garbage, find_garbage
+from foray.study.garbage import Item, delete_garbage, find_garbage
 from foray.study.integrity import examine, repair
 from foray.study.named_studies import load_study
 from foray.study.progress import reading, say
@@ -24,7 +25,8 @@ def gc(args: argparse.Namespace) -> None:
     require(len(studies) == 1 or args.store is not None, "name the store of several studies with --store DIR")
     store = Store(args.store or Path("runs") / studies[0].name)
     require(store.root.is_dir(), f"there is no store {store.root}; name it with --store")
-    found = delete_garbage(studies, store) if args.delete else find_garbage(studies, store)
+    require(args.delete or not args.reported, "--reported goes with --delete")
+    found = delete_garbage(studies, store, args.reported) if args.delete else find_garbage(studies, store)
     for why in dict.fromkeys(item.why for item in found.items):
         same = [item for item in found.items if item.why == why]
         print(f"{why}: {sum(item.size for item in same) / 1e6:,.1f} MB")
@@ -32,8 +34,16 @@ def gc(args: argparse.Namespace) -> None:
             tell(f"{item.size / 1e6:>12,.1f} MB  {item.path}  {item.label}".rstrip())
     for path in found.unknown:
         tell(f"left, unknown to Foray: {path}")
-    total = f"{len(found.items)} files and folders, {sum(item.size for item in found.items) / 1e6:,.1f} MB"
-    print(f"{total}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
+    going = found.going(args.reported)
+    print(f"{_sum_of(going)}: " + ("deleted" if args.delete else "nothing is deleted without --delete"))
+    if kept := [item for item in found.items if item not in going]:
+        for study in studies:
+            warn(fuller_line(study, store))
+        print(f"{_sum_of(kept)}: kept, as the last report is made of them; --delete --reported deletes them too")
+
+
+def _sum_of(items: Sequence[Item]) -> str:
+    return f"{len(items)} files and folders, {sum(item.size for item in items) / 1e6:,.1f} MB"
 
 
 def check(args: argparse.Namespace) -> None:

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from foray.core.canonical import content_hash, require
 from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
-from foray.core.untrusted import expect
 from foray.study.graph import expand
 from foray.study.kinds.training import TrainNode
+from foray.study.last_report import nodes_in
 from foray.study.node import Node
 from foray.study.spec import Study
 from foray.study.store import ASIDE as SET_ASIDE
 from foray.study.store import ASKED, MANIFEST, Store
 
 UNASKED = "no study named here, with these settings, asks for it"
-SHOWN = "no study named here, with these settings, asks for it; the last report showed it"
+SHOWN = "no study named here, with these settings, asks for it; the last report showed it, or a result made from it"
 CRASHED = "left by a process that was killed"
 ASIDE = "a damaged node, set aside"
 ROLLING = "rolling checkpoint of a finished node"
@@ -49,6 +49,10 @@ class Garbage:
 
     items: tuple[Item, ...]
     unknown: tuple[Path, ...]
+
+    def going(self, reported: bool = False) -> tuple[Item, ...]:
+        """The items without those of the last report, unless ``reported``."""
+        return tuple(item for item in self.items if reported or item.why != SHOWN)
 
 
 def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
@@ -83,11 +87,14 @@ def find_garbage(studies: Sequence[Study], store: Store) -> Garbage:
     return Garbage(tuple(items), tuple(unknown))
 
 
-def delete_garbage(studies: Sequence[Study], store: Store) -> Garbage:
-    """Deletes what ``find_garbage`` finds, under the store's lock; returns it."""
+def delete_garbage(studies: Sequence[Study], store: Store, reported: bool = False) -> Garbage:
+    """Deletes what ``find_garbage`` finds, under the store's lock; returns it.
+
+    What the last report showed stays, with all that it was made from, unless ``reported``.
+    """
     with store.lock():
         found = find_garbage(studies, store)
-        for item in found.items:
+        for item in found.going(reported):
             if sealed(item.path.parent):
                 prune(item.path.parent, item.path.name)
             else:
@@ -96,14 +103,14 @@ def delete_garbage(studies: Sequence[Study], store: Store) -> Garbage:
 
 
 def _last_report(studies: Sequence[Study], store: Store) -> set[str]:
-    """Folders that it showed."""
+    """Folders that it showed, and those that they were made from."""
     manifest = store.root / MANIFEST
     if not manifest.exists():
         return set()
     content = read_object(manifest, "delete it and run the study again", study=str, entries=list)
     of, names = content["study"], [s.name for s in studies]
     require(of in names, f"the last report of {store.root} is of the study {of!r}: name that study (too)")
-    return {Path(expect(e, manifest, folder=str)["folder"]).name for e in content["entries"]}
+    return {Path(name).name for name in nodes_in(content, manifest)}
 
 
 def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]) -> Iterator[Item]:
