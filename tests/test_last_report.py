@@ -67,6 +67,10 @@ def test_more_of_the_same_study_is_no_other_study(capsys: Said, mine: list[str])
     assert main(["report", *mine, "--set", "seeds=0,1"]) == 0 and not capsys.readouterr().err
 
 
+def test_a_smaller_study_that_is_finished_is_drawn(capsys: Said, mine: list[str]) -> None:
+    assert main(["report", *mine, "--set", "recipes=sft"]) == 0 and not capsys.readouterr().err
+
+
 def test_what_python_lacks_is_said_with_the_settings_of_the_last_report(mine: list[str]) -> None:
     study = foray.load(mine[0], store="store", settings=OTHER[1::2])
     assert LINE in study.missing.iloc[0]["why"]

@@ -29,7 +29,7 @@ def nodes_in(manifest: Mapping[str, Any], where: Path) -> set[str]:
 
 
 def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
-    """A line where the store's last report shows more results than a study has there as it is now; otherwise empty.
+    """A line where the store's last report shows more results than an unfinished study has there; otherwise empty.
 
     ``asked``: the study's manifest. The line names the settings that differ: a study that has changed since its store
     was filled has other results, none of them finished.
@@ -40,8 +40,9 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
         changed = changed_settings(*(m.get("settings", {}).get("study", ()) for m in (last, asked)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""  # nobody can report it
-    have = {name for name in results_in(asked, root) if sealed(root / name)}
-    if shown <= have or len(have) >= len(shown):
+    wanted = results_in(asked, root)
+    have = {name for name in wanted if sealed(root / name)}
+    if have == wanted or len(have) >= len(shown):  # all that a smaller study asks for is all that it can show
         return ""
     folder = quote(str(root))
     return one_line(
