@@ -249,6 +249,7 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
         assert "0 of the 6 stored verdicts have changed" in " ".join(said.split())
         again = [json.loads(line)["correct"] for line in graded.read_text().splitlines()]
         assert again == [[s["correct"] for s in r["samples"]] for r in rows]
+        graded.unlink()
     assert worked(capsys, *words) == out, "the same seed draws the same samples"
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
     other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))

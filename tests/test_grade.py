@@ -41,6 +41,7 @@ def write(path: Path, rows: list[Any]) -> Path:
 def grade(tmp_path: Path, task: str, rows: list[Any], *words: str) -> list[dict[str, Any]]:
     """The graded rows of a command that works."""
     out = tmp_path / "out.jsonl"
+    out.unlink(missing_ok=True)
     assert main(["grade", task, str(write(tmp_path / "in.jsonl", rows)), "--out", str(out), *words]) == 0
     return read_jsonl(out)
 
@@ -202,6 +203,7 @@ def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, 
     for mode, stored in STORED.items():
         for name in [task.name, *(["-"] if beside else [])]:
             flags = [] if mode == "strict" else [f"--{mode}"]
+            out.unlink(missing_ok=True)
             assert main(["grade", name, str(source), "--out", str(out), *flags]) == 0
             found = read_jsonl(out)
             assert [r["correct"] for r in found] == [[s[stored] for s in row["samples"]] for row in rows]
@@ -241,6 +243,7 @@ def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, c
     source, out = write(tmp_path / "completions.jsonl", [row]), str(tmp_path / "graded.jsonl")
     assert main(["grade", "gsm8k", str(source), "--out", out]) == 0
     assert "1 of the 5 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
+    Path(out).unlink()
     bad = {"id": "p", "question": "Why?", "answer": "7", "samples": [{"stop": "end"}]}
     for words, lines, message in [
         ("-", [row], "neither spec.json nor settings.json beside"),
@@ -259,6 +262,7 @@ def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, c
     for spec in ({"type": "mine:Riddles", "depth": 3}, {"type": "GSM8K", "depth": 3}):
         (tmp_path / "spec.json").write_text(json.dumps({"task": spec}))
         assert main(["grade", "gsm8k", str(source), "--out", out]) == 0, "the command line says it"
+        Path(out).unlink()
         capsys.readouterr()
         assert main(["grade", "-", str(source), "--out", out]) == 1
         said = capsys.readouterr().err
@@ -300,12 +304,20 @@ BAD = [
 def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: Said, bad: Any, message: str) -> None:
     good = {"gold": "1", "answer": "1"}
     source, out = write(tmp_path / "in.jsonl", [good, "", bad, good]), tmp_path / "out.jsonl"
-    out.write_text("as it was")
     assert main(["grade", "gsm8k", str(source), "--out", str(out)]) == 1
     said = capsys.readouterr()
     assert f"{source}, line 3: " in said.err and message in said.err and said.err.count("\n") == 1
-    assert said.out == "" and out.read_text() == "as it was"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    assert said.out == "" and [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_nothing_that_is_there_is_overwritten(tmp_path: Path, capsys: Said) -> None:
+    source, other = write(tmp_path / "in.jsonl", ["no JSON"]), write(tmp_path / "other.jsonl", ["mine"])
+    for out, message in [(source, "in.jsonl is the file to grade"), (other, "other.jsonl is there already")]:
+        before = out.read_text()
+        assert main(["grade", "gsm8k", str(source), "--out", str(out)]) == 1
+        said = capsys.readouterr().err
+        assert f"{message}: name a new file with --out" in said and said.count("\n") == 1
+        assert out.read_text() == before
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, capsys: Said) -> None:

@@ -65,6 +65,7 @@ def test_a_task_evaluates_and_grades(
     assert main(["grade", f"{TASK}:{name}", str(kept), "--out", str(graded)]) == 0
     assert "0 of the 6 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
     rows = tmp_path / "rows.jsonl"
+    graded.unlink()
     rows.write_text('{"gold": "8", "answer": "8"}\n{"gold": "8", "completions": ["7", " 8"]}\n')
     assert main(["grade", f"{TASK}:{name}", str(rows), "--out", str(graded)]) == 0
     assert [json.loads(line)["correct"] for line in graded.read_text().splitlines()] == [True, [False, True]]

@@ -100,11 +100,14 @@ def grade_file(
     A row is {gold, answer} or {gold, completions: [...]}, or a row of Foray's own ``completions.jsonl``. Other fields
     are kept. The names of the two new fields end in ``suffix``. ``report`` is told the lines that are graded (``done``)
     and the lines of the file (``total``). Raises ValueError, naming file and line, for a row of another form and for a
-    row that already has a new field. ``out`` is then unchanged.
+    row that already has a new field; there is then no ``out``. Raises ValueError, before a row is read, where ``out``
+    exists.
     """
     require(source.exists() and not source.is_dir(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
+    what = "the file to grade" if out.exists() and out.samefile(source) else "there already"
+    require(not out.exists(), f"{out} is {what}: name a new file with --out")
     done, lines = Tally(), lines_in(source)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
