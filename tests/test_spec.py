@@ -403,8 +403,9 @@ def test_settings_of_a_study_that_do_not_go_together_wait_for_set(tmp_path: Path
         ("evaluation.probes=world", "a WorldProbes stands here"),
         ("evaluation.dynamics.points=0", "dynamics.points must lie between 1 and 1000"),
         ("evaluation.dynamics.tokens=5", r"dynamics.tokens \(5\) must be one of the checkpoints"),
-        ("evaluation.dynamics.recipes=sftrl", "dynamics watches 'sftrl', .*did you mean 'sft_rl'"),
-        ("recipes=rl", "dynamics watches 'sft_rl', which is no recipe of the study"),
+        ("evaluation.dynamics.recipes=sftrl", r"'sftrl', .*\.recipes=sft_rl$"),
+        ("recipes=rl", r"'sft_rl', which is no recipe of the study: set evaluation.dynamics=None, or \S+\.recipes=rl$"),
+        ("recipes=sft", r"dynamics watches 'rl', .* or evaluation\.dynamics\.recipes=sft$"),
     ],
 )
 def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: str, message: str) -> None:
@@ -415,6 +416,12 @@ def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: 
             study.stages(recipe)
         content_hash(replace(study, notes=()))
     assert "\n" not in str(error.value)
+
+
+def test_what_was_wrong_before_a_setting_is_not_laid_to_it(tiny: Study) -> None:
+    with pytest.raises(ValueError, match=r"^evaluation\.dynamics watches 'sft_rl'"):
+        override(replace(tiny, recipes=("rl",)), "post.lora.rank=8")
+    assert override(replace(tiny, recipes=("rl",)), "evaluation.dynamics.recipes=rl").recipes == ("rl",)
 
 
 @pytest.mark.parametrize(

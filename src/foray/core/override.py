@@ -20,8 +20,9 @@ def override(spec: S, *assignments: str) -> S:
 
     Levels may be left out where the rest is unambiguous: ``pretrain.lr`` finds ``pretrain.stream.optimizer.lr``. The
     spec is checked after all changes. Raises ValueError for an unknown name (with the nearest valid name), for a value
-    of the wrong type, and for a value that the spec refuses.
+    of the wrong type, and for a value that the spec refuses. What was wrong before any change is not laid to one.
     """
+    before = spec
     for assignment in assignments:
         path, sep, text = assignment.partition("=")
         if not sep or not path:
@@ -30,8 +31,18 @@ def override(spec: S, *assignments: str) -> S:
     try:
         _validate(spec)
     except ValueError as e:
-        raise ValueError(f"--set {' '.join(assignments)}: {e}") from None
+        where = "" if str(e) == _complaint(before) else f"--set {' '.join(assignments)}: "
+        raise ValueError(f"{where}{e}") from None
     return spec
+
+
+def _complaint(spec: Any) -> str:
+    """What the checks of a spec say against it."""
+    try:
+        _validate(spec)
+    except ValueError as e:
+        return str(e)
+    return ""
 
 
 def _validate(node: Any) -> None:

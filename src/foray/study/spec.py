@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Literal, cast
 
 from foray.core.canonical import (
@@ -153,6 +154,13 @@ class Dynamics:
         return sorted({*inside, stage_steps})
 
 
+def _cure(watched: Dynamics, names: list[str]) -> str:
+    """What to write where the study has not every recipe that is watched: those that it has, or the likeliest names."""
+    near = [name for w in watched.recipes for name in get_close_matches(w, names, n=1, cutoff=0.8)]
+    others = f", or evaluation.dynamics.recipes={','.join(dict.fromkeys(near or names))}" if names else ""
+    return f"no recipe of the study: set evaluation.dynamics=None{others}"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """pass@k of every final checkpoint, the general probes, held-out perplexity.
@@ -274,8 +282,7 @@ class Study:
             require(watched.tokens in self.starts, f"{where}; with evaluation.dynamics=none no recipe is watched")
             names = [recipe_name(r) for r in self.recipes]
             for name in watched.recipes:
-                strange = f"dynamics watches {name!r}, which is no recipe of the study{nearest(name, names)}"
-                require(name in names, strange)
+                require(name in names, f"evaluation.dynamics watches {name!r}, which is {_cure(watched, names)}")
 
     @property
     def text(self) -> Corpus | None:
