@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from foray.core.stage import Stage, Stream
 from foray.model.config import ModelConfig
 from foray.studies import tiny
 from foray.studies.paper_1b import MODEL
+from foray.study.absent import QUESTION, SOLUTION, readers, without_files
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
 from foray.study.kinds.tokens import TokenizerNode
@@ -76,6 +78,25 @@ def test_a_mistake_in_the_hardware_is_one_line(capsys: Said, text: str, message:
     assert main(["plan", "tiny", "--hardware", text]) == 1
     said = capsys.readouterr().err
     assert message in said and said.startswith("foray: ") and said.count("\n") == 1
+
+
+def test_a_plan_and_a_list_need_no_data(capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "gsm8k_small", "--hardware", "h100x1"]) == 0
+    said = capsys.readouterr()
+    assert "gsm8k does not exist; benchmark lambada_openai: general has none" in said.out and not said.err
+    assert f"at {QUESTION} tokens a question and {SOLUTION} a solution" in said.out
+    assert "hours of wall time" in said.out and "RL from 3M, seed 0" in said.out
+    assert main(["ls", "gsm8k_small"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("base") == 2 and " rl " not in said.out, "the key of RL's node is not known"
+    assert "left out is what reads them" in said.err and said.err.count("\n") == 1
+    assert main(["run", "gsm8k_small"]) == 1 and "say where the data lies" in capsys.readouterr().err
+
+
+def test_absent_files_leave_the_rest_of_a_study_as_it_is() -> None:
+    made = study()
+    assert without_files(made) == (made.bound(), "") and not readers(expand(made).nodes)
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

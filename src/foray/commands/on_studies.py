@@ -10,6 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
 from foray.core.terminal import tell
+from foray.study.absent import readers, without_files
 from foray.study.command import StudyCommand, remember
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
@@ -158,8 +160,12 @@ def settings(args: argparse.Namespace) -> None:
 
 def ls(args: argparse.Namespace) -> None:
     study, store = opened(args)
+    study, missing = without_files(study)
     graph = expand(study)
     warn(fuller_line(study, store, graph))
+    unknown = readers(graph.nodes) if missing else set[str]()
+    graph = replace(graph, entries=tuple(e for e in graph.entries if e.node.key not in unknown))
+    warn(f"{missing}: left out is what reads them, for content names folders" if missing else "")
     if args.json:
         require(store.root.is_dir(), f"there is no store {store.root}; run the study first or name it with --store")
         print(json_text(_listed(study, store, graph), indent=1))

@@ -11,6 +11,7 @@ from foray.commands.options import fuller_line, jobs_of, opened, warn
 from foray.core.cores import cores
 from foray.core.machine import machine_settings
 from foray.core.terminal import plain
+from foray.study.absent import QUESTION, SOLUTION, without_files
 from foray.study.contracts import check_study
 from foray.study.executors.schedule import threads_each
 from foray.study.graph import expand
@@ -20,6 +21,10 @@ from foray.study.price.cards import measured_rate, parse_hardware, processors
 from foray.study.price.forecast import Forecast, forecast
 from foray.study.price.work import sized
 
+_WITHOUT = (
+    f"planned without it, at {QUESTION} tokens a question and {SOLUTION} a solution; what reads it counts as not done"
+)
+
 
 def plan(args: argparse.Namespace) -> None:
     given = args.hardware is not None
@@ -27,6 +32,7 @@ def plan(args: argparse.Namespace) -> None:
     jobs = jobs_of(args)
     study, store = opened(args)
     check_study(study.bound())
+    study, missing = without_files(study)
     graph, vocab_size, console = expand(study, args.part), study.data.vocab_size, Console()
     nodes = graph.nodes
     warn(fuller_line(study, store, None if args.part else graph))
@@ -52,5 +58,6 @@ def plan(args: argparse.Namespace) -> None:
     for table in (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)):
         console.print(table, "", highlight=False)
     assumed = (f"- {line}" for line in tables.assumptions(whole))
-    for line in (*tables.remarks(whole), *study.notes, "", "Assumed (docs/hardware.md):", *assumed):
+    first = [f"{missing}: {_WITHOUT}"] if missing else []
+    for line in (*first, *tables.remarks(whole), *study.notes, "", "Assumed (docs/hardware.md):", *assumed):
         console.print(plain(line), markup=False, highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -149,19 +149,27 @@ def content_hash(value: Any) -> str:
 
 def fill_root(spec: S, root: str) -> S:
     """The spec with every empty field ``root``, at any depth, set to ``root``. Relative paths begin there."""
-    filled: S = _filled(spec, root)
-    return filled
+
+    def filled(part: Any) -> Any:
+        own = any(f.name == "root" and f.init for f in dataclasses.fields(part))
+        return dataclasses.replace(part, root=root) if own and part.root == "" else part
+
+    return everywhere(spec, filled) if root else spec
 
 
-def _filled(value: Any, root: str) -> Any:
+def everywhere(spec: S, change: Callable[[Any], Any]) -> S:
+    """The spec with what ``change`` makes of every dataclass in it, the innermost first."""
+    changed: S = _everywhere(spec, change)
+    return changed
+
+
+def _everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        changed = {k: new for k, v in names.items() if (new := _filled(v, root)) is not v}
-        if names.get("root") == "" and root:
-            changed["root"] = root
-        return dataclasses.replace(value, **changed) if changed else value
+        changed = {k: new for k, v in names.items() if (new := _everywhere(v, change)) is not v}
+        return change(dataclasses.replace(value, **changed) if changed else value)
     if isinstance(value, tuple):
-        items = tuple(_filled(v, root) for v in value)
+        items = tuple(_everywhere(v, change) for v in value)
         return items if any(a is not b for a, b in zip(items, value)) else value
     return value
 

@@ -21,10 +21,18 @@ _TOGETHER = 256  # rows of a Parquet file, read together
 Row = tuple[int, Any, str]  # number of its line, or of the row; its content; what is wrong with it, or empty
 
 
+class MissingFile(ValueError):
+    """A file that a study's settings name is not there. ``what`` says which."""
+
+    def __init__(self, what: str, cure: str = WHERE_DATA_LIES) -> None:
+        super().__init__(f"{what}; {cure}")
+        self.what = what
+
+
 def existing(path: Path) -> Path:
-    """The path itself. Raises ValueError naming the fix if nothing has this path."""
+    """The path itself. Raises MissingFile, which names the fix, if nothing has this path."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist; {WHERE_DATA_LIES}")
+        raise MissingFile(f"{path} does not exist")
     return path
 
 

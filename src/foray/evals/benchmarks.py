@@ -10,6 +10,7 @@ from typing import Any
 
 from foray.core.canonical import nearest, require, require_positive
 from foray.core.files import digest_of_input, read_jsonl, write_atomic
+from foray.data.rows import MissingFile
 
 Row = dict[str, Any]
 
@@ -92,7 +93,7 @@ class Benchmarks:
             if all(p.exists() for p in paths):
                 return paths
         known = ", ".join(" with ".join(names) for names in ((f"{name}.jsonl",), *SETS[name].files))
-        raise ValueError(f"benchmark {name}: {folder} has none of {known}; say where the data lies with data.root")
+        raise MissingFile(f"benchmark {name}: {folder} has none of {known}", "say where the data lies with data.root")
 
 
 @dataclass(frozen=True)
