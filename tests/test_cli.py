@@ -169,7 +169,7 @@ def test_a_file_that_is_no_study_is_named(capsys: Said, tmp_path: Path, text: st
     assert message in said and "mine.py" in said
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "ls", "report"])
+@pytest.mark.parametrize("command", ["run", "report"])
 def test_a_missing_data_root_names_the_fix(capsys: Said, tmp_path: Path, command: str) -> None:
     (tmp_path / "store").mkdir()
     said = refused(capsys, command, "gsm8k_small", "--store", str(tmp_path / "store"), "--set", f"data.root={tmp_path}")
@@ -276,6 +276,17 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"
 
 
+def test_eval_asks_all_of_a_few_problems(capsys: Said, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("math_verify")
+    for split, problems in (("test", 2), ("train", 1)):
+        rows = ({"question": f"{split} {i} + 2?", "answer": str(i + 2)} for i in range(problems))
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["eval", str(checkpoint), "--task", "jsonl", "--data-root", str(tmp_path), "--samples", "1", "--k", "1"]
+    assert "2 problems x 1 samples" in worked(capsys, *words, "--max-new-tokens", "4")
+    said = refused(capsys, *words, "--max-new-tokens", "4", "--problems", "3")
+    assert "jsonl has 2 test problems; 3 were asked for" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -288,7 +299,7 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
         (["--task", "world_easy", "--k", "0"], "--k"),
         (["--task", "world_easy", "--k", "64"], "--samples"),
         (["--task", "world_easy", "--split", "trian"], "--split"),
-        (["--task", "world_easy", "--temperature", "-1"], "temperature"),
+        (["--task", "world_easy", "--temperature", "-1"], "--temperature must be >= 0, not -1"),
         (["--task", "world_easy", "--temperature", "nan"], "temperature"),
         (["--task", "world_easy", "--top-p", "0"], "top_p must be above 0"),
         (["--task", "world_easy", "--top-k", "-1"], "top_k must be a whole number"),
@@ -470,7 +481,24 @@ def test_settings_prints_keys_that_set_takes_with_their_meaning(capsys: Said) ->
     assert "``" not in "".join(meaning for _, meaning in rows.values())
     for key in ("model.width", "post.rl.source.group_size", "evaluation.k", "seeds"):
         assert override(made, f"{key}={rows[key][0]}") == made
-    assert "data.whole_numbers" in worked(capsys, "settings", "smoke")
+    said = worked(capsys, "settings", "smoke").splitlines()
+    assert any(line.startswith("pretrain.stream.optimizer.weight_decay  ") for line in said), "no line is wrapped"
+    assert all(line == line.rstrip() for line in said)
+
+
+def test_settings_below_what_is_none_are_printed_and_begin_as_printed(capsys: Said) -> None:
+    from foray.core.override import override
+    from foray.study.setting_words import settings_of
+
+    made = smoke.study()
+    rows = {key: value for key, value, _ in settings_of(made)}
+    assert rows["post.lora"] == rows["post.stop"] == "None"
+    for key in ("post.lora.rank", "post.lora.targets", "post.together.sft.optimizer.lr"):
+        assert override(made, f"{key}={rows[key]}").post != made.post
+        (value,) = (v for k, v, _ in settings_of(override(made, f"{key}={rows[key]}")) if k == key)
+        assert value == rows[key]
+    with pytest.raises(ValueError, match=r"a LoRA stands here, .* \(post\.lora\.rank, post\.lora\.alpha, post\.lora"):
+        override(made, "post.lora=8")
 
 
 def test_sample_grades_the_questions_that_a_task_knows(

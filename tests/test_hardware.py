@@ -90,7 +90,10 @@ def test_a_plan_and_a_list_need_no_data(capsys: Said, tmp_path: Path, monkeypatc
     assert main(["ls", "gsm8k_small"]) == 0
     said = capsys.readouterr()
     assert said.out.count("base") == 2 and " rl " not in said.out, "the key of RL's node is not known"
-    assert "left out is what reads them" in said.err and said.err.count("\n") == 1
+    assert (
+        "left out is what reads it, for content names folders; --set data.root=" in said.err
+        and said.err.count("\n") == 1
+    )
     assert main(["run", "gsm8k_small"]) == 1 and "say where the data lies" in capsys.readouterr().err
 
 

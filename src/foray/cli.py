@@ -165,8 +165,9 @@ def _add_checkpoints(commands: _Commands) -> None:
         "--split", default="test", choices=["train", "validation", "test"], help="which problems of the task"
     )
     p.add_argument(
-        "--problems", type=int, default=200, metavar="N", help="problems that are asked, the first of the split"
-    )
+        "--problems", type=int, metavar="N",
+        help="problems that are asked, the first of the split (default: 200, or all of fewer)",
+    )  # fmt: skip
     p.add_argument("--samples", type=int, default=32, metavar="N", help="completions a problem")
     _sampling_options(p)
     p.add_argument(

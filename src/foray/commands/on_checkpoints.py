@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 _SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
+_PROBLEMS = 200  # that foray eval asks without --problems, at most
 _TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
 
@@ -45,8 +46,10 @@ def evaluate(args: argparse.Namespace) -> None:
     from foray.rollout.choose import embedded_engine
 
     task = _task(args)
-    require(args.samples > 0 and args.problems > 0, "--samples and --problems must be positive")
+    require(args.samples > 0, "--samples must be positive")
+    require(args.problems is None or args.problems > 0, "--problems must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
+    require(args.temperature >= 0, f"--temperature must be >= 0, not {args.temperature:g}")
     require(
         args.temperature > 0 or args.samples == 1,
         "--temperature 0 gives one sample: use --samples 1, or raise the temperature",
@@ -54,6 +57,9 @@ def evaluate(args: argparse.Namespace) -> None:
     check_truncation(args)
     ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
     require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
+    if args.problems is None:
+        args.problems = len(task.problems(args.split, _PROBLEMS))
+        require(args.problems > 0, f"{task.name} has no {args.split} problems")
     model, tokenizer = _model(args)
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
     settings = {name: getattr(args, name) for name in (*_ASKED, *_TRUNCATION)}
@@ -104,6 +110,7 @@ def sample(args: argparse.Namespace) -> None:
     task = _task(args) if args.task else None
     require(args.samples > 0, "-n must be positive")
     require(args.shots >= 0, "--shots must be >= 0")
+    require(args.temperature >= 0, f"--temperature must be >= 0, not {args.temperature:g}")
     check_truncation(args)
     model, tokenizer = _model(args)
     engine = embedded_engine(model, tokenizer)

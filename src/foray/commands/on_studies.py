@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from foray.commands.on_two_studies import report_two
-from foray.commands.options import forms_of, fuller_line, jobs_of, opened, store_alone, warn
+from foray.commands.options import forms_of, fuller_line, jobs_of, opened, show, store_alone, warn
 from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
@@ -155,7 +155,7 @@ def settings(args: argparse.Namespace) -> None:
     table = Table(Column("key", overflow="fold"), Column("value", overflow="fold"), "meaning", box=None, pad_edge=False)
     for key, value, meaning in settings_of(study):
         table.add_row(*map(cell, (key, value, meaning)))
-    Console().print(table, highlight=False)
+    show(table)
 
 
 def ls(args: argparse.Namespace) -> None:
@@ -165,7 +165,8 @@ def ls(args: argparse.Namespace) -> None:
     warn(fuller_line(study, store, graph))
     unknown = readers(graph.nodes) if missing else set[str]()
     graph = replace(graph, entries=tuple(e for e in graph.entries if e.node.key not in unknown))
-    warn(f"{missing}: left out is what reads them, for content names folders" if missing else "")
+    left_out = "left out is what reads it, for content names folders; --set data.root=FOLDER"
+    warn(f"{missing}: {left_out}" if missing else "")
     if args.json:
         require(store.root.is_dir(), f"there is no store {store.root}; run the study first or name it with --store")
         print(json_text(_listed(study, store, graph), indent=1))

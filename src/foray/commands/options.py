@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from foray.core.canonical import require
 from foray.core.cores import cores
 from foray.core.machine import Machine, gpus, machine
@@ -19,6 +22,7 @@ from foray.study.store import MANIFEST, Store
 from foray.study.study_results import is_store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
+_WIDEST = 100_000  # columns
 
 
 def opened(args: argparse.Namespace) -> tuple[Study, Store]:
@@ -70,3 +74,15 @@ def jobs_of(args: argparse.Namespace, most: int = 4) -> int:
 def forms_of(args: argparse.Namespace) -> tuple[str, ...]:
     """The values of --tables."""
     return tuple(kind.strip() for kind in args.tables.split(",") if kind.strip())
+
+
+def show(table: Table) -> None:
+    """Prints a table. Without a terminal no cell is wrapped and no line is padded, so that grep finds whole keys."""
+    console = Console()
+    if console.is_terminal:
+        console.print(table, highlight=False)
+        return
+    wide = Console(width=_WIDEST)
+    with wide.capture() as made:
+        wide.print(table, highlight=False)
+    print("\n".join(line.rstrip() for line in made.get().splitlines()))

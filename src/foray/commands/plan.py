@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foray.commands.options import fuller_line, jobs_of, opened, warn
+from foray.commands.options import fuller_line, jobs_of, opened, show, warn
 from foray.core.cores import cores
 from foray.core.machine import machine_settings
 from foray.core.terminal import plain
@@ -22,7 +22,8 @@ from foray.study.price.forecast import Forecast, forecast
 from foray.study.price.work import sized
 
 _WITHOUT = (
-    f"planned without it, at {QUESTION} tokens a question and {SOLUTION} a solution; what reads it counts as not done"
+    f"planned without it, at {QUESTION} tokens a question and {SOLUTION} a solution, and what reads it as not done; "
+    "--set data.root=FOLDER says where the data lies"
 )
 
 
@@ -49,14 +50,15 @@ def plan(args: argparse.Namespace) -> None:
         for name in dict.fromkeys(name for name, _ in study.grids()):
             of_part = expand(study, name).nodes
             parts[name] = len(of_part), forecast(left_of(of_part), vocab_size, hardware)
-        console.print(tables.parts_table(parts), highlight=False)
+        show(tables.parts_table(parts))
         console.print("Each row forecasts its part alone. Nodes that parts share run once.", highlight=False)
     else:
-        console.print(tables.nodes_table(nodes, whole, vocab_size), highlight=False)
+        show(tables.nodes_table(nodes, whole, vocab_size))
     on = tables.cards_named(hardware)
     console.print(f"\n{len(nodes)} nodes, {len(whole.nodes)} to run, on {on}\n", highlight=False)
     for table in (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)):
-        console.print(table, "", highlight=False)
+        show(table)
+        console.print()
     assumed = (f"- {line}" for line in tables.assumptions(whole))
     first = [f"{missing}: {_WITHOUT}"] if missing else []
     for line in (*first, *tables.remarks(whole), *study.notes, "", "Assumed (docs/hardware.md):", *assumed):

@@ -72,12 +72,13 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
         return _set(node, [*found[0], head, *rest], text, full, kind)
     value, inner = below[head], _annotation(node, head, kind)
     if rest and value is None:
-        value = _derived(node, head)
-    anything = any(a is Any or _is_protocol(a) for a in (inner, *typing.get_args(inner)))
-    if not rest and anything and dataclasses.is_dataclass(value) and not _left_out(node, head, text):
+        value = derived_for(node, head)
+    made = derived_for(node, head) if value is None else value
+    if not rest and dataclasses.is_dataclass(made) and _objects(inner) and not _left_out(node, head, text):
         raise ValueError(
-            f"--set {full}={text}: a {type(value).__name__} stands here, with settings of its own "
-            f"({', '.join(children(value)) or 'none'}); set those, or put another in its place in a study file"
+            f"--set {full}={text}: a {type(made).__name__} stands here, with settings of its own "
+            f"({', '.join(f'{full}.{k}' for k in children(made)) or 'none'}); set those, or put another in its place "
+            "in a study file"
         )
     if rest:
         new = _set(value, rest, text, full, inner)
@@ -132,9 +133,16 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
     return type(children(node)[name]) if inner is Any else inner
 
 
-def _derived(node: Any, name: str) -> Any:
+def _objects(annotation: Any) -> bool:
+    """Whether an annotation means objects, which no text can write."""
+    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
+    return any(k is Any or _is_protocol(k) for k in kinds) or all(dataclasses.is_dataclass(k) for k in kinds)
+
+
+def derived_for(node: Any, name: str) -> Any:
     """What stands for a field that is None and that a setting reaches into; None where nothing does."""
-    found = [f.metadata["derived"] for f in dataclasses.fields(node) if f.name == name and "derived" in f.metadata]
+    fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+    found = [f.metadata["derived"] for f in fields if f.name == name and "derived" in f.metadata]
     return getattr(node, found[0])() if found else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from foray.core.override import children, written
+from foray.core.override import children, derived_for, written
 
 
 def settings_of(study: Any) -> Iterator[tuple[str, str, str]]:
@@ -39,6 +39,8 @@ def _below(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
             yield key, getattr(value, "__name__", type(value).__name__), known.get(name, "")
         else:
             yield key, value if isinstance(value, str) else written(value), known.get(name, "")
+        if value is None:  # keys below it work too, and begin with what would stand here
+            yield from _below(derived_for(node, name), f"{key}.")
 
 
 def _first_line(value: Any) -> str:

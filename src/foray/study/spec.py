@@ -200,7 +200,7 @@ class Evaluation:
         check_engine(self.engine)
         check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens", "train_samples")
-        require_not_negative(self, "contamination", "heldout_tokens", "train_problems")
+        require_not_negative(self, "contamination", "heldout_tokens", "train_problems", "temperature")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
