@@ -64,6 +64,14 @@ def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, message: str) -
         Series(pattern)
 
 
+def test_who_waits_is_told_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for pattern, words in [("there/step{step}", ""), ("none/step{step}/hf", "none"), ("none/{step}", "none")]:
+        folder = f": there is no folder {tmp_path / words} yet" if words else ""
+        assert Series(f"{tmp_path}/{pattern}", 1).nothing_yet() == f"no checkpoint matches yet{folder}"
+    assert Series("hub:org/name@step{step}", 1).nothing_yet() == "no checkpoint matches yet"
+
+
 def test_revisions_of_the_hub_are_read_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     revisions = ["main", "stage1-step1000-tokens3B", "stage1-step10000-tokens21B", "stage2-step5-tokens1B"]
     monkeypatch.setattr("foray.study.watching._revisions", lambda source: revisions if source == "org/name" else [])

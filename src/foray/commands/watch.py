@@ -36,9 +36,13 @@ def watch(args: argparse.Namespace) -> None:
     store = Store(args.store or Path("runs") / f"{base.name}-watched", machine_of(args))
     console, known, failed = Console(), _before(store.root / STUDY_FILE), set[Checkpoint]()
     say(console, f"watching {args.checkpoints}; the study so far: {store.root / STUDY_FILE}")
+    waiting = False
     while True:
         try:
             found = series.found()
+            if not found and not waiting:
+                say(console, series.nothing_yet())
+            waiting = True
         except ValueError as e:  # the hub may answer later
             say(console, str(e))
             found = []

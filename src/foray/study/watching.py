@@ -51,6 +51,13 @@ class Series:
     def of_hub(self) -> bool:
         return self.pattern.startswith(HUB)
 
+    def nothing_yet(self) -> str:
+        """What to tell somebody who waits for the first checkpoint."""
+        before = os.path.abspath(os.path.expanduser(_pieces(self.pattern)[0]))
+        folder = before if self.pattern.partition("{")[0].endswith("/") else os.path.dirname(before)
+        missing = not self.of_hub and not os.path.isdir(folder)
+        return "no checkpoint matches yet" + (f": there is no folder {folder} yet" if missing else "")
+
     def found(self) -> list[Checkpoint]:
         """The checkpoints that are ready, by rising tokens. Raises ValueError where the hub cannot be asked."""
         if self.of_hub:
