@@ -120,6 +120,8 @@ def test_a_figure_is_drawn_on_its_own_and_on_the_callers_axes(study: LoadedStudy
     assert [a.get_title() for a in inside.axes if a.get_title()] == panels and left in figure.axes
     many, axes = plt.subplots(1, len(panels), layout="constrained")
     assert study.figure("f2_passk", ax=axes) is many and [a.get_title() for a in np.ravel(axes)] == panels
+    wide, narrow = (study.figure("f2", ax=plt.subplots(figsize=(w, 3))[1]) for w in (12, 3))
+    assert [f.axes[0].get_xlabel() for f in (wide, narrow)] == ["pre-training tokens (k)", "tokens (k)"]
     with pytest.raises(ValueError, match="give so many axes"):
         study.figure("f2", ax=[plt.figure().add_axes((0, 0, 1, 1))] * (len(panels) + 1))
     plt.close("all")
@@ -133,7 +135,12 @@ def test_a_figure_is_drawn_on_its_own_and_on_the_callers_axes(study: LoadedStudy
         (lambda s: s.model("rl", seed=7), "recipe 'rl' has no seed 7: there is 0"),
         (lambda s: s.checkpoint("rl", sed=7), "there is no field 'sed'; did you mean 'seed'?"),
         (lambda s: s.gains("sftt"), "did you mean 'sft'?"),
-        (lambda s: s.figure("f99"), "there is no figure 'f99'"),
+        (lambda s: s.figure("f99"), "there is no figure 'f99': the figures are f1, f2, f3, "),
+        (lambda s: s.figure(6), "there is no figure 6: the figures are f1, "),
+        (lambda s: s.sample("1 + 2 ?", n=-1), "the number of answers must be a positive whole number, not -1"),
+        (lambda s: s.sample("1 + 2 ?", n=2, temperature=-1), "temperature must be >= 0, not -1"),
+        (lambda s: s.sample("1 + 2 ?", shots=-1), "shots must be >= 0, not -1"),
+        (lambda s: s.compare(3), "compare takes another study, as foray.load gives it, not 3"),
         (lambda s: s.figure("f6"), "cannot be drawn: parallel averaging has not been evaluated"),
         (lambda s: s.sample("  "), "the question is empty"),
         (lambda s: s.sample("1 + 2 ?", n=2, temperature=0), "temperature 0 gives one sample"),

@@ -190,6 +190,8 @@ class LoadedStudy:
         ``compared`` says how: paired by problem and seed, by problem alone, or not. Both are graded by this study's
         grading. Raises ValueError where the studies share no model.
         """
+        fine = isinstance(other, LoadedStudy)
+        require(fine, f"compare takes another study, as foray.load gives it, not {other!r}")
         found = frame_of(between(self._read, other._read)).infer_objects()
         if len(found):
             found = found[found["metric"].str.startswith("pass@") & (found["grading"] == self._read.extraction)]
@@ -217,8 +219,8 @@ class LoadedStudy:
 
         known = {figure.NAME: figure for figure in discover()}
         short = {long.partition("_")[0]: long for long in known}
-        chosen = short.get(name.lower(), name.lower())
-        require(chosen in known, f"there is no figure {name!r}{nearest(name, short)}")
+        chosen = short.get(str(name).lower(), str(name).lower())
+        require(chosen in known, f"there is no figure {name!r}: the figures are {', '.join(short)}")
         results = replace(self._read, paper=paper)
         try:
             frame = figure_data(known[chosen], results)

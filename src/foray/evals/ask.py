@@ -60,8 +60,10 @@ def ask(
     require(task is not None or (isinstance(question, str) and shots == 0), "examples and problems need a task")
     text = question.question if isinstance(question, Problem) else question
     require(bool(text.strip()), "the question is empty")
+    require(type(n) is int and n > 0, f"the number of answers must be a positive whole number, not {n!r}")
+    require(shots >= 0, f"shots must be >= 0, not {shots}")
     check_asked(1, n, shots, int(sampling["max_new_tokens"]), engine.config.context)
-    require(sampling["temperature"] > 0 or n == 1, "temperature 0 gives one sample: ask for 1 or raise it")
+    require(sampling["temperature"] != 0 or n == 1, "temperature 0 gives one sample: ask for 1 or raise it")
     problem = question if isinstance(question, Problem) else known_problem(task, question) if task else None
     prompt, stop = f"Question: {text}\nAnswer:", _PLAIN_STOP
     if task is not None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 # The axes of the caller. A figure's ``draw(frame)`` has no argument for them: the frame decides how many panels it has.
 _given: ContextVar[Sequence[Axes] | None] = ContextVar("axes of the caller", default=None)
+_LONG_LABEL = 1.7  # inches
 
 
 def panels(
@@ -23,6 +24,11 @@ def panels(
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     return figure, list(axes.ravel())
+
+
+def narrow(axes: Axes) -> bool:
+    """Whether axes of the caller's are too narrow for a long label. The panels of a figure of its own never are."""
+    return _given.get() is not None and axes.get_window_extent().width < _LONG_LABEL * axes.figure.dpi
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from matplotlib.ticker import (
 
 from foray.core.rng import key
 from foray.core.spelling import LABELS
-from foray.report.panels import panels
+from foray.report.panels import narrow, panels
 from foray.report.results import AXES, LENIENT, label
 
 # Used with rc_context around drawing and saving, so that nothing global changes.
@@ -150,7 +150,7 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
         if not shown or np.log(shown[-1] / t) > np.log(span) / 12:
             shown.append(t)
     _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
-    axes.set_xlabel(f"pre-training tokens ({unit(tokens[-1])[1]})")
+    axes.set_xlabel(f"{'tokens' if narrow(axes) else 'pre-training tokens'} ({unit(tokens[-1])[1]})")
     if ratio:
         per_parameter = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
         ratio_axis(axes, shown, [f"{per_parameter[t]:.2g}" for t in shown])
