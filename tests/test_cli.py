@@ -501,6 +501,23 @@ def test_settings_below_what_is_none_are_printed_and_begin_as_printed(capsys: Sa
         override(made, "post.lora=8")
 
 
+def test_a_line_that_is_no_utf8_ends_no_session(
+    capsys: Said, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.TextIOWrapper(io.BytesIO(b"How many?\n\xff\xfe?\nAnd now?\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", lines)
+    out = worked(capsys, "sample", str(checkpoint), "-n", "1", "--max-new-tokens", "4")
+    assert out.count("not graded") == 3
+    assert "--temperature must be >= 0, not -1" in refused(capsys, "sample", str(checkpoint), "--temperature", "-1")
+
+
+def test_help_is_a_word_too(capsys: Said) -> None:
+    for words, first in ((["help"], "usage: foray [-h]"), (["help", "plan"], "usage: foray plan")):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0 and capsys.readouterr().out.startswith(first)
+
+
 def test_sample_grades_the_questions_that_a_task_knows(
     capsys: Said, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ from foray.study.named_studies import load_study
 from foray.study.run import run_study
 from foray.study.spec import Evaluation, Study
 from foray.study.store import Store
+from foray.study.variants import Variant
 from foray.train import other_recipes
 from foray.train.checked_draw import drawn
 from foray.train.draw import Training, draw
@@ -386,6 +387,7 @@ def returning(value: Callable[[PostTraining], Any]) -> Any:
         (lambda post: list(half(post)), "a list"),
         (lambda post: half(post)[0], "a Stage"),
         (lambda post: None, "nothing"),
+        (lambda post: 5, "an int"),
         (lambda post: (), "an empty tuple"),
         (lambda post: (post.sft,), "a tuple of other things"),
     ],
@@ -394,6 +396,21 @@ def test_a_recipe_that_returns_no_stages_says_what_to_return(value: Any, what: s
     with pytest.raises(ValueError, match=f"recipe mine returns {what}: return a tuple of stages") as e:
         study(recipes=(returning(value),))
     assert one_line(str(e.value))
+
+
+def test_a_recipe_of_ones_own_has_a_name_of_its_own() -> None:
+    from foray.train.recipes import sft
+
+    def rl(post: PostTraining) -> Recipe:
+        return half(post)
+
+    for recipe in (rl, Variant(rl, ("sft_steps=2",))):
+        with pytest.raises(ValueError, match="a recipe of your own cannot be called 'rl', which is one of Foray's"):
+            expand(study(recipes=(recipe,)))
+    assert ends(study(recipes=(sft,))) == ends(study(recipes=("sft",)))
+    for recipes in ("rl", rl):
+        with pytest.raises(ValueError, match=r"^recipes is .*: write a tuple, such as \('rl',\)"):
+            study(recipes=recipes)
 
 
 def test_recipes_that_tables_could_not_tell_apart_are_refused() -> None:
@@ -427,7 +444,7 @@ def test_recipes_are_found_by_what_they_are_and_not_by_how_they_are_spelled(monk
     [
         ("def parts(study): return None", r"parts\(study\) returns a tuple of Part.*, not a NoneType"),
         ("def parts(study): return (study,)", r"parts\(study\) returns a tuple of Part.*, not a tuple of Study"),
-        ("def parts(study): return 5", r"parts\(study\) returns a tuple of Part.*, not a int"),
+        ("def parts(study): return 5", r"parts\(study\) returns a tuple of Part.*, not an int"),
         ("parts = ()", r"parts must be a function parts\(study\)"),
         (
             "from foray.study.spec import Part\ndef parts(study): return (Part('x', study),)",
@@ -483,7 +500,7 @@ class Generated(Sums):
         (verifying(lambda text: True), r"verify\(\) gives a bool: return Verdict"),
         (verifying(lambda text: Verdict(0.5, True, "")), "gives the score 0.5: it is 1.0"),
         (verifying(lambda text: Verdict(float("nan"), True, "")), "return Verdict"),
-        (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives a int as the answer: make it a text"),
+        (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives an int as the answer: make it a text"),
         (
             TwoGradings(),
             "KeyError.*asked for flexible grading: without a rule for it, return the lenient verdict",
@@ -545,6 +562,7 @@ class Unasked(Mine):
         (Mine(wrong="list"), "Mine.metrics returns a list"),
         (Unasked(), "needs_reference = True"),
         (SimpleNamespace(), "frozen=True"),
+        (SimpleNamespace, "a class stands in the study: write SimpleNamespace\\(\\), an instance of it"),
     ],
 )
 def test_a_loss_that_is_none_says_what_it_lacks_before_anything_runs(loss: Any, message: str) -> None:

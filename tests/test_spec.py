@@ -428,6 +428,7 @@ def test_what_was_wrong_before_a_setting_is_not_laid_to_it(tiny: Study) -> None:
     ("make", "message"),
     [
         (lambda: AdamW(schedule="cosin"), "schedule is 'cosin'; did you mean 'cosine'"),  # type: ignore[arg-type]
+        (lambda: AdamW(lr="fast"), "lr must be a number, not 'fast'"),  # type: ignore[arg-type]
         (lambda: AdamW(lr=math.nan), "lr must be a finite number, not nan"),
         (lambda: AdamW(clip=math.inf), "clip must be a finite number, not inf"),
         (lambda: AdamW(eps=0.0), "eps must be positive, not 0.0"),

@@ -280,6 +280,8 @@ def _machine_options(p: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0 for success, 1 or 2 for a user's mistake, 1 for a stopped run, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     parser = build_parser()
     known = next(a.choices or () for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     if words and not words[0].startswith("-") and words[0] not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -132,6 +133,8 @@ def sample(args: argparse.Namespace) -> None:
 
 def _typed() -> Iterator[str]:
     """The questions that a user types, a line each, to the end of the input. A person is shown where to type."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # one line that is no UTF-8 does not end the session
     if sys.stdin.isatty():
         print("A question a line; Ctrl-D ends.", flush=True)
     while True:

@@ -20,6 +20,7 @@ import math
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from numbers import Real
 from typing import Any, TypeVar
 
 _MOST = 1_000_000
@@ -54,6 +55,7 @@ def require_between(spec: Any, low: float, high: float, *names: str) -> None:
 def _numbers(spec: Any, names: Iterable[str]) -> Iterator[tuple[str, float]]:
     for name in names:
         if (value := getattr(spec, name)) is not None:
+            require(isinstance(value, Real), f"{name} must be a number, not {value!r}")
             require(-math.inf < value < math.inf, f"{name} must be a finite number, not {value}")
             yield name, value
 

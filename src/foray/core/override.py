@@ -11,6 +11,7 @@ import typing
 from typing import Any, TypeVar
 
 from foray.core.canonical import nearest
+from foray.core.spelling import with_article
 
 S = TypeVar("S")
 
@@ -76,7 +77,7 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
     made = derived_for(node, head) if value is None else value
     if not rest and dataclasses.is_dataclass(made) and _objects(inner) and not _left_out(node, head, text):
         raise ValueError(
-            f"--set {full}={text}: a {type(made).__name__} stands here, with settings of its own "
+            f"--set {full}={text}: {with_article(type(made).__name__)} stands here, with settings of its own "
             f"({', '.join(f'{full}.{k}' for k in children(made)) or 'none'}); set those, or put another in its place "
             "in a study file"
         )

@@ -1,4 +1,4 @@
-"""How recipes and numbers of tokens are written wherever a person reads them."""
+"""How recipes, numbers of tokens and names of classes are written wherever a person reads them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def in_tokens(tokens: int) -> str:
         return str(tokens)
     size, unit = (1e9, "B") if tokens >= 1e9 else (1e6, "M") if tokens >= 1e5 else (1e3, "k")
     return f"{tokens / size:.3g}{unit}"
+
+
+def with_article(word: str) -> str:
+    """``an int``, ``a float``"""
+    return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"

@@ -76,8 +76,8 @@ def mistakes_named(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as e:
-        lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(file)]
-        lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and str(e.filename).endswith(file) else []
+        lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if Path(frame.filename).name == file]
+        lines += [e.lineno] if isinstance(e, SyntaxError) and e.lineno and Path(str(e.filename)).name == file else []
         raise ValueError(f"{name}{f', line {lines[-1]}' if lines else ''}: {in_a_line(e)}") from e
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure, SubFigure
 
 from foray.core.files import write_atomic
+from foray.core.spelling import with_article
 from foray.core.userfile import in_a_line
 from foray.report import sections, style
 from foray.report.columns import csv_text
@@ -79,7 +80,7 @@ def write_report(
     broken += of_own
     write_atomic(out / "index.html", page(replace(results, notes=(*results.notes, *of_own)), [*shown, *shown_too]))
     if broken:
-        raise ValueError(f"the report is drawn, but for {'; '.join(broken)}")
+        raise ValueError(f"the report is drawn, and lacks a part: {'; '.join(broken)}")
     return out / "index.html"
 
 
@@ -160,7 +161,9 @@ def drawn(figure: FigureModule, results: Results, frame: pd.DataFrame) -> tuple[
 
 def _expect(value: Any, kind: type, what: str, *others: type) -> None:
     if not isinstance(value, (kind, *others)):
-        raise TypeError(f"{what} returns a {type(value).__name__}: return a {kind.__module__}.{kind.__name__}")
+        raise TypeError(
+            f"{what} returns {with_article(type(value).__name__)}: return a {kind.__module__}.{kind.__name__}"
+        )
 
 
 def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from foray.core.canonical import check_name, require
 from foray.core.engines import check_engine
 from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Rollouts
+from foray.core.spelling import with_article
 from foray.core.stage import Stage, Stream
 from foray.core.task import STORED, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
@@ -97,6 +98,8 @@ def _streams(grid: Study) -> Iterator[tuple[Stage, Stream]]:
 
 def _frozen(thing: Any) -> None:
     """Results are kept by the values of a study's parts, so a part must be frozen and hashable."""
+    if isinstance(thing, type):
+        raise ValueError(f"{_place(thing)}: a class stands in the study: write {thing.__name__}(), an instance of it")
     kind = type(thing)
     fine = is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     require(fine, f"{_place(kind)}: write @dataclass(frozen=True) above the class: results are kept by its values")
@@ -216,4 +219,4 @@ def _what(value: Any) -> str:
     if isinstance(value, Verdict):
         return f"the score {value.score!r}"
     inner = f" of {type(value[0]).__name__}" if isinstance(value, list | tuple) and value else ""
-    return "None" if value is None else f"a {type(value).__name__}{inner}"
+    return "None" if value is None else f"{with_article(type(value).__name__)}{inner}"

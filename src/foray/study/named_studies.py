@@ -8,6 +8,7 @@ from typing import Any
 
 from foray.core.canonical import require
 from foray.core.override import override
+from foray.core.spelling import with_article
 from foray.core.userfile import load, mistakes_named
 from foray.study.spec import Part, Study
 
@@ -43,4 +44,4 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
 
 def _kind(value: Any) -> str:
     inner = sorted({type(v).__name__ for v in value}) if isinstance(value, tuple | list) else []
-    return f"a {type(value).__name__}{' of ' + ' and '.join(inner) if inner else ''}"
+    return f"{with_article(type(value).__name__)}{' of ' + ' and '.join(inner) if inner else ''}"

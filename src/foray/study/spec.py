@@ -21,6 +21,7 @@ from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
+from foray.core.spelling import with_article
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import Extraction, Task
 from foray.evals.own_measure import OwnMeasure
@@ -251,6 +252,8 @@ class Study:
         require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
+        several = isinstance(self.recipes, tuple | list)
+        require(several, f"recipes is {self.recipes!r}: write a tuple, such as ('rl',) or ('rl', my_recipe)")
         for recipe in self.recipes:
             self.stages(recipe)
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")
@@ -309,7 +312,7 @@ class Study:
         post = override(self.post, *recipe.settings) if isinstance(recipe, Variant) else self.post
         made = resolve_recipe(recipe.recipe if isinstance(recipe, Variant) else recipe)(post)
         fine = isinstance(made, tuple) and made and all(isinstance(stage, Stage | Merge) for stage in made)
-        what = f"a {type(made).__name__}" + (" of other things" if isinstance(made, tuple) and made else "")
+        what = with_article(type(made).__name__) + (" of other things" if isinstance(made, tuple) and made else "")
         what = "an empty tuple" if made == () else "nothing" if made is None else what
         require(bool(fine), f"recipe {name} returns {what}: return a tuple of stages, as in `return (Stage(...),)`")
         return with_adapters(made, post.lora)

@@ -210,7 +210,7 @@ def check_tracker(name: str) -> None:
         open_tracker(name)
         return
     require(name in TRACKERS, f"there is no tracker {name!r}{nearest(name, TRACKERS)}; your own: FILE.py:NAME")
-    require_installed([TRACKERS[name][1]], f"--track {name}")
+    require_installed([TRACKERS[name][1]], f"tracker {name}")
 
 
 def open_tracker(name: str) -> Tracker:

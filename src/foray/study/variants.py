@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from foray.core.canonical import require
 from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Recipe, RecipeFunction
-from foray.study.named_recipes import every_stage
+from foray.study.named_recipes import every_stage, named_recipes
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe],
 
     ``context``: tokens of the model's context, which every row must fit.
     """
-    several = isinstance(recipes, tuple | list)
-    require(several, f"recipes must be a tuple, such as ('rl', my_recipe), not a {type(recipes).__name__}")
-    known = dict[str, Recipe]()
+    known, of_foray = dict[str, Recipe](), named_recipes()
     for recipe in recipes:
         name, stages = recipe_name(recipe), stages_of(recipe)
         require(name != "base", "a recipe cannot be called 'base', which is what M_t itself is called: rename it")
+        made = recipe.recipe if isinstance(recipe, Variant) else recipe
+        fine = isinstance(made, str) or of_foray.get(name, made) is made
+        require(fine, f"a recipe of your own cannot be called {name!r}, which is one of Foray's: rename the function")
         if not isinstance(recipe, Variant) or not recipe.words:
             twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
             require(known.setdefault(name, stages) == stages, twice)
