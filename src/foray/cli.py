@@ -129,12 +129,8 @@ def _add_stores(commands: _Commands) -> None:
     p = commands.add_parser("check", help=text, description=text)
     p.add_argument("store", metavar="STORE", type=_path, help="the folder that foray run --store named")
     p.add_argument("--repair", action="store_true", help="set damaged folders aside and make them anew")
-    p.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="files read at once, and worker processes of a repair (default: one a core, at most 4)",
-    )
+    what = "files read at once, and worker processes of a repair (default: one a core, at most 4)"
+    p.add_argument("--jobs", type=int, metavar="N", help=what)
 
 
 def _add_corpora(commands: _Commands) -> None:
@@ -195,19 +191,11 @@ def _sampling_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples in front of the question")
     p.add_argument("--temperature", type=float, default=0.6, help="0: the likeliest token at every place")
-    p.add_argument(
-        "--top-p",
-        type=float,
-        default=1.0,
-        help="draw from the likeliest tokens of this total probability; 1: all",
-    )
+    what = "draw from the likeliest tokens of this total probability; 1: all"
+    p.add_argument("--top-p", type=float, default=1.0, help=what)
     p.add_argument("--top-k", type=int, default=0, help="draw from this many of the likeliest tokens; 0: all")
-    p.add_argument(
-        "--min-p",
-        type=float,
-        default=0.0,
-        help="draw from tokens with at least this share of the likeliest token's probability; 0: all",
-    )
+    what = "draw from tokens with at least this share of the likeliest token's probability; 0: all"
+    p.add_argument("--min-p", type=float, default=0.0, help=what)
     p.add_argument(
         "--max-new-tokens", type=int, default=96, metavar="N", help="a longer completion is cut off and wrong"
     )
