@@ -173,7 +173,7 @@ def test_a_ray_of_its_own_has_the_cores_that_this_process_may_use(machine: Told,
 
     machine(2, "4")
     own, cluster = tasks(16, 2, alone=True), tasks(16, 2, alone=False)
-    assert (own.threads, own._places()) == (1, 2) and (cluster.threads, cluster._places()) == (4, 4)
+    assert (own.threads, own.places()) == (1, 2) and (cluster.threads, cluster.places()) == (4, 4)
 
 
 def test_prepares_workers_have_one_thread_each(monkeypatch: pytest.MonkeyPatch, machine: Told) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -195,6 +196,14 @@ def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pyte
     before = len(rows)
     assert main(["track", *mini(own), "--to", f"{own}:Good"]) == 0
     assert len((own.parent / "tracked.jsonl").read_text().splitlines()) == before, "nothing twice"
+
+
+def test_a_mirror_that_is_ended_after_its_last_word_has_logged_everything(tmp_path: Path) -> None:
+    """The SIGTERM of a run may come while the mirror's Python ends."""
+    end = sys.modules["foray.commands.track"]._end
+    for said, told in (("logged: somewhere", ""), ("W: no such server", "W: no such server")):
+        (tmp_path / "track.log").write_text(said + "\n")
+        assert end(subprocess.Popen(["sleep", "60"]), tmp_path / "track.log") == told
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from foray.study.store import Store
 from foray.study.trackers import check_tracker, open_tracker
 
 PATIENCE = 30.0  # seconds that the end of a run waits for a tracker
+_LOGGED = "logged: "  # begins the last line of a mirror that has logged everything
 
 
 def track(args: argparse.Namespace) -> None:
@@ -45,9 +46,7 @@ def track(args: argparse.Namespace) -> None:
         mirror.close()
     except Exception as e:  # a tracker's library has errors of its own
         raise ValueError(f"{args.to}: {type(e).__name__}: {one_line(str(e))[:300]}") from e
-    # A run's SIGTERM may come now. Python gives a handler back while it ends, and never an ignored signal.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    tell(f"logged: {folder}")
+    tell(f"{_LOGGED}{folder}")
 
 
 @contextmanager
@@ -95,7 +94,8 @@ def _end(child: subprocess.Popen[bytes], log: Path) -> str:
         child.kill()
         child.wait()
         return f"did not end within {PATIENCE:.0f} seconds"
-    if code == 0:
-        return ""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    # SIGTERM may come when a mirror has logged everything and its Python is about to end.
+    if code == 0 or (code == -signal.SIGTERM and lines and lines[-1].startswith(_LOGGED)):
+        return ""
     return one_line(lines[-1] if lines else f"ended with status {code}").removeprefix("foray: ")
