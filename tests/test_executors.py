@@ -130,6 +130,7 @@ def run_node_in_claim(node: Node, store: Store) -> None:
     run_node(node, other)
 
 
+@pytest.mark.slow
 def test_a_process_finds_a_node_of_a_users_file_by_its_key(slow: tuple[Study, Store], tmp_path: Path) -> None:
     made, here = slow
     store, nodes = Store(tmp_path), expand(made).nodes

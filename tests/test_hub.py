@@ -134,6 +134,7 @@ def test_a_fresh_process_without_a_network_says_so_in_one_line(tmp_path: Path) -
     assert "org/name@early is not in the local cache and cannot be fetched" in said and home not in said
 
 
+@pytest.mark.slow
 def test_the_bundled_study_of_hub_models_is_refused_offline_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "gsm8k").mkdir()
     for name in ("train", "test"):

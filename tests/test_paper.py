@@ -173,6 +173,7 @@ def test_no_curve_stands_on_an_axis_that_the_paper_does_not_have(everything: dic
         assert figure.behind(everything[name], frame.assign(flops=1.0)) is None  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_paper_can_be_left_out(tmp_path: Path, draw_only: Any) -> None:
     draw_only("f2_passk")
     manifest = build(tmp_path).write()

@@ -498,6 +498,7 @@ def swapped(value: Any, task: Any) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_a_study_of_another_task_runs_in_its_forked_workers(root: Path, draw_only: Callable[..., None]) -> None:
     pytest.importorskip("math_verify")
     draw_only()

@@ -175,6 +175,7 @@ def mini(own: Path) -> list[str]:
     return [str(own.parent / "my_study.py"), "--store", str(own.parent / "store")]
 
 
+@pytest.mark.slow
 def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One tracker works, one raises."""
     words = [w for name in ("Good", "Raising") for w in ("--track", f"{own}:{name}")]

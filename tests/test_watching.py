@@ -110,6 +110,7 @@ def reported(store: Path) -> set[tuple[int, str]]:
         return {(int(row["tokens"]), row["recipe"]) for row in csv.DictReader(f) if row["metric"] == "pass@1"}
 
 
+@pytest.mark.slow
 def test_excursions_run_as_checkpoints_land_and_go_on_after_a_kill(
     checkpoint: Path, tmp_path: Path, draw_only: Any
 ) -> None:
