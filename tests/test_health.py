@@ -75,6 +75,7 @@ def test_truncation() -> None:
     assert sampling_flags(1000, 201) == ["20% of samples are cut off by max_new_tokens and score 0"]
 
 
+@pytest.mark.slow
 def test_flags_stand_on_the_node_and_in_the_terminal(tmp_path: Path) -> None:
     study = brief()
     source = replace(study.post.rl.source, max_new_tokens=2)  # nothing can be said in two tokens

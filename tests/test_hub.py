@@ -127,6 +127,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 # --- a fresh process ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fresh_process_without_a_network_says_so_in_one_line(tmp_path: Path) -> None:
     home, own = str(tmp_path / "home"), tmp_path / "own.py"
     own.write_text(OWN.format(model=SHAPE_OF))

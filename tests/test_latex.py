@@ -198,6 +198,7 @@ def test_long_completions_take_linear_time(part: str) -> None:
         assert time.process_time() - begun < 2
 
 
+@pytest.mark.slow
 def test_neither_threads_nor_forks_are_in_the_way(started: None) -> None:
     found: list[tuple[bool, str]] = []
 
@@ -243,6 +244,7 @@ def test_a_right_answer_is_right_though_the_worker_is_killed(started: None) -> N
     assert judge._judge(os.getpid()).process is process, "which forked another"
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_lost_is_tried_twice_and_not_remembered(
     started: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -687,6 +687,7 @@ for library, case in cases.items():
 """
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_found_before_a_study_begins(tmp_path: Path) -> None:
     """The test needs a fresh process without earlier imports."""
     done = subprocess.run([sys.executable, "-c", _HIDDEN, str(tmp_path)], capture_output=True, text=True, timeout=240)

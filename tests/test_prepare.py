@@ -467,6 +467,7 @@ def making(corpus: Mix, folder: Path, then: str) -> Iterator[subprocess.Popen[st
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
     with making(corpus, tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if split == 'train' else time.sleep(99)") as p:
         said, wrong = p.communicate(timeout=60)
@@ -475,6 +476,7 @@ def test_a_killed_worker_is_one_line(corpus: Mix, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_prepare_stops_at_once_and_says_so(corpus: Mix, tmp_path: Path) -> None:
     with making(corpus, tmp_path, "time.sleep(99)") as p:
         os.killpg(p.pid, signal.SIGINT)  # what Ctrl-C does

@@ -278,6 +278,7 @@ def test_the_node_of_a_worker_that_dies_is_taken_over(
     assert rows == [1, 2, 3, 4], "no step is logged twice"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds its siblings in /proc")
 def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill_siblings() -> None:
