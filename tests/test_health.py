@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from foray.core.files import read_json, read_jsonl
