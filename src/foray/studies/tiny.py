@@ -13,7 +13,7 @@ from foray.world.mixture import world_mixture
 
 # RL meets no question twice, SFT some.
 QUESTIONS = 8000
-RL_STEPS, SFT_STEPS = 96, 324
+RL_STEPS, SFT_STEPS = 128, 324
 
 
 def study() -> Study:
@@ -52,7 +52,7 @@ def study() -> Study:
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
-            task, problems=400, probes=WorldProbes(questions=800), max_new_tokens=80, heldout_tokens=12_000,
+            task, problems=800, probes=WorldProbes(questions=800), max_new_tokens=80, heldout_tokens=12_000,
             grading="flexible", dynamics=Dynamics(2_700_000, points=2),
         ),
     )  # fmt: skip
