@@ -56,7 +56,6 @@ def test_every_study_file_has_a_plan(
     assert "to run" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_the_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORAY_RUNS", str(tmp_path))
     monkeypatch.setenv("FORAY_EXAMPLES", str(EXAMPLES))
