@@ -173,6 +173,20 @@ def test_a_second_ctrl_c_ends_without_a_traceback(tmp_path: Path, signals: list[
     assert run.returncode == 130 and said == "foray: interrupted\n" and time.monotonic() - begun < 10
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_a_callback_of_pythons_is_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    """Kills found this case: Ctrl-C came while Python ran the callbacks of a fork, which drop every exception."""
+    (tmp_path / "forking.py").write_text(
+        "import os, time\n\ndef study():\n"
+        f"    os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), {int(number)}))\n"
+        "    if os.fork() == 0:\n        os._exit(0)\n    time.sleep(30)\n"
+    )
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "foray", "plan", str(tmp_path / "forking.py")]
+    run = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    assert run.returncode == 130 and run.stderr == "foray: interrupted\n" and time.monotonic() - begun < 20
+
+
 def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
     """Kills found this case: Ctrl-C came a tenth of a second after the start."""
     code = (

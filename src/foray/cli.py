@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from foray.core.canonical import nearest
 from foray.core.foray_version import VERSION
-from foray.core.interrupt import leave
+from foray.core.interrupt import interrupt, interrupt_again
 from foray.core.parser import Parser
 from foray.core.process import FULL, is_full, panics_named
 from foray.core.terminal import failure
@@ -302,7 +302,8 @@ def _completion(shell: str) -> int:
 def _run(args: argparse.Namespace) -> int:
     # A shell starts a background command with Ctrl-C ignored. The command keeps ignoring Ctrl-C.
     heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
-    before = [(n, signal.signal(n, _interrupt)) for n in heard]
+    before = [(n, signal.signal(n, interrupt)) for n in heard]
+    shown, sys.unraisablehook = sys.unraisablehook, interrupt_again
     try:
         from foray import commands  # takes a second or two: Ctrl-C may come meanwhile
         from foray.core.userfile import own_code_named
@@ -327,13 +328,7 @@ def _run(args: argparse.Namespace) -> int:
         print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     finally:
+        sys.unraisablehook = shown
         for number, handler in before:
             signal.signal(number, handler)
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    """SIGTERM acts as Ctrl-C. A second signal ends the process at once: the files on disk stay whole."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
-    raise KeyboardInterrupt
