@@ -48,11 +48,11 @@ def study() -> Study:
             width=96, layers=3, heads=3, mlp_width=256, context=704, rope_theta=1e4, init_std=0.1, embed_std=1.0
         ),
         data=Data(vocab_size=1600, whole_numbers=60),
-        pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_500_000, 2_700_000)),
+        pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_800_000, 2_100_000)),
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
             task, problems=800, probes=WorldProbes(questions=800), max_new_tokens=80, heldout_tokens=12_000,
-            grading="flexible", dynamics=Dynamics(2_700_000, points=2),
+            grading="flexible", dynamics=Dynamics(2_100_000, points=2),
         ),
     )  # fmt: skip
