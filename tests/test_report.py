@@ -33,6 +33,7 @@ from foray.report import (
     drawn,
     figure_data,
     read_results,
+    sample_data,
     sections,
     stats,
     style,
@@ -43,6 +44,7 @@ from foray.report.chart_data import chart
 from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
 from foray.report.differences import pair
+from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk
 from foray.report.headline import sentences
 from foray.report.measurements import PassK, Seeds, TrainingLog
@@ -497,7 +499,7 @@ def test_an_empty_study_is_reported_and_a_broken_manifest_is_named(tmp_path: Pat
 def test_what_rl_drew_stands_with_its_rewards_and_advantages(report: tuple[Path, Path]) -> None:
     text = (report[1] / "index.html").read_text()
     part = text[text.index('id="rollouts"') :]
-    assert "update 1: mean reward 0.50 of 2" in part
+    assert "update 1: mean reward 0.50, 2 completions" in part
     right, wrong = part.index("+1.00"), part.index("-1.00")
     assert right < part.index("right &lt;script&gt;") < wrong < part.index("wrong &lt;script&gt;"), "the best first"
 
@@ -577,6 +579,21 @@ def test_the_browser_counts_what_is_right_and_says_what_it_leaves_out(results: R
     problem = found["problems"][0]
     assert problem["counts"]["0"] == [1, 32, 0, 0] and len(problem["texts"]["0"]) == 8
     assert "At most 8 distinct" in found["left_out"]
+
+
+def test_the_browser_shows_fewer_completions_of_all_problems_before_it_leaves_problems_out(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = browsed(results)
+    monkeypatch.setattr(sample_data, "ROOM", len(packed({p["id"]: p["texts"] for p in whole["problems"]})) - 1)
+    found = browsed(results)
+    assert "left out" not in found["left_out"] and "At most 8" not in found["left_out"]
+    for before, after in zip(whole["problems"], found["problems"]):
+        for model, texts in after["texts"].items():
+            right = {any(good for _, _, good, _ in texts) for texts in (texts, before["texts"][model])}
+            assert 0 < len(texts) <= len(before["texts"][model]) and len(right) == 1, "a right one stays"
+    monkeypatch.setattr(sample_data, "ROOM", 10)
+    assert "left out" in browsed(results)["left_out"]
 
 
 def faint_words(figure: figure_package.FigureModule, results: Results) -> set[tuple[str, str]]:

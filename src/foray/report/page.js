@@ -174,8 +174,10 @@
     const a = choice(named, rl < 0 ? last : String(rl));
     const b = choice(named, base);
     const kinds = [["all", "all problems"], ["a", "newly solved: by A, never by B"], ["new", "more often by A than by B"],
-      ["lost", "newly lost: by B, never by A"], ["unsound", "unsound in A"], ["cut", "truncated in A"], ["read", "completions are here"]];
+      ["lost", "newly lost: by B, never by A"], ["unsound", "unsound in A"], ["cut", "truncated in A"]];
     const kind = choice(kinds, "all");
+    const read = (p) => Object.keys(p.texts).length > 0;
+    const here = el("input", { type: "checkbox" });
     const steps = choice([["", "any"], ...[...new Set(found.problems.map((p) => p.steps))].filter(Boolean).sort((x, y) => x - y).map((s) => [s, s])], "");
     const text = el("input", { type: "search", placeholder: "words of the question" });
     const said = el("p", { className: "dim screen", role: "status" });
@@ -192,7 +194,6 @@
       lost: (p) => count(p, b.value)[0] > 0 && count(p, a.value)[0] === 0,
       unsound: (p) => count(p, a.value)[2] > 0,
       cut: (p) => count(p, a.value)[3] > 0,
-      read: (p) => Object.keys(p.texts).length > 0,
     };
     const keys = [(p) => p.question, (p) => +p.steps, (p) => count(p, a.value)[0], (p) => count(p, b.value)[0]];
     const heads = ["problem", "steps", "A right", "B right"].map((name, i) => {
@@ -203,7 +204,7 @@
     });
     function list() {
       const wanted = text.value.toLowerCase();
-      const rows = found.problems.filter((p) => fits[kind.value](p) && (!steps.value || p.steps === steps.value) && p.question.toLowerCase().includes(wanted));
+      const rows = found.problems.filter((p) => fits[kind.value](p) && (!here.checked || read(p)) && (!steps.value || p.steps === steps.value) && p.question.toLowerCase().includes(wanted));
       rows.sort((x, y) => order[1] * d3.ascending(keys[order[0]](x), keys[order[0]](y)));
       heads.forEach((h, i) => h.setAttribute("aria-sort", i !== order[0] ? "none" : order[1] > 0 ? "ascending" : "descending"));
       said.textContent = `${rows.length} of ${found.problems.length} problems.`;
@@ -239,10 +240,11 @@
         el("div", { className: "beside" }, ...chosen), ...parts.filter((part) => !chosen.includes(part)));
       detail.firstChild.focus();
     }
-    [a, b, kind, steps, text].forEach((c) => c.addEventListener("input", list));
+    [a, b, kind, steps, text, here].forEach((c) => c.addEventListener("input", list));
     home.replaceChildren(
       el("p", { className: "dim" }, `${found.task}, ${found.grading} grading. ${found.left_out} Words that a model's first completion lacks are marked.`),
-      el("div", { className: "controls" }, labelled("A", a), labelled("B", b), labelled("show", kind), labelled("steps", steps), labelled("text", text)), said,
+      el("div", { className: "controls" }, labelled("A", a), labelled("B", b), labelled("show", kind), labelled("steps", steps), labelled("text", text),
+        ...(found.problems.every(read) ? [] : [labelled("with completions", here)])), said,
       el("div", { className: "problems", tabIndex: 0, role: "region", ariaLabel: "Problems" },
         el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right. Enter opens one below; arrow keys go on to the next; Escape leads back here."), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
     list();

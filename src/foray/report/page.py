@@ -52,6 +52,7 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
         sentences=sentences(results),
         charted=bool(drawn),
         browsed=read,
+        primed="primed" in set(rows["recipe"]),
         title=f"Foray: study {results.study}",
         summary=summary,
         notes=[n for n in (*results.notes, note(results)) if n],

@@ -11,8 +11,8 @@ from foray.core.task import STORED
 from foray.report.embedded_data import packed
 from foray.report.results import NotDrawable, Results, label
 
-ROOM = 700_000  # bytes of the packed completions
-DISTINCT = 8  # of one problem and model, the most frequent first
+ROOM = 900_000  # bytes of the packed completions
+DISTINCT = (8, 6, 4, 3, 2)  # completions of one problem and model: as many as let all problems fit, or the last
 TEXT = 1500  # characters of one text
 
 
@@ -34,15 +34,19 @@ def browsed(results: Results) -> dict[str, Any]:
     texts = {i: p.pop("texts") for i, p in problems.items()}
     order = sorted(problems, key=lambda i: (-_spread(problems[i]), list(problems).index(i)))
     keep = len(order)
-    while keep > 1 and len(packed({i: texts[i] for i in order[:keep]})) > ROOM:
+    for most in DISTINCT:
+        kept = {i: {model: _first(all_, most) for model, all_ in texts[i].items()} for i in order}
+        if len(packed(kept)) <= ROOM:
+            break
+    while keep > 1 and len(packed({i: kept[i] for i in order[:keep]})) > ROOM:
         keep = keep * 3 // 4
     chosen = set(order[:keep])
-    said = f"At most {DISTINCT} distinct completions a problem and model are here, the most frequent first."
+    said = f"At most {most} distinct completions a problem and model are here: the most frequent, and a right one."
     if keep < len(order):
         said += f" Completions of {len(order) - keep} of {len(order)} problems are left out for the size of this file."
     if any(len(runs) > 1 for _, _, runs in results.ends(task)):
         said += " Counts and completions are those of the first run of every model."
-    rows = [{"id": i, **p, "texts": texts[i] if i in chosen else {}} for i, p in problems.items()]
+    rows = [{"id": i, **p, "texts": kept[i] if i in chosen else {}} for i, p in problems.items()]
     return {"task": task, "grading": results.extraction, "models": models, "problems": rows, "left_out": said}
 
 
@@ -80,8 +84,15 @@ def _add(problems: dict[str, dict[str, Any]], row: Mapping[str, Any], model: str
         why = "truncated" if cut else "right, by unsound steps" if bad else "" if right else _why(s)
         distinct.setdefault(_cut(s.get("text", "")), [0, int(right), why])[0] += 1
     place["counts"][model] = [rights, len(samples), unsound, truncated]
-    ordered = sorted(distinct.items(), key=lambda x: (-x[1][0], x[0]))[:DISTINCT]
+    ordered = sorted(distinct.items(), key=lambda x: (-x[1][0], x[0]))
     place["texts"][model] = [[text, *rest] for text, rest in ordered]
+
+
+def _first(completions: list[list[Any]], most: int) -> list[list[Any]]:
+    """The first of one model's distinct completions; the last of them is a right one where no other is."""
+    shown = completions[:most]
+    right = next((c for c in completions if c[2]), None)
+    return shown if right is None or any(c[2] for c in shown) else [*shown[:-1], right]
 
 
 def _why(sample: Mapping[str, Any]) -> str:

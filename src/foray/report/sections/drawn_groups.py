@@ -49,7 +49,7 @@ def _group(row: Mapping[str, Any]) -> Markup:
     samples = sorted((s for s in row["samples"] if isinstance(s, dict)), key=lambda s: -_number(s, "advantage"))
     mean = sum(_number(s, "reward") for s in samples) / max(1, len(samples))
     asked = _short(row.get("question", ""))
-    summary = f"update {row.get('step', '?')}: mean reward {mean:.2f} of {len(samples)}; {asked[:90]}"
+    summary = f"update {row.get('step', '?')}: mean reward {mean:.2f}, {len(samples)} completions; {asked[:90]}"
     question = f"{asked} — {_short(row.get('answer', ''))}"
     shown = table(samples, COLUMNS, "Completions of the group", rules=False)
     return Markup(parts.folded(summary, joined(parts.dim(question), shown)))
