@@ -253,24 +253,24 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     assert worked(capsys, *words) == out, "the same seed draws the same samples"
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "typed again it goes on from what is there"
     other = refused(capsys, *words, "--shots", "1", "--temperature", "0.9", "--out", str(tmp_path / "kept"))
-    assert "completions of another shots and temperature" in other
+    assert "completions of other settings: shots, temperature" in other
     settings = tmp_path / "kept" / "settings.json"
     content = json.loads(settings.read_text())
     assert (content.pop("top_p"), content.pop("top_k"), content.pop("min_p")) == (1.0, 0, 0.0)
     settings.write_text(json.dumps(content))
     assert worked(capsys, *words, "--out", str(tmp_path / "kept")) == out, "as a folder from before the options"
     other = refused(capsys, *words, "--top-p", "0.9", "--top-k", "5", "--min-p", "0.1", "--out", str(tmp_path / "kept"))
-    assert "completions of another top_p and top_k and min_p" in other
+    assert "completions of other settings: top_p, top_k, min_p" in other
     copied = tmp_path / "again" / "model"  # other weights in the place of those
     shutil.copytree(checkpoint, copied)
     worked(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     model, tokenizer = load_model(copied), load_tokenizer(copied)
     (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 5]}))
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
-    assert "completions of another choice of end tokens" in said
+    assert "completions of other settings: choice of end tokens" in said
     save_checkpoint(copied.parent, initialize(model.config, 1), tokenizer)
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
-    assert "completions of another checkpoint" in said
+    assert "completions of other settings: checkpoint" in said
     (tmp_path / "kept" / "settings.json").unlink()
     assert "name another --out" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
     assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"

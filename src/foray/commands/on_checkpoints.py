@@ -178,7 +178,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]
-        require(not other, f"{folder} holds completions of another {' and '.join(other)}; name another --out")
+        require(not other, f"{folder} holds completions of other settings: {', '.join(other)}; name another --out")
     write_json(made, settings, indent=1)
 
 

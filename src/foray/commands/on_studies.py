@@ -191,7 +191,7 @@ def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:
         model |= {"part": e.part, "pretrain_seed": e.pretrain_seed, "seed": e.seed, "step": e.stage_step}
         model |= {"final": e.final, "state": _state(e.node, store), "folder": str(e.node.folder(store))}
         if made is e.node:
-            found["checkpoints"].append(model)
+            found["checkpoints"].append(model | {"path": str(e.node.folder(store) / "model")})
             continue
         asked = {name: getattr(e.node, name, None) for name in ("split", "problems", "shots", "samples", "temperature")}
         named = {"kind": e.node.kind, "task": getattr(getattr(e.node, "task", None), "name", None)}

@@ -54,7 +54,8 @@ class PassKNode(Node):
         return super().spec | ({"verifier": verifier} if verifier else {})
 
     def label(self) -> str:
-        return f"pass@k on {self.task.name}, {self.shots}-shot: {self.checkpoint.label()}"
+        which = "training questions of " if self.split == "train" else ""
+        return f"pass@k on {which}{self.task.name}, {self.shots}-shot: {self.checkpoint.label()}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.sampling import evaluate

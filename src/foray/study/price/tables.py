@@ -123,7 +123,8 @@ def assumptions(made: Forecast) -> list[str]:
         + ("of one layer at a time" if hardware.recompute else "of all layers")
         + " (--machine microbatch_tokens, recompute)"
     )
-    left_out = "left out: RL's validation and reference passes, about a tenth of its updates; every group has a signal"
+    without = "RL's validation, and without KL the estimate of it, a tenth of its updates"
+    left_out = f"left out: {without}; every group has a signal"
     if hardware.here:
         shares = ", ".join(f"{phase} {share:.0%}" for phase, share in cards.CPU_SHARES.items())
         return [

@@ -154,7 +154,10 @@ def update_of(stream: Stream, model: ModelConfig, lora: LoRA | None = None) -> U
         seen = flops.pairs(0, prompt) + size * flops.pairs(prompt, prompt + target)
         # The behavior's pass is over the whole draw, and its updates share it.
         again = source.rescored(stream.precision) and per_draw > 1
-        own = {"behaviour": rows * flops.forward(model, tokens, seen, scored)} if again else {}
+        forward = rows * flops.forward(model, tokens, seen, scored)
+        own = {"behaviour": forward} if again else {}
+        # A KL term asks the reference for every token.
+        own |= {"score": forward} if getattr(stream.objective, "needs_reference", False) else {}
         update = {"update": rows * flops.update(model, tokens, seen, scored, lora)}
         return Update(rows, rows * tokens, update | own, draw, per_draw)
     return Update(1, 0.0, {})
