@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from foray.cli import main
 from foray.core.override import override
 from foray.core.sources import Corpus, Rollouts, Screen
 from foray.core.stage import PostTraining, Recipe, Stage, Stream
@@ -306,3 +307,8 @@ def test_a_variants_settings_are_a_tuple() -> None:
     for settings in ("rl.lr=4e-4", ["rl.lr=4e-4"], (1,)):
         with pytest.raises(ValueError, match="a variant has a tuple of settings"):
             Variant("rl", settings)  # type: ignore[arg-type]
+
+
+def test_a_part_that_is_not_there_leaves_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "smoke", "--part", "nopart", "--store", str(tmp_path / "store")]) == 1
+    assert "has no part 'nopart'" in capsys.readouterr().err and not (tmp_path / "store").exists()

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
         check_study(study.bound())
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
+    study.grids(args.part)  # a part that the study lacks is refused before the store is made
     console = Console()
     begun = time.monotonic()
     with tracked(args, store):
