@@ -303,7 +303,7 @@ def _run(args: argparse.Namespace) -> int:
     # A shell starts a background command with Ctrl-C ignored. The command keeps ignoring Ctrl-C.
     heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
     before = [(n, signal.signal(n, interrupt)) for n in heard]
-    shown, sys.unraisablehook = sys.unraisablehook, interrupt_again
+    hook, sys.unraisablehook = sys.unraisablehook, interrupt_again
     try:
         from foray import commands  # takes a second or two: Ctrl-C may come meanwhile
         from foray.core.userfile import own_code_named
@@ -328,7 +328,7 @@ def _run(args: argparse.Namespace) -> int:
         print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     finally:
-        sys.unraisablehook = shown
+        sys.unraisablehook = hook
         for number, handler in before:
             signal.signal(number, handler)
     return 0

@@ -41,7 +41,7 @@ def browsed(results: Results) -> dict[str, Any]:
     while keep > 1 and len(packed({i: kept[i] for i in order[:keep]})) > ROOM:
         keep = keep * 3 // 4
     chosen = set(order[:keep])
-    said = f"At most {most} distinct completions a problem and model are here: the most frequent, and a right one."
+    said = f"Here are at most {most} distinct completions of a model to a problem: the most frequent, and a right one."
     if keep < len(order):
         said += f" Completions of {len(order) - keep} of {len(order)} problems are left out for the size of this file."
     if any(len(runs) > 1 for _, _, runs in results.ends(task)):
