@@ -60,7 +60,7 @@ def test_results_from_before_there_was_a_choice_keep_their_keys() -> None:
     """Keys of the first M_t of the tiny study of commit 3821fbd."""
     study = override(
         tiny.study(), "post.rl_steps=64", "post.sft_steps=320", "evaluation.problems=300",
-        "pretrain.checkpoints=1500000,2700000", "evaluation.dynamics.tokens=2700000",
+        "pretrain.checkpoints=1500000,2700000",
     )  # fmt: skip
     made = {(e.recipe, e.node.kind): e.node.key for e in expand(study).entries if e.tokens == 1_500_000}
     assert made["rl", "train"] == "28344cbf95d81676" and made["rl", "passk"] == "361441cf42c1c0d8"

@@ -21,7 +21,7 @@ from foray.train.packing import forward_flops
 from foray.train.scoring import token_choices
 from foray.world.general.facts import WorldSpec
 from foray.world.general.questions import PROBES, write_probes
-from foray.world.version import WORLD_VERSION
+from foray.world.version import PROBES_VERSION
 
 # The accuracy of guessing: 1 / choices, or 0 for LAMBADA, which asks for a word.
 CHANCE = {
@@ -47,7 +47,7 @@ class WorldProbes:
     names: tuple[str, ...] = tuple(CHANCE)  # the probes
 
     def fingerprint(self) -> str:
-        return WORLD_VERSION
+        return PROBES_VERSION
 
     limit: ClassVar[int | None] = None
     metric: ClassVar[str] = "acc"

@@ -7,7 +7,7 @@ from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.stage import AdamW, PostTraining, Stream
 from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig
-from foray.study.spec import Data, Dynamics, Evaluation, Pretrain, Study, Variant
+from foray.study.spec import Data, Evaluation, Pretrain, Study, Variant
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
@@ -52,7 +52,7 @@ def study() -> Study:
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
-            task, problems=800, probes=WorldProbes(questions=800), max_new_tokens=80, heldout_tokens=12_000,
-            grading="flexible", dynamics=Dynamics(2_100_000, points=2),
+            task, problems=800, probes=WorldProbes(questions=1600), max_new_tokens=80, heldout_tokens=12_000,
+            grading="flexible",
         ),
     )  # fmt: skip

@@ -1,3 +1,4 @@
-"""The world's version, a part of every key: raised whenever the same settings give other problems, text or probes."""
+"""Versions of the world, parts of keys: raised whenever the same settings give other problems, text or probes."""
 
-WORLD_VERSION = "world 5"
+WORLD_VERSION = "world 5"  # of problems and text
+PROBES_VERSION = f"{WORLD_VERSION}, probes 2"

@@ -152,10 +152,10 @@ def world_openbookqa(spec: WorldSpec, count: int = 200) -> list[Row]:
     for event, where in templates("where").items():
         for material in words("materials"):
             rule = f"{material.capitalize()} {outcome(material, event)} {where}."
-            item = random.choice([i for i in words("items") if passages.held_out(i, material, event)])
-            name = random.choice(place.people).first
-            stem = f"When {name} leaves a {item} of {material} {where}, it"
-            cases.append(Asked(stem, outcome(material, event), event, rule))
+            for item in (i for i in words("items") if passages.held_out(i, material, event)):
+                name = random.choice(place.people).first
+                stem = f"When {name} leaves a {item} of {material} {where}, it"
+                cases.append(Asked(stem, outcome(material, event), event, rule))
         for ware in place.wares:
             if not ware.told:
                 material = ware.values["material"]
@@ -167,8 +167,7 @@ def world_openbookqa(spec: WorldSpec, count: int = 200) -> list[Row]:
         for slot, value in zip(words("kind_slots"), values):
             stem = kind_saying(slot).stem.format(k=kind)
             kinds.append(Asked(stem, value, slot, f"The {kind} kind: {slot}, {value}."))
-    chosen = _spread(wares, count * 2 // 5, random) + _spread(kinds, count // 5, random)
-    chosen += _spread(cases, count - len(chosen), random)
+    chosen = _evenly(cases + wares + kinds, count, random)
     return [
         {
             "id": f"openbook-{index}",
@@ -220,6 +219,16 @@ def _spread(pool: Sequence[T], count: int, random: Random) -> list[T]:
     while len(chosen) < count:
         chosen += random.sample(pool, min(len(pool), count - len(chosen)))
     return chosen
+
+
+def _evenly(pool: Sequence[Asked], count: int, random: Random) -> list[Asked]:
+    """``count`` questions, as many on each fact as on any other: documents on one fact tell less than on many."""
+    by_fact: dict[str, list[Asked]] = {}
+    for question in pool:
+        by_fact.setdefault(question.fact, []).append(question)
+    rounds = -(-count // len(by_fact))
+    spread = [_spread(questions, rounds, random) for questions in by_fact.values()]
+    return [question for turn in zip(*spread) for question in random.sample(turn, len(turn))][:count]
 
 
 def _facts_asked(
