@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,19 +282,41 @@ def test_streams_of_one_stage_may_choose_by_the_same_answers_only() -> None:
         expand(made(Screen(0, 4, 8, 2), Screen(0, 4, 16, 2)))
 
 
-def test_the_desk_study_is_what_the_issue_asks() -> None:
+def test_the_desk_study_is_what_its_design_says() -> None:
     assert "desk" in bundled("studies")
     desk = load_study("desk")
-    assert len(desk.pretrain.seeds) >= 2 and len(desk.seeds) >= 3 and len(desk.starts) >= 2
-    assert (desk.evaluation.problems, desk.evaluation.samples) == (200, 64)
-    tuning = next(grid for name, grid in desk.grids() if name == "tuning")
-    counts = {
-        r: sum(v.recipe == r for v in tuning.recipes if isinstance(v, Variant)) for r in ("rl", "sft", "parallel")
-    }
-    assert set(counts.values()) == {4}
+    assert len(desk.pretrain.seeds) >= 6 and len(desk.starts) == 4
+    assert (desk.evaluation.problems, desk.evaluation.samples) == (400, 64)
+    by_part: dict[str, list[Study]] = {}
+    for name, grid in desk.grids():
+        by_part.setdefault(name, []).append(grid)
+    (tuning,) = by_part["tuning"]
+    assert not set(tuning.pretrain.seeds) & set(desk.pretrain.seeds) and tuning.evaluation.split == "validation"
+    tried = Counter(v.recipe for v in tuning.recipes if isinstance(v, Variant))
+    assert min(tried.values()) >= 2
     own = [e for e in expand(desk, "tuning").entries if e.variant and e.own and isinstance(e.node, PassKNode)]
-    assert sorted(e.recipe for e in own) == sorted({e.recipe for e in own}) and len(own) == 6
+    # Every recipe but the mixtures has a version of its own in the main grid, and one trial has its settings.
+    assert {e.recipe for e in own} == {"rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"}
+    assert len({(e.recipe, e.variant) for e in own}) == 6
     assert all(isinstance(s, Stage) for r in desk.recipes for s in desk.stages(r))
+
+
+def test_recipes_of_desk_that_share_rollouts_or_rows_have_as_many() -> None:
+    """C8 compares parallel averaging with SFT, RL and SFT→RL, and leaves out what had another budget."""
+    desk: Any = load_study("desk")
+    rl, sft = desk.post.rl_steps, desk.post.sft_steps
+    mixtures: Any = next(grid for name, grid in desk.grids() if name == "mixtures")
+    steps = {
+        r.recipe: sum(s.steps for s in desk.stages(r)) for g in (mixtures, desk) for r in g.recipes if r != "primed"
+    }
+    assert (steps["rl"], steps["sft"], steps["sft_rl"]) == (rl, sft, rl + sft)
+    for recipe in ("parallel", "combined"):  # an update of both: rows of SFT are set to fit
+        (stage,) = next(g.stages(r) for g in (desk, mixtures) for r in g.recipes if getattr(r, "recipe", "") == recipe)
+        (_, rollouts), (_, rows) = stage.streams if recipe == "parallel" else stage.streams[0][1].members
+        assert stage.steps == rl and rows.source.batch_size * rl == desk.post.sft.source.batch_size * sft
+        assert rollouts.source == desk.post.rl.source
+    for recipe in ("interleaved", "curriculum"):  # an update of one of them
+        assert steps[recipe] == pytest.approx(rl + sft, rel=0.05)
 
 
 def test_one_run_of_a_node_is_enough(finished: tuple[Study, Store]) -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DESK = (RESULTS / "desk" / "README.md").read_text(encoding="utf-8")
+DESK = (RESULTS / "archive" / "desk_world4" / "README.md").read_text(encoding="utf-8")
 RECIPES = {"base": "base", "RL": "rl", "SFT": "sft", "SFT→RL": "sft_rl", "SFT-Gold": "sft_gold"}
 RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "parallel": "parallel", "parallel averaging": "parallel"}
 
@@ -78,7 +78,9 @@ def test_the_table_of_desk_is_its_results() -> None:
         for recipe, written in zip(recipes, numbers):
             gold = "f3_gold" if "gold" in recipe else "f6_parallel"
             name, metric = ("f5_general", "acc") if metric in ("six probes", "acc") else (gold, metric)
-            assert float(written) == pytest.approx(percent(f"desk/{name}.csv", tokens, recipe, metric), abs=0.0501)
+            assert float(written) == pytest.approx(
+                percent(f"archive/desk_world4/{name}.csv", tokens, recipe, metric), abs=0.0501
+            )
 
 
 def test_the_readme_rounds_desk_once() -> None:
@@ -87,7 +89,7 @@ def test_the_readme_rounds_desk_once() -> None:
     assert set(after) == {"base", "rl", "sft", "sft_rl", "parallel"}
     for recipe, (one, top) in after.items():
         for written, metric in ((one, "pass@1"), (top, "pass@32")):
-            value = percent("desk/f6_parallel.csv", 7_200_000, recipe, metric)
+            value = percent("archive/desk_world4/f6_parallel.csv", 7_200_000, recipe, metric)
             assert float(written) == pytest.approx(value, abs=0.501), f"{recipe} {metric} is {value}"
 
 
@@ -101,7 +103,7 @@ def test_the_pages_name_what_guessing_gives() -> None:
 def test_desk_says_which_recipes_are_below_their_base_graded_leniently() -> None:
     lost = {
         r["to"]: (-100 * float(r["pass1"]), -100 * float(r["passk"]))
-        for r in rows("desk/transitions.csv")
+        for r in rows("archive/desk_world4/transitions.csv")
         if (r["task"], r["from"], r["extraction"], r["verdict"]) == ("world_easy", "base", "lenient", "degradation")
     }
     assert set(lost) == {"sft", "sft_gold", "parallel"}

@@ -19,7 +19,7 @@ from foray.core.override import override
 from foray.core.stage import AdamW
 from foray.core.userfile import load
 from foray.study.named_studies import load_study
-from foray.study.spec import Study
+from foray.study.spec import Dynamics, Study
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,9 @@ def test_nearest() -> None:
 
 @pytest.fixture(scope="module")
 def tiny() -> Study:
-    return load_study("tiny")
+    """Watched on the way, so that every kind of setting is there."""
+    made = load_study("tiny")
+    return replace(made, evaluation=replace(made.evaluation, dynamics=Dynamics(2_100_000, points=2)))
 
 
 def test_a_field_added_later_leaves_earlier_keys_alone() -> None:
@@ -306,7 +308,7 @@ def test_results_that_are_kept_keep_their_keys() -> None:
     first: dict[str, str] = {}
     for node in expand(load_study("desk")).nodes:
         first.setdefault(node.kind, node.key)
-    assert (first["train"], first["passk"]) == ("381fdc5dc2d4e096", "35547ca6ac91c59b")
+    assert (first["train"], first["passk"]) == ("8cc188a2d502fed2", "05db8c54875b1398")
 
 
 def test_overrides_of_a_real_study(tiny: Study) -> None:
@@ -416,6 +418,12 @@ def test_impossible_values_are_refused_where_they_are_set(tiny: Study, setting: 
             study.stages(recipe)
         content_hash(replace(study, notes=()))
     assert "\n" not in str(error.value)
+
+
+def test_a_setting_inside_of_what_is_not_there_says_so() -> None:
+    words = r"^--set evaluation\.dynamics\.tokens: evaluation\.dynamics is none here, without settings"
+    with pytest.raises(ValueError, match=words):
+        override(load_study("tiny"), "evaluation.dynamics.tokens=5")
 
 
 def test_what_was_wrong_before_a_setting_is_not_laid_to_it(tiny: Study) -> None:

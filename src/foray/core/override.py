@@ -82,6 +82,9 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
             "in a study file"
         )
     if rest:
+        if value is None:
+            place = full.removesuffix("." + ".".join(rest))
+            raise ValueError(f"--set {full}: {place} is none here, without settings: put a value there in a study file")
         new = _set(value, rest, text, full, inner)
     else:
         new = None if _left_out(node, head, text) else _parse(text, inner, value, full)

@@ -1,11 +1,9 @@
 """Every experiment of the paper, with controls, on the embedded world: hours on two CPU cores, in parts.
 
-    foray run desk --part tuning        each part by itself, in any order; shared nodes are computed once
-    foray run desk                      all of them
+    foray run desk --part tuning                          each part by itself, in any order; shared nodes are run once
+    foray run desk --part main --set pretrain.seeds=0     a part of one pre-training alone
 
-Two pre-trainings, three post-training seeds from each, three M_t of 1.5, 3.7 and 10.6 tokens per parameter. The part
-``tuning`` chooses the learning rates by a rule fixed beforehand (``foray.report.trials``). The report names
-every recipe whose rates differ from that choice.
+``docs/results/desk/DESIGN.md`` says what each part asks, which rule answers it, and why the settings are as they are.
 """
 
 from __future__ import annotations
@@ -13,48 +11,71 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 
-from foray.core.objectives import CrossEntropy
-from foray.core.sources import Demonstrations, Screen
-from foray.core.stage import AdamW, Stream
+from foray.core.sources import Screen
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
-# The learning rates that the tuning tries: of RL, of SFT, and of both in parallel averaging. Parallel averaging halves
-# every step, so its rates are doubled.
-RL_RATES, SFT_RATES = (1e-4, 2e-4, 4e-4, 8e-4), (5e-4, 1e-3, 2e-3, 4e-3)
-PARALLEL_RATES = ((2e-4, 1e-3), (4e-4, 2e-3), (8e-4, 4e-3), (1.6e-3, 8e-3))
+QUESTIONS = 1024  # 128 updates of RL read each 4 times, 320 updates of SFT 10 times; in the paper about 5 and 10 to 60
+RL_STEPS, SFT_STEPS = 128, 320
+ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in all as SFT has
 
-# The choice of the tuning, (RL, SFT). A two-stage recipe takes its first stage's rate from the recipe of that stage.
+# The pre-trainings that are reported, and those of the tuning, which are not.
+SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
+
+# The learning rates that the tuning tries, of RL, of SFT, and of both together. As in the paper RL and SFT have one
+# rate where they train together.
+RL_RATES, SFT_RATES, TOGETHER_RATES = (4e-4, 8e-4), (5e-4, 1e-3, 2e-3), (4e-4, 8e-4, 1.6e-3)
+MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
+
+# The choice of the tuning: (RL, SFT) of a recipe.
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
-    "rl": (1e-4, None),
-    "sft": (None, 4e-3),
-    "sft_gold": (None, 4e-3),
-    "sft_rl": (4e-4, 4e-3),
-    "sft_gold_rl": (4e-4, 4e-3),
-    "parallel": (8e-4, 4e-3),
+    "rl": (8e-4, None),
+    "sft": (None, 1e-3),
+    "sft_gold": (None, 1e-3),
+    "sft_rl": (8e-4, 1e-3),
+    "sft_gold_rl": (8e-4, 1e-3),
+    "parallel": (8e-4, None),
+    **dict.fromkeys(MIXTURES, (8e-4, None)),
 }
+
+RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
 
 
 def rates(recipe: str, rl: float | None, sft: float | None) -> tuple[str, ...]:
     """The settings that set a recipe's learning rates."""
-    of = "together." if recipe == "parallel" else ""
-    named = (("rl.optimizer.lr", rl), ("sft.optimizer.lr", sft))
-    return tuple(f"{of}{name}={value:g}" for name, value in named if value is not None)
+    return tuple(f"{name}={value:g}" for name, value in (("rl.lr", rl), ("sft.lr", sft)) if value is not None)
 
 
-def own(recipe: str, *settings: str, label: str = "", like: str = "") -> Variant:
+def settings(recipe: str) -> tuple[str, ...]:
+    """What sets a recipe apart but its rates.
+
+    As the authors ran them, only RL from the base has a KL term. Recipes of RL and SFT together have the rollouts of RL
+    and the rows of SFT.
+    """
+    own = {
+        "parallel": (f"sft.batch_size={ROWS}",),
+        "combined": (f"sft.batch_size={ROWS}",),
+        "interleaved": ("turns=5,2",),
+        "curriculum": ("curriculum=28,1",),
+    }
+    kl = () if recipe in ("rl", "sft", "sft_gold") else ("rl.kl=0.0",)
+    return kl + own.get(recipe, ())
+
+
+def own(recipe: str, *others: str, label: str = "", like: str = "") -> Variant:
     """A recipe with its chosen learning rates, or with those of ``like``. The report compares the recipe with ``like``.
 
     Without a label the variant is the study's version of the recipe.
     """
-    return Variant(recipe, (*rates(like or recipe, *CHOSEN[like or recipe]), *settings), label, like)
+    chosen = rates(recipe, *CHOSEN[like or recipe])
+    return Variant(recipe, (*chosen, *settings(recipe), *others), label, like)
 
 
 def trials() -> tuple[AnyRecipe, ...]:
-    """Four trials of every recipe. One of the four is the study's own version, which tells the report the choice."""
+    """Two or three trials of every recipe. One is the study's own version, which tells the report the choice."""
     sft, gold = CHOSEN["sft"][1], CHOSEN["sft_gold"][1]
     asked = [
         *(("rl", (r, None)) for r in RL_RATES),
@@ -62,100 +83,119 @@ def trials() -> tuple[AnyRecipe, ...]:
         *(("sft_gold", (None, r)) for r in SFT_RATES),
         *(("sft_rl", (r, sft)) for r in RL_RATES),
         *(("sft_gold_rl", (r, gold)) for r in RL_RATES),
-        *(("parallel", pair) for pair in PARALLEL_RATES),
+        *((recipe, (r, None)) for recipe in ("parallel", *MIXTURES) for r in TOGETHER_RATES),
     ]
-    return tuple(Variant(recipe, rates(recipe, *pair)) for recipe, pair in asked)
+    return tuple(Variant(recipe, (*rates(recipe, *pair), *settings(recipe))) for recipe, pair in asked)
 
 
 def study() -> Study:
     """The main grid."""
     base, task = tiny.study(), WorldProblems("easy")
-    pretrain = replace(base.pretraining, tokens=8_000_000, checkpoints=(1_000_000, 2_500_000, 7_200_000), seeds=(0, 1))
-    text = Stream(
-        "text",
-        replace(pretrain.corpus, batch_size=2),
-        CrossEntropy(z_loss=1e-5),
-        AdamW(lr=2e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.1),
+    corpus = replace(base.pretraining.corpus, mixture=world_mixture(math_share=0.21, hard_share=0.2))
+    pretrain = replace(
+        base.pretraining,
+        stream=replace(base.pretraining.stream, source=corpus),
+        tokens=14_500_000,
+        checkpoints=(1_300_000, 3_200_000, 6_400_000, 12_800_000),  # 2, 5, 10 and 20 tokens a parameter
+        seeds=SEEDS,
     )
-    evaluation = Evaluation(
-        task, problems=200, samples=64, max_new_tokens=80, probes=WorldProbes(), heldout_tokens=12_000,
-    )  # fmt: skip
+    asked = {"rl": replace(base.post.rl.source, questions=QUESTIONS)}
+    asked["sft"] = replace(base.post.sft.source, questions=QUESTIONS)
+    streams = {name: replace(getattr(base.post, name), source=source) for name, source in asked.items()}
     return Study(
         name="desk",
         model=base.model,
-        data=replace(base.data, vocab_size=1792, whole_numbers=200, mixture=pretrain.corpus.mixture),
+        # Hard problems have numbers up to 300. All mixes have one tokenizer.
+        data=replace(base.data, vocab_size=1792, whole_numbers=200, mixture=corpus.mixture),
         pretrain=pretrain,
-        post=replace(base.post, rl_steps=64, sft_steps=240, text=text, anneal_steps=150),
-        recipes=(own("rl"), own("sft"), own("sft_rl")),
-        evaluation=evaluation,
-        seeds=(0, 1, 2),
-        notes=(
-            "Pre-training seeds share their text and differ in initialization and order; post-training seeds share "
-            "their questions and differ in order, chosen solutions and rollouts.",
+        post=replace(base.post, **streams, rl_steps=RL_STEPS, sft_steps=SFT_STEPS),
+        recipes=("primed", *(own(r) for r in ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"))),
+        evaluation=Evaluation(
+            task, problems=400, samples=64, max_new_tokens=80, probes=WorldProbes(questions=800), heldout_tokens=12_000,
+            grading="flexible", top_p=0.95,
         ),
-    )
+        notes=("Pre-trainings share their text, and differ in initialization, in order, and in all that follows.",),
+    )  # fmt: skip
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """Grids made from the main grid, with its settings."""
-    _, middle, late = main.pretrain.checkpoints
-    task, hard = WorldProblems("easy"), WorldProblems("hard")
-    at_end = replace(main, excursions=(late,), seeds=main.seeds[:2])  # here RL has a signal from the first step
-    inside = replace(main.evaluation, dynamics=Dynamics(middle, points=4))
-    watched = replace(main, excursions=(middle,), recipes=(own("rl"), own("sft_rl")), evaluation=inside)
+    """Grids made from the main grid, with its settings. ``late``: the M_t of 10 and of 20 tokens a parameter."""
+    late, hard = main.pretrain.checkpoints[-2:], WorldProblems("hard")
+    two, three = _of(main, SEEDS[:2]), _of(main, SEEDS[:3])
+    tuning = _tuning(main)
     return (
-        Part("tuning", (_tuning(main),)),
-        Part("dynamics", (watched,)),
-        Part("parallel", (replace(main, recipes=(own("parallel"),)),)),
-        Part("gold", (replace(main, recipes=(own("sft_gold"), own("sft_gold_rl"))),)),
-        Part("gold_epochs", (_gold_by_epochs(at_end),)),
-        Part("hard", (_on(main, hard, (middle, late), ("rl", "sft", "sft_rl")),)),
-        Part("mix", _rl_at_the_end(_math_heavy(main), (task, hard))),
-        Part("size", _rl_at_the_end(_larger(main), (task, hard))),
-        Part("controls", (_parallel_controls(at_end),)),
-        Part("with_text", (_text_controls(at_end),)),
+        Part("tuning", (replace(tuning, recipes=trials()),)),
+        Part("tuning_hard", (replace(_on(tuning, hard), recipes=_trials_of("rl", "sft", "sft_rl")),)),
+        Part("tuning_n5", (replace(tuning, recipes=_rates_of_n(5, 192)),)),
+        Part("tuning_n64", (replace(tuning, recipes=_rates_of_n(64, 15)),)),
+        Part("mixtures", (replace(main, excursions=late, recipes=(*_dial(), *_mixtures())),)),
+        Part("hard", (replace(_on(main, hard), excursions=late, recipes=_own("rl", "sft", "sft_rl")),)),
+        Part("mix", _rl_at_the_end(_math_heavy(three))),
+        Part("size", _rl_at_the_end(_larger(three))),
+        Part("longer", (replace(three, excursions=late, recipes=_longer()),)),
+        Part("far", (_far(replace(three, excursions=late[:1])),)),
+        Part("seeds", (replace(two, excursions=late[:1], seeds=(0, 1, 2, 3), recipes=_own("rl")),)),
         # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
-        Part("rollout_budget", _rollouts(main, {5: (192, 384, 576), 64: (15, 30, 45)})),
-        Part("rollouts_longer", _rollouts(main, {64: (90, 135)}, ", three times the updates")),
-        Part("longer", (_longer(at_end),)),
-        Part("rates", (_other_rates(at_end),)),
-        Part("formats", _formats(main)),
+        Part("rollout_budget", _rollouts(two, {5: (192, 384, 576), 64: (15, 30, 45)})),
+        Part("formats", (_crossed(replace(three, excursions=late[:1])),)),
     )
 
 
+def _own(*recipes: str) -> tuple[AnyRecipe, ...]:
+    return tuple(own(r) for r in recipes)
+
+
+def _of(main: Study, seeds: tuple[int, ...]) -> Study:
+    """The grid of those pre-trainings that it has of ``seeds``: ``--set pretrain.seeds`` may have left out some."""
+    kept = tuple(s for s in main.pretraining.seeds if s in seeds) or main.pretraining.seeds[:1]
+    return replace(main, pretrain=replace(main.pretraining, seeds=kept))
+
+
 def _tuning(main: Study) -> Study:
-    """The trials from the middle M_t of the first pre-training, on validation problems."""
-    evaluation = replace(main.evaluation, split="validation", problems=100, samples=32, probes=None, heldout_tokens=0)
-    pretrain = replace(main.pretraining, seeds=(0,))
-    start = (main.pretrain.checkpoints[1],)
-    return replace(main, pretrain=pretrain, excursions=start, seeds=(0,), recipes=trials(), evaluation=evaluation)
+    """From the M_t of 10 tokens a parameter of pre-trainings that are not reported, on validation problems."""
+    return replace(
+        main,
+        pretrain=replace(main.pretraining, seeds=TUNING_SEEDS),
+        excursions=main.pretrain.checkpoints[2:3],
+        evaluation=replace(main.evaluation, split="validation", problems=300, samples=32, heldout_tokens=0),
+    )
 
 
-def _gold_by_epochs(at_end: Study) -> Study:
-    """SFT-Gold with as many epochs over all solutions as SFT has over one solution a question."""
-    solutions = WorldProblems("easy").solutions_per_problem
-    steps = f"sft_steps={at_end.post.sft_steps * solutions}"
-    recipes = tuple(own(r, steps, label="as many epochs as SFT") for r in ("sft_gold", "sft_gold_rl"))
-    return replace(at_end, seeds=(0,), recipes=recipes)
+def _trials_of(*recipes: str) -> tuple[AnyRecipe, ...]:
+    return tuple(t for t in trials() if isinstance(t, Variant) and t.recipe in recipes)
 
 
-def _on(main: Study, task: WorldProblems, excursions: tuple[int, ...], recipes: tuple[str, ...]) -> Study:
+def _rates_of_n(n: int, steps: int) -> tuple[AnyRecipe, ...]:
+    """Trials of RL with ``n`` rollouts a prompt."""
+    same = (f"rl.group_size={n}", f"rl_steps={steps}")
+    return tuple(Variant("rl", (*rates("rl", r, None), *same)) for r in (2e-4, *RL_RATES))
+
+
+def _dial() -> tuple[AnyRecipe, ...]:
+    """Parallel averaging at other rates of SFT."""
+    return tuple(own("parallel", f"sft_ratio={r:g}", label=f"SFT at {r:g} × RL's rate") for r in (0.1, 0.3, 3, 10))
+
+
+def _mixtures() -> tuple[AnyRecipe, ...]:
+    return tuple(own(recipe, label=words) for recipe, words in MIXTURES.items())
+
+
+def _on(main: Study, task: WorldProblems) -> Study:
     """The grid with another task for post-training and evaluation."""
     new = 80 if task.tier == "easy" else 120
     # Eight examples of hard problems would be longer than a pre-training window.
     shots = (8,) if task.tier == "easy" else (4,)
     return replace(
         main,
-        excursions=excursions,
         post=main.post.asking(task, max_new_tokens=new),
-        recipes=tuple(own(r) for r in recipes),
         evaluation=replace(main.evaluation, task=task, max_new_tokens=new, base_shots=shots),
     )
 
 
 def _math_heavy(main: Study) -> Study:
+    """More than twice as much math, as hard as in the main mix."""
     pretrain = main.pretraining
-    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.75, hard_share=0.4))
+    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.5, hard_share=0.2))
     return replace(
         main,
         pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy", math_heavy=True),
@@ -163,102 +203,53 @@ def _math_heavy(main: Study) -> Study:
 
 
 def _larger(main: Study) -> Study:
+    """Three times the parameters: on as many tokens, three times the FLOPs."""
     return replace(main, model=replace(main.model, width=160, layers=4, heads=5, mlp_width=427))
 
 
-def _rl_at_the_end(main: Study, tiers: tuple[WorldProblems, ...]) -> tuple[Study, ...]:
-    """RL on every tier from the last M_t, one seed."""
-    last = main.pretrain.checkpoints[-1:]
-    return tuple(_on(replace(main, seeds=(0,)), tier, last, ("rl",)) for tier in tiers)
+def _rl_at_the_end(main: Study) -> tuple[Study, ...]:
+    """RL on every tier from the last M_t."""
+    last = replace(main, excursions=main.pretrain.checkpoints[-1:], recipes=_own("rl"))
+    return tuple(_on(last, WorldProblems(tier)) for tier in ("easy", "hard"))
 
 
-def _parallel_controls(at_end: Study) -> Study:
-    """Which part of parallel averaging matters: the halved steps, the weights, the schedule, the two optimizers?"""
-
-    def weighted(rl: float, sft: float, label: str) -> Variant:
-        return own("parallel", f"weights={rl:g},{sft:g}", label=label)
-
-    recipes = (
-        weighted(0.5, 0, "RL half (½, 0)"),
-        weighted(0, 0.5, "SFT half (0, ½)"),
-        weighted(1, 1, "sum (1, 1)"),
-        weighted(0.25, 0.75, "(¼, ¾)"),
-        weighted(0.75, 0.25, "(¾, ¼)"),
-        own("parallel_ramp", label="from SFT to RL", like="parallel"),
-        own("parallel_adaptive", label="by the share of groups with signal", like="parallel"),
-        own("combined", label="one optimizer", like="parallel"),
-        own("alternating", label="in turn", like="parallel"),
-        own("interpolated", label="after the fact", like="parallel"),
-    )
-    return replace(at_end, recipes=recipes)
+def _longer() -> tuple[AnyRecipe, ...]:
+    """Twice the updates: had the recipes converged when they were compared?"""
+    steps = (f"rl_steps={2 * RL_STEPS}", f"sft_steps={2 * SFT_STEPS}")
+    return tuple(own(r, *steps, label="twice the updates") for r in ("rl", "sft", "sft_rl", "parallel"))
 
 
-def _text_controls(at_end: Study) -> Study:
-    """Pre-training beside RL, and RL from an annealed M_t."""
-    recipes = {
-        "anneal": "annealed Mₜ",
-        "anneal_rl": "annealed Mₜ, then RL",
-        "anchored": "RL with pre-training text",
-        "rl_and_text": "RL and pre-training in turn",
-    }
-    return replace(at_end, recipes=tuple(own(r, label=words, like="rl") for r, words in recipes.items()))
+def _far(main: Study) -> Study:
+    """The far end of the curves of pass@k."""
+    far = replace(main.evaluation, samples=256, k=(1, 8, 32, 64, 128, 256), probes=None, heldout_tokens=0)
+    return replace(main, recipes=_own("rl", "sft", "sft_rl", "parallel"), evaluation=far)
 
 
-def _longer(at_end: Study) -> Study:
-    """Three times the updates of RL: had the recipes converged when they were compared?"""
-    steps = f"rl_steps={3 * at_end.post.rl_steps}"
-    return replace(at_end, recipes=tuple(own(r, steps, label="3 × as many updates of RL") for r in ("rl", "sft_rl")))
-
-
-def _other_rates(at_end: Study) -> Study:
-    """RL with the learning rates that the tuning did not choose: does a rate change the findings at the last M_t?"""
-    recipes = tuple(
-        Variant(recipe, rates(recipe, lr, CHOSEN[recipe][1]), f"RL at {lr:g}")
-        for recipe in ("rl", "sft_rl")
-        for lr in RL_RATES
-        if lr != CHOSEN[recipe][0]
-    )
-    return replace(at_end, recipes=recipes)
-
-
-def _rollouts(main: Study, updates: dict[int, tuple[int, ...]], words: str = "") -> tuple[Study, ...]:
+def _rollouts(main: Study, updates: dict[int, tuple[int, ...]]) -> tuple[Study, ...]:
     """Few and many rollouts a prompt, on questions that the base finds easy or hard (the paper's split).
 
     ``updates``: for each number of rollouts a prompt, the updates to evaluate after. Every recipe is evaluated after
-    the updates of both numbers, so at equal counts of examples and of rollouts. The screen grades the base leniently:
-    a fifth of the base's answers have the right format. Graded strictly, one of the two bases answers only one question
-    in a thousand often enough for Easy.
+    the updates of both numbers, so at equal counts of examples and of rollouts.
     """
-    post = main.post
-    sft = replace(post.sft, source=replace(post.sft.source, questions=1000))
-    easy, hard = Screen(16, 64, extraction="lenient"), Screen(0, 8, extraction="lenient")
+    post, last = main.post, main.pretrain.checkpoints[-1]
     grids = []
-    for name, screen in (("Easy", easy), ("Hard", hard)):
-        rl = replace(post.rl, source=replace(post.rl.source, questions=1000, screen=screen))
+    for name, screen in (
+        ("Easy", Screen(16, 64, extraction="flexible")),
+        ("Hard", Screen(0, 8, extraction="flexible")),
+    ):
+        rl = replace(post.rl, source=replace(post.rl.source, screen=screen))
         recipes = tuple(
-            own("rl", f"rl.source.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}{words}")
+            own("rl", f"rl.lr={RATE_OF_N[n]:g}", f"rl.group_size={n}", f"rl_steps={steps[-1]}", label=f"{name}, n={n}")
             for n, steps in updates.items()
         )
-        watched = Dynamics(main.pretrain.checkpoints[-1], recipes=("rl",), steps=tuple(chain(*updates.values())))
+        watched = Dynamics(last, recipes=("rl",), steps=tuple(chain(*updates.values())))
         evaluation = replace(main.evaluation, probes=None, heldout_tokens=0, dynamics=watched)
-        grid = replace(main, excursions=main.pretrain.checkpoints[-1:], seeds=(0,), post=replace(post, rl=rl, sft=sft))
-        grids.append(replace(grid, recipes=recipes, evaluation=evaluation))
+        asked = replace(post, rl=rl)
+        grids.append(replace(main, excursions=(last,), post=asked, recipes=recipes, evaluation=evaluation))
     return tuple(grids)
 
 
-def _formats(main: Study) -> tuple[Study, ...]:
-    """Other numbers of shots (did training teach only the format?), and SFT for up to ten epochs."""
-    one_seed = replace(main, seeds=(0,))
-    crossed = replace(main.evaluation, base_shots=(8, 0), trained_shots=(0, 8))
-    shots = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4))
-    middle, sft = main.pretrain.checkpoints[1], main.post.sft.source
-    assert isinstance(sft, Demonstrations)
-    epoch = sft.questions / sft.batch_size  # updates
-    longer = own("sft", f"sft_steps={round(10 * epoch)}", label="10 epochs")
-    steps = tuple(round(n * epoch) for n in (1, 2.5, 5))
-    epochs = replace(main.evaluation, dynamics=Dynamics(middle, recipes=("sft",), steps=steps))
-    return (
-        replace(one_seed, recipes=tuple(own(r) for r in ("rl", "sft", "sft_rl", "parallel")), evaluation=crossed),
-        replace(one_seed, recipes=(), evaluation=shots),
-        replace(one_seed, excursions=(middle,), recipes=(longer,), evaluation=epochs),
-    )
+def _crossed(main: Study) -> Study:
+    """Bases with 0 to 8 examples, trained models with 8: did training teach only the form?"""
+    crossed = replace(main.evaluation, base_shots=(8, 0, 1, 2, 4), trained_shots=(0, 8))
+    return replace(main, recipes=_own("rl", "sft", "sft_rl", "parallel"), evaluation=crossed)

@@ -19,7 +19,7 @@ from foray.core.stage import AdamW, PostTraining, Stream
 from foray.data.prepare import load_mix, mixture
 from foray.evals.abilities import WorldProbes
 from foray.model.config import ModelConfig
-from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Study
+from foray.study.spec import Data, Dynamics, Evaluation, Part, Pretrain, Study, Variant
 from foray.world import WorldProblems
 
 M = 1_000_000
@@ -34,7 +34,7 @@ def study() -> Study:
     rl = Stream(
         "rl",
         Rollouts(task, questions=6000, prompts=64, group_size=8, max_new_tokens=96),
-        PolicyGradient(),
+        PolicyGradient(kl=1e-3),
         AdamW(lr=2e-5, warmup=0.05),
         precision="bf16",
     )
@@ -49,10 +49,14 @@ def study() -> Study:
         data=Data(vocab_size=8192, whole_numbers=200),
         pretrain=Pretrain(pretrain, 1000 * M, tuple(n * M for n in (50, 100, 200, 350, 500, 700, 1000))),
         post=PostTraining(rl, sft, rl_steps=300, sft_steps=470),
-        recipes=("rl", "sft", "sft_gold", "sft_rl", "sft_gold_rl", "parallel"),
+        # As the authors ran them: only RL from the base has a KL term.
+        recipes=(
+            "rl", "sft", "sft_gold", *(Variant(r, ("rl.kl=0.0",), "") for r in ("sft_rl", "sft_gold_rl", "parallel")),
+        ),
         evaluation=Evaluation(
             task, problems=500, samples=64, k=(1, 8, 32, 64), max_new_tokens=96, probes=WorldProbes(),
             heldout_tokens=100_000, dynamics=Dynamics(500 * M, points=6), precision="bf16",
+            grading="flexible",
         ),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from foray.data.prepare import load_mix, mixture
 from foray.evals.benchmarks import Benchmarks
 from foray.mixes.gsm8k_small import TASK
 from foray.model.config import ModelConfig
-from foray.study.spec import Data, Evaluation, Pretrain, Study
+from foray.study.spec import Data, Evaluation, Pretrain, Study, Variant
 
 MODEL = ModelConfig(
     width=128, layers=4, heads=4, mlp_width=320, vocab_size=4096, context=768, rope_theta=1e4, init_std=0.1,
@@ -28,12 +28,12 @@ MODEL = ModelConfig(
 def study() -> Study:
     pretrain = Stream(
         "pretrain",
-        Corpus(mixture(load_mix("gsm8k_small"), "gsm8k_small"), batch_size=4, length=512),
+        Corpus(mixture(load_mix("gsm8k_small"), "gsm8k_small"), batch_size=4, length=512, separate=True),
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=8e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine"),
     )
     rollouts = Rollouts(TASK, questions=2000, prompts=16, group_size=8, max_new_tokens=160)
-    rl = Stream("rl", rollouts, PolicyGradient(), AdamW(lr=6e-4, warmup=0.1))
+    rl = Stream("rl", rollouts, PolicyGradient(kl=0.05), AdamW(lr=6e-4, warmup=0.1))
     sft = Stream("sft", Demonstrations(TASK, questions=2000, batch_size=16), CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
     return Study(
         name="gsm8k_small",
@@ -41,10 +41,11 @@ def study() -> Study:
         data=Data(vocab_size=4096),
         pretrain=Pretrain(pretrain, tokens=3_000_000, checkpoints=(1_500_000, 3_000_000)),
         post=PostTraining(rl, sft, rl_steps=16, sft_steps=120),
-        recipes=("rl", "sft", "sft_rl", "parallel"),
+        # As the authors ran them: only RL from the base has a KL term.
+        recipes=("rl", "sft", *(Variant(r, ("rl.kl=0.0",), "") for r in ("sft_rl", "parallel"))),
         evaluation=Evaluation(
             TASK, problems=200, samples=8, k=(1, 8), max_new_tokens=160, base_shots=(2,),
-            probes=Benchmarks(folder="general"),
+            probes=Benchmarks(folder="general"), grading="flexible",
         ),
         notes=(
             "sft_gold and sft_gold_rl are left out: GSM8K has one solution a question, so SFT-Gold would be SFT.",
