@@ -18,8 +18,10 @@ from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Varia
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
-QUESTIONS = 1024  # 128 updates of RL read each 4 times, 320 updates of SFT 10 times; in the paper about 5 and 10 to 60
-RL_STEPS, SFT_STEPS = 128, 320
+# RL reads each question 2 times and SFT 12 times; in the paper 3 to 10 and 61. SFT has three rows for four rollouts of
+# RL, as in the paper.
+QUESTIONS = 2048
+RL_STEPS, SFT_STEPS = 128, 768
 ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in all as SFT has
 
 # The pre-trainings that are reported, and those of the tuning, which are not.
@@ -58,8 +60,8 @@ def settings(recipe: str) -> tuple[str, ...]:
     own = {
         "parallel": (f"sft.batch_size={ROWS}",),
         "combined": (f"sft.batch_size={ROWS}",),
-        "interleaved": ("turns=5,2",),
-        "curriculum": ("curriculum=28,1",),
+        "interleaved": ("turns=6,1",),
+        "curriculum": ("curriculum=56,1",),
     }
     kl = () if recipe in ("rl", "sft", "sft_gold") else ("rl.kl=0.0",)
     return kl + own.get(recipe, ())
@@ -91,7 +93,7 @@ def trials() -> tuple[AnyRecipe, ...]:
 def study() -> Study:
     """The main grid."""
     base, task = tiny.study(), WorldProblems("easy")
-    corpus = replace(base.pretraining.corpus, mixture=world_mixture(math_share=0.21, hard_share=0.2))
+    corpus = replace(base.pretraining.corpus, mixture=world_mixture(math_share=0.3, hard_share=0.2))
     pretrain = replace(
         base.pretraining,
         stream=replace(base.pretraining.stream, source=corpus),
@@ -193,9 +195,9 @@ def _on(main: Study, task: WorldProblems) -> Study:
 
 
 def _math_heavy(main: Study) -> Study:
-    """More than twice as much math, as hard as in the main mix."""
+    """Twice as much math, as hard as in the main mix."""
     pretrain = main.pretraining
-    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.5, hard_share=0.2))
+    source = replace(pretrain.corpus, mixture=world_mixture(math_share=0.6, hard_share=0.2))
     return replace(
         main,
         pretrain=replace(pretrain, stream=replace(pretrain.stream, source=source), mix="math-heavy", math_heavy=True),
