@@ -19,6 +19,7 @@ from foray import __version__
 from foray.cli import main
 from foray.commands import COMMANDS
 from foray.core.files import alone_in
+from foray.core.spelling import in_tokens
 from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
@@ -206,7 +207,7 @@ def test_a_study_file_runs_and_is_listed(
     rows = worked(capsys, "ls", str(mini), "--store", store).splitlines()[1:]
     for row, recipe in zip(rows, ("base", "sft", "rl")):
         words = row.split()
-        assert words[:4] == ["1,536", recipe, "0/0", words[3]] and "done" in words
+        assert words[:4] == ["1.536k", recipe, "0/0", words[3]] and "done" in words
         assert (Path(words[-1]) / "DONE").exists()
     assert len(rows) == 3
     planned = worked(capsys, "plan", str(mini), "--store", store)
@@ -218,6 +219,14 @@ def test_a_study_file_runs_and_is_listed(
     assert "index.html" in printed.splitlines()[-1] and "not run" in printed
     assert all(f"C{i}" in printed for i in range(1, 11))
     assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
+
+
+def test_one_checkpoint_has_one_name_in_every_list(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    """A checkpoint lies at a whole step, so not quite at the tokens that the study says."""
+    words = [str(mini), "--store", str(tmp_path), "--set", "pretrain.checkpoints=1500"]
+    assert "M_t at 1.5k, seed 0" in worked(capsys, "plan", *words)
+    assert worked(capsys, "ls", *words).splitlines()[1].split()[:2] == ["1.5k", "base"]
+    assert [in_tokens(n) for n in (768, 40_960, 2_097_152, 4_001 * 10**9)] == ["768", "40.96k", "2.097152M", "4001B"]
 
 
 def test_the_study_in_the_guide_to_studies_is_a_study(capsys: Said, tmp_path: Path) -> None:

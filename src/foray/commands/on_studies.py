@@ -22,6 +22,7 @@ from foray.commands.options import forms_of, fuller_line, jobs_of, opened, show,
 from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
+from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
 from foray.study.absent import readers, without_files
 from foray.study.command import StudyCommand, remember
@@ -180,7 +181,7 @@ def ls(args: argparse.Namespace) -> None:
             state, folder = _state(e.node, store), str(e.node.folder(store))
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
-            tell(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
+            tell(line.format(in_tokens(e.tokens), e.recipe, seeds, e.stage_step, state, folder) + words)
 
 
 def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:
