@@ -29,6 +29,14 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _store(text: str) -> Path:
+    """The folder of a store, which need not exist yet."""
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; --store takes a folder")
+    return path
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
     parser.add_argument("--version", action="version", version=f"foray {VERSION}")
@@ -243,7 +251,7 @@ def _study_command(
         p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
     else:
         p.add_argument("study", metavar="STUDY", help=what)
-    p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
+    p.add_argument("--store", metavar="DIR", type=_store, help="where results live (default: runs/STUDY)")
     _set_option(p, "change a setting, e.g. pretrain.lr=1e-3; may be repeated")
     return p
 
