@@ -48,7 +48,7 @@ def mine(
 
 def test_a_store_of_another_study_is_named_and_nothing_written(capsys: Said, mine: list[str]) -> None:
     Path("other.py").write_text(
-        "from dataclasses import replace\nimport mine\n\n\ndef study():\n    made = mine.study()\n"
+        "from dataclasses import replace\nfrom test_study import brief\n\n\ndef study():\n    made = brief()\n"
         "    return replace(made, name='other', seeds=(7,), pretrain=replace(made.pretrain, seeds=(7,)))\n"
     )
     remember(StudyCommand("mine.py", ("seeds=0",), None, "store", "."), Path("store"))

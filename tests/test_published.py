@@ -248,6 +248,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
+        (tmp_path / "store").mkdir()
         for command in ("plan", "ls"):
             assert main([command, str(file), "--store", str(tmp_path / "store")]) == 0
         assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
