@@ -236,7 +236,8 @@ def _add_grade(commands: _Commands) -> None:
     graded.add_argument("--lenient", action="store_true", help=words)
     words = "as the paper's test: the first ####, else the last box, else the last number"
     graded.add_argument("--flexible", action="store_true", help=words)
-    p.add_argument("--k", default="1,8,32", help="the k of pass@k; values above the completions of a row are left out")
+    what = "the k of pass@k, up to the completions of a row (default: 1,8,32; of fewer than 8 completions 1,2,4)"
+    p.add_argument("--k", help=what)
 
 
 def _study_command(
