@@ -48,8 +48,9 @@ gsm8k_small: setup
 	ln -sfn $(abspath $(DATA))/* $(STORE)/data/
 	$(BIN)/foray prepare $@ --data-root $(STORE)/data --out $(STORE)/data/$@
 	$(BIN)/foray run $@ --store $(STORE) --set data.root=$(STORE)/data
-	$(BIN)/foray ls $@ --store $(STORE) --set data.root=$(STORE)/data | awk '$$2 == "base" {gsub(",", "", $$1); print $$1, $$6}' | \
-	while read -r tokens folder; do ln -sfn "$$(realpath $$folder/model)" $(STORE)/data/M_$$tokens; done
+	$(BIN)/foray ls $@ --json --store $(STORE) --set data.root=$(STORE)/data | \
+	$(BIN)/python -c 'import json, sys; [print(c["tokens"], c["path"]) for c in json.load(sys.stdin)["checkpoints"] if c["recipe"] == "base"]' | \
+	while read -r tokens folder; do ln -sfn "$$(realpath $$folder)" $(STORE)/data/M_$$tokens; done
 	$(BIN)/foray run docs/results/gsm8k_small/imported.py --store $(STORE)/imported --set data.root=$(STORE)/data
 
 test: setup lint

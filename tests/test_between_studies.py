@@ -121,7 +121,7 @@ def test_mistakes_are_one_line(ours: Path, tmp_path: Path, capsys: pytest.Captur
         ((str(ours), str(other)), "share no model on one task and M_t"),
         ((str(ours), str(ours), "--set", "k=1"), "is a store: name the study's file"),
         ((str(ours), str(ours), "--store", str(ours)), "leave --store out"),
-        ((str(ours), "tinyy"), "there is no study"),
+        ((str(ours), "tinyy"), "no study of that name; did you mean 'tiny'?"),
         ((str(ours), str(ours), "--x", "flops"), "--x and --paper are of one study's report"),
     ):
         assert main(["report", *words]) == 1, words

@@ -19,6 +19,7 @@ from foray import __version__
 from foray.cli import main
 from foray.commands import COMMANDS
 from foray.core.files import alone_in
+from foray.core.spelling import in_tokens
 from foray.data.tokenizer import load_tokenizer, train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf import load_model
@@ -132,12 +133,15 @@ def test_eval_and_grade_say_how_far_they_are(
         (["plan", "tiny", "--set", "pretrain.lr"], "key=value"),
         (["plan", "tiny", "--set", "pretrain.lrr=1"], "did you mean 'lr'?"),
         (["plan", "tiny", "--set", "pretain.lr=1"], "did you mean 'pretrain'?"),
+        (["plan", "tiny", "--set", "recipes=rl,grpo"], "no recipe 'grpo' (valid: "),
+        (["plan", "tiny", "--set", "seeds=a"], "--set seeds=a: expected whole numbers separated by commas"),
         (["plan", "tiny", "--set", "model.width=wide"], "--set model.width=wide: expected int"),
         (["plan", "tiny", "--set", "evaluation.k=64"], "needs at least 64 samples"),
         (["plan", "tiny", "--set", "recipes=rl,sft_glod"], "there is no recipe 'sft_glod'; did you mean 'sft_gold'?"),
         (["plan", "tiny", "--set", "data.vocab_size=9"], "at least 257"),
         (["plan", "tiny", "--set", "post.weights=0.5,-1"], ">= 0"),
         (["report", "tiny", "--store", "no-such-store"], "there is no store no-such-store; run the study first"),
+        (["report", "no-such-store"], "there is no store's folder no-such-store, and no study of that name"),
         (["ls", "tiny", "--set", "seeds=a"], "seeds"),
     ],
 )
@@ -160,6 +164,10 @@ def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:
         ("import nowhere_at_all\n", "mine.py, line 1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("from foray.studies import tiny\n\ndef study():\n    return tiny.stduy()\n", "mine.py, line 4: AttributeErr"),
         ("from foray.core.stage import AdamW\nbest = AdamW(lr=-1)\n", "mine.py, line 2: lr must be >= 0, not -1"),
+        (
+            "from dataclasses import replace\nfrom foray.studies import tiny\nmade = replace(tiny.study(), nam='x')\n",
+            "mine.py, line 3: Study has no field 'nam'; did you mean 'name'?",
+        ),
         ("from foray.studies.tiny import study\ndef parts(s):\n    return 1 / 0\n", "mine.py, line 3: ZeroDivision"),
     ],
 )
@@ -199,14 +207,12 @@ def test_a_study_file_runs_and_is_listed(
 ) -> None:
     draw_only("f2_passk")
     store = str(tmp_path / "out")
-    before = worked(capsys, "ls", str(mini), "--store", store)
-    assert before.count("to run") == 3 and " done" not in before
     out = worked(capsys, "run", str(mini), "--store", store, "--jobs", "1")
     assert str(tmp_path / "out" / "report" / "index.html") in out and "results.csv" in out
     rows = worked(capsys, "ls", str(mini), "--store", store).splitlines()[1:]
     for row, recipe in zip(rows, ("base", "sft", "rl")):
         words = row.split()
-        assert words[:4] == ["1,536", recipe, "0/0", words[3]] and "done" in words
+        assert words[:4] == ["1.536k", recipe, "0/0", words[3]] and "done" in words
         assert (Path(words[-1]) / "DONE").exists()
     assert len(rows) == 3
     planned = worked(capsys, "plan", str(mini), "--store", store)
@@ -218,6 +224,14 @@ def test_a_study_file_runs_and_is_listed(
     assert "index.html" in printed.splitlines()[-1] and "not run" in printed
     assert all(f"C{i}" in printed for i in range(1, 11))
     assert (tmp_path / "out" / "report" / "results.csv").read_bytes() == table
+
+
+def test_one_checkpoint_has_one_name_in_every_list(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    """A checkpoint lies at a whole step, so not quite at the tokens that the study says."""
+    words = [str(mini), "--store", str(tmp_path), "--set", "pretrain.checkpoints=1500"]
+    assert "M_t at 1.5k, seed 0" in worked(capsys, "plan", *words)
+    assert worked(capsys, "ls", *words).splitlines()[1].split()[:2] == ["1.5k", "base"]
+    assert [in_tokens(n) for n in (768, 40_960, 2_097_152, 4_001 * 10**9)] == ["768", "40.96k", "2.097152M", "4001B"]
 
 
 def test_the_study_in_the_guide_to_studies_is_a_study(capsys: Said, tmp_path: Path) -> None:
@@ -450,8 +464,8 @@ def test_an_interrupt_while_it_starts_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("command", "line"), [("ls", "     M_t tokens"), ("plan", "")])
-def test_output_may_be_cut_short(command: str, line: str) -> None:
-    whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store /nowhere | head -1"
+def test_output_may_be_cut_short(command: str, line: str, tmp_path: Path) -> None:
+    whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store {tmp_path} | head -1"
     done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True)
     assert done.stdout.startswith(line) and not done.stderr and done.returncode == 0
 
@@ -459,10 +473,19 @@ def test_output_may_be_cut_short(command: str, line: str) -> None:
 # --- asking a store and a checkpoint --------------------------------------------------------------------------------
 
 
-def test_ls_json_lists_checkpoints_and_evaluations_and_wants_a_store(capsys: Said, mini: Path, tmp_path: Path) -> None:
+def test_a_store_is_a_folder_that_is_there(capsys: Said, mini: Path, tmp_path: Path) -> None:
     store = tmp_path / "there"
-    said = refused(capsys, "ls", str(mini), "--json", "--store", str(store))
-    assert f"there is no store {store}; run the study first" in said
+    for words in (("ls",), ("ls", "--json"), ("report",)):
+        said = refused(capsys, words[0], str(mini), *words[1:], "--store", str(store))
+        assert f"there is no store {store}; run the study first (foray run {mini} --store {store})" in said
+    store.write_text("")
+    for command in ("run", "plan", "ls", "report", "gc"):
+        said = refused(capsys, command, str(mini), "--store", str(store))
+        assert f"argument --store: {store} is a file; --store takes a folder" in said
+
+
+def test_ls_json_lists_checkpoints_and_evaluations(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    store = tmp_path / "there"
     store.mkdir()
     found = json.loads(worked(capsys, "ls", str(mini), "--json", "--store", str(store)))
     assert [c["recipe"] for c in found["checkpoints"]] == ["base", "sft", "rl"]

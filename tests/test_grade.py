@@ -81,8 +81,11 @@ def test_completions_and_full_reference_solutions(tmp_path: Path, capsys: Said) 
     assert re.search(r"pass@2 +65\.0 ", said), "the mean of 0.4 and 0.9"
     assert re.search(r"pass@5 +100\.0 ", said) and "pass@8" not in said
     assert "2 rows, 10 answers: 4 right, 60.0%" in said
+    assert "a larger k needs as many completions of every row: a row has only 5\n" in said
     found = grade(tmp_path, "gsm8k", rows, "--lenient")
     assert found[0]["correct"] == [True, True, False, False, True]
+    said = capsys.readouterr().out
+    assert re.findall(r"pass@\d+", said) == ["pass@1", "pass@2", "pass@4"] and "a row has only 5" in said
 
 
 def test_math_rows(tmp_path: Path, capsys: Said) -> None:

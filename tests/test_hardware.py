@@ -87,6 +87,7 @@ def test_a_plan_and_a_list_need_no_data(capsys: Said, tmp_path: Path, monkeypatc
     assert "gsm8k does not exist; benchmark lambada_openai: general has none" in said.out and not said.err
     assert f"at {QUESTION} tokens a question and {SOLUTION} a solution" in said.out
     assert "hours of wall time" in said.out and "RL from 3M, seed 0" in said.out
+    (tmp_path / "runs" / "gsm8k_small").mkdir(parents=True)
     assert main(["ls", "gsm8k_small"]) == 0
     said = capsys.readouterr()
     assert said.out.count("base") == 2 and " rl " not in said.out, "the key of RL's node is not known"

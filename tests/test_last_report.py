@@ -11,6 +11,7 @@ import pytest
 import foray
 from conftest import figures
 from foray.cli import main
+from foray.study.command import StudyCommand, remember
 from foray.study.run import run_study
 from foray.study.store import MANIFEST, Store
 from test_cli import contents, refused, worked
@@ -43,6 +44,30 @@ def mine(
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     yield ["mine.py", "--store", "store"]
+
+
+def test_a_store_of_another_study_is_named_and_nothing_written(capsys: Said, mine: list[str]) -> None:
+    Path("other.py").write_text(
+        "from dataclasses import replace\nfrom test_study import brief\n\n\ndef study():\n    made = brief()\n"
+        "    return replace(made, name='other', seeds=(7,), pretrain=replace(made.pretrain, seeds=(7,)))\n"
+    )
+    remember(StudyCommand("mine.py", ("seeds=0",), None, "store", "."), Path("store"))
+    for there, typed in ((True, "report store"), (False, "report mine.py --set seeds=0 --store store")):
+        if not there:
+            Path("store", MANIFEST).unlink()
+        before, only = contents(Path("store")), brief().name if there else "mine.py"
+        for more in ([], ["--out", "out"]):
+            said = refused(capsys, "report", "other.py", "--store", "store", *more)
+            assert f"store holds no results of study other, only of {only}; `foray {typed}` reports those" in said
+        assert contents(Path("store")) == before and not Path("out").exists()
+
+
+def test_a_run_names_the_settings_of_the_report_that_it_replaces(capsys: Said, mine: list[str]) -> None:
+    assert main(["run", *mine, *OTHER, "--jobs", "1"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(LINE) and said.endswith("until this run's report takes its place\n")
+    assert "evaluation.samples 4 (now 5)" in said and said.count("\n") == 1
+    assert main(["run", *mine, *OTHER, "--jobs", "1"]) == 0 and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["plan", "ls", "open"])

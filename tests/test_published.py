@@ -25,6 +25,7 @@ from foray.evals.lm_eval_model import split_pairs
 from foray.model.config import ModelConfig
 from foray.rollout.engine import Sampling
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.contracts import check_study
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds.measures import PerplexityNode
@@ -247,6 +248,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
+        (tmp_path / "store").mkdir()
         for command in ("plan", "ls"):
             assert main([command, str(file), "--store", str(tmp_path / "store")]) == 0
         assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
@@ -446,6 +448,22 @@ def test_a_checkpoint_that_is_not_covered(
 ) -> None:
     spoiled(copy, file, **change)
     refused(study(tmp_path, ("copy", "", 3000)), tmp_path, message)
+
+
+def test_a_plan_refuses_another_shape_as_the_run_does(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(folders, model=replace(SHAPE, init_std=0.02, mlp_width=64))
+    message = r"^import early: early has mlp_width 48, not 64 as the study's model says; write model=Release\("
+    with pytest.raises(ValueError, match=message):
+        check_study(made.bound())  # which foray plan calls
+    refused(made, tmp_path, message)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    of_hub = replace(made, pretrain=Published((("org/name", "main", 1000),))).bound()
+    check_study(of_hub)  # not in the local cache, and not fetched
+    hub_cache(tmp_path / "hub", "org/name", "main", 1, SHAPE, TEXTS)
+    with pytest.raises(ValueError, match=r"^import org/name@main: org/name@main has mlp_width 48, not 64"):
+        check_study(of_hub)
 
 
 def test_a_checkpoint_without_its_tokenizer_or_its_weights(copy: Path, tmp_path: Path) -> None:

@@ -187,11 +187,11 @@ def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pyte
     by_run: dict[str, list[Any]] = {}
     for _, name, *what in rows:
         by_run.setdefault(name, []).append(what)
-    assert set(by_run) == {"M_t at 41k, seed 0", "M_t at 79.9k, seed 0", "RL from 79.9k, seed 0"}
+    assert set(by_run) == {"M_t at 40k, seed 0", "M_t at 80k, seed 0", "RL from 80k, seed 0"}
     for what in by_run.values():
         steps = [w[1] for w in what if w[0] == "numbers" and not any(n.startswith("pass@") for n in w[2])]
         assert steps == list(range(1, len(steps) + 1)) and what[-1] == ["close"]
-    tables = [(w[1], w[2].split("/")[0]) for w in by_run["RL from 79.9k, seed 0"] if w[0] == "completions"]
+    tables = [(w[1], w[2].split("/")[0]) for w in by_run["RL from 80k, seed 0"] if w[0] == "completions"]
     kept = [step for step, title in tables if title == "rollouts"]
     assert kept[0] == 1 and kept == sorted(set(kept)) and len(tables) == len(kept) + 1
     before = len(rows)

@@ -29,6 +29,14 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _store(text: str) -> Path:
+    """The folder of a store, which need not exist yet."""
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; --store takes a folder")
+    return path
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="foray", description="Post-training excursions from pre-training checkpoints.")
     parser.add_argument("--version", action="version", version=f"foray {VERSION}")
@@ -228,7 +236,8 @@ def _add_grade(commands: _Commands) -> None:
     graded.add_argument("--lenient", action="store_true", help=words)
     words = "as the paper's test: the first ####, else the last box, else the last number"
     graded.add_argument("--flexible", action="store_true", help=words)
-    p.add_argument("--k", default="1,8,32", help="the k of pass@k; values above the completions of a row are left out")
+    what = "the k of pass@k, up to the completions of a row (default: 1,8,32; of fewer than 8 completions 1,2,4)"
+    p.add_argument("--k", help=what)
 
 
 def _study_command(
@@ -243,7 +252,7 @@ def _study_command(
         p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
     else:
         p.add_argument("study", metavar="STUDY", help=what)
-    p.add_argument("--store", metavar="DIR", type=_path, help="where results live (default: runs/STUDY)")
+    p.add_argument("--store", metavar="DIR", type=_store, help="where results live (default: runs/STUDY)")
     _set_option(p, "change a setting, e.g. pretrain.lr=1e-3; may be repeated")
     return p
 

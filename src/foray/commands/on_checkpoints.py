@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 _SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
+_KS = (1, 8, 32)  # of foray grade without --k, where every row has so many completions
 _PROBLEMS = 200  # that foray eval asks without --problems, at most
 _TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
@@ -186,18 +187,22 @@ def grade(args: argparse.Namespace) -> None:
     from foray.evals.grade import grade_file, task_for
 
     task = task_for(args.task, args.file, _own_task(args) if is_own_file(args.task) else None)
-    ks = _whole_numbers(args.k)
-    require(bool(ks) and min(ks) > 0, f"--k {args.k}: write positive whole numbers")
+    given = args.k is not None
+    asked = _whole_numbers(args.k) if given else list(_KS)
+    require(bool(asked) and min(asked) > 0, f"--k {args.k}: write positive whole numbers")
     extraction: Extraction = "lenient" if args.lenient else "flexible" if args.flexible else "strict"
     with counted(Console(stderr=True), "rows") as report:
         done = grade_file(task, args.file, args.out, extraction, args.suffix, report)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)
+    ks = asked if given or fewest >= _KS[1] else [1, 2, 4]
     for k in [k for k in ks if k <= fewest]:
         value, lo, hi = _pass_at(done.counts, k)
         table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
     console = Console()
     console.print(table, highlight=False)
+    if (given or fewest > 1) and max(asked) > fewest:
+        print(f"a larger k needs as many completions of every row: a row has only {fewest}")
     changed = f"; {done.changed} of the {done.stored} stored verdicts have changed" if done.stored else ""
     tell(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "

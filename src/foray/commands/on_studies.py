@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from foray.commands.on_two_studies import report_two
-from foray.commands.options import forms_of, fuller_line, jobs_of, opened, show, store_alone, warn
+from foray.commands.options import forms_of, fuller_line, jobs_of, opened, require_store, show, store_alone, warn
 from foray.commands.track import tracked
 from foray.core.canonical import require
 from foray.core.files import json_text
+from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
 from foray.study.absent import readers, without_files
 from foray.study.command import StudyCommand, remember
@@ -32,8 +33,8 @@ from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import Graph, expand
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
-from foray.study.last_report import own_files
-from foray.study.manifest import report_results, report_study
+from foray.study.last_report import only_of_another, own_files
+from foray.study.manifest import manifest_of, report_results, report_study
 from foray.study.named_studies import load_study
 from foray.study.node import CheckpointNode, Node
 from foray.study.price.tables import cell
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     study.grids(args.part)  # a part that the study lacks is refused before the store is made
+    if os.environ.get("RANK", "0") == "0" and (line := fuller_line(study, store)):
+        warn(f"{line}, until this run's report takes its place")
     console = Console()
     begun = time.monotonic()
     with tracked(args, store):
@@ -107,8 +110,10 @@ def _report_one(args: argparse.Namespace) -> None:
 
 def _report_study(args: argparse.Namespace, how: Mapping[str, Any]) -> Path:
     study, store = opened(args)
-    require(store.root.exists(), f"there is no store {store.root}; run the study first or name it with --store")
+    require_store(store, args.study)
     graph = expand(study)
+    other = only_of_another(store.root, args.study, manifest_of(study, graph))
+    require(not other, other)
     line = fuller_line(study, store, graph)
     require(not line or args.out is not None, f"{line}; --out FOLDER writes that of these settings, and keeps it")
     index = report_study(study, store, **how)
@@ -161,6 +166,7 @@ def settings(args: argparse.Namespace) -> None:
 
 def ls(args: argparse.Namespace) -> None:
     study, store = opened(args)
+    require_store(store, args.study)
     study, missing = without_files(study)
     graph = expand(study)
     warn(fuller_line(study, store, graph))
@@ -169,7 +175,6 @@ def ls(args: argparse.Namespace) -> None:
     left_out = "left out is what reads it, for content names folders; --set data.root=FOLDER"
     warn(f"{missing}: {left_out}" if missing else "")
     if args.json:
-        require(store.root.is_dir(), f"there is no store {store.root}; run the study first or name it with --store")
         print(json_text(_listed(study, store, graph), indent=1))
         return
     # Lines are not wrapped, so that a user can copy a folder. Seeds: pre-training/post-training.
@@ -180,7 +185,7 @@ def ls(args: argparse.Namespace) -> None:
             state, folder = _state(e.node, store), str(e.node.folder(store))
             words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
             seeds = f"{e.pretrain_seed}/{e.seed}"
-            tell(line.format(f"{e.tokens:,}", e.recipe, seeds, e.stage_step, state, folder) + words)
+            tell(line.format(in_tokens(e.tokens), e.recipe, seeds, e.stage_step, state, folder) + words)
 
 
 def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,7 @@ from foray.study.manifest import manifest_of
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
-from foray.study.study_results import is_store
+from foray.study.study_results import check_named, is_store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
 _WIDEST = 100_000  # columns
@@ -30,8 +31,19 @@ def opened(args: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(args.store or Path("runs") / study.name, machine_of(args))
 
 
+def require_store(store: Store, study: str) -> None:
+    """Raises ValueError, saying what to type, where there is no store to read."""
+    typed = f"foray run {quote(study)} --store {quote(str(store.root))}"
+    words = f"there is no store {store.root}; run the study first ({typed})"
+    require(store.root.is_dir(), f"{words} or name another with --store")
+
+
 def store_alone(args: argparse.Namespace) -> Path | None:
-    """The store that STUDY names by its folder, where no option says more; None where STUDY is a study."""
+    """The store that STUDY names by its folder, where no option says more; None where STUDY is a study.
+
+    Raises ValueError where STUDY is neither.
+    """
+    check_named(args.study)
     alone = args.store is None and not args.settings and is_store(args.study)
     return Path(args.study) if alone else None
 

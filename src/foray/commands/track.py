@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from foray.commands.options import opened
+from foray.commands.options import opened, require_store
 from foray.core.canonical import require
 from foray.core.terminal import one_line, tell
 from foray.study.mirror import Mirror, tracking_folder
@@ -27,9 +27,8 @@ def track(args: argparse.Namespace) -> None:
     study, store = opened(args)
     require(args.every > 0, f"--every must be positive, not {args.every:g}")
     check_tracker(args.to)
-    require(
-        args.follow or store.root.is_dir(), f"there is no store {store.root}; run the study or name it with --store"
-    )
+    if not args.follow:
+        require_store(store, args.study)
     ended, parent = threading.Event(), os.getppid()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -14,6 +14,7 @@ from foray.core.canonical import nearest
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
+_WANTED: dict[Any, str] = {float: "a finite number", tuple[int, ...]: "whole numbers separated by commas"}
 
 
 def override(spec: S, *assignments: str) -> S:
@@ -171,11 +172,8 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     if not ok and not isinstance(value, str):
         ok, typed = _coerce(text, annotation)
     if not ok:
-        want = (
-            "a finite number"
-            if annotation is float
-            else str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
-        )
+        named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
+        want = _WANTED.get(annotation, named)
         raise ValueError(f"--set {full}={text}: expected {want}, for example {written(current)}")
     return typed
 

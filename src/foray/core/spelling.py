@@ -15,11 +15,11 @@ LABELS = {
 
 
 def in_tokens(tokens: int) -> str:
-    """A number of tokens in its own unit: 768, 90k, 2.3M, 44B."""
+    """A number of tokens in its own unit, exactly, so that two M_t never look alike: 768, 40.96k, 2.3M, 44B."""
     if tokens < 1000:
         return str(tokens)
     size, unit = (1e9, "B") if tokens >= 1e9 else (1e6, "M") if tokens >= 1e5 else (1e3, "k")
-    return f"{tokens / size:.3g}{unit}"
+    return f"{tokens / size:.15g}{unit}"
 
 
 def with_article(word: str) -> str:

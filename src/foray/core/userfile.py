@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from foray.core.canonical import nearest, require
 from foray.core.process import is_full
 
 T = TypeVar("T")
+_UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _FORAY = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple(f"{Path(sysconfig.get_path(name))}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
@@ -45,8 +48,21 @@ def in_a_line(e: BaseException) -> str:
     """The message of an exception, with the name of its class unless that is ValueError."""
     if isinstance(e, SystemExit):
         return f"it ends the program (sys.exit({e.code!r}))"
+    if isinstance(e, TypeError) and (words := _unknown_field(str(e))):
+        return words
     said = " ".join(str(getattr(e, "msg", None) or e).split())[:500]
     return said if isinstance(e, ValueError) and said else f"{type(e).__name__}: {said}".removesuffix(": ")
+
+
+def _unknown_field(said: str) -> str:
+    """Python's words on a field that a dataclass does not have, as when ``replace`` is asked for it, made clearer."""
+    found = _UNKNOWN_FIELD.match(said)
+    if found is None:
+        return ""
+    name, field = found.groups()
+    ours = [vars(module).get(name) for place, module in list(sys.modules.items()) if place.startswith("foray")]
+    kind = next((kind for kind in ours if isinstance(kind, type) and is_dataclass(kind)), None)
+    return f"{name} has no field {field!r}{nearest(field, [f.name for f in fields(kind) if f.init])}" if kind else ""
 
 
 @contextmanager

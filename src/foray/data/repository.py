@@ -71,6 +71,15 @@ class Repository:
         """The folder of the whole snapshot that the opened ``folder`` lies in."""
         return [folder, *folder.parents][len(self._parts[2:])]
 
+    def cached(self, name: str) -> Path | None:
+        """The folder in the local cache that holds the file ``name``; None where it is not there. Asks no hub."""
+        try:
+            file = str(PurePosixPath(self.inside) / name)
+            found = client().try_to_load_from_cache(self.id, file, revision=self.revision)
+        except ValueError:  # no client, or no hub id: whoever fetches says so
+            return None
+        return Path(found).parent if isinstance(found, str) else None
+
     def listing(self, folder: Path) -> tuple[list[str], bool]:
         """Paths in the opened folder, and whether they are from the hub: else they are from the local cache."""
         try:

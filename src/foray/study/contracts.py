@@ -24,7 +24,8 @@ from foray.core.stage import Stage, Stream
 from foray.core.task import STORED, Problem, Verdict
 from foray.core.userfile import in_a_line, where_broken
 from foray.study.named_recipes import every_stage
-from foray.study.spec import Pretrain, Study
+from foray.study.published import check_at_hand
+from foray.study.spec import Pretrain, Published, Study
 from foray.train.checked_draw import registered
 from foray.train.draw import unregistered
 from foray.train.scoring import contributing, loss_of, metrics_of
@@ -46,7 +47,7 @@ _COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" 
 
 def check_study(study: Study) -> None:
     """Raises ValueError, in one line that says what to write, where something of the user's own is not what it must
-    be. Nothing is trained and nothing written for it.
+    be, or a published checkpoint at hand has another shape. Nothing is trained, fetched or written for it.
     """
     for file in study.report:
         require(Path(file).is_file(), f"report: there is no file {file}")
@@ -59,6 +60,9 @@ def check_study(study: Study) -> None:
             check(thing, *more)
 
     for _, grid in study.grids():
+        for tokens, release in grid.pretrain.releases if isinstance(grid.pretrain, Published) else ():
+            if tokens in grid.starts:
+                check_at_hand(release, grid.model)
         once(grid.evaluation.task, _check_task)
         if not isinstance(grid.evaluation.engine, str):
             once(grid.evaluation.engine, check_engine)

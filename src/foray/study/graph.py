@@ -103,7 +103,7 @@ def _bases(text: GridText, seed: int, checks: Collection[Check]) -> Iterator[tup
     for tokens in pretrain.checkpoints:
         node = TrainNode(
             grid.model, text.tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
-            shards=text.pretraining, after=node, checks=before,
+            shards=text.pretraining, after=node, tokens=tokens, checks=before,
         )  # fmt: skip
         yield tokens, node
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 from foray.core.changed_settings import changed_settings
 from foray.core.files import SEAL, read_object, sealed
 from foray.core.terminal import one_line
 from foray.core.untrusted import expect
+from foray.study.command import remembered
 from foray.study.store import MANIFEST
 
 _NAMED, _LONGEST = 6, 40  # settings that a line names; characters of a value
@@ -49,6 +50,28 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
         f"this store's last report {_difference(last, asked, changed)}; it shows {len(shown)} finished results, these "
         f"settings have {len(have)}; `foray report {folder}` is the report of the store as it is"
     )
+
+
+def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:
+    """A line where a store holds finished results, and none of the study's but another's; otherwise empty.
+
+    ``study``: the word that names the study on the command line; ``asked``: the study's manifest.
+    """
+    ours = [root / e["folder"] for e in asked["entries"] if "checkpoint" in e]  # of a model: text alone is shared
+    if any(map(sealed, ours)) or not any(root.glob(f"nodes/*/{SEAL}")):
+        return ""
+    try:
+        other, words = read_object(root / MANIFEST, study=str)["study"], ["report", str(root)]
+    except (OSError, ValueError):  # no report yet
+        ran = remembered(root)
+        if not ran or study in [command.study for command in ran]:
+            return ""
+        other, settings = ran[-1].study, [word for s in ran[-1].settings for word in ("--set", s)]
+        words = ["report", other, *settings, "--store", str(root)]
+    if other == asked["study"]:
+        return ""
+    line = f"{root} holds no results of study {asked['study']}, only of {other}"
+    return one_line(f"{line}; `foray {join(words)}` reports those")
 
 
 def _difference(last: Mapping[str, Any], asked: Mapping[str, Any], changed: list[dict[str, str]]) -> str:

@@ -37,13 +37,14 @@ def with_adapters(recipe: Recipe, lora: LoRA | None) -> Recipe:
 
 
 def resolve_recipe(recipe: str | RecipeFunction) -> RecipeFunction:
-    """The function behind a recipe's name. Raises ValueError with the nearest valid name."""
+    """The function behind a recipe's name. Raises ValueError with the nearest valid name, or else with all."""
     if not isinstance(recipe, str):
         return recipe
     functions = named_recipes()
     if recipe not in functions:
+        known = nearest(recipe, functions) or f" (valid: {', '.join(functions)})"
         own = "; one of your own is given as the function itself"
-        raise ValueError(f"there is no recipe {recipe!r}{nearest(recipe, functions)}{own}")
+        raise ValueError(f"there is no recipe {recipe!r}{known}{own}")
     return functions[recipe]
 
 

@@ -66,6 +66,14 @@ class Release:
         with self.opened("config.json") as (folder, _):
             return config_from_hf(folder)
 
+    def at_hand(self) -> Path | None:
+        """The folder of the checkpoint's ``config.json``; None where the file would have to be fetched."""
+        if not self.revision:
+            return self._local()
+        from foray.data.repository import Repository
+
+        return Repository(self.source, self.revision).cached("config.json")
+
     @contextmanager
     def opened(self, *only: str) -> Iterator[tuple[Path, Path]]:
         """The folders where the checkpoint's files and its tokenizer's lie, all or ``only`` some fetched if need be.
@@ -128,6 +136,21 @@ def _check_weights(repository: Repository, folder: Path) -> None:
             "there a network, and is HF_HUB_OFFLINE unset?"
         )
     raise ValueError(f"{repository.name} has no weights (*.safetensors)")
+
+
+def check_at_hand(release: Release, model: ModelConfig) -> None:
+    """Raises ValueError as ``import_checkpoint`` does for another shape, if it is at hand. Nothing is fetched."""
+    from foray.model import hf
+
+    folder = release.at_hand()
+    if folder is None:
+        return
+    try:
+        _check_shape(hf.config_from_hf(folder), model, release)
+    except ValueError as e:
+        if release.revision and str(folder) in str(e):
+            return  # a file of the cache cannot be read: the import says what fetches it again
+        raise ValueError(f"import {release.name}: {e}") from None
 
 
 def import_checkpoint(release: Release, model: ModelConfig, target: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foray.core.canonical import require
+from foray.core.canonical import nearest, require
 from foray.core.files import read_object
+from foray.core.userfile import bundled
 from foray.study.graph import expand
 from foray.study.last_report import fuller_report
 from foray.study.manifest import manifest_of
@@ -30,7 +31,15 @@ class StudyResults(NamedTuple):
 
 def is_store(name: str | Path) -> bool:
     """Whether ``name`` is the folder of a store, and not a study's name or file."""
-    return (Path(name) / MANIFEST).is_file() or (Path(name).is_dir() and "/" in str(name))
+    return (Path(name) / MANIFEST).is_file() or (Path(name).is_dir() and str(name) not in bundled("studies"))
+
+
+def check_named(name: str) -> None:
+    """Raises ValueError, in words for both, where ``name`` is neither a store's folder nor a study."""
+    known = bundled("studies")
+    fine = is_store(name) or name in known or name.endswith(".py")  # whose own errors say more
+    words = f"there is no store's folder {name}, and no study of that name{nearest(name, known)}"
+    require(fine, f"{words}; a study of your own is a FILE.py")
 
 
 def study_results(study: str | Path, store: str | Path | None = None, settings: Sequence[str] = ()) -> StudyResults:
@@ -46,6 +55,7 @@ def study_results(study: str | Path, store: str | Path | None = None, settings: 
         whole = store is None and not list(settings)
         require(whole, f"{name} is a store: name the study's file to load it with other settings or another store")
         return StudyResults(Path(name), read_object(file, "run the study again"))
+    check_named(name)
     spec = load_study(name, list(settings))
     root = Path("runs") / spec.name if store is None else Path(store)
     require(root.is_dir(), f"there is no store {root}; run the study first or name its store")

@@ -65,6 +65,7 @@ class TrainNode(CheckpointNode):
     shards: tuple[ShardNode, ...] = ()
     screen: Node | None = None  # the base's own answers to the training questions, where RL chooses among them
     after: TrainNode | None = field(default=None, metadata={"hash": False})
+    tokens: int = field(default=0, metadata={"hash": False})  # of an M_t, as the study says: its step is rounded
     checks: tuple[Node, ...] = field(default=(), metadata={"hash": False})
 
     @property
@@ -86,8 +87,7 @@ class TrainNode(CheckpointNode):
         return f"{'→'.join(names)} from {start.place()}{seeds}, seed {self.seed}{part}"
 
     def place(self) -> str:
-        tokens = self.step * sum(getattr(s.source, "tokens_per_step", 0) for s in self.stage.members())
-        return in_tokens(tokens) if tokens else f"update {self.step:,}"
+        return in_tokens(self.tokens) if self.tokens else f"update {self.step:,}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         run_training(self, folder, store, report)
