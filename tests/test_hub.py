@@ -528,11 +528,6 @@ def test_the_guides_example_of_published_checkpoints_runs_as_printed(made: Path,
     assert len(expand(load_study(str(file))).nodes) >= 20
     for node in expand(load_study(str(file), [*SMALL, "recipes=rl,parallel"])).nodes:
         run_node(node, store)
-    text = guides_example()
-    file.write_text(re.sub(r"\n *evaluation=.*", "", text))
-    with pytest.raises(ValueError, match=r"example.py: dynamics.tokens .*evaluation.dynamics=none"):
-        load_study(str(file))
-    assert load_study(str(file), ["evaluation.dynamics=none"]).evaluation.dynamics is None
 
 
 # --- a model that somebody trained ----------------------------------------------------------------------------------
