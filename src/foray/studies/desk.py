@@ -29,7 +29,8 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 
 # The learning rates that the tuning tries, of RL, of SFT, and of both together. As in the paper RL and SFT have one
 # rate where they train together.
-RL_RATES, SFT_RATES, TOGETHER_RATES = (4e-4, 8e-4), (5e-4, 1e-3, 2e-3), (4e-4, 8e-4, 1.6e-3)
+RL_RATES, SFT_RATES, TOGETHER_RATES = (4e-4, 8e-4), (5e-4, 1e-3, 2e-3), (4e-4, 8e-4)
+PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
 
 # The choice of the tuning: (RL, SFT) of a recipe.
@@ -46,8 +47,8 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
 RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
 
 
-def rates(recipe: str, rl: float | None, sft: float | None) -> tuple[str, ...]:
-    """The settings that set a recipe's learning rates."""
+def rates(rl: float | None, sft: float | None) -> tuple[str, ...]:
+    """The settings that set learning rates."""
     return tuple(f"{name}={value:g}" for name, value in (("rl.lr", rl), ("sft.lr", sft)) if value is not None)
 
 
@@ -57,37 +58,32 @@ def settings(recipe: str) -> tuple[str, ...]:
     As the authors ran them, only RL from the base has a KL term. Recipes of RL and SFT together have the rollouts of RL
     and the rows of SFT.
     """
-    own = {
+    together = {
         "parallel": (f"sft.batch_size={ROWS}",),
         "combined": (f"sft.batch_size={ROWS}",),
         "interleaved": ("turns=6,1",),
         "curriculum": ("curriculum=56,1",),
     }
     kl = () if recipe in ("rl", "sft", "sft_gold") else ("rl.kl=0.0",)
-    return kl + own.get(recipe, ())
+    return kl + together.get(recipe, ())
 
 
-def own(recipe: str, *others: str, label: str = "", like: str = "") -> Variant:
-    """A recipe with its chosen learning rates, or with those of ``like``. The report compares the recipe with ``like``.
-
-    Without a label the variant is the study's version of the recipe.
-    """
-    chosen = rates(recipe, *CHOSEN[like or recipe])
-    return Variant(recipe, (*chosen, *settings(recipe), *others), label, like)
+def own(recipe: str, *others: str, label: str = "", against: str = "") -> Variant:
+    """A recipe with its chosen learning rates. Without a label it is the study's version of the recipe."""
+    return Variant(recipe, (*rates(*CHOSEN[recipe]), *settings(recipe), *others), label, against)
 
 
-def trials() -> tuple[AnyRecipe, ...]:
+def trials(*recipes: str) -> tuple[AnyRecipe, ...]:
     """Two or three trials of every recipe. One is the study's own version, which tells the report the choice."""
-    sft, gold = CHOSEN["sft"][1], CHOSEN["sft_gold"][1]
-    asked = [
-        *(("rl", (r, None)) for r in RL_RATES),
-        *(("sft", (None, r)) for r in SFT_RATES),
-        *(("sft_gold", (None, r)) for r in SFT_RATES),
-        *(("sft_rl", (r, sft)) for r in RL_RATES),
-        *(("sft_gold_rl", (r, gold)) for r in RL_RATES),
-        *((recipe, (r, None)) for recipe in ("parallel", *MIXTURES) for r in TOGETHER_RATES),
-    ]
-    return tuple(Variant(recipe, (*rates(recipe, *pair), *settings(recipe))) for recipe, pair in asked)
+    tried: dict[str, list[tuple[float | None, float | None]]] = {
+        "rl": [(r, None) for r in RL_RATES],
+        "sft": [(None, r) for r in SFT_RATES],
+        "sft_gold": [(None, r) for r in SFT_RATES],
+        "sft_rl": [(r, CHOSEN["sft"][1]) for r in RL_RATES],
+        "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in RL_RATES],
+        **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in ("parallel", *MIXTURES)},
+    }
+    return tuple(Variant(r, (*rates(*pair), *settings(r))) for r in recipes for pair in tried[r])
 
 
 def study() -> Study:
@@ -111,7 +107,7 @@ def study() -> Study:
         data=replace(base.data, vocab_size=1792, whole_numbers=200, mixture=corpus.mixture),
         pretrain=pretrain,
         post=replace(base.post, **streams, rl_steps=RL_STEPS, sft_steps=SFT_STEPS),
-        recipes=("primed", *(own(r) for r in ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel"))),
+        recipes=("primed", *(own(r) for r in PAPER_RECIPES)),
         evaluation=Evaluation(
             task, problems=400, samples=64, max_new_tokens=80, probes=WorldProbes(questions=800), heldout_tokens=12_000,
             grading="flexible", top_p=0.95,
@@ -126,8 +122,9 @@ def parts(main: Study) -> tuple[Part, ...]:
     two, three = _of(main, SEEDS[:2]), _of(main, SEEDS[:3])
     tuning = _tuning(main)
     return (
-        Part("tuning", (replace(tuning, recipes=trials()),)),
-        Part("tuning_hard", (replace(_on(tuning, hard), recipes=_trials_of("rl", "sft", "sft_rl")),)),
+        Part("tuning", (replace(tuning, recipes=trials(*PAPER_RECIPES)),)),
+        Part("tuning_mixtures", (replace(tuning, recipes=trials(*MIXTURES)),)),
+        Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", "sft_rl")),)),
         Part("tuning_n5", (replace(tuning, recipes=_rates_of_n(5, 192)),)),
         Part("tuning_n64", (replace(tuning, recipes=_rates_of_n(64, 15)),)),
         Part("mixtures", (replace(main, excursions=late, recipes=(*_dial(), *_mixtures())),)),
@@ -163,14 +160,10 @@ def _tuning(main: Study) -> Study:
     )
 
 
-def _trials_of(*recipes: str) -> tuple[AnyRecipe, ...]:
-    return tuple(t for t in trials() if isinstance(t, Variant) and t.recipe in recipes)
-
-
 def _rates_of_n(n: int, steps: int) -> tuple[AnyRecipe, ...]:
     """Trials of RL with ``n`` rollouts a prompt."""
     same = (f"rl.group_size={n}", f"rl_steps={steps}")
-    return tuple(Variant("rl", (*rates("rl", r, None), *same)) for r in (2e-4, *RL_RATES))
+    return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, *RL_RATES))
 
 
 def _dial() -> tuple[AnyRecipe, ...]:
@@ -179,7 +172,7 @@ def _dial() -> tuple[AnyRecipe, ...]:
 
 
 def _mixtures() -> tuple[AnyRecipe, ...]:
-    return tuple(own(recipe, label=words) for recipe, words in MIXTURES.items())
+    return tuple(own(recipe, label=words, against="parallel") for recipe, words in MIXTURES.items())
 
 
 def _on(main: Study, task: WorldProblems) -> Study:
