@@ -99,17 +99,25 @@ def difference_interval(values: list[float]) -> Triple:
 
 
 def over_seeds(runs: dict[Run, Triple]) -> Triple:
-    """The mean over runs. The spread is that of seeds within a pre-training, pooled."""
-    n, mean = len(runs), sum(r[0] for r in runs.values()) / len(runs)
-    starts: dict[int, list[float]] = {}
+    """The mean over runs. The spread is that of seeds within a pre-training, pooled; with four pre-trainings or more
+    the mean is over their means, and the spread is that of these.
+    """
+    starts: dict[int, list[Triple]] = {}
     for (start, _), triple_ in runs.items():
-        starts.setdefault(start, []).append(triple_[0])
-    degrees = n - len(starts)
+        starts.setdefault(start, []).append(triple_)
+    if len(starts) >= 4:
+        each = [tuple(sum(column) / len(group) for column in zip(*group)) for group in starts.values()]
+        groups = [each]
+    else:
+        groups = list(starts.values())
+    units = [triple_ for group in groups for triple_ in group]
+    n, degrees = len(units), len(units) - len(groups)
     if n == 1:
-        return next(iter(runs.values()))
-    squares = sum((v - sum(group) / len(group)) ** 2 for group in starts.values() for v in group)
+        return units[0]
+    mean = sum(t[0] for t in units) / n
+    squares = sum((t[0] - sum(u[0] for u in group) / len(group)) ** 2 for group in groups for t in group)
     spread = T975[degrees] * math.sqrt(squares / degrees / n) if degrees else 0.0
-    below, above = sum(r[0] - r[1] for r in runs.values()) / n, sum(r[2] - r[0] for r in runs.values()) / n
+    below, above = sum(t[0] - t[1] for t in units) / n, sum(t[2] - t[0] for t in units) / n
     return mean, max(-1.0, mean - math.hypot(below, spread)), min(1.0, mean + math.hypot(above, spread))
 
 

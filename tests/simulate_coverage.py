@@ -8,7 +8,8 @@ population's pass@k. For pairs, two models share the problems' difficulty. Shape
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from foray.report.stats import Interval
 SAMPLES = 32
 TRUTH = 1_000_000  # problems in the population that gives the truth
 KS = (1, 8, 32)
+SPREADS = 0.0, 0.1, 0.3, 1.0  # sd of effects on the logit
 SPARSE = 2.0  # expected problems' worth of successes (or failures, or differences) below which nothing is promised
 
 Floats = NDArray[np.float64]
@@ -109,29 +111,58 @@ class SeedRow(NamedTuple):
 def seed_rows(
     seeds: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0, starts: tuple[float, ...] = (0.0,)
 ) -> Iterator[SeedRow]:
-    """Coverage of means over training seeds on the same problems: pass@1, pass@N, and the paired difference in pass@1
-    to a reference with one seed. The truth is that of all seeds from the given ``starts`` (shifts on the logit).
+    """Coverage of means over training seeds on the same problems. The truth is that of all seeds from the given
+    ``starts`` (shifts on the logit).
     """
     for count in seeds:
-        for spread in (0.0, 0.1, 0.3, 1.0):
+        for spread in SPREADS:
             random = np.random.default_rng([seed, count, round(100 * spread), *([len(starts)] * (len(starts) > 1))])
-            difficulty = 2.0 * random.standard_normal((TRUTH,))
-            shift = np.resize(starts, TRUTH)
-            chance = logistic(difficulty - 1.0 + shift + spread * random.standard_normal((TRUTH,)))
-            truths = chance.mean(), (1 - (1 - chance) ** SAMPLES).mean(), (chance - logistic(difficulty - 2.0)).mean()
-            difficulty = 2.0 * random.standard_normal((problems, datasets))
-            begun = np.repeat(np.array(starts), count)  # (S,) of all runs
-            effect = spread * random.standard_normal((len(begun), 1, datasets)) + begun[:, None, None]
-            correct = random.binomial(SAMPLES, logistic(difficulty - 1.0 + effect))  # (S, P, D)
-            reference = random.binomial(SAMPLES, logistic(difficulty - 2.0)) / SAMPLES  # (P, D)
-            each = {
-                "pass@1": [stats.mean_intervals(c / SAMPLES) for c in correct],
-                f"pass@{SAMPLES}": [stats.mean_intervals((c > 0).astype(float)) for c in correct],
-                "Δ pass@1": [stats.difference_intervals(c / SAMPLES - reference) for c in correct],
-            }
-            for truth, (kind, runs) in zip(truths, each.items()):
-                found = [stats.over_seeds(list(r), -1.0, 1.0, begun.tolist()) for r in zip(*runs)]
-                yield SeedRow(len(starts), count, spread, kind, float(truth), *coverage(found, float(truth)))
+            runs = [count] * len(starts)
+            for kind, truth, found in _means(random, starts, runs, (0.0, spread), problems, datasets):
+                yield SeedRow(len(starts), count, spread, kind, truth, *coverage(found, truth))
+
+
+def pretraining_rows(runs: tuple[int, ...], datasets: int, problems: int = 200, seed: int = 0) -> Iterator[SeedRow]:
+    """The same for pre-trainings that are drawn anew in each data set, with so many ``runs`` from each. ``spread`` is
+    that of pre-trainings; seeds from one differ by 0.1. The truth is that of all pre-trainings.
+    """
+    for spread in SPREADS:
+        random = np.random.default_rng([seed, *runs, round(100 * spread)])
+        for kind, truth, found in _means(random, [0.0] * len(runs), runs, (spread, 0.1), problems, datasets):
+            yield SeedRow(len(runs), max(runs), spread, kind, truth, *coverage(found, truth))
+
+
+def _means(
+    random: np.random.Generator,
+    starts: Sequence[float],
+    runs: Sequence[int],
+    spreads: tuple[float, float],
+    problems: int,
+    datasets: int,
+) -> Iterator[tuple[str, float, list[Interval]]]:
+    """Means over runs of pass@1, pass@N, and the paired difference in pass@1 to a reference of one seed: kind, truth,
+    and the intervals of all data sets. ``starts``: shifts on the logit, ``runs`` from each; ``spreads``: the sd of
+    further effects of pre-trainings and of runs.
+    """
+    between, within = spreads
+    difficulty = 2.0 * random.standard_normal((TRUTH,))
+    shift = np.resize(starts, TRUTH) + math.hypot(between, within) * random.standard_normal((TRUTH,))
+    chance = logistic(difficulty - 1.0 + shift)
+    truths = chance.mean(), (1 - (1 - chance) ** SAMPLES).mean(), (chance - logistic(difficulty - 2.0)).mean()
+    difficulty = 2.0 * random.standard_normal((problems, datasets))
+    begun = np.repeat(np.arange(len(starts)), runs)  # (S,)
+    effect = within * random.standard_normal((len(begun), 1, datasets)) + np.array(starts)[begun, None, None]
+    if between:
+        effect += between * random.standard_normal((len(starts), 1, datasets))[begun]
+    correct = random.binomial(SAMPLES, logistic(difficulty - 1.0 + effect))  # (S, P, D)
+    reference = random.binomial(SAMPLES, logistic(difficulty - 2.0)) / SAMPLES  # (P, D)
+    each = {
+        "pass@1": [stats.mean_intervals(c / SAMPLES) for c in correct],
+        f"pass@{SAMPLES}": [stats.mean_intervals((c > 0).astype(float)) for c in correct],
+        "Δ pass@1": [stats.difference_intervals(c / SAMPLES - reference) for c in correct],
+    }
+    for truth, (kind, of_runs) in zip(truths, each.items()):
+        yield kind, float(truth), [stats.over_seeds(list(r), -1.0, 1.0, begun.tolist()) for r in zip(*of_runs)]
 
 
 def logistic(x: Floats) -> Floats:
@@ -154,7 +185,9 @@ def main() -> None:
         "| pre-trainings | seeds | sd of seeds on the logit | interval | truth, % | coverage, % | mean width, points |"
     )
     print("|---:|---:|---:|---|---:|---:|---:|")
-    for s in (*seed_rows((3, 5), datasets), *seed_rows((3,), datasets, starts=(-0.5, 0.5))):
+    sampled = (1,) * 4, (1,) * 6, (4, 4, 1, 1, 1, 1)
+    given = (*seed_rows((3, 5), datasets), *seed_rows((3,), datasets, starts=(-0.5, 0.5)))
+    for s in (*given, *(row for runs in sampled for row in pretraining_rows(runs, datasets))):
         numbers = f"{100 * s.truth:.1f} | {100 * s.coverage:.1f} | {100 * s.width:.1f}"
         print(f"| {s.starts} | {s.seeds} | {s.spread} | {s.kind} | {numbers} |")
 

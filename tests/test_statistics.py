@@ -11,7 +11,7 @@ import pytest
 from foray.report import clusters, stats
 from foray.report.reader import _numbered
 from foray.report.stats import Interval
-from simulate_coverage import POPULATIONS, problem_rows, seed_rows
+from simulate_coverage import POPULATIONS, pretraining_rows, problem_rows, seed_rows
 
 
 @pytest.mark.parametrize("name", ["low", "high", "equal models"])
@@ -30,12 +30,26 @@ def test_intervals_hold_the_truth_93_to_97_times_in_100() -> None:
     assert not wrong and sum(not r.sparse for r in rows) > 80
     for row in (*seed_rows((3, 5), 2000), *seed_rows((3,), 2000, starts=(-0.5, 0.5))):
         assert row.coverage >= 0.93, row  # too seldom wrong is stated in the documents
+    for runs in ((1, 1, 1, 1), (1, 1, 1, 1, 1, 1), (4, 4, 1, 1, 1, 1)):
+        assert all(row.coverage >= 0.93 for row in pretraining_rows(runs, 2000)), runs
 
 
 @pytest.mark.slow
 def test_a_few_seeds_cover_at_least_what_they_say() -> None:
     for row in (*seed_rows((3,), 200, problems=100), *seed_rows((3,), 120, problems=100, starts=(-0.5, 0.5))):
         assert row.coverage >= 0.91, row
+
+
+def test_pretrainings_are_what_is_sampled_from_four_on() -> None:
+    """Each counts once, whatever its number of runs; fewer are taken as given."""
+    runs = [Interval(v, v - 0.01, v + 0.01, 50) for v in (0.1, 0.3, 0.4, 0.5, 0.6)]
+    found = stats.over_seeds(runs, -1.0, 1.0, [0, 0, 1, 2, 3])
+    means = np.array([0.2, 0.4, 0.5, 0.6])
+    half = math.hypot(0.01, 3.1824 * means.std(ddof=1) / 2)
+    assert found[:3] == pytest.approx((means.mean(), means.mean() - half, means.mean() + half))
+    assert stats.degrees_of_freedom([0, 0, 1, 2, 3]) == 3 and stats.degrees_of_freedom([0, 0, 1, 2]) == 1
+    given = stats.over_seeds(runs[1:4], -1.0, 1.0, [0, 1, 2])
+    assert given[:3] == pytest.approx((0.4, 0.39, 0.41))
 
 
 def test_means_of_many_problems_follow_the_normal_approximation() -> None:

@@ -21,6 +21,7 @@ RESAMPLES = 2000
 TAIL = 0.025
 Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 Z_POWER = 0.8416212335729143  # the normal distribution's 80% quantile
+ENOUGH_PRETRAININGS = 4  # from so many on an interval speaks of other pre-trainings too
 MARGIN = 0.02  # differences smaller than two points count as none
 _LEAST_ERROR = 1e-3  # a resample's standard error is at least this share of the sample's
 # 97.5% quantiles of Student's t for 1 to 10 degrees of freedom; the series below is good to 1e-3 from there on.
@@ -231,9 +232,13 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequen
 
     Seeds share their problems, so the error from the choice of problems does not average out: each side keeps the
     seeds' mean distance, and the t-interval of the seed means is added in squares. ``starts`` names the pre-training
-    that each run began with: those are taken as given, so only the spread within one counts. Where none has a second
-    seed, the interval says nothing about other seeds.
+    that each run began with. Fewer than ``ENOUGH_PRETRAININGS`` are taken as given, so only the spread within one
+    counts; where none has a second seed, the interval says nothing about other seeds. From that number on they are what
+    is sampled: the mean and its t-interval are those of the means of each, and speak of other pre-trainings.
     """
+    if starts is not None and len(set(starts)) >= ENOUGH_PRETRAININGS:
+        each = [[r for r, s in zip(runs, starts) if s == start] for start in dict.fromkeys(starts)]
+        return over_seeds([_mean(of_one) for of_one in each], low, high)
     values = np.array([r.value for r in runs])
     value = float(values.mean())
     groups = _groups(values, starts)
@@ -250,9 +255,16 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequen
     return Interval(value, float(lo), float(hi), min(r.n for r in runs))
 
 
+def _mean(runs: Sequence[Interval]) -> Interval:
+    """The mean of runs from one pre-training, with the mean of their distances."""
+    value, lo, hi = (float(np.mean([r[i] for r in runs])) for i in range(3))
+    return Interval(value, lo, hi, min(r.n for r in runs))
+
+
 def degrees_of_freedom(starts: Sequence[Any]) -> int:
-    """Degrees of freedom of the spread between seeds; ``starts``: the pre-training that each run began with."""
-    return len(starts) - len(set(starts))
+    """Degrees of freedom of the spread in ``over_seeds``; ``starts``: the pre-training that each run began with."""
+    several = len(set(starts))
+    return several - 1 if several >= ENOUGH_PRETRAININGS else len(starts) - several
 
 
 def _groups(values: Floats, starts: Sequence[Any] | None) -> list[Floats]:

@@ -26,6 +26,7 @@ from foray.core.rng import key
 from foray.core.spelling import LABELS
 from foray.report.panels import narrow, panels
 from foray.report.results import AXES, LENIENT, label
+from foray.report.stats import ENOUGH_PRETRAININGS
 
 # Used with rc_context around drawing and saving, so that nothing global changes.
 RC: Any = {
@@ -314,7 +315,9 @@ def interval_note(frame: pd.DataFrame, what: str) -> str:
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     runs, starts = int(frame["runs"].max()), int(frame["pretrainings"].max())
     each = f"{starts} pre-trainings × {runs // starts} seeds" if runs % starts == 0 else f"{starts} pre-trainings"
-    if runs == 1:
+    if starts >= ENOUGH_PRETRAININGS:
+        mean = f"means over up to {starts} pre-trainings: they speak of other pre-trainings too."
+    elif runs == 1:
         mean = "one seed, so they say nothing about the spread between seeds."
     elif (frame["runs"] == frame["pretrainings"]).all():
         mean = f"means over up to {starts} pre-trainings, one seed each: they say nothing of the spread between seeds."

@@ -12,6 +12,7 @@ from foray.report.measurements import PassK
 from foray.report.results import Results
 from foray.report.rules import CLAIMS, rule_on
 from foray.report.sections import Section
+from foray.report.stats import ENOUGH_PRETRAININGS
 
 NAME, TITLE, PLACE = "claims", "What this study says of the paper's claims", 10
 
@@ -92,15 +93,26 @@ def scope(results: Results) -> str:
     missing = len(results.missing)
     partial = f" {missing} measurements are missing: the answers are of what is there." if missing else ""
     pretrained = f"{max(1, len(starts))} pre-training run{'s'[: len(starts) > 1]}"
+    every = f"Scope: {pretrained}, {_seeds(fewest, most)}"
+    if len(starts) >= ENOUGH_PRETRAININGS:
+        return (
+            f"{every}. Intervals of means speak of other problems of the same kind and of other pre-trainings like "
+            f"these, with what follows them, not of other sizes or worlds.{partial}"
+        )
     if most <= 1:
         return (
-            f"Scope: {pretrained}, one post-training seed. Intervals speak of other problems of the same kind, not of "
+            f"{every}. Intervals speak of other problems of the same kind, not of "
             f"other seeds or pre-trainings: a recipe trained again may differ by more.{partial}"
         )
-    seeds = f"{fewest} to {most}" if fewest < most else str(most)
     each = " each" if len(starts) > 1 else ""
     return (
-        f"Scope: {pretrained}, {seeds} post-training seeds{each}. Intervals of means over seeds speak of other "
+        f"{every}{each}. Intervals of means over seeds speak of other "
         "problems of the same kind and of other post-training seeds from these pre-trainings, not of other "
         f"pre-trainings, sizes or worlds.{partial}"
     )
+
+
+def _seeds(fewest: int, most: int) -> str:
+    if most <= 1:
+        return "one post-training seed"
+    return f"{fewest} to {most} post-training seeds" if fewest < most else f"{most} post-training seeds"

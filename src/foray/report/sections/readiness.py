@@ -22,11 +22,11 @@ from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, TrainingLog
 from foray.report.results import ANY, Results, records, shots_rank
 from foray.report.sections import Section
+from foray.report.stats import ENOUGH_PRETRAININGS
 from foray.report.verdicts import top_k
 
 NAME, TITLE, PLACE = "readiness", "What predicts that RL will work", 70
 LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
-FOR_AN_INTERVAL = 4  # pre-trainings
 PLAIN, MEAN = "pass@1", "mean alone"  # the two references of every predictor
 # The recipe RL logs these values of its rollouts. The stream may have another name than "rl".
 FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
@@ -48,7 +48,7 @@ class Errors(NamedTuple):
 
     ``difference`` is the mean squared error minus the mean squared error of base pass@1 (points²). Below 0 the
     predictor is better than base pass@1. ``lo`` and ``hi``: the 95% interval over resampled pre-trainings, NaN for
-    fewer than ``FOR_AN_INTERVAL`` pre-trainings.
+    fewer than ``ENOUGH_PRETRAININGS`` pre-trainings.
     """
 
     predictor: str
@@ -136,7 +136,7 @@ def html_of(frame: pd.DataFrame) -> str:
     found = errors(frame)
     if not found:
         return ""
-    enough = found[0].pretrainings >= FOR_AN_INTERVAL
+    enough = found[0].pretrainings >= ENOUGH_PRETRAININGS
     text = (
         f"{len(frame)} M_t of {found[0].pretrainings} pre-trainings. Each predictor alone, by a straight line fitted "
         "on all pre-trainings but one and asked about that one: root mean squared error of the predicted gain (RL − "
@@ -147,7 +147,7 @@ def html_of(frame: pd.DataFrame) -> str:
         "Intervals resample pre-trainings, 95% each by itself: among so many predictors the best one looks better than "
         "it is."
         if enough
-        else f"Fewer than {FOR_AN_INTERVAL} pre-trainings are too few for intervals: which one leads may be chance."
+        else f"Fewer than {ENOUGH_PRETRAININGS} pre-trainings are too few for intervals: which one leads may be chance."
     )
     left_out = [n for n in FIRST_STEP if n not in predictors(frame)]
     if left_out:
@@ -220,7 +220,7 @@ def _left_out(x: Floats, y: Floats, group: NDArray[np.int64]) -> Floats:
 
 def _interval(values: Floats, group: NDArray[np.int64], starts: int) -> tuple[float, float]:
     """Percentile bootstrap of the mean over rows. Resamples whole pre-trainings; NaN for too few pre-trainings."""
-    if starts < FOR_AN_INTERVAL:
+    if starts < ENOUGH_PRETRAININGS:
         return math.nan, math.nan
     generator = np.random.Generator(np.random.Philox(key=key("report", "readiness", starts)))
     drawn = generator.integers(0, starts, (stats.RESAMPLES, starts))
