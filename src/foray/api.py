@@ -15,12 +15,13 @@ from foray.core.files import SPEC, read_json, read_jsonl, read_object, sealed
 from foray.core.task import STORED, Problem, Task
 from foray.report import NotDrawable
 from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
-from foray.report.choose_row import chosen
+from foray.report.choose_row import chosen, chosen_rows
 from foray.report.columns import frame_of
+from foray.report.differences import pair
 from foray.report.entries import entry_of
 from foray.report.measurements import Measurement, PassK
 from foray.report.reader import results_of
-from foray.report.results import ANY, ANY_MODEL, Results, recipe_rank
+from foray.report.results import ANY, ANY_MODEL, Results, gains_of, recipe_rank, shots_rank
 from foray.study.last_report import saying
 from foray.study.spec import Study
 from foray.study.store import MANIFEST
@@ -37,6 +38,8 @@ _UNITS |= {"perplexity": "perplexity"}
 # Settings of an evaluation that sampling takes too.
 _SAMPLED = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")
 _MODEL = ("tokens", "recipe", "variant", "mix", "model_parameters", "trained_on", "pretrain_seed", "seed")
+# What a comparison of recipes takes every value of.
+_EVERY = ("tokens", "pretrain_seed", "seed", "shots", "step")
 
 
 class LoadedStudy:
@@ -168,20 +171,47 @@ class LoadedStudy:
 
     # --- differences ------------------------------------------------------------------------------------------------
 
-    def gains(self, recipe: str, over: str = "base", task: str | None = None) -> pd.DataFrame:
-        """pass@k of a recipe minus that of another at every M_t with both: ``value`` with its 95% interval, a share.
+    def gains(
+        self, recipe: str, over: str = "base", task: str | None = None, tokens: int | None = None,
+        seed: int | None = None, variant: str | None = None, over_variant: str | None = None, **which: Any,
+    ) -> pd.DataFrame:  # fmt: skip
+        """pass@k of a recipe minus that of another, a row an M_t and k: ``value`` with its 95% interval, a share.
 
-        Paired by problem, runs averaged, by the study's grading. The recipes of the main grid (without variants).
+        Paired by problem, by the study's grading. Every M_t that both have, and the mean over all seeds, unless
+        ``tokens``, ``seed`` or ``pretrain_seed`` names one. ``variant`` and ``step`` are the recipe's,
+        ``over_variant`` is the other's: ``gains("rl", over="rl", variant="high_kl")``. ``mix``, ``model_parameters``,
+        ``trained_on``, ``split`` and ``shots`` are of both. What is not named is as in ``completions``.
         """
-        results = self._read
-        known = results.recipes()
-        for name in (recipe, over):
-            with saying(self._fuller):
-                require(name in known, f"study {self.name} has no results of recipe {name!r}{nearest(name, known)}")
-        asked = self._task_name(task)
-        found = pd.concat([results.gains(recipe, over, asked, k) for k in results.ks], ignore_index=True)
-        require(len(found) > 0, f"study {self.name} has {recipe} and {over} from no common M_t on {asked}")
-        return found.assign(task=asked, unit="share")
+        ours = self._ends({**which, "recipe": recipe, "task": task, "tokens": tokens, "seed": seed, "variant": variant})
+        one = ours[0]
+        size = one.model_parameters or self._read.model_parameters
+        # What the two must share. Runs then find their own partners: all of them one base.
+        shared = {"task": one.task, "mix": one.mix, "model_parameters": size, "split": one.split}
+        shared |= {"trained_on": None if over == "base" else one.trained_on or None}
+        shared |= {name: which.get(name) for name in ("pretrain_seed", "shots")}
+        theirs = self._ends({**shared, "recipe": over, "variant": over_variant})
+        pairs = pair(ours, theirs)
+        require(bool(pairs), f"study {self.name} has {recipe} and {over} from no common M_t on {one.task}")
+        found = pd.concat([gains_of(pairs, k, self._read.extraction, size) for k in self._read.ks], ignore_index=True)
+        names = {"variant": one.variant, "reference_variant": theirs[0].variant, "task": one.task}
+        return found.assign(**names, unit="share")
+
+    def _ends(self, asked: Mapping[str, Any]) -> list[PassK]:
+        """The evaluations of the recipe that ``asked`` names, at every M_t and of every run unless it names one.
+
+        At the recipe's end and at its own number of shots, unless ``asked`` names others.
+        """
+        recipe, task = asked["recipe"], self._task_name(asked.get("task"))
+        found = [e for e in self._evaluations if e.final or asked.get("step") is not None]
+        trained = self._read.trained_on(task)
+        known = any(e.recipe == recipe and e.task == task and e.trained_on == trained for e in found)
+        own = {"trained_on": trained} if known and asked.get("trained_on") is None else {}
+        with saying(self._fuller):
+            require(len(found) > 0, f"study {self.name} has no samples yet")
+            rows = pd.DataFrame([self._asked(e) for e in found])
+            rows = chosen_rows(rows, self.name, self._read.model_parameters, {**asked, "task": task, **own}, _EVERY)
+        alike = sorted((found[int(place)] for place in rows.index), key=lambda e: shots_rank(recipe, e.shots))
+        return list({(e.tokens, e.run): e for e in alike}.values())
 
     def compare(self, other: LoadedStudy) -> pd.DataFrame:
         """This study minus another in pass@k, model by model: those with one M_t, recipe, variant, mix, split and task.
