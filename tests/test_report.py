@@ -46,6 +46,7 @@ from foray.report.comparisons import compare
 from foray.report.differences import pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk
+from foray.report.gains import gains_of
 from foray.report.headline import sentences
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
@@ -360,7 +361,7 @@ def test_wilson_and_trend() -> None:
 
 def test_gains_are_paired_and_several_seeds_are_averaged(tmp_path: Path) -> None:
     results = read_results(build(tmp_path, seeds=3).write())
-    gains = results.gains("rl", "base", "world_easy", 1)
+    gains = gains_of(results.pairs("rl", "base", "world_easy"), 1, results.extraction, results.model_parameters)
     curve = results.curve(["pass@1"], ["world_easy"]).set_index(["recipe", "tokens"])
     assert list(gains["tokens"]) == list(TOKENS) and set(gains["runs"]) == {3} and set(curve.loc["base", "runs"]) == {1}
     for row in gains.itertuples():

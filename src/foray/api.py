@@ -15,13 +15,13 @@ from foray.core.files import SPEC, read_json, read_jsonl, read_object, sealed
 from foray.core.task import STORED, Problem, Task
 from foray.report import NotDrawable
 from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
-from foray.report.choose_row import chosen, chosen_rows
+from foray.report.choose_row import chosen
 from foray.report.columns import frame_of
-from foray.report.differences import pair
 from foray.report.entries import entry_of
-from foray.report.measurements import Measurement, PassK
+from foray.report.gains import MODEL, asked_of, gains, model_of
+from foray.report.measurements import PassK
 from foray.report.reader import results_of
-from foray.report.results import ANY, ANY_MODEL, Results, gains_of, recipe_rank, shots_rank
+from foray.report.results import ANY, ANY_MODEL, Results, recipe_rank
 from foray.study.last_report import saying
 from foray.study.spec import Study
 from foray.study.store import MANIFEST
@@ -37,9 +37,6 @@ _UNITS = {"acc": "share", "format_rate": "share", "truncated_rate": "share", "bi
 _UNITS |= {"perplexity": "perplexity"}
 # Settings of an evaluation that sampling takes too.
 _SAMPLED = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")
-_MODEL = ("tokens", "recipe", "variant", "mix", "model_parameters", "trained_on", "pretrain_seed", "seed")
-# What a comparison of recipes takes every value of.
-_EVERY = ("tokens", "pretrain_seed", "seed", "shots", "step")
 
 
 class LoadedStudy:
@@ -120,7 +117,7 @@ class LoadedStudy:
             asked = {"task": e.task, "split": e.split, "problem": list(counts.ids)}
             asked |= {"question": [questions.get((e.task, e.split, name), "") for name in counts.ids]}
             found = {"shots": e.shots, "samples": counts.samples, "right": counts.correct}
-            frames.append(pd.DataFrame({**asked, **self._model(e), **found}))
+            frames.append(pd.DataFrame({**asked, **model_of(e, self._read), **found}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def completions(
@@ -133,7 +130,7 @@ class LoadedStudy:
         ``stop`` is ``end``, ``stop`` or ``length``: cut off, scores 0. ``which``: more fields of a model, and ``task``,
         ``split``, ``shots`` and ``step``. The text is what a model wrote: untrusted.
         """
-        rows = pd.DataFrame([self._asked(e) for e in self._evaluations])
+        rows = pd.DataFrame([asked_of(e, self._read) for e in self._evaluations])
         with saying(self._fuller):
             require(len(rows) > 0, f"study {self.name} has no samples yet")
         folder = self._chosen(rows, recipe, tokens, seed, which)["folder"]
@@ -142,14 +139,6 @@ class LoadedStudy:
     @cached_property
     def _evaluations(self) -> list[PassK]:
         return self._read.select(PassK, final=ANY, **ANY_MODEL)
-
-    def _asked(self, e: Measurement) -> dict[str, Any]:
-        fields = {"task": e.task, "split": e.split, "shots": e.shots, "step": e.stage_step, "folder": e.folder}
-        return self._model(e) | fields
-
-    def _model(self, e: Measurement) -> dict[str, Any]:
-        size = e.model_parameters or self._read.model_parameters
-        return {name: size if name == "model_parameters" else getattr(e, name) for name in _MODEL}
 
     def _samples(self, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         names = {"correct": "strict"}
@@ -182,36 +171,9 @@ class LoadedStudy:
         ``over_variant`` is the other's: ``gains("rl", over="rl", variant="high_kl")``. ``mix``, ``model_parameters``,
         ``trained_on``, ``split`` and ``shots`` are of both. What is not named is as in ``completions``.
         """
-        ours = self._ends({**which, "recipe": recipe, "task": task, "tokens": tokens, "seed": seed, "variant": variant})
-        one = ours[0]
-        size = one.model_parameters or self._read.model_parameters
-        # What the two must share. Runs then find their own partners: all of them one base.
-        shared = {"task": one.task, "mix": one.mix, "model_parameters": size, "split": one.split}
-        shared |= {"trained_on": None if over == "base" else one.trained_on or None}
-        shared |= {name: which.get(name) for name in ("pretrain_seed", "shots")}
-        theirs = self._ends({**shared, "recipe": over, "variant": over_variant})
-        pairs = pair(ours, theirs)
-        require(bool(pairs), f"study {self.name} has {recipe} and {over} from no common M_t on {one.task}")
-        found = pd.concat([gains_of(pairs, k, self._read.extraction, size) for k in self._read.ks], ignore_index=True)
-        names = {"variant": one.variant, "reference_variant": theirs[0].variant, "task": one.task}
-        return found.assign(**names, unit="share")
-
-    def _ends(self, asked: Mapping[str, Any]) -> list[PassK]:
-        """The evaluations of the recipe that ``asked`` names, at every M_t and of every run unless it names one.
-
-        At the recipe's end and at its own number of shots, unless ``asked`` names others.
-        """
-        recipe, task = asked["recipe"], self._task_name(asked.get("task"))
-        found = [e for e in self._evaluations if e.final or asked.get("step") is not None]
-        trained = self._read.trained_on(task)
-        known = any(e.recipe == recipe and e.task == task and e.trained_on == trained for e in found)
-        own = {"trained_on": trained} if known and asked.get("trained_on") is None else {}
+        ours = {**which, "recipe": recipe, "tokens": tokens, "seed": seed, "variant": variant}
         with saying(self._fuller):
-            require(len(found) > 0, f"study {self.name} has no samples yet")
-            rows = pd.DataFrame([self._asked(e) for e in found])
-            rows = chosen_rows(rows, self.name, self._read.model_parameters, {**asked, "task": task, **own}, _EVERY)
-        alike = sorted((found[int(place)] for place in rows.index), key=lambda e: shots_rank(recipe, e.shots))
-        return list({(e.tokens, e.run): e for e in alike}.values())
+            return gains(self._read, ours, {"recipe": over, "variant": over_variant}, self._task_name(task))
 
     def compare(self, other: LoadedStudy) -> pd.DataFrame:
         """This study minus another in pass@k, model by model: those with one M_t, recipe, variant, mix, split and task.
@@ -274,10 +236,10 @@ class LoadedStudy:
             folder = e.checkpoint or (e.folder if e.kind == "train" else None)
             if folder is None or not sealed(folder) or not (folder / "model").is_dir():
                 continue
-            named = {**self._model(e), "step": e.stage_step}
+            named = {**model_of(e, self._read), "step": e.stage_step}
             row = found.setdefault(tuple(named.values()), {**named, "final": False, "path": folder / "model"})
             row["final"] |= e.final
-        return pd.DataFrame(list(found.values()), columns=[*_MODEL, "step", "final", "path"])
+        return pd.DataFrame(list(found.values()), columns=[*MODEL, "step", "final", "path"])
 
     def checkpoint(
         self, recipe: str = "base", tokens: int | None = None, seed: int | None = None, **which: Any
@@ -321,7 +283,7 @@ class LoadedStudy:
         settings = {name: asked[name] for name in _SAMPLED if name in asked}
         settings = {"temperature": 0.6, "max_new_tokens": 96} | settings
         settings |= {name: value for name, value in own.items() if value is not None}
-        model, tokenizer = self.model(**{name: row[name] for name in (*_MODEL, "step")})
+        model, tokenizer = self.model(**{name: row[name] for name in (*MODEL, "step")})
         found = ask(
             embedded_engine(model, tokenizer), tokenizer, task, question, n, sampling=settings,
             grading=self._read.extraction, shots=int(asked.get("shots", 0)) if shots is None else shots,
@@ -360,7 +322,7 @@ class LoadedStudy:
     def _evaluated(self, row: Mapping[str, Any], task: str) -> dict[str, Any]:
         """The settings of the model's own evaluation on the task, or else of one of its recipe; empty without one."""
         alike = [e for e in self._evaluations if e.task == task and e.recipe == row["recipe"]]
-        same = [e for e in alike if all(self._model(e)[name] == row[name] for name in _MODEL)]
+        same = [e for e in alike if all(model_of(e, self._read)[name] == row[name] for name in MODEL)]
         return read_object((same or alike)[0].folder / SPEC) if alike else {}
 
     def _chosen(

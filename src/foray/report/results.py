@@ -240,25 +240,6 @@ class Results:
         columns += ["value", "lo", "hi", "n", "runs", "pretrainings", "chance"]
         return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
 
-    def gains(self, recipe: str, reference: str, task: str, k: int) -> pd.DataFrame:
-        """``differences`` as a frame, one row an M_t, with the reference's number of shots."""
-        return gains_of(self.pairs(recipe, reference, task), k, self.extraction, self.model_parameters)
-
-
-def gains_of(
-    pairs: Mapping[int, Mapping[Seeds, tuple[PassK, PassK]]], k: int, extraction: str, parameters: int
-) -> pd.DataFrame:
-    """The differences in pass@k of these pairs of models by M_t and run, one row an M_t."""
-    found = []
-    for tokens, of_runs in pairs.items():
-        gain, (ours, theirs) = passk_difference(of_runs, k, extraction), list(of_runs.values())[-1]
-        counts = len(gain.runs), len(gain.by_pretraining())
-        names = (ours.recipe, theirs.recipe, theirs.shots, f"pass@{k}")
-        found.append((tokens, tokens / parameters, *names, *gain.interval, *counts))
-    columns = ["tokens", "tokens_per_parameter", "recipe", "reference", "reference_shots", "metric"]
-    frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "runs", "pretrainings"])
-    return frame.astype({"reference_shots": "Int64"})
-
 
 def _fits(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, tuple) else value == wanted
