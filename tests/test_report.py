@@ -47,7 +47,7 @@ from foray.report.differences import pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk
 from foray.report.gains import gains_of
-from foray.report.headline import sentences
+from foray.report.headline import finding
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
@@ -544,11 +544,27 @@ def test_the_policy_of_the_page_names_each_script_and_nothing_else(report: tuple
     assert len(hashes) == 3 and len(text) < 3_000_000
 
 
-def test_the_page_begins_with_three_sentences_with_intervals(results: Results) -> None:
-    found = sentences(results)
-    assert len(found) == 3 and all(re.search(r"\[[+−]?\d+\.\d, [+−]?\d+\.\d\]", s) for s in found)
-    assert all("one seed" in s and "9.2M" in s for s in found)
-    assert "pass@1 above the base" in found[0] and "general abilities" in found[1] and "Parallel" in found[2]
+def test_the_page_begins_with_four_sentences_with_intervals(results: Results) -> None:
+    lead, found = finding(results)
+    assert lead == "From M_t at 9.2M tokens (one seed), in points with 95% intervals:"
+    assert [s.partition(" ")[0] for s in found] == ["RL", "SFT", "RL", "Parallel"]
+    assert all(re.search(r" \d+\.\d \[\d+\.\d, \d+\.\d\]", s) for s in found)
+    assert found[0].startswith("RL on the base raises pass@1 by 30.1 [") and found[2].startswith("RL after SFT raises")
+    fallen = -results.ability_differences("sft", "base")[TOKENS[-1]].interval.value
+    assert f"lowers general abilities by {100 * fallen:.1f} [" in found[1]
+
+
+def test_what_was_not_measured_is_named_and_each_sentence_names_its_own_checkpoint(tmp_path: Path) -> None:
+    study = build(tmp_path)
+    study.entries = [e for e in study.entries if e["recipe"] not in ("parallel", "sft_rl")]
+    study.entries = [e for e in study.entries if e["recipe"] != "sft" or e["tokens"] < TOKENS[-1]]
+    lead, found = finding(read_results(study.write()))
+    assert lead == "In points with 95% intervals:" and found[-1] == "Not measured: RL after SFT, Parallel averaging."
+    assert found[0].startswith("From M_t at 9.2M tokens (one seed): RL on the base raises pass@1 by ")
+    assert found[1].startswith("From M_t at 4.6M tokens (one seed): SFT on the base ") and len(found) == 3
+    (tmp_path / "none").mkdir()
+    lead, found = finding(read_results(Study(tmp_path / "none").write()))
+    assert lead == "No pass@k evaluation of the main task has finished yet." and not found
 
 
 def test_the_chart_has_every_k_and_the_numbers_of_the_table(report: tuple[Path, Path], results: Results) -> None:
