@@ -107,7 +107,7 @@ def _settings(found: Sequence[Mapping[str, str]], ours: Results, theirs: Results
 
 
 def _claims(ours: Results, theirs: Results) -> list[dict[str, Any]]:
-    found = zip(claims.rows(ours), claims.rows(theirs))
+    found = zip(*(claims.rows(results, claims.rulings_on(results)) for results in (ours, theirs)))
     same = ("claim", "statement")
     sides = ("ours", "theirs")
     return [

@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     sentences: list[str]
 
 
-class Asked(NamedTuple):
+class _Term(NamedTuple):
     """One number of a sentence: the words before it, the words after it, and the difference at each M_t."""
 
     before: str
@@ -30,12 +30,12 @@ class Asked(NamedTuple):
     found: dict[int, Difference]
 
 
-class Subject(NamedTuple):
+class _Subject(NamedTuple):
     """What a sentence is about, its verbs (above, below, neither), and its numbers."""
 
     name: str
     verbs: tuple[str, str, str]
-    asked: Sequence[Asked]
+    asked: Sequence[_Term]
 
 
 def finding(results: Results) -> Finding:
@@ -53,39 +53,39 @@ def finding(results: Results) -> Finding:
     return Finding(lead if there else "", [*sentences, *([f"Not measured: {missing}."] if missing else [])])
 
 
-def _subjects(results: Results) -> list[Subject]:
+def _subjects(results: Results) -> list[_Subject]:
     task = results.main_task
     top = top_k(results, task)
 
-    def changes(recipe: str, reference: str) -> list[Asked]:
-        return [Asked(f"pass@{k}", "", results.differences(recipe, reference, task, k)) for k in sorted({1, top})]
+    def changes(recipe: str, reference: str) -> list[_Term]:
+        return [_Term(f"pass@{k}", "", results.differences(recipe, reference, task, k)) for k in sorted({1, top})]
 
-    def abilities(recipe: str) -> list[Asked]:
-        return [Asked(ABILITIES, "", results.ability_differences(recipe, "base"))]
+    def abilities(recipe: str) -> list[_Term]:
+        return [_Term(ABILITIES, "", results.ability_differences(recipe, "base"))]
 
-    beside = [Asked(label(r), f" in pass@{top}", results.differences("parallel", r, task, top)) for r in ("rl", "sft")]
-    kept = Asked("the base", f" in {ABILITIES}", results.ability_differences("parallel", "base"))
+    beside = [_Term(label(r), f" in pass@{top}", results.differences("parallel", r, task, top)) for r in ("rl", "sft")]
+    kept = _Term("the base", f" in {ABILITIES}", results.ability_differences("parallel", "base"))
     return [
-        Subject("RL on the base", _CHANGE, [*changes("rl", "base"), *abilities("rl")]),
-        Subject("SFT on the base", _CHANGE, [*changes("sft", "base"), *abilities("sft")]),
-        Subject("RL after SFT", _CHANGE, changes("sft_rl", "sft")),
-        Subject("Parallel averaging", _LEAD, [*beside, kept]),
+        _Subject("RL on the base", _CHANGE, [*changes("rl", "base"), *abilities("rl")]),
+        _Subject("SFT on the base", _CHANGE, [*changes("sft", "base"), *abilities("sft")]),
+        _Subject("RL after SFT", _CHANGE, changes("sft_rl", "sft")),
+        _Subject("Parallel averaging", _LEAD, [*beside, kept]),
     ]
 
 
-def _there(subject: Subject) -> tuple[int, list[tuple[Asked, Difference]]]:
+def _there(subject: _Subject) -> tuple[int, list[tuple[_Term, Difference]]]:
     """The latest M_t, and the numbers of the sentence that were measured there."""
     tokens = max(max(a.found) for a in subject.asked if a.found)
     return tokens, [(a, a.found[tokens]) for a in subject.asked if tokens in a.found]
 
 
-def _place(subject: Subject) -> str:
+def _place(subject: _Subject) -> str:
     tokens, there = _there(subject)
     runs = min(len(gain.runs) for _, gain in there)
     return f"From M_t at {in_tokens(tokens)} tokens ({'one seed' if runs == 1 else f'{runs} runs'})"
 
 
-def _said(subject: Subject) -> str:
+def _said(subject: _Subject) -> str:
     """The verbs with their numbers: what lies above first, then what lies below, then what cannot be told."""
     phrases: tuple[list[str], ...] = ([], [], [])
     for asked, gain in _there(subject)[1]:
