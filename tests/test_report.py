@@ -23,6 +23,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from foray.core.files import seal, sealed
 from foray.report import (
@@ -284,7 +285,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 8 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 9 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
@@ -612,6 +613,12 @@ def test_the_browser_shows_fewer_completions_of_all_problems_before_it_leaves_pr
             assert any(good for _, _, good, _ in texts) == any(good for _, _, good, _ in all_), "a right one stays"
     monkeypatch.setattr(sample_data, "ROOM", 10)
     assert "left out" in browsed(results)["left_out"]
+
+
+def test_the_file_of_a_figure_says_what_it_shows(report: tuple[Path, Path], results: Results) -> None:
+    told = Image.open(report[1] / "figures" / "f2_passk.png").info
+    assert told["Title"] == f2_passk.TITLE and told["Description"].startswith("pass@k on world_easy against")
+    assert b"/Title" in (report[1] / "figures" / "f2_passk.pdf").read_bytes()
 
 
 def faint_words(figure: figure_package.FigureModule, results: Results) -> set[tuple[str, str]]:

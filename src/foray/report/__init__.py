@@ -48,14 +48,14 @@ def write_report(
 ) -> Path:  # fmt: skip
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
-    The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``; where a study has them, ``amplified``, ``sharpened``, ``majority``,
-    ``train_test``, ``controls``, ``crossed``, ``tuning``, ``contamination``, ``readiness``, ``readiness_errors`` and
-    ``settings_*``. Figures over pre-training are drawn against ``axis``, one of ``AXES``. ``own`` are files of figures
-    and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that of a
-    store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the claims.
-    ``content`` is the manifest's, where it is known: then no file ``manifest`` need be there. ``tables``: further forms
-    of the results, of ``FORMS``.
+    The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``comparisons`` (all that the
+    claims need), ``transitions``, ``transition_curves`` and ``ledger``; where a study has them, ``amplified``,
+    ``sharpened``, ``majority``, ``train_test``, ``controls``, ``crossed``, ``tuning``, ``contamination``,
+    ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn against ``axis``, one of
+    ``AXES``; their files hold title and caption. ``own`` are files of figures and sections of the user's own. No
+    manifest names them: code in a report is the caller's choice, never that of a store that somebody sent. With
+    ``paper``, the paper's curves stand behind ours, and its numbers beside the claims. ``content`` is the manifest's,
+    where it is known: then no file ``manifest`` need be there. ``tables``: further forms of the results, of ``FORMS``.
 
     The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
     for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,
@@ -139,9 +139,10 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     with matplotlib.rc_context(style.RC):
         drawing, caption = drawn(figure, results, frame)
         # Without dates and version strings, equal results give equal files.
-        _save(drawing, paths["png"], {"Software": None})
+        _save(drawing, paths["png"], {"Software": None, "Title": figure.TITLE, "Description": caption})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
-        _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
+        named = {"Title": figure.TITLE, "Subject": caption}
+        _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None, **named})
     html = Markup(parts.figure(figure.NAME, figure.TITLE, caption, *picture(paths["png"])))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 

@@ -13,7 +13,7 @@ from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results, label
 
 NAME = "f1_overview"
-TITLE = "F1. What RL adds, from every checkpoint"
+TITLE = "F1. What RL adds to pass@1, from every M_t"
 
 
 def data(results: Results) -> pd.DataFrame:
