@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 import foray
+import test_report as written
 from conftest import figures
 from foray.api import LoadedStudy
 from foray.core.task import Problem
+from foray.report.measurements import PassK
 from foray.report.stats import paired_difference
 from foray.study.graph import expand
 from foray.study.run import run_study
@@ -104,6 +107,72 @@ def test_gains_are_the_reports_paired_differences(study: LoadedStudy) -> None:
     a, b = (next(e for e in study._evaluations if e.recipe == r and e.final) for r in ("rl", "sft"))
     expected = paired_difference(a.counts["strict"], b.counts["strict"], 1)
     assert tuple(gains.loc["pass@1", ["value", "lo", "hi"]]) == pytest.approx(expected[:3])
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> LoadedStudy:
+    """Two M_t; RL of two seeds, a variant of RL at the last M_t, one mix and one size beside the main grid."""
+    made = written.Study(tmp_path_factory.mktemp("varied"))
+    models: list[tuple[str, dict[str, object]]] = [("base", {}), ("rl", {}), ("rl", {"seed": 1})]
+    models += [("rl", {"variant": "high_kl", "against": "rl"}), ("sft_gold", {"variant": "epochs"})]
+    models += [(recipe, beside) for recipe in ("base", "rl") for beside in ({"mix": "math"}, {"model_parameters": 7})]
+    for tokens in (1_000, 2_000):
+        for recipe, where in models:
+            if tokens == 2_000 or "against" not in where:
+                shots = 8 if recipe == "base" else 0
+                trained = {} if recipe == "base" else {"trained_on": "world_easy"}
+                where = {"tokens": tokens, "stage_step": 5, "task": "world_easy", "shots": shots, **trained, **where}
+                made.passk(recipe, tokens / 2_000, problems=40, **where)
+    inside = {"stage_step": 3, "final": False, "task": "world_easy", "trained_on": "world_easy", "shots": 0}
+    made.passk("rl", 0.4, problems=40, tokens=2_000, **inside)
+    made.write()
+    return foray.load(made.root)
+
+
+@pytest.mark.parametrize(
+    ("ask", "ours", "theirs", "rows"),
+    [
+        ({}, {"recipe": "rl"}, {"recipe": "base"}, [(1_000, 2), (2_000, 2)]),
+        ({"tokens": 2_000, "seed": 1}, {"recipe": "rl", "seed": 1}, {"recipe": "base"}, [(2_000, 1)]),
+        ({"variant": "high_kl"}, {"recipe": "rl", "variant": "high_kl"}, {"recipe": "base"}, [(2_000, 1)]),
+        ({"over": "rl", "variant": "high_kl"}, {"variant": "high_kl"}, {"recipe": "rl"}, [(2_000, 1)]),
+        ({"over": "rl", "over_variant": "high_kl"}, {"recipe": "rl"}, {"variant": "high_kl"}, [(2_000, 2)]),
+        ({"mix": "math"}, {"recipe": "rl", "mix": "math"}, {"recipe": "base", "mix": "math"}, [(1_000, 1), (2_000, 1)]),
+        ({"model_parameters": 7, "tokens": 1_000}, {"recipe": "rl", "model_parameters": 7},
+         {"recipe": "base", "model_parameters": 7}, [(1_000, 1)]),
+        ({"over": "sft_gold"}, {"recipe": "rl"}, {"recipe": "sft_gold", "variant": "epochs"}, [(1_000, 2), (2_000, 2)]),
+        ({"step": 3}, {"recipe": "rl", "stage_step": 3, "final": False}, {"recipe": "base"}, [(2_000, 1)]),
+    ],
+)  # fmt: skip
+def test_gains_take_the_fields_of_a_model(
+    varied: LoadedStudy, ask: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any],
+    rows: list[tuple[int, int]],
+) -> None:  # fmt: skip
+    def model(fields: dict[str, Any], e: PassK) -> bool:
+        own = {"variant": "", "mix": "", "model_parameters": None, "tokens": rows[-1][0], "final": True, **fields}
+        return all(getattr(e, name) == value for name, value in own.items())
+
+    gains = varied.gains("rl", **ask)
+    one = gains[gains["metric"] == "pass@1"]
+    assert list(zip(one["tokens"], one["runs"])) == rows
+    first, second = ([e.counts["strict"] for e in varied._evaluations if model(f, e)] for f in (ours, theirs))
+    expected = np.mean([paired_difference(a, second[min(i, len(second) - 1)], 1).value for i, a in enumerate(first)])
+    assert one["value"].iloc[-1] == pytest.approx(expected)
+    assert (one["variant"] == ours.get("variant", "")).all()
+    assert (one["reference_variant"] == theirs.get("variant", "")).all()
+
+
+def test_gains_name_the_fields_that_there_are(varied: LoadedStudy) -> None:
+    for ask, message in (
+        ({"variant": "kl"}, "recipe 'rl' has no variant 'kl': there is '' and 'high_kl'"),
+        ({"sed": 1}, "there is no field 'sed'; did you mean 'seed'?"),
+        ({"tokens": 1_000, "variant": "high_kl"}, "has no M_t at tokens 1,000: there is 2,000"),
+        ({"over": "sft"}, "has no recipe 'sft'; did you mean 'sft_gold'?"),
+        ({"over": "base", "mix": "web"}, "recipe 'rl' has no mix 'web': there is '' and 'math'"),
+    ):
+        with pytest.raises(ValueError) as error:
+            varied.gains("rl", **ask)
+        assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_study_differs_from_itself_by_nothing(study: LoadedStudy, file: Path) -> None:

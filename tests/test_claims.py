@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from foray.commands.on_studies import _print_claims
 from foray.report import Results, read_results, write_report
-from foray.report.columns import frame_of
+from foray.report.columns import csv_text, frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
 from foray.report.differences import Difference
 from foray.report.measurements import PassK, Seeds
@@ -57,6 +60,46 @@ def test_every_needs_each_and_some_is_corrected(results: Results) -> None:
     assert found.interval is not None and found.interval.value == 0.1
 
 
+def test_a_ruling_says_why_its_comparison_decided(results: Results) -> None:
+    sure, weak, wrong = need(0.1, 0.02), need(0.05, 0.0495), need(-0.1, 0.02)
+    assert every([sure, weak], results).why == "the weakest of the 2 that must hold"
+    assert every([sure], results).why == "the one that must hold"
+    assert every([sure, wrong], results).why == "the one against the claim"
+    assert every([wrong, sure, need(-0.2, 0.02)], results).why == "the clearest of the 2 against the claim"
+    assert some([sure, need(0.3, 0.02, tokens=2000)], results).why == "the earliest of the 2 that hold"
+    assert some([sure, wrong], results).why == "the one that holds"
+    assert some([wrong, wrong], results).why == "the best of the 2, any of which would do"
+    low = [need(0, 1, sign=-1), need(0, 1, sign=-1, beyond=-0.02)]
+    musts = [n.must for n in (sure, need(0, 1, beyond=-0.02), *low)]
+    assert musts == ["above 0", "above -2", "below 0", "below 2"]
+
+
+def test_all_comparisons_of_a_claim_are_listed_and_one_decides(results: Results) -> None:
+    rulings = claims.rulings_on(results)
+    listed = claims.needs(rulings, results)
+    for name in ("C1", "C2", "C6", "C7", "C8"):
+        own = [row for row in listed if row["claim"] == name]
+        (decider,) = (row for row in own if row["why"])
+        assert decider["value"] == rulings[name].interval and decider["comparison"] in rulings[name].effect
+        assert f"of {len(own)} comparisons" in rulings[name].note
+    assert {row["must"] for row in listed if row["claim"] == "C7"} == {"below 0", "above -2"}
+
+
+def test_the_table_of_a_terminal_names_the_comparison_and_why_it_decided(results: Results, tmp_path: Path) -> None:
+    for stem, frame in claims.section(results).files.items():
+        (tmp_path / f"{stem}.csv").write_text(csv_text(frame))
+    said = io.StringIO()
+    _print_claims(tmp_path, Console(width=80, file=said))
+    lines = [line.rstrip() for line in said.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80 and len(lines) < 40
+    at = next(i for i, line in enumerate(lines) if line.startswith("C7"))
+    assert "SFT costs general abilities" in lines[at] and lines[at].endswith("cannot tell")
+    assert "general average" in lines[at + 1]
+    assert "the weakest of the 8 that must hold; must lie above -2" in lines[at + 3]
+    (tmp_path / "comparisons.csv").unlink()
+    _print_claims(tmp_path, Console(width=80, file=said))  # a report of an earlier version
+
+
 def test_a_need_points_either_way(results: Results) -> None:
     low = need(-0.05, 0.01, sign=-1)
     assert low.supports and not low.opposes and low.signed.lo == pytest.approx(0.04)
@@ -68,7 +111,7 @@ def test_a_need_points_either_way(results: Results) -> None:
 
 
 def test_the_answers_of_a_study(results: Results) -> None:
-    table = frame_of(claims.rows(results)).set_index("claim")
+    table = frame_of(claims.rows(results, claims.rulings_on(results))).set_index("claim")
     assert list(table.index) == [f"C{i}" for i in range(1, 11)]
     assert set(table["answer"]) <= {"shown", "shown, in form", "contradicted", "cannot tell", "not run"}
     for name in ("C3", "C4", "C5", "C9", "C10"):

@@ -567,15 +567,6 @@ def test_open_names_the_report_or_says_what_writes_it(
     assert worked(capsys, "open", "smoke", "--store", str(tmp_path)).strip() == str(tmp_path / "report" / "index.html")
 
 
-def test_tables_in_further_forms_escape_what_data_brings(tmp_path: Path) -> None:
-    from foray.report.forms import write_tables
-
-    (tmp_path / "results.csv").write_text("recipe,value\na|<b>_&,0.25\nc,\n")
-    write_tables(tmp_path / "results.csv", ["markdown", "latex"])
-    assert (tmp_path / "results.md").read_text().splitlines()[2:] == ["| a\\|\\<b>_& | 0.25 |", "| c |  |"]
-    assert "\\_\\&" in (tmp_path / "results.tex").read_text()
-
-
 def test_report_refuses_a_form_that_is_none_and_a_folder_of_other_files(
     capsys: Said, mini: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,14 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(manifest: Path) -> Results:
     return read_results(manifest)
+
+
+def test_every_figure_has_a_title_in_words_and_a_row_in_the_docs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    figures = figure_package.discover()
+    listed = re.findall(r"^\| `([fpra]\d\w*)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(f.NAME for f in figures)
+    assert all(len(f.TITLE.split()) > 4 for f in figures)
 
 
 @pytest.mark.parametrize("figure", NEW, ids=lambda m: m.NAME)

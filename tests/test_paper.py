@@ -206,7 +206,7 @@ def test_a_report_is_drawn_again_when_the_choice_changes(tmp_path: Path, draw_on
 
 def test_the_papers_effect_stands_beside_ours_in_the_same_comparison(everything: dict[str, Results]) -> None:
     """Recomputed from the numbers as they were read from the paper."""
-    found = {r["claim"]: r for r in claims.rows(everything["f2_passk"])}
+    found = {r["claim"]: r for r in claims.rows(everything["f2_passk"], claims.rulings_on(everything["f2_passk"]))}
     june: dict[tuple[str, str, str], float] = {}
     files = (
         "gsm8k_rl_multi_sft_comparison",

@@ -23,6 +23,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from foray.core.files import seal, sealed
 from foray.report import (
@@ -46,7 +47,8 @@ from foray.report.comparisons import compare
 from foray.report.differences import pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk
-from foray.report.headline import sentences
+from foray.report.gains import gains_of
+from foray.report.headline import finding
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
@@ -283,7 +285,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 8 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 9 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
@@ -360,7 +362,7 @@ def test_wilson_and_trend() -> None:
 
 def test_gains_are_paired_and_several_seeds_are_averaged(tmp_path: Path) -> None:
     results = read_results(build(tmp_path, seeds=3).write())
-    gains = results.gains("rl", "base", "world_easy", 1)
+    gains = gains_of(results.pairs("rl", "base", "world_easy"), 1, results.extraction, results.model_parameters)
     curve = results.curve(["pass@1"], ["world_easy"]).set_index(["recipe", "tokens"])
     assert list(gains["tokens"]) == list(TOKENS) and set(gains["runs"]) == {3} and set(curve.loc["base", "runs"]) == {1}
     for row in gains.itertuples():
@@ -543,11 +545,27 @@ def test_the_policy_of_the_page_names_each_script_and_nothing_else(report: tuple
     assert len(hashes) == 3 and len(text) < 3_000_000
 
 
-def test_the_page_begins_with_three_sentences_with_intervals(results: Results) -> None:
-    found = sentences(results)
-    assert len(found) == 3 and all(re.search(r"\[[+−]?\d+\.\d, [+−]?\d+\.\d\]", s) for s in found)
-    assert all("one seed" in s and "9.2M" in s for s in found)
-    assert "pass@1 above the base" in found[0] and "general abilities" in found[1] and "Parallel" in found[2]
+def test_the_page_begins_with_four_sentences_with_intervals(results: Results) -> None:
+    lead, found = finding(results)
+    assert lead == "From M_t at 9.2M tokens (one seed), in points with 95% intervals:"
+    assert [s.partition(" ")[0] for s in found] == ["RL", "SFT", "RL", "Parallel"]
+    assert all(re.search(r" \d+\.\d \[\d+\.\d, \d+\.\d\]", s) for s in found)
+    assert found[0].startswith("RL on the base raises pass@1 by 30.1 [") and found[2].startswith("RL after SFT raises")
+    fallen = -results.ability_differences("sft", "base")[TOKENS[-1]].interval.value
+    assert f"lowers general abilities by {100 * fallen:.1f} [" in found[1]
+
+
+def test_what_was_not_measured_is_named_and_each_sentence_names_its_own_checkpoint(tmp_path: Path) -> None:
+    study = build(tmp_path)
+    study.entries = [e for e in study.entries if e["recipe"] not in ("parallel", "sft_rl")]
+    study.entries = [e for e in study.entries if e["recipe"] != "sft" or e["tokens"] < TOKENS[-1]]
+    lead, found = finding(read_results(study.write()))
+    assert lead == "In points with 95% intervals:" and found[-1] == "Not measured: RL after SFT, Parallel averaging."
+    assert found[0].startswith("From M_t at 9.2M tokens (one seed): RL on the base raises pass@1 by ")
+    assert found[1].startswith("From M_t at 4.6M tokens (one seed): SFT on the base ") and len(found) == 3
+    (tmp_path / "none").mkdir()
+    lead, found = finding(read_results(Study(tmp_path / "none").write()))
+    assert lead == "No pass@k evaluation of the main task has finished yet." and not found
 
 
 def test_the_chart_has_every_k_and_the_numbers_of_the_table(report: tuple[Path, Path], results: Results) -> None:
@@ -595,6 +613,12 @@ def test_the_browser_shows_fewer_completions_of_all_problems_before_it_leaves_pr
             assert any(good for _, _, good, _ in texts) == any(good for _, _, good, _ in all_), "a right one stays"
     monkeypatch.setattr(sample_data, "ROOM", 10)
     assert "left out" in browsed(results)["left_out"]
+
+
+def test_the_file_of_a_figure_says_what_it_shows(report: tuple[Path, Path], results: Results) -> None:
+    told = Image.open(report[1] / "figures" / "f2_passk.png").info
+    assert told["Title"] == f2_passk.TITLE and told["Description"].startswith("pass@k on world_easy against")
+    assert b"/Title" in (report[1] / "figures" / "f2_passk.pdf").read_bytes()
 
 
 def faint_words(figure: figure_package.FigureModule, results: Results) -> set[tuple[str, str]]:

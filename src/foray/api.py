@@ -18,7 +18,8 @@ from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
 from foray.report.choose_row import chosen
 from foray.report.columns import frame_of
 from foray.report.entries import entry_of
-from foray.report.measurements import Measurement, PassK
+from foray.report.gains import MODEL, asked_of, gains, model_of
+from foray.report.measurements import PassK
 from foray.report.reader import results_of
 from foray.report.results import ANY, ANY_MODEL, Results, recipe_rank
 from foray.study.last_report import saying
@@ -36,7 +37,6 @@ _UNITS = {"acc": "share", "format_rate": "share", "truncated_rate": "share", "bi
 _UNITS |= {"perplexity": "perplexity"}
 # Settings of an evaluation that sampling takes too.
 _SAMPLED = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")
-_MODEL = ("tokens", "recipe", "variant", "mix", "model_parameters", "trained_on", "pretrain_seed", "seed")
 
 
 class LoadedStudy:
@@ -117,7 +117,7 @@ class LoadedStudy:
             asked = {"task": e.task, "split": e.split, "problem": list(counts.ids)}
             asked |= {"question": [questions.get((e.task, e.split, name), "") for name in counts.ids]}
             found = {"shots": e.shots, "samples": counts.samples, "right": counts.correct}
-            frames.append(pd.DataFrame({**asked, **self._model(e), **found}))
+            frames.append(pd.DataFrame({**asked, **model_of(e, self._read), **found}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def completions(
@@ -130,7 +130,7 @@ class LoadedStudy:
         ``stop`` is ``end``, ``stop`` or ``length``: cut off, scores 0. ``which``: more fields of a model, and ``task``,
         ``split``, ``shots`` and ``step``. The text is what a model wrote: untrusted.
         """
-        rows = pd.DataFrame([self._asked(e) for e in self._evaluations])
+        rows = pd.DataFrame([asked_of(e, self._read) for e in self._evaluations])
         with saying(self._fuller):
             require(len(rows) > 0, f"study {self.name} has no samples yet")
         folder = self._chosen(rows, recipe, tokens, seed, which)["folder"]
@@ -139,14 +139,6 @@ class LoadedStudy:
     @cached_property
     def _evaluations(self) -> list[PassK]:
         return self._read.select(PassK, final=ANY, **ANY_MODEL)
-
-    def _asked(self, e: Measurement) -> dict[str, Any]:
-        fields = {"task": e.task, "split": e.split, "shots": e.shots, "step": e.stage_step, "folder": e.folder}
-        return self._model(e) | fields
-
-    def _model(self, e: Measurement) -> dict[str, Any]:
-        size = e.model_parameters or self._read.model_parameters
-        return {name: size if name == "model_parameters" else getattr(e, name) for name in _MODEL}
 
     def _samples(self, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         names = {"correct": "strict"}
@@ -168,20 +160,20 @@ class LoadedStudy:
 
     # --- differences ------------------------------------------------------------------------------------------------
 
-    def gains(self, recipe: str, over: str = "base", task: str | None = None) -> pd.DataFrame:
-        """pass@k of a recipe minus that of another at every M_t with both: ``value`` with its 95% interval, a share.
+    def gains(
+        self, recipe: str, over: str = "base", task: str | None = None, tokens: int | None = None,
+        seed: int | None = None, variant: str | None = None, over_variant: str | None = None, **which: Any,
+    ) -> pd.DataFrame:  # fmt: skip
+        """pass@k of a recipe minus that of another, a row an M_t and k: ``value`` with its 95% interval, a share.
 
-        Paired by problem, runs averaged, by the study's grading. The recipes of the main grid (without variants).
+        Paired by problem, by the study's grading. Every M_t that both have, and the mean over all seeds, unless
+        ``tokens``, ``seed`` or ``pretrain_seed`` names one. ``variant`` and ``step`` are the recipe's,
+        ``over_variant`` is the other's: ``gains("rl", over="rl", variant="high_kl")``. ``mix``, ``model_parameters``,
+        ``trained_on``, ``split`` and ``shots`` are of both. What is not named is as in ``completions``.
         """
-        results = self._read
-        known = results.recipes()
-        for name in (recipe, over):
-            with saying(self._fuller):
-                require(name in known, f"study {self.name} has no results of recipe {name!r}{nearest(name, known)}")
-        asked = self._task_name(task)
-        found = pd.concat([results.gains(recipe, over, asked, k) for k in results.ks], ignore_index=True)
-        require(len(found) > 0, f"study {self.name} has {recipe} and {over} from no common M_t on {asked}")
-        return found.assign(task=asked, unit="share")
+        ours = {**which, "recipe": recipe, "tokens": tokens, "seed": seed, "variant": variant}
+        with saying(self._fuller):
+            return gains(self._read, ours, {"recipe": over, "variant": over_variant}, self._task_name(task))
 
     def compare(self, other: LoadedStudy) -> pd.DataFrame:
         """This study minus another in pass@k, model by model: those with one M_t, recipe, variant, mix, split and task.
@@ -244,10 +236,10 @@ class LoadedStudy:
             folder = e.checkpoint or (e.folder if e.kind == "train" else None)
             if folder is None or not sealed(folder) or not (folder / "model").is_dir():
                 continue
-            named = {**self._model(e), "step": e.stage_step}
+            named = {**model_of(e, self._read), "step": e.stage_step}
             row = found.setdefault(tuple(named.values()), {**named, "final": False, "path": folder / "model"})
             row["final"] |= e.final
-        return pd.DataFrame(list(found.values()), columns=[*_MODEL, "step", "final", "path"])
+        return pd.DataFrame(list(found.values()), columns=[*MODEL, "step", "final", "path"])
 
     def checkpoint(
         self, recipe: str = "base", tokens: int | None = None, seed: int | None = None, **which: Any
@@ -291,7 +283,7 @@ class LoadedStudy:
         settings = {name: asked[name] for name in _SAMPLED if name in asked}
         settings = {"temperature": 0.6, "max_new_tokens": 96} | settings
         settings |= {name: value for name, value in own.items() if value is not None}
-        model, tokenizer = self.model(**{name: row[name] for name in (*_MODEL, "step")})
+        model, tokenizer = self.model(**{name: row[name] for name in (*MODEL, "step")})
         found = ask(
             embedded_engine(model, tokenizer), tokenizer, task, question, n, sampling=settings,
             grading=self._read.extraction, shots=int(asked.get("shots", 0)) if shots is None else shots,
@@ -330,7 +322,7 @@ class LoadedStudy:
     def _evaluated(self, row: Mapping[str, Any], task: str) -> dict[str, Any]:
         """The settings of the model's own evaluation on the task, or else of one of its recipe; empty without one."""
         alike = [e for e in self._evaluations if e.task == task and e.recipe == row["recipe"]]
-        same = [e for e in alike if all(self._model(e)[name] == row[name] for name in _MODEL)]
+        same = [e for e in alike if all(model_of(e, self._read)[name] == row[name] for name in MODEL)]
         return read_object((same or alike)[0].folder / SPEC) if alike else {}
 
     def _chosen(

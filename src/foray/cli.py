@@ -95,7 +95,10 @@ def _add_studies(commands: _Commands) -> None:
     )  # fmt: skip
     p.add_argument("--out", metavar="DIR", type=_path, help="a new folder for the report (default: in the store)")
     p.add_argument(
-        "--tables", metavar="FORMS", default="", help="results.csv in further forms too: markdown,latex,parquet"
+        "--tables",
+        metavar="FORMS",
+        default="",
+        help="results as tables to print, or for programs: markdown,latex,parquet",
     )
     p = _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
     p.add_argument("--json", action="store_true", help="all checkpoints and evaluations, as one JSON document")

@@ -125,21 +125,29 @@ def _report_study(args: argparse.Namespace, how: Mapping[str, Any]) -> Path:
 
 
 def _print_claims(folder: Path, console: Console) -> None:
-    """Prints a short claims table of a report. The number of a claim is its deciding comparison, in points."""
+    """Prints a short claims table of a report: each claim with its answer, the comparison that decided, and why."""
     if not (folder / "claims.csv").exists():
         return
     from foray.report.rules import CLAIMS
 
     names = {claim.name: claim.short for claim in CLAIMS}
-    narrow = Column("answer", no_wrap=True), Column("points", justify="right", no_wrap=True)
-    table = Table("", "claim", *narrow, "decided by", box=None, pad_edge=False)
-    with open(folder / "claims.csv", encoding="utf-8", newline="") as f:
-        for row in csv.DictReader(f):
+    # Claims that were not run have no comparison, and a report of an earlier version has no such file.
+    needs = _rows(folder / "comparisons.csv") if (folder / "comparisons.csv").exists() else []
+    reasons = {row["claim"]: f"{row['why']}; must lie {row['must']}" for row in needs if row["why"]}
+    answer = Column("answer", no_wrap=True)
+    table = Table("", "claim, and the comparison that decided", answer, box=None, pad_edge=False)
+    for row in _rows(folder / "claims.csv"):
+        lines = [names[row["claim"]], row["note"]]
+        if row["value"]:
             value, lo, hi = (100 * float(row[name] or "nan") for name in ("value", "lo", "hi"))
-            number = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]" if row["value"] else ""
-            words = (row["claim"], names[row["claim"]], row["answer"])
-            table.add_row(*map(cell, (*words, number, row["effect"] or row["note"])))
+            lines[1:] = [f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]  {row['effect']}", reasons.get(row["claim"], "")]
+        table.add_row(*map(cell, (row["claim"], "\n".join(filter(None, lines)), row["answer"])))
     console.print(table, highlight=False)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
 
 
 def open_report(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from foray.study.study_results import StudyResults, is_store, study_results
 
 def report_two(args: argparse.Namespace) -> None:
     """``--set`` is the second's; ``--store`` holds each that is not itself a store's folder."""
-    from foray.report import check_forms, write_tables  # takes a second
+    from foray.report import check_forms  # takes a second
     from foray.report.comparison_page import write_comparison
     from foray.report.measurements import PassK
     from foray.report.reader import results_of
@@ -43,8 +43,7 @@ def report_two(args: argparse.Namespace) -> None:
         names[1] += f", with {', '.join(args.settings)}"
     with nullcontext() if args.out else Store(both[0].store).claim(out.name, patience=600.0):
         (out / SEAL).unlink(missing_ok=True)
-        index = write_comparison(found[0], found[1], (names[0], names[1]), out)
-        write_tables(out / "comparison.csv", tables)
+        index = write_comparison(found[0], found[1], (names[0], names[1]), out, tables)
         seal(out, compared=names)
     tell(f"table: {out / 'comparison.csv'}")
     tell(str(index))

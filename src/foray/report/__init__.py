@@ -27,6 +27,7 @@ from foray.report.embedded_data import picture
 from foray.report.figures import FigureModule, discover
 from foray.report.forms import FORMS, check_forms, write_tables
 from foray.report.markup import parts
+from foray.report.model_table import printed_tables
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
 from foray.report.paper_curves import put_behind
@@ -37,23 +38,24 @@ from foray.report.spending import add_axis
 
 __all__ = [
     "AXES", "COLUMNS", "FORMS", "NotDrawable", "Results", "check_forms", "csv_text", "drawn", "figure_data",
-    "read_results", "write_report", "write_tables",
+    "read_results", "write_report",
 ]  # fmt: skip
 
 
 def write_report(
     manifest: Path, out: Path, axis: str = AXES[0], own: Sequence[Path] = (), paper: bool = True,
-    content: Mapping[str, Any] | None = None,
+    content: Mapping[str, Any] | None = None, tables: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
-    The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``transitions``,
-    ``transition_curves`` and ``ledger``; where a study has them, ``amplified``, ``sharpened``, ``majority``,
-    ``train_test``, ``controls``, ``crossed``, ``tuning``, ``contamination``, ``readiness``, ``readiness_errors`` and
-    ``settings_*``. Figures over pre-training are drawn against ``axis``, one of ``AXES``. ``own`` are files of figures
-    and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that of a
-    store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the claims.
-    ``content`` is the manifest's, where it is known: then no file ``manifest`` need be there.
+    The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``comparisons`` (all that the
+    claims need), ``transitions``, ``transition_curves`` and ``ledger``; where a study has them, ``amplified``,
+    ``sharpened``, ``majority``, ``train_test``, ``controls``, ``crossed``, ``tuning``, ``contamination``,
+    ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over pre-training are drawn against ``axis``, one of
+    ``AXES``; their files hold title and caption. ``own`` are files of figures and sections of the user's own. No
+    manifest names them: code in a report is the caller's choice, never that of a store that somebody sent. With
+    ``paper``, the paper's curves stand behind ours, and its numbers beside the claims. ``content`` is the manifest's,
+    where it is known: then no file ``manifest`` need be there. ``tables``: further forms of the results, of ``FORMS``.
 
     The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
     for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,
@@ -79,6 +81,8 @@ def write_report(
     shown_too, of_own = _own_parts(own, results, out, {s.name for s in shown})
     broken += of_own
     write_atomic(out / "index.html", page(replace(results, notes=(*results.notes, *of_own)), [*shown, *shown_too]))
+    if tables:
+        write_tables(out / "results.csv", printed_tables(results), tables)
     if broken:
         raise ValueError(f"the report is drawn, and lacks a part: {'; '.join(broken)}")
     return out / "index.html"
@@ -135,9 +139,10 @@ def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:
     with matplotlib.rc_context(style.RC):
         drawing, caption = drawn(figure, results, frame)
         # Without dates and version strings, equal results give equal files.
-        _save(drawing, paths["png"], {"Software": None})
+        _save(drawing, paths["png"], {"Software": None, "Title": figure.TITLE, "Description": caption})
         drawing.set_layout_engine("none")  # laid out by the first; doing it again doubles the time
-        _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None})
+        named = {"Title": figure.TITLE, "Subject": caption}
+        _save(drawing, paths["pdf"], {"CreationDate": None, "Creator": None, "Producer": None, **named})
     html = Markup(parts.figure(figure.NAME, figure.TITLE, caption, *picture(paths["png"])))
     return Shown("figure", figure.NAME, figure.TITLE, FIGURES, html)
 

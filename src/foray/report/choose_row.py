@@ -1,8 +1,8 @@
-"""Which row of a table of models a user means: what is named, and what stands for the rest."""
+"""Which rows of a table of models a user means: what is named, and what stands for the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,14 @@ def chosen(rows: pd.DataFrame, study: str, parameters: int, asked: Mapping[str, 
     The study's own are its last M_t, its last step, its first seeds, its model of so many ``parameters``, no variant
     where a recipe was run without one, and otherwise what the first row has. Raises ValueError, naming what there is.
     """
+    first = chosen_rows(rows, study, parameters, asked).iloc[0]
+    return {str(name): value for name, value in first.items()}
+
+
+def chosen_rows(
+    rows: pd.DataFrame, study: str, parameters: int, asked: Mapping[str, Any], every: Collection[str] = ()
+) -> pd.DataFrame:
+    """The rows that ``asked`` names, as in ``chosen``. A field of ``every`` that is not asked may have any value."""
     fields = [str(name) for name in rows if name not in ("folder", "path", "final")]
     for name in asked:
         require(name in fields, f"there is no field {name!r}{nearest(name, fields)}")
@@ -28,6 +36,8 @@ def chosen(rows: pd.DataFrame, study: str, parameters: int, asked: Mapping[str, 
     for name in [name for name in (*_FIRST, *between, *_LAST) if name in fields]:
         there = list(dict.fromkeys(rows[name].tolist()))
         value = asked.get(name)
+        if value is None and name in every:
+            continue
         if value is None:
             value = _own(name, there, recipe, parameters)
         if value not in there and name == "recipe":
@@ -36,7 +46,7 @@ def chosen(rows: pd.DataFrame, study: str, parameters: int, asked: Mapping[str, 
             what = _WORDS.get(name, name)
             raise ValueError(f"recipe {recipe!r} has no {what} {listed([value])}: there is {listed(sorted(there))}")
         rows = rows[rows[name] == value]
-    return {str(name): value for name, value in rows.iloc[0].items()}
+    return rows
 
 
 def _own(name: str, there: Sequence[Any], recipe: Any, parameters: int) -> Any:

@@ -22,13 +22,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Kind(NamedTuple):
-    """How the page shows the values of a column: as which text, and with ``number`` aligned to the right."""
+    """How the page shows the values of a column: as which text, and with ``number`` aligned to the right.
+
+    A text that ``wraps`` may take several lines on paper.
+    """
 
     show: Callable[[Any], str]
     number: bool = True
+    wraps: bool = False
 
 
 TEXT = Kind(str, number=False)
+WORDS = Kind(str, number=False, wraps=True)
 RECIPE = Kind(label, number=False)
 TOKENS = Kind(in_tokens, number=False)
 COUNT = Kind(str)
@@ -49,12 +54,24 @@ class Column(NamedTuple):
 
     def cell(self, row: Any) -> str:
         """What the page shows; a dash where nothing was measured."""
+        value = self._found(row)
+        return "–" if value is None else value if isinstance(value, Markup) else self.kind.show(value)
+
+    def printed(self, row: Any) -> tuple[str, str]:
+        """What a table on paper shows: a number and its interval, or another text and nothing."""
+        value = self._found(row)
+        if not isinstance(value, Interval):
+            return ("–" if value is None else str(self.kind.show(value))), ""
+        number, *ends = (f"{100 * x:{'+' * (self.kind is POINTS)}.1f}".replace("-", "−") for x in value[:3])
+        return number, f"[{', '.join(ends)}]"
+
+    def _found(self, row: Any) -> Any:
         if callable(self.value):
             value = self.value(row)
         else:
             value = row.get(self.value) if isinstance(row, Mapping) else getattr(row, self.value)
         missing = value is None or pd.isna(value.value if isinstance(value, Interval) else value)
-        return "–" if missing else value if isinstance(value, Markup) else self.kind.show(value)
+        return None if missing else value
 
 
 def badge(name: str, signs: Mapping[str, str]) -> Callable[[Any], Markup]:

@@ -23,10 +23,13 @@ from foray.report.between_studies import (
 )
 from foray.report.chart_data import differences_chart
 from foray.report.columns import COUNT, POINTS, SHARE, TOKENS, Column, badge, csv_text, frame_of, table
+from foray.report.forms import write_tables
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
+from foray.report.model_table import beside_words
 from foray.report.page import Shown, grouped
 from foray.report.page_shell import filled
+from foray.report.printed import Printed
 from foray.report.results import AVERAGE, Results, label
 from foray.report.sections import claims
 
@@ -47,10 +50,13 @@ _TEXT = (
 _ANSWERS = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
 
 
-def write_comparison(ours: Results, theirs: Results, names: tuple[str, str], out: Path) -> Path:
+def write_comparison(
+    ours: Results, theirs: Results, names: tuple[str, str], out: Path, tables: Sequence[str] = ()
+) -> Path:
     """Writes ``index.html``, ``comparison.csv``, ``settings.csv`` and ``claims.csv`` into ``out``; returns the page.
 
-    ``names``: what the page calls A (the first) and B. Raises ValueError where the two have measured nothing alike.
+    ``names``: what the page calls A (the first) and B. ``tables``: further forms of the numbers, of ``FORMS``. Raises
+    ValueError where the two have measured nothing alike.
     """
     rows = between(ours, theirs)
     if all(row["compared"] in (ONLY_OURS, ONLY_THEIRS) for row in rows):
@@ -63,8 +69,11 @@ def write_comparison(ours: Results, theirs: Results, names: tuple[str, str], out
     out.mkdir(parents=True, exist_ok=True)
     for stem, found in files.items():
         write_atomic(out / f"{stem}.csv", csv_text(_named(frame_of(found))))
+    places, extraction = _places(rows), ours.extraction
+    printed = [_printed(rows, *place, names) for place in places if place[1] in (extraction, "")]
+    write_tables(out / "comparison.csv", printed, tables)
     shown = [
-        Shown("section", "numbers", "Side by side", 0, _numbers(rows, ours.extraction)),
+        Shown("section", "numbers", "Side by side", 0, _numbers(rows, extraction)),
         Shown("section", "settings", "Settings that differ", 1, _settings(settings, ours, theirs)),
         Shown("section", "claims", "The paper's claims", 2, _answers(answers)),
     ]
@@ -98,7 +107,7 @@ def _settings(found: Sequence[Mapping[str, str]], ours: Results, theirs: Results
 
 
 def _claims(ours: Results, theirs: Results) -> list[dict[str, Any]]:
-    found = zip(claims.rows(ours), claims.rows(theirs))
+    found = zip(*(claims.rows(results, claims.rulings_on(results)) for results in (ours, theirs)))
     same = ("claim", "statement")
     sides = ("ours", "theirs")
     return [
@@ -129,20 +138,34 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _numbers(rows: Sequence[Mapping[str, Any]], grading: str) -> str:
     """A table for each task, grading and metric; other gradings than the first study's are folded."""
-    places = dict.fromkeys((row["task"], row["grading"], row["metric"]) for row in rows)
     shown, folded = list[str](), list[str]()
-    for place in places:
-        here = [row for row in rows if (row["task"], row["grading"], row["metric"]) == place]
-        (shown if place[1] in (grading, "") else folded).append(_table(here, *place))
+    for place in _places(rows):
+        made = _table(rows, *place)
+        html = table(made.rows, made.columns, made.caption)
+        (shown if place[1] in (grading, "") else folded).append(html)
     other = parts.folded("By the other gradings", joined(*folded)) if folded else ""
     return joined(parts.dim(_TEXT), *shown, other, parts.files(["comparison"]))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: str) -> str:
+def _places(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Task, grading and metric of each table."""
+    return list(dict.fromkeys((row["task"], row["grading"], row["metric"]) for row in rows))
+
+
+def _printed(
+    rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: str, names: tuple[str, str]
+) -> Printed:
+    """A table for paper says itself what A and B are."""
+    made = _table(rows, task, grading, metric)
+    text = f"{made.caption}. A: {names[0]}. B: {names[1]}. In percent, A − B in points, with 95% intervals."
+    return made._replace(name=f"comparison-{made.name}", caption=text)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: str) -> Printed:
+    rows = [row for row in rows if (row["task"], row["grading"], row["metric"]) == (task, grading, metric)]
+
     def model(row: Mapping[str, Any]) -> str:
-        size = row["model_parameters"]
-        words = (row["variant"], row["mix"], row["split"], f"{size:,} parameters" if size else "")
-        beside = ", ".join(word for word in words if word)
+        beside = beside_words(row)
         return label(row["recipe"], row["shots"]) + (f" ({beside})" if beside else "")
 
     columns = [
@@ -160,7 +183,7 @@ def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: s
         caption += f" ({_HOW[ways.pop()]})"
     else:
         columns.append(Column("compared", lambda row: _HOW[row["compared"]]))
-    return table(rows, columns, caption)
+    return Printed("-".join((task, grading, metric)), caption, columns, rows)
 
 
 def _sentences(rows: Sequence[Mapping[str, Any]], ours: Results) -> list[str]:

@@ -15,19 +15,6 @@ from foray.report.stats import Interval
 Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
 
 
-class Ruling(NamedTuple):
-    """What a study says of a claim: the comparison that decided, its interval, and how many others agree.
-
-    ``paper``: the paper's effect in that comparison.
-    """
-
-    answer: Answer
-    effect: str
-    interval: Interval | None
-    note: str
-    paper: Effect | None = None
-
-
 @dataclass(frozen=True)
 class Comparison:
     """One comparison. With sign -1 the claim is that the difference is low: bounds then count for its negative.
@@ -54,8 +41,19 @@ class Comparison:
         return self.signed.lo > self.beyond
 
     @property
+    def says(self) -> str:
+        """What it says of the claim."""
+        return "for" if self.supports else "against" if self.opposes else "neither"
+
+    @property
     def opposes(self) -> bool:
         return self.signed.hi < self.against and not self.supports
+
+    @property
+    def must(self) -> str:
+        """Where the claim needs the interval to lie, in points: ``above -2``."""
+        bound = 100 * self.beyond * self.sign + 0.0  # no minus before a zero
+        return f"{'above' if self.sign > 0 else 'below'} {bound:g}"
 
     def p_value(self, supporting: bool) -> float:
         """Of the bound that is exceeded; 1 where the interval does not lie on that side of it."""
@@ -65,28 +63,51 @@ class Comparison:
         return stats.p_value(self.signed, bound, self.difference.degrees)
 
 
+class Ruling(NamedTuple):
+    """What a study says of a claim: the comparison that decided, its interval, and how many others agree.
+
+    ``paper``: the paper's effect in that comparison. ``needs``: all comparisons, ``decider`` among them; ``why``: why
+    that one decided.
+    """
+
+    answer: Answer
+    effect: str
+    interval: Interval | None
+    note: str
+    paper: Effect | None = None
+    needs: Sequence[Comparison] = ()
+    decider: Comparison | None = None
+    why: str = ""
+
+
 def every(needs: Sequence[Comparison], results: Results) -> Ruling:
     """Shown if every comparison supports; contradicted if any opposes after Holm's correction over all; else open."""
-    opposed = stats.holm([n.p_value(supporting=False) for n in needs])
-    if all(n.supports for n in needs):
-        return _ruling("shown", min(needs, key=lambda n: n.signed.lo - n.beyond), needs, results)
-    if any(opposed):
-        worst = min((n for n, rejected in zip(needs, opposed) if rejected), key=lambda n: n.signed.hi - n.against)
-        return _ruling("contradicted", worst, needs, results)
-    return _ruling("cannot tell", min(needs, key=lambda n: n.signed.lo - n.beyond), needs, results)
+    rejected = stats.holm([n.p_value(supporting=False) for n in needs])
+    opposed = [n for n, against in zip(needs, rejected) if against]
+    weakest = min(needs, key=lambda n: n.signed.lo - n.beyond)
+    if opposed:
+        clearest = min(opposed, key=lambda n: n.signed.hi - n.against)
+        count = sum(n.opposes for n in needs)
+        why = f"the clearest of the {count} against the claim" if count > 1 else "the one against the claim"
+        return _ruling("contradicted", clearest, needs, results, why)
+    why = f"the weakest of the {len(needs)} that must hold" if len(needs) > 1 else "the one that must hold"
+    return _ruling("shown" if all(n.supports for n in needs) else "cannot tell", weakest, needs, results, why)
 
 
 def some(needs: Sequence[Comparison], results: Results) -> Ruling:
     """Shown if any comparison supports after Holm's correction over all; contradicted if all oppose; else open."""
-    supported = stats.holm([n.p_value(supporting=True) for n in needs])
-    if any(supported):
-        first = min((n for n, rejected in zip(needs, supported) if rejected), key=lambda n: n.tokens)
-        return _ruling("shown", first, needs, results)
+    held = stats.holm([n.p_value(supporting=True) for n in needs])
+    if supported := [n for n, rejected in zip(needs, held) if rejected]:
+        first = min(supported, key=lambda n: n.tokens)
+        why = f"the earliest of the {len(supported)} that hold" if len(supported) > 1 else "the one that holds"
+        return _ruling("shown", first, needs, results, why)
     best = max(needs, key=lambda n: n.signed.value)
-    return _ruling("contradicted" if all(n.opposes for n in needs) else "cannot tell", best, needs, results)
+    why = f"the best of the {len(needs)}, any of which would do" if len(needs) > 1 else "the one that must hold"
+    return _ruling("contradicted" if all(n.opposes for n in needs) else "cannot tell", best, needs, results, why)
 
 
-def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results) -> Ruling:
+def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
+    """``why`` this comparison was chosen."""
     supports, opposes = sum(n.supports for n in needs), sum(n.opposes for n in needs)
     ratio = chosen.tokens / results.model_parameters
     note = f"of {len(needs)} comparison{'s'[: len(needs) != 1]}, {supports} for, {opposes} against"
@@ -95,7 +116,7 @@ def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], res
         each = ", ".join(f"{100 * v:+.1f}" for v in starts.values())
         note += f"; by pre-training {each}"
     what = f"{chosen.what}, {ratio:.2g} tokens/parameter"
-    return Ruling(answer, what, chosen.difference.interval, note, chosen.paper)
+    return Ruling(answer, what, chosen.difference.interval, note, chosen.paper, needs, chosen, why)
 
 
 def undecided(ruling: Ruling, why: str) -> Ruling:

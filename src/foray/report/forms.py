@@ -1,4 +1,4 @@
-"""The table of results in further forms than CSV."""
+"""The further forms of a report's results: tables as a paper prints them, or every number for a program."""
 
 from __future__ import annotations
 
@@ -10,42 +10,24 @@ import pandas as pd
 
 from foray.core.canonical import nearest, require
 from foray.core.files import write_atomic
+from foray.report.printed import Printed, latex, markdown
 
 
-def _markdown(frame: pd.DataFrame) -> bytes:
-    rows = [map(str, frame.columns), ["---"] * len(frame.columns), *(map(_word, row) for row in frame.to_numpy(object))]
-    return "".join(f"| {' | '.join(_cell(word) for word in row)} |\n" for row in rows).encode()
-
-
-def _cell(word: str) -> str:
-    """A name from data is text in a table: no cell of its own, no HTML, no link."""
-    for mark in ("\\", "|", "<", "[", "`", "*"):
-        word = word.replace(mark, f"\\{mark}")
-    return " ".join(word.split())
-
-
-def _word(value: object) -> str:
-    if value is None or value is pd.NA or value != value:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _latex(frame: pd.DataFrame) -> bytes:
-    return frame.to_latex(index=False, escape=True, float_format="%.6g", na_rep="", longtable=True).encode()
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
+def _parquet(numbers: Path) -> bytes:
     out = io.BytesIO()
     try:
-        frame.to_parquet(out, index=False)
+        pd.read_csv(numbers).to_parquet(out, index=False)
     except ImportError:
         raise ValueError("--tables parquet needs pyarrow: pip install 'foray[parquet]'") from None
     return out.getvalue()
 
 
-FORMS: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
-    "markdown": ("md", _markdown), "latex": ("tex", _latex), "parquet": ("parquet", _parquet),
-}  # fmt: skip
+Form = Callable[[Path, Sequence[Printed]], bytes]
+FORMS: dict[str, tuple[str, Form]] = {
+    "markdown": ("md", lambda _, tables: markdown(tables).encode()),
+    "latex": ("tex", lambda _, tables: latex(tables).encode()),
+    "parquet": ("parquet", lambda numbers, _: _parquet(numbers)),
+}
 
 
 def check_forms(names: Sequence[str]) -> None:
@@ -54,11 +36,12 @@ def check_forms(names: Sequence[str]) -> None:
         require(name in FORMS, f"there is no table form {name!r}{nearest(name, FORMS)}")
 
 
-def write_tables(results: Path, names: Sequence[str]) -> None:
-    """Writes ``results.csv`` of a report in these forms too, beside it: ``results.md``, ``.tex``, ``.parquet``.
+def write_tables(numbers: Path, tables: Sequence[Printed], names: Sequence[str]) -> None:
+    """Writes a report's results in these forms beside ``numbers``, their CSV: ``results.md``, ``.tex``, ``.parquet``.
 
-    Values are shares, not percent, as in the CSV. Raises ValueError where a library for the form is not installed.
+    Markdown and LaTeX hold ``tables``. Parquet holds every row of the CSV, as shares, not percent. Raises ValueError
+    where a library for the form is not installed.
     """
     for name in names:
         ending, written = FORMS[name]
-        write_atomic(results.with_suffix(f".{ending}"), written(pd.read_csv(results)))
+        write_atomic(numbers.with_suffix(f".{ending}"), written(numbers, tables))

@@ -1,6 +1,9 @@
-"""The three sentences at the top of the page: what RL did, what SFT cost, what parallel averaging gave."""
+"""What the page begins with: a sentence each on RL, on SFT, on RL after SFT and on parallel averaging."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from foray.core.spelling import in_tokens
 from foray.report.differences import Difference
@@ -8,48 +11,98 @@ from foray.report.results import NotDrawable, Results, label
 from foray.report.verdicts import top_k
 
 ABILITIES = "general abilities"
+_CHANGE = ("raises", "lowers", "does not clearly change")
+_LEAD = ("leads", "trails", "does not clearly differ from")
 
 
-def sentences(results: Results) -> list[str]:
-    """One a question, each about the latest M_t that has what the sentence compares. Differences are in points."""
+class Finding(NamedTuple):
+    """``lead``: what holds of all sentences."""
+
+    lead: str
+    sentences: list[str]
+
+
+class _Term(NamedTuple):
+    """One number of a sentence: the words before it, the words after it, and the difference at each M_t."""
+
+    before: str
+    after: str
+    found: dict[int, Difference]
+
+
+class _Subject(NamedTuple):
+    """What a sentence is about, its verbs (above, below, neither), and its numbers."""
+
+    name: str
+    verbs: tuple[str, str, str]
+    asked: Sequence[_Term]
+
+
+def finding(results: Results) -> Finding:
+    """Each sentence is about the latest M_t that has what it compares. Differences are in points."""
     try:
-        task = results.main_task
-        top = top_k(results, task)
+        subjects = _subjects(results)
     except NotDrawable:
-        return ["No pass@k evaluation of the main task has finished yet."]
-    abilities, ks = results.ability_differences, sorted({1, top})
-    over_base = {
-        recipe: [(f"pass@{k}", "the base", results.differences(recipe, "base", task, k)) for k in ks]
-        for recipe in ("rl", "sft")
-    }
+        return Finding("No pass@k evaluation of the main task has finished yet.", [])
+    there = [s for s in subjects if any(a.found for a in s.asked)]
+    places = {s.name: _place(s) for s in there}
+    one = len(set(places.values())) == 1
+    lead = f"{places[there[0].name]}, in points with 95% intervals:" if one else "In points with 95% intervals:"
+    sentences = [("" if one else f"{places[s.name]}: ") + f"{s.name} {_said(s)}." for s in there]
+    missing = ", ".join(s.name for s in subjects if s not in there)
+    return Finding(lead if there else "", [*sentences, *([f"Not measured: {missing}."] if missing else [])])
+
+
+def _subjects(results: Results) -> list[_Subject]:
+    task = results.main_task
+    top = top_k(results, task)
+
+    def changes(recipe: str, reference: str) -> list[_Term]:
+        return [_Term(f"pass@{k}", "", results.differences(recipe, reference, task, k)) for k in sorted({1, top})]
+
+    def abilities(recipe: str) -> list[_Term]:
+        return [_Term(ABILITIES, "", results.ability_differences(recipe, "base"))]
+
+    beside = [_Term(label(r), f" in pass@{top}", results.differences("parallel", r, task, top)) for r in ("rl", "sft")]
+    kept = _Term("the base", f" in {ABILITIES}", results.ability_differences("parallel", "base"))
     return [
-        _sentence("RL", [*over_base["rl"], (ABILITIES, "the base", abilities("rl", "base"))]),
-        _sentence("SFT", [(ABILITIES, "the base", abilities("sft", "base")), *over_base["sft"]]),
-        _sentence(
-            "Parallel averaging",
-            [(f"pass@{top}", label(o), results.differences("parallel", o, task, top)) for o in ("rl", "sft")]
-            + [(ABILITIES, "the base", abilities("parallel", "base"))],
-        ),
+        _Subject("RL on the base", _CHANGE, [*changes("rl", "base"), *abilities("rl")]),
+        _Subject("SFT on the base", _CHANGE, [*changes("sft", "base"), *abilities("sft")]),
+        _Subject("RL after SFT", _CHANGE, changes("sft_rl", "sft")),
+        _Subject("Parallel averaging", _LEAD, [*beside, kept]),
     ]
 
 
-def _sentence(subject: str, asked: list[tuple[str, str, dict[int, Difference]]]) -> str:
-    """``asked``: what is measured, what it is compared with, and the differences by M_t."""
-    known = [(what, whom, found) for what, whom, found in asked if found]
-    if not known:
-        return f"{subject}: no M_t has been measured with it and without it."
-    tokens = max(max(found) for _, _, found in known)
-    there = [(what, whom, found[tokens]) for what, whom, found in known if tokens in found]
-    runs = min(len(gain.runs) for _, _, gain in there)
-    seeds = "one seed" if runs == 1 else f"{runs} runs"
-    clauses = [_clause(what, whom, gain) for what, whom, gain in there]
-    said = clauses[0] if len(clauses) == 1 else f"{'; '.join(clauses[:-1])}; {clauses[-1]}"
-    return f"{subject} from M_t at {in_tokens(tokens)} tokens ({seeds}): {said}."
+def _there(subject: _Subject) -> tuple[int, list[tuple[_Term, Difference]]]:
+    """The latest M_t, and the numbers of the sentence that were measured there."""
+    tokens = max(max(a.found) for a in subject.asked if a.found)
+    return tokens, [(a, a.found[tokens]) for a in subject.asked if tokens in a.found]
 
 
-def _clause(what: str, whom: str, gain: Difference) -> str:
-    value, lo, hi = (100 * x for x in gain.interval[:3])
-    numbers = f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "−")
-    if lo <= 0 <= hi:
-        return f"{what}: no clear difference from {whom} ({numbers})"
-    return f"{what} {'above' if lo > 0 else 'below'} {whom} ({numbers})"
+def _place(subject: _Subject) -> str:
+    tokens, there = _there(subject)
+    runs = min(len(gain.runs) for _, gain in there)
+    return f"From M_t at {in_tokens(tokens)} tokens ({'one seed' if runs == 1 else f'{runs} runs'})"
+
+
+def _said(subject: _Subject) -> str:
+    """The verbs with their numbers: what lies above first, then what lies below, then what cannot be told."""
+    phrases: tuple[list[str], ...] = ([], [], [])
+    for asked, gain in _there(subject)[1]:
+        value, lo, hi = (100 * x for x in gain.interval[:3])
+        if lo <= 0 <= hi:
+            phrases[2].append(f"{asked.before}{asked.after} ({_number(value)} [{_number(lo)}, {_number(hi)}])")
+        else:
+            by, least, most = (value, lo, hi) if lo > 0 else (-value, -hi, -lo)
+            numbers = f"{_number(by)} [{_number(least)}, {_number(most)}]"
+            phrases[0 if lo > 0 else 1].append(f"{asked.before} by {numbers}{asked.after}")
+    groups = [f"{verb} {_listed(words)}" for verb, words in zip(subject.verbs, phrases) if words]
+    return ", and ".join([", ".join(groups[:-1]), groups[-1]]) if len(groups) > 1 else groups[0]
+
+
+def _number(points: float) -> str:
+    return f"{points:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

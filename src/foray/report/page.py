@@ -10,7 +10,7 @@ from markupsafe import Markup
 from foray.core.task import STORED
 from foray.report.chart_data import chart
 from foray.report.columns import Column, table
-from foray.report.headline import sentences
+from foray.report.headline import finding
 from foray.report.markup import joined
 from foray.report.measurements import PassK
 from foray.report.page_shell import filled
@@ -49,7 +49,7 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
         "page.html",
         drawn,
         samples if read else {},
-        sentences=sentences(results),
+        finding=finding(results),
         charted=bool(drawn),
         browsed=read,
         primed="primed" in set(rows["recipe"]),

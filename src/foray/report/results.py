@@ -240,18 +240,6 @@ class Results:
         columns += ["value", "lo", "hi", "n", "runs", "pretrainings", "chance"]
         return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
 
-    def gains(self, recipe: str, reference: str, task: str, k: int) -> pd.DataFrame:
-        """``differences`` as a frame, one row an M_t, with the reference's number of shots."""
-        pairs = self.pairs(recipe, reference, task)
-        found = []
-        for tokens, gain in self.differences(recipe, reference, task, k).items():
-            ratio, (_, last) = tokens / self.model_parameters, list(pairs[tokens].values())[-1]
-            counts = len(gain.runs), len(gain.by_pretraining())
-            found.append((tokens, ratio, recipe, reference, last.shots, f"pass@{k}", *gain.interval, *counts))
-        columns = ["tokens", "tokens_per_parameter", "recipe", "reference", "reference_shots", "metric"]
-        frame = pd.DataFrame(found, columns=[*columns, "value", "lo", "hi", "n", "runs", "pretrainings"])
-        return frame.astype({"reference_shots": "Int64"})
-
 
 def _fits(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, tuple) else value == wanted

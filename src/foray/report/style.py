@@ -313,14 +313,17 @@ def interval_note(frame: pd.DataFrame, what: str) -> str:
     """The sentence about intervals that captions share."""
     counts = sorted(frame["n"].unique())
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return f"Bars (and bands) are 95% intervals over {n} {what}; {seeds_note(frame)}"
+
+
+def seeds_note(frame: pd.DataFrame) -> str:
+    """The half of a sentence about intervals that says what they tell of other seeds."""
     runs, starts = int(frame["runs"].max()), int(frame["pretrainings"].max())
     each = f"{starts} pre-trainings × {runs // starts} seeds" if runs % starts == 0 else f"{starts} pre-trainings"
     if starts >= ENOUGH_PRETRAININGS:
-        mean = f"means over up to {starts} pre-trainings: they speak of other pre-trainings too."
-    elif runs == 1:
-        mean = "one seed, so they say nothing about the spread between seeds."
-    elif (frame["runs"] == frame["pretrainings"]).all():
-        mean = f"means over up to {starts} pre-trainings, one seed each: they say nothing of the spread between seeds."
-    else:
-        mean = f"means over up to {runs} seeds." if starts == 1 else f"means over up to {runs} runs ({each})."
-    return f"Bars (and bands) are 95% intervals over {n} {what}; {mean}"
+        return f"means over up to {starts} pre-trainings: they speak of other pre-trainings too."
+    if runs == 1:
+        return "one seed, so they say nothing about the spread between seeds."
+    if (frame["runs"] == frame["pretrainings"]).all():
+        return f"means over up to {starts} pre-trainings, one seed each: they say nothing of the spread between seeds."
+    return f"means over up to {runs} seeds." if starts == 1 else f"means over up to {runs} runs ({each})."

@@ -45,7 +45,7 @@ def report_results(
     paper: bool = True, out: Path | None = None, tables: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """``report_study`` of a manifest's ``content``, with ``own`` figures and sections."""
-    from foray.report import check_forms, write_report, write_tables  # takes a second
+    from foray.report import check_forms, write_report  # takes a second
 
     check_forms(tables)
     manifest, text = store.root / MANIFEST, json_text(content, indent=1) + "\n"
@@ -67,8 +67,7 @@ def report_results(
         if not apart:
             write_atomic(manifest, text)
         (out / SEAL).unlink(missing_ok=True)
-        index = write_report(manifest, out, axis, own, paper, content)
-        write_tables(out / "results.csv", tables)
+        index = write_report(manifest, out, axis, own, paper, content, tables)
         seal(out, **facts)
     return index
 

@@ -14,7 +14,7 @@ from foray.report.paper_curves import GREY, Behind, Curve, ratio_words
 from foray.report.results import NotDrawable, Results, label, records
 
 NAME = "a1_seeds"
-TITLE = "A1. Seeds of RL"
+TITLE = "A1. Seeds of RL: test pass@1 and training reward"
 
 _LAST = 5  # the steps that ``TrainingLog.last_reward`` averages
 

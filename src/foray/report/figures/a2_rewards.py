@@ -13,7 +13,7 @@ from foray.report.results import NotDrawable, Results, label, recipe_rank
 from foray.report.spending import along
 
 NAME = "a2_rewards"
-TITLE = "A2. Reward during RL"
+TITLE = "A2. Training reward of every RL run"
 
 _WINDOW = 9  # steps in the moving average of the drawn line
 

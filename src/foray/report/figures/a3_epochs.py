@@ -14,7 +14,7 @@ from foray.report.paper_curves import Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results, busiest, label
 
 NAME = "a3_epochs"
-TITLE = "A3. Epochs of SFT"
+TITLE = "A3. pass@k along SFT, against epochs"
 
 _RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 

@@ -12,7 +12,7 @@ from foray.report.paper_curves import GREY, Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results
 
 NAME = "a4_shots"
-TITLE = "A4. Shots for base models"
+TITLE = "A4. pass@k of base models with few and many examples"
 
 
 def data(results: Results) -> pd.DataFrame:

@@ -7,17 +7,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import paper_curves, style
+from foray.report.gains import gains_of
 from foray.report.paper import gains, task_of
 from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results, label
 
 NAME = "f1_overview"
-TITLE = "F1. What RL adds, from every checkpoint"
+TITLE = "F1. What RL adds to pass@1, from every M_t"
 
 
 def data(results: Results) -> pd.DataFrame:
     pairs = (("rl", "base"), ("sft_rl", "sft"))
-    frames = [results.gains(recipe, reference, results.main_task, 1) for recipe, reference in pairs]
+    task, found = results.main_task, (results.extraction, results.model_parameters)
+    frames = [gains_of(results.pairs(recipe, reference, task), 1, *found) for recipe, reference in pairs]
     frame = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
     if frame.empty:
         raise NotDrawable("neither RL with its base nor SFT→RL with its SFT has been evaluated")

@@ -11,7 +11,7 @@ from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results
 
 NAME = "f2_passk"
-TITLE = "F2. pass@k over pre-training"
+TITLE = "F2. pass@k of base, RL, SFT and SFT→RL from every M_t"
 
 
 def data(results: Results) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from foray.report.results import ANY, NotDrawable, Results, label, recipe_rank
 from foray.report.spending import add_axis
 
 NAME = "f3_gold"
-TITLE = "F3. All solutions: SFT-Gold"
+TITLE = "F3. pass@k with SFT on all solutions (SFT-Gold)"
 
 _GOLD = ["sft_gold", "sft_gold_rl"]
 _DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))

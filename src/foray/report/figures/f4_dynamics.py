@@ -15,7 +15,7 @@ from foray.report.paper_curves import Behind, Curve, ratio_words
 from foray.report.results import NotDrawable, Results, busiest, label
 
 NAME = "f4_dynamics"
-TITLE = "F4. Inside the excursions"
+TITLE = "F4. pass@1 and pass@K along SFT→RL and along RL"
 
 _PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node: the points of SFT are its first part
 

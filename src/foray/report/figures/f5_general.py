@@ -12,7 +12,7 @@ from foray.report.paper_curves import Behind
 from foray.report.results import AVERAGE, NotDrawable, Results
 
 NAME = "f5_general"
-TITLE = "F5. General abilities"
+TITLE = "F5. General abilities after every recipe"
 
 
 def data(results: Results) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from foray.report.paper_curves import Behind
 from foray.report.results import AVERAGE, NotDrawable, Results
 
 NAME = "f6_parallel"
-TITLE = "F6. Parallel averaging"
+TITLE = "F6. Parallel averaging beside RL, SFT and SFT→RL"
 
 
 def data(results: Results) -> pd.DataFrame:

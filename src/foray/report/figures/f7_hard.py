@@ -11,7 +11,7 @@ from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results
 
 NAME = "f7_hard"
-TITLE = "F7. A harder task"
+TITLE = "F7. pass@k on a harder task"
 
 
 def data(results: Results) -> pd.DataFrame:

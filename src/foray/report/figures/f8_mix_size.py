@@ -17,7 +17,7 @@ from foray.report.paper_curves import GREY, Behind, Curve
 from foray.report.results import ANY, NotDrawable, Results, label, records
 
 NAME = "f8_mix_size"
-TITLE = "F8. Data mix and model size"
+TITLE = "F8. Pre-training mix against model size, before and after RL"
 
 
 def data(results: Results) -> pd.DataFrame:

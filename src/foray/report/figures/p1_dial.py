@@ -18,7 +18,7 @@ from foray.report.results import ANY, AVERAGE, NotDrawable, Results, label, reco
 from foray.report.verdicts import top_k
 
 NAME = "p1_dial"
-TITLE = "P1. The dial of parallel averaging"
+TITLE = "P1. Parallel averaging at several rates of SFT"
 
 BESIDE = ("base", "rl", "sft", "sft_rl")
 _START = 20  # the paper's M_t, in billions of tokens

@@ -16,7 +16,7 @@ from foray.report.results import ANY, NotDrawable, Results, busiest, label
 from foray.report.spending import of_steps
 
 NAME = "r1_rollouts"
-TITLE = "R1. Rollout budgets"
+TITLE = "R1. RL with few and with many rollouts a prompt"
 
 _RUN = ["tokens", "variant", "trained_on", "pretrain_seed", "seed"]
 _SCREEN_SAMPLES = 64  # samples of the base: a screen chooses questions by them

@@ -11,7 +11,7 @@ from foray.report import stats, style
 from foray.report.results import NotDrawable, Results
 
 NAME = "r2_whole_curves"
-TITLE = "R2. The whole pass@k curve"
+TITLE = "R2. pass@k for every k, at the last M_t"
 
 
 def data(results: Results) -> pd.DataFrame:

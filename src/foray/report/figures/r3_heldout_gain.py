@@ -16,7 +16,7 @@ from foray.report.results import NotDrawable, Results
 from foray.report.verdicts import top_k
 
 NAME = "r3_heldout_gain"
-TITLE = "R3. RL's gain against held-out loss"
+TITLE = "R3. RL's gain against the base's held-out loss"
 
 
 def data(results: Results) -> pd.DataFrame:

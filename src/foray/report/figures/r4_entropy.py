@@ -15,7 +15,7 @@ from foray.report.readings.rank_correlation import LEAST, spearman
 from foray.report.results import NotDrawable, Results, busiest, label
 
 NAME = "r4_entropy"
-TITLE = "R4. Entropy against pass@k"
+TITLE = "R4. pass@k against the entropy of RL's rollouts"
 _WINDOW = 5  # updates that an entropy is the mean of, the evaluated one the last
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
+from foray.core.spelling import in_tokens
 from foray.report.columns import NOTHING, POINTS, Column, badge, frame_of, table
+from foray.report.comparisons import Ruling
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import Results
@@ -17,10 +20,10 @@ from foray.report.stats import ENOUGH_PRETRAININGS
 NAME, TITLE, PLACE = "claims", "What this study says of the paper's claims", 10
 
 _TEXT = (
-    "Each answer follows from a fixed rule (docs/claims.md). Beside it stands the comparison that decided, in "
-    "points with its 95% interval: the weakest of those a claim needs, or the one against it, or the first for "
-    "which it holds. A claim about every M_t needs each to hold; a search for some M_t is corrected by Holm's "
-    "method."
+    "Each answer follows from a fixed rule (docs/claims.md). Most claims need several comparisons. The table shows the "
+    "one that decided, why that one, where its 95% interval must lie for the claim, and where the interval lies, in "
+    "points. The table below it has all of them. A claim about every M_t needs each comparison to hold; a search for "
+    "some M_t is corrected by Holm's method."
 )
 _PAPER = (
     " Beside the points stands the paper's effect in the same comparison, at its M_t nearest in tokens per parameter. "
@@ -29,7 +32,10 @@ _PAPER = (
 
 
 def _why(row: dict[str, Any]) -> str | Markup:
-    return Markup(parts.with_range(row["effect"], row["note"])) if row["effect"] else str(row["note"])
+    if not row["effect"]:
+        return str(row["note"])
+    decider = Markup(parts.with_range(row["effect"], f"{row['why']}; must lie {row['must']}"))
+    return Markup(parts.with_range(decider, row["note"]))
 
 
 def _theirs(row: dict[str, Any]) -> str | Markup:
@@ -41,17 +47,31 @@ COLUMNS = (
     Column("number", "claim"),
     Column("claim", "statement"),
     Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
-    Column("points", "value", POINTS),
     Column("decided by", _why),
+    Column("points", "value", POINTS),
 )
-PAPER_COLUMNS = (*COLUMNS[:-1], Column("the paper's", _theirs), COLUMNS[-1], Column("in the paper", "paper"))
+PAPER_COLUMNS = (*COLUMNS, Column("the paper's", _theirs), Column("in the paper", "paper"))
+NEEDS = (
+    Column("number", "claim"),
+    Column("comparison", "comparison"),
+    Column("M_t (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['tokens_per_parameter']:.2g})"),
+    Column("points", "value", POINTS),
+    Column("must lie", "must"),
+    Column("speaks", "says"),
+    Column("decides as", "why"),
+)
 
 
-def rows(results: Results) -> list[dict[str, Any]]:
+def rulings_on(results: Results) -> dict[str, Ruling]:
+    """By the claim's name."""
+    return {claim.name: rule_on(claim, results) for claim in CLAIMS}
+
+
+def rows(results: Results, rulings: Mapping[str, Ruling]) -> list[dict[str, Any]]:
     """One a claim. Shares, not percent; the paper's numbers in ``paper`` are in percent, as it prints them."""
     found = []
     for claim in CLAIMS:
-        ruling = rule_on(claim, results)
+        ruling = rulings[claim.name]
         row: dict[str, Any] = {
             "claim": claim.name,
             "statement": claim.statement,
@@ -66,19 +86,42 @@ def rows(results: Results) -> list[dict[str, Any]]:
     return found
 
 
+def needs(rulings: Mapping[str, Ruling], results: Results) -> list[dict[str, Any]]:
+    """One a comparison that a claim needs; ``why``: why it decided, empty where it did not."""
+    return [
+        {
+            "claim": name,
+            "comparison": n.what,
+            "tokens": n.tokens,
+            "tokens_per_parameter": n.tokens / results.model_parameters,
+            "value": n.difference.interval,
+            "must": n.must,
+            "says": n.says,
+            "why": ruling.why if n is ruling.decider else "",
+        }
+        for name, ruling in rulings.items()
+        for n in ruling.needs
+    ]
+
+
 def section(results: Results) -> Section:
-    found = rows(results)
+    rulings = rulings_on(results)
+    found = rows(results, rulings)
     columns = PAPER_COLUMNS if results.paper else COLUMNS
     run, rest = ([r for r in found if (r["answer"] == "not run") == lacking] for lacking in (False, True))
     said = f"{len(rest)} claims that were not run"
+    reasons = {name: {"why": r.why, "must": r.decider.must if r.decider else ""} for name, r in rulings.items()}
+    run = [row | reasons[row["claim"]] for row in run]
+    asked = needs(rulings, results)
     shown = joined(
         table(run, columns, "The claims and their answers", rules=False) if run else "",
+        table(asked, NEEDS, "All comparisons that the claims need") if asked else "",
         parts.folded(said, table(rest, columns, said, rules=False)) if rest else "",
     )
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
     text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"
-    html = joined(parts.note(scope(results)), parts.dim(text), shown, parts.files(["claims"]))
-    return Section(html, {"claims": frame_of(found)})
+    html = joined(parts.note(scope(results)), parts.dim(text), shown, parts.files(["claims", "comparisons"]))
+    return Section(html, {"claims": frame_of(found), "comparisons": frame_of(asked)})
 
 
 def scope(results: Results) -> str:

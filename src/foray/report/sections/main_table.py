@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
-from foray.report.columns import COUNT, RATE, SHARE, Column, table
+from foray.report.columns import COUNT, RATE, Column, table
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.results import AVERAGE, AXES_BESIDE, COLUMNS, Results, label, recipe_rank, records
+from foray.report.model_table import RATES, guess_words, model_columns, model_rows, samples_words
+from foray.report.results import AXES_BESIDE, COLUMNS, Results
 from foray.report.sections import Section
-from foray.report.stats import Interval
 
 NAME, TITLE, PLACE = "results", "Results", 90
-
-_RATES = {"format_rate": "formatted", "truncated_rate": "truncated"}
 
 
 def section(results: Results) -> Section:
@@ -30,34 +26,18 @@ def section(results: Results) -> Section:
 
 
 def _of_task(results: Results, task: str) -> Markup:
-    passk = [f"pass@{k}" for k in results.ks]
-    rows: dict[tuple[int, str], dict[str, Any]] = {}
-    for found in records(results.curve([*passk, *_RATES], [task])):
-        first = {"tokens": found.tokens, "ratio": found.tokens_per_parameter, "n": found.n, "runs": found.runs}
-        row = rows.setdefault((found.tokens, found.recipe), first | {"recipe": label(found.recipe, found.shots)})
-        row[found.metric] = Interval(found.value, found.lo, found.hi, found.n)
-    for found in records(results.curve(["acc"], [AVERAGE])):
-        if (found.tokens, found.recipe) in rows:
-            rows[found.tokens, found.recipe][AVERAGE] = Interval(found.value, found.lo, found.hi, found.n)
+    rows = sorted(model_rows(results, task), key=lambda row: row["tokens"])
     columns = [
         Column("tokens (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['ratio']:.2g})"),
         Column("recipe", "recipe"),
-        *(Column(metric, metric, SHARE) for metric in passk),
-        Column("general average", AVERAGE, SHARE),
-        *(Column(heading, metric, RATE) for metric, heading in _RATES.items()),
+        *model_columns(results),
+        *(Column(name.removesuffix("_rate").replace("format", "formatted"), name, RATE) for name in RATES),
         Column("n", "n", COUNT),
         Column("runs", "runs", COUNT),
     ]
-    counts = [e.counts[results.extraction] for e in results.select(PassK, task=task)]
-    samples = sorted({int(c.samples.min()) for c in counts})
     text = (
-        f"Percent on {task}, {results.extraction} grading, from {' or '.join(map(str, samples))} samples a problem. "
-        "n counts problems; the general average is the plain mean of the probes. results.csv has every grading."
+        f"Percent on {task}, {results.extraction} grading, from {samples_words(results, task)} samples a problem. "
+        "n counts problems; the general average is the plain mean of the probes. results.csv has every grading. "
+        f"{guess_words(results, task)}"
     )
-    guess = results.passk_rows(task, results.ks, recipe="base").dropna(subset=["chance"]).drop_duplicates("metric")
-    if len(guess):
-        known = " / ".join(f"{100 * chance:.1f}" for chance in guess.sort_values("chance")["chance"])
-        text += f" Answers drawn from the training answers, the question unread, reach {known} ({' / '.join(passk)})."
-    order = sorted(rows, key=lambda place: (place[0], recipe_rank(place[1])))
-    caption = f"{task}: every recipe at every M_t"
-    return joined(parts.dim(text), table([rows[place] for place in order], columns, caption))
+    return joined(parts.dim(text.strip()), table(rows, columns, f"{task}: every recipe at every M_t"))
