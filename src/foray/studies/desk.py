@@ -133,6 +133,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("size", _rl_at_the_end(_larger(three))),
         Part("longer", (replace(three, excursions=late, recipes=_longer()),)),
         Part("far", (_far(replace(three, excursions=late[:1])),)),
+        Part("controls", (replace(three, excursions=late[:1], recipes=_controls()),)),
         Part("seeds", (replace(two, excursions=late[:1], seeds=(0, 1, 2, 3), recipes=_own("rl")),)),
         # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
         Part("rollout_budget", _rollouts(two, {5: (192, 384, 576), 64: (15, 30, 45)})),
@@ -173,6 +174,16 @@ def _dial() -> tuple[AnyRecipe, ...]:
 
 def _mixtures() -> tuple[AnyRecipe, ...]:
     return tuple(own(recipe, label=words, against="parallel") for recipe, words in MIXTURES.items())
+
+
+def _controls() -> tuple[AnyRecipe, ...]:
+    """Which part of parallel averaging matters: the halved steps, the two optimizers, or that both train at once?"""
+    return (
+        own("parallel", "weights=0.5,0", label="RL half (½, 0)"),
+        own("parallel", "weights=0,0.5", label="SFT half (0, ½)"),
+        Variant("alternating", own("parallel").settings, "in turn, each its own optimizer", "parallel"),
+        Variant("interpolated", own("parallel").settings, "after the fact", "parallel"),
+    )
 
 
 def _on(main: Study, task: WorldProblems) -> Study:
