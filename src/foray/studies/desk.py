@@ -27,9 +27,10 @@ ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in 
 # The pre-trainings that are reported, and those of the tuning, which are not.
 SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 
-# The learning rates that the tuning tries, of RL, of SFT, and of both together. As in the paper RL and SFT have one
-# rate where they train together.
-RL_RATES, SFT_RATES, TOGETHER_RATES = (4e-4, 8e-4), (5e-4, 1e-3, 2e-3), (4e-4, 8e-4)
+# The learning rates that the tuning tries: of RL from the base, after SFT and together with SFT, and of SFT. As in the
+# paper RL and SFT have one rate where they train together.
+RL_RATES, AFTER_RATES, TOGETHER_RATES = (4e-4, 8e-4, 1.6e-3), (2e-4, 4e-4, 8e-4), (4e-4, 8e-4, 1.6e-3)
+SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
 
@@ -37,9 +38,9 @@ MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "cu
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "rl": (8e-4, None),
     "sft": (None, 1e-3),
-    "sft_gold": (None, 1e-3),
-    "sft_rl": (8e-4, 1e-3),
-    "sft_gold_rl": (8e-4, 1e-3),
+    "sft_gold": (None, 2e-3),
+    "sft_rl": (4e-4, 1e-3),
+    "sft_gold_rl": (4e-4, 2e-3),
     "parallel": (8e-4, None),
     **dict.fromkeys(MIXTURES, (8e-4, None)),
 }
@@ -74,13 +75,13 @@ def own(recipe: str, *others: str, label: str = "", against: str = "") -> Varian
 
 
 def trials(*recipes: str) -> tuple[AnyRecipe, ...]:
-    """Two or three trials of every recipe. One is the study's own version, which tells the report the choice."""
+    """Three or four trials of every recipe. One is the study's own version, which tells the report the choice."""
     tried: dict[str, list[tuple[float | None, float | None]]] = {
         "rl": [(r, None) for r in RL_RATES],
         "sft": [(None, r) for r in SFT_RATES],
-        "sft_gold": [(None, r) for r in SFT_RATES],
-        "sft_rl": [(r, CHOSEN["sft"][1]) for r in RL_RATES],
-        "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in RL_RATES],
+        "sft_gold": [(None, r) for r in GOLD_RATES],
+        "sft_rl": [(r, CHOSEN["sft"][1]) for r in AFTER_RATES],
+        "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in AFTER_RATES],
         **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in ("parallel", *MIXTURES)},
     }
     return tuple(Variant(r, (*rates(*pair), *settings(r))) for r in recipes for pair in tried[r])
@@ -164,7 +165,7 @@ def _tuning(main: Study) -> Study:
 def _rates_of_n(n: int, steps: int) -> tuple[AnyRecipe, ...]:
     """Trials of RL with ``n`` rollouts a prompt."""
     same = (f"rl.group_size={n}", f"rl_steps={steps}")
-    return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, *RL_RATES))
+    return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, 4e-4, 8e-4))
 
 
 def _dial() -> tuple[AnyRecipe, ...]:
