@@ -93,9 +93,12 @@
       const behind = !paper.checked || !["tokens", "ratio"].includes(axis.value) ? [] : chart.paper
         .filter((p) => p.k === atK && on.get(p.recipe)?.checked)
         .map((p) => ({ ...p, x: axis.value === "ratio" ? p.ratio : p.ratio * parameters }));
+      // The paper widens the axis, but two fifths of it stay ours. What lies beyond is cut.
+      const far = Math.max(high, Math.min(d3.max(behind, (p) => p.x) ?? high, high * (high > low ? high / low : 2) ** 1.5));
       const guess = rows.find((r) => r.chance !== null);
       // Labels of line ends are moved apart, so that none covers another.
-      const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1);
+      const beside = behind.filter((p) => p.x >= low / 1.09 && p.x <= far * 1.09);
+      const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1, d3.max(beside, (p) => p.value) ?? 0);
       const bottom = chart.minus ? Math.min(-0.05, d3.min(rows, (r) => r.lo ?? r.value) ?? -1) : 0;
       const gap = (top - bottom) * 0.055;
       ends.sort((a, b) => a.value - b.value).forEach((r, i) => { r.at = i ? Math.max(r.value, ends[i - 1].at + gap) : r.value; });
@@ -108,14 +111,14 @@
       }
       const made = Plot.plot({
         width: Math.max(300, Math.min(520, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
-        x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: behind.length || low === high ? undefined : [low / 1.09, high * 1.09] },
+        x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: low === far ? undefined : [low / 1.09, far * 1.09] },
         y: { percent: true, grid: true, label: `${asked(atK)} (${chart.minus ? "points" : "%"})`, domain: [bottom * 105, 105 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0)] },
         ariaLabel: `${asked(atK)} on ${chart.task}, ${grade} grading`,
         marks: [
           chart.minus ? Plot.ruleY([0], { strokeOpacity: 0.8 }) : null,
           guess ? Plot.ruleY([guess.chance], { strokeDasharray: "2,3" }) : null,
           guess ? Plot.text([guess], { x: Math.sqrt(low * high), y: "chance", text: () => "guessing", dy: -6 }) : null,
-          Plot.lineY(behind, { x: "x", y: "value", z: "recipe", stroke: color, strokeDasharray: "4,3", strokeOpacity: 0.7 }),
+          Plot.lineY(behind, { x: "x", y: "value", z: "recipe", stroke: color, strokeDasharray: "4,3", strokeOpacity: 0.7, clip: true }),
           Plot.ruleX(rows, { x: "x", y1: "lo", y2: "hi", stroke: color, strokeOpacity: 0.5 }),
           Plot.lineY(rows, { x: "x", y: "value", z: "series", stroke: color, strokeWidth: 2, sort: "x" }),
           Plot.dot(rows, { x: "x", y: "value", fill: color, r: 4, ariaLabel: words }),
