@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,16 @@ def test_a_checkpoint_of_another_shape_is_told_and_left_out(
     out = capsys.readouterr().out
     assert "left out: " in out and "norm_eps 0.5" in out
     assert {tokens for tokens, _ in reported(store)} == {1000, 3000}
+
+
+def test_until_takes_no_more_checkpoints_than_it_says(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[list[int]] = []
+    module = import_module("foray.commands.watch")  # the package's own "watch" is its function
+    monkeypatch.setattr(module, "_run", lambda _, more, *rest: taken.append([c[2] for c in more]))
+    for step in (1, 2):
+        shutil.copytree(checkpoint, tmp_path / "runs" / f"step{step}")
+        os.utime(tmp_path / "runs" / f"step{step}" / "config.json", (0, 0))
+    assert main(watching(tmp_path / "runs", tmp_path / "store", "--until", "1")) == 0
+    assert taken == [[1000]]

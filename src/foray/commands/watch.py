@@ -47,6 +47,8 @@ def watch(args: argparse.Namespace) -> None:
             say(console, str(e))
             found = []
         for checkpoint in found:
+            if args.until and len(known) >= args.until:
+                break
             if checkpoint in known or checkpoint in failed:
                 continue
             say(console, f"M_t at {in_tokens(checkpoint[2])}: {'@'.join(filter(None, checkpoint[:2]))}")

@@ -321,7 +321,8 @@ def seeds_note(frame: pd.DataFrame) -> str:
     runs, starts = int(frame["runs"].max()), int(frame["pretrainings"].max())
     each = f"{starts} pre-trainings × {runs // starts} seeds" if runs % starts == 0 else f"{starts} pre-trainings"
     if starts >= ENOUGH_PRETRAININGS:
-        return f"means over up to {starts} pre-trainings: they speak of other pre-trainings too."
+        which = "" if frame["pretrainings"].min() >= ENOUGH_PRETRAININGS else f", where there are {ENOUGH_PRETRAININGS}"
+        return f"means over up to {starts} pre-trainings: they speak of other pre-trainings too{which}."
     if runs == 1:
         return "one seed, so they say nothing about the spread between seeds."
     if (frame["runs"] == frame["pretrainings"]).all():

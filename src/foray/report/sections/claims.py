@@ -139,8 +139,9 @@ def scope(results: Results) -> str:
     every = f"Scope: {pretrained}, {_seeds(fewest, most)}"
     if len(starts) >= ENOUGH_PRETRAININGS:
         return (
-            f"{every}. Intervals of means speak of other problems of the same kind and of other pre-trainings like "
-            f"these, with what follows them, not of other sizes or worlds.{partial}"
+            f"{every}. Intervals of means over {ENOUGH_PRETRAININGS} pre-trainings or more speak of other problems of "
+            "the same kind and of other pre-trainings like these, with what follows them, not of other sizes or "
+            f"worlds. Means over fewer speak of these pre-trainings alone.{partial}"
         )
     if most <= 1:
         return (
