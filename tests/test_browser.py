@@ -125,6 +125,16 @@ def test_the_slider_changes_k_and_a_recipe_can_be_switched_off(opened: tuple[Any
     assert not said
 
 
+def test_the_papers_curves_are_cut_at_the_edge_of_the_plot(opened: tuple[Any, list[str]]) -> None:
+    page, said = opened
+    page.press("#k", "Home")  # the paper has no curve of most k
+    page.get_by_label("the paper's curves").first.check()
+    dashed = page.locator("#chart svg g[stroke-dasharray='4,3']")
+    assert dashed.locator("path").count() > 0 and not said
+    assert page.locator("#chart svg g[clip-path] > g[stroke-dasharray='4,3']").count() == dashed.count()
+    page.get_by_label("the paper's curves").first.uncheck()
+
+
 def test_arrow_keys_lead_through_the_chart_and_the_problems(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     read: Callable[[], str] = lambda: page.inner_text("#chart [role=status]")  # noqa: E731

@@ -97,8 +97,8 @@
       const far = Math.max(high, Math.min(d3.max(behind, (p) => p.x) ?? high, high * (high > low ? high / low : 2) ** 1.5));
       const guess = rows.find((r) => r.chance !== null);
       // Labels of line ends are moved apart, so that none covers another.
-      const beside = behind.filter((p) => p.x >= low / 1.09 && p.x <= far * 1.09);
-      const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1, d3.max(beside, (p) => p.value) ?? 0);
+      const inside = behind.filter((p) => p.x >= low / 1.09 && p.x <= far * 1.09);
+      const top = Math.max(0.05, d3.max(rows, (r) => r.hi ?? r.value) ?? 1, d3.max(inside, (p) => p.value) ?? 0);
       const bottom = chart.minus ? Math.min(-0.05, d3.min(rows, (r) => r.lo ?? r.value) ?? -1) : 0;
       const gap = (top - bottom) * 0.055;
       ends.sort((a, b) => a.value - b.value).forEach((r, i) => { r.at = i ? Math.max(r.value, ends[i - 1].at + gap) : r.value; });
