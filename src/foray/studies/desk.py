@@ -30,6 +30,7 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 # The learning rates that the tuning tries: of RL from the base, after SFT and together with SFT, and of SFT. As in the
 # paper RL and SFT have one rate where they train together.
 RL_RATES, AFTER_RATES, TOGETHER_RATES = (4e-4, 8e-4, 1.6e-3), (2e-4, 4e-4, 8e-4), (4e-4, 8e-4, 1.6e-3, 3.2e-3)
+PARALLEL_RATES = (*TOGETHER_RATES, 6.4e-3, 1.28e-2)  # each of its steps counts half
 SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
@@ -38,10 +39,10 @@ MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "cu
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "rl": (8e-4, None),
     "sft": (None, 1e-3),
-    "sft_gold": (None, 4e-3),
+    "sft_gold": (None, 8e-3),
     "sft_rl": (4e-4, 1e-3),
-    "sft_gold_rl": (4e-4, 4e-3),
-    "parallel": (1.6e-3, None),
+    "sft_gold_rl": (4e-4, 8e-3),
+    "parallel": (3.2e-3, None),
     **dict.fromkeys(MIXTURES, (8e-4, None)),
 }
 
@@ -75,14 +76,15 @@ def own(recipe: str, *others: str, label: str = "", against: str = "") -> Varian
 
 
 def trials(*recipes: str) -> tuple[AnyRecipe, ...]:
-    """Three to five trials of every recipe. One is the study's own version, which tells the report the choice."""
+    """Three to six trials of every recipe. One is the study's own version, which tells the report the choice."""
     tried: dict[str, list[tuple[float | None, float | None]]] = {
         "rl": [(r, None) for r in RL_RATES],
         "sft": [(None, r) for r in SFT_RATES],
         "sft_gold": [(None, r) for r in GOLD_RATES],
         "sft_rl": [(r, CHOSEN["sft"][1]) for r in AFTER_RATES],
         "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in AFTER_RATES],
-        **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in ("parallel", *MIXTURES)},
+        "parallel": [(r, None) for r in PARALLEL_RATES],
+        **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in MIXTURES},
     }
     return tuple(Variant(r, (*rates(*pair), *settings(r))) for r in recipes for pair in tried[r])
 
