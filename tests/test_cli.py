@@ -127,15 +127,24 @@ def test_eval_and_grade_say_how_far_they_are(
         (["plan", "tinny"], "there is no study 'tinny'; did you mean 'tiny'?"),
         (["run", "gsm8k-small"], "did you mean 'gsm8k_small'?"),
         (["plan", "no/such/study.py"], "there is no study file no/such/study.py"),
-        (["plan", "/usr/"], "/usr/ is no Python file: name a .py file for the study"),
-        (["plan", "tiny", "--stor", "x", "--nonsense"], "--nonsense"),
+        (["plan", "/usr/"], "/usr/ is a folder: name the study, and the folder with --store /usr/"),
+        (["plan", "tiny", "--stor", "x"], "there is no option --stor; did you mean '--store'?"),
+        (["plan", "tiny", "desk"], "nothing is expected at 'desk'"),
+        (["--verson"], "there is no option --verson; did you mean '--version'?"),
         (["run", "tiny", "--jobs", "two"], "--jobs"),
-        (["plan", "tiny", "--set", "pretrain.lr"], "key=value"),
+        (["plan", "tiny", "--set", "pretrain.lr"], "pretrain.lr: write it as KEY=VALUE, without a space"),
+        (["plan", "tiny", "--set", "pretrain.lr", "1e-3"], "pretrain.lr: write it as KEY=VALUE, without a space"),
+        (["plan", "tiny", "--set", "evaluation.grading=flexibel"], "there is no such value; did you mean 'flexible'?"),
+        (["plan", "tiny", "--machine", "device=tpu"], "device=tpu: there is no such value; did you mean 'cpu'?"),
+        (["settings", "tiny", "temprature"], "no key and no meaning has temprature; did you mean 'temperature'?"),
         (["plan", "tiny", "--set", "pretrain.lrr=1"], "did you mean 'lr'?"),
         (["plan", "tiny", "--set", "pretain.lr=1"], "did you mean 'pretrain'?"),
         (["plan", "tiny", "--set", "recipes=rl,grpo"], "no recipe 'grpo' (valid: "),
         (["plan", "tiny", "--set", "seeds=a"], "--set seeds=a: expected whole numbers separated by commas"),
-        (["plan", "tiny", "--set", "model.width=wide"], "--set model.width=wide: expected int"),
+        (
+            ["plan", "tiny", "--set", "model.width=wide"],
+            "--set model.width=wide: expected a whole number, for example 96",
+        ),
         (["plan", "tiny", "--set", "evaluation.k=64"], "needs at least 64 samples"),
         (["plan", "tiny", "--set", "recipes=rl,sft_glod"], "there is no recipe 'sft_glod'; did you mean 'sft_gold'?"),
         (["plan", "tiny", "--set", "data.vocab_size=9"], "at least 257"),
@@ -147,6 +156,43 @@ def test_eval_and_grade_say_how_far_they_are(
 )
 def test_a_mistake_is_one_line_with_the_nearest_valid_word(capsys: Said, words: list[str], message: str) -> None:
     assert message in refused(capsys, *words)
+
+
+def test_settings_are_found_by_words_of_their_key_and_meaning(capsys: Said) -> None:
+    lines = worked(capsys, "settings", "tiny", "rl", "learning rate").splitlines()[1:]
+    assert lines and all("rl" in line and "learning rate" in line for line in lines)
+    assert "post.rl.optimizer.lr" in " ".join(lines)
+
+
+def test_a_folder_of_a_studys_name_is_no_study(capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tiny`` is the study, whatever folder stands here; ``./tiny`` is the folder."""
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert "runs/tiny" in refused(capsys, "report", "tiny")
+    assert "manifest" in refused(capsys, "report", "./tiny")
+
+
+def test_the_documented_study_of_ones_own_problems_plans_and_counts_them(
+    capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (tmp_path / "problems").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def write(train: int, test: int) -> None:
+        for name, first, count in (("train", 0, train), ("test", 10_000, test)):
+            rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1), "solutions": [f"{i} + 1 = {i + 1}"]}
+                    for i in range(first, first + count)]  # fmt: skip
+            (tmp_path / "problems" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write(50, 20)
+    said = refused(capsys, "plan", "mine.py")
+    assert "mine has 20 test problems, and more are asked for by evaluation.problems (200)" in said
+    assert "--set evaluation.problems=20" in said and "--set rl.questions=" in said and "--set sft.questions=" in said
+    write(1300, 200)
+    assert "pass@k on mine" in worked(capsys, "plan", "mine.py")
 
 
 def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:

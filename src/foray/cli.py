@@ -7,34 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from foray.core.canonical import nearest
 from foray.core.foray_version import VERSION
 from foray.core.interrupt import interrupt, interrupt_again
-from foray.core.parser import Parser
+from foray.core.parser import Parser, assignment, path, store_folder
 from foray.core.process import FULL, is_full, panics_named
 from foray.core.terminal import failure
 
 _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 _TRACKERS = "tensorboard, wandb, mlflow, trackio; your own: FILE.py:NAME"
-
-
-def _path(text: str) -> Path:
-    """The path that a user typed. An empty text is an error: ``Path("")`` is the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("name a file or a folder; . is the current folder")
-    return Path(text)
-
-
-def _store(text: str) -> Path:
-    """The folder of a store, which need not exist yet."""
-    path = _path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file; --store takes a folder")
-    return path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,7 +57,7 @@ def _add_studies(commands: _Commands) -> None:
         "--address", metavar="HOST:PORT", help="the Ray cluster (default: RAY_ADDRESS, or a new one on this machine)"
     )
     p.add_argument(
-        "--slurm", metavar="KEY=VALUE", action="append", default=[],
+        "--slurm", metavar="KEY=VALUE", type=assignment, action="append", default=[],
         help="an option of the Slurm jobs, named as in submitit: partition=gpu, time=600 (minutes); may be repeated",
     )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print the scripts that Slurm would get")
@@ -93,7 +77,7 @@ def _add_studies(commands: _Commands) -> None:
         "--paper", default="on", choices=["on", "off"],
         help="the paper's curves behind ours, and its numbers beside the claims",
     )  # fmt: skip
-    p.add_argument("--out", metavar="DIR", type=_path, help="a new folder for the report (default: in the store)")
+    p.add_argument("--out", metavar="DIR", type=path, help="a new folder for the report (default: in the store)")
     p.add_argument(
         "--tables",
         metavar="FORMS",
@@ -102,7 +86,8 @@ def _add_studies(commands: _Commands) -> None:
     )
     p = _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
     p.add_argument("--json", action="store_true", help="all checkpoints and evaluations, as one JSON document")
-    _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
+    p = _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
+    p.add_argument("words", metavar="WORD", nargs="*", help="only the settings whose key or meaning has every word")
     _study_command(commands, "open", "Open the report of a study in a browser, and print its path.", or_store=True)
     _add_watch(commands)
     p = _study_command(commands, "track", "Mirror a study's numbers in an experiment tracker.")
@@ -138,7 +123,7 @@ def _add_stores(commands: _Commands) -> None:
     p.add_argument("--reported", action="store_true", help="with --delete: what the last report shows, too")
     text = "Read every file of a store once. List the damaged files, and the results that were made from them."
     p = commands.add_parser("check", help=text, description=text)
-    p.add_argument("store", metavar="STORE", type=_path, help="the folder that foray run --store named")
+    p.add_argument("store", metavar="STORE", type=path, help="the folder that foray run --store named")
     p.add_argument("--repair", action="store_true", help="set damaged folders aside and make them anew")
     what = "files read at once, and worker processes of a repair (default: one a core, at most 4)"
     p.add_argument("--jobs", type=int, metavar="N", help=what)
@@ -151,7 +136,7 @@ def _add_corpora(commands: _Commands) -> None:
     p.add_argument("mix", metavar="MIX", help="a bundled mix (such as dolmino_50b) or a path to a .py file")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of the sources' local files")
     p.add_argument(
-        "--out", required=True, metavar="DIR", type=_path, help="folder of the corpus; an unfinished corpus goes on"
+        "--out", required=True, metavar="DIR", type=path, help="folder of the corpus; an unfinished corpus goes on"
     )
     _set_option(p, "change a setting; may be repeated")
     p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
@@ -166,7 +151,7 @@ def _add_checkpoints(commands: _Commands) -> None:
     tasks = "e.g. world_easy, world_hard, gsm8k, math, math500, svamp, jsonl; your own: FILE.py:NAME"
     text = "Sample and grade any checkpoint on a task."
     p = commands.add_parser("eval", help=text, description=text)
-    p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=path, help="a checkpoint folder")
     p.add_argument("--task", required=True, help=tasks)
     p.add_argument(
         "--split", default="test", choices=["train", "validation", "test"], help="which problems of the task"
@@ -177,17 +162,16 @@ def _add_checkpoints(commands: _Commands) -> None:
     )  # fmt: skip
     p.add_argument("--samples", type=int, default=32, metavar="N", help="completions a problem")
     _sampling_options(p)
-    p.add_argument(
-        "--k", default="1,8,32", help="the k of pass@k, comma-separated; values above --samples are left out"
-    )
+    what = "the k of pass@k, comma-separated, up to --samples (default: 1,8,32; of fewer than 8 samples 1,2,4)"
+    p.add_argument("--k", help=what)
     p.add_argument(
         "--out",
-        type=_path,
+        type=path,
         help="keep completions.jsonl and problems.jsonl in this folder; once killed, it goes on there",
     )
     text = "Ask a checkpoint questions. Answers are graded where the task knows the question."
     p = commands.add_parser("sample", help=text, description=text)
-    p.add_argument("checkpoint", metavar="CHECKPOINT", type=_path, help="a checkpoint folder")
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=path, help="a checkpoint folder")
     p.add_argument("--question", metavar="TEXT", help="a question, or a problem's id (default: read one a line)")
     p.add_argument("--task", help=f"the task that writes the prompt and grades: {tasks}")
     p.add_argument("-n", "--samples", type=int, default=8, help="answers a question")
@@ -227,10 +211,10 @@ def _add_grade(commands: _Commands) -> None:
     p.add_argument(
         "file",
         metavar="FILE.jsonl",
-        type=_path,
+        type=path,
         help="rows of {gold, answer} or {gold, completions}, or completions.jsonl",
     )
-    p.add_argument("--out", metavar="GRADED.jsonl", type=_path, required=True, help="a new file: the same rows, graded")
+    p.add_argument("--out", metavar="GRADED.jsonl", type=path, required=True, help="a new file: the same rows, graded")
     p.add_argument(
         "--suffix", default="", metavar="TEXT", help="ending of the new fields' names: correctTEXT, reasonTEXT"
     )
@@ -255,13 +239,15 @@ def _study_command(
         p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
     else:
         p.add_argument("study", metavar="STUDY", help=what)
-    p.add_argument("--store", metavar="DIR", type=_store, help="where results live (default: runs/STUDY)")
+    p.add_argument("--store", metavar="DIR", type=store_folder, help="where results live (default: runs/STUDY)")
     _set_option(p, "change a setting, e.g. pretrain.lr=1e-3; may be repeated")
     return p
 
 
 def _set_option(p: argparse.ArgumentParser, what: str) -> None:
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help=what)
+    p.add_argument(
+        "--set", metavar="KEY=VALUE", type=assignment, action="append", default=[], dest="settings", help=what
+    )
 
 
 def _jobs_option(p: argparse.ArgumentParser) -> None:
@@ -271,7 +257,7 @@ def _jobs_option(p: argparse.ArgumentParser) -> None:
 
 def _machine_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--machine", metavar="KEY=VALUE", action="append", default=[], dest="machine_settings",
+        "--machine", metavar="KEY=VALUE", type=assignment, action="append", default=[], dest="machine_settings",
         help="how to compute: device=cpu|cuda, microbatch_tokens=N, recompute=true, compile=on|off, ranks=N, "
         "threads=N (for each node)",
     )  # fmt: skip

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
 _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
 _SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
-_KS = (1, 8, 32)  # of foray grade without --k, where every row has so many completions
+_KS, _FEW_KS = (1, 8, 32), (1, 2, 4)  # without --k; the second of fewer than 8 samples
 _PROBLEMS = 200  # that foray eval asks without --problems, at most
 _TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
 
@@ -57,8 +57,8 @@ def evaluate(args: argparse.Namespace) -> None:
         "--temperature 0 gives one sample: use --samples 1, or raise the temperature",
     )
     check_truncation(args)
-    ks = [k for k in _whole_numbers(args.k) if k <= args.samples]
-    require(bool(ks) and min(ks) > 0, f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
+    ks = [k for k in _ks(args.k, args.samples) if k <= args.samples]
+    require(bool(ks), f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
     if args.problems is None:
         args.problems = len(task.problems(args.split, _PROBLEMS))
         require(args.problems > 0, f"{task.name} has no {args.split} problems")
@@ -187,21 +187,18 @@ def grade(args: argparse.Namespace) -> None:
     from foray.evals.grade import grade_file, task_for
 
     task = task_for(args.task, args.file, _own_task(args) if is_own_file(args.task) else None)
-    given = args.k is not None
-    asked = _whole_numbers(args.k) if given else list(_KS)
-    require(bool(asked) and min(asked) > 0, f"--k {args.k}: write positive whole numbers")
+    _ks(args.k, 1)  # a mistake there is said before the work
     extraction: Extraction = "lenient" if args.lenient else "flexible" if args.flexible else "strict"
     with counted(Console(stderr=True), "rows") as report:
         done = grade_file(task, args.file, args.out, extraction, args.suffix, report)
     fewest = min(n for n, _ in done.counts)
     table = Table("", "%", "95%", box=None, pad_edge=False)
-    ks = asked if given or fewest >= _KS[1] else [1, 2, 4]
-    for k in [k for k in ks if k <= fewest]:
+    for k in [k for k in _ks(args.k, fewest) if k <= fewest]:
         value, lo, hi = _pass_at(done.counts, k)
         table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
     console = Console()
     console.print(table, highlight=False)
-    if (given or fewest > 1) and max(asked) > fewest:
+    if (args.k or fewest > 1) and max(_ks(args.k, _KS[-1])) > fewest:
         print(f"a larger k needs as many completions of every row: a row has only {fewest}")
     changed = f"; {done.changed} of the {done.stored} stored verdicts have changed" if done.stored else ""
     tell(
@@ -222,8 +219,10 @@ def _pass_at(counts: Counter[tuple[int, int]], k: int) -> tuple[float, float, fl
     return mean_interval_of_many(values, times)[:3]
 
 
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return sorted({int(k) for k in text.split(",")})
-    except ValueError:
-        raise ValueError(f"--k {text}: write whole numbers separated by commas") from None
+def _ks(asked: str | None, samples: int) -> list[int]:
+    """The values of --k, or those that suit so many samples."""
+    if asked is None:
+        return list(_KS if samples >= _KS[1] else _FEW_KS)
+    words = asked.split(",")
+    require(all(w.strip().isdecimal() and int(w) > 0 for w in words), f"--k {asked}: write positive whole numbers")
+    return sorted({int(w) for w in words})

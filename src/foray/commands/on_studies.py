@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from foray.commands.on_two_studies import report_two
 from foray.commands.options import forms_of, fuller_line, jobs_of, opened, require_store, show, store_alone, warn
 from foray.commands.track import tracked
-from foray.core.canonical import require
+from foray.core.canonical import nearest, require
 from foray.core.files import json_text
 from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
@@ -166,9 +166,13 @@ def open_report(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace) -> None:
     study = load_study(args.study, args.settings)
+    every = list(settings_of(study))
+    found = [row for row in every if all(word in row[0] or word in row[2] for word in args.words)]
+    words = nearest(args.words[0], {part for key, *_ in every for part in key.split(".")}) if args.words else ""
+    require(bool(found), f"no key and no meaning has {' and '.join(args.words)}{words}")
     table = Table(Column("key", overflow="fold"), Column("value", overflow="fold"), "meaning", box=None, pad_edge=False)
-    for key, value, meaning in settings_of(study):
-        table.add_row(*map(cell, (key, value, meaning)))
+    for row in found:
+        table.add_row(*map(cell, row))
     show(table)
 
 

@@ -14,7 +14,17 @@ from foray.core.canonical import nearest
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
-_WANTED: dict[Any, str] = {float: "a finite number", tuple[int, ...]: "whole numbers separated by commas"}
+_WANTED: dict[Any, str] = {
+    float: "a finite number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+    float | None: "a finite number or none",
+    int | None: "a whole number or none",
+    tuple[int, ...]: "whole numbers separated by commas",
+    tuple[float, ...]: "numbers separated by commas",
+    tuple[str, ...]: "words separated by commas",
+}
 
 
 def override(spec: S, *assignments: str) -> S:
@@ -172,6 +182,9 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     if not ok and not isinstance(value, str):
         ok, typed = _coerce(text, annotation)
     if not ok:
+        if typing.get_origin(annotation) is typing.Literal:
+            words = [str(word) or "''" for word in typing.get_args(annotation)]
+            raise ValueError(f"--set {full}={text}: there is no such value{nearest(text, words)}")
         named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         want = _WANTED.get(annotation, named)
         raise ValueError(f"--set {full}={text}: expected {want}, for example {written(current)}")

@@ -30,12 +30,18 @@ class Answers(NamedTuple):
 
 
 def known_problem(task: Task, question: str) -> Problem | None:
-    """The task's problem with this id or this question, spaces aside; None where the task has none."""
+    """The task's problem with this id or this question, spaces aside; None where the task has none.
+
+    Raises ValueError for an id that no problem has: without spaces, the name of the task and a slash first.
+    """
     words = question.split()
     for split in _SPLITS:
         for problem in task.problems(split):
             if problem.id == question or problem.question.split() == words:
                 return problem
+    of_id = len(words) == 1 and question.startswith(f"{task.name}/")
+    known = ", ".join(p.id for split in _SPLITS for p in task.problems(split, 1))
+    require(not of_id, f"{task.name} has no problem {question}; ids look like {known}")
     return None
 
 

@@ -185,9 +185,8 @@ def c6(results: Results) -> Ruling:
     words = f"; {left_out} transitions without room left out" if left_out else ""
     if graded != "strict" and all("strict" in e.counts for e in results.select(PassK)):
         strict = [compare(results, "rl", "base", n, task, "strict")[-1].difference.interval.value for n in (1, k)]
-        words += "; strictly graded, with form learning, RL − base at the last M_t is {:+.1f} and {:+.1f}".format(
-            *(100 * v for v in strict)
-        )
+        words += "; strictly graded, with form learning, RL − base at the last M_t is {:+.1f} in pass@1 and {:+.1f} in "
+        words = words.format(*(100 * v for v in strict)) + f"pass@{k}"
     return found._replace(note=found.note + words)
 
 

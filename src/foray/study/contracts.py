@@ -18,11 +18,12 @@ import torch
 from foray.core.canonical import check_name, require
 from foray.core.engines import check_engine
 from foray.core.objectives import Scored
-from foray.core.sources import Corpus, Rollouts
+from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.spelling import with_article
 from foray.core.stage import Stage, Stream
-from foray.core.task import STORED, Problem, Verdict
+from foray.core.task import STORED, Problem, Split, Verdict
 from foray.core.userfile import in_a_line, where_broken
+from foray.data.rows import MissingFile
 from foray.study.named_recipes import every_stage
 from foray.study.published import check_at_hand
 from foray.study.spec import Pretrain, Published, Study
@@ -42,6 +43,7 @@ _GRADES = {  # and of a task that grades files
     "reference": "reference(text), the answer in a bare answer or a full solution",
     "verify_answer": "verify_answer(problem, answer, extraction='strict'), a Verdict on an answer without a format",
 }
+_SLOW = ("foray.world", "foray.tasks.openmath")  # tasks that take seconds or minutes to make or to read
 _COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # a verifier must not raise on these
 
 
@@ -78,6 +80,39 @@ def check_study(study: Study) -> None:
             for _, text in source.mixture if isinstance(source, Corpus) else ():
                 once(text, _check_text)
             once(stream.objective, _check_loss, stream)
+        _check_counts(grid)
+
+
+def _asked_of(grid: Study) -> Iterator[tuple[str, Any, Split, int]]:
+    """(setting, task, split, number of problems) of everything that needs as many problems as it asks for."""
+    e = grid.evaluation
+    yield "evaluation.problems", e.task, e.split, e.problems
+    yield "evaluation.train_problems", e.task, "train", e.train_problems
+    for _, stream in _streams(grid):
+        if isinstance(source := stream.source, Demonstrations | Rollouts):
+            yield f"{stream.name}.questions", source.task, "train", source.questions
+
+
+def _check_counts(grid: Study) -> None:
+    """Raises ValueError where a task has fewer problems than settings ask for. Files that are not there are no matter
+    of this check.
+    """
+    short: dict[tuple[str, Split, int], dict[str, int]] = {}
+    for name, task, split, count in _asked_of(grid):
+        if not count or type(task).__module__.startswith(_SLOW):
+            continue
+        try:
+            there = len(task.problems(split, count))
+        except MissingFile:
+            continue
+        if there < count:
+            short.setdefault((task.name, split, there), {})[name] = count
+    said = []
+    for (task_name, split, there), asked in short.items():
+        words = " and ".join(f"{name} ({count:,})" for name, count in asked.items())
+        cure = " ".join(f"--set {name}={there}" for name in asked)
+        said.append(f"{task_name} has {there:,} {split} problems, and more are asked for by {words}: {cure}")
+    require(not said, "; ".join(said))
 
 
 def check_task(task: Any, grades: bool = False) -> None:

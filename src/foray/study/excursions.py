@@ -95,7 +95,7 @@ class Start:
                 continue
             node: TrainNode | None = None
             for step in watched.steps_of(stage.steps) if watched else [stage.steps]:
-                node = self._trained(stage, step, of, parent, node)
+                node = self._trained(stage, step, of, parent, node, of.variant if last else "")
                 end = last and step == stage.steps
                 if step == stage.steps:
                     yield entry(of, node, before + step, end, stage.name)
@@ -120,13 +120,13 @@ class Start:
         return MergeNode(tuple(ends), tuple(w for w, _ in merge.branches)), steps
 
     def _trained(
-        self, stage: Stage, step: int, of: Excursion, parent: CheckpointNode, after: TrainNode | None
+        self, stage: Stage, step: int, of: Excursion, parent: CheckpointNode, after: TrainNode | None, beside: str = ""
     ) -> TrainNode:
         tokenizer = self.base.tokenizer
         return TrainNode(
             self.grid.model, tokenizer, stage, step, of.seed, parent,
             shards=self.text.of_stage(stage, tokenizer), screen=self._screen(stage), after=after,
-            checks=self._checks,
+            checks=self._checks, beside=beside,
         )  # fmt: skip
 
     def _screen(self, stage: Stage) -> PassKNode | None:

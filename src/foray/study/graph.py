@@ -104,6 +104,7 @@ def _bases(text: GridText, seed: int, checks: Collection[Check]) -> Iterator[tup
         node = TrainNode(
             grid.model, text.tokenizer, pretrain.stage, pretrain.step_at(tokens), seed,
             shards=text.pretraining, after=node, tokens=tokens, checks=before,
+            beside=pretrain.mix,
         )  # fmt: skip
         yield tokens, node
 

@@ -30,8 +30,8 @@ class StudyResults(NamedTuple):
 
 
 def is_store(name: str | Path) -> bool:
-    """Whether ``name`` is the folder of a store, and not a study's name or file."""
-    return (Path(name) / MANIFEST).is_file() or (Path(name).is_dir() and str(name) not in bundled("studies"))
+    """Whether ``name`` is a folder, and not a study's name: ``./tiny`` is a folder, ``tiny`` the study."""
+    return Path(name).is_dir() and str(name) not in bundled("studies")
 
 
 def check_named(name: str) -> None:

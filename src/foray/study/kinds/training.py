@@ -67,6 +67,7 @@ class TrainNode(CheckpointNode):
     after: TrainNode | None = field(default=None, metadata={"hash": False})
     tokens: int = field(default=0, metadata={"hash": False})  # of an M_t, as the study says: its step is rounded
     checks: tuple[Node, ...] = field(default=(), metadata={"hash": False})
+    beside: str = field(default="", metadata={"hash": False})  # the study's name for its mix or variant, for people
 
     @property
     def samples(self) -> bool:
@@ -74,7 +75,10 @@ class TrainNode(CheckpointNode):
         return any(_samples(s.source) for s in self.stage.members())
 
     def label(self) -> str:
-        """``M_t at 1.5M, seed 0``; ``SFT→RL from 1.5M, seed 0``, of an earlier step with ``, update 32 of 64``."""
+        """``M_t at 1.5M, seed 0``; ``SFT→RL from 1.5M, seed 0``, of an earlier step with ``, update 32 of 64``.
+
+        A variant stands behind its recipe, ``RL (rl.lr=0.0004) from 1.5M``, and a mix behind M_t.
+        """
         names: list[str] = []  # of the stages since M_t
         start: CheckpointNode = self
         while isinstance(start, TrainNode) and start.parent is not None:
@@ -84,10 +88,13 @@ class TrainNode(CheckpointNode):
             return f"M_t at {self.place()}, seed {self.seed}"
         seeds = f" of seed {start.seed}" if isinstance(start, TrainNode) and start.seed != self.seed else ""
         part = f", update {self.step:,} of {self.stage.steps:,}" if self.step < self.stage.steps else ""
-        return f"{'→'.join(names)} from {start.place()}{seeds}, seed {self.seed}{part}"
+        variant = f" ({self.beside})" if self.beside else ""
+        return f"{'→'.join(names)}{variant} from {start.place()}{seeds}, seed {self.seed}{part}"
 
     def place(self) -> str:
-        return in_tokens(self.tokens) if self.tokens else f"update {self.step:,}"
+        """Where an M_t lies in its pre-training."""
+        mix = f" of {self.beside}" if self.beside else ""
+        return (in_tokens(self.tokens) if self.tokens else f"update {self.step:,}") + mix
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         run_training(self, folder, store, report)
