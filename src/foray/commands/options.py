@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join
 
 from rich.console import Console
 from rich.table import Table
@@ -35,9 +36,13 @@ def opened(args: argparse.Namespace) -> tuple[Study, Store]:
 
 def require_store(store: Store, study: str) -> None:
     """Raises ValueError, saying what to type, where there is no store to read."""
-    typed = f"foray run {quote(study)} --store {quote(str(store.root))}"
-    words = f"there is no store {store.root}; run the study first ({typed})"
+    words = f"there is no store {store.root}; run the study first ({run_command(study, store.root)})"
     require(store.root.is_dir(), f"{words} or name another with --store")
+
+
+def run_command(study: str, store: Path, settings: Sequence[str] = ()) -> str:
+    """What to type to run a study, quoted for a shell."""
+    return join(["foray", "run", study, *(word for s in settings for word in ("--set", s)), "--store", str(store)])
 
 
 def store_alone(args: argparse.Namespace) -> Path | None:
