@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +14,40 @@ import numpy as np
 import pytest
 
 from foray.cli import main
-from foray.report import Results, read_results, stats
-from foray.report.between_studies import ONLY_OURS, OTHER_SEEDS, PAIRED, UNPAIRED, between
+from foray.core.files import seal
+from foray.report import Results, comparison_page, read_results, stats
+from foray.report.between_studies import ONLY_OURS, OTHER_SEEDS, PAIRED, THE_SAME, UNPAIRED, between
+from foray.report.comparison_words import sentences
+from foray.study.graph import expand
+from foray.study.manifest import manifest_of
+from foray.study.named_studies import load_study
 from test_report import HOSTILE, Study
 
 TOKENS = 900_000
 SETTINGS = [{"part": "", "key": "post.rl.group_size", "value": "8"}, {"part": "", "key": "k", "value": "1,8"}]
 
 
+class Keyed(Study):
+    """A study whose folders tell by their names what the answers come from, as those of nodes do."""
+
+    key = ""
+
+    def add(self, kind: str, files: dict[str, Any], **where: Any) -> Path:
+        folder = super().add(kind, files, **where)
+        named = folder.rename(folder.with_name(f"{folder.name}{self.key}"))
+        self.entries[-1]["folder"] = str(named.relative_to(self.root))
+        return named
+
+
 def study(
-    root: Path, draw: int = 0, seed: int = 0, prefix: str = "", recipes: tuple[str, ...] = ("base", "rl"), **given: Any
-) -> Path:
-    """A small store: ``draw`` decides the answers, ``prefix`` begins the problems' ids."""
-    made = Study(root)
-    made.random = np.random.default_rng(draw)
+    root: Path, draw: int = 0, seed: int = 0, prefix: str = "", recipes: tuple[str, ...] = ("base", "rl"),
+    redrawn: tuple[str, ...] = (), **given: Any,
+) -> Path:  # fmt: skip
+    """A small store: ``draw`` decides the answers (of ``redrawn``, others), ``prefix`` begins the problems' ids."""
+    made = Keyed(root)
     for step, recipe in enumerate(recipes):
+        made.random = np.random.default_rng([draw, recipe in redrawn, step])
+        made.key = f"-{draw}{seed}{prefix}{'-redrawn' * (recipe in redrawn)}"
         where = {"tokens": TOKENS, "recipe": recipe, "stage_step": step, "pretrain_seed": seed, "seed": seed}
         folder = made.passk(maturity=1.0, problems=60, completions=True, task="world_easy", shots=0, **where)
         rows = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
@@ -44,9 +66,9 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study(tmp_path_factory.mktemp("ours") / "a")
 
 
-def test_a_study_against_itself_is_paired_and_differs_by_nothing(ours: Path) -> None:
+def test_a_study_against_itself_is_the_same_and_differs_by_nothing(ours: Path) -> None:
     rows = between(results(ours), results(ours))
-    assert {r["compared"] for r in rows} == {PAIRED} and all(r["value"].value == 0.0 for r in rows)
+    assert {r["compared"] for r in rows} == {THE_SAME} and all(set(r["value"][:3]) == {0.0} for r in rows)
     assert {r["metric"] for r in rows} == {"pass@1", "pass@8", "pass@32", "acc"}
     assert {r["grading"] for r in rows} == {"strict", "lenient", "flexible", ""}
 
@@ -71,7 +93,7 @@ def test_other_problems_are_not_paired(ours: Path, tmp_path: Path) -> None:
 
 
 def test_an_id_that_names_another_question_is_not_paired(ours: Path, tmp_path: Path) -> None:
-    root = study(tmp_path / "b")
+    root = study(tmp_path / "b", draw=1)
     for path in root.glob("nodes/passk-*/completions.jsonl"):  # the texts of three problems are there
         path.write_text(path.read_text().replace('"answer": "3"', '"answer": "4"'))
         (path.parent / "DONE").unlink()
@@ -80,8 +102,6 @@ def test_an_id_that_names_another_question_is_not_paired(ours: Path, tmp_path: P
 
 
 def _sealed(root: Path) -> Path:
-    from foray.core.files import seal
-
     for folder in root.glob("nodes/*"):
         if not (folder / "DONE").exists():
             seal(folder)
@@ -97,7 +117,9 @@ def test_the_command_writes_a_page_and_its_numbers(
     (theirs / "manifest.json").write_text(json.dumps(manifest))
     assert main(["report", str(ours), str(theirs), "--tables", "markdown"]) == 0
     out = ours / "report-against-b"
-    assert capsys.readouterr().out.splitlines() == [f"table: {out / 'comparison.csv'}", str(out / "index.html")]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"table: {out / 'comparison.csv'}", str(out / "index.html")]
+    assert said.err == "A lacks results of 1 model that B has, and does not ask for them: SFT at 0.9M.\n"
     rows, settings = (list(csv.DictReader((out / f"{stem}.csv").open())) for stem in ("comparison", "settings"))
     assert {r["compared"] for r in rows} == {PAIRED, "only in the second"} and (out / "comparison.md").exists()
     first = rows[0]
@@ -132,3 +154,157 @@ def test_mistakes_are_one_line(ours: Path, tmp_path: Path, capsys: pytest.Captur
 def test_a_model_of_one_study_alone_is_named(ours: Path, tmp_path: Path) -> None:
     rows = between(results(ours), results(study(tmp_path / "b", recipes=("base",))))
     assert {r["compared"] for r in rows if r["recipe"] == "rl"} == {ONLY_OURS}
+
+
+# --- what is the same, and what is lacking -----------------------------------------------------------------------
+
+
+def said_first(page: Path) -> list[str]:
+    """The lines of the page above its chart: of what is lacking, then the sentences."""
+    text = page.read_text().partition('id="finding-title"')[2].partition("<nav")[0]
+    found = re.findall(r'<(?:p class="finding"|div class="note")>(.*?)</(?:p|div)>', text)
+    return [html.unescape(re.sub("<[^>]*>", " ", line)) for line in found]
+
+
+def written(out: Path) -> tuple[list[str], str, list[dict[str, str]]]:
+    """The page's first lines, the rest of the page without its scripts, and the rows of the CSV."""
+    page = (out / "index.html").read_text().partition("<script")[0]
+    with (out / "comparison.csv").open() as file:
+        return said_first(out / "index.html"), page.partition("<nav")[2], list(csv.DictReader(file))
+
+
+def test_one_and_the_same_model_is_left_out_and_counted(ours: Path, tmp_path: Path) -> None:
+    theirs, out = study(tmp_path / "b", redrawn=("rl",)), tmp_path / "out"
+    assert main(["report", str(ours), str(theirs), "--out", str(out), "--tables", "markdown"]) == 0
+    first, rest, rows = written(out)
+    assert [line.partition(" of ")[2].partition(",")[0] for line in first[:-1]] == ["1 model"] * 4
+    assert first[-1] == "1 model is the same in both, by its key: left out."
+    assert {(r["recipe"], r["compared"]) for r in rows} == {("base", "the same"), ("rl", PAIRED)}
+    same = [r for r in rows if r["compared"] == "the same"]
+    assert {(r["difference"], r["difference_lo"], r["difference_hi"]) for r in same} == {("0", "0", "0")}
+    assert all(r["a"] == r["b"] for r in same)
+    assert ">RL" in rest and ">Base" not in rest, "tables"
+    assert "| RL " in (out / "comparison.md").read_text() and "Base" not in (out / "comparison.md").read_text()
+    assert [row["recipe"] for row in drawn(ours, theirs)] == ["rl"] * 3 * 32, "the chart"
+
+
+def drawn(ours: Path, theirs: Path) -> Sequence[dict[str, Any]]:
+    found: Sequence[dict[str, Any]] = comparison_page._chart(results(ours), results(theirs))["rows"]
+    return found
+
+
+def test_runs_that_only_one_side_has_do_not_make_two_models_of_one(ours: Path, tmp_path: Path) -> None:
+    several = study(tmp_path / "b")
+    more = study(tmp_path / "c", seed=1)
+    manifests = [json.loads((root / "manifest.json").read_text()) for root in (several, more)]
+    for entry in manifests[1]["entries"]:
+        (more / entry["folder"]).rename(several / entry["folder"])
+    joined = {**manifests[0], "entries": [e for m in manifests for e in m["entries"]]}
+    (several / "manifest.json").write_text(json.dumps(joined))
+    assert {len(r.finals("rl", "world_easy")) for r in (results(ours), results(several))} == {1, 2}
+    assert {(r["compared"], r["runs"]) for r in between(results(ours), results(several))} == {(THE_SAME, 1)}
+
+
+def test_a_part_that_is_the_same_is_named(ours: Path, tmp_path: Path) -> None:
+    theirs, out = study(tmp_path / "b"), tmp_path / "out"
+    text = (theirs / "manifest.json").read_text()
+    for folder in theirs.glob("nodes/passk-*"):  # as after --set evaluation.temperature=...
+        folder.rename(folder.with_name(f"{folder.name}-other"))
+        text = text.replace(f'{folder.name}"', f'{folder.name}-other"')
+    (theirs / "manifest.json").write_text(text)
+    assert main(["report", str(ours), str(theirs), "--out", str(out)]) == 0
+    first, rest, _ = written(out)
+    assert first[0] == "pass@1: A is above B in 0 of 2 models, below in 0, no clear difference in 2."
+    assert first[-1] == "Of 2 models a part is the same in both, by its key: the general average. It is left out."
+    assert "General average" not in rest and "pass@1 on world_easy" in rest
+
+
+def test_what_is_the_same_altogether_is_said(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "Everything that both have is the same, by its key: 2 models. There is no difference to show."
+    out = tmp_path / "out"
+    assert main(["report", str(ours), str(ours), "--out", str(out), "--tables", "markdown,latex"]) == 0
+    assert capsys.readouterr().err == f"{line}\n"
+    first, rest, rows = written(out)
+    assert first == [line] and "<table" not in rest.partition("Settings that differ</h2>")[0]
+    assert {r["compared"] for r in rows} == {"the same"} and "or none differs" in (out / "comparison.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with every end of the bundled study, and RL from the first M_t with another number of updates."""
+    root = tmp_path_factory.mktemp("store")
+    made = Study(root)
+    for settings in ([], ["post.rl_steps=64"]):
+        spec = load_study("tiny", settings)
+        for entry in manifest_of(spec, expand(spec))["entries"]:
+            folder = root / entry["folder"]
+            wanted = not settings or (entry["recipe"], entry["tokens"]) == ("rl", 1_800_000)
+            if entry["kind"] == "passk" and entry["final"] and wanted and not folder.exists():
+                asked = {"completions": True, "problems": 20, "task": entry["task"]}
+                seal(made.passk(entry["recipe"], 1.0, **asked).rename(folder))
+    return root
+
+
+def test_what_one_lacks_comes_first_with_the_command_that_computes_it(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, settings = tmp_path / "out", ["--set", "post.rl_steps=64"]
+    assert main(["report", "tiny", "tiny", *settings, "--store", str(tiny), "--out", str(out)]) == 0
+    lacks = "B lacks results of 5 models that A has: SFT→RL at 1.8M, Parallel at 1.8M, RL at 2.1M, SFT→RL at 2.1M and "
+    command = f"foray run tiny --set post.rl_steps=64 --store {tiny}"
+    assert capsys.readouterr().err == f"{lacks}1 more. This command computes them: {command}\n"
+    first, rest, rows = written(out)
+    assert first[0].split() == f"{lacks}1 more. This command computes them: {command}".split()
+    assert re.match("pass@1: A is above B in [01] of 1 model, ", first[1])
+    assert "6 models are the same in both, by their keys: left out." in first
+    tables, _, folded = rest.partition("<summary>Only in one of the two (5)</summary>")
+    assert "Parallel" not in tables and "Parallel at 2.1M" in folded, "one side's models are in the folded list alone"
+    assert {r["recipe"] for r in rows if r["compared"] == ONLY_OURS} == {"rl", "sft_rl", "parallel"}
+    assert not [line for line in first if "Missing in B: passk" in line], "it is said once"
+
+
+def test_models_that_a_study_does_not_ask_for_have_no_command(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["report", "tiny", "tiny", "--set", "recipes=rl", "--store", str(tiny), "--out", str(out)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("B lacks results of 8 models that A has, and does not ask for them: SFT at 1.8M, ")
+    assert said[1].startswith("Everything that both have is the same, by its key: 4 models.") and len(said) == 2
+    assert "foray run" not in "".join(said)
+
+
+def test_probes_that_a_study_does_not_ask_for_are_not_promised(ours: Path, tmp_path: Path) -> None:
+    theirs, out = study(tmp_path / "b", draw=1), tmp_path / "out"
+    manifest = json.loads((theirs / "manifest.json").read_text())
+    training = {"kind": "train", "folder": "nodes/train-1", "task": "", "shots": None}  # of no task, as probes are
+    kept = [e if e["kind"] == "passk" else e | training for e in manifest["entries"]]
+    (theirs / "manifest.json").write_text(json.dumps(manifest | {"entries": kept}))
+    assert main(["report", str(ours), str(theirs), "--out", str(out)]) == 0
+    first = written(out)[0][0]
+    assert first == "B lacks results of 2 models that A has, and does not ask for them: Base at 0.9M, RL at 0.9M."
+
+
+def test_a_model_counts_once_whatever_else_it_was_asked(ours: Path, tmp_path: Path) -> None:
+    of_ours = results(ours)
+    rows = between(of_ours, results(study(tmp_path / "b", draw=1)))
+    further = [{**r, **other} for r in rows for other in ({"split": "train"}, {"shots": -1})]
+    said = sentences(rows, of_ours)
+    assert "of 2 models" in said[0] and sentences([*further, *rows], of_ours) == said
+
+
+def test_a_store_that_lacks_models_has_no_command(ours: Path, tmp_path: Path) -> None:
+    theirs, out = study(tmp_path / "b", draw=1), tmp_path / "out"
+    for path in theirs.glob("nodes/*-00[23]*/DONE"):  # of rl
+        path.unlink()
+    assert main(["report", str(ours), str(theirs), "--out", str(out)]) == 0
+    first = written(out)[0]
+    lacks = "B lacks results of 1 model that A has: RL at 0.9M."
+    assert first[0] == f"{lacks} They are not finished, or cannot be read."
+
+
+def test_a_study_without_a_result_is_told_what_to_type(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = "evaluation.problems=30"
+    assert main(["report", "tiny", "tiny", "--set", changed, "--store", str(tiny)]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith(f": run it first: foray run tiny --set {changed} --store {tiny}\n") and error.count("\n") == 1

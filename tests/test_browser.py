@@ -7,6 +7,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,16 @@ def attacked(study: Study) -> Study:
     return study
 
 
+def twin(root: Path) -> Path:
+    """The manifest of a copy of a store whose nodes have other keys: one and the same node is no two to compare."""
+    shutil.copytree(root / "nodes", root / "twin" / "nodes")
+    for folder in (root / "twin" / "nodes").iterdir():
+        folder.rename(f"{folder}-b")
+    manifest = root / "twin" / "manifest.json"
+    manifest.write_text(re.sub(r'("nodes/[^"]+)', r"\1-b", (root / "manifest.json").read_text()))
+    return manifest
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[str]]]:
     """The page, and what its console said and what it asked for beside itself."""
@@ -87,7 +99,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foray.report.discover", lambda: [f6_parallel])
         path = write_report(attacked(build(root)).write(), root / "report")
-        write_comparison(*(read_results(root / "manifest.json"),) * 2, (ATTACKS[0], "B"), root / "two")
+        both = read_results(root / "manifest.json"), read_results(twin(root))
+        write_comparison(*both, (ATTACKS[0], "B"), root / "two")
     said: list[str] = []
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))

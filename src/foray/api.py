@@ -179,8 +179,9 @@ class LoadedStudy:
         """This study minus another in pass@k, model by model: those with one M_t, recipe, variant, mix, split and task.
 
         ``value`` is the difference with its 95% interval, a share; ``ours`` and ``theirs`` are the two, with theirs.
-        ``compared`` says how: paired by problem and seed, by problem alone, or not. Both are graded by this study's
-        grading. Raises ValueError where the studies share no model.
+        ``compared`` says how: paired by problem and seed, by problem alone, or not; ``the same`` where both have one
+        and the same evaluation, by its key. Both are graded by this study's grading. Raises ValueError where the
+        studies share no model.
         """
         fine = isinstance(other, LoadedStudy)
         require(fine, f"compare takes another study, as foray.load gives it, not {other!r}")

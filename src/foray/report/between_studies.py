@@ -21,6 +21,7 @@ from foray.report.stats import Counts, Interval
 
 PAIRED, OTHER_SEEDS, UNPAIRED = "paired", "paired by problem; other seeds", "unpaired: other problems"
 ONLY_OURS, ONLY_THEIRS = "only in the first", "only in the second"
+THE_SAME = "the same"  # one node in both: its difference is exactly 0 and tells nothing
 M = TypeVar("M", bound=Measurement)
 Asked = Mapping[tuple[str, str], Mapping[str, str]]  # question and answer by id, by task and split
 
@@ -51,7 +52,8 @@ def between(ours: Results, theirs: Results) -> list[dict[str, Any]]:
     """A row for each model, grading and metric: pass@k at every k of a study's table, and the general average.
 
     ``ours`` and ``theirs`` are means over runs with 95% intervals, ``value`` is the first minus the second over what
-    both have, all shares; ``compared`` says how. ``runs`` counts the pairs of runs.
+    both have, all shares; ``compared`` says how: where it is ``THE_SAME``, the difference is exactly 0. ``runs`` counts
+    the pairs of runs.
     """
     ks, unlike = sorted({1, *ours.ks, *theirs.ks}), unlike_problems(ours, theirs)
     rows = list[dict[str, Any]]()
@@ -78,6 +80,17 @@ def both_of(ours: Results, theirs: Results, kind: type[M]) -> list[Both]:
 
     places = sorted(dict.fromkeys((*sides[0], *sides[1])), key=order)
     return [Both(*place, *(side.get(place, []) for side in sides)) for place in places]
+
+
+def is_same(both: Both) -> bool:
+    """Whether all runs of one study are runs of the other, by the keys of their nodes: there are no two to compare."""
+    ours, theirs = ({m.folder.name for m in side} for side in (both.ours, both.theirs))
+    return bool(ours and theirs) and (ours <= theirs or theirs <= ours)
+
+
+def _nothing_between(both: Both, n: int) -> tuple[Interval, int]:
+    """The difference of a node from itself, and how many such nodes there are."""
+    return Interval(0.0, 0.0, 0.0, n), min(len(both.ours), len(both.theirs))
 
 
 def unlike_problems(ours: Results, theirs: Results) -> dict[tuple[str, str], set[str]]:
@@ -131,6 +144,9 @@ def _gains(
     """The difference at every k, how it was made, and the number of pairs of runs."""
     if not both.ours or not both.theirs:
         return [NOTHING] * len(ks), ONLY_OURS if both.ours else ONLY_THEIRS, 0
+    if is_same(both):
+        gain, runs = _nothing_between(both, len(both.ours[0].counts[grading].ids))
+        return [gain] * len(ks), THE_SAME, runs
     pairs, how = _pairs(both)
     each: dict[Seeds, list[Interval]] = {}
     for run, (a, b) in pairs.items():
@@ -165,6 +181,8 @@ def _average_row(both: Both, ours: Results, theirs: Results) -> dict[str, Any]:
     row = _named(both) | {"task": AVERAGE, "grading": "", "metric": "acc", "ours": values[0], "theirs": values[1]}
     if not both.ours or not both.theirs:
         how, gain, runs = ONLY_OURS if both.ours else ONLY_THEIRS, NOTHING, 0
+    elif is_same(both):
+        how, (gain, runs) = THE_SAME, _nothing_between(both, values[0].n)
     else:
         pairs, how = _pairs(both)
         found = ability_difference(pairs) if all(_same_probes(*p) for p in pairs.values()) else None

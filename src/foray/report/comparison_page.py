@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -13,16 +13,15 @@ from foray.core.files import write_atomic
 from foray.report.between_studies import (
     ONLY_OURS,
     ONLY_THEIRS,
-    OTHER_SEEDS,
-    PAIRED,
-    UNPAIRED,
     between,
     both_of,
+    is_same,
     passk_rows,
     unlike_problems,
 )
 from foray.report.chart_data import differences_chart
 from foray.report.columns import COUNT, POINTS, SHARE, TOKENS, Column, badge, csv_text, frame_of, table
+from foray.report.comparison_words import Lack, differs, lacks, same_in_both, sentences, unfinished
 from foray.report.forms import write_tables
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
@@ -33,13 +32,6 @@ from foray.report.printed import Printed
 from foray.report.results import AVERAGE, Results, label
 from foray.report.sections import claims
 
-_HOW = {
-    PAIRED: "paired",
-    OTHER_SEEDS: OTHER_SEEDS,
-    UNPAIRED: UNPAIRED,
-    ONLY_OURS: "only in A",
-    ONLY_THEIRS: "only in B",
-}
 _TEXT = (
     "In percent, means over runs; A − B in points. Paired: both studies asked the same problems, so the difference is "
     "taken problem by problem, and between runs of equal seeds where both have them. With other seeds its interval "
@@ -50,13 +42,22 @@ _TEXT = (
 _ANSWERS = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
 
 
-def write_comparison(
-    ours: Results, theirs: Results, names: tuple[str, str], out: Path, tables: Sequence[str] = ()
-) -> Path:
-    """Writes ``index.html``, ``comparison.csv``, ``settings.csv`` and ``claims.csv`` into ``out``; returns the page.
+class Written(NamedTuple):
+    """The page, and the lines that it begins with where A and B are no two whole studies."""
 
-    ``names``: what the page calls A (the first) and B. ``tables``: further forms of the numbers, of ``FORMS``. Raises
-    ValueError where the two have measured nothing alike.
+    page: Path
+    first: list[str]
+
+
+def write_comparison(
+    ours: Results, theirs: Results, names: tuple[str, str], out: Path, tables: Sequence[str] = (),
+    commands: tuple[str, str] = ("", ""),
+) -> Written:  # fmt: skip
+    """Writes ``index.html``, ``comparison.csv``, ``settings.csv`` and ``claims.csv`` into ``out``.
+
+    ``names``: what the page calls A (the first) and B. ``tables``: further forms of the numbers, of ``FORMS``.
+    ``commands``: what computes the rest of A and of B, where that is known. Raises ValueError where the two have
+    measured nothing alike.
     """
     rows = between(ours, theirs)
     if all(row["compared"] in (ONLY_OURS, ONLY_THEIRS) for row in rows):
@@ -69,21 +70,22 @@ def write_comparison(
     out.mkdir(parents=True, exist_ok=True)
     for stem, found in files.items():
         write_atomic(out / f"{stem}.csv", csv_text(_named(frame_of(found))))
-    places, extraction = _places(rows), ours.extraction
-    printed = [_printed(rows, *place, names) for place in places if place[1] in (extraction, "")]
+    lacking, two, extraction = lacks(rows, ours, theirs, commands), [r for r in rows if differs(r)], ours.extraction
+    printed = [_printed(two, *place, names) for place in _places(two) if place[1] in (extraction, "")]
     write_tables(out / "comparison.csv", printed, tables)
     shown = [
-        Shown("section", "numbers", "Side by side", 0, _numbers(rows, extraction)),
+        Shown("section", "numbers", "Side by side", 0, _numbers(two, lacking, extraction)),
         Shown("section", "settings", "Settings that differ", 1, _settings(settings, ours, theirs)),
         Shown("section", "claims", "The paper's claims", 2, _answers(answers)),
     ]
     drawn = _chart(ours, theirs)
     page = filled(
         "comparison.html", drawn, {}, title="Foray: A against B", names=names, charted=bool(drawn),
-        sentences=_sentences(rows, ours), notes=_notes(ours, theirs), sections=shown,
+        lacking=lacking, sentences=sentences(rows, ours), notes=_notes(ours, theirs, lacking), sections=shown,
     )  # fmt: skip
     write_atomic(out / "index.html", page)
-    return out / "index.html"
+    first = [*(f"{lack.text} {lack.command}".strip() for lack in lacking), same_in_both(rows)]
+    return Written(out / "index.html", [line for line in first if line])
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +138,7 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _numbers(rows: Sequence[Mapping[str, Any]], grading: str) -> str:
+def _numbers(rows: Sequence[Mapping[str, Any]], lacking: Sequence[Lack], grading: str) -> str:
     """A table for each task, grading and metric; other gradings than the first study's are folded."""
     shown, folded = list[str](), list[str]()
     for place in _places(rows):
@@ -144,7 +146,15 @@ def _numbers(rows: Sequence[Mapping[str, Any]], grading: str) -> str:
         html = table(made.rows, made.columns, made.caption)
         (shown if place[1] in (grading, "") else folded).append(html)
     other = parts.folded("By the other gradings", joined(*folded)) if folded else ""
-    return joined(parts.dim(_TEXT), *shown, other, parts.files(["comparison"]))
+    text = parts.dim(_TEXT) if rows else ""
+    return joined(text, *shown, other, _alone(lacking), parts.files(["comparison"]))
+
+
+def _alone(lacking: Sequence[Lack]) -> str:
+    """The models of one side alone, folded: they are no comparison, and their values are in the CSV."""
+    named = [f"{lack.side} has no results of: {lack.names(len(lack.models))}." for lack in lacking]
+    title = f"Only in one of the two ({sum(len(lack.models) for lack in lacking)})"
+    return parts.folded(title, joined(*map(parts.dim, named))) if named else ""
 
 
 def _places(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -180,33 +190,17 @@ def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: s
     caption = "General average" if task == AVERAGE else f"{metric} on {task}, {grading} grading"
     ways = {row["compared"] for row in rows}
     if len(ways) == 1:
-        caption += f" ({_HOW[ways.pop()]})"
+        caption += f" ({ways.pop()})"
     else:
-        columns.append(Column("compared", lambda row: _HOW[row["compared"]]))
+        columns.append(Column("compared", "compared"))
     return Printed("-".join((task, grading, metric)), caption, columns, rows)
 
 
-def _sentences(rows: Sequence[Mapping[str, Any]], ours: Results) -> list[str]:
-    """How many models of the main task lie above, below, and without a clear difference, by metric."""
-    task, said = next(iter(ours.asked), ""), []
-    there = [r for r in rows if r["compared"] not in (ONLY_OURS, ONLY_THEIRS)]
-    for metric in dict.fromkeys(r["metric"] for r in there):
-        asked = ((AVERAGE, ""), (task, ours.extraction))
-        gains = [r["value"] for r in there if r["metric"] == metric and (r["task"], r["grading"]) in asked]
-        above, below = sum(g.lo > 0 for g in gains), sum(g.hi < 0 for g in gains)
-        if gains:
-            what = "The general average" if metric == "acc" else metric
-            said.append(
-                f"{what}: A is above B in {above} of {len(gains)} models, below in {below}, no clear difference in "
-                f"{len(gains) - above - below}."
-            )
-    return said
-
-
-def _notes(ours: Results, theirs: Results) -> list[str]:
+def _notes(ours: Results, theirs: Results, lacking: Sequence[Lack]) -> list[str]:
     said = []
     for name, results in (("A", ours), ("B", theirs)):
-        for what, why in grouped(results.missing)[:3]:
+        told = unfinished(name, results, lacking)  # by the page's first lines
+        for what, why in grouped([(what, why) for what, why in results.missing if what not in told])[:3]:
             said.append(f"Missing in {name}: {what}: {why}.")
     if ours.extraction != theirs.extraction:
         said.append(f"A shows {ours.extraction} grading and B {theirs.extraction}; both are shown by A's here.")
@@ -219,7 +213,7 @@ def _chart(ours: Results, theirs: Results) -> dict[str, Any]:
     found = list[dict[str, Any]]()
     for both in both_of(ours, theirs, PassK):
         evaluations, alike = [*both.ours, *both.theirs], both.alike
-        if alike.task != task or evaluations[0].off_grid or not both.ours or not both.theirs:
+        if alike.task != task or evaluations[0].off_grid or not both.ours or not both.theirs or is_same(both):
             continue
         for grading in sorted(set.intersection(*(set(e.counts) for e in evaluations))):
             fewest = min(int(e.counts[grading].samples.min()) for e in evaluations)

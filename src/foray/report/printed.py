@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from foray.report.columns import Column
 
-NOTHING = "No pass@k evaluation has finished yet."
+NOTHING = "No table: no pass@k evaluation has finished yet, or none differs."
 _LAST_LATIN = 0x17F  # pdflatex knows the Latin letters up to here
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "^": r"\textasciicircum{}",

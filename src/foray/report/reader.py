@@ -87,7 +87,7 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
         notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
         table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
-        origins=read_origins(manifest.parent, _nodes(content)),
+        origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),
     )  # fmt: skip
 
 

@@ -61,6 +61,7 @@ class Results:
     paper: bool = True  # whether the paper's numbers and curves stand beside ours
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[NodeOrigin, ...] = ()  # of every node that is there
+    planned: tuple[Measurement, ...] = ()  # all that the manifest asks for, measured or not
 
     def select(self, kind: type[M], **where: Any) -> list[M]:
         """What was measured of a kind, where the named fields have that value or one of these values (a tuple).
