@@ -74,7 +74,7 @@ def evaluate(args: argparse.Namespace) -> None:
         with counted(Console(stderr=True), "problems") as report:
             sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings, report=report)
         rows = read_jsonl(folder / "problems.jsonl")
-    table = Table("extraction", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
+    table = Table("grading", *[f"pass@{k}" for k in ks], box=None, pad_edge=False)
     for extraction in STORED:
         correct = [r["correct"][extraction] for r in rows]
         counts = Counter((args.samples, c) for c in correct)

@@ -108,6 +108,8 @@ def _about(results: Results, task: str, beside: bool, rows: list[dict[str, Any]]
     text = f"Percent, {results.extraction} grading, {asked}, with 95% intervals over problems; {seeds_note(runs)}"
     if len(set(trained)) == 1:
         text = text.replace("one seed,", f"one seed ({trained[0]}),")
+    if any(row["recipe"] == label("primed") for row in rows):
+        text += " Primed: the base after a dozen updates of SFT, which teach the form of an answer."
     if any(_SOUND in row for row in rows):
         text += " Sound: only right answers behind right computations count."
     if any(AVERAGE in row for row in rows):
