@@ -15,7 +15,7 @@ import pytest
 from foray.report import read_results
 from foray.report.figures import r2_whole_curves, r3_heldout_gain, r4_entropy
 from foray.report.readings.rank_correlation import spearman
-from foray.report.readings.support import newly_solved, parts_of_gain, still_possible
+from foray.report.readings.support import parts_of_gain, reached_half, still_possible
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority
 from foray.report.results import Results
@@ -141,10 +141,10 @@ def test_what_no_sample_showed_may_still_have_a_chance_of_three_in_n() -> None:
     )
 
 
-def test_newly_solved_problems_are_counted_by_what_the_base_had() -> None:
+def test_problems_that_reach_one_half_are_counted_by_what_the_base_had() -> None:
     base, trained = graded([0, 2, 20, 0, 1], 32), graded([16, 16, 32, 1, 20], 32)
-    assert newly_solved(base, trained, 1) == (3, 2, (2 / 32 + 1 / 32) / 2)
-    assert math.isnan(newly_solved(base, base, 1).rate)
+    assert reached_half(base, trained, 1) == (3, 2, (2 / 32 + 1 / 32) / 2)
+    assert math.isnan(reached_half(base, base, 1).rate)
 
 
 def test_a_gain_cannot_be_split_where_no_sample_is_left_to_show() -> None:

@@ -58,8 +58,8 @@ class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
     ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
-    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems that only the
-    target, or only the source, solves at K (pass@K of at least one half), as means over runs. ``curve`` has every k
+    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems with pass@K of
+    at least one half in the target alone, or in the source alone, as means over runs. ``curve`` has every k
     from 1 to the number of samples.
     """
 

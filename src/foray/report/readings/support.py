@@ -65,7 +65,7 @@ def still_possible(samples: int) -> float:
     return float(1.0 - 0.05 ** (1.0 / samples))
 
 
-class Solved(NamedTuple):
+class Reached(NamedTuple):
     """Problems whose pass@k is at least one half in the trained model and not in the base, as counts of problems.
 
     ``held``: the base has a right sample of them. ``rate``: the base's mean share of right samples of the held ones,
@@ -77,12 +77,12 @@ class Solved(NamedTuple):
     rate: float
 
 
-def newly_solved(base: Counts, trained: Counts, k: int) -> Solved:
+def reached_half(base: Counts, trained: Counts, k: int) -> Reached:
     """``base`` and ``trained`` hold the same problems in one order."""
     new = (trained.pass_at(k) >= 0.5) & (base.pass_at(k) < 0.5)
     held = new & (base.correct > 0)
     rates = (base.correct / base.samples)[held]
-    return Solved(int(new.sum()), int(held.sum()), float(rates.mean()) if rates.size else float("nan"))
+    return Reached(int(new.sum()), int(held.sum()), float(rates.mean()) if rates.size else float("nan"))
 
 
 class FromBase(NamedTuple):

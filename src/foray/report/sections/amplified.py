@@ -13,8 +13,8 @@ from foray.report.readings.support import (
     PARTS,
     FromBase,
     from_base,
-    newly_solved,
     parts_of_gain,
+    reached_half,
     still_possible,
 )
 from foray.report.results import Results
@@ -26,7 +26,7 @@ _TEXT = (
     "Each recipe's gain over its base in points, split by which of the two models shows a right sample of a problem: "
     "both (amplified), only the trained model (discovered), only the base (lost), none (unseen; in the CSV file). The "
     "parts add up to the gain. The samples that show are other ones than those that count, so all parts are 0 on "
-    "average between equal models. Newly solved: problems with pass@k of at least one half after training and not "
+    "average between equal models. Reached ½: problems with pass@k of at least one half after training and not "
     "before; held: those of which the base had a right sample, and how often the base was right there, in percent. "
 )
 _PROBLEMS = Kind("{:.3g}".format)
@@ -37,14 +37,11 @@ COLUMNS = (
     Column("amplified", "amplified", POINTS),
     Column("discovered", "discovered", POINTS),
     Column("lost", "lost", POINTS),
-    Column("newly solved", "newly_solved", _PROBLEMS),
+    Column("reached ½", "newly_solved", _PROBLEMS),
     Column("held", "held", _PROBLEMS),
     Column("base's rate there", "held_rate", RATE),
     Column("runs", "runs", COUNT),
 )
-
-
-_SOLVED = {"newly_solved": "new", "held": "held"}
 
 
 def section(results: Results) -> Section:
@@ -80,7 +77,7 @@ def _rows(of: FromBase) -> list[dict[str, Any]]:
         split = [parts_of_gain(base, trained, k) for base, trained in of.runs.values()]
         each = [stats.difference_intervals(np.column_stack([s.sum(axis=1), s])) for s in split]
         means = [stats.over_seeds([run[i] for run in each], -1.0, 1.0, starts) for i in range(1 + len(PARTS))]
-        solved = [newly_solved(base, trained, k) for base, trained in of.runs.values()]
+        solved = [reached_half(base, trained, k) for base, trained in of.runs.values()]
         rates = [s.rate for s in solved if s.held]
         row: dict[str, Any] = {"task": of.task, "tokens": of.tokens, "recipe": of.recipe, "k": k}
         row |= dict(zip(("gain", *PARTS), means))
