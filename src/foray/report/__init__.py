@@ -26,7 +26,7 @@ from foray.report.columns import csv_text
 from foray.report.embedded_data import picture
 from foray.report.figures import FigureModule, discover
 from foray.report.forms import FORMS, check_forms, write_tables
-from foray.report.markup import parts
+from foray.report.markup import parts, with_minus
 from foray.report.model_table import printed_tables
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
@@ -161,7 +161,7 @@ def drawn(figure: FigureModule, results: Results, frame: pd.DataFrame) -> tuple[
     theirs = getattr(figure, "behind", None) if results.paper else None
     if behind := theirs(results, frame) if theirs else None:
         caption += put_behind(drawing, behind)
-    return drawing, caption
+    return drawing, with_minus(caption)
 
 
 def _expect(value: Any, kind: type, what: str, *others: type) -> None:

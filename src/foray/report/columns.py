@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
-from foray.report.markup import joined, parts, percent, points
+from foray.report.markup import joined, parts, percent, points, with_minus
 from foray.report.results import label
 from foray.report.stats import Interval
 
@@ -53,9 +53,10 @@ class Column(NamedTuple):
     kind: Kind = TEXT
 
     def cell(self, row: Any) -> str:
-        """What the page shows; a dash where nothing was measured."""
+        """What the page shows; a dash where nothing was measured. A text keeps its hyphens: it may be data."""
         value = self._found(row)
-        return "–" if value is None else value if isinstance(value, Markup) else self.kind.show(value)
+        shown = "–" if value is None else value if isinstance(value, Markup) else self.kind.show(value)
+        return with_minus(shown) if self.kind.number else shown
 
     def printed(self, row: Any) -> tuple[str, str]:
         """What a table on paper shows: a number and its interval, or another text and nothing."""
@@ -84,10 +85,12 @@ def badge(name: str, signs: Mapping[str, str]) -> Callable[[Any], Markup]:
     return show
 
 
-def table(rows: Iterable[Any], columns: Sequence[Column], caption: str, rules: bool = True) -> Markup:
+def table(
+    rows: Iterable[Any], columns: Sequence[Column], caption: str, rules: bool = True, stacked: bool = False
+) -> Markup:
     """The rows as HTML. With ``rules``, a line wherever the first cell changes.
 
-    The header of a row are its first cells, as few as tell all rows apart.
+    ``stacked``: on a phone, a row is a card. The header of a row are its first cells, as few as tell all rows apart.
     """
     shown, before = [], None
     for row in rows:
@@ -95,7 +98,7 @@ def table(rows: Iterable[Any], columns: Sequence[Column], caption: str, rules: b
         shown.append((rules and before not in (None, cells[0]), cells))
         before = cells[0]
     heads = next((n for n in range(1, _HEADS) if len({tuple(c[:n]) for _, c in shown}) == len(shown)), _HEADS)
-    return Markup(parts.table(columns, shown, caption, heads))
+    return Markup(parts.table(columns, shown, caption, heads, stacked))
 
 
 def tables_by_task(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], caption: str) -> Markup:

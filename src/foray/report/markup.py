@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ _templates = Environment(
 )
 parts: Any = _templates.get_template("parts.html").module  # the macros there, as functions that return Markup
 
+_INTERVAL = re.compile(r"(\[[−\d][^\]]*\])")
+_SIGN = re.compile(r"(?<![\w.\-])-(?=\.?\d)")
+
 
 def render(template: str, **values: Any) -> str:
     """A template of this folder. Every value that is no Markup is escaped."""
@@ -28,6 +32,17 @@ def render(template: str, **values: Any) -> str:
 def joined(*pieces: str) -> Markup:
     """The pieces of HTML one after another, the empty ones left out."""
     return Markup("\n").join(p for p in pieces if p)
+
+
+def with_minus(text: str) -> str:
+    """The text with U+2212 in place of a hyphen that is the sign of a number. Markup stays Markup."""
+    return type(text)(_SIGN.sub("−", text))
+
+
+def intervals_apart(text: str) -> Markup:
+    """The text as HTML; an interval in brackets is paler and never broken between two lines."""
+    pieces = _INTERVAL.split(text)
+    return Markup("").join(parts.interval(piece) if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def percent(i: Interval) -> Markup:

@@ -24,6 +24,7 @@ from matplotlib.ticker import (
 
 from foray.core.rng import key
 from foray.core.spelling import LABELS
+from foray.report.markup import with_minus
 from foray.report.panels import narrow, panels
 from foray.report.results import AXES, LENIENT, label
 from foray.report.stats import ENOUGH_PRETRAININGS
@@ -83,8 +84,9 @@ _SERIES = (
     Look("#E69F00", "v"),
     Look("#56B4E9", "P"),
 )
-_SPARE = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499")
-_SPARE_MARKERS = ("<", ">", "p", "h", "*")
+# For a user's recipes. None is near a color above (test_looks.py), so there is no further green.
+_SPARE = ("#332288", "#882255", "#A0522D", "#999933", "#785EF0", "#AA4499")
+_SPARE_MARKERS = ("<", ">", "p", "h", "d")
 
 
 def look(recipe: str) -> Look:
@@ -103,7 +105,9 @@ def series(number: int) -> Look:
 def percent_axis(axes: Axes, points: bool = False) -> None:
     """Shares in [0, 1] (or differences of shares) shown as percent (or percentage points)."""
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}{'' if points else '%'}"))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda share, _: with_minus(f"{100 * share:.4g}{'' if points else '%'}"))
+    )
 
 
 def in_units(tokens: int, largest: int) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from foray.core.spelling import in_tokens
 from foray.report.columns import NOTHING, POINTS, Column, badge, frame_of, table
 from foray.report.comparisons import Ruling
-from foray.report.markup import joined, parts
+from foray.report.markup import joined, parts, with_minus
 from foray.report.measurements import PassK
 from foray.report.results import Results
 from foray.report.rules import CLAIMS, rule_on
@@ -32,15 +32,17 @@ _PAPER = (
 
 
 def _why(row: dict[str, Any]) -> str | Markup:
+    note = with_minus(str(row["note"]))
     if not row["effect"]:
-        return str(row["note"])
-    decider = Markup(parts.with_range(row["effect"], f"{row['why']}; must lie {row['must']}"))
-    return Markup(parts.with_range(decider, row["note"]))
+        return note
+    decider = Markup(parts.with_range(row["effect"], with_minus(f"{row['why']}; must lie {row['must']}")))
+    return Markup(parts.with_range(decider, note))
 
 
 def _theirs(row: dict[str, Any]) -> str | Markup:
     there = row["paper_at"] is not None
-    return Markup(parts.with_range(f"{100 * row['paper_value']:+.1f}", f"at {row['paper_at']}")) if there else "–"
+    value = with_minus(f"{100 * row['paper_value']:+.1f}") if there else ""
+    return Markup(parts.with_range(value, f"at {row['paper_at']}")) if there else "–"
 
 
 COLUMNS = (
@@ -56,7 +58,7 @@ NEEDS = (
     Column("comparison", "comparison"),
     Column("M_t (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['tokens_per_parameter']:.2g})"),
     Column("points", "value", POINTS),
-    Column("must lie", "must"),
+    Column("must lie", lambda row: with_minus(row["must"])),
     Column("speaks", "says"),
     Column("decides as", "why"),
 )
@@ -114,9 +116,9 @@ def section(results: Results) -> Section:
     run = [row | reasons[row["claim"]] for row in run]
     asked = needs(rulings, results)
     shown = joined(
-        table(run, columns, "The claims and their answers", rules=False) if run else "",
+        table(run, columns, "The claims and their answers", rules=False, stacked=True) if run else "",
         table(asked, NEEDS, "All comparisons that the claims need") if asked else "",
-        parts.folded(said, table(rest, columns, said, rules=False)) if rest else "",
+        parts.folded(said, table(rest, columns, said, rules=False, stacked=True)) if rest else "",
     )
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
     text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"

@@ -25,8 +25,8 @@ _TEXT = (
     f"surely not by more than {_POINTS} points. Broadening: the same with pass@1 and pass@K exchanged. Degradation: "
     f"one or both down, neither up, surely not by more than {_POINTS}. Lenient: both models graded by their last "
     "number where the asked-for form is missing, so that learning the form alone does not count. Strict: both graded "
-    "with that form asked for, so that learning the form counts. Reached ½: problems with pass@K of at least one half in "
-    "the later model and not in the earlier one; fell below ½: the reverse. Detectable: the true difference "
+    "with that form asked for, so that learning the form counts. Reached ½: problems with pass@K of at least one half "
+    "in the later model and not in the earlier one; fell below ½: the reverse. Detectable: the true difference "
     "(in pass@1, in pass@K) that this evaluation would have found four times in five. Each verdict is at 95% by "
     "itself: of forty, one or two will be wrong by chance."
 )
