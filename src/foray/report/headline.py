@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from foray.core.spelling import in_tokens
 from foray.report.differences import Difference
-from foray.report.results import NotDrawable, Results, label
+from foray.report.results import AVERAGE, WORLD_PROBE, NotDrawable, Results, label
 from foray.report.verdicts import top_k
 
 ABILITIES = "general abilities"
@@ -51,6 +51,18 @@ def finding(results: Results) -> Finding:
     sentences = [("" if one else f"{places[s.name]}: ") + f"{s.name} {_said(s)}." for s in there]
     missing = ", ".join(s.name for s in subjects if s not in there)
     return Finding(lead if there else "", [*sentences, *([f"Not measured: {missing}."] if missing else [])])
+
+
+def what_abilities_are(results: Results) -> str:
+    """What the study's probes of general abilities are; empty without one."""
+    probes = set(results.rows(metric="acc")["task"]) - {AVERAGE}
+    if not probes:
+        return ""
+    if all(probe.startswith(WORLD_PROBE) for probe in probes):
+        asked = "probes of the invented world, in the forms of ARC, PIQA and others; those were not run themselves"
+    else:
+        asked = "benchmarks of what pre-training taught"
+    return f"the mean accuracy on {len(probes)} {asked}."
 
 
 def _subjects(results: Results) -> list[_Subject]:

@@ -17,6 +17,7 @@ from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswe
 from foray.report.stats import Interval
 
 AVERAGE = "general_average"
+WORLD_PROBE = "world_"  # begins the name of a probe that asks about the embedded world
 FLEXIBLE = "flexible"  # the paper's grading: the first ####, else the last box, else the last number
 STRICT = "strict"  # the grading that asks for the form
 SOUND = "sound"  # no grading to choose: right answers from right reasons, of a task that can tell
