@@ -14,6 +14,7 @@ from foray.report.results import NotDrawable, Results, label
 ROOM = 900_000  # bytes of the packed completions
 DISTINCT = (8, 6, 4, 3, 2)  # completions of one problem and model: as many as let all problems fit, or the last
 TEXT = 1500  # characters of one text
+ANSWER = 60  # characters of a wrong answer
 
 
 def browsed(results: Results) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _add(problems: dict[str, dict[str, Any]], row: Mapping[str, Any], model: str
         right, cut = bool(s.get(field)), s.get("stop") == "length"
         bad = right and s.get("sound") is False
         rights, unsound, truncated = rights + right, unsound + bad, truncated + cut
-        why = "truncated" if cut else "right, by unsound steps" if bad else "" if right else _why(s)
+        why = "truncated" if cut else "by unsound steps" if bad else "" if right else _why(s)
         distinct.setdefault(_cut(s.get("text", "")), [0, int(right), why])[0] += 1
     place["counts"][model] = [rights, len(samples), unsound, truncated]
     ordered = sorted(distinct.items(), key=lambda x: (-x[1][0], x[0]))
@@ -97,9 +98,9 @@ def _first(completions: list[list[Any]], most: int) -> list[list[Any]]:
 
 def _why(sample: Mapping[str, Any]) -> str:
     said = sample.get("answer")
-    return f"its answer is {_cut(said)[:60]}" if said not in (None, "") else "no answer was found"
+    return f"its answer is {_cut(said, ANSWER, '…')}" if said not in (None, "") else "no answer was found"
 
 
-def _cut(text: Any) -> str:
+def _cut(text: Any, most: int = TEXT, mark: str = " […]") -> str:
     text = str(text)
-    return text if len(text) <= TEXT else text[:TEXT] + " […]"
+    return text if len(text) <= most else text[:most] + mark

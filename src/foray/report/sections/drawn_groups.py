@@ -20,6 +20,7 @@ NAME, TITLE, PLACE = "rollouts", "Training rollouts", 121
 
 ROWS_READ = 200  # of one run
 TEXT_SHOWN = 600  # characters of one completion
+SUMMARY_SHOWN = 90  # characters of the question, in the line that opens a group
 _TEXT = (
     "Groups that RL drew at the latest M_t, with what each completion was worth: RL makes a completion with a positive "
     "advantage likelier. The setting rl.keep_groups chooses how many groups of a draw are kept, rl.keep_every of which "
@@ -49,7 +50,8 @@ def _group(row: Mapping[str, Any]) -> Markup:
     samples = sorted((s for s in row["samples"] if isinstance(s, dict)), key=lambda s: -_number(s, "advantage"))
     mean = sum(_number(s, "reward") for s in samples) / max(1, len(samples))
     asked = _short(row.get("question", ""))
-    summary = f"update {row.get('step', '?')}: mean reward {mean:.2f}, {len(samples)} completions; {asked[:90]}"
+    words = f"mean reward {mean:.2f}, {len(samples)} completions; {_cut(asked, SUMMARY_SHOWN)}"
+    summary = f"update {row.get('step', '?')}: {words}"
     question = f"{asked} — {_short(row.get('answer', ''))}"
     shown = table(samples, COLUMNS, "Completions of the group", rules=False)
     return Markup(parts.folded(summary, joined(parts.dim(question), shown)))
@@ -63,3 +65,7 @@ def _number(sample: Mapping[str, Any], name: str) -> float:
 def _short(text: Any) -> str:
     text = str(text)
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most].rstrip()}…"
