@@ -91,6 +91,25 @@ def twin(root: Path) -> Path:
     return manifest
 
 
+# By problem: right samples of the base, of RL, and how many of RL's are right by unsound steps. Eight samples each.
+COUNTS = {"even": (4, 4, 0), "far": (0, 7, 0), "lucky": (0, 8, 8), "lost": (6, 0, 0), "near": (2, 5, 1)}
+
+
+def counted(study: Study) -> Study:
+    """The study with problems that RL answers more and less often than the base does."""
+    for entry in study.entries:
+        if entry["kind"] == "passk":
+            rows = [_problem(name, right[entry["recipe"] != "base"], right[2]) for name, right in COUNTS.items()]
+            path = study.root / entry["folder"] / "completions.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return study
+
+
+def _problem(name: str, right: int, unsound: int) -> dict[str, Any]:
+    samples = [{"text": f"{i}", "correct": i < right, "sound": unsound <= i < right, "answer": "x"} for i in range(8)]
+    return {"id": name, "tags": ["steps=1"], "question": f"{name} {'word ' * 40}", "answer": "1", "samples": samples}
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[str]]]:
     """The page, and what its console said and what it asked for beside itself."""
@@ -99,6 +118,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foray.report.discover", lambda: [f6_parallel])
         path = write_report(attacked(build(root)).write(), root / "report")
+        write_report(counted(build(root / "counted")).write(), root / "counted" / "report")
         both = read_results(root / "manifest.json"), read_results(twin(root))
         write_comparison(*both, (ATTACKS[0], "B"), root / "two")
     said: list[str] = []
@@ -181,6 +201,87 @@ def test_filters_of_problems_narrow_the_table(opened: tuple[Any, list[str]]) -> 
     assert rows() == 5 and not said
 
 
+def asked(page: Any) -> list[str]:
+    """The names of the problems in the list, in its order."""
+    return [text.partition(" ")[0] for text in page.locator("#browser tbody th").all_inner_texts()]
+
+
+@pytest.fixture
+def phone(opened: tuple[Any, list[str]]) -> Iterator[Any]:
+    """The page of ``COUNTS`` on a small screen that is touched."""
+    context = opened[0].context.browser.new_context(
+        viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(opened[0].url.replace("report/index.html", "counted/report/index.html"))
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    context.close()
+
+
+def test_problems_are_listed_by_how_far_a_leads_until_a_column_is_chosen(phone: Any) -> None:
+    assert asked(phone) == ["lucky", "far", "near", "even", "lost"]
+    show = "#browser select >> nth=2"
+    for kind, order in (
+        ("a", ["far", "lucky"]), ("new", ["far", "near", "lucky"]), ("lost", ["lost"]), ("unsound", ["lucky", "near"])
+    ):  # fmt: skip
+        phone.select_option(show, kind)
+        assert asked(phone) == order, "those right by unsound steps alone come last"
+    phone.select_option(show, "new")
+    assert "unsound steps alone last" in phone.inner_text("#browser [role=status]")
+    phone.click("#browser thead button >> nth=3")
+    assert asked(phone) == ["far", "lucky", "near"] and "lead" not in phone.inner_text("#browser [role=status]")
+    phone.select_option(show, "all")
+    assert asked(phone)[0] == "lucky", "another filter has its own order again"
+
+
+def test_a_row_opens_its_problem_and_a_phone_goes_to_it_and_back(phone: Any) -> None:
+    phone.tap("#browser tbody tr >> nth=0 >> td >> nth=1")  # of the row, not of its button
+    top: Callable[[str], float] = lambda where: phone.locator(where).bounding_box()["y"]  # noqa: E731
+    assert "lucky" in phone.inner_text("#completions pre >> nth=0") and abs(top("#completions h3")) < 100
+    words = phone.inner_text("#completions")
+    assert "1 × right, by unsound steps" in words and "right: right" not in words
+    phone.tap("text=Back to the list")
+    assert abs(top("#browser [role=status]")) < 100
+    assert phone.evaluate("document.activeElement.textContent").startswith("lucky ")
+
+
+def test_hints_of_keys_are_hidden_where_there_are_none(phone: Any, opened: tuple[Any, list[str]]) -> None:
+    assert "Escape" not in phone.inner_text("#browser") and "arrow keys" not in phone.inner_text("#chart")
+    assert "Tap" in phone.inner_text("#browser") and "Tap" not in opened[0].inner_text("#browser")
+    assert "Escape" in opened[0].inner_text("#browser") and "arrow keys" in opened[0].inner_text("#browser")
+
+
+def test_on_a_phone_a_claim_is_a_card_that_shows_all_its_cells(phone: Any) -> None:
+    phone.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    ends = phone.evaluate(
+        "[...document.querySelectorAll('.stack tbody tr > *')].map((c) => c.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 20 and max(ends) <= 390
+    named = "getComputedStyle(document.querySelector('.stack td[data-head=\"decided by\"]'), '::before').content"
+    assert "decided by" in phone.evaluate(named)
+
+
+def test_the_first_sentence_is_the_headline_and_the_rest_is_folded(opened: tuple[Any, list[str]]) -> None:
+    page = opened[0].context.browser.new_page()
+    page.goto(opened[0].url)
+    page.wait_for_selector("html[data-ready]")
+    size: Callable[[str], float] = lambda where: page.evaluate(  # noqa: E731
+        "(s) => parseFloat(getComputedStyle(document.querySelector(s)).fontSize)", where
+    )
+    assert page.inner_text(".headline").startswith("RL on the base raises pass@1 by ")
+    assert size(".headline") > 1.2 * size("ul.finding li")
+    assert not page.is_visible("dl.terms") and page.locator("#chart svg:visible").count() == 1
+    page.click("#chart summary")
+    page.wait_for_function("document.querySelectorAll('#chart details[open] svg').length === 1")
+    assert (
+        page.locator("#chart svg:visible").count() == 2 and page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    )
+    tall = "[...document.querySelectorAll('#chart .together button')].map((b) => b.getBoundingClientRect().top)"
+    assert len(set(page.evaluate(tall))) == 1, "the buttons stand in one line"
+    page.close()
+
+
 def test_tables_are_named_headings_are_in_order_and_there_are_landmarks(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     assert page.evaluate("[...document.querySelectorAll('table')].filter((t) => !t.caption?.textContent)") == []
@@ -219,8 +320,9 @@ def test_figures_can_be_read_at_every_width(opened: tuple[Any, list[str]]) -> No
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         sizes = page.evaluate("[...document.querySelectorAll('figure img')].map((i) => [i.naturalWidth, i.width])")
-        # Figures have 150 pixels an inch, and text of 8 points or more: of 9 pixels or more at this scale.
-        assert sizes and all(shown / natural >= 0.55 for natural, shown in sizes)
+        # Figures have 150 pixels an inch, and text of 8 points or more: of 9 pixels or more at this scale. A narrow
+        # figure is not blown up to the page's width: its text has the size of the others'.
+        assert sizes and all(0.55 <= shown / natural <= 0.71 for natural, shown in sizes)
 
 
 def test_a_phone_needs_no_sideways_scrolling(opened: tuple[Any, list[str]]) -> None:

@@ -46,14 +46,15 @@ from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
 from foray.report.differences import pair
 from foray.report.embedded_data import packed
-from foray.report.figures import f2_passk
+from foray.report.figures import f2_passk, f5_general
 from foray.report.gains import gains_of
 from foray.report.headline import finding
+from foray.report.markup import intervals_apart, with_minus
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
 from foray.report.sample_data import browsed
-from foray.report.sections import claims, controls, main_table, samples
+from foray.report.sections import claims, controls, drawn_groups, main_table, samples
 from foray.report.stats import Counts, Interval
 
 PARAMETERS = 812_345
@@ -502,7 +503,7 @@ def test_what_rl_drew_stands_with_its_rewards_and_advantages(report: tuple[Path,
     text = (report[1] / "index.html").read_text()
     part = text[text.index('id="rollouts"') :]
     assert "update 1: mean reward 0.50, 2 completions" in part
-    right, wrong = part.index("+1.00"), part.index("-1.00")
+    right, wrong = part.index("+1.00"), part.index("−1.00")
     assert right < part.index("right &lt;script&gt;") < wrong < part.index("wrong &lt;script&gt;"), "the best first"
 
 
@@ -553,6 +554,48 @@ def test_the_page_begins_with_four_sentences_with_intervals(results: Results) ->
     assert found[0].startswith("RL on the base raises pass@1 by 30.1 [") and found[2].startswith("RL after SFT raises")
     fallen = -results.ability_differences("sft", "base")[TOKENS[-1]].interval.value
     assert f"lowers general abilities by {100 * fallen:.1f} [" in found[1]
+
+
+def test_the_page_sets_intervals_apart_and_says_what_general_abilities_are(report: tuple[Path, Path]) -> None:
+    text = (report[1] / "index.html").read_text()
+    headline = text.split('<p class="headline">')[1].split("</p>")[0]
+    assert re.match(
+        r"RL on the base raises pass@1 by 30\.1 <span class=\"interval\">\[[\d., ]+\]</span>, and does ", headline
+    )
+    assert intervals_apart("<b> [1.0, 2.0] [x]") == '&lt;b&gt; <span class="interval">[1.0, 2.0]</span> [x]'
+    meant = text.split("<dt>general abilities</dt><dd>")[1].split("</dd>")[0]
+    assert meant.startswith("the mean accuracy on 6 probes of the invented world") and "were not run" in meant
+
+
+def test_panels_of_the_worlds_probes_do_not_pass_for_the_benchmarks(results: Results) -> None:
+    frame = figure_data(f5_general, results)
+    with matplotlib.rc_context(style.RC):
+        titles = {axes.get_title() for axes in f5_general.draw(frame).axes}
+        hub = frame.assign(task=frame["task"].str.removeprefix("world_").replace("lambada", "lambada_openai"))
+        real = {axes.get_title() for axes in f5_general.draw(hub).axes}
+    assert {"world probe\nin the form of ARC Easy", "world probe\nin the form of LAMBADA", "average"} <= titles
+    assert {"ARC Easy", "LAMBADA", "PIQA", "average"} <= real and not any("world" in title for title in real)
+    assert "not run" in f5_general.caption(frame) and "not run" not in f5_general.caption(hub)
+
+
+def test_minus_signs_on_the_page_are_minus_signs_and_hyphens_in_its_files(report: tuple[Path, Path]) -> None:
+    text = (report[1] / "index.html").read_text()
+    shown = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    assert re.findall(r"(?<![\w.-])-\.?\d", shown) == [] and re.search(r"−\d", shown)
+    assert (
+        "−" not in (report[1] / "transitions.csv").read_text() and ",-0" in (report[1] / "transitions.csv").read_text()
+    )
+    assert with_minus("-1.5 to -.5, e-3, 2026-07-01, a-1, --2") == "−1.5 to −.5, e-3, 2026-07-01, a-1, --2"
+    words = Column("completion", "text").cell({"text": "5 -3"})
+    assert words == "5 -3", "a model's own words are not changed"
+
+
+def test_the_question_of_a_training_group_says_that_it_was_cut() -> None:
+    row = {"step": 1, "question": "long " * 40, "answer": "1", "samples": [{"text": "x", "reward": 1.0}]}
+    opener = drawn_groups._group(row).split("</summary>")[0]
+    assert (
+        opener.endswith("long…") and "…" not in drawn_groups._group(row | {"question": "short"}).split("</summary>")[0]
+    )
 
 
 def test_what_was_not_measured_is_named_and_each_sentence_names_its_own_checkpoint(tmp_path: Path) -> None:

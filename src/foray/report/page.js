@@ -58,8 +58,12 @@
     const apart = el("input", { type: "checkbox", disabled: !chart.runs.length });
     const paper = el("input", { type: "checkbox", disabled: !chart.paper.length });
     const on = new Map(chart.recipes.map((r) => [r.name, el("input", { type: "checkbox", checked: true })]));
-    const panels = el("div", { className: "panels" });
-    const read = el("p", { className: "dim screen", role: "status" }, "Point at a dot for its value, or tab to one and go on with the arrow keys.");
+    const [first, second] = [el("div"), el("div")];
+    const [folds, beside] = [el("summary"), el("details")]; // the other grading: folded, so that one chart is read first
+    beside.append(folds, second);
+    const panels = el("div", { className: "panels" }, first, beside);
+    const read = el("p", { className: "dim screen", role: "status" },
+      el("span", { className: "keys" }, "Point at a dot for its value, or tab to one and go on with the arrow keys."), el("span", { className: "touch" }, "Tap a dot for its value."));
     const asked = (atK) => (chart.minus ? `${chart.minus} in pass@${atK}` : `pass@${atK}`);
     const csv = el("button", { type: "button" }, "Copy as CSV");
     const svg = el("button", { type: "button" }, "Save as SVG");
@@ -78,7 +82,7 @@
       return `${byName.get(r.recipe).label}${run}, M_t ${inTokens(r.tokens)}: ${asked(r.k)} ${shown(r.value)}${chart.minus ? " points" : "%"}${range}`;
     };
     /** The row that an arrow key leads to: along a line by x, between lines by their value. */
-    function beside(rows, i, key) {
+    function neighbour(rows, i, key) {
       const along = ["ArrowLeft", "ArrowRight", "Home", "End"].includes(key);
       const near = rows.map((_, j) => j).filter((j) => (along ? rows[j].series === rows[i].series : rows[j].tokens === rows[i].tokens));
       near.sort((a, b) => (along ? rows[a].x - rows[b].x : rows[a].value - rows[b].value));
@@ -110,7 +114,7 @@
         rows.forEach((r) => { r.x *= Math.exp(step * (names.indexOf(r.recipe) - (names.length - 1) / 2)); });
       }
       const made = Plot.plot({
-        width: Math.max(300, Math.min(520, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
+        width: Math.max(300, Math.min(beside.open ? 520 : 720, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
         x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: low === far ? undefined : [low / 1.09, far * 1.09] },
         y: { percent: true, grid: true, label: `${asked(atK)} (${chart.minus ? "points" : "%"})`, domain: [bottom * 105, 105 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0)] },
         ariaLabel: `${asked(atK)} on ${chart.task}, ${grade} grading`,
@@ -130,7 +134,7 @@
         dot.setAttribute("role", "img");
         for (const event of ["focus", "pointerenter"]) dot.addEventListener(event, () => { read.textContent = dot.getAttribute("aria-label"); });
       }
-      roving(dots, (i, key) => beside(rows, i, key));
+      roving(dots, (i, key) => neighbour(rows, i, key));
       return made;
     }
     function draw() {
@@ -138,8 +142,11 @@
       kShown.textContent = `${atK} of ${chart.ks[chart.ks.length - 1]}`;
       k.setAttribute("aria-valuetext", `k = ${atK}`);
       const other = grading.value === chart.beside ? chart.grading : chart.beside;
-      panels.replaceChildren(...[grading.value, other].filter((g) => gradings.includes(g)).map((g) =>
-        el("div", {}, el("h3", {}, `${asked(atK)} on ${chart.task}, ${g} grading`), panel(g, atK))));
+      const titled = (g) => [el("h3", {}, `${asked(atK)} on ${chart.task}, ${g} grading`), panel(g, atK)];
+      first.replaceChildren(...titled(grading.value));
+      beside.hidden = !gradings.includes(other);
+      folds.textContent = `The same by ${other} grading`;
+      second.replaceChildren(...(beside.hidden ? [] : titled(other)));
       if (paper.checked && !chart.paper.some((p) => p.k === atK)) {
         read.textContent = `The paper has no curve of pass@${atK}; it has k = ${[...new Set(chart.paper.map((p) => p.k))].sort((a, b) => a - b).join(", ")}.`;
       }
@@ -157,14 +164,15 @@
     svg.addEventListener("click", () => save("chart.svg", "image/svg+xml", new XMLSerializer().serializeToString(panels.querySelector("svg"))));
     const controls = [grading, k, axis, apart, paper, ...on.values()];
     controls.forEach((c) => c.addEventListener("input", draw));
+    beside.addEventListener("toggle", draw);
     const swatch = (r) => el("span", { className: "swatch", style: `background: ${r.color}` });
     home.replaceChildren(
       el("div", { className: "controls", role: "group", ariaLabel: "The chart" }, labelled("grading", grading), labelled("k", k), kShown,
         ...(axes.length > 2 ? [labelled("against", axis)] : []), ...(chart.runs.length ? [labelled("seeds apart", apart)] : []),
-        ...(chart.paper.length ? [labelled("the paper's curves", paper)] : []), csv, svg),
+        ...(chart.paper.length ? [labelled("the paper's curves", paper)] : [])),
       el("div", { className: "controls", role: "group", ariaLabel: "Recipes", id: "recipes" },
         ...chart.recipes.map((r) => labelled(r.label, on.get(r.name), swatch(r)))),
-      panels, read);
+      panels, el("div", { className: "controls below" }, read, el("span", { className: "together screen" }, csv, svg)));
     draw();
   }
 
@@ -186,7 +194,7 @@
     const said = el("p", { className: "dim screen", role: "status" });
     const body = el("tbody");
     const detail = el("div", { id: "completions", ariaLive: "polite" });
-    let order = [0, 1];
+    let order = null; // the column and direction that a reader chose; until then by ``ranks``
     let from = null; // the button of the problem that is open
     detail.addEventListener("keydown", (event) => { if (event.key === "Escape") from?.focus(); });
     const count = (p, m) => p.counts[m] ?? [0, 0, 0, 0];
@@ -198,26 +206,40 @@
       unsound: (p) => count(p, a.value)[2] > 0,
       cut: (p) => count(p, a.value)[3] > 0,
     };
+    /** How many more completions of model m than of model n are right. */
+    const lead = (m, n) => (p) => count(p, n.value)[0] - count(p, m.value)[0];
+    /** Whether the model is right by unsound steps alone. Where no task can tell, nobody is. */
+    const lucky = (m) => (p) => +(count(p, m.value)[0] > 0 && count(p, m.value)[2] === count(p, m.value)[0]);
+    const most = (i) => (p) => -count(p, a.value)[i];
+    const gain = [[lucky(a), lead(a, b)], "largest lead of A first, those right by unsound steps alone last"];
+    const ranks = { // least first, by the first of the numbers that differ
+      all: [[lead(a, b)], "largest lead of A first"], a: gain, new: gain,
+      lost: [[lucky(b), lead(b, a)], "largest lead of B first, those right by unsound steps alone last"],
+      unsound: [[most(2), lead(a, b)], "most unsound first"], cut: [[most(3), lead(a, b)], "most truncated first"],
+    };
     const keys = [(p) => p.question, (p) => +p.steps, (p) => count(p, a.value)[0], (p) => count(p, b.value)[0]];
     const heads = ["problem", "steps", "A right", "B right"].map((name, i) => {
       const button = el("button", { type: "button" }, name);
       const head = el("th", { scope: "col" }, button);
-      button.addEventListener("click", () => { order = [i, order[0] === i ? -order[1] : 1]; list(); });
+      button.addEventListener("click", () => { order = [i, order?.[0] === i ? -order[1] : 1]; list(); });
       return head;
     });
     function list() {
       const wanted = text.value.toLowerCase();
       const rows = found.problems.filter((p) => fits[kind.value](p) && (!here.checked || read(p)) && (!steps.value || p.steps === steps.value) && p.question.toLowerCase().includes(wanted));
-      rows.sort((x, y) => order[1] * d3.ascending(keys[order[0]](x), keys[order[0]](y)));
-      heads.forEach((h, i) => h.setAttribute("aria-sort", i !== order[0] ? "none" : order[1] > 0 ? "ascending" : "descending"));
-      said.textContent = `${rows.length} of ${found.problems.length} problems.`;
+      const [by, words] = ranks[kind.value];
+      const ranked = (x, y) => by.map((key) => d3.ascending(key(x), key(y))).find(Boolean) ?? 0;
+      rows.sort(order ? (x, y) => order[1] * d3.ascending(keys[order[0]](x), keys[order[0]](y)) : ranked);
+      heads.forEach((h, i) => h.setAttribute("aria-sort", i !== order?.[0] ? "none" : order[1] > 0 ? "ascending" : "descending"));
+      said.textContent = `${rows.length} of ${found.problems.length} problems${order ? "" : `, ${words}`}.`;
       const right = (p, m) => el("td", { className: "number" }, `${count(p, m)[0]} of ${count(p, m)[1]}`);
       const opens = [];
       body.replaceChildren(...rows.map((p) => {
         const open = el("button", { type: "button" }, p.question.length > 90 ? `${p.question.slice(0, 90)}…` : p.question);
-        open.addEventListener("click", () => { from = open; show(p); });
         opens.push(open);
-        return el("tr", {}, el("th", { scope: "row" }, open), el("td", { className: "number" }, p.steps), right(p, a.value), right(p, b.value));
+        // The whole row opens; a press of the button comes up to it. Who marks words of another cell opens nothing.
+        const row = (event) => { if (event.target === open || !String(getSelection())) { from = open; show(p); } };
+        return el("tr", { className: "opens", onclick: row }, el("th", { scope: "row" }, open), el("td", { className: "number" }, p.steps), right(p, a.value), right(p, b.value));
       }));
       roving(opens, (i, key) => ({ ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: opens.length - 1 })[key]);
     }
@@ -234,22 +256,28 @@
         const head = el("summary", {}, `${m.label} at ${inTokens(m.tokens)}: ${right} of ${asked} right${notes ? `, ${notes}` : ""}`);
         const open = [a.value, b.value].includes(String(i));
         return el("details", { open }, head, ...(texts ?? []).flatMap(([words, times, good, why]) => [
-          el("p", { className: "dim" }, `${times} × ${good ? "right" : "wrong"}${why ? `: ${why}` : ""}`),
+          el("p", { className: "dim" }, `${times} × ${good ? "right" : "wrong"}${why ? `${good ? ", " : ": "}${why}` : ""}`),
           el("pre", { className: good ? "right" : "wrong" }, ...marked(words, texts[0][0]))]),
           ...(texts ? [] : [el("p", { className: "dim" }, "The completions are left out.")]));
       });
       const chosen = [...new Set([+a.value, +b.value])].map((i) => parts[i]);
-      detail.replaceChildren(el("h3", { tabIndex: -1 }, "One problem, all models"), el("pre", {}, p.question), el("p", {}, `Answer: ${p.answer}`),
+      const back = el("button", { type: "button" }, "Back to the list");
+      back.addEventListener("click", () => { from?.focus({ preventScroll: true }); said.scrollIntoView(); });
+      const title = el("h3", { tabIndex: -1 }, "One problem, all models");
+      detail.replaceChildren(title, el("p", { className: "controls touch" }, back), el("pre", {}, p.question), el("p", {}, `Answer: ${p.answer}`),
         el("div", { className: "beside" }, ...chosen), ...parts.filter((part) => !chosen.includes(part)));
-      detail.firstChild.focus();
+      title.focus();
+      if (matchMedia("(pointer: coarse), (max-width: 600px)").matches) title.scrollIntoView(); // the list fills the screen
     }
+    kind.addEventListener("input", () => { order = null; });
     [a, b, kind, steps, text, here].forEach((c) => c.addEventListener("input", list));
     home.replaceChildren(
       el("p", { className: "dim" }, `${found.task}, ${found.grading} grading. ${found.left_out} Words that a model's first completion lacks are marked.`),
       el("div", { className: "controls" }, labelled("A", a), labelled("B", b), labelled("show", kind), labelled("steps", steps), labelled("text", text),
         ...(found.problems.every(read) ? [] : [labelled("with completions", here)])), said,
       el("div", { className: "problems", tabIndex: 0, role: "region", ariaLabel: "Problems" },
-        el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right. Enter opens one below; arrow keys go on to the next; Escape leads back here."), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
+        el("table", {}, el("caption", { className: "dim" }, "Problems and how many completions are right. ",
+          el("span", { className: "keys" }, "Enter opens one below; arrow keys go on to the next; Escape leads back here."), el("span", { className: "touch" }, "Tap one to open it below.")), el("thead", {}, el("tr", {}, ...heads)), body)), detail);
     list();
   }
 

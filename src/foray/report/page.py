@@ -10,8 +10,8 @@ from markupsafe import Markup
 from foray.core.task import STORED
 from foray.report.chart_data import chart
 from foray.report.columns import Column, table
-from foray.report.headline import finding
-from foray.report.markup import joined
+from foray.report.headline import finding, what_abilities_are
+from foray.report.markup import intervals_apart, joined
 from foray.report.measurements import PassK
 from foray.report.page_shell import filled
 from foray.report.results import ANY_MODEL, Results
@@ -45,11 +45,14 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     )
     drawn, samples = chart(results), browsed(results)
     read = bool(samples and samples["problems"])
+    lead, sentences = finding(results)
     return filled(
         "page.html",
         drawn,
         samples if read else {},
-        finding=finding(results),
+        lead=lead,
+        sentences=[intervals_apart(sentence) for sentence in sentences],
+        abilities=what_abilities_are(results),
         charted=bool(drawn),
         browsed=read,
         primed="primed" in set(rows["recipe"]),
