@@ -42,7 +42,7 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "sft_gold": (None, 8e-3),
     "sft_rl": (4e-4, 1e-3),
     "sft_gold_rl": (4e-4, 8e-3),
-    "parallel": (3.2e-3, None),
+    "parallel": (6.4e-3, None),
     **dict.fromkeys(MIXTURES, (8e-4, None)),
 }
 
