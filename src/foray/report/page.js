@@ -114,7 +114,7 @@
         rows.forEach((r) => { r.x *= Math.exp(step * (names.indexOf(r.recipe) - (names.length - 1) / 2)); });
       }
       const made = Plot.plot({
-        width: Math.max(300, Math.min(beside.open ? 520 : 720, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
+        width: Math.max(300, Math.min(beside.open ? 520 : 1000, home.clientWidth)), height: 330, marginRight: 92, marginLeft: 44, marginBottom: 40,
         x: { type: "log", label: axes.find((a) => a[0] === axis.value)[1], tickFormat: axis.value === "tokens" ? inTokens : "~s", ticks, domain: low === far ? undefined : [low / 1.09, far * 1.09] },
         y: { percent: true, grid: true, label: `${asked(atK)} (${chart.minus ? "points" : "%"})`, domain: [bottom * 105, 105 * Math.max(top, d3.max(ends, (r) => r.at) ?? 0)] },
         ariaLabel: `${asked(atK)} on ${chart.task}, ${grade} grading`,
