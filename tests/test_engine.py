@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from conftest import plainly_truncated, wide
 from foray.core.batch import from_rows
@@ -191,6 +192,28 @@ def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextToken
         return
     split = engine.generate(ids, 4, sampling, range(5))
     assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
+
+
+def test_samples_that_agree_so_far_are_one_row(
+    policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, forward = list[int](), policy.forward
+
+    def counted(tokens: Tensor, *more: Any) -> Tensor:
+        rows.append(len(tokens))
+        return forward(tokens, *more)
+
+    monkeypatch.setattr(policy, "forward", counted)
+    ids, n, steps = prompts(tokenizer, SHARED), 32, 16
+    groups = TorchEngine(policy.config, tokenizer, model=policy).generate(ids, n, Sampling(0.3, steps), range(5))
+    begun = [  # the beginnings that a row continues with token t
+        {(i, *c.tokens[:t]) for i, group in enumerate(groups) for c in group if len(c.tokens) > t}
+        for t in range(1, steps)
+    ]
+    decoded = rows[2:]  # behind the shared prefix and the prompts
+    assert max(decoded) == max(map(len, begun)) and decoded[0] == len(begun[0])
+    assert all(computed >= len(needed) for computed, needed in zip(decoded, begun))
+    assert sum(decoded) < sum(len(c.tokens) for c in flat(groups))
 
 
 def test_both_embedded_engines_draw_the_same(policy: Transformer, tokenizer: TextTokenizer) -> None:

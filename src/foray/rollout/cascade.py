@@ -6,7 +6,7 @@ block a row. Scores against all segments pass through one softmax. Shared keys a
 
 Shapes: R queries, S blocks of a segment (R/S queries share a block), H heads, K heads of keys and values, d head width,
 L segment length. A row has G = H / K queries at each of the K heads, side by side: grouped queries look like G rows
-with the same cache. Heads come first everywhere: (K, R) and (K, S, R/S) are the same memory, and no product moves its
+with the same cache. In a segment heads come first: (K, R) and (K, S, R/S) are the same memory, and no product moves its
 operands.
 """
 
@@ -36,6 +36,10 @@ class Segment:
     @property
     def length(self) -> int:
         return self.keys[0].shape[3]
+
+    @property
+    def blocks(self) -> int:
+        return self.keys[0].shape[1]
 
     def select(self, blocks: Tensor) -> None:
         """Keeps the given blocks, in their order. A block may be given several times."""
@@ -86,38 +90,88 @@ class Recorder:
 
 
 class Cascade:
-    """Attention of one new position a row, over shared segments and the growing cache of the row."""
+    """Attention of one new position a row, over shared segments and the growing cache of the row.
 
-    def __init__(self, shared: list[Segment], rows: int) -> None:
+    The last shared segment has a block a prompt. Rows may stand in any order, and prompts may have unlike numbers of
+    rows. Their queries go through the blocks in a grid with as many columns as the prompt with the most rows has rows:
+    a few idle places cost less than a copy of the blocks. ``prompt`` (R,) is the prompt of each row.
+    """
+
+    def __init__(self, shared: list[Segment], prompt: Tensor) -> None:
         self.shared, self.length = shared, 0
-        self.keys, self.values = (
-            [x.new_zeros(x.shape[0], rows, _GROWTH, x.shape[3]) for x in shared[0].values] for _ in range(2)
-        )
+        like = shared[0].values  # (K, S, L, d) a layer
+        shape = (len(prompt), like[0].shape[0], _GROWTH, like[0].shape[3])
+        # Rows come first: new rows follow without a copy of the others. (rows, K, L, d); there may be more than R.
+        self.keys, self.values = ([x.new_zeros(shape) for x in like] for _ in range(2))
+        self._arrange(prompt)
+
+    def _arrange(self, prompt: Tensor) -> None:
+        """Gives every row a place in the grid (S x columns)."""
+        self.prompt = prompt
+        counts = torch.bincount(prompt, minlength=self.shared[-1].blocks)
+        self.columns = int(counts.max())
+        order = prompt.argsort(stable=True)
+        column = torch.empty_like(order)
+        column[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[prompt[order]]
+        self.place = prompt * self.columns + column
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         R, H, _, d = q.shape  # here R counts rows with one new position each
-        K = k.shape[1]
-        t = self.length
+        K, t = k.shape[1], self.length
         if t == self.keys[layer].shape[2]:
             for cache in (self.keys, self.values):
-                room = cache[layer].new_zeros(K, R, _GROWTH, d)
-                cache[layer] = torch.cat([cache[layer], room], 2)
-        keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, t], values[:, :, t] = k[:, :, 0].transpose(0, 1), v[:, :, 0].transpose(0, 1)
-        q = q.reshape(R, K, -1, d).transpose(0, 1).contiguous().view(K, -1, d).mul_(d**-0.5)  # (K, R G, d)
-        scores = [s.scores(layer, q) for s in self.shared]
+                cache[layer] = _enlarged(cache[layer], R, len(cache[layer]), t + _GROWTH)
+        keys, values = self.keys[layer][:R], self.values[layer][:R]
+        keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
+        q = (q * d**-0.5).view(R, K, -1, d)  # (R, K, G, d)
+        scores = [self._spread(s.scores(layer, self._grid(q, s)), s, q.shape) for s in self.shared]
         L = keys.shape[2]
         # The query is the left operand. The product takes more than twice as long with the query on the right.
-        own = torch.bmm(q.view(K * R, -1, d), keys.view(K * R, L, d).transpose(1, 2)).view(K, -1, L)
-        own[:, :, t + 1 :] = -torch.inf
-        *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[2] for x in scores), L], -1)
-        out = torch.bmm(own.reshape(K * R, -1, L), values.view(K * R, L, d)).view(K, -1, d)
+        own = torch.bmm(q.view(R * K, -1, d), keys.view(R * K, L, d).transpose(1, 2)).view(R, K, -1, L)
+        own[..., t + 1 :] = -torch.inf
+        *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[-1] for x in scores), L], -1)
+        out = torch.bmm(own.reshape(R * K, -1, L), values.view(R * K, L, d)).view(R, K, -1, d)
         for segment, weights in zip(self.shared, shared):
-            out += segment.mix(layer, weights)
-        return out.view(K, R, -1, d).transpose(0, 1).reshape(R, H, 1, d)
+            out += self._spread(segment.mix(layer, self._grid(weights, segment)), segment, q.shape)
+        return out.view(R, H, 1, d)
 
-    def keep(self, rows: Tensor, blocks: Tensor) -> None:
-        """Keeps only ``rows``. They continue ``blocks`` of the last shared segment, equally many rows a block."""
+    def _grid(self, x: Tensor, segment: Segment) -> Tensor:
+        """x (R, K, G, L or d) as queries of the segment's blocks, (K, S x columns x G, L or d).
+
+        Idle places hold anything: nobody reads what comes out of them.
+        """
+        if segment.blocks > 1:
+            x = x.new_empty(segment.blocks * self.columns, *x.shape[1:]).index_copy_(0, self.place, x)
+        return x.transpose(0, 1).reshape(x.shape[1], -1, x.shape[-1])
+
+    def _spread(self, x: Tensor, segment: Segment, shape: torch.Size) -> Tensor:
+        """What the blocks gave their queries (K, S x columns x G, L or d), by row: (R, K, G, L or d)."""
+        x = x.view(shape[1], -1, shape[2], x.shape[-1]).transpose(0, 1)
+        return x[self.place] if segment.blocks > 1 else x
+
+    def copy(self, parents: Tensor, slots: Tensor, rows: int) -> None:
+        """Gives ``slots`` the caches of ``parents``. There are ``rows`` rows then, of which the last may be new."""
         for cache in (self.keys, self.values):
-            cache[:] = [x.index_select(1, rows) for x in cache]
-        self.shared[-1].select(blocks)
+            for layer, x in enumerate(cache):
+                if rows > len(x):
+                    x = cache[layer] = _enlarged(x, len(self.prompt), max(rows, 2 * len(x)), x.shape[2])
+                x[slots] = x[parents]
+        prompt = torch.cat([self.prompt, self.prompt.new_zeros(rows - len(self.prompt))])
+        prompt[slots] = self.prompt[parents]
+        self._arrange(prompt)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keeps only ``rows``, in their order, and the prompts that they continue."""
+        for cache in (self.keys, self.values):
+            cache[:] = [x.index_select(0, rows) for x in cache]
+        left, prompt = self.prompt[rows].unique(return_inverse=True)
+        if len(left) < self.shared[-1].blocks:
+            self.shared[-1].select(left)
+        self._arrange(prompt)
+
+
+def _enlarged(cache: Tensor, rows: int, most: int, length: int) -> Tensor:
+    """The first ``rows`` rows of a cache (rows, K, L, d), with room for ``most`` rows and ``length`` positions."""
+    made = cache.new_zeros(most, cache.shape[1], length, cache.shape[3])
+    made[:rows, :, : cache.shape[2]] = cache[:rows]
+    return made

@@ -94,8 +94,10 @@ def read_prompts(
     return h, torch.arange(T) < lengths[:, None], recorder
 
 
-def sample(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Tokens (R,) by inverse CDF at ``u`` (R,), and their log-probabilities as ``Completion`` has them. logits (R, V)
+def sample(logits: Tensor, u: Tensor, sampling: Sampling, row: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Tokens (N,) by inverse CDF at ``u`` (N,), and their log-probabilities as ``Completion`` has them. logits (R, V)
+
+    ``row`` (N,): the row of logits that each is drawn from; when None, each from its own.
 
     Draws a block of the vocabulary, then a token within the block, because running sums over all of V would take longer
     than the softmax.
@@ -104,7 +106,8 @@ def sample(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
     if temperature == 0:
         logprobs = torch.log_softmax(logits.float(), -1)
         token = logprobs.argmax(-1)
-        return token, logprobs.gather(1, token[:, None])[:, 0]
+        found = token, logprobs.gather(1, token[:, None])[:, 0]
+        return found if row is None else (found[0][row], found[1][row])
     p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
     if sampling.truncates:
         p = truncated(p, sampling)
@@ -116,11 +119,13 @@ def sample(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
     # The target is relative to the last entry and below it: rounding in the sums never leads beyond the end of a table.
     # The first entry above a target is larger than the entry before it, so its token has a probability above 0.
     below_one = 1 - 2.0**-24
+    row = torch.arange(len(p), device=p.device) if row is None else row
+    cdf, before = cdf[row], (cdf - sums)[row]
     target = u.to(cdf.dtype).clamp(max=below_one)[:, None] * cdf[:, -1:]
-    block = torch.searchsorted(cdf, target, right=True).clamp_(max=cdf.shape[1] - 1)  # (R, 1); beyond it for NaN
-    rest = (target - (cdf - sums).gather(1, block)).clamp_(min=0)
-    within = blocks.gather(1, block[:, :, None].expand(-1, -1, _BLOCK))[:, 0].cumsum(-1)  # (R, block)
+    block = torch.searchsorted(cdf, target, right=True).clamp_(max=cdf.shape[1] - 1)  # (N, 1); beyond it for NaN
+    rest = (target - before.gather(1, block)).clamp_(min=0)
+    within = blocks[row, block[:, 0]].cumsum(-1)  # (N, tokens of a block)
     rest = rest.minimum(within[:, -1:] * below_one)
     token = block * _BLOCK + torch.searchsorted(within, rest, right=True)
     token.clamp_(max=logits.shape[1] - 1)
-    return token[:, 0], p.gather(1, token)[:, 0].log()
+    return token[:, 0], p[row, token[:, 0]].log()

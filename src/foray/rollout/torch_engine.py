@@ -1,7 +1,8 @@
 """The embedded engine for the CPU: batched sampling from a Foray model. It runs on any torch device.
 
-A prompt is processed once for its group, the prefix that all prompts share is processed once, and finished rows leave
-the batch. Shapes: P prompts, G samples of each prompt, R = P x G rows, D width, V vocabulary.
+A prompt is processed once for its group, the prefix that all prompts share is processed once, samples that agree so far
+are one row, and finished rows leave the batch. Shapes: P prompts, n samples of each prompt, R rows, D width, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sa
 from foray.rollout.engine import Sampling
 
 _COMPACT_BELOW = 0.8  # drop finished rows when at most this share is left: a copy of the caches then pays
-_ROW_IN_POSITIONS = 128  # the cost of a row in a step, in positions attended to; more for larger models
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
 
 
@@ -28,7 +28,7 @@ class TorchEngine(EmbeddedEngine):
     """Samples with a copy of the weights, or with a model that the owner keeps up to date."""
 
     def __init__(
-        self, config: ModelConfig, tokenizer: TextTokenizer, *, model: Transformer | None = None, max_rows: int = 512
+        self, config: ModelConfig, tokenizer: TextTokenizer, *, model: Transformer | None = None, max_rows: int = 1024
     ) -> None:
         super().__init__(model if model is not None else Transformer(config), tokenizer, max_rows)
 
@@ -44,29 +44,27 @@ class TorchEngine(EmbeddedEngine):
             logprobs += rows.until_end(rows.logprobs)
         return tokens, logprobs
 
-    def _batch(self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]) -> _Rows:
+    def _batch(self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]) -> _Samples:
         segments, hidden = self._prefill(prompts)
         P, device, steps = len(prompts), self.model.device, sampling.max_new_tokens
-        rows = _Rows(P, n, steps, device)
+        samples = _Samples(P, n, steps, device)
         u = torch.from_numpy(uniforms(seeds, n, steps)).to(device)
-        position = torch.tensor([len(p) for p in prompts], device=device).repeat_interleave(n)  # of the next token
-        cascade = Cascade(segments, P * n)
-        logits = self.model.lm_head(hidden).repeat_interleave(n, 0)  # (R, V)
+        lengths = torch.tensor([len(p) for p in prompts], device=device)
+        cascade = Cascade(segments, torch.arange(P, device=device))
+        position = lengths - 1  # (R,) of the last token
+        logits = self.model.lm_head(hidden)  # (R, V)
         for t in range(steps):
-            token, logprob = sample(logits, u[:, t], sampling)
-            rows.record(t, token, logprob)
-            left = rows.finish(t, self._finished(rows, t, token, sampling.stop))
-            if left == 0 or t + 1 == steps:
+            token, logprob = sample(logits, u[samples.live, t], sampling, samples.row)
+            samples.record(t, token, logprob)
+            token = samples.finish(t, token, self._finished(samples, t, token, sampling.stop))
+            if not len(token) or t + 1 == steps:
                 break
-            if (compacted := rows.compact(left, cascade.shared[-1].length)) is not None:
-                kept, blocks = compacted
-                cascade.keep(kept, blocks)
-                token, position, u = token[kept], position[kept], u[kept]
+            token, parent = samples.branch(token, self.config.vocab_size, cascade)
+            position = position[parent] + 1
             h = self.model(token[:, None], position[:, None], cascade)
             cascade.length += 1
-            position = position + 1
             logits = self.model.lm_head(h[:, 0])
-        return rows
+        return samples
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[list[Segment], Tensor]:
         """Segments of the shared prefix (if long enough) and of the rests of the prompts, and last states (P, D)."""
@@ -78,64 +76,71 @@ class TorchEngine(EmbeddedEngine):
         last = h[torch.arange(len(prompts)), mask.sum(1) - 1]
         return ([prefix, segment] if prefix else [segment]), last
 
-    def _finished(self, rows: _Rows, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
-        """Whether each slot (R,) ends with its token number ``t``."""
+    def _finished(self, samples: _Samples, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
+        """Whether each live sample (N,) ends with its token number ``t``."""
         done = self.endings.ends(token.device)[token]
         if stop:
             # Only a token with the last character of a stop string can complete the stop string.
-            slots = (rows.live & self.endings.closing(stop, token.device)[token]).nonzero()[:, 0]
-            ends = self.endings.stopped(rows.tokens[rows.index[slots], : t + 1].tolist(), stop)
-            done[slots] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
+            found = self.endings.closing(stop, token.device)[token].nonzero()[:, 0]
+            ends = self.endings.stopped(samples.tokens[samples.live[found], : t + 1].tolist(), stop)
+            done[found] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
 
 
-class _Rows:
-    """The rows that are still sampled, and their tokens. Slots are in prompt order, equally many a prompt."""
+class _Samples:
+    """The samples, and the rows that those still alive continue.
+
+    Samples of a prompt that agree in all their tokens so far are one row of the model's batch, because the next token
+    has the same distribution for all of them. At temperature 0.6 half of all rows or more need not be computed. Shapes:
+    S samples in prompt order, N of them alive.
+    """
 
     def __init__(self, P: int, n: int, steps: int, device: torch.device) -> None:
-        self.index = torch.arange(P * n, device=device)  # slot -> row
-        self.live = torch.ones(P * n, dtype=torch.bool, device=device)  # (slots,)
-        self.prompts = P
+        self.live = torch.arange(P * n, device=device)  # (N,)
+        self.row = self.live // n  # (N,) the row that each continues; at first a row a prompt
         self.tokens = torch.zeros(P * n, steps, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(P * n, steps, device=device)
         self.lengths = torch.full((P * n,), steps, device=device)
 
     def record(self, t: int, token: Tensor, logprob: Tensor) -> None:
-        """Writes to all slots. The tokens that a finished row gets lie after its end."""
-        self.tokens[self.index, t] = token
-        self.logprobs[self.index, t] = logprob
+        self.tokens[self.live, t] = token
+        self.logprobs[self.live, t] = logprob
 
-    def finish(self, t: int, done: Tensor) -> int:
-        """Ends the slots that are done with token ``t``. Returns the number of slots left."""
-        self.lengths[self.index[done & self.live]] = t + 1
-        self.live &= ~done
-        return int(self.live.sum())
+    def finish(self, t: int, token: Tensor, done: Tensor) -> Tensor:
+        """Ends the live samples that are done with token ``t``. Returns the tokens of those left."""
+        self.lengths[self.live[done]] = t + 1
+        left = ~done
+        self.live, self.row = self.live[left], self.row[left]
+        return token[left]
 
-    def compact(self, left: int, prompt_length: int) -> tuple[Tensor, Tensor] | None:
-        """Drops finished slots. Returns the slots kept and the prompts that they continue, equally many slots each.
+    def branch(self, token: Tensor, vocab_size: int, cascade: Cascade) -> tuple[Tensor, Tensor]:
+        """Gives each pair of row and next token a row of its own. ``token`` (N,) is that of each live sample.
 
-        Groups stay together, padded to the largest group with dead slots, unless the dead slots would cost more than a
-        copy of the prompt's keys and values for every row. Returns None, and drops nothing, if few slots would go.
+        The first pair of a row goes on in its place. The others copy its cache to rows that nobody continues, or to new
+        ones. Returns the token of each row, and the earlier row that it continues: both (R,).
         """
-        if left > _COMPACT_BELOW * len(self.live):
-            return None
-        groups = self.live.view(self.prompts, -1)
-        counts = groups.sum(1)
-        prompts = counts.nonzero()[:, 0]
-        width = int(counts.max())
-        dead = len(prompts) * width - left
-        if left * prompt_length > _ROW_IN_POSITIONS * dead:
-            if left + dead > _COMPACT_BELOW * len(self.live):
-                return None
-            # Live slots first within each prompt.
-            order = (~groups[prompts]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-            slots = (prompts[:, None] * groups.shape[1] + order).flatten()
-        else:
-            slots = self.live.nonzero()[:, 0]
-            prompts = slots // groups.shape[1]
-        self.index, self.live, self.prompts = self.index[slots], self.live[slots], len(prompts)
-        return slots, prompts
+        pairs, of = (self.row * vocab_size + token).unique(return_inverse=True)  # in the order of the rows
+        parent, next_token = pairs // vocab_size, pairs % vocab_size
+        rows = len(cascade.prompt)
+        if len(pairs) <= _COMPACT_BELOW * rows:
+            cascade.keep(parent)
+            self.row = of
+            return next_token, parent
+        slot = parent.clone()
+        again = torch.zeros_like(parent, dtype=torch.bool)
+        again[1:] = parent[1:] == parent[:-1]
+        if new := int(again.sum()):
+            idle = torch.ones(rows, dtype=torch.bool, device=slot.device)
+            idle[parent] = False
+            free = idle.nonzero()[:new, 0]
+            slot[again] = torch.cat([free, torch.arange(rows, rows + new - len(free), device=slot.device)])
+            rows += new - len(free)
+            cascade.copy(parent[again], slot[again], rows)
+        self.row = slot[of]
+        tokens, parents = torch.zeros(2, rows, dtype=torch.long, device=slot.device)
+        tokens[slot], parents[slot] = next_token, parent
+        return tokens, parents
 
     def until_end(self, values: Tensor) -> list[list[Any]]:
-        """The values (R, steps) of every row, up to the end of the row."""
+        """The values (S, steps) of every sample, up to the end of the sample."""
         return [row[:length] for row, length in zip(values.tolist(), self.lengths.tolist())]
