@@ -341,7 +341,7 @@ def test_scripts_are_printed_and_nothing_is_submitted(capsys: Said, tmp_path: Pa
         (["--executor", "slrm"], "invalid choice: 'slrm'"),
         (["--executor", "slurm", "--slurm", "partitoin=x"], "no setting 'partitoin'; did you mean 'partition'?"),
         (["--executor", "slurm", "--slurm", "nodes=2"], "no setting 'nodes'"),
-        (["--executor", "slurm", "--slurm", "partition"], "write KEY=VALUE"),
+        (["--executor", "slurm", "--slurm", "partition"], "write it as KEY=VALUE"),
         (["--executor", "slurm", "--slurm", "time=1:00"], "write a whole number"),
         (["--slurm", "partition=x"], "--slurm goes with --executor slurm"),
         (["--address", "here:1"], "--address goes with --executor ray"),
