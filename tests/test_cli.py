@@ -127,7 +127,7 @@ def test_eval_and_grade_say_how_far_they_are(
         (["plan", "tinny"], "there is no study 'tinny'; did you mean 'tiny'?"),
         (["run", "gsm8k-small"], "did you mean 'gsm8k_small'?"),
         (["plan", "no/such/study.py"], "there is no study file no/such/study.py"),
-        (["plan", "/usr/"], "/usr/ is a folder: name the study, and the folder with --store /usr/"),
+        (["plan", "/usr/"], "/usr/ is a folder: name a study, and the folder of its results with --store"),
         (["plan", "tiny", "--stor", "x"], "there is no option --stor; did you mean '--store'?"),
         (["plan", "tiny", "desk"], "nothing is expected at 'desk'"),
         (["--verson"], "there is no option --verson; did you mean '--version'?"),
@@ -139,6 +139,7 @@ def test_eval_and_grade_say_how_far_they_are(
         (["settings", "tiny", "temprature"], "no key and no meaning has temprature; did you mean 'temperature'?"),
         (["plan", "tiny", "--set", "pretrain.lrr=1"], "did you mean 'lr'?"),
         (["plan", "tiny", "--set", "pretain.lr=1"], "did you mean 'pretrain'?"),
+        (["plan", "tiny", "--set", "post.rl.learning_rate=1"], "did you mean 'lr'?"),
         (["plan", "tiny", "--set", "recipes=rl,grpo"], "no recipe 'grpo' (valid: "),
         (["plan", "tiny", "--set", "seeds=a"], "--set seeds=a: expected whole numbers separated by commas"),
         (
@@ -193,6 +194,18 @@ def test_the_documented_study_of_ones_own_problems_plans_and_counts_them(
     assert "--set evaluation.problems=20" in said and "--set rl.questions=" in said and "--set sft.questions=" in said
     write(1300, 200)
     assert "pass@k on mine" in worked(capsys, "plan", "mine.py")
+
+
+def test_a_folder_with_test_problems_alone_can_be_asked(capsys: Said, tmp_path: Path, checkpoint: Path) -> None:
+    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--task", "jsonl", "--data-root", str(tmp_path), "--samples", "2", "--max-new-tokens", "4"]
+    said = worked(capsys, "eval", str(checkpoint), *words)
+    assert "3 problems x 2 samples" in said and "pass@2" in said, "the k of few samples"
+    said = refused(capsys, "eval", str(checkpoint), *words, "--shots", "2")
+    assert "2 solved examples in a prompt need as many training problems with solutions, and there are 0" in said
+    sample = ["sample", str(checkpoint), "--task", "jsonl", "--data-root", str(tmp_path), "--max-new-tokens", "4"]
+    assert "jsonl has no problem test-9; ids look like test-1" in refused(capsys, *sample, "--question", "test-9")
 
 
 def test_jobs_below_one_are_refused(capsys: Said, mini: Path) -> None:

@@ -196,10 +196,11 @@ def grade(args: argparse.Namespace) -> None:
     for k in [k for k in _ks(args.k, fewest) if k <= fewest]:
         value, lo, hi = _pass_at(done.counts, k)
         table.add_row(f"pass@{k}", f"{100 * value:.1f}", f"{100 * lo:.1f} to {100 * hi:.1f}")
-    console = Console()
-    console.print(table, highlight=False)
-    if (args.k or fewest > 1) and max(_ks(args.k, _KS[-1])) > fewest:
-        print(f"a larger k needs as many completions of every row: a row has only {fewest}")
+    if table.rows:
+        Console().print(table, highlight=False)
+    most = max(_ks(args.k, _KS[-1]))
+    if (args.k or fewest > 1) and most > fewest:
+        print(f"pass@{most} needs {most} completions of every row: a row has only {fewest}")
     changed = f"; {done.changed} of the {done.stored} stored verdicts have changed" if done.stored else ""
     tell(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "

@@ -28,8 +28,8 @@ _WIDEST = 100_000  # columns
 
 
 def opened(args: argparse.Namespace) -> tuple[Study, Store]:
-    place = join(["--store", args.study])
-    require(not is_store(args.study), f"{args.study} is a folder: name the study, and the folder with {place}")
+    words = f"{args.study} is a folder: name a study, and the folder of its results with --store"
+    require(not is_store(args.study), words)
     study = load_study(args.study, args.settings)
     return study, Store(args.store or Path("runs") / study.name, machine_of(args))
 

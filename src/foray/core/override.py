@@ -14,6 +14,11 @@ from foray.core.canonical import nearest
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
+# What other programs call a setting.
+_ALSO = {
+    "learning_rate": "lr", "warmup_ratio": "warmup", "beta": "kl", "kl_coef": "kl", "num_generations": "group_size",
+    "rollouts": "group_size", "n": "group_size", "max_tokens": "max_new_tokens", "max_length": "max_new_tokens",
+}  # fmt: skip
 _WANTED: dict[Any, str] = {
     float: "a finite number",
     int: "a whole number",
@@ -79,7 +84,8 @@ def _set(node: Any, parts: list[str], text: str, full: str, kind: Any = Any) -> 
         if not found:
             names = list(below) or sorted(_all_names(node))
             deeper = difflib.get_close_matches(head, sorted(_all_names(node)), n=1, cutoff=0.75)
-            hint = nearest(head, names) if not deeper else f"; did you mean {deeper[0]!r}?"
+            meant = deeper or [word for word in (_ALSO.get(head),) if word in _all_names(node)]
+            hint = nearest(head, names) if not meant else f"; did you mean {meant[0]!r}?"
             raise ValueError(f"--set {full}: there is no setting {head!r} here{hint}")
         return _set(node, [*found[0], head, *rest], text, full, kind)
     value, inner = below[head], _annotation(node, head, kind)
@@ -187,7 +193,8 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
             raise ValueError(f"--set {full}={text}: there is no such value{nearest(text, words)}")
         named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         want = _WANTED.get(annotation, named)
-        raise ValueError(f"--set {full}={text}: expected {want}, for example {written(current)}")
+        example = f", for example {written(current)}" if current not in ((), "") else ""
+        raise ValueError(f"--set {full}={text}: expected {want}{example}")
     return typed
 
 

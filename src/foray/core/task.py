@@ -122,5 +122,9 @@ def few_shot_examples(task: Task, count: int, seed: int) -> tuple[Problem, ...]:
         return tuple(own)
     pool = [p for p in task.problems("train", 64 * count) if p.solutions]
     if len(pool) < count:
-        raise ValueError(f"{task.name}: {count} examples asked for, the train split has {len(pool)} with solutions")
+        cure = "give more of them solutions, or ask without examples (--set evaluation.base_shots=0; --shots 0)"
+        raise ValueError(
+            f"{task.name}: {count} solved examples in a prompt need as many training problems with solutions, and "
+            f"there are {len(pool)}: {cure}"
+        )
     return tuple(random.Random(f"few-shot {seed}").sample(pool, count))

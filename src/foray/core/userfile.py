@@ -131,11 +131,17 @@ def own_object(text: str, word: str) -> Any:
     fine = file.endswith(".py") and name.isidentifier()
     require(fine, f"{text}: name the {word} too, FILE.py:NAME")
     module = own_module(file, word)
-    known = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
+    known = [n for n, v in vars(module).items() if not n.startswith("_") and _made_in(module, v)]
     require(hasattr(module, name), f"{file} has no {name!r}{nearest(name, known)}")
     thing = getattr(module, name)
     with mistakes_named(file):
         return thing() if isinstance(thing, type | FunctionType) else thing
+
+
+def _made_in(module: ModuleType, thing: Any) -> bool:
+    """Whether a module made a thing itself, and did not import it. An instance is the module's own."""
+    imported = isinstance(thing, type | FunctionType | ModuleType)
+    return not imported or getattr(thing, "__module__", "") == module.__name__
 
 
 def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleType]:

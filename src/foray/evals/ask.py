@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +14,7 @@ from foray.data.tokenizer import TextTokenizer
 from foray.evals.sampling import graded
 from foray.rollout.engine import Engine, Sampling
 
+_NUMBER = re.compile(r"\d+")
 _SPLITS: tuple[Split, ...] = ("test", "validation", "train")
 _PLAIN_STOP: tuple[str, ...] = ("\nQuestion:",)  # without a task: where a base model begins the next question
 
@@ -32,16 +34,17 @@ class Answers(NamedTuple):
 def known_problem(task: Task, question: str) -> Problem | None:
     """The task's problem with this id or this question, spaces aside; None where the task has none.
 
-    Raises ValueError for an id that no problem has: without spaces, the name of the task and a slash first.
+    Raises ValueError for what is written like an id, and is none.
     """
     words = question.split()
     for split in _SPLITS:
         for problem in task.problems(split):
             if problem.id == question or problem.question.split() == words:
                 return problem
-    of_id = len(words) == 1 and question.startswith(f"{task.name}/")
-    known = ", ".join(p.id for split in _SPLITS for p in task.problems(split, 1))
-    require(not of_id, f"{task.name} has no problem {question}; ids look like {known}")
+    known = [p.id for split in _SPLITS for p in task.problems(split, 1)]
+    form = _NUMBER.sub("0", question)
+    meant = any(form == _NUMBER.sub("0", known_id) for known_id in known)
+    require(not meant, f"{task.name} has no problem {question}; ids look like {', '.join(known)}")
     return None
 
 

@@ -103,7 +103,8 @@ def grade_file(
     row that already has a new field; there is then no ``out``. Raises ValueError, before a row is read, where ``out``
     exists.
     """
-    require(source.exists() and not source.is_dir(), f"there is no file {source}")
+    require(not source.is_dir(), f"{source} is a folder: name a file of rows")
+    require(source.exists(), f"there is no file {source}")
     require(out.parent.is_dir(), f"there is no folder {out.parent} to write {out.name} into")
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
     what = "the file to grade" if out.exists() and out.samefile(source) else "there already"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from foray.core.task import Task
@@ -41,6 +43,13 @@ def task_of(spec: dict[str, Any]) -> Task:
     return task
 
 
+def _own_problems(root: str) -> OwnProblems:
+    """Of the files below ``root``: those who only measure need no training problems."""
+    task = OwnProblems(root=root)
+    alone = (Path(root) / task.test).exists() and not (Path(root) / task.train).exists()
+    return replace(task, train="") if alone else task
+
+
 def named_tasks(data_root: str = "") -> dict[str, Task]:
     """The tasks that ``foray eval --task NAME`` knows. ``data_root``: the folder of local files, or ``hub``."""
     hub = data_root == HUB
@@ -65,6 +74,6 @@ def named_tasks(data_root: str = "") -> dict[str, Task]:
             for like in ("", "gsm8k", "math")
         ),
         SVAMP(root, *svamp),
-        OwnProblems(root=root),
+        _own_problems(root),
     ]
     return {task.name: task for task in tasks}

@@ -22,7 +22,8 @@ class OwnProblems(FileTask):
 
     ``answers`` is the kind of the answers: ``math`` (LaTeX in ``\\boxed{}``, compared symbolically) or ``number``
     (behind ``####``). Solutions without that mark get it. ``validation`` is carved from ``train`` unless it is a file
-    of its own. Neither has a question of the test file. Without a ``test`` file there is no test split.
+    of its own. Neither has a question of the test file. Without a ``test`` file there is no test split; without a
+    ``train`` file there is nothing to train on or to guess from.
     """
 
     train: str = "train.jsonl"
@@ -59,6 +60,8 @@ class OwnProblems(FileTask):
         tested = self.read("test", self.test) if self.test else ()
         if split == "test":
             return tested
+        if not self.train and (split == "train" or not self.validation):
+            return ()
         if not self.validation:
             return carved(self.read("train", self.train), tested, split)
         held = self.read("validation", self.validation)
