@@ -79,13 +79,13 @@ def test_completions_and_full_reference_solutions(tmp_path: Path, capsys: Said) 
     said = capsys.readouterr().out
     assert re.search(r"pass@1 +40\.0 ", said), "the mean of 1/5 and 3/5"
     assert re.search(r"pass@2 +65\.0 ", said), "the mean of 0.4 and 0.9"
-    assert re.search(r"pass@5 +100\.0 ", said) and "pass@8 needs 8 completions of every row" in said
+    assert re.search(r"pass@5 +100\.0 ", said) and "For pass@8 every row needs 8" in said
     assert "2 rows, 10 answers: 4 right, 60.0%" in said
-    assert "pass@8 needs 8 completions of every row: a row has only 5\n" in said
+    assert "For pass@8 every row needs 8 completions: a row has only 5\n" in said
     found = grade(tmp_path, "gsm8k", rows, "--lenient")
     assert found[0]["correct"] == [True, True, False, False, True]
     said = capsys.readouterr().out
-    assert re.findall(r"pass@\d+", said) == ["pass@1", "pass@2", "pass@4"] and "a row has only 5" in said
+    assert re.findall(r"^pass@\d+", said, re.M) == ["pass@1", "pass@2", "pass@4"] and "a row has only 5" in said
 
 
 def test_math_rows(tmp_path: Path, capsys: Said) -> None:

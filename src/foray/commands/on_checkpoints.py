@@ -200,7 +200,7 @@ def grade(args: argparse.Namespace) -> None:
         Console().print(table, highlight=False)
     most = max(_ks(args.k, _KS[-1]))
     if (args.k or fewest > 1) and most > fewest:
-        print(f"pass@{most} needs {most} completions of every row: a row has only {fewest}")
+        print(f"For pass@{most} every row needs {most} completions: a row has only {fewest}")
     changed = f"; {done.changed} of the {done.stored} stored verdicts have changed" if done.stored else ""
     tell(
         f"{done.rows} rows, {done.samples} answers: {done.correct} right, "
