@@ -120,7 +120,7 @@ class Cascade:
         K, t = k.shape[1], self.length
         if t == self.keys[layer].shape[2]:
             for cache in (self.keys, self.values):
-                cache[layer] = _enlarged(cache[layer], R, len(cache[layer]), t + _GROWTH)
+                cache[layer] = _enlarged(cache[layer], R, R, t + _GROWTH)
         keys, values = self.keys[layer][:R], self.values[layer][:R]
         keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
         q = (q * d**-0.5).view(R, K, -1, d)  # (R, K, G, d)
