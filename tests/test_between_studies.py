@@ -101,6 +101,38 @@ def test_an_id_that_names_another_question_is_not_paired(ours: Path, tmp_path: P
     assert {r["value"].n for r in rows if r["metric"] != "acc"} == {57}
 
 
+def test_a_row_is_over_the_problems_that_both_asked(ours: Path, tmp_path: Path) -> None:
+    theirs, out = study(tmp_path / "b", draw=1), tmp_path / "out"
+    _asking(theirs, 10)
+    assert main(["report", str(ours), str(theirs), "--out", str(out), "--tables", "markdown"]) == 0
+    first, rest, rows = written(out)
+    line = "On world_easy A asked 60 problems and B asked 10. A, B and A − B are over the 10 problems that both asked."
+    assert line in first and rest.count('<td class="number">10</td>') == 3 * 3 * 2, "n of each model"
+    for row in rows:
+        value, a, b = (float(row[name]) for name in ("difference", "a", "b"))
+        assert value == pytest.approx(a - b, abs=2e-6), "rounded in the file"
+        if row["metric"] != "acc":
+            assert (row["n"], row["a_asked"], row["b_asked"], row["compared"]) == ("10", "60", "10", PAIRED)
+    few = {(r["recipe"], r["grading"], r["metric"]): r for r in between(results(ours), results(theirs))}
+    counts = results(theirs).finals("rl", "world_easy")[0].counts["strict"]
+    assert few["rl", "strict", "pass@8"]["theirs"] == pytest.approx(stats.passk_intervals(counts, [8])[0])
+
+
+def _asking(root: Path, problems: int) -> None:
+    """Leaves the first problems of every evaluation."""
+    for path in root.glob("nodes/passk-*/problems.jsonl"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:problems]))
+        (path.parent / "DONE").unlink()
+    _sealed(root)
+
+
+def test_a_row_is_over_the_runs_that_are_compared(ours: Path, tmp_path: Path) -> None:
+    more = _with_runs_of(study(tmp_path / "b", draw=1), study(tmp_path / "c", draw=2, seed=1))
+    rows = between(results(more), results(ours))
+    assert {(r["compared"], r["runs"]) for r in rows} == {(PAIRED, 1)}
+    assert all(r["value"].value == pytest.approx(r["ours"].value - r["theirs"].value) for r in rows)
+
+
 def _sealed(root: Path) -> Path:
     for folder in root.glob("nodes/*"):
         if not (folder / "DONE").exists():
@@ -194,15 +226,21 @@ def drawn(ours: Path, theirs: Path) -> Sequence[dict[str, Any]]:
 
 
 def test_runs_that_only_one_side_has_do_not_make_two_models_of_one(ours: Path, tmp_path: Path) -> None:
-    several = study(tmp_path / "b")
-    more = study(tmp_path / "c", seed=1)
-    manifests = [json.loads((root / "manifest.json").read_text()) for root in (several, more)]
-    for entry in manifests[1]["entries"]:
-        (more / entry["folder"]).rename(several / entry["folder"])
-    joined = {**manifests[0], "entries": [e for m in manifests for e in m["entries"]]}
-    (several / "manifest.json").write_text(json.dumps(joined))
+    several = _with_runs_of(study(tmp_path / "b"), study(tmp_path / "c", seed=1))
     assert {len(r.finals("rl", "world_easy")) for r in (results(ours), results(several))} == {1, 2}
-    assert {(r["compared"], r["runs"]) for r in between(results(ours), results(several))} == {(THE_SAME, 1)}
+    rows = between(results(ours), results(several))
+    assert {(r["compared"], r["runs"]) for r in rows} == {(THE_SAME, 1)}
+    assert all(r["ours"] == r["theirs"] for r in rows), "both are of the one run that both have"
+
+
+def _with_runs_of(root: Path, other: Path) -> Path:
+    """The store ``root`` with the runs of ``other`` too."""
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (root, other)]
+    for entry in manifests[1]["entries"]:
+        (other / entry["folder"]).rename(root / entry["folder"])
+    joined = {**manifests[0], "entries": [e for m in manifests for e in m["entries"]]}
+    (root / "manifest.json").write_text(json.dumps(joined))
+    return root
 
 
 def test_a_part_that_is_the_same_is_named(ours: Path, tmp_path: Path) -> None:
@@ -281,8 +319,24 @@ def test_probes_that_a_study_does_not_ask_for_are_not_promised(ours: Path, tmp_p
     kept = [e if e["kind"] == "passk" else e | training for e in manifest["entries"]]
     (theirs / "manifest.json").write_text(json.dumps(manifest | {"entries": kept}))
     assert main(["report", str(ours), str(theirs), "--out", str(out)]) == 0
-    first = written(out)[0][0]
-    assert first == "B lacks results of 2 models that A has, and does not ask for them: Base at 0.9M, RL at 0.9M."
+    models = "Base at 0.9M (general average), RL at 0.9M (general average)"
+    assert written(out)[0][0] == f"B lacks results of 2 models that A has, and does not ask for them: {models}."
+
+
+def test_what_is_lacking_of_a_model_that_both_have_is_named(
+    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = study(tmp_path / "b", draw=1)
+    manifest = json.loads((theirs / "manifest.json").read_text())
+    passk = {e["recipe"]: e for e in manifest["entries"] if e["kind"] == "passk"}
+    further = [passk["base"] | {"shots": 2}, passk["base"] | {"shots": 4}, passk["rl"] | {"split": "train"}]
+    further.append(passk["rl"] | {"task": "world_hard"})
+    (theirs / "manifest.json").write_text(json.dumps(manifest | {"entries": manifest["entries"] + further}))
+    assert main(["report", str(ours), str(theirs), "--out", str(tmp_path / "out")]) == 0
+    lacks = "lacks results of 2 models that B has, and does not ask for them"
+    base, rl = "Base at 0.9M (2-shot, 4-shot)", "RL at 0.9M (training questions, world_hard)"
+    assert capsys.readouterr().err == f"A {lacks}: {base}, {rl}.\n"
+    assert f"A has no results of: {base}, {rl}." in written(tmp_path / "out")[1]
 
 
 def test_a_model_counts_once_whatever_else_it_was_asked(ours: Path, tmp_path: Path) -> None:

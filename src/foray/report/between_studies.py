@@ -48,12 +48,23 @@ class Both(NamedTuple):
     theirs: Sequence[Any]
 
 
+class _Compared(NamedTuple):
+    """Both sides' means over runs and their difference, each at every k; how they were compared; the pairs of runs."""
+
+    ours: Sequence[Interval]
+    theirs: Sequence[Interval]
+    gains: Sequence[Interval]
+    how: str
+    runs: int
+
+
 def between(ours: Results, theirs: Results) -> list[dict[str, Any]]:
     """A row for each model, grading and metric: pass@k at every k of a study's table, and the general average.
 
-    ``ours`` and ``theirs`` are means over runs with 95% intervals, ``value`` is the first minus the second over what
-    both have, all shares; ``compared`` says how: where it is ``THE_SAME``, the difference is exactly 0. ``runs`` counts
-    the pairs of runs.
+    ``ours`` and ``theirs`` are means over runs with 95% intervals, ``value`` is the first minus the second, all shares.
+    ``compared`` says how. Where the two are paired, all three are over the problems and the runs that both have; where
+    it is ``THE_SAME``, the difference is exactly 0. ``n`` counts these problems, ``ours_asked`` and ``theirs_asked``
+    those of each study. ``runs`` counts the pairs of runs.
     """
     ks, unlike = sorted({1, *ours.ks, *theirs.ks}), unlike_problems(ours, theirs)
     rows = list[dict[str, Any]]()
@@ -88,9 +99,10 @@ def is_same(both: Both) -> bool:
     return bool(ours and theirs) and (ours <= theirs or theirs <= ours)
 
 
-def _nothing_between(both: Both, n: int) -> tuple[Interval, int]:
-    """The difference of a node from itself, and how many such nodes there are."""
-    return Interval(0.0, 0.0, 0.0, n), min(len(both.ours), len(both.theirs))
+def _shared_runs(both: Both) -> list[Any]:
+    """The runs of the first study whose nodes the second has too."""
+    theirs = {m.folder.name for m in both.theirs}
+    return [m for m in both.ours if m.folder.name in theirs]
 
 
 def unlike_problems(ours: Results, theirs: Results) -> dict[tuple[str, str], set[str]]:
@@ -118,44 +130,59 @@ def passk_rows(
     """A row for each k that every evaluation has samples for."""
     fewest = min(int(e.counts[grading].samples.min()) for e in (*both.ours, *both.theirs))
     ks = [k for k in ks if k <= fewest]
-    values = [_means(side, grading, ks) for side in (both.ours, both.theirs)]
-    gains, how, runs = _gains(both, grading, ks, unlike.get((both.alike.task, both.alike.split), set()), values)
-    for k, a, b, gain in zip(ks, *values, gains):
+    found = _compared(both, grading, ks, unlike.get((both.alike.task, both.alike.split), set()))
+    asked = [max((len(e.counts[grading].ids) for e in side), default=0) for side in (both.ours, both.theirs)]
+    for k, a, b, gain in zip(ks, found.ours, found.theirs, found.gains):
         of = {"grading": grading, "metric": f"pass@{k}", "ours": a, "theirs": b, "value": gain}
-        yield _named(both) | of | {"n": gain.n or a.n or b.n, "runs": runs, "compared": how}
+        yield _named(both) | of | _counted(gain.n or a.n or b.n, asked, found.runs) | {"compared": found.how}
 
 
 def _named(both: Both) -> dict[str, Any]:
     return {"task": both.alike.task, "tokens": both.tokens, **both.alike._asdict()}
 
 
+def _counted(n: int, asked: Sequence[int], runs: int) -> dict[str, Any]:
+    return {"n": n, "ours_asked": asked[0], "theirs_asked": asked[1], "runs": runs}
+
+
+def _compared(both: Both, grading: str, ks: Sequence[int], unlike: set[str]) -> _Compared:
+    ours, theirs = (_means(side, grading, ks) for side in (both.ours, both.theirs))
+    if not both.ours or not both.theirs:
+        return _Compared(ours, theirs, [NOTHING] * len(ks), ONLY_OURS if both.ours else ONLY_THEIRS, 0)
+    if is_same(both):
+        same = _shared_runs(both)
+        means = _means(same, grading, ks)
+        return _Compared(means, means, [Interval(0.0, 0.0, 0.0, m.n) for m in means], THE_SAME, len(same))
+    pairs, how = _pairs(both)
+    found = {run: _on_shared_problems(*pair, grading, unlike) for run, pair in pairs.items()}
+    shared = {run: counts for run, counts in found.items() if counts}
+    if len(shared) < len(pairs):
+        gains = [stats.difference_of_independent(x, y) for x, y in zip(ours, theirs)]
+        return _Compared(ours, theirs, gains, UNPAIRED, len(pairs))
+    each = {run: stats.paired_differences(a, b, ks) for run, (a, b) in shared.items()}
+    gains = [difference({run: gain[i] for run, gain in each.items()}).interval for i in range(len(ks))]
+    # Two runs of A may share one run of B, which counts once.
+    ours, theirs = (_over_runs({pairs[r][i].run: shared[r][i] for r in pairs}, ks) for i in (0, 1))
+    return _Compared(ours, theirs, gains, how, len(pairs))
+
+
+def _on_shared_problems(a: PassK, b: PassK, grading: str, unlike: set[str]) -> tuple[Counts, Counts] | None:
+    """Both evaluations on the problems that both asked; None where there is none."""
+    ours, theirs = (_without(e.counts[grading], unlike) for e in (a, b))
+    return stats.paired(ours, theirs) if set(ours.ids) & set(theirs.ids) else None
+
+
 def _means(side: Sequence[PassK], grading: str, ks: Sequence[int]) -> list[Interval]:
-    """The mean over runs at every k."""
+    """The mean over runs at every k, each run on all of its problems."""
+    return _over_runs({e.run: e.counts[grading] for e in side}, ks)
+
+
+def _over_runs(side: Mapping[Seeds, Counts], ks: Sequence[int]) -> list[Interval]:
     if not side:
         return [NOTHING] * len(ks)
-    each = [stats.passk_intervals(e.counts[grading], ks) for e in side]
-    starts = [e.pretrain_seed for e in side]
+    each = [stats.passk_intervals(counts, ks) for counts in side.values()]
+    starts = [run.pretrain_seed for run in side]
     return [stats.over_seeds(of_runs, 0.0, 1.0, starts) for of_runs in zip(*each)]
-
-
-def _gains(
-    both: Both, grading: str, ks: Sequence[int], unlike: set[str], values: Sequence[Sequence[Interval]]
-) -> tuple[list[Interval], str, int]:
-    """The difference at every k, how it was made, and the number of pairs of runs."""
-    if not both.ours or not both.theirs:
-        return [NOTHING] * len(ks), ONLY_OURS if both.ours else ONLY_THEIRS, 0
-    if is_same(both):
-        gain, runs = _nothing_between(both, len(both.ours[0].counts[grading].ids))
-        return [gain] * len(ks), THE_SAME, runs
-    pairs, how = _pairs(both)
-    each: dict[Seeds, list[Interval]] = {}
-    for run, (a, b) in pairs.items():
-        ours, theirs = (_without(e.counts[grading], unlike) for e in (a, b))
-        if not set(ours.ids) & set(theirs.ids):
-            return [stats.difference_of_independent(x, y) for x, y in zip(*values)], UNPAIRED, len(pairs)
-        each[run] = stats.paired_differences(ours, theirs, ks)
-    gains = [difference({run: found[i] for run, found in each.items()}).interval for i in range(len(ks))]
-    return gains, how, len(pairs)
 
 
 def _pairs(both: Both) -> tuple[dict[Seeds, tuple[Any, Any]], str]:
@@ -176,20 +203,27 @@ def _without(counts: Counts, unlike: set[str]) -> Counts:
 
 
 def _average_row(both: Both, ours: Results, theirs: Results) -> dict[str, Any]:
-    sides = ((ours, both.ours), (theirs, both.theirs))
-    values = [_average(results, side) for results, side in sides]
-    row = _named(both) | {"task": AVERAGE, "grading": "", "metric": "acc", "ours": values[0], "theirs": values[1]}
+    found = _compared_averages(both, ours, theirs)
+    asked = [_average(results, side).n for results, side in ((ours, both.ours), (theirs, both.theirs))]
+    (a,), (b,), (gain,) = found[:3]
+    row = _named(both) | {"task": AVERAGE, "grading": "", "metric": "acc", "ours": a, "theirs": b, "value": gain}
+    return row | _counted(gain.n or a.n or b.n, asked, found.runs) | {"compared": found.how}
+
+
+def _compared_averages(both: Both, ours: Results, theirs: Results) -> _Compared:
+    a, b = _average(ours, both.ours), _average(theirs, both.theirs)
     if not both.ours or not both.theirs:
-        how, gain, runs = ONLY_OURS if both.ours else ONLY_THEIRS, NOTHING, 0
-    elif is_same(both):
-        how, (gain, runs) = THE_SAME, _nothing_between(both, values[0].n)
-    else:
-        pairs, how = _pairs(both)
-        found = ability_difference(pairs) if all(_same_probes(*p) for p in pairs.values()) else None
-        runs = len(pairs)
-        gain = found.interval if found else stats.difference_of_independent(*values)
-        how = how if found else UNPAIRED
-    return row | {"value": gain, "n": gain.n or values[0].n or values[1].n, "runs": runs, "compared": how}
+        return _Compared([a], [b], [NOTHING], ONLY_OURS if both.ours else ONLY_THEIRS, 0)
+    if is_same(both):
+        same = _shared_runs(both)
+        a = _average(ours, same)
+        return _Compared([a], [a], [Interval(0.0, 0.0, 0.0, a.n)], THE_SAME, len(same))
+    pairs, how = _pairs(both)
+    found = ability_difference(pairs) if all(_same_probes(*p) for p in pairs.values()) else None
+    if not found:
+        return _Compared([a], [b], [stats.difference_of_independent(a, b)], UNPAIRED, len(pairs))
+    sides = [list({pair[i].run: pair[i] for pair in pairs.values()}.values()) for i in (0, 1)]
+    return _Compared([_average(ours, sides[0])], [_average(theirs, sides[1])], [found.interval], how, len(pairs))
 
 
 def _average(results: Results, side: Sequence[ProbeAnswers]) -> Interval:

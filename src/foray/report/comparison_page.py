@@ -21,7 +21,7 @@ from foray.report.between_studies import (
 )
 from foray.report.chart_data import differences_chart
 from foray.report.columns import COUNT, POINTS, SHARE, TOKENS, Column, badge, csv_text, frame_of, table
-from foray.report.comparison_words import Lack, differs, lacks, same_in_both, sentences, unfinished
+from foray.report.comparison_words import Lack, asked_apart, differs, lacks, same_in_both, sentences, unfinished
 from foray.report.forms import write_tables
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
@@ -33,10 +33,11 @@ from foray.report.results import AVERAGE, Results, label
 from foray.report.sections import claims
 
 _TEXT = (
-    "In percent, means over runs; A − B in points. Paired: both studies asked the same problems, so the difference is "
-    "taken problem by problem, and between runs of equal seeds where both have them. With other seeds its interval "
-    "speaks of other problems, and of other seeds only as far as a study has several runs. Unpaired: no problem is in "
-    "both, so the interval is that of two independent means. Each interval is at 95% by itself: of twenty differences "
+    "In percent, means over runs; A − B in points. Paired: the difference is taken problem by problem, and between "
+    "runs of equal seeds where both have them. A, B and A − B are then over the problems and the runs that both have, "
+    "and n counts these problems. With other seeds the interval speaks of other problems, and of other seeds only as "
+    "far as a study has several runs. Unpaired: no problem is in both. A and B are then over all their problems, and "
+    "the interval of A − B is that of two independent means. Each interval is at 95% by itself: of twenty differences "
     "that are none, one will look like one."
 )
 _ANSWERS = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
@@ -81,7 +82,7 @@ def write_comparison(
     drawn = _chart(ours, theirs)
     page = filled(
         "comparison.html", drawn, {}, title="Foray: A against B", names=names, charted=bool(drawn),
-        lacking=lacking, sentences=sentences(rows, ours), notes=_notes(ours, theirs, lacking), sections=shown,
+        lacking=lacking, sentences=sentences(rows, ours), notes=_notes(rows, ours, theirs, lacking), sections=shown,
     )  # fmt: skip
     write_atomic(out / "index.html", page)
     first = [*(f"{lack.text} {lack.command}".strip() for lack in lacking), same_in_both(rows)]
@@ -91,7 +92,7 @@ def write_comparison(
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns as a reader of the files knows them."""
     sides = {"ours": "a", "theirs": "b", "value": "difference", "lo": "difference_lo", "hi": "difference_hi"}
-    ends = {f"{side}_{end}": f"{name}_{end}" for side, name in sides.items() for end in ("lo", "hi", "answer")}
+    ends = {f"{side}_{end}": f"{name}_{end}" for side, name in sides.items() for end in ("lo", "hi", "answer", "asked")}
     return frame.rename(columns=sides | ends)
 
 
@@ -196,8 +197,8 @@ def _table(rows: Sequence[Mapping[str, Any]], task: str, grading: str, metric: s
     return Printed("-".join((task, grading, metric)), caption, columns, rows)
 
 
-def _notes(ours: Results, theirs: Results, lacking: Sequence[Lack]) -> list[str]:
-    said = []
+def _notes(rows: Sequence[Mapping[str, Any]], ours: Results, theirs: Results, lacking: Sequence[Lack]) -> list[str]:
+    said = asked_apart(rows)
     for name, results in (("A", ours), ("B", theirs)):
         told = unfinished(name, results, lacking)  # by the page's first lines
         for what, why in grouped([(what, why) for what, why in results.missing if what not in told])[:3]:

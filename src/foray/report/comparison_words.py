@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 from foray.core.files import sealed
 from foray.core.spelling import in_tokens
-from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, THE_SAME, Alike
+from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, OTHER_SEEDS, PAIRED, THE_SAME, Alike
 from foray.report.model_table import beside_words
-from foray.report.results import AVERAGE, Results, label, shots_rank
+from foray.report.results import AVERAGE, TRAIN, Results, label, shots_rank
 
 _NAMED = 4  # models that a line names
+AVERAGE_WORDS = "general average"
 _COMPARED = ("passk", "probes")  # kinds of results that have rows
 
 
@@ -36,14 +37,15 @@ class Model(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """Models that one study has results of, and the other (``side``, A or B) has not.
+    """Models of which one study has results that the other (``side``, A or B) has not.
 
-    ``asked``: whether the other study asks for them. ``command``: what computes them; empty where nobody can know.
+    ``models``: of each, what is lacking; nothing is named where the side has no result of the model at all.
+    ``asked``: whether that side asks for them. ``command``: what computes them; empty where nobody can know.
     """
 
     side: str
     asked: bool
-    models: Sequence[Model]
+    models: Mapping[Model, Sequence[str]]
     command: str
 
     @property
@@ -56,17 +58,19 @@ class Lack(NamedTuple):
         return f"{lacks}: {self.names(_NAMED)}. {then}"
 
     def names(self, most: int) -> str:
-        """Recipe and M_t of the first of the models, and how many more there are."""
+        """Recipe and M_t of the first of the models, what is lacking of them, and how many more there are."""
         several = len({m.trained_on for m in self.models} - {""}) > 1
         named = [
-            f"{m.words} at {in_tokens(m.tokens)}" + (f", trained on {m.trained_on}" if several and m.trained_on else "")
-            for m in self.models[:most]
+            f"{m.words} at {in_tokens(m.tokens)}"
+            + (f", trained on {m.trained_on}" if several and m.trained_on else "")
+            + (f" ({', '.join(what)})" if what else "")
+            for m, what in list(self.models.items())[:most]
         ]
         more = len(self.models) - most
         return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
-def _count(models: Sequence[Any]) -> str:
+def _count(models: Sized) -> str:
     return f"{len(models)} model{'s'[: len(models) != 1]}"
 
 
@@ -82,17 +86,72 @@ def lacks(
     found = []
     for side, there, results, command in zip("AB", (ONLY_THEIRS, ONLY_OURS), (ours, theirs), commands):
         planned = {_place(vars(e)) for e in results.planned if e.final and e.kind in _COMPARED}
-        alone = [row for row in rows if row["compared"] == there]
-        asked = list(dict.fromkeys(Model.of(row) for row in alone if _place(row) in planned))
-        others = [m for m in dict.fromkeys(map(Model.of, alone)) if m not in asked]
+        alone, has = [row for row in rows if row["compared"] == there], _asked_of_models(rows, there)
+        asked = _what_is_lacking((row for row in alone if _place(row) in planned), has)
+        others = _what_is_lacking((row for row in alone if _place(row) not in planned), has)
+        # A model that is lacking altogether is named once, among those that a command computes.
+        others = {m: what for m, what in others.items() if what or m not in asked}
         found += [Lack(side, True, asked, command), Lack(side, False, others, "")]
     return [lack for lack in found if lack.models]
+
+
+def _asked_of_models(rows: Sequence[Mapping[str, Any]], other: str) -> dict[Model, set[tuple[str, str]]]:
+    """Task and split of what a side has of each model. ``other``: how rows of the other side alone are compared."""
+    has: dict[Model, set[tuple[str, str]]] = {}
+    for row in rows:
+        if row["compared"] != other:
+            has.setdefault(Model.of(row), set()).add((row["task"], row["split"]))
+    return has
+
+
+def _what_is_lacking(
+    rows: Iterable[Mapping[str, Any]], has: Mapping[Model, set[tuple[str, str]]]
+) -> dict[Model, list[str]]:
+    found: dict[Model, list[str]] = {}
+    for row in rows:
+        model = Model.of(row)
+        words = found.setdefault(model, [])
+        if model in has and (what := _measurement(row, has[model])) not in words:
+            words.append(what)
+    return found
+
+
+def _measurement(row: Mapping[str, Any], has: set[tuple[str, str]]) -> str:
+    """What tells a row from what the side ``has`` of its model: the task, or else the split, or else the shots."""
+    task, split = row["task"], row["split"]
+    if task == AVERAGE:
+        return AVERAGE_WORDS
+    if (task, split) in has:
+        return f"{row['shots']}-shot"
+    if split or any(task == other for other, _ in has):
+        return split_words(split)
+    return str(task)
+
+
+def split_words(split: str) -> str:
+    """The problems of a split; of the evaluation's own split it is not known whose they are."""
+    return {"": "the study's own problems", TRAIN: "training questions"}.get(split, f"{split} problems")
 
 
 def _place(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     """What was asked of which model. The general average is of no task."""
     names = (*Alike._fields, "tokens")
     return tuple("" if fields[name] == AVERAGE else fields[name] for name in names)
+
+
+def asked_apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each task and split of which the studies asked other problems, but some that both asked."""
+    said = []
+    for row in rows:
+        asked = row["ours_asked"], row["theirs_asked"]
+        paired = row["compared"] in (PAIRED, OTHER_SEEDS) and row["task"] != AVERAGE
+        if paired and asked != (row["n"], row["n"]):
+            where = row["task"] + (f" ({split_words(row['split'])})" if row["split"] else "")
+            said.append(
+                f"On {where} A asked {asked[0]} problems and B asked {asked[1]}. A, B and A − B are over the "
+                f"{row['n']} problems that both asked."
+            )
+    return list(dict.fromkeys(said))
 
 
 def unfinished(side: str, results: Results, lacking: Sequence[Lack]) -> set[str]:
@@ -153,4 +212,4 @@ def _left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    return "the general average" if row["task"] == AVERAGE else f"pass@k on {row['task']}"
+    return f"the {AVERAGE_WORDS}" if row["task"] == AVERAGE else f"pass@k on {row['task']}"
