@@ -228,11 +228,17 @@ def test_problems_are_listed_by_how_far_a_leads_until_a_column_is_chosen(phone: 
         phone.select_option(show, kind)
         assert asked(phone) == order, "those right by unsound steps alone come last"
     phone.select_option(show, "new")
-    assert "unsound steps alone last" in phone.inner_text("#browser [role=status]")
+    assert "solves only by unsound steps last" in phone.inner_text("#browser [role=status]")
     phone.click("#browser thead button >> nth=3")
     assert asked(phone) == ["far", "lucky", "near"] and "lead" not in phone.inner_text("#browser [role=status]")
     phone.select_option(show, "all")
     assert asked(phone)[0] == "lucky", "another filter has its own order again"
+
+
+def test_the_slider_of_a_phone_is_one_line(phone: Any) -> None:
+    name, slider, value = (phone.locator(where).bounding_box() for where in (".slider label", "#k", ".slider output"))
+    assert name["x"] < slider["x"] < value["x"] and value["x"] + value["width"] <= 390
+    assert name["height"] < 30 and abs(name["y"] - value["y"]) < 10
 
 
 def test_a_row_opens_its_problem_and_a_phone_goes_to_it_and_back(phone: Any) -> None:
@@ -342,7 +348,7 @@ def test_two_studies_side_by_side_are_a_page_of_the_same_kind(opened: tuple[Any,
     page.wait_for_selector("html[data-ready]")
     assert ATTACKS[0] in page.inner_text("header") and page.evaluate("typeof window.hurt") == "undefined"
     page.focus("#chart circle[tabindex='0'] >> nth=0")
-    assert "A − B in pass@1 +0.0 points (95% interval −" in page.inner_text("#chart [role=status]") and not said
+    assert "A − B in pass@1 0.0 points (95% interval −" in page.inner_text("#chart [role=status]") and not said
     _is_readable(page)
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

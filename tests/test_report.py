@@ -44,11 +44,11 @@ from foray.report import figures as figure_package
 from foray.report.chart_data import chart
 from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
-from foray.report.differences import pair
+from foray.report.differences import Difference, pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk, f5_general
 from foray.report.gains import gains_of
-from foray.report.headline import finding
+from foray.report.headline import _CHANGE, _said, _Subject, _Term, finding
 from foray.report.markup import intervals_apart, with_minus
 from foray.report.measurements import PassK, Seeds, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
@@ -556,6 +556,25 @@ def test_the_page_begins_with_four_sentences_with_intervals(results: Results) ->
     assert f"lowers general abilities by {100 * fallen:.1f} [" in found[1]
 
 
+def test_what_does_not_clearly_change_is_joined_by_or() -> None:
+    unclear, risen = (Difference(Interval(0.01, lo, 0.03, 9), (), ()) for lo in (-0.02, 0.005))
+    asked = [_Term(name, "", {TOKENS[0]: unclear}) for name in ("pass@1", "pass@8", "abilities")]
+    subject = _Subject("RL", _CHANGE, asked)
+    number = "(1.0 [−2.0, 3.0])"
+    assert _said(subject) == f"does not clearly change pass@1 {number}, pass@8 {number} or abilities {number}"
+    both = subject._replace(asked=[_Term(f"pass@{k}", "", {TOKENS[0]: risen}) for k in (1, 8)])
+    assert _said(both) == "raises pass@1 by 1.0 [0.5, 3.0] and pass@8 by 1.0 [0.5, 3.0]"
+
+
+def test_the_contents_name_the_sections_in_their_order(report: tuple[Path, Path]) -> None:
+    text = (report[1] / "index.html").read_text()
+    named = re.findall(r'<a href="#([\w-]+)">', text.partition("<nav")[2].partition("</nav>")[0])
+    places = [
+        text.index(f'<section id="{name}"' if name in ("finding", "problems") else f'<h2 id="{name}"') for name in named
+    ]
+    assert "problems" in named and places == sorted(places)
+
+
 def test_the_page_sets_intervals_apart_and_says_what_general_abilities_are(report: tuple[Path, Path]) -> None:
     text = (report[1] / "index.html").read_text()
     headline = text.split('<p class="headline">')[1].split("</p>")[0]
@@ -586,6 +605,7 @@ def test_minus_signs_on_the_page_are_minus_signs_and_hyphens_in_its_files(report
         "−" not in (report[1] / "transitions.csv").read_text() and ",-0" in (report[1] / "transitions.csv").read_text()
     )
     assert with_minus("-1.5 to -.5, e-3, 2026-07-01, a-1, --2") == "−1.5 to −.5, e-3, 2026-07-01, a-1, --2"
+    assert with_minus("-0.0 to +0.7, +0.00, -0.01, +0.05") == "0.0 to +0.7, 0.00, −0.01, +0.05", "zero has no sign"
     words = Column("completion", "text").cell({"text": "5 -3"})
     assert words == "5 -3", "a model's own words are not changed"
 

@@ -63,7 +63,7 @@ class Column(NamedTuple):
         value = self._found(row)
         if not isinstance(value, Interval):
             return ("–" if value is None else str(self.kind.show(value))), ""
-        number, *ends = (f"{100 * x:{'+' * (self.kind is POINTS)}.1f}".replace("-", "−") for x in value[:3])
+        number, *ends = (with_minus(f"{100 * x:{'+' * (self.kind is POINTS)}.1f}") for x in value[:3])
         return number, f"[{', '.join(ends)}]"
 
     def _found(self, row: Any) -> Any:

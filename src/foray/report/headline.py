@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from foray.core.spelling import in_tokens
 from foray.report.differences import Difference
+from foray.report.markup import with_minus
 from foray.report.results import AVERAGE, WORLD_PROBE, NotDrawable, Results, label
 from foray.report.verdicts import top_k
 
@@ -108,13 +109,14 @@ def _said(subject: _Subject) -> str:
             by, least, most = (value, lo, hi) if lo > 0 else (-value, -hi, -lo)
             numbers = f"{_number(by)} [{_number(least)}, {_number(most)}]"
             phrases[0 if lo > 0 else 1].append(f"{asked.before} by {numbers}{asked.after}")
-    groups = [f"{verb} {_listed(words)}" for verb, words in zip(subject.verbs, phrases) if words]
+    joins = ("and", "and", "or")  # "does not change A and B" might be said of the two together
+    groups = [f"{verb} {_listed(words, by)}" for verb, words, by in zip(subject.verbs, phrases, joins) if words]
     return ", and ".join([", ".join(groups[:-1]), groups[-1]]) if len(groups) > 1 else groups[0]
 
 
 def _number(points: float) -> str:
-    return f"{points:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    return with_minus(f"{points:.1f}")
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+def _listed(words: Sequence[str], join: str) -> str:
+    return f" {join} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

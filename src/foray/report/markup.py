@@ -22,6 +22,7 @@ parts: Any = _templates.get_template("parts.html").module  # the macros there, a
 
 _INTERVAL = re.compile(r"(\[[−\d][^\]]*\])")
 _SIGN = re.compile(r"(?<![\w.\-])-(?=\.?\d)")
+_SIGN_OF_ZERO = re.compile(r"(?<![\w.\-])[+-](?=0\.0+(?!\d))")
 
 
 def render(template: str, **values: Any) -> str:
@@ -35,8 +36,11 @@ def joined(*pieces: str) -> Markup:
 
 
 def with_minus(text: str) -> str:
-    """The text with U+2212 in place of a hyphen that is the sign of a number. Markup stays Markup."""
-    return type(text)(_SIGN.sub("−", text))
+    """The text with U+2212 in place of a hyphen that is the sign of a number. Markup stays Markup.
+
+    A number that rounds to 0.0 has no sign.
+    """
+    return type(text)(_SIGN.sub("−", _SIGN_OF_ZERO.sub("", text)))
 
 
 def intervals_apart(text: str) -> Markup:

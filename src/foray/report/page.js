@@ -24,7 +24,7 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
-  const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
+  const signed = (share) => (+percent(share) === 0 ? "" : share < 0 ? "−" : "+") + percent(Math.abs(share));
   const labelled = (text, control, ...mark) => el("label", {}, ...mark, ` ${text} `, control);
   /** Keeps one of the elements in the tab order; ``next(i, key)`` says to which of them an arrow key goes from the i-th. */
   const roving = (found, next) => {
@@ -167,7 +167,7 @@
     beside.addEventListener("toggle", draw);
     const swatch = (r) => el("span", { className: "swatch", style: `background: ${r.color}` });
     home.replaceChildren(
-      el("div", { className: "controls", role: "group", ariaLabel: "The chart" }, labelled("grading", grading), labelled("k", k), kShown,
+      el("div", { className: "controls", role: "group", ariaLabel: "The chart" }, labelled("grading", grading), el("span", { className: "slider" }, labelled("k", k), kShown),
         ...(axes.length > 2 ? [labelled("against", axis)] : []), ...(chart.runs.length ? [labelled("seeds apart", apart)] : []),
         ...(chart.paper.length ? [labelled("the paper's curves", paper)] : [])),
       el("div", { className: "controls", role: "group", ariaLabel: "Recipes", id: "recipes" },
@@ -211,10 +211,10 @@
     /** Whether the model is right by unsound steps alone. Where no task can tell, nobody is. */
     const lucky = (m) => (p) => +(count(p, m.value)[0] > 0 && count(p, m.value)[2] === count(p, m.value)[0]);
     const most = (i) => (p) => -count(p, a.value)[i];
-    const gain = [[lucky(a), lead(a, b)], "largest lead of A first, those right by unsound steps alone last"];
+    const gain = [[lucky(a), lead(a, b)], "largest lead of A first, problems that A solves only by unsound steps last"];
     const ranks = { // least first, by the first of the numbers that differ
       all: [[lead(a, b)], "largest lead of A first"], a: gain, new: gain,
-      lost: [[lucky(b), lead(b, a)], "largest lead of B first, those right by unsound steps alone last"],
+      lost: [[lucky(b), lead(b, a)], "largest lead of B first, problems that B solves only by unsound steps last"],
       unsound: [[most(2), lead(a, b)], "most unsound first"], cut: [[most(3), lead(a, b)], "most truncated first"],
     };
     const keys = [(p) => p.question, (p) => +p.steps, (p) => count(p, a.value)[0], (p) => count(p, b.value)[0]];

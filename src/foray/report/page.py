@@ -37,11 +37,15 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     """The whole page. It loads nothing; its links to the CSV and figure files are relative to its own folder."""
     missing = Shown("section", "left-out", "What is not here", LEFT_OUT, _left_out(results, shown))
     rows = results.rows()
-    checkpoints, seeds, evaluations = rows["tokens"].nunique(), rows["seed"].nunique(), len(results.select(PassK))
+    counts = {
+        "checkpoint{} M_t": rows["tokens"].nunique(),
+        "seed{}": rows["seed"].nunique(),
+        "pass@k evaluation{}": len(results.select(PassK)),
+    }
+    counted = "; ".join(f"{n} {what.format('s'[: n != 1])}" for what, n in counts.items())
     summary = (
-        f"{results.model_parameters:,} parameters; {checkpoints} checkpoints M_t; {seeds} seed{'s'[: seeds != 1]}; "
-        f"{evaluations} pass@k evaluations. Tables, figures and claims show {results.extraction} grading, unless they "
-        "name another."
+        f"{results.model_parameters:,} parameters; "
+        f"{counted}. Tables, figures and claims show {results.extraction} grading, unless they name another."
     )
     drawn, samples = chart(results), browsed(results)
     read = bool(samples and samples["problems"])

@@ -23,8 +23,8 @@ def parts_of_gain(base: Counts, trained: Counts, k: int) -> Floats:
     Both models show one: *amplified*. Only the trained model: *discovered*. Only the base: *lost*. None: *unseen*. The
     four add up to the problem's gain, and each lies in [-1, 1].
 
-    The samples that show and the samples that are counted are other ones: of each model, n - k samples show and k
-    count, averaged over every such choice. So each part is unbiased, and it is 0 on average where the models are equal.
+    No sample does both: of each model, n - k samples decide whether a right one is shown, and the k others are scored,
+    averaged over every such choice. So each part is unbiased, and it is 0 on average where the models are equal.
     (Were they the same samples, a problem that only one model solved by luck would count as discovered or as lost.)
 
     ``base`` and ``trained`` hold the same problems in one order. Raises ValueError where a problem has k samples or

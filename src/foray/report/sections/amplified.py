@@ -25,9 +25,10 @@ NAME, TITLE, PLACE = "amplified", "Amplified or discovered", 32
 _TEXT = (
     "Each recipe's gain over its base in points, split by which of the two models shows a right sample of a problem: "
     "both (amplified), only the trained model (discovered), only the base (lost), none (unseen; in the CSV file). The "
-    "parts add up to the gain. The samples that show are other ones than those that count, so all parts are 0 on "
-    "average between equal models. Reached ½: problems with pass@k of at least one half after training and not "
-    "before; held: those of which the base had a right sample, and how often the base was right there, in percent. "
+    "parts add up to the gain. Of a model's samples some decide whether it shows a right one, and the others are "
+    "scored. So between equal models all parts are 0 on average. Reached ½: problems with pass@k of at least one half "
+    "after training and not before; held: those of which the base had a right sample, and how often the base was right "
+    "there, in percent. "
 )
 _PROBLEMS = Kind("{:.3g}".format)
 COLUMNS = (
@@ -58,12 +59,12 @@ def section(results: Results) -> Section:
 
 
 def _bound(found: list[dict[str, Any]]) -> str:
-    samples = sorted({row["samples"] for row in found})
-    said = [f"{100 * still_possible(n):.2g}% of them ({n} samples)" for n in samples]
-    return (
-        "Discovered does not say that the base cannot: a problem of which no sample was right may still be solved by "
-        f"up to {' or '.join(said)}, at 95%."
-    )
+    said = [
+        f"A base with no right answer to a problem in {n} samples may still give one in up to "
+        f"{100 * still_possible(n):.2g}% of samples (with 95% confidence)."
+        for n in sorted({row["samples"] for row in found})
+    ]
+    return " ".join(["Discovered does not mean that the base cannot solve the problem.", *said])
 
 
 def _rows(of: FromBase) -> list[dict[str, Any]]:
