@@ -22,6 +22,7 @@ from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.rollout import torch_engine
+from foray.study.named_studies import load_study
 from foray.train import rollouts, scoring
 from test_laws import start, train
 from test_layers import LEVELS
@@ -72,6 +73,21 @@ def named(text: str) -> Iterator[tuple[str, str]]:
     for path in re.findall(r"`([\w./-]+/)`", text):
         if path not in IN_A_STORE and path.partition("/")[0] in (*LEVELS, "src", "tests", "docs", "benchmarks"):
             yield path, ""
+
+
+def test_the_table_of_figures_names_parts_that_studies_have() -> None:
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    last = [row.rpartition("| ")[2] for row in re.findall(r"^\| `[a-z]\d_.*(?= \|$)", text, re.MULTILINE)]
+    named = [
+        (study, part)
+        for places in last
+        for studies, parts in re.findall(r"((?:\w+, )*\w+): ((?:`\w+`(?:, )?)+)", places)
+        for study in studies.split(", ")
+        for part in re.findall(r"`(\w+)`", parts)
+    ]
+    assert len(named) > 10 and ("desk", "seeds") in named
+    known = {study: {part.name for part in load_study(study, []).parts} for study, _ in named}
+    assert [place for place in named if place[1] not in known[place[0]]] == []
 
 
 @page
