@@ -139,7 +139,8 @@ def _print_claims(folder: Path, console: Console) -> None:
     for row in _rows(folder / "claims.csv"):
         lines = [names[row["claim"]], row["note"]]
         if row["value"]:
-            value, lo, hi = (100 * float(row[name] or "nan") for name in ("value", "lo", "hi"))
+            # No number is shown as -0.0.
+            value, lo, hi = (round(100 * float(row[name] or "nan"), 1) + 0.0 for name in ("value", "lo", "hi"))
             lines[1:] = [f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]  {row['effect']}", reasons.get(row["claim"], "")]
         table.add_row(*map(cell, (row["claim"], "\n".join(filter(None, lines)), row["answer"])))
     console.print(table, highlight=False)
