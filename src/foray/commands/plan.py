@@ -56,9 +56,8 @@ def plan(args: argparse.Namespace) -> None:
         show(tables.nodes_table(nodes, whole, vocab_size))
     on = tables.cards_named(hardware)
     console.print(f"\n{len(nodes)} nodes, {len(whole.nodes)} to run, on {on}\n", highlight=False)
-    for table in (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)):
-        if not whole.nodes:
-            break
+    priced = (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)) if whole.nodes else ()
+    for table in priced:
         show(table)
         console.print()
     assumed = (f"- {line}" for line in tables.assumptions(whole))

@@ -80,7 +80,7 @@ def check_study(study: Study) -> None:
             for _, text in source.mixture if isinstance(source, Corpus) else ():
                 once(text, _check_text)
             once(stream.objective, _check_loss, stream)
-        _check_counts(grid)
+    _check_counts(study)
 
 
 def _asked_of(grid: Study) -> Iterator[tuple[str, Any, Split, int]]:
@@ -93,12 +93,14 @@ def _asked_of(grid: Study) -> Iterator[tuple[str, Any, Split, int]]:
             yield f"{stream.name}.questions", source.task, "train", source.questions
 
 
-def _check_counts(grid: Study) -> None:
+def _check_counts(study: Study) -> None:
     """Raises ValueError where a task has fewer problems than settings ask for. Files that are not there are no matter
     of this check.
     """
     short: dict[tuple[str, Split, int], dict[str, int]] = {}
-    for name, task, split, count in _asked_of(grid):
+    # Grids and recipes ask for the same again and again, and a task of the user's own may take its time.
+    every = dict.fromkeys(asked for _, grid in study.grids() for asked in _asked_of(grid))
+    for name, task, split, count in every:
         if not count or type(task).__module__.startswith(_SLOW):
             continue
         try:

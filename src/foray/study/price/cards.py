@@ -37,7 +37,8 @@ class Card:
     cores, bytes of memory, bytes a second from memory.
 
     ``shares`` are those of the rate that phases reach. ``launch`` is the least time of a layer's pass and ``start`` a
-    node's time besides its work, in seconds. ``process`` is what a process takes of the memory, in bytes.
+    node's time besides its work, in seconds. ``process`` is what a process takes of the memory, in bytes. ``in_flight``
+    is how many completions the engine for it samples together at most.
     """
 
     bf16: float
@@ -48,6 +49,7 @@ class Card:
     launch: float = LAUNCH_SECONDS
     start: float = START_SECONDS
     process: float = 0.0
+    in_flight: int = 512
 
     def seconds(self, phases: Mapping[str, float], value: int) -> float:
         """Of matrix products, FLOPs by phase, in numbers of ``value`` bytes."""
@@ -102,7 +104,9 @@ def parse_hardware(text: str, machine: Machine | None = None) -> Hardware:
 def processors(rate: float, workers: int = 1, machine: Machine | None = None) -> Hardware:
     """``workers`` processes of a machine whose matrix products make ``rate`` FLOPs a second in each."""
     machine = machine or Machine()
-    card = Card(rate, rate, math.inf, math.inf, CPU_SHARES, launch=0.0, start=0.0, process=PROCESS_BYTES)
+    card = Card(
+        rate, rate, math.inf, math.inf, CPU_SHARES, launch=0.0, start=0.0, process=PROCESS_BYTES, in_flight=1024
+    )  # fmt: skip
     tokens = machine.microbatch_tokens or MICROBATCH["cpu"]
     return Hardware("this machine", card, workers, tokens, machine.recompute, here=True)
 

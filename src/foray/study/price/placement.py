@@ -27,7 +27,6 @@ from foray.study.price.cards import BANDWIDTH_SHARE, USABLE, Card, Hardware, pow
 from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, turns, update_of
 from foray.train.activations import activation_bytes, logit_bytes
 
-ROWS_IN_FLIGHT = 512  # completions that an engine samples together at most
 MOST_RANKS = 1024  # no larger number is tried
 # Seconds of a node besides its work, on a processor.
 _STARTS = {"train": 0.3, "passk": 0.3, "probes": 0.8, "shard": 1.0, "tokenizer": 1.0}
@@ -173,15 +172,15 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
 def _with_cache(memory: Memory, model: ModelConfig, draws: list[Draw], card: Card, ranks: int) -> tuple[Memory, int]:
     """The memory with the KV cache of the groups that an engine samples together, and the number of these groups.
 
-    The number is the least of three: the groups of a rank, the groups within ``ROWS_IN_FLIGHT``, the groups that memory
-    has room for. 0: memory has no room for one group.
+    The number is the least of three: the groups of a rank, the groups within ``in_flight``, the groups that memory has
+    room for. 0: memory has no room for one group.
     """
     together, cache = 1, 0.0
     for draw in draws:
         position = _cache_bytes(model, draw)
         group = position * (draw.prompt - draw.shared + draw.size * draw.longest)
         room = USABLE * card.memory - memory.total - position * draw.shared
-        together = min(math.ceil(draw.groups / ranks), max(1, ROWS_IN_FLIGHT // draw.size))
+        together = min(math.ceil(draw.groups / ranks), max(1, card.in_flight // draw.size))
         if together * group > room:
             together = max(0, math.floor(room / group))
         cache = max(cache, position * draw.shared + max(1, together) * group)

@@ -14,7 +14,7 @@ from foray.study.node import Node
 from foray.study.price import cards
 from foray.study.price.cards import Hardware
 from foray.study.price.forecast import Forecast, name_of
-from foray.study.price.placement import PHASES, PREPARATION, ROWS_IN_FLIGHT, Memory, Placement
+from foray.study.price.placement import PHASES, PREPARATION, Memory, Placement
 from foray.study.price.work import node_work
 
 
@@ -139,7 +139,7 @@ def assumptions(made: Forecast) -> list[str]:
         f"matrix products reach {cards.MFU:.0%} of the peak (MFU), in updates as in sampling, on any number of ranks",
         f"a step of decode reads all weights, and the KV cache of every row's prompt and own tokens, at "
         f"{cards.BANDWIDTH_SHARE:.0%} of the bandwidth",
-        f"up to {ROWS_IN_FLIGHT} rows are sampled at a time; a finished one makes room for the next",
+        f"up to {card.in_flight} rows are sampled at a time; a finished one makes room for the next",
         f"a layer takes at least {card.launch * 1e6:.0f} µs a pass, a node {card.start:.0f} s to begin and end",
         "a node has the number of ranks (a power of two) that costs least and fits, more where its level ends sooner",
         f"machines have {cards.MACHINE} cards; a node on several machines loses nothing to the network between them",
