@@ -197,7 +197,7 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
     sizes = {
         "P": P, "G": G, "B": P * G, "T": batch.tokens.shape[1], "D": config.width,
         "M": packed.tokens.shape[1], "N": len(packed.place), "1": 1,
-        "R": P * G, "max_new_tokens": source.max_new_tokens,
+        "S": P * G, "max_new_tokens": source.max_new_tokens,
     }  # fmt: skip
 
     def check(name: str, shape: str, *tensors: Any) -> None:
@@ -208,11 +208,11 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
     assert "P problems" in row("_questions") and len(seen["_questions"]) == P
     assert "P groups, each of G completions" in row("answers")
     assert [(len(completions), len(marks)) for _, completions, marks in seen["answers"]] == [(G, G)] * P
-    check("uniforms", "(R, max_new_tokens)", seen["uniforms"])
+    check("uniforms", "(S, max_new_tokens)", seen["uniforms"])
     assert "states (P, longest prompt, D)" in row("read_prompts")
     longest = max(len(prompt) for prompt, _, _ in seen["answers"])
     assert tuple(seen["read_prompts"][0].shape) == (P, longest, config.width)
-    check("sample", "(R,)", *seen["sample"])
+    check("sample", "(S,)", *seen["sample"])
     check("group_advantages", "(P, G)", seen["group_advantages"])
     check("_to_batch", "(B, T)", batch.tokens, batch.targets, batch.weight, batch.advantage, batch.behaviour)
     check("_to_batch", "(B,)", batch.group, batch.shared)

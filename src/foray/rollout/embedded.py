@@ -1,6 +1,6 @@
 """The common half of the two embedded engines: weights, random numbers, one pass over the prompts, the sampler.
 
-Shapes: P prompts, G samples of each prompt, R = P x G rows, T tokens, D width, V vocabulary.
+Shapes: P prompts, n samples of each prompt, T tokens, D width, V vocabulary, R rows that a pass computes.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class EmbeddedEngine:
         check_prompts(prompts, sampling, self.config.context)
         bf16 = sampling.precision == "bf16"
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16, cache_enabled=self.cached_casts):
-            tokens, logprobs = self.rows([list(p) for p in prompts], n, sampling, seeds)
+            tokens, logprobs = self.samples([list(p) for p in prompts], n, sampling, seeds)
         return self.endings.completions(tokens, logprobs, n, sampling.stop, self.version)
 
-    def rows(
+    def samples(
         self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Tokens and their log-probabilities of ``n`` rows for every prompt, in the order of the prompts."""
+        """Tokens and their log-probabilities of ``n`` samples of every prompt, in the order of the prompts."""
         raise NotImplementedError
 
 
 def uniforms(seeds: Sequence[int], n: int, steps: int) -> NDArray[np.float64]:
-    """u[r, t] decides token t of row r, whatever the other rows. (R, steps)"""
+    """u[s, t] decides token t of sample s, whatever the other samples. (P n, steps)"""
     keys = np.array([rng.key(s, j) for s in seeds for j in range(n)], dtype=np.uint64)
     return rng.uniform(keys[:, None], np.arange(steps, dtype=np.uint64)[None, :])
 

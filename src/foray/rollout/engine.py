@@ -93,7 +93,7 @@ class Engine(Protocol):
     """A rollout engine. The same seed draws the same samples at the same batch split."""
 
     config: ModelConfig
-    max_rows: int  # rows that are sampled at once
+    max_rows: int  # samples that are drawn at once
 
     def sync(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over weights (names as in a checkpoint). Completions carry ``version`` from now on."""

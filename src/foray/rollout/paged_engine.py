@@ -48,7 +48,7 @@ class PagedEngine(EmbeddedEngine):
         for decoder in self._decoders.values():
             decoder.stale = True
 
-    def rows(
+    def samples(
         self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> tuple[list[list[int]], list[list[float]]]:
         if not prompts:
