@@ -21,7 +21,8 @@ from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
 from foray.study.missing import check_before, to_run
-from foray.study.spec import Study, load_study
+from foray.study.named_studies import load_study
+from foray.study.spec import Study
 from foray.study.store import Store
 
 SENT = "sent.json"

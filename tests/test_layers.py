@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,3 +171,16 @@ print("torch._dynamo" in sys.modules)"""
 def test_tasks_and_model_configuration_import_no_torch() -> None:
     lines = "import foray.world, foray.tasks.gsm8k, foray.model.config, foray.train.recipes"
     assert run_python(f"import sys; {lines}; print('torch' in sys.modules)") == "False"
+
+
+def test_what_stands_beside_the_package_imports_what_is_there() -> None:
+    """Nothing runs the benchmarks for a card until a card is at hand."""
+    top, wrong = ROOT.parent.parent, []
+    for path in sorted(p for folder in ("benchmarks", "docs", "examples") for p in (top / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "foray":
+                module = importlib.import_module(node.module)
+                for name in (a.name for a in node.names if not hasattr(module, a.name)):
+                    if importlib.util.find_spec(f"{node.module}.{name}") is None:
+                        wrong.append(f"{path.relative_to(top)}: {node.module} has no {name}")
+    assert not wrong, "\n".join(wrong)
