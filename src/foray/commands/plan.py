@@ -12,7 +12,7 @@ from foray.core.cores import cores
 from foray.core.machine import machine_settings
 from foray.core.terminal import plain
 from foray.study.absent import QUESTION, SOLUTION, without_files
-from foray.study.contracts import check_study
+from foray.study.contracts import check_counts, check_study
 from foray.study.executors.schedule import threads_each
 from foray.study.graph import expand
 from foray.study.node import Node
@@ -33,6 +33,7 @@ def plan(args: argparse.Namespace) -> None:
     jobs = jobs_of(args)
     study, store = opened(args)
     check_study(study.bound())
+    check_counts(study.bound())
     study, missing = without_files(study)
     graph, vocab_size, console = expand(study, args.part), study.data.vocab_size, Console()
     nodes = graph.nodes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foray.study.contracts import check_study
+from foray.study.contracts import check_counts, check_study
 from foray.study.graph import Graph
 from foray.study.node import Node
 from foray.study.progress import say
@@ -28,3 +28,5 @@ def check_before(study: Study, missing: Sequence[Node]) -> None:
         check_study(study.bound())
     for node in missing:
         node.check()
+    if missing:  # last: problems are read with libraries that a node may lack
+        check_counts(study.bound())

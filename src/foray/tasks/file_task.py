@@ -29,6 +29,10 @@ class FileTask(Task):
     def fingerprint(self) -> str:
         return " ".join(RowSource(self.root, file).fingerprint() if file else "-" for file in self.files())
 
+    def fetched(self) -> bool:
+        """Whether reading the problems may fetch them from the hub."""
+        return any(RowSource(self.root, file).data_set is not None for file in self.files() if file)
+
     def libraries(self) -> tuple[str, ...]:
         """The libraries that reading and grading need."""
         return tuple(library for file in self.files() if file for library in RowSource(self.root, file).libraries())
