@@ -13,7 +13,7 @@ from foray.world.mixture import world_mixture
 
 # RL meets no question twice, SFT some.
 QUESTIONS = 8000
-RL_STEPS, SFT_STEPS = 128, 324
+RL_STEPS, SFT_STEPS = 112, 280
 
 
 def study() -> Study:
@@ -52,7 +52,7 @@ def study() -> Study:
         post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
-            task, problems=800, probes=WorldProbes(questions=1600), max_new_tokens=80, heldout_tokens=12_000,
+            task, problems=800, probes=WorldProbes(questions=1200), max_new_tokens=80, heldout_tokens=12_000,
             grading="flexible",
         ),
     )  # fmt: skip
