@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from foray.core.files import read_json
 from foray.core.machine import Machine
+from foray.core.processor import answer, compiler, cpu_model
 
 PROVENANCE = "provenance.json"  # in a node's folder
 ABSENT = "not recorded"
@@ -89,7 +90,8 @@ def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
         ranks = torch.distributed.get_world_size() if together else machine.ranks
         threads = max(1, threads // machine.ranks)
     cpu, detail = cpu_model()
-    detail = ", ".join(d for d in (detail, str(torch.backends.cpu.get_cpu_capability())) if d)
+    without = "" if compiler() else "no C compiler"  # rollout/decode_attention.py then sums in another order
+    detail = ", ".join(d for d in (detail, str(torch.backends.cpu.get_cpu_capability()), without) if d)
     said = {
         "cpu": cpu,
         "cpu_detail": detail,
@@ -171,32 +173,7 @@ def _versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def cpu_model() -> tuple[str, str]:
-    """The name of the processor, and its family and model if known: several processors may have one name."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return _command("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine(), ""
-    said: dict[str, str] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        said.setdefault(name.strip(), value.strip())
-    detail = " ".join(f"{word} {said[k]}" for word, k in (("family", "cpu family"), ("model", "model")) if said.get(k))
-    if said.get("model name"):
-        return said["model name"], detail
-    parts = " ".join(said[k] for k in ("CPU implementer", "CPU part") if said.get(k))
-    return f"{platform.machine()} {parts}".strip(), detail
-
-
-@lru_cache(maxsize=1)
 def _cards() -> str:
     """The names of the cards, from the driver's program: a process that will fork must not touch the cards."""
-    names = _command("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    names = answer("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     return " + ".join(sorted({n.strip() for n in names})) or "cuda"
-
-
-def _command(*words: str) -> str:
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -165,11 +165,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
     if torch.compiler.is_compiling():  # the compiler fuses and differentiates the plain formula
         return (weight * _normed(x, eps)[0]).to(x.dtype)
-    if not torch.is_grad_enabled() and x.dtype == torch.float32:
-        # Decoding has small steps, in which each operation and autograd's bookkeeping cost time.
+    if torch.is_grad_enabled():
+        return _RMSNorm.apply(x, weight, eps)
+    # Decoding has small steps, in which each operation and autograd's bookkeeping cost time.
+    if x.dtype == torch.float32:
         rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
         return (x / rms.hypot_(rms.new_full((), eps**0.5))).mul_(weight)
-    return _RMSNorm.apply(x, weight, eps)
+    h = x.float()
+    return h.mul_(h.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).mul_(weight).to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class Attention(nn.Module):
         """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D); queries and keys are rotated."""
         B, T, _ = x.shape
         split = (B, T, -1, self.head_dim)
+        x = _cast_once(x)
         q, k = self.q_proj(x), self.k_proj(x)
         if self.qk_norm == "full":
             q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once
@@ -81,7 +82,18 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(M, D, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = _cast_once(x)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+def _cast_once(x: Tensor) -> Tensor:
+    """The input of several products as autocast would give it to each of them.
+
+    With gradients every product keeps its own cast: the gradients of ``x`` then add up in fp32.
+    """
+    if torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
 
 class Layer(nn.Module):

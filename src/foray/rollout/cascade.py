@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from foray.model.operators import attention
+from foray.rollout.decode_attention import Blocks, attend, available
 
-# The cache of new tokens grows by this many positions. Every step reads the whole cache and masks unused positions: a
-# read with gaps runs at a quarter of the memory's speed, and products over fewer positions are no faster. Unused
-# positions hold zeros, because a weight of 0 times uninitialized memory could be NaN.
+# The cache of new tokens grows by this many positions: both ways of computing are fastest with little unused room.
 _GROWTH = 16
 
 
@@ -29,6 +28,8 @@ class Segment:
     def __init__(self, keys: list[Tensor], values: list[Tensor], mask: Tensor | None = None) -> None:
         self.keys = [k.permute(1, 0, 3, 2).contiguous() for k in keys]  # (K, S, d, L)
         self.values = [v.transpose(0, 1).contiguous() for v in values]  # (K, S, L, d)
+        all_count = torch.ones(keys[0].shape[0], keys[0].shape[2], dtype=torch.bool, device=keys[0].device)
+        self.lengths = (all_count if mask is None else mask).sum(1)  # (S,) positions that count; they come first
         self.bias: Tensor | None = None
         if mask is not None:
             self.bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)  # (S, L)
@@ -44,6 +45,7 @@ class Segment:
     def select(self, blocks: Tensor) -> None:
         """Keeps the given blocks, in their order. A block may be given several times."""
         self.keys, self.values = ([x.index_select(1, blocks) for x in cache] for cache in (self.keys, self.values))
+        self.lengths = self.lengths[blocks]
         if self.bias is not None:
             self.bias = self.bias[blocks]
 
@@ -100,14 +102,18 @@ class Cascade:
     def __init__(self, shared: list[Segment], prompt: Tensor) -> None:
         self.shared, self.length = shared, 0
         like = shared[0].values  # (K, S, L, d) a layer
-        shape = (len(prompt), like[0].shape[0], _GROWTH, like[0].shape[3])
-        # Rows come first: new rows follow without a copy of the others. (rows, K, L, d); there may be more than R.
-        self.keys, self.values = ([x.new_zeros(shape) for x in like] for _ in range(2))
+        self.compiled = available(like[0])
+        rows, K, d = len(prompt), like[0].shape[0], like[0].shape[3]
+        # Rows come first: new rows follow without a copy of the others. There may be more than R.
+        self.keys = [_room(x, rows, K, d, _GROWTH) for x in like]
+        self.values = [_room(x, rows, K, _GROWTH, d) for x in like]
         self._arrange(prompt)
 
     def _arrange(self, prompt: Tensor) -> None:
         """Gives every row a place in the grid (S x columns)."""
         self.prompt = prompt
+        if self.compiled:
+            return
         counts = torch.bincount(prompt, minlength=self.shared[-1].blocks)
         self.columns = int(counts.max())
         order = prompt.argsort(stable=True)
@@ -118,22 +124,35 @@ class Cascade:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         R, H, _, d = q.shape  # here R counts rows with one new position each
         K, t = k.shape[1], self.length
-        if t == self.keys[layer].shape[2]:
-            for cache in (self.keys, self.values):
-                cache[layer] = _enlarged(cache[layer], R, R, t + _GROWTH)
+        if t == self.keys[layer].shape[3]:
+            self.keys[layer] = _enlarged(self.keys[layer], R, R, 3, t + _GROWTH)
+            self.values[layer] = _enlarged(self.values[layer], R, R, 2, t + _GROWTH)
         keys, values = self.keys[layer][:R], self.values[layer][:R]
-        keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
+        if self.compiled:
+            return self._compiled(layer, q.view(R, K, -1, d), k[:, :, 0], v[:, :, 0]).view(R, H, 1, d)
+        keys[..., t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
         q = (q * d**-0.5).view(R, K, -1, d)  # (R, K, G, d)
         scores = [self._spread(s.scores(layer, self._grid(q, s)), s, q.shape) for s in self.shared]
-        L = keys.shape[2]
-        # The query is the left operand. The product takes more than twice as long with the query on the right.
-        own = torch.bmm(q.view(R * K, -1, d), keys.view(R * K, L, d).transpose(1, 2)).view(R, K, -1, L)
+        L = keys.shape[3]
+        own = torch.bmm(q.view(R * K, -1, d), keys.view(R * K, d, L)).view(R, K, -1, L)
         own[..., t + 1 :] = -torch.inf
         *shared, own = torch.cat([*scores, own], -1).softmax(-1).split([*(x.shape[-1] for x in scores), L], -1)
         out = torch.bmm(own.reshape(R * K, -1, L), values.view(R * K, L, d)).view(R, K, -1, d)
         for segment, weights in zip(self.shared, shared):
             out += self._spread(segment.mix(layer, self._grid(weights, segment)), segment, q.shape)
         return out.view(R, H, 1, d)
+
+    def _compiled(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The same in C: q (R, K, G, d), k and v (R, K, d) -> (R, K, G, d). A prefix stays two products of torch."""
+        *prefix, prompts = self.shared
+        R, K, G, d = q.shape
+        keys, values = prompts.keys[layer].transpose(0, 1), prompts.values[layer].transpose(0, 1)
+        blocks = Blocks(keys, values, self.prompt, prompts.lengths), Blocks(self.keys[layer], self.values[layer])
+        if not prefix:
+            return attend(q, k, v, blocks, self.length)
+        weights = prefix[0].scores(layer, (q * d**-0.5).transpose(0, 1).reshape(K, R * G, d)).view(K, R, G, -1)
+        out = attend(q, k, v, blocks, self.length, weights)
+        return out + prefix[0].mix(layer, weights.view(K, R * G, -1)).view(K, R, G, d).transpose(0, 1)
 
     def _grid(self, x: Tensor, segment: Segment) -> Tensor:
         """x (R, K, G, L or d) as queries of the segment's blocks, (K, S x columns x G, L or d).
@@ -154,7 +173,7 @@ class Cascade:
         for cache in (self.keys, self.values):
             for layer, x in enumerate(cache):
                 if rows > len(x):
-                    x = cache[layer] = _enlarged(x, len(self.prompt), max(rows, 2 * len(x)), x.shape[2])
+                    x = cache[layer] = _enlarged(x, len(self.prompt), max(rows, 2 * len(x)))
                 x[slots] = x[parents]
         prompt = torch.cat([self.prompt, self.prompt.new_zeros(rows - len(self.prompt))])
         prompt[slots] = self.prompt[parents]
@@ -170,8 +189,15 @@ class Cascade:
         self._arrange(prompt)
 
 
-def _enlarged(cache: Tensor, rows: int, most: int, length: int) -> Tensor:
-    """The first ``rows`` rows of a cache (rows, K, L, d), with room for ``most`` rows and ``length`` positions."""
-    made = cache.new_zeros(most, cache.shape[1], length, cache.shape[3])
-    made[:rows, :, : cache.shape[2]] = cache[:rows]
+def _enlarged(cache: Tensor, rows: int, most: int, positions: int = 2, length: int = 0) -> Tensor:
+    """The first ``rows`` rows of a cache, with room for ``most`` rows and ``length`` of dimension ``positions``."""
+    shape = [most, *cache.shape[1:]]
+    shape[positions] = max(length, shape[positions])
+    made = _room(cache, *shape)
+    made[tuple(slice(n) for n in (rows, *cache.shape[1:]))] = cache[:rows]
     return made
+
+
+def _room(like: Tensor, *shape: int) -> Tensor:
+    """Room in a cache. The products of torch read unused positions, whose weight of 0 times anything could be NaN."""
+    return like.new_empty(shape) if available(like) else like.new_zeros(shape)

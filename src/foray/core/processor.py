@@ -1,0 +1,42 @@
+"""The processor of this machine, and the compiler for it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> tuple[str, str]:
+    """The name of the processor, and its family and model if known: several processors may have one name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return answer("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine(), ""
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    detail = " ".join(f"{word} {said[k]}" for word, k in (("family", "cpu family"), ("model", "model")) if said.get(k))
+    if said.get("model name"):
+        return said["model name"], detail
+    parts = " ".join(said[k] for k in ("CPU implementer", "CPU part") if said.get(k))
+    return f"{platform.machine()} {parts}".strip(), detail
+
+
+@lru_cache(maxsize=1)
+def compiler() -> str | None:
+    """The path of the C compiler: ``CC`` from the environment, or cc. None if there is none."""
+    return shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
+
+
+def answer(*words: str) -> str:
+    """What a program prints; nothing where it fails or is missing."""
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

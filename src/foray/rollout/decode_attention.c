@@ -1,0 +1,190 @@
+// Attention of one new position a row over segments of keys and values, on a CPU. decode_attention.py calls it.
+//
+// A row's scores stay in the fastest cache, and every key and value is read once. Torch's products
+// of single rows reach half of the memory's speed, and scores are written and read four times in between.
+//
+// Sums are in fp32, in an order that the number of threads does not change. Positions lie side by side in keys, and the
+// components of a head in values: then both loops run over neighbors.
+
+#include <math.h>  // INFINITY
+#include <stdint.h>
+#include <string.h>
+
+enum { W = 16 };  // lanes of a vector; the compiler splits it where the machine's vectors are shorter
+typedef float V __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef uint16_t H __attribute__((vector_size(2 * W), aligned(2), may_alias));
+typedef uint16_t bf16;
+
+typedef struct {
+    void *keys, *values;          // (d, capacity) and (capacity, d) a block and head
+    int64_t of_block, of_head;    // entries from a block to the next, from a head to the next
+    int64_t capacity;             // positions that a block has room for
+    const int64_t *block;         // of each row; null: the row's number
+    const int64_t *length;        // positions that count, of each block; not read where `block` is null
+} Segment;
+
+static inline V load_float(const float *x) { return *(const V *)x; }
+static inline V load_bf16(const bf16 *x) { return (V)(__builtin_convertvector(*(const H *)x, I) << 16); }
+static inline float one_float(const float *x) { return *x; }
+static inline float one_bf16(const bf16 *x) {
+    uint32_t bits = (uint32_t)*x << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+static inline float as_float(float x) { return x; }
+static inline bf16 as_bf16(float x) {  // to the nearest, to even in the middle
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return x != x ? 0x7fc0 : (bf16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static inline V pick(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
+
+// e^x for x <= 0, to a unit in the last place (Cephes' polynomial); NaN stays NaN.
+static inline V exponential(V x) {
+    const V least = (V){0} - 87.0f, rounder = (V){0} + 12582912.0f;  // 1.5 x 2^23 leaves whole numbers
+    x = pick(x < least, least, x);
+    V n = x * 1.44269504f + rounder - rounder;
+    V f = x - n * 0.693145752f - n * 1.42860677e-6f;
+    V p = 1.9875691500e-4f * f + 1.3981999507e-3f;
+    p = p * f + 8.3334519073e-3f;
+    p = p * f + 4.1665795894e-2f;
+    p = p * f + 1.6666665459e-1f;
+    p = p * f + 5.0000001201e-1f;
+    p = p * f * f + f + 1.0f;
+    return p * (V)((__builtin_convertvector(n, I) + 127) << 23);
+}
+
+// Turns scores (n, with room for W more) into exp(score - the largest). Returns their sum.
+static inline float exponentials(float *s, int64_t n) {
+    int64_t end = n;
+    for (; end % W; end++) s[end] = -INFINITY;
+    V most = (V){0} - INFINITY, sums = {0};
+    for (int64_t l = 0; l < end; l += W) {
+        V x = *(V *)(s + l);
+        most = pick(x > most, x, most);
+    }
+    float top = most[0], sum = 0;
+    for (int i = 1; i < W; i++) top = most[i] > top ? most[i] : top;
+    for (int64_t l = 0; l < end; l += W) {
+        V x = *(V *)(s + l);
+        V e = pick(x == -INFINITY, (V){0}, exponential(x - top));
+        *(V *)(s + l) = e;
+        sums += e;
+    }
+    for (int i = 0; i < W; i++) sum += sums[i];
+    return sum;
+}
+
+// Has values come near that are wanted soon. The caches of all layers exceed those of the processor, whose own foresight
+// ends with each page.
+static inline void soon_float(const float *x) { __builtin_prefetch(x); }
+static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
+
+// `ahead`: entries to the same place of the next head, which comes next.
+#define ATTENTION(T)                                                                                                   \
+    /* The scores of a query against n positions. May write those of W - 1 more. */                                    \
+    static inline void scores_##T(                                                                                     \
+        const T *keys, int64_t capacity, const float *q, int64_t d, int64_t n, float *out, int64_t ahead               \
+    ) {                                                                                                                \
+        int64_t l = 0;                                                                                                 \
+        for (; l + 3 * W < n && l + 4 * W <= capacity; l += 4 * W) {                                                   \
+            V s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};                                                                  \
+            const T *row = keys + l;                                                                                   \
+            for (int64_t j = 0; j < d; j++, row += capacity) {                                                         \
+                for (int i = 0; i < 4; i++) soon_##T(row + i * W + ahead);                                             \
+                s0 += q[j] * load_##T(row), s1 += q[j] * load_##T(row + W);                                            \
+                s2 += q[j] * load_##T(row + 2 * W), s3 += q[j] * load_##T(row + 3 * W);                                \
+            }                                                                                                          \
+            *(V *)(out + l) = s0, *(V *)(out + l + W) = s1;                                                            \
+            *(V *)(out + l + 2 * W) = s2, *(V *)(out + l + 3 * W) = s3;                                                \
+        }                                                                                                              \
+        for (; l < n && capacity >= W; l += W) {                                                                       \
+            V s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};                                                                  \
+            int64_t at = l + W <= capacity ? l : capacity - W; /* the last ones overlap: no read beyond the room */    \
+            const T *row = keys + at;                                                                                  \
+            int64_t j = 0;                                                                                             \
+            for (; j + 3 < d; j += 4, row += 4 * capacity) {                                                           \
+                for (int i = 0; i < 4; i++) soon_##T(row + i * capacity + ahead);                                      \
+                s0 += q[j] * load_##T(row), s1 += q[j + 1] * load_##T(row + capacity);                                 \
+                s2 += q[j + 2] * load_##T(row + 2 * capacity), s3 += q[j + 3] * load_##T(row + 3 * capacity);          \
+            }                                                                                                          \
+            for (; j < d; j++, row += capacity) s0 += q[j] * load_##T(row);                                            \
+            *(V *)(out + at) = (s0 + s1) + (s2 + s3);                                                                  \
+        }                                                                                                              \
+        for (; l < n; l++) {                                                                                           \
+            out[l] = 0;                                                                                                \
+            for (int64_t j = 0; j < d; j++) out[l] += q[j] * one_##T(keys + j * capacity + l);                         \
+        }                                                                                                              \
+    }                                                                                                                  \
+    /* Adds the sum of n values under weights. */                                                                      \
+    static inline void mix_##T(                                                                                        \
+        const T *values, const float *w, int64_t n, int64_t d, float *out, int64_t ahead                               \
+    ) {                                                                                                                \
+        int64_t j = 0;                                                                                                 \
+        for (; j + 2 * W <= d; j += 2 * W) {                                                                           \
+            V a0 = *(V *)(out + j), a1 = *(V *)(out + j + W), b0 = {0}, b1 = {0};                                      \
+            const T *row = values + j;                                                                                 \
+            int64_t l = 0;                                                                                             \
+            for (; l + 1 < n; l += 2, row += 2 * d) {                                                                  \
+                soon_##T(row + ahead), soon_##T(row + W + ahead);                                                      \
+                soon_##T(row + d + ahead), soon_##T(row + d + W + ahead);                                              \
+                a0 += w[l] * load_##T(row), a1 += w[l] * load_##T(row + W);                                            \
+                b0 += w[l + 1] * load_##T(row + d), b1 += w[l + 1] * load_##T(row + d + W);                            \
+            }                                                                                                          \
+            if (l < n) a0 += w[l] * load_##T(row), a1 += w[l] * load_##T(row + W);                                     \
+            *(V *)(out + j) = a0 + b0, *(V *)(out + j + W) = a1 + b1;                                                  \
+        }                                                                                                              \
+        for (; j < d; j++)                                                                                             \
+            for (int64_t l = 0; l < n; l++) out[j] += w[l] * one_##T(values + l * d + j);                              \
+    }                                                                                                                  \
+    /* q and out (R, K, G, d). The last segment is the rows' own: positions before `now` count, and new_keys and */    \
+    /* new_values (R, K, d) become position `now`. `before` (K, R, G, prefix): scores against a prefix that all rows */\
+    /* share, which become its weights; out lacks its part. `most`: the room of all segments and the prefix. */        \
+    void attend_##T(                                                                                                   \
+        const T *q, T *out, const T *new_keys, const T *new_values, int64_t now, T *before, int64_t prefix,            \
+        int64_t R, int64_t K, int64_t G, int64_t d, float scale, const Segment *segments, int64_t count,               \
+        int64_t most, int threads                                                                                      \
+    ) {                                                                                                                \
+        const Segment *own = segments + count - 1;                                                                     \
+        _Pragma("omp parallel for num_threads(threads) schedule(static)")                                              \
+        for (int64_t at = 0; at < R * K; at++) {                                                                       \
+            int64_t r = at / K, k = at % K;                                                                            \
+            const T *new_key = new_keys + at * d, *new_value = new_values + at * d;                                    \
+            float scores[most + W], mixed[d], query[d];                                                                \
+            for (int64_t g = 0; g < G; g++) {                                                                          \
+                const T *asked = q + (at * G + g) * d;                                                                 \
+                T *to = out + (at * G + g) * d, *common = before + ((k * R + r) * G + g) * prefix;                     \
+                for (int64_t j = 0; j < d; j++) query[j] = one_##T(asked + j) * scale, mixed[j] = 0;                   \
+                float *s = scores;                                                                                     \
+                for (int64_t l = 0; l < prefix; l++) *s++ = one_##T(common + l);                                       \
+                for (const Segment *x = segments; x <= own; x++) {                                                     \
+                    int64_t b = x->block ? x->block[r] : r, n = x == own ? now : x->length[b];                         \
+                    const T *keys = (T *)x->keys + b * x->of_block + k * x->of_head;                                   \
+                    scores_##T(keys, x->capacity, query, d, n, s, x == own ? x->of_head : 0);                          \
+                    s += n;                                                                                            \
+                }                                                                                                      \
+                scores_##T(new_key, 1, query, d, 1, s++, 0);                                                           \
+                float sum = exponentials(scores, s - scores);                                                          \
+                s = scores;                                                                                            \
+                for (int64_t l = 0; l < prefix; l++) common[l] = as_##T(*s++ / sum);                                   \
+                for (const Segment *x = segments; x <= own; x++) {                                                     \
+                    int64_t b = x->block ? x->block[r] : r, n = x == own ? now : x->length[b];                         \
+                    const T *values = (T *)x->values + b * x->of_block + k * x->of_head;                               \
+                    mix_##T(values, s, n, d, mixed, x == own ? x->of_head : 0);                                        \
+                    s += n;                                                                                            \
+                }                                                                                                      \
+                mix_##T(new_value, s, 1, d, mixed, 0);                                                                 \
+                for (int64_t j = 0; j < d; j++) to[j] = as_##T(mixed[j] / sum);                                        \
+            }                                                                                                          \
+            /* Only now: a vector that holds what was just written would have to wait. */                              \
+            int64_t place = r * own->of_block + k * own->of_head;                                                      \
+            for (int64_t j = 0; j < d; j++) ((T *)own->keys)[place + j * own->capacity + now] = new_key[j];            \
+            memcpy((T *)own->values + place + now * d, new_value, d * sizeof(T));                                      \
+        }                                                                                                              \
+    }
+
+ATTENTION(float)
+ATTENTION(bf16)

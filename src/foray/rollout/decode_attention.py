@@ -1,0 +1,88 @@
+"""Attention of one new position a row on a CPU, in C (``decode_attention.c``): one read of every key and value.
+
+Shapes: R rows, K heads of keys and values, G queries a head and row, d head width, S blocks, L positions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foray.core.native import library
+
+_SOURCE = Path(__file__).with_suffix(".c")
+_TYPES = {torch.float32: "float", torch.bfloat16: "bf16"}
+
+
+class Blocks(NamedTuple):
+    """Keys (S, K, d, L) and values (S, K, L, d), whose last two dimensions are contiguous.
+
+    ``of_row`` (R,) is the block of each row, and ``lengths`` (S,) are the positions that count. Blocks that are the
+    rows' own have neither: row r has block r.
+    """
+
+    keys: Tensor
+    values: Tensor
+    of_row: Tensor | None = None
+    lengths: Tensor | None = None
+
+
+class _Segment(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+        *((name, ctypes.c_int64) for name in ("of_block", "of_head", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("block", "length")),
+    )
+
+    @classmethod
+    def of(cls, x: Blocks) -> _Segment:
+        block, length = (None if t is None else t.data_ptr() for t in (x.of_row, x.lengths))
+        k = x.keys
+        return cls(k.data_ptr(), x.values.data_ptr(), k.stride(0), k.stride(1), k.shape[3], block, length)
+
+
+def available(like: Tensor) -> bool:
+    """Whether ``attend`` can take tensors of this device and dtype here."""
+    return like.device.type == "cpu" and like.dtype in _TYPES and _function(like.dtype) is not None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, before: Tensor | None = None) -> Tensor:
+    """The attention of queries ``q`` (R, K, G, d), not yet scaled: (R, K, G, d).
+
+    The last of ``blocks`` are the rows' own. Their positions before ``now`` count, and the new keys ``k`` and values
+    ``v`` (R, K, d) become position ``now``. ``before`` (K, R, G, L): the scores against a prefix that all rows share.
+    They become its weights, and the result lacks the prefix's part.
+    """
+    function = _function(q.dtype)
+    assert function is not None and {k.dtype, v.dtype, blocks[-1].keys.dtype} == {q.dtype}
+    (R, K, G, d), prefix = q.shape, 0 if before is None else before.shape[-1]
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    out = torch.empty_like(q)
+    segments = (_Segment * len(blocks))(*map(_Segment.of, blocks))
+    most = prefix + sum(x.keys.shape[3] for x in blocks)
+    function(
+        q.data_ptr(), out.data_ptr(), k.data_ptr(), v.data_ptr(), now,
+        None if before is None else before.data_ptr(), prefix,
+        R, K, G, d, d**-0.5, segments, len(blocks), most, torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+@lru_cache(maxsize=2)
+def _function(dtype: torch.dtype) -> Callable[..., None] | None:
+    compiled = library(_SOURCE)
+    if compiled is None:
+        return None
+    function: Any = compiled[f"attend_{_TYPES[dtype]}"]
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [
+        *[pointer] * 4, count, pointer, count, *[count] * 4, ctypes.c_float, pointer, count, count, ctypes.c_int,
+    ]  # fmt: skip
+    function.restype = None
+    return function
