@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from foray.core.native import library
+from foray.core.machine import Machine
+from foray.core.native import DECODE_ATTENTION, library
 from foray.core.processor import compiler
+from foray.core.provenance import record
 from foray.rollout import cascade
 from foray.rollout.cascade import Cascade, Segment
 from foray.rollout.decode_attention import available
@@ -35,7 +37,7 @@ def grown(
     segments = [Segment([drawn(P, K, longest, d)], [drawn(P, K, longest, d)], mask)]
     if prefix:
         segments.insert(0, Segment([drawn(1, K, prefix, d)], [drawn(1, K, prefix, d)]))
-    rows = Cascade(segments, torch.arange(R) * P // R)
+    rows = Cascade(segments, torch.arange(R) * P // R, G)
     assert rows.compiled == compiled
     answers = []
     for step in range(steps):
@@ -54,8 +56,8 @@ def grown(
 @pytest.mark.parametrize(
     "shape, prompts",
     [
-        ((6, 3, 1, 32), [40, 70, 16]), ((5, 2, 1, 64), [3, 9]), ((4, 1, 4, 16), [131, 64]), ((3, 2, 3, 24), [17]),
-        ((3, 2, 2, 7), [80, 1, 33]),
+        ((6, 3, 1, 32), [40, 70, 16]), ((5, 2, 1, 64), [3, 9]), ((4, 1, 2, 16), [131, 64]), ((3, 2, 1, 48), [17]),
+        ((3, 2, 2, 80), [80, 1, 33]),
     ],
 )  # fmt: skip
 def test_both_ways_agree(
@@ -101,31 +103,48 @@ def test_what_is_no_number_stays_none() -> None:
     assert answer[0].isfinite().all() and answer[1].isnan().all()
 
 
-def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = tmp_path / "f.c"
+@needs_compiler
+def test_a_library_is_kept_and_made_again_where_it_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source, kept = tmp_path / "f.c", tmp_path / "cache" / "foray"
     source.write_text("int f(void) { return 7; }")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def seven() -> bool:
+        clear()
+        made = library(source)
+        return made is not None and made.f() == 7
+
+    try:
+        assert seven() and seven()
+        (file,) = kept.iterdir()
+        file.unlink()
+        file.write_bytes(b"")
+        assert seven() and file.stat().st_size
+        kept.chmod(0o777)  # anybody may have written here
+        before = file.stat().st_mtime_ns
+        source.write_text("int f(void) { return 6 + 1; }")
+        assert seven() and [f.stat().st_mtime_ns for f in kept.iterdir()] == [before]
+        monkeypatch.setenv("CC", f"{compiler()[0]} -O1")
+        assert seven()
+        source.unlink()
+        clear()
+        assert library(source) is None
+    finally:
+        clear()
+
+
+@pytest.mark.parametrize("wrong", ["/nowhere/cc", "false", "", " "])
+def test_without_a_compiler_that_works_there_is_no_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str
+) -> None:
+    source = tmp_path / "f.c"
+    source.write_text("int f(void) { return 7; }" if wrong.strip() else "no C")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", wrong)
     clear()
     try:
-        if compiler() is not None:
-            made = library(source)
-            assert made is not None and made.f() == 7
-            library.cache_clear()
-            assert library(source) is not None and len(list((tmp_path / "cache" / "foray").iterdir())) == 1
-        clear()
-        for wrong in ("/nowhere/cc", "false"):  # there is none, it fails
-            monkeypatch.setenv("CC", wrong)
-            clear()
-            assert library(source) is None
-        monkeypatch.delenv("CC")
-        clear()
-        source.write_text("no C")
         assert library(source) is None
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made
-        source.write_text("int g(void) { return 8; }")
-        clear()
-        assert library(source) is None
+        assert "nothing in C" not in record(Machine().found(), False)["cpu_detail"] or library(DECODE_ATTENTION) is None
     finally:
         clear()
 

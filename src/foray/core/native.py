@@ -1,4 +1,4 @@
-"""C files of this package, compiled on this machine at their first use. Where no compiler is, callers do without."""
+"""C files of this package, compiled on this machine at their first use. Where that fails, callers do without."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from foray.core.processor import compiler, cpu_model
+from foray.core.processor import answer, compiler, cpu_model, instructions
 
-# None of them lets the compiler reorder sums.
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+DECODE_ATTENTION = Path(__file__).with_name("decode_attention.c")
+
+# The last two: equal bits from any compiler, whatever its habits are.
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-fast-math", "-ffp-contract=off")
 _WIDE = ("-mprefer-vector-width=512",)  # GCC otherwise uses half of the machine's longest vectors
 
 
@@ -25,22 +27,43 @@ def library(source: Path) -> ctypes.CDLL | None:
     The library is kept in the user's cache folder, under a name that depends on all it was made from. It computes in
     torch's threads if torch is loaded: the loader takes torch's OpenMP, which has the name that is asked for.
     """
-    program = compiler()
-    if program is None:
-        return None
-    flags = (*_FLAGS, *(_WIDE if platform.machine() == "x86_64" else ()))
-    made_from = (source.read_text(encoding="utf-8"), os.path.realpath(program), flags, cpu_model(), platform.libc_ver())
-    name = f"{source.stem}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foray"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = (*compiler(), *_FLAGS, *(_WIDE if platform.machine() == "x86_64" else ()))
+        if not compiler():
+            return None
+        machine = (cpu_model(), instructions(), platform.libc_ver(), answer(*compiler(), "--version"))
+        made_from = (source.read_text(encoding="utf-8"), command, machine)
+        name = f"{source.stem}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
+        folder = _cache()
+        if folder is None:
+            with tempfile.TemporaryDirectory() as scratch:  # a library that is loaded needs its file no more
+                return ctypes.CDLL(str(_compiled(source, command, Path(scratch) / name)))
         kept = folder / name
-        if not kept.exists():
+        try:
+            return ctypes.CDLL(str(kept))
+        except OSError:  # not there yet, or damaged
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                fresh = Path(scratch) / name
-                command = [program, *flags, str(source), "-o", str(fresh)]
-                subprocess.run(command, capture_output=True, timeout=60, check=True)
-                fresh.replace(kept)
-        return ctypes.CDLL(str(kept))
-    except (OSError, RuntimeError, subprocess.SubprocessError):
+                _compiled(source, command, Path(scratch) / name).replace(kept)
+            return ctypes.CDLL(str(kept))
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def _compiled(source: Path, command: tuple[str, ...], to: Path) -> Path:
+    subprocess.run([*command, str(source), "-o", str(to)], capture_output=True, timeout=60, check=True)
+    with open(to, "rb") as f:
+        os.fsync(f.fileno())
+    return to
+
+
+def _cache() -> Path | None:
+    """The user's cache folder for Foray; None where it cannot be made or others may write into it."""
+    try:
+        asked = Path(os.environ.get("XDG_CACHE_HOME") or "")
+        folder = (asked if asked.is_absolute() else Path.home() / ".cache") / "foray"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+    except (OSError, RuntimeError):
+        return None
+    safe = found.st_uid == os.geteuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
+    return folder if safe else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import lru_cache
@@ -29,9 +30,24 @@ def cpu_model() -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
-def compiler() -> str | None:
-    """The path of the C compiler: ``CC`` from the environment, or cc. None if there is none."""
-    return shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
+def instructions() -> str:
+    """The names of the instruction sets that the processor has, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = (
+        value for name, _, value in (line.partition(":") for line in lines) if name.strip() in ("flags", "Features")
+    )
+    return " ".join(sorted(next(said, "").split()))
+
+
+@lru_cache(maxsize=1)
+def compiler() -> tuple[str, ...]:
+    """The command of the C compiler: ``CC`` from the environment, or cc. Empty if there is none."""
+    words = shlex.split(os.environ.get("CC") or "cc")
+    program = shutil.which(words[0]) if words and os.name == "posix" else None
+    return () if program is None else (program, *words[1:])
 
 
 def answer(*words: str) -> str:

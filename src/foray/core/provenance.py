@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from foray.core.files import read_json
 from foray.core.machine import Machine
-from foray.core.processor import answer, compiler, cpu_model
+from foray.core.native import DECODE_ATTENTION, library
+from foray.core.processor import answer, cpu_model
 
 PROVENANCE = "provenance.json"  # in a node's folder
 ABSENT = "not recorded"
@@ -90,7 +91,7 @@ def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
         ranks = torch.distributed.get_world_size() if together else machine.ranks
         threads = max(1, threads // machine.ranks)
     cpu, detail = cpu_model()
-    without = "" if compiler() else "no C compiler"  # rollout/decode_attention.py then sums in another order
+    without = "" if machine.device != "cpu" or library(DECODE_ATTENTION) else "nothing in C"  # sums in another order
     detail = ", ".join(d for d in (detail, str(torch.backends.cpu.get_cpu_capability()), without) if d)
     said = {
         "cpu": cpu,

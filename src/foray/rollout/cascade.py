@@ -20,6 +20,8 @@ from foray.rollout.decode_attention import Blocks, attend, available
 
 # The cache of new tokens grows by this many positions: both ways of computing are fastest with little unused room.
 _GROWTH = 16
+# Queries of a key and row up to which C, which reads the key for each of them, is faster than products of torch.
+_FEW = 2
 
 
 class Segment:
@@ -96,17 +98,17 @@ class Cascade:
 
     The last shared segment has a block a prompt. Rows may stand in any order, and prompts may have unlike numbers of
     rows. Their queries go through the blocks in a grid with as many columns as the prompt with the most rows has rows:
-    a few idle places cost less than a copy of the blocks. ``prompt`` (R,) is the prompt of each row.
+    a few idle places cost less than a copy of the blocks. ``prompt`` (R,) is the prompt of each row, ``queries`` is G.
     """
 
-    def __init__(self, shared: list[Segment], prompt: Tensor) -> None:
+    def __init__(self, shared: list[Segment], prompt: Tensor, queries: int) -> None:
         self.shared, self.length = shared, 0
         like = shared[0].values  # (K, S, L, d) a layer
-        self.compiled = available(like[0])
+        self.compiled = available(like[0]) and queries <= _FEW
         rows, K, d = len(prompt), like[0].shape[0], like[0].shape[3]
         # Rows come first: new rows follow without a copy of the others. There may be more than R.
-        self.keys = [_room(x, rows, K, d, _GROWTH) for x in like]
-        self.values = [_room(x, rows, K, _GROWTH, d) for x in like]
+        self.keys = [self._room(x, rows, K, d, _GROWTH) for x in like]
+        self.values = [self._room(x, rows, K, _GROWTH, d) for x in like]
         self._arrange(prompt)
 
     def _arrange(self, prompt: Tensor) -> None:
@@ -125,8 +127,8 @@ class Cascade:
         R, H, _, d = q.shape  # here R counts rows with one new position each
         K, t = k.shape[1], self.length
         if t == self.keys[layer].shape[3]:
-            self.keys[layer] = _enlarged(self.keys[layer], R, R, 3, t + _GROWTH)
-            self.values[layer] = _enlarged(self.values[layer], R, R, 2, t + _GROWTH)
+            self.keys[layer] = self._enlarged(self.keys[layer], R, R, 3, t + _GROWTH)
+            self.values[layer] = self._enlarged(self.values[layer], R, R, 2, t + _GROWTH)
         keys, values = self.keys[layer][:R], self.values[layer][:R]
         if self.compiled:
             return self._compiled(layer, q.view(R, K, -1, d), k[:, :, 0], v[:, :, 0]).view(R, H, 1, d)
@@ -173,7 +175,7 @@ class Cascade:
         for cache in (self.keys, self.values):
             for layer, x in enumerate(cache):
                 if rows > len(x):
-                    x = cache[layer] = _enlarged(x, len(self.prompt), max(rows, 2 * len(x)))
+                    x = cache[layer] = self._enlarged(x, len(self.prompt), max(rows, 2 * len(x)))
                 x[slots] = x[parents]
         prompt = torch.cat([self.prompt, self.prompt.new_zeros(rows - len(self.prompt))])
         prompt[slots] = self.prompt[parents]
@@ -188,16 +190,14 @@ class Cascade:
             self.shared[-1].select(left)
         self._arrange(prompt)
 
+    def _enlarged(self, cache: Tensor, rows: int, most: int, positions: int = 2, length: int = 0) -> Tensor:
+        """The first ``rows`` rows of a cache, with room for ``most`` rows and ``length`` of dimension ``positions``."""
+        shape = [most, *cache.shape[1:]]
+        shape[positions] = max(length, shape[positions])
+        made = self._room(cache, *shape)
+        made[tuple(slice(n) for n in (rows, *cache.shape[1:]))] = cache[:rows]
+        return made
 
-def _enlarged(cache: Tensor, rows: int, most: int, positions: int = 2, length: int = 0) -> Tensor:
-    """The first ``rows`` rows of a cache, with room for ``most`` rows and ``length`` of dimension ``positions``."""
-    shape = [most, *cache.shape[1:]]
-    shape[positions] = max(length, shape[positions])
-    made = _room(cache, *shape)
-    made[tuple(slice(n) for n in (rows, *cache.shape[1:]))] = cache[:rows]
-    return made
-
-
-def _room(like: Tensor, *shape: int) -> Tensor:
-    """Room in a cache. The products of torch read unused positions, whose weight of 0 times anything could be NaN."""
-    return like.new_empty(shape) if available(like) else like.new_zeros(shape)
+    def _room(self, like: Tensor, *shape: int) -> Tensor:
+        """Room in a cache. Products of torch read unused positions, whose weight of 0 times anything could be NaN."""
+        return like.new_empty(shape) if self.compiled else like.new_zeros(shape)

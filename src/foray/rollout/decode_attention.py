@@ -1,4 +1,4 @@
-"""Attention of one new position a row on a CPU, in C (``decode_attention.c``): one read of every key and value.
+"""Attention of one new position a row on a CPU, in C (``core/decode_attention.c``).
 
 Shapes: R rows, K heads of keys and values, G queries a head and row, d head width, S blocks, L positions.
 """
@@ -8,15 +8,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from foray.core.native import library
+from foray.core.native import DECODE_ATTENTION, library
 
-_SOURCE = Path(__file__).with_suffix(".c")
+_LANES = 16  # of the C code's vectors
 _TYPES = {torch.float32: "float", torch.bfloat16: "bf16"}
 
 
@@ -48,8 +47,9 @@ class _Segment(ctypes.Structure):
 
 
 def available(like: Tensor) -> bool:
-    """Whether ``attend`` can take tensors of this device and dtype here."""
-    return like.device.type == "cpu" and like.dtype in _TYPES and _function(like.dtype) is not None
+    """Whether ``attend`` can take keys and values (..., d) of this device, dtype and width here, and is faster."""
+    fits = like.device.type == "cpu" and like.dtype in _TYPES and like.shape[-1] % _LANES == 0
+    return fits and _function(like.dtype) is not None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, before: Tensor | None = None) -> Tensor:
@@ -60,29 +60,32 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, 
     They become its weights, and the result lacks the prefix's part.
     """
     function = _function(q.dtype)
-    assert function is not None and {k.dtype, v.dtype, blocks[-1].keys.dtype} == {q.dtype}
+    given = (k, v, *(() if before is None else (before,)), *(t for x in blocks for t in (x.keys, x.values)))
+    assert function is not None and {t.dtype for t in given} == {q.dtype}
     (R, K, G, d), prefix = q.shape, 0 if before is None else before.shape[-1]
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     out = torch.empty_like(q)
     segments = (_Segment * len(blocks))(*map(_Segment.of, blocks))
-    most = prefix + sum(x.keys.shape[3] for x in blocks)
+    threads = torch.get_num_threads()
+    scores = torch.empty(threads, prefix + sum(x.keys.shape[3] for x in blocks) + 2 * _LANES)
     function(
         q.data_ptr(), out.data_ptr(), k.data_ptr(), v.data_ptr(), now,
         None if before is None else before.data_ptr(), prefix,
-        R, K, G, d, d**-0.5, segments, len(blocks), most, torch.get_num_threads(),
+        R, K, G, d, d**-0.5, segments, len(blocks), scores.data_ptr(), scores.shape[1], threads,
     )  # fmt: skip
     return out
 
 
 @lru_cache(maxsize=2)
 def _function(dtype: torch.dtype) -> Callable[..., None] | None:
-    compiled = library(_SOURCE)
+    compiled = library(DECODE_ATTENTION)
     if compiled is None:
         return None
     function: Any = compiled[f"attend_{_TYPES[dtype]}"]
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [
-        *[pointer] * 4, count, pointer, count, *[count] * 4, ctypes.c_float, pointer, count, count, ctypes.c_int,
+        *[pointer] * 4, count, pointer, count, *[count] * 4, ctypes.c_float, pointer, count, pointer, count,
+        ctypes.c_int,
     ]  # fmt: skip
     function.restype = None
     return function

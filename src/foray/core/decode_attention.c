@@ -1,4 +1,4 @@
-// Attention of one new position a row over segments of keys and values, on a CPU. decode_attention.py calls it.
+// Attention of one new position a row over segments of keys and values, on a CPU. rollout/decode_attention.py calls it.
 //
 // A row's scores stay in the fastest cache, and every key and value is read once. Torch's products
 // of single rows reach half of the memory's speed, and scores are written and read four times in between.
@@ -7,6 +7,7 @@
 // components of a head in values: then both loops run over neighbors.
 
 #include <math.h>  // INFINITY
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -42,11 +43,11 @@ static inline bf16 as_bf16(float x) {  // to the nearest, to even in the middle
 
 static inline V pick(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
 
-// e^x for x <= 0, to a unit in the last place (Cephes' polynomial); NaN stays NaN.
+// e^x for x <= 0, to a unit in the last place (Cephes' polynomial). NaN stays NaN: no value is cast to a whole number.
 static inline V exponential(V x) {
-    const V least = (V){0} - 87.0f, rounder = (V){0} + 12582912.0f;  // 1.5 x 2^23 leaves whole numbers
+    const V least = (V){0} - 87.0f, rounder = (V){0} + 12582912.0f;  // 1.5 x 2^23, after which whole numbers follow
     x = pick(x < least, least, x);
-    V n = x * 1.44269504f + rounder - rounder;
+    V shifted = x * 1.44269504f + rounder, n = shifted - rounder;
     V f = x - n * 0.693145752f - n * 1.42860677e-6f;
     V p = 1.9875691500e-4f * f + 1.3981999507e-3f;
     p = p * f + 8.3334519073e-3f;
@@ -54,7 +55,7 @@ static inline V exponential(V x) {
     p = p * f + 1.6666665459e-1f;
     p = p * f + 5.0000001201e-1f;
     p = p * f * f + f + 1.0f;
-    return p * (V)((__builtin_convertvector(n, I) + 127) << 23);
+    return p * (V)(((I)shifted - 0x4b400000 + 127) << 23);
 }
 
 // Turns scores (n, with room for W more) into exp(score - the largest). Returns their sum.
@@ -78,8 +79,8 @@ static inline float exponentials(float *s, int64_t n) {
     return sum;
 }
 
-// Has values come near that are wanted soon. The caches of all layers exceed those of the processor, whose own foresight
-// ends with each page.
+// Has values come near that are wanted soon. The caches of all layers exceed those of the processor, and its own
+// foresight ends with each page.
 static inline void soon_float(const float *x) { __builtin_prefetch(x); }
 static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
 
@@ -137,23 +138,35 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
             if (l < n) a0 += w[l] * load_##T(row), a1 += w[l] * load_##T(row + W);                                     \
             *(V *)(out + j) = a0 + b0, *(V *)(out + j + W) = a1 + b1;                                                  \
         }                                                                                                              \
+        for (; j + W <= d; j += W) {                                                                                   \
+            V a0 = *(V *)(out + j), a1 = {0}, a2 = {0}, a3 = {0};                                                      \
+            const T *row = values + j;                                                                                 \
+            int64_t l = 0;                                                                                             \
+            for (; l + 3 < n; l += 4, row += 4 * d) {                                                                  \
+                for (int i = 0; i < 4; i++) soon_##T(row + i * d + ahead);                                             \
+                a0 += w[l] * load_##T(row), a1 += w[l + 1] * load_##T(row + d);                                        \
+                a2 += w[l + 2] * load_##T(row + 2 * d), a3 += w[l + 3] * load_##T(row + 3 * d);                        \
+            }                                                                                                          \
+            for (; l < n; l++, row += d) a0 += w[l] * load_##T(row);                                                   \
+            *(V *)(out + j) = (a0 + a1) + (a2 + a3);                                                                   \
+        }                                                                                                              \
         for (; j < d; j++)                                                                                             \
             for (int64_t l = 0; l < n; l++) out[j] += w[l] * one_##T(values + l * d + j);                              \
     }                                                                                                                  \
     /* q and out (R, K, G, d). The last segment is the rows' own: positions before `now` count, and new_keys and */    \
     /* new_values (R, K, d) become position `now`. `before` (K, R, G, prefix): scores against a prefix that all rows */\
-    /* share, which become its weights; out lacks its part. `most`: the room of all segments and the prefix. */        \
+    /* share, which become its weights; out lacks its part. `rooms` (threads, room): for scores of a query, and W. */  \
     void attend_##T(                                                                                                   \
         const T *q, T *out, const T *new_keys, const T *new_values, int64_t now, T *before, int64_t prefix,            \
         int64_t R, int64_t K, int64_t G, int64_t d, float scale, const Segment *segments, int64_t count,               \
-        int64_t most, int threads                                                                                      \
+        float *rooms, int64_t room, int threads                                                                        \
     ) {                                                                                                                \
         const Segment *own = segments + count - 1;                                                                     \
         _Pragma("omp parallel for num_threads(threads) schedule(static)")                                              \
         for (int64_t at = 0; at < R * K; at++) {                                                                       \
             int64_t r = at / K, k = at % K;                                                                            \
             const T *new_key = new_keys + at * d, *new_value = new_values + at * d;                                    \
-            float scores[most + W], mixed[d], query[d];                                                                \
+            float *scores = rooms + room * omp_get_thread_num(), mixed[d], query[d];                                   \
             for (int64_t g = 0; g < G; g++) {                                                                          \
                 const T *asked = q + (at * G + g) * d;                                                                 \
                 T *to = out + (at * G + g) * d, *common = before + ((k * R + r) * G + g) * prefix;                     \
