@@ -72,3 +72,13 @@ def test_foray_samples_what_the_case_asks_for(bench: Any, tmp_path: Path, varian
         assert contender.checked(case, contender.run()) == 240
     finally:
         del SHAPES["trial"]
+
+
+def test_foray_updates_as_the_study_does(bench: Any, tmp_path: Path) -> None:
+    from cases import CASES, SHAPES
+    from contenders import foray_engine
+
+    case = CASES["grpo of the study"]
+    bench.write_model(SHAPES[case.shape], tmp_path)
+    contender = foray_engine.prepare(case, tmp_path, "fp32")
+    assert contender.checked(case, contender.run()) > 0

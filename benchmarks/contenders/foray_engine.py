@@ -85,7 +85,8 @@ def _grpo(case: Case, folder: Path, variant: str) -> Prepared:
 
 def _study(case: Case, folder: Path, variant: str) -> Prepared:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    stream = replace(tiny.study().post.rl, precision=variant)
+    # Without the KL term, whose reference TRL's step does not have either.
+    stream = replace(tiny.study().post.rl, objective=PolicyGradient(), precision=variant)
     assert (stream.source.prompts, stream.source.group_size) == (case.prompts, case.samples)
     step = _steps(Training(0, "rl", tokenizer, model, TorchEngine(model.config, tokenizer, model=model)), stream)
     return Prepared(lambda: round(step()["rl/tokens"]))

@@ -1,7 +1,7 @@
 // Attention of one new position a row over segments of keys and values, on a CPU. rollout/decode_attention.py calls it.
 //
-// A row's scores stay in the fastest cache, and every key and value is read once. Torch's products
-// of single rows reach half of the memory's speed, and scores are written and read four times in between.
+// A query's scores stay in the fastest cache, and it reads every key and value once. With products of torch the scores
+// of all rows are written and read four times.
 //
 // Sums are in fp32, in an order that the number of threads does not change. Positions lie side by side in keys, and the
 // components of a head in values: then both loops run over neighbors.

@@ -28,10 +28,11 @@ def library(source: Path) -> ctypes.CDLL | None:
     torch's threads if torch is loaded: the loader takes torch's OpenMP, which has the name that is asked for.
     """
     try:
-        command = (*compiler(), *_FLAGS, *(_WIDE if platform.machine() == "x86_64" else ()))
-        if not compiler():
+        cc = compiler()
+        if not cc:
             return None
-        machine = (cpu_model(), instructions(), platform.libc_ver(), answer(*compiler(), "--version"))
+        command = (*cc, *_FLAGS, *(_WIDE if platform.machine() == "x86_64" else ()))
+        machine = (cpu_model(), instructions(), platform.libc_ver(), answer(*cc, "--version"))
         made_from = (source.read_text(encoding="utf-8"), command, machine)
         name = f"{source.stem}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
         folder = _cache()

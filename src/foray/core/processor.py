@@ -12,16 +12,25 @@ from pathlib import Path
 
 
 @lru_cache(maxsize=1)
-def cpu_model() -> tuple[str, str]:
-    """The name of the processor, and its family and model if known: several processors may have one name."""
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first core, by field; empty elsewhere."""
+    said: dict[str, str] = {}
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return answer("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine(), ""
-    said: dict[str, str] = {}
+        return said
     for line in text.splitlines():
         name, _, value = line.partition(":")
         said.setdefault(name.strip(), value.strip())
+    return said
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> tuple[str, str]:
+    """The name of the processor, and its family and model if known: several processors may have one name."""
+    said = _cpuinfo()
+    if not said:
+        return answer("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine(), ""
     detail = " ".join(f"{word} {said[k]}" for word, k in (("family", "cpu family"), ("model", "model")) if said.get(k))
     if said.get("model name"):
         return said["model name"], detail
@@ -29,17 +38,9 @@ def cpu_model() -> tuple[str, str]:
     return f"{platform.machine()} {parts}".strip(), detail
 
 
-@lru_cache(maxsize=1)
 def instructions() -> str:
     """The names of the instruction sets that the processor has, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    said = (
-        value for name, _, value in (line.partition(":") for line in lines) if name.strip() in ("flags", "Features")
-    )
-    return " ".join(sorted(next(said, "").split()))
+    return " ".join(sorted(next((_cpuinfo()[k] for k in ("flags", "Features") if k in _cpuinfo()), "").split()))
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,8 @@
 """Attention during decoding. Rows share the keys and values of their common tokens (cascade attention).
 
 The cache is a chain of segments: the prefix common to all prompts, the prompts, the new tokens. A segment holds
-key/value blocks, and a block serves consecutive rows: one block for all rows, one block a prompt for its group, one
-block a row. Scores against all segments pass through one softmax. Shared keys and values are never copied.
+key/value blocks: one block for all rows, one block a prompt, one block a row. Scores against all segments pass through
+one softmax. Shared keys and values are never copied.
 
 Shapes: R queries, S blocks of a segment (R/S queries share a block), H heads, K heads of keys and values, d head width,
 L segment length. A row has G = H / K queries at each of the K heads, side by side: grouped queries look like G rows
@@ -97,8 +97,11 @@ class Cascade:
     """Attention of one new position a row, over shared segments and the growing cache of the row.
 
     The last shared segment has a block a prompt. Rows may stand in any order, and prompts may have unlike numbers of
-    rows. Their queries go through the blocks in a grid with as many columns as the prompt with the most rows has rows:
-    a few idle places cost less than a copy of the blocks. ``prompt`` (R,) is the prompt of each row, ``queries`` is G.
+    rows. ``prompt`` (R,) is the prompt of each row, ``queries`` is G.
+
+    On a CPU C computes a step (``decode_attention.py``), where it can and is faster. Else torch does: the queries go
+    through the blocks in a grid with as many columns as the prompt with the most rows has rows, because a few idle
+    places cost less than a copy of the blocks.
     """
 
     def __init__(self, shared: list[Segment], prompt: Tensor, queries: int) -> None:

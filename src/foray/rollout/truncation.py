@@ -48,6 +48,7 @@ def _least_of_top(p: Tensor, share: float) -> Tensor:
 
 
 def _least_by_sort(p: Tensor, share: float) -> Tensor:
+    """The same for rows of which nothing is known."""
     rising = _rising(p)
     up_to = rising.cumsum(-1)  # from the smallest: the sums of what goes are precise
     first = torch.searchsorted(up_to, (1 - share) * up_to[:, -1:], right=True)
