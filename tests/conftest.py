@@ -107,3 +107,12 @@ def plainly_truncated(
         if top_p == 1 or share < top_p * whole or x >= last * (1 - equal):
             kept[i], share, last = x, share + x, x
     return {i: x / share for i, x in kept.items()}
+
+
+@pytest.fixture
+def only_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's operations by torch, as where nothing can be compiled."""
+    from foray.model import attention_in_c, layer_in_c
+
+    for module in (attention_in_c, layer_in_c):
+        monkeypatch.setattr(module, "available", lambda *_: False)

@@ -32,6 +32,7 @@ def without_attention(config: ModelConfig, total: float, pairs: float) -> float:
     return total - flops.forward(config, 0, pairs, 0)
 
 
+@pytest.mark.usefixtures("only_torch")  # torch counts nothing in C
 def test_an_update_costs_what_torch_counts(config: ModelConfig) -> None:
     model, groups, size, prompt, own = initialize(config, 0), 3, 4, 5, 7
     rows = groups * size

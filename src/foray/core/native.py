@@ -8,12 +8,17 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 from foray.core.processor import answer, compiler, cpu_model, instructions
 
-DECODE_ATTENTION = Path(__file__).with_name("decode_attention.c")
+FOLDER = Path(__file__).with_name("c")
+LAYER, ATTENTION, DECODE_ATTENTION = (FOLDER / f"{name}.c" for name in ("layer", "attention", "decode_attention"))
+
+_TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
 
 # The last two: equal bits from any compiler, whatever its habits are.
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-fast-math", "-ffp-contract=off")
@@ -32,8 +37,9 @@ def library(source: Path) -> ctypes.CDLL | None:
         if not cc:
             return None
         command = (*cc, *_FLAGS, *(_WIDE if platform.machine() == "x86_64" else ()))
+        headers = sorted(source.parent.glob("*.h"))
         machine = (cpu_model(), instructions(), platform.libc_ver(), answer(*cc, "--version"))
-        made_from = (source.read_text(encoding="utf-8"), command, machine)
+        made_from = ([f.read_text(encoding="utf-8") for f in (source, *headers)], command, machine)
         name = f"{source.stem}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
         folder = _cache()
         if folder is None:
@@ -48,6 +54,20 @@ def library(source: Path) -> ctypes.CDLL | None:
             return ctypes.CDLL(str(kept))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+@lru_cache(maxsize=64)
+def function(source: Path, name: str, takes: str) -> Callable[..., None] | None:
+    """A function of a C file that returns nothing; None where the file cannot be compiled.
+
+    ``takes`` has a letter for each argument: p a pointer or None, n a whole number of 64 bits, f a float, i an int.
+    """
+    compiled = library(source)
+    if compiled is None:
+        return None
+    found: Any = compiled[name]
+    found.argtypes, found.restype = [_TYPES[letter] for letter in takes], None
+    return cast(Callable[..., None], found)
 
 
 def _compiled(source: Path, command: tuple[str, ...], to: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from foray.core.files import read_json
 from foray.core.machine import Machine
-from foray.core.native import DECODE_ATTENTION, library
+from foray.core.native import ATTENTION, DECODE_ATTENTION, LAYER, library
 from foray.core.processor import answer, cpu_model
 
 PROVENANCE = "provenance.json"  # in a node's folder
@@ -91,7 +91,8 @@ def record(machine: Machine, shared: bool, threads: int = 0) -> dict[str, Any]:
         ranks = torch.distributed.get_world_size() if together else machine.ranks
         threads = max(1, threads // machine.ranks)
     cpu, detail = cpu_model()
-    without = "" if machine.device != "cpu" or library(DECODE_ATTENTION) else "nothing in C"  # sums in another order
+    compiled = all(map(library, (LAYER, ATTENTION, DECODE_ATTENTION)))
+    without = "" if machine.device != "cpu" or compiled else "nothing in C"  # sums in another order
     detail = ", ".join(d for d in (detail, str(torch.backends.cpu.get_cpu_capability()), without) if d)
     said = {
         "cpu": cpu,

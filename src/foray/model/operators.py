@@ -1,5 +1,7 @@
 """Operations with hand-written backward passes. They need fewer passes over memory than autograd, for equal numbers.
 
+On a CPU most of them are C, where it can be compiled.
+
 Shapes: D width, d head width, N positions, V vocabulary, B batch, H heads, K heads of keys and values (each serves
 G = H / K heads of queries), T queries, S keys.
 """
@@ -15,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from foray.model import attention_in_c, layer_in_c
 
 _QUERIES = 128  # a block of queries in causal attention
 # Queries from which causal attention in bf16 is cuDNN's: 6% of an update of 1B at 4096 on an H200. cuDNN takes about a
@@ -161,8 +165,15 @@ def _query_blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
     return [(i, min(i + _QUERIES, T), min(i + _QUERIES, T)) for i in range(0, T, _QUERIES)]
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
+def rms_norm(x: Tensor, weight: Tensor, eps: float, add: Tensor | None = None) -> Tensor:
+    """``add`` + weight x / rms(x) over the last dimension (arXiv 1910.07467). (..., D), (D,) -> (..., D)"""
+    if layer_in_c.available(x, x.shape[-1], weight, add):
+        return layer_in_c.norm(x, weight, eps, add)
+    normed = _rms_norm(x, weight, eps)
+    return normed if add is None else add + normed
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if torch.compiler.is_compiling():  # the compiler fuses and differentiates the plain formula
         return (weight * _normed(x, eps)[0]).to(x.dtype)
     if torch.is_grad_enabled():
@@ -175,14 +186,29 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return h.mul_(h.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).mul_(weight).to(x.dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864), rotate-half. cos and sin are fp32; the result has the dtype of x.
+def norm_and_rotate(x: Tensor, weight: Tensor | None, eps: float, cos: Tensor, sin: Tensor, head_dim: int) -> Tensor:
+    """Heads with rotary position embeddings (arXiv 2104.09864), rotate-half: (B, T, H d) -> (B, T, H, d)
 
-    ``sin`` is negative in its first half: this gives the signs when the halves of x change places.
+    Before it comes a norm of all heads together for a weight (H d,), of each head for one (d,), or none. cos and sin
+    (T or B T, 1, d) are fp32; ``sin`` is negative in its first half: this gives the signs when the halves of a head
+    change places.
     """
+    if layer_in_c.available(x, head_dim // 2, weight):
+        return layer_in_c.norm_and_rotate(x, weight, eps, cos, sin, head_dim)
+    split = (*x.shape[:-1], -1, head_dim)
+    if weight is not None:
+        x = _rms_norm(x if len(weight) == x.shape[-1] else x.view(split), weight, eps)
+    x = x.view(split)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _rotated(x, cos, sin, 1)
     return _Rotate.apply(x, cos, sin)
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) up (SwiGLU, arXiv 2002.05202), of any shape."""
+    if layer_in_c.available(gate, gate.shape[-1]) and gate.dtype == up.dtype:
+        return layer_in_c.gated(gate, up)
+    return F.silu(gate) * up
 
 
 def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False) -> tuple[Tensor, Tensor]:
@@ -193,15 +219,21 @@ def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False) -> tupl
     """
     if fused:
         return _FusedTargetLogprob.apply(logits, targets)
-    return _TargetLogprob.apply(logits.float(), targets)
+    logits = logits.float()
+    return (layer_in_c.target_logprob if layer_in_c.available(logits, 0) else _TargetLogprob.apply)(logits, targets)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, K, S, d) x 2
 
-    On a CPU, short sequences in fp32 keep the attention weights for the backward pass, which is faster than computing
-    them twice. All other cases use torch's own function.
+    On a CPU, C computes causal attention, but for bf16 without gradients, where torch's products are faster. Without C,
+    short sequences in fp32 keep the attention weights for the backward pass, which is faster than computing them twice.
+    All other cases use torch's own function.
     """
+    if bias is None and attention_in_c.available(q) and (q.dtype == torch.float32 or torch.is_grad_enabled()):
+        B, H, T, d = q.shape
+        q, k, v = (x.transpose(1, 2).reshape(B * T, -1, d) for x in (q, k, v))
+        return attention_in_c.attend(q, k, v, attention_in_c.alike(B, T)).view(B, T, H, d).transpose(1, 2)
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= _LONGEST and torch.is_grad_enabled():
         return _Attention.apply(q, k, v, bias)
     shared = q.shape[1] != k.shape[1]

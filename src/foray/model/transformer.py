@@ -9,7 +9,6 @@ import math
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,7 +16,7 @@ from foray.core import rng
 from foray.core.lora import LoRA
 from foray.core.machine import Machine
 from foray.model.config import ModelConfig
-from foray.model.operators import attention, rms_norm, rotate
+from foray.model.operators import attention, gated, norm_and_rotate, rms_norm
 
 _VARIANTS = 64  # compiled variants of a function in a process
 
@@ -39,8 +38,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        return rms_norm(x, self.weight, self.eps, add)
 
 
 class Attention(nn.Module):
@@ -48,7 +47,7 @@ class Attention(nn.Module):
         super().__init__()
         D, d, bias = config.width, config.head_dim, config.qkv_bias
         queries, keys = config.heads * d, config.groups * d
-        self.head_dim, self.qk_norm = d, config.qk_norm
+        self.head_dim, self.qk_norm, self.eps = d, config.qk_norm, config.norm_eps
         self.q_proj, self.k_proj = nn.Linear(D, queries, bias=bias), nn.Linear(D, keys, bias=bias)
         self.v_proj, self.o_proj = nn.Linear(D, keys, bias=bias), nn.Linear(queries, D, bias=False)
         if self.qk_norm == "full":
@@ -58,16 +57,13 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D); queries and keys are rotated."""
-        B, T, _ = x.shape
-        split = (B, T, -1, self.head_dim)
         x = _cast_once(x)
-        q, k = self.q_proj(x), self.k_proj(x)
-        if self.qk_norm == "full":
-            q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once
-        q, k = q.view(split), k.view(split)
-        if self.qk_norm == "head":
-            q, k = self.q_norm(q), self.k_norm(k)
-        return rotate(q, cos, sin), rotate(k, cos, sin), self.v_proj(x).view(split)
+        weights = (self.q_norm.weight, self.k_norm.weight) if self.qk_norm != "none" else (None, None)
+        q, k = (
+            norm_and_rotate(product(x), weight, self.eps, cos, sin, self.head_dim)
+            for product, weight in zip((self.q_proj, self.k_proj), weights)
+        )
+        return q, k, self.v_proj(x).view(*x.shape[:2], -1, self.head_dim)
 
     def joined(self, out: Tensor) -> Tensor:
         """The output projection: (B, H, T, d) -> (B, T, D)."""
@@ -83,7 +79,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = _cast_once(x)
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
 
 
 def _cast_once(x: Tensor) -> Tensor:
@@ -112,8 +108,8 @@ class Layer(nn.Module):
         return self.self_attn.heads(x, cos, sin)
 
     def after(self, x: Tensor, out: Tensor) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn.joined(out))
-        return x + self.post_feedforward_layernorm(self.mlp(x))
+        x = self.post_attention_layernorm(self.self_attn.joined(out), x)
+        return self.post_feedforward_layernorm(self.mlp(x), x)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, layer: int) -> Tensor:
         q, k, v = (part.transpose(1, 2) for part in self.before(x, cos, sin))

@@ -1,4 +1,4 @@
-"""Attention of one new position a row on a CPU, in C (``core/decode_attention.c``).
+"""Attention of one new position a row on a CPU, in C (``core/c/decode_attention.c``).
 
 Shapes: R rows, K heads of keys and values, G queries a head and row, d head width, S blocks, L positions.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from foray.core.native import DECODE_ATTENTION, library
+from foray.core.native import DECODE_ATTENTION, function
 
 _LANES = 16  # of the C code's vectors
 _TYPES = {torch.float32: "float", torch.bfloat16: "bf16"}
@@ -59,16 +58,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, 
     ``v`` (R, K, d) become position ``now``. ``before`` (K, R, G, L): the scores against a prefix that all rows share.
     They become its weights, and the result lacks the prefix's part.
     """
-    function = _function(q.dtype)
+    compiled = _function(q.dtype)
     given = (k, v, *(() if before is None else (before,)), *(t for x in blocks for t in (x.keys, x.values)))
-    assert function is not None and {t.dtype for t in given} == {q.dtype}
+    assert compiled is not None and {t.dtype for t in given} == {q.dtype}
     (R, K, G, d), prefix = q.shape, 0 if before is None else before.shape[-1]
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     out = torch.empty_like(q)
     segments = (_Segment * len(blocks))(*map(_Segment.of, blocks))
     threads = torch.get_num_threads()
     scores = torch.empty(threads, prefix + sum(x.keys.shape[3] for x in blocks) + 2 * _LANES)
-    function(
+    compiled(
         q.data_ptr(), out.data_ptr(), k.data_ptr(), v.data_ptr(), now,
         None if before is None else before.data_ptr(), prefix,
         R, K, G, d, d**-0.5, segments, len(blocks), scores.data_ptr(), scores.shape[1], threads,
@@ -76,16 +75,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, 
     return out
 
 
-@lru_cache(maxsize=2)
 def _function(dtype: torch.dtype) -> Callable[..., None] | None:
-    compiled = library(DECODE_ATTENTION)
-    if compiled is None:
-        return None
-    function: Any = compiled[f"attend_{_TYPES[dtype]}"]
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [
-        *[pointer] * 4, count, pointer, count, *[count] * 4, ctypes.c_float, pointer, count, pointer, count,
-        ctypes.c_int,
-    ]  # fmt: skip
-    function.restype = None
-    return function
+    return function(DECODE_ATTENTION, f"attend_{_TYPES[dtype]}", "ppppnpnnnnnfpnpni")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from foray.core.batch import Batch
 from foray.core.lora import LoRA
-from foray.model import flops
+from foray.model import attention_in_c, flops
+from foray.model.attention_in_c import Rows
 from foray.model.config import ModelConfig
 from foray.model.operators import attention
 
@@ -40,7 +42,23 @@ class Block:
     rows: int
     length: int
     prompts: Tensor | None = None  # (rows,) index of the prompt that each row continues
-    bias: Tensor | None = None  # (rows, 1, length, longest prompt + length), -inf where a key does not count
+    shared: Tensor | None = None  # (rows,) tokens of that prompt
+    longest: int = 0  # tokens of the longest prompt of the sequence
+
+    def to(self, device: torch.device) -> Block:
+        prompts, shared = (None if x is None else x.to(device) for x in (self.prompts, self.shared))
+        return Block(self.rows, self.length, prompts, shared, self.longest)
+
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """(rows, 1, length, longest prompt + length): 0 if a query may see a key of [prompt, own], else -inf."""
+        if self.shared is None:
+            return None
+        n, device = self.length, self.shared.device
+        before = (torch.arange(self.longest, device=device) < self.shared[:, None])[:, None, :].expand(-1, n, -1)
+        own = torch.ones(n, n, dtype=torch.bool, device=device).tril().expand(self.rows, -1, -1)
+        seen = torch.cat([before, own], 2)[:, None]
+        return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Packed:
     tokens: Tensor  # (1, M)
     positions: Tensor  # (1, M)
     blocks: tuple[Block, ...]  # in order; if rows continue prompts, the first block is the prompts
+    units: Rows  # the same rows without padding: each prompt and the rows that continue it
     place: Tensor  # (N,)
     row: Tensor  # (N,)
     time: Tensor  # (N,)
@@ -58,20 +77,20 @@ class Packed:
         """A copy with the tensors that the model needs on ``device``."""
         if device.type == "cpu":
             return self
-        blocks = tuple(
-            Block(b.rows, b.length, *(None if x is None else x.to(device) for x in (b.prompts, b.bias)))
-            for b in self.blocks
-        )
+        tokens, positions, place = (x.to(device) for x in (self.tokens, self.positions, self.place))
         return Packed(
-            self.tokens.to(device), self.positions.to(device), blocks, self.place.to(device), self.row, self.time
+            tokens, positions, tuple(b.to(device) for b in self.blocks), self.units, place, self.row, self.time
         )
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         H, d = q.shape[1], q.shape[3]
+        q, k, v = (x.squeeze(0).transpose(0, 1) for x in (q, k, v))  # (M, H or K, d)
+        if attention_in_c.available(q):
+            return attention_in_c.attend(q, k, v, self.units).transpose(0, 1)[None]
         sizes = [b.rows * b.length for b in self.blocks]
         outs = []
         before: tuple[Tensor, Tensor] | None = None
-        for b, *parts in zip(self.blocks, *(x.squeeze(0).transpose(0, 1).split(sizes) for x in (q, k, v))):
+        for b, *parts in zip(self.blocks, *(x.split(sizes) for x in (q, k, v))):
             # (rows x length, H or K, d) -> (rows, H or K, length, d)
             bq, bk, bv = (x.reshape(b.rows, b.length, -1, d).transpose(1, 2) for x in parts)
             if b.prompts is None:
@@ -109,13 +128,11 @@ class Layout:
         return self.ends - self.shared
 
 
-def pack(
-    batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1, device: torch.device | None = None
-) -> Iterator[Packed]:
+def pack(batch: Batch, where: Tensor, limit: int, rank: int = 0, ranks: int = 1) -> Iterator[Packed]:
     """All scored positions ``where`` (B, T) of a batch, in sequences of about ``limit`` tokens at most.
 
     Each of several ranks gets its share of the prompts. All ranks get equally many sequences: a rank with fewer gets
-    sequences of one token that score nothing. ``device``: the device of the largest tensors, the biases.
+    sequences of one token that score nothing.
     """
     scored = where.numpy()
     layout = Layout.of(batch, scored)
@@ -127,10 +144,10 @@ def pack(
 
     shares = [list(_filled(units[r::ranks], size, limit)) for r in range(ranks)]
     for taken in shares[rank]:
-        yield _packed(batch, scored, taken, layout, device)
+        yield _packed(batch, scored, taken, layout)
     for _ in range(max(map(len, shares)) - len(shares[rank])):
         one, none = torch.zeros(1, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
-        yield Packed(one, one, (Block(1, 1),), none, none, none)
+        yield Packed(one, one, (Block(1, 1),), Rows.of([[(0, 1)]]), none, none, none)
 
 
 def forward_flops(config: ModelConfig, batch: Batch, where: Tensor) -> float:
@@ -213,9 +230,7 @@ class _Sequence:
         return begin + np.arange(len(rows)) * block.length
 
 
-def _packed(
-    batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], layout: Layout, device: torch.device | None
-) -> Packed:
+def _packed(batch: Batch, scored: NDArray[np.bool_], units: list[list[int]], layout: Layout) -> Packed:
     ends, shared = layout.ends, layout.shared
     sequence = _Sequence(batch.tokens.numpy())
     firsts = [rows[0] for rows in units]
@@ -229,9 +244,10 @@ def _packed(
     for members in _alike(sorted(prompt_of, key=lambda r: layout.own[r], reverse=True), layout.own):
         length = int(layout.own[members[0]])
         which = torch.tensor([prompt_of[r] for r in members]) if longest else None
-        bias = _bias(torch.from_numpy(shared[members]).to(device), longest, length) if longest else None
-        block = Block(len(members), length, which, bias)
+        before = torch.from_numpy(shared[members]) if longest else None
+        block = Block(len(members), length, which, before, longest)
         sequence.own_place[members] = sequence.add(members, shared[members], ends[members], block)
+    spans = [_spans(rows, sequence, shared, layout.own, bool(longest)) for rows in units]
     of_units = np.array(list(prompt_of))
     row, time = np.nonzero(scored[of_units])
     row = of_units[row]
@@ -241,8 +257,19 @@ def _packed(
     at = np.minimum(np.concatenate(sequence.positions), max(int(ends.max()) - 1, 0))
     return Packed(
         torch.from_numpy(np.concatenate(sequence.tokens))[None], torch.from_numpy(at)[None], tuple(sequence.blocks),
-        *(torch.from_numpy(x) for x in (place, row, time)),
+        Rows.of(list(chain.from_iterable(spans))), *(torch.from_numpy(x) for x in (place, row, time)),
     )  # fmt: skip
+
+
+def _spans(
+    rows: list[int], sequence: _Sequence, shared: Ints, own: Ints, continues: bool
+) -> Iterator[list[tuple[int, int]]]:
+    """The units of rows that share a prompt: the prompt and its rows, or each row by itself if there are no prompts."""
+    each = [(int(sequence.own_place[r]), int(own[r])) for r in rows if own[r] > 0]
+    if continues:
+        yield [(int(sequence.prompt_place[rows[0]]), int(shared[rows[0]])), *each]
+    else:
+        yield from ([span] for span in each)
 
 
 def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
@@ -257,11 +284,3 @@ def _alike(rows: list[int], length: Ints) -> Iterator[list[int]]:
         block.append(r)
     if block:
         yield block
-
-
-def _bias(shared: Tensor, longest: int, length: int) -> Tensor:
-    """0 if a query may see a key of [prompt, own], else -inf. shared (rows,) -> (rows, 1, length, keys)"""
-    before = (torch.arange(longest, device=shared.device) < shared[:, None])[:, None, :].expand(-1, length, -1)
-    own = torch.ones(length, length, dtype=torch.bool, device=shared.device).tril().expand(len(shared), -1, -1)
-    seen = torch.cat([before, own], 2)[:, None]
-    return torch.zeros(seen.shape, device=shared.device).masked_fill_(~seen, -torch.inf)

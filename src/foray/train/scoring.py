@@ -60,7 +60,7 @@ def token_choices(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
 def _passes(model: Transformer, batch: Batch, where: Tensor, microbatch: int = 0) -> Iterator[Packed]:
     """The packed sequences of a batch that this rank computes. Ranks of a sharded model compute equally many."""
     share = rank_and_ranks() if model.sharded else (0, 1)
-    return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share, model.device)
+    return pack(batch, where, microbatch or model.machine.microbatch_tokens, *share)
 
 
 def _of_all_ranks(model: Transformer, out: Tensor) -> Tensor:

@@ -6,16 +6,7 @@
 // Sums are in fp32, in an order that the number of threads does not change. Positions lie side by side in keys, and the
 // components of a head in values: then both loops run over neighbors.
 
-#include <math.h>  // INFINITY
-#include <omp.h>
-#include <stdint.h>
-#include <string.h>
-
-enum { W = 16 };  // lanes of a vector; the compiler splits it where the machine's vectors are shorter
-typedef float V __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef int32_t I __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef uint16_t H __attribute__((vector_size(2 * W), aligned(2), may_alias));
-typedef uint16_t bf16;
+#include "vectors.h"
 
 typedef struct {
     void *keys, *values;          // (d, capacity) and (capacity, d) a block and head
@@ -24,60 +15,6 @@ typedef struct {
     const int64_t *block;         // of each row; null: the row's number
     const int64_t *length;        // positions that count, of each block; not read where `block` is null
 } Segment;
-
-static inline V load_float(const float *x) { return *(const V *)x; }
-static inline V load_bf16(const bf16 *x) { return (V)(__builtin_convertvector(*(const H *)x, I) << 16); }
-static inline float one_float(const float *x) { return *x; }
-static inline float one_bf16(const bf16 *x) {
-    uint32_t bits = (uint32_t)*x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-static inline float as_float(float x) { return x; }
-static inline bf16 as_bf16(float x) {  // to the nearest, to even in the middle
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    return x != x ? 0x7fc0 : (bf16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-static inline V pick(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
-
-// e^x for x <= 0, to a unit in the last place (Cephes' polynomial). NaN stays NaN: no value is cast to a whole number.
-static inline V exponential(V x) {
-    const V least = (V){0} - 87.0f, rounder = (V){0} + 12582912.0f;  // 1.5 x 2^23, after which whole numbers follow
-    x = pick(x < least, least, x);
-    V shifted = x * 1.44269504f + rounder, n = shifted - rounder;
-    V f = x - n * 0.693145752f - n * 1.42860677e-6f;
-    V p = 1.9875691500e-4f * f + 1.3981999507e-3f;
-    p = p * f + 8.3334519073e-3f;
-    p = p * f + 4.1665795894e-2f;
-    p = p * f + 1.6666665459e-1f;
-    p = p * f + 5.0000001201e-1f;
-    p = p * f * f + f + 1.0f;
-    return p * (V)(((I)shifted - 0x4b400000 + 127) << 23);
-}
-
-// Turns scores (n, with room for W more) into exp(score - the largest). Returns their sum.
-static inline float exponentials(float *s, int64_t n) {
-    int64_t end = n;
-    for (; end % W; end++) s[end] = -INFINITY;
-    V most = (V){0} - INFINITY, sums = {0};
-    for (int64_t l = 0; l < end; l += W) {
-        V x = *(V *)(s + l);
-        most = pick(x > most, x, most);
-    }
-    float top = most[0], sum = 0;
-    for (int i = 1; i < W; i++) top = most[i] > top ? most[i] : top;
-    for (int64_t l = 0; l < end; l += W) {
-        V x = *(V *)(s + l);
-        V e = pick(x == -INFINITY, (V){0}, exponential(x - top));
-        *(V *)(s + l) = e;
-        sums += e;
-    }
-    for (int i = 0; i < W; i++) sum += sums[i];
-    return sum;
-}
 
 // Has values come near that are wanted soon. The caches of all layers exceed those of the processor, and its own
 // foresight ends with each page.
@@ -180,7 +117,7 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
                     s += n;                                                                                            \
                 }                                                                                                      \
                 scores_##T(new_key, 1, query, d, 1, s++, 0);                                                           \
-                float sum = exponentials(scores, s - scores);                                                          \
+                float top, sum = exponentials(scores, s - scores, &top);                                               \
                 s = scores;                                                                                            \
                 for (int64_t l = 0; l < prefix; l++) common[l] = as_##T(*s++ / sum);                                   \
                 for (const Segment *x = segments; x <= own; x++) {                                                     \

@@ -1,0 +1,109 @@
+"""Causal attention in C on a CPU (``core/c/attention.c``), with its gradients.
+
+Shapes: M tokens, H heads, K heads of keys and values, d head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from foray.core.native import ATTENTION, function
+from foray.model.layer_in_c import LANES, TYPES
+
+_QUERIES = 32  # of a block, as the C code says
+
+
+class Rows(NamedTuple):
+    """Rows among M tokens, by units.
+
+    The tokens of a row see each other causally. Those of every row of a unit but its first see the whole first row too.
+    """
+
+    spans: Tensor  # (rows, 2), int64: first token and number of tokens
+    units: Tensor  # (units + 1,), int64: where each unit begins in ``spans``
+    most: int  # keys that a token sees at most
+    tokens: int  # of all rows
+
+    @classmethod
+    def of(cls, units: Sequence[Sequence[tuple[int, int]]]) -> Rows:
+        """The rows (first token, number of tokens) of each unit."""
+        spans = torch.tensor([span for unit in units for span in unit]).view(-1, 2)
+        starts = torch.tensor([0, *map(len, units)]).cumsum(0)
+        longest = (unit[0][1] + max((n for _, n in unit[1:]), default=0) for unit in units)
+        return cls(spans, starts, max(longest, default=0), int(spans[:, 1].sum()))
+
+
+@lru_cache(maxsize=32)
+def alike(rows: int, length: int) -> Rows:
+    """As many rows of one length, each a unit."""
+    return Rows.of([[(i * length, length)] for i in range(rows)])
+
+
+def available(q: Tensor) -> bool:
+    """Whether ``attend`` can take queries (..., d) of this device, dtype and width here."""
+    plain = type(q) is Tensor and q.device.type == "cpu" and q.dtype in TYPES and not q.shape[-1] % LANES
+    return plain and _forward(q.dtype) is not None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
+    """softmax(q k' / sqrt(d)) v within rows; 0 for tokens without one. (M, H, d), (M, K, d) x 2 -> (M, H, d)"""
+    return _Attention.apply(q, k, v, rows)
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        (M, H, d), capacity, threads = q.shape, _capacity(rows), torch.get_num_threads()
+        (out,) = _results(rows, q)
+        log_sums = torch.empty(M, H)
+        rooms = torch.empty(threads, 2 * d * capacity + 2 * _QUERIES * d + _QUERIES * capacity)
+        compiled = _forward(q.dtype)
+        assert compiled is not None, "ask `available` first"
+        compiled(*(x.data_ptr() for x in (q, k, v, out, log_sums)), H, k.shape[1], d, *_places(rows, capacity, rooms))
+        ctx.save_for_backward(q, k, v, out, log_sums)
+        ctx.rows = rows
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        saved = ctx.saved_tensors  # once: a pass that is computed again gives them once
+        q, k, v, *_ = saved
+        H, d = q.shape[1:]
+        capacity, threads = _capacity(ctx.rows), torch.get_num_threads()
+        found = _results(ctx.rows, q, k, v)
+        rooms = torch.empty(threads, 5 * d * capacity + 3 * _QUERIES * d + 2 * _QUERIES * capacity)
+        compiled = _backward(q.dtype)
+        assert compiled is not None
+        tensors = (g.contiguous(), *saved, *found)
+        compiled(*(x.data_ptr() for x in tensors), H, k.shape[1], d, *_places(ctx.rows, capacity, rooms))
+        to_q, to_k, to_v = found
+        return to_q, to_k, to_v, None
+
+
+def _results(rows: Rows, *like: Tensor) -> tuple[Tensor, ...]:
+    make = torch.empty_like if rows.tokens == len(like[0]) else torch.zeros_like
+    return tuple(make(x) for x in like)
+
+
+def _capacity(rows: Rows) -> int:
+    return -(-rows.most // LANES) * LANES
+
+
+def _places(rows: Rows, capacity: int, rooms: Tensor) -> tuple[int, ...]:
+    spans, units = rows.spans.data_ptr(), rows.units.data_ptr()
+    return spans, units, len(rows.units) - 1, capacity, rooms.data_ptr(), rooms.shape[1], len(rooms)
+
+
+def _forward(dtype: torch.dtype) -> Callable[..., None] | None:
+    return function(ATTENTION, f"attention_{TYPES[dtype]}", "pppppnnnppnnpni")
+
+
+def _backward(dtype: torch.dtype) -> Callable[..., None] | None:
+    return function(ATTENTION, f"attention_back_{TYPES[dtype]}", "pppppppppnnnppnnpni")
