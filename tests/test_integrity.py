@@ -99,10 +99,10 @@ def test_check_shows_how_many_bytes_are_read_on_a_terminal(whole: Store) -> None
     console = Console(file=screen, force_terminal=True, width=80)
     with reading(console) as (total, read):
         found = examine(whole, 2, total, read)
-    numbers = re.findall(r"([\d.]+)/([\d.]+) ([kM])B", screen.getvalue())
+    numbers = re.findall(r"([\d,.]+)/([\d,.]+) ([kM])B", screen.getvalue())
     assert "reading" in screen.getvalue() and numbers
     done, total_read, unit = numbers[-1]
-    assert done == total_read == f"{found.size / {'k': 1e3, 'M': 1e6}[unit]:.1f}"
+    assert done == total_read == f"{found.size / {'k': 1e3, 'M': 1e6}[unit]:,.1f}"
 
 
 @pytest.mark.parametrize("how", ["flipped", "gone"])

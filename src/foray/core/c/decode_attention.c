@@ -33,8 +33,8 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
             const T *row = keys + l;                                                                                   \
             for (int64_t j = 0; j < d; j++, row += capacity) {                                                         \
                 for (int i = 0; i < 4; i++) soon_##T(row + i * W + ahead);                                             \
-                s0 += q[j] * load_##T(row), s1 += q[j] * load_##T(row + W);                                            \
-                s2 += q[j] * load_##T(row + 2 * W), s3 += q[j] * load_##T(row + 3 * W);                                \
+                s0 = fused(all(q[j]), load_##T(row), s0), s1 = fused(all(q[j]), load_##T(row + W), s1);                \
+                s2 = fused(all(q[j]), load_##T(row + 2 * W), s2), s3 = fused(all(q[j]), load_##T(row + 3 * W), s3);    \
             }                                                                                                          \
             *(V *)(out + l) = s0, *(V *)(out + l + W) = s1;                                                            \
             *(V *)(out + l + 2 * W) = s2, *(V *)(out + l + 3 * W) = s3;                                                \
@@ -46,10 +46,11 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
             int64_t j = 0;                                                                                             \
             for (; j + 3 < d; j += 4, row += 4 * capacity) {                                                           \
                 for (int i = 0; i < 4; i++) soon_##T(row + i * capacity + ahead);                                      \
-                s0 += q[j] * load_##T(row), s1 += q[j + 1] * load_##T(row + capacity);                                 \
-                s2 += q[j + 2] * load_##T(row + 2 * capacity), s3 += q[j + 3] * load_##T(row + 3 * capacity);          \
+                s0 = fused(all(q[j]), load_##T(row), s0), s1 = fused(all(q[j + 1]), load_##T(row + capacity), s1);     \
+                s2 = fused(all(q[j + 2]), load_##T(row + 2 * capacity), s2);                                           \
+                s3 = fused(all(q[j + 3]), load_##T(row + 3 * capacity), s3);                                           \
             }                                                                                                          \
-            for (; j < d; j++, row += capacity) s0 += q[j] * load_##T(row);                                            \
+            for (; j < d; j++, row += capacity) s0 = fused(all(q[j]), load_##T(row), s0);                              \
             *(V *)(out + at) = (s0 + s1) + (s2 + s3);                                                                  \
         }                                                                                                              \
         for (; l < n; l++) {                                                                                           \
@@ -63,17 +64,21 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
     ) {                                                                                                                \
         int64_t j = 0;                                                                                                 \
         for (; j + 2 * W <= d; j += 2 * W) {                                                                           \
-            V a0 = *(V *)(out + j), a1 = *(V *)(out + j + W), b0 = {0}, b1 = {0};                                      \
+            V a0 = *(V *)(out + j), a1 = *(V *)(out + j + W);                                                          \
+            V b0 = {0}, b1 = {0}, c0 = {0}, c1 = {0}, d0 = {0}, d1 = {0};                                              \
             const T *row = values + j;                                                                                 \
             int64_t l = 0;                                                                                             \
-            for (; l + 1 < n; l += 2, row += 2 * d) {                                                                  \
-                soon_##T(row + ahead), soon_##T(row + W + ahead);                                                      \
-                soon_##T(row + d + ahead), soon_##T(row + d + W + ahead);                                              \
-                a0 += w[l] * load_##T(row), a1 += w[l] * load_##T(row + W);                                            \
-                b0 += w[l + 1] * load_##T(row + d), b1 += w[l + 1] * load_##T(row + d + W);                            \
+            for (; l + 3 < n; l += 4, row += 4 * d) {                                                                  \
+                for (int i = 0; i < 4; i++) soon_##T(row + i * d + ahead), soon_##T(row + i * d + W + ahead);          \
+                a0 = fused(all(w[l]), load_##T(row), a0), a1 = fused(all(w[l]), load_##T(row + W), a1);                \
+                const T *b = row + d, *c = b + d, *e = c + d;                                                          \
+                b0 = fused(all(w[l + 1]), load_##T(b), b0), b1 = fused(all(w[l + 1]), load_##T(b + W), b1);            \
+                c0 = fused(all(w[l + 2]), load_##T(c), c0), c1 = fused(all(w[l + 2]), load_##T(c + W), c1);            \
+                d0 = fused(all(w[l + 3]), load_##T(e), d0), d1 = fused(all(w[l + 3]), load_##T(e + W), d1);            \
             }                                                                                                          \
-            if (l < n) a0 += w[l] * load_##T(row), a1 += w[l] * load_##T(row + W);                                     \
-            *(V *)(out + j) = a0 + b0, *(V *)(out + j + W) = a1 + b1;                                                  \
+            for (; l < n; l++, row += d)                                                                               \
+                a0 = fused(all(w[l]), load_##T(row), a0), a1 = fused(all(w[l]), load_##T(row + W), a1);                \
+            *(V *)(out + j) = (a0 + b0) + (c0 + d0), *(V *)(out + j + W) = (a1 + b1) + (c1 + d1);                      \
         }                                                                                                              \
         for (; j + W <= d; j += W) {                                                                                   \
             V a0 = *(V *)(out + j), a1 = {0}, a2 = {0}, a3 = {0};                                                      \
@@ -81,10 +86,11 @@ static inline void soon_bf16(const bf16 *x) { __builtin_prefetch(x); }
             int64_t l = 0;                                                                                             \
             for (; l + 3 < n; l += 4, row += 4 * d) {                                                                  \
                 for (int i = 0; i < 4; i++) soon_##T(row + i * d + ahead);                                             \
-                a0 += w[l] * load_##T(row), a1 += w[l + 1] * load_##T(row + d);                                        \
-                a2 += w[l + 2] * load_##T(row + 2 * d), a3 += w[l + 3] * load_##T(row + 3 * d);                        \
+                a0 = fused(all(w[l]), load_##T(row), a0), a1 = fused(all(w[l + 1]), load_##T(row + d), a1);            \
+                a2 = fused(all(w[l + 2]), load_##T(row + 2 * d), a2);                                                  \
+                a3 = fused(all(w[l + 3]), load_##T(row + 3 * d), a3);                                                  \
             }                                                                                                          \
-            for (; l < n; l++, row += d) a0 += w[l] * load_##T(row);                                                   \
+            for (; l < n; l++, row += d) a0 = fused(all(w[l]), load_##T(row), a0);                                     \
             *(V *)(out + j) = (a0 + a1) + (a2 + a3);                                                                   \
         }                                                                                                              \
         for (; j < d; j++)                                                                                             \

@@ -160,7 +160,7 @@ void target(
         log_z[r] = top + logf(sum);
         logprobs[r] = hit - top - logf(sum);
         if (p)
-            for (int64_t j = 0; j < n; j++) p[r * n + j] = room[j] / sum;
+            for (int64_t j = 0; j < n; j++) p[r * n + j] = room[j] * (1 / sum);
     }
 }
 
