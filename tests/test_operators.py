@@ -111,6 +111,7 @@ def test_logprobs_of_targets(way: str, V: int, fused: bool) -> None:
         return torch.stack([logits.gather(1, targets[:, None])[:, 0] - log_z, log_z])
 
     agree(torch.stack(operators.target_logprob(logits, targets, fused)), picked(), (logits,))
+    agree(torch.stack(operators.target_logprob(logits + 0, targets, fused, spare=True)), picked(), (logits,))
     with torch.no_grad():
         torch.testing.assert_close(torch.stack(operators.target_logprob(logits, targets, fused)), picked())
         logits[1, 2] = torch.nan

@@ -49,10 +49,13 @@ def gated(a: Tensor, b: Tensor) -> Tensor:
     return _gated(a.contiguous(), b.contiguous())
 
 
-def target_logprob(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V) in fp32, and the logits' log-partitions."""
+def target_logprob(logits: Tensor, targets: Tensor, spare: bool = False) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V) in fp32, and the logits' log-partitions.
+
+    ``spare``: nobody else reads the logits, so their memory may be used.
+    """
     if torch.is_grad_enabled():
-        return _Target.apply(logits, targets)
+        return _Target.apply(logits, targets, spare)
     return _target(logits.contiguous(), targets, None)
 
 
@@ -112,18 +115,19 @@ class _Gate(Function):
 
 class _Target(Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        p = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, spare: bool) -> tuple[Tensor, Tensor]:
+        logits = logits.contiguous()
+        p = logits.detach() if spare else torch.empty_like(logits)
         ctx.save_for_backward(p, targets)
-        return _target(logits.contiguous(), targets, p)
+        return _target(logits, targets, p)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None, None]:
         p, targets = ctx.saved_tensors
         g, g_z = g.contiguous(), g_z.contiguous()
         # In place, because autograd refuses a second backward pass through a graph.
         _call("target_back", "ppppnni")(*(x.data_ptr() for x in (g, g_z, targets, p)), *p.shape, _threads())
-        return p, None
+        return p, None, None
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float, add: Tensor | None, inverse: Tensor | None) -> Tensor:

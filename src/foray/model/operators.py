@@ -211,16 +211,19 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False) -> tuple[Tensor, Tensor]:
+def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False, spare: bool = False) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V), and the logits' log-partitions (N,), in fp32.
 
     ``fused``: compiled, for a GPU. There the plain operations take a tenth of an update of pre-training, the compiled
-    ones read and write the logits once each, in their own precision.
+    ones read and write the logits once each, in their own precision. ``spare``: nobody else reads the logits, so their
+    memory may be used.
     """
     if fused:
         return _FusedTargetLogprob.apply(logits, targets)
     logits = logits.float()
-    return (layer_in_c.target_logprob if layer_in_c.available(logits, 0) else _TargetLogprob.apply)(logits, targets)
+    if layer_in_c.available(logits, 0):
+        return layer_in_c.target_logprob(logits, targets, spare)
+    return _TargetLogprob.apply(logits, targets)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -82,9 +82,10 @@ def _logprobs(model: Transformer, hidden: Tensor, targets: Tensor, temperature: 
     """Log-probabilities (N,) of ``targets`` after states (N, D), and log-partitions (N,) of the logits at T = 1."""
     logits = model.lm_head(hidden)
     if temperature == 1.0:
-        return target_logprob(logits, targets, fused=model.machine.device == "cuda" and model.machine.compile == "on")
+        fused = model.machine.device == "cuda" and model.machine.compile == "on"
+        return target_logprob(logits, targets, fused, spare=True)
     logits = logits.float()
-    return target_logprob(logits / temperature, targets)[0], torch.logsumexp(logits, -1)
+    return target_logprob(logits / temperature, targets, spare=True)[0], torch.logsumexp(logits, -1)
 
 
 def _blocks(model: Transformer, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
