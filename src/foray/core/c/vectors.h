@@ -11,7 +11,7 @@
 enum { W = 16 };  // lanes of a vector; the compiler splits it where the machine's vectors are shorter
 typedef float V __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t I __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef uint16_t H __attribute__((vector_size(2 * W), aligned(2), may_alias));
+typedef uint16_t Half __attribute__((vector_size(2 * W), aligned(2), may_alias));
 typedef uint16_t bf16;
 
 static inline V all(float x) { return (V){0} + x; }
@@ -41,11 +41,11 @@ static inline V load_bf16(const bf16 *x) {
 #ifdef __AVX512F__  // GCC 12 takes five instructions for the conversion
     return (V)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x)), 16);
 #else
-    return (V)(__builtin_convertvector(*(const H *)x, I) << 16);
+    return (V)(__builtin_convertvector(*(const Half *)x, I) << 16);
 #endif
 }
 static inline void store_float(float *to, V x) { *(V *)to = x; }
-static inline void store_bf16(bf16 *to, V x) { *(H *)to = __builtin_convertvector((I)nearest(x) >> 16, H); }
+static inline void store_bf16(bf16 *to, V x) { *(Half *)to = __builtin_convertvector((I)nearest(x) >> 16, Half); }
 static inline V rounded_float(V x) { return x; }
 static inline V rounded_bf16(V x) { return nearest(x); }
 
