@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from foray.core.native import DECODE_ATTENTION, function
-
-_LANES = 16  # of the C code's vectors
-_TYPES = {torch.float32: "float", torch.bfloat16: "bf16"}
+from foray.model.layer_in_c import LANES, TYPES
 
 
 class Blocks(NamedTuple):
@@ -47,7 +45,7 @@ class _Segment(ctypes.Structure):
 
 def available(like: Tensor) -> bool:
     """Whether ``attend`` can take keys and values (..., d) of this device, dtype and width here, and is faster."""
-    fits = like.device.type == "cpu" and like.dtype in _TYPES and like.shape[-1] % _LANES == 0
+    fits = like.device.type == "cpu" and like.dtype in TYPES and like.shape[-1] % LANES == 0
     return fits and _function(like.dtype) is not None
 
 
@@ -66,7 +64,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, 
     out = torch.empty_like(q)
     segments = (_Segment * len(blocks))(*map(_Segment.of, blocks))
     threads = torch.get_num_threads()
-    scores = torch.empty(threads, prefix + sum(x.keys.shape[3] for x in blocks) + 2 * _LANES)
+    scores = torch.empty(threads, prefix + sum(x.keys.shape[3] for x in blocks) + 2 * LANES)
     compiled(
         q.data_ptr(), out.data_ptr(), k.data_ptr(), v.data_ptr(), now,
         None if before is None else before.data_ptr(), prefix,
@@ -76,4 +74,4 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[Blocks], now: int, 
 
 
 def _function(dtype: torch.dtype) -> Callable[..., None] | None:
-    return function(DECODE_ATTENTION, f"attend_{_TYPES[dtype]}", "ppppnpnnnnnfpnpni")
+    return function(DECODE_ATTENTION, f"attend_{TYPES[dtype]}", "ppppnpnnnnnfpnpni")
