@@ -116,6 +116,9 @@ def test_logprobs_of_targets(way: str, V: int, fused: bool) -> None:
         torch.testing.assert_close(torch.stack(operators.target_logprob(logits, targets, fused)), picked())
         logits[1, 2] = torch.nan
         assert operators.target_logprob(logits, targets, fused)[0].isnan().nonzero().tolist() == [[1]]
+    for beyond in (-1, V):
+        with pytest.raises((IndexError, RuntimeError)):
+            operators.target_logprob(logits, targets.new_full((40,), beyond), fused)
 
 
 @pytest.mark.parametrize(

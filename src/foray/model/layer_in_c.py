@@ -170,6 +170,8 @@ def _gated(a: Tensor, b: Tensor) -> Tensor:
 
 def _target(logits: Tensor, targets: Tensor, p: Tensor | None) -> tuple[Tensor, Tensor]:
     (N, V), threads = logits.shape, _threads()
+    if N and not 0 <= int(targets.min()) <= int(targets.max()) < V:  # C would read beyond the row
+        raise IndexError(f"a target lies outside of the vocabulary of {V}")
     logprobs, log_z = torch.empty(2, N)
     rooms = torch.empty(threads, -(-V // LANES) * LANES)
     _call("target", "pppppnnpi")(
