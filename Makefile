@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup docs tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check browser-check lint bench clean
+.PHONY: help setup docs tiny tiny-seeds smoke gsm8k_small test test-slow fault-check fuzz gpu-evidence gpu-wheels vllm-check ray-check browser-check lint bench bench-growth clean
 help:
 	@echo "make tiny             the main job: two M_t and every recipe, to the report"
 	@echo "make smoke            every part of the program, with a model that is too small to learn"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow        tests of minutes; also browser-check, ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
 	@echo "make docs             the pages of docs/ as a site in build/site"
 	@echo "make bench            times beside other programs (benchmarks/README.md)"
+	@echo "make bench-growth     speed along the model's size, groups, prompts and vocabulary (TABLES=...)"
 	@echo "make setup            .venv alone; make clean"
 
 setup: $(VENV)/.done
@@ -144,6 +145,9 @@ ray-check: .venv-ray/.done
 bench: setup .venv-bench/.done .venv-vllm/.done .venv-openvino/.done .venv-llama/.done
 	$(BIN)/python benchmarks/bench.py --trl .venv-bench/bin/python --vllm .venv-vllm/bin/python \
 	--openvino .venv-openvino/bin/python --llama .venv-llama/bin/python $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(CASES)
+
+bench-growth: setup
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/growth.py $(TABLES)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -210,16 +210,16 @@ def main() -> None:
     parser.add_argument("--llama", help="python of an environment with llama-cpp-python; left out where not given")
     parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
-    if unknown := [name for name in args.cases if name not in CASES and name not in SHAPES]:
-        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join([*CASES, *SHAPES])}")
+    shapes = list(dict.fromkeys(case.shape for case in CASES.values()))
+    if unknown := [name for name in args.cases if name not in CASES and name not in shapes]:
+        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join([*CASES, *shapes])}")
     names = [case for name in args.cases for case in CASES if case == name or case.endswith(f"/{name}")]
     pythons = {
         "trl_trainer": args.trl, "vllm_cpu": args.vllm, "openvino_genai": args.openvino, "llama_cpp": args.llama
     }  # fmt: skip
     keep_freed_memory()  # or fresh pages, not products, would be timed for the limit
     torch.set_num_threads(args.threads)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)
-    print(f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {args.threads} threads")
+    print(f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {args.threads} threads")
     print(", ".join(f"{p} {version(p)}" for p in ("torch", "transformers")), "\n")
     print(f"| case, on {machine()} | contender | median s | tokens/s | new weights, s | foray is faster by |")
     print("|---|---|---:|---:|---:|---:|")
@@ -273,6 +273,12 @@ def main() -> None:
                     f"| | ours reaches {100 * least.seconds / w.median:.0f}% |",
                     flush=True,
                 )
+
+
+def commit() -> str:
+    """The commit of the code that runs, and whether it was changed since."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE)
+    return said.stdout.strip()
 
 
 def machine() -> str:
