@@ -111,8 +111,9 @@ def plainly_truncated(
 
 @pytest.fixture
 def only_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model's operations by torch, as where nothing can be compiled."""
+    """The model's operations and the draw of tokens by torch, as where nothing can be compiled."""
     from foray.model import attention_in_c, layer_in_c
+    from foray.rollout import draw_in_c
 
-    for module in (attention_in_c, layer_in_c):
+    for module in (attention_in_c, layer_in_c, draw_in_c):
         monkeypatch.setattr(module, "available", lambda *_: False)

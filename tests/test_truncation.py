@@ -41,6 +41,12 @@ def logits(request: pytest.FixtureRequest) -> torch.Tensor:
     return request.param * torch.randn(40, 700, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture(params=["C", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest) -> None:
+    if request.param == "torch":
+        request.getfixturevalue("only_torch")
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_kept_tokens_and_their_probabilities_are_those_of_plain_loops(
     logits: torch.Tensor, case: dict[str, Any]

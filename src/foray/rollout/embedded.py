@@ -15,6 +15,7 @@ from torch import Tensor
 from foray.core import rng
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
+from foray.rollout import draw_in_c
 from foray.rollout.cascade import Recorder, Segment
 from foray.rollout.engine import Completion, Sampling, check_prompts, common_prefix
 from foray.rollout.stopping import Endings
@@ -97,10 +98,7 @@ def read_prompts(
 def sample(logits: Tensor, u: Tensor, sampling: Sampling, row: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Tokens (N,) by inverse CDF at ``u`` (N,), and their log-probabilities as ``Completion`` has them. logits (R, V)
 
-    ``row`` (N,): the row of logits that each is drawn from; when None, each from its own.
-
-    Draws a block of the vocabulary, then a token within the block, because running sums over all of V would take longer
-    than the softmax.
+    ``row`` (N,): the row of logits that each is drawn from; when None, each from its own. On a CPU C computes them.
     """
     temperature = sampling.temperature
     if temperature == 0:
@@ -108,18 +106,33 @@ def sample(logits: Tensor, u: Tensor, sampling: Sampling, row: Tensor | None = N
         token = logprobs.argmax(-1)
         found = token, logprobs.gather(1, token[:, None])[:, 0]
         return found if row is None else (found[0][row], found[1][row])
-    p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
+    compiled = draw_in_c.available(logits)
+    if compiled:
+        p = draw_in_c.probabilities(logits, temperature)
+    else:
+        p = torch.softmax(logits.float() if temperature == 1 else logits.float() / temperature, -1)
     if sampling.truncates:
         p = truncated(p, sampling)
-    if p.shape[1] % _BLOCK:
-        p = torch.nn.functional.pad(p, (0, -p.shape[1] % _BLOCK))
+    if row is None:
+        row = torch.arange(len(p), device=p.device)
+    return draw_in_c.draw(p, u, row) if compiled else _drawn(p, u, row)
+
+
+def _drawn(p: Tensor, u: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (N,) of rows ``row`` (N,) of p (R, V) by inverse CDF at ``u`` (N,), and the logs of their probabilities.
+
+    Draws a block of the vocabulary, then a token within the block, because running sums over all of V would take longer
+    than the softmax.
+    """
+    V = p.shape[1]
+    if V % _BLOCK:
+        p = torch.nn.functional.pad(p, (0, -V % _BLOCK))
     blocks = p.view(len(p), -1, _BLOCK)
     sums = blocks.sum(-1)
     cdf = sums.cumsum(-1)
     # The target is relative to the last entry and below it: rounding in the sums never leads beyond the end of a table.
     # The first entry above a target is larger than the entry before it, so its token has a probability above 0.
     below_one = 1 - 2.0**-24
-    row = torch.arange(len(p), device=p.device) if row is None else row
     cdf, before = cdf[row], (cdf - sums)[row]
     target = u.to(cdf.dtype).clamp(max=below_one)[:, None] * cdf[:, -1:]
     block = torch.searchsorted(cdf, target, right=True).clamp_(max=cdf.shape[1] - 1)  # (N, 1); beyond it for NaN
@@ -127,5 +140,5 @@ def sample(logits: Tensor, u: Tensor, sampling: Sampling, row: Tensor | None = N
     within = blocks[row, block[:, 0]].cumsum(-1)  # (N, tokens of a block)
     rest = rest.minimum(within[:, -1:] * below_one)
     token = block * _BLOCK + torch.searchsorted(within, rest, right=True)
-    token.clamp_(max=logits.shape[1] - 1)
+    token.clamp_(max=V - 1)
     return token[:, 0], p[row, token[:, 0]].log()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foray.rollout import draw_in_c
 from foray.rollout.engine import Sampling
 
 
@@ -26,6 +27,8 @@ def truncated(p: Tensor, sampling: Sampling) -> Tensor:
         p = _at_least(p, sampling.min_p * p.amax(-1, keepdim=True))
     if 0 < sampling.top_k < p.shape[1]:
         p = _at_least(p, p.topk(sampling.top_k, sorted=False).values.amin(-1, keepdim=True))
+    if sampling.top_p < 1 and draw_in_c.available(p):
+        return draw_in_c.keep_top(p, sampling.top_p)
     if sampling.top_p < 1:
         p = _at_least(p, _least_of_top(p, sampling.top_p))
     return p / p.sum(-1, keepdim=True)
@@ -38,23 +41,8 @@ def _at_least(p: Tensor, least: Tensor) -> Tensor:
 
 def _least_of_top(p: Tensor, share: float) -> Tensor:
     """The least probability (R, 1) of the fewest likely tokens that have a ``share`` of the probability. p (R, V)"""
-    if p.device.type != "cpu":
-        return _least_by_sort(p, share)
-    least = p.amax(-1, keepdim=True)
-    # Where the likeliest token has the share alone, as at most places of a text, nothing need be sorted.
-    more = (least[:, 0] < share * p.sum(-1)).nonzero()[:, 0]
-    least[more] = _least_by_sort(p[more], share)
-    return least
-
-
-def _least_by_sort(p: Tensor, share: float) -> Tensor:
-    """The same for rows of which nothing is known."""
-    rising = _rising(p)
+    # On a CPU by numpy, which is 5 to 70 times as fast as torch.
+    rising = torch.from_numpy(np.sort(p.numpy(), axis=-1)) if p.device.type == "cpu" else p.sort(-1).values
     up_to = rising.cumsum(-1)  # from the smallest: the sums of what goes are precise
     first = torch.searchsorted(up_to, (1 - share) * up_to[:, -1:], right=True)
     return rising.gather(1, first.clamp_(max=p.shape[1] - 1))  # beyond it for NaN
-
-
-def _rising(p: Tensor) -> Tensor:
-    """Each row sorted. On the CPU by numpy, which is 70 times as fast as torch."""
-    return torch.from_numpy(np.sort(p.numpy(), axis=-1)) if p.device.type == "cpu" else p.sort(-1).values

@@ -16,10 +16,16 @@ typedef uint16_t bf16;
 
 static inline V all(float x) { return (V){0} + x; }
 static inline V pick(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
+// Each lane with the one so many lanes on.
+#define SHIFTED(x, n) __builtin_shuffle(x, ((I){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + n) & (W - 1))
 static inline float total(V x) {
-    float sum = 0;
-    for (int i = 0; i < W; i++) sum += x[i];
-    return sum;
+    x += SHIFTED(x, 8), x += SHIFTED(x, 4), x += SHIFTED(x, 2);
+    return x[0] + x[1];
+}
+static inline V larger(V x, V y) { return pick(x > y, x, y); }
+static inline float largest_of(V x) {
+    x = larger(x, SHIFTED(x, 8)), x = larger(x, SHIFTED(x, 4)), x = larger(x, SHIFTED(x, 2));
+    return x[0] > x[1] ? x[0] : x[1];
 }
 
 // a b + c, rounded once where the machine can. Said outright, because compilers differ in what they contract.
@@ -87,10 +93,9 @@ static inline float exponentials(float *s, int64_t n, float *largest) {
     V most = all(-INFINITY), sums = {0};
     for (int64_t l = 0; l < end; l += W) {
         V x = *(V *)(s + l);
-        most = pick(x > most, x, most);
+        most = larger(x, most);
     }
-    float top = most[0];
-    for (int i = 1; i < W; i++) top = most[i] > top ? most[i] : top;
+    float top = largest_of(most);
     for (int64_t l = 0; l < end; l += W) {
         V x = *(V *)(s + l);
         V e = pick(x == -INFINITY, (V){0}, exponential(x - top));
