@@ -39,7 +39,7 @@ def grown(
     segments = [Segment([drawn(P, K, longest, d)], [drawn(P, K, longest, d)], mask)]
     if prefix:
         segments.insert(0, Segment([drawn(1, K, prefix, d)], [drawn(1, K, prefix, d)]))
-    rows = Cascade(segments, torch.arange(R) * P // R, G)
+    rows = Cascade(segments, torch.arange(R) * P // R)
     assert rows.compiled == compiled
     answers = []
     for step in range(steps):
@@ -96,7 +96,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_compiler
 def test_what_is_no_number_stays_none() -> None:
     prompt = Segment([torch.randn(1, 1, 20, 32)], [torch.randn(1, 1, 20, 32)])
-    rows = Cascade([prompt], torch.zeros(2, dtype=torch.long), 1)
+    rows = Cascade([prompt], torch.zeros(2, dtype=torch.long))
     q = torch.randn(2, 1, 1, 32)
     q[1, 0, 0, 3] = torch.nan
     new = torch.randn(2, 1, 1, 32)

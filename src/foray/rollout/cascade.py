@@ -15,13 +15,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from foray.model.layer_in_c import LANES
 from foray.model.operators import attention
-from foray.rollout.decode_attention import Blocks, attend, available
+from foray.rollout.decode_attention import Blocks, attend, available, tiles
 
-# The cache of new tokens grows by this many positions: both ways of computing are fastest with little unused room.
-_GROWTH = 16
-# Queries of a key and row up to which C, which reads the key for each of them, is faster than products of torch.
-_FEW = 2
+# The cache of new tokens grows to so many times its length for C, which reads none of the unused room. For products of
+# torch, which read it too, it grows by LANES positions.
+_TIMES = 4
 
 
 class Segment:
@@ -38,11 +38,16 @@ class Segment:
 
     @property
     def length(self) -> int:
-        return self.keys[0].shape[3]
+        return self.values[0].shape[2]
 
     @property
     def blocks(self) -> int:
-        return self.keys[0].shape[1]
+        return self.values[0].shape[1]
+
+    def tile(self) -> None:
+        """Has the keys as C takes them, (K, S, tiles, d, LANES). From then on ``scores`` does not."""
+        for layer, keys in enumerate(self.keys):
+            self.keys[layer] = tiles(keys)
 
     def select(self, blocks: Tensor) -> None:
         """Keeps the given blocks, in their order. A block may be given several times."""
@@ -99,19 +104,22 @@ class Cascade:
     The last shared segment has a block a prompt. Rows may stand in any order, and prompts may have unlike numbers of
     rows. ``prompt`` (R,) is the prompt of each row, ``queries`` is G.
 
-    On a CPU C computes a step (``decode_attention.py``), where it can and is faster. Else torch does: the queries go
-    through the blocks in a grid with as many columns as the prompt with the most rows has rows, because a few idle
-    places cost less than a copy of the blocks.
+    On a CPU C computes a step where it can (``decode_attention.py``). Else torch does: the queries go through the
+    blocks in a grid with as many columns as the prompt with the most rows has rows, because a few idle places cost less
+    than a copy of the blocks.
     """
 
-    def __init__(self, shared: list[Segment], prompt: Tensor, queries: int) -> None:
+    def __init__(self, shared: list[Segment], prompt: Tensor) -> None:
         self.shared, self.length = shared, 0
         like = shared[0].values  # (K, S, L, d) a layer
-        self.compiled = available(like[0]) and queries <= _FEW
+        self.compiled = available(like[0])
+        if self.compiled:
+            shared[-1].tile()
         rows, K, d = len(prompt), like[0].shape[0], like[0].shape[3]
         # Rows come first: new rows follow without a copy of the others. There may be more than R.
-        self.keys = [self._room(x, rows, K, d, _GROWTH) for x in like]
-        self.values = [self._room(x, rows, K, _GROWTH, d) for x in like]
+        of_keys = (1, d, LANES) if self.compiled else (d, LANES)
+        self.keys = [self._room(x, rows, K, *of_keys) for x in like]
+        self.values = [self._room(x, rows, K, LANES, d) for x in like]
         self._arrange(prompt)
 
     def _arrange(self, prompt: Tensor) -> None:
@@ -129,12 +137,11 @@ class Cascade:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         R, H, _, d = q.shape  # here R counts rows with one new position each
         K, t = k.shape[1], self.length
-        if t == self.keys[layer].shape[3]:
-            self.keys[layer] = self._enlarged(self.keys[layer], R, R, 3, t + _GROWTH)
-            self.values[layer] = self._enlarged(self.values[layer], R, R, 2, t + _GROWTH)
-        keys, values = self.keys[layer][:R], self.values[layer][:R]
+        if t == self.values[layer].shape[2]:
+            self._lengthen(layer, R)
         if self.compiled:
             return self._compiled(layer, q.view(R, K, -1, d), k[:, :, 0], v[:, :, 0]).view(R, H, 1, d)
+        keys, values = self.keys[layer][:R], self.values[layer][:R]
         keys[..., t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
         q = (q * d**-0.5).view(R, K, -1, d)  # (R, K, G, d)
         scores = [self._spread(s.scores(layer, self._grid(q, s)), s, q.shape) for s in self.shared]
@@ -151,12 +158,12 @@ class Cascade:
         """The same in C: q (R, K, G, d), k and v (R, K, d) -> (R, K, G, d). A prefix stays two products of torch."""
         *prefix, prompts = self.shared
         R, K, G, d = q.shape
-        keys, values = prompts.keys[layer].transpose(0, 1), prompts.values[layer].transpose(0, 1)
-        blocks = Blocks(keys, values, self.prompt, prompts.lengths), Blocks(self.keys[layer], self.values[layer])
+        theirs = Blocks(*(x[layer].transpose(0, 1) for x in (prompts.keys, prompts.values)))
+        own = Blocks(self.keys[layer], self.values[layer])
         if not prefix:
-            return attend(q, k, v, blocks, self.length)
+            return attend(q, k, v, theirs, self.prompt, prompts.lengths, own, self.length)
         weights = prefix[0].scores(layer, (q * d**-0.5).transpose(0, 1).reshape(K, R * G, d)).view(K, R, G, -1)
-        out = attend(q, k, v, blocks, self.length, weights)
+        out = attend(q, k, v, theirs, self.prompt, prompts.lengths, own, self.length, weights)
         return out + prefix[0].mix(layer, weights.view(K, R * G, -1)).view(K, R, G, d).transpose(0, 1)
 
     def _grid(self, x: Tensor, segment: Segment) -> Tensor:
@@ -179,6 +186,7 @@ class Cascade:
             for layer, x in enumerate(cache):
                 if rows > len(x):
                     x = cache[layer] = self._enlarged(x, len(self.prompt), max(rows, 2 * len(x)))
+                x = self._used(x)
                 x[slots] = x[parents]
         prompt = torch.cat([self.prompt, self.prompt.new_zeros(rows - len(self.prompt))])
         prompt[slots] = self.prompt[parents]
@@ -187,11 +195,25 @@ class Cascade:
     def keep(self, rows: Tensor) -> None:
         """Keeps only ``rows``, in their order, and the prompts that they continue."""
         for cache in (self.keys, self.values):
-            cache[:] = [x.index_select(0, rows) for x in cache]
+            cache[:] = [self._used(x).index_select(0, rows) for x in cache]
         left, prompt = self.prompt[rows].unique(return_inverse=True)
         if len(left) < self.shared[-1].blocks:
             self.shared[-1].select(left)
         self._arrange(prompt)
+
+    def _lengthen(self, layer: int, rows: int) -> None:
+        """Room for more new tokens in a layer's caches."""
+        keys, values, t = self.keys[layer], self.values[layer], self.length
+        more, at, unit = (_TIMES * t, 2, LANES) if self.compiled else (t + LANES, 3, 1)
+        self.keys[layer] = self._enlarged(keys, rows, rows, at, more // unit)
+        self.values[layer] = self._enlarged(values, rows, rows, 2, more)
+
+    def _used(self, cache: Tensor) -> Tensor:
+        """A cache without most of its unused room."""
+        if not self.compiled:
+            return cache
+        used = max(1, -(-self.length // LANES))  # tiles
+        return cache[:, :, : used if cache.dim() == 5 else used * LANES]
 
     def _enlarged(self, cache: Tensor, rows: int, most: int, positions: int = 2, length: int = 0) -> Tensor:
         """The first ``rows`` rows of a cache, with room for ``most`` rows and ``length`` of dimension ``positions``."""

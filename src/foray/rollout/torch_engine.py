@@ -50,7 +50,7 @@ class TorchEngine(EmbeddedEngine):
         samples = _Samples(P, n, steps, device)
         u = torch.from_numpy(uniforms(seeds, n, steps)).to(device)
         lengths = torch.tensor([len(p) for p in prompts], device=device)
-        cascade = Cascade(segments, torch.arange(P, device=device), self.config.heads // self.config.groups)
+        cascade = Cascade(segments, torch.arange(P, device=device))
         position = lengths - 1  # (R,) of the last token
         logits = self.model.lm_head(hidden)  # (R, V)
         for t in range(steps):
