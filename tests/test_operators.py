@@ -121,15 +121,37 @@ def test_logprobs_of_targets(way: str, V: int, fused: bool) -> None:
             operators.target_logprob(logits, targets.new_full((40,), beyond), fused)
 
 
-@pytest.mark.parametrize(
-    "B, H, K, T, d", [(2, 3, 3, 40, 32), (1, 4, 2, 131, 16), (2, 2, 1, 300, 64), (3, 2, 2, 1, 48), (1, 1, 1, 31, 8)]
-)
+SHAPES = [(2, 3, 3, 40, 32), (1, 4, 2, 131, 16), (2, 2, 1, 300, 64), (3, 2, 2, 1, 48), (1, 1, 1, 31, 8)]
+
+
+@pytest.fixture(params=[True, False], ids=["AMX", "no AMX"])
+def unit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the CPU's matrix unit."""
+    if request.param and not attention_in_c.matrix_unit():
+        pytest.skip("no AMX here")
+    monkeypatch.setattr(attention_in_c, "matrix_unit", lambda: request.param)
+
+
+def plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    T, d = q.shape[-2:]
+    keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    later = torch.full((T, T), -torch.inf).triu(1)
+    return (q @ keys.transpose(-1, -2) * d**-0.5 + later).softmax(-1) @ values
+
+
+@pytest.mark.parametrize("B, H, K, T, d", [*SHAPES, (1, 2, 2, 65, 80), (2, 1, 1, 64, 128)])
+def test_causal_attention_in_bfloat16(unit: None, B: int, H: int, K: int, T: int, d: int) -> None:
+    torch.manual_seed(0)
+    half = torch.bfloat16
+    q, k, v = leaf(B, H, T, d, dtype=half), leaf(B, K, T, d, dtype=half), leaf(B, K, T, d, dtype=half)
+    agree(operators.attention(q, k, v), plainly(q.float(), k.float(), v.float()), (q, k, v), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("B, H, K, T, d", SHAPES)
 def test_causal_attention(way: str, B: int, H: int, K: int, T: int, d: int) -> None:
     torch.manual_seed(0)
     q, k, v = leaf(B, H, T, d), leaf(B, K, T, d), leaf(B, K, T, d)
-    keys, values = (x.repeat_interleave(H // K, 1) for x in (k, v))
-    later = torch.full((T, T), -torch.inf).triu(1)
-    plain = (q @ keys.transpose(-1, -2) * d**-0.5 + later).softmax(-1) @ values
+    plain = plainly(q, k, v)
     agree(operators.attention(q, k, v), plain, (q, k, v))
     with torch.no_grad():
         torch.testing.assert_close(operators.attention(q, k, v), plain, rtol=1e-5, atol=2e-6)
@@ -149,6 +171,7 @@ def rollouts(groups: list[list[int]], prompts: list[int]) -> Batch:
 
 
 @pytest.mark.parametrize("limit", [60, 10_000])
+@pytest.mark.parametrize("dtype, off, near", [(torch.float32, 1e-5, 2e-6), (torch.bfloat16, 0.02, 0.02)])
 @pytest.mark.parametrize(
     "groups, prompts",
     [
@@ -157,19 +180,21 @@ def rollouts(groups: list[list[int]], prompts: list[int]) -> Batch:
     ],
 )  # fmt: skip
 def test_packed_rows_attend_in_c_as_by_torch(
-    monkeypatch: pytest.MonkeyPatch, groups: list[list[int]], prompts: list[int], limit: int
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, unit: None, groups: list[list[int]], prompts: list[int], limit: int,
+    dtype: torch.dtype, off: float, near: float,
+) -> None:  # fmt: skip
     if not attention_in_c.available(torch.zeros(16)):
         pytest.skip("no C compiler here")
     torch.manual_seed(0)
     batch, H, K, d = rollouts(groups, prompts), 4, 2, 16
     for packed in pack(batch, batch.weight != 0, limit):
         M = packed.tokens.shape[1]
-        q, k, v = leaf(1, H, M, d), leaf(1, K, M, d), leaf(1, K, M, d)
+        q, k, v = (leaf(1, heads, M, d, dtype=dtype) for heads in (H, K, K))
         in_c = packed(0, q, k, v)[0, :, packed.place]
         with monkeypatch.context() as only_torch:
             only_torch.setattr(attention_in_c, "available", lambda *_: False)
-            agree(in_c, packed(0, q, k, v)[0, :, packed.place], (q, k, v))
+            by_torch = packed(0, q, k, v)[0, :, packed.place]
+            agree(in_c, by_torch, (q, k, v), rtol=off, atol=near)
 
 
 def test_tokens_without_a_row_get_zeros() -> None:
@@ -212,7 +237,8 @@ def test_bfloat16_rounds_as_torch_does(way: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("way", ["C"], indirect=True)
-def test_threads_change_no_bit(way: str) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_threads_change_no_bit(way: str, bf16: bool) -> None:
     torch.manual_seed(0)
     B, T, H, d = 4, 100, 3, 32
     cos, sin, _ = rotary(T, d)
@@ -221,7 +247,8 @@ def test_threads_change_no_bit(way: str) -> None:
 
     def everything() -> list[Tensor]:
         q = operators.norm_and_rotate(x, weight, 1e-6, cos, sin, d).transpose(1, 2)
-        y = operators.attention(q, q.roll(1, 1), q.roll(2, 1)).transpose(1, 2).flatten(2)
+        q = q.bfloat16() if bf16 else q
+        y = operators.attention(q, q.roll(1, 1), q.roll(2, 1)).float().transpose(1, 2).flatten(2)
         y = operators.gated(operators.rms_norm(y, weight, 1e-6, x), a)
         logprobs, log_z = operators.target_logprob(y.flatten(0, 1), targets)
         return [logprobs, log_z, *torch.autograd.grad((logprobs + log_z.square()).sum(), (x, a, weight))]

@@ -16,8 +16,8 @@ from typing import Any, cast
 from foray.core.processor import answer, compiler, cpu_model, instructions
 
 FOLDER = Path(__file__).with_name("c")
-LAYER, ATTENTION, DECODE_ATTENTION, DRAW = (
-    FOLDER / f"{name}.c" for name in ("layer", "attention", "decode_attention", "draw")
+LAYER, ATTENTION, ATTENTION_AMX, DECODE_ATTENTION, DRAW = (
+    FOLDER / f"{name}.c" for name in ("layer", "attention", "attention_amx", "decode_attention", "draw")
 )
 
 _TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}

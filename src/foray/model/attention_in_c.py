@@ -1,10 +1,13 @@
 """Causal attention in C on a CPU (``core/c/attention.c``), with its gradients.
 
+In bf16 the products are those of the CPU's matrix unit where it has AMX (``core/c/attention_amx.c``).
+
 Shapes: M tokens, H heads, K heads of keys and values, d head width.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from foray.core.native import ATTENTION, function
+from foray.core.native import ATTENTION, ATTENTION_AMX, function
 from foray.model.layer_in_c import LANES, TYPES
 
-_QUERIES = 32  # of a block, as the C code says
+_QUERIES, _QUERIES_AMX, _DEEP = 32, 64, 32  # of a block of queries, and the depth of a tile, as the C code says
 
 
 class Rows(NamedTuple):
@@ -51,6 +54,20 @@ def available(q: Tensor) -> bool:
     return plain and _forward(q.dtype) is not None
 
 
+@lru_cache(maxsize=1)
+def matrix_unit() -> bool:
+    """Whether bf16 is computed by AMX here."""
+    ready, yes = function(ATTENTION_AMX, "ready", "p"), ctypes.c_int(0)
+    if ready is not None:
+        ready(ctypes.addressof(yes))
+    return bool(yes)
+
+
+def faster(dtype: torch.dtype) -> bool:
+    """Whether ``attend`` is faster here than torch's own function."""
+    return dtype == torch.float32 or torch.is_grad_enabled() or matrix_unit()
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
     """softmax(q k' / sqrt(d)) v within rows; 0 for tokens without one. (M, H, d), (M, K, d) x 2 -> (M, H, d)"""
     return _Attention.apply(q, k, v, rows)
@@ -60,10 +77,9 @@ class _Attention(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        (M, H, d), capacity, threads = q.shape, _capacity(rows), torch.get_num_threads()
+        (M, H, d), capacity = q.shape, _capacity(rows)
         (out,) = _results(rows, q)
-        log_sums = torch.empty(M, H)
-        rooms = torch.empty(threads, 2 * d * capacity + 2 * _QUERIES * d + _QUERIES * capacity)
+        log_sums, rooms = torch.empty(M, H), _rooms(q.dtype, d, capacity, back=False)
         compiled = _forward(q.dtype)
         assert compiled is not None, "ask `available` first"
         compiled(*(x.data_ptr() for x in (q, k, v, out, log_sums)), H, k.shape[1], d, *_places(rows, capacity, rooms))
@@ -76,9 +92,8 @@ class _Attention(Function):
         saved = ctx.saved_tensors  # once: a pass that is computed again gives them once
         q, k, v, *_ = saved
         H, d = q.shape[1:]
-        capacity, threads = _capacity(ctx.rows), torch.get_num_threads()
-        found = _results(ctx.rows, q, k, v)
-        rooms = torch.empty(threads, 5 * d * capacity + 3 * _QUERIES * d + 2 * _QUERIES * capacity)
+        capacity, found = _capacity(ctx.rows), _results(ctx.rows, q, k, v)
+        rooms = _rooms(q.dtype, d, capacity, back=True)
         compiled = _backward(q.dtype)
         assert compiled is not None
         tensors = (g.contiguous(), *saved, *found)
@@ -93,7 +108,21 @@ def _results(rows: Rows, *like: Tensor) -> tuple[Tensor, ...]:
 
 
 def _capacity(rows: Rows) -> int:
-    return -(-rows.most // LANES) * LANES
+    return -(-rows.most // _DEEP) * _DEEP
+
+
+def _rooms(dtype: torch.dtype, d: int, capacity: int, back: bool) -> Tensor:
+    """Memory for each thread."""
+    if _by_amx(dtype):
+        Q, wide = _QUERIES_AMX, -(-d // _DEEP) * _DEEP  # numbers of 4 bytes: fp32, pairs of bf16
+        if back:
+            size = capacity * (2 * d + wide + d // 2) + Q * (3 * capacity + capacity // 2 + 2 * d + wide)
+        else:
+            size = capacity * (wide // 2 + d // 2) + Q * (capacity + capacity // 2 + d + wide // 2)
+    else:
+        Q = _QUERIES
+        size = capacity * 5 * d + Q * (3 * d + 2 * capacity) if back else capacity * 2 * d + Q * (2 * d + capacity)
+    return torch.empty(torch.get_num_threads(), size + LANES)
 
 
 def _places(rows: Rows, capacity: int, rooms: Tensor) -> tuple[int, ...]:
@@ -101,9 +130,19 @@ def _places(rows: Rows, capacity: int, rooms: Tensor) -> tuple[int, ...]:
     return spans, units, len(rows.units) - 1, capacity, rooms.data_ptr(), rooms.shape[1], len(rooms)
 
 
+def _by_amx(dtype: torch.dtype) -> bool:
+    return dtype == torch.bfloat16 and matrix_unit()
+
+
 def _forward(dtype: torch.dtype) -> Callable[..., None] | None:
-    return function(ATTENTION, f"attention_{TYPES[dtype]}", "pppppnnnppnnpni")
+    takes = "pppppnnnppnnpni"
+    if _by_amx(dtype):
+        return function(ATTENTION_AMX, "attention_amx", takes)
+    return function(ATTENTION, f"attention_{TYPES[dtype]}", takes)
 
 
 def _backward(dtype: torch.dtype) -> Callable[..., None] | None:
-    return function(ATTENTION, f"attention_back_{TYPES[dtype]}", "pppppppppnnnppnnpni")
+    takes = "pppppppppnnnppnnpni"
+    if _by_amx(dtype):
+        return function(ATTENTION_AMX, "attention_amx_back", takes)
+    return function(ATTENTION, f"attention_back_{TYPES[dtype]}", takes)

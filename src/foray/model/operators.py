@@ -229,11 +229,11 @@ def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False, spare: 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(d) + bias) v; without ``bias`` (B or 1, 1, T, S), causal. (B, H, T, d), (B, K, S, d) x 2
 
-    On a CPU, C computes causal attention, but for bf16 without gradients, where torch's products are faster. Without C,
-    short sequences in fp32 keep the attention weights for the backward pass, which is faster than computing them twice.
-    All other cases use torch's own function.
+    On a CPU, C computes causal attention, but for bf16 with neither gradients nor AMX, where torch is faster. Without
+    C, short sequences in fp32 keep the attention weights for the backward pass, which is faster than computing them
+    twice. All other cases use torch's own function.
     """
-    if bias is None and attention_in_c.available(q) and (q.dtype == torch.float32 or torch.is_grad_enabled()):
+    if bias is None and attention_in_c.available(q) and attention_in_c.faster(q.dtype):
         B, H, T, d = q.shape
         q, k, v = (x.transpose(1, 2).reshape(B * T, -1, d) for x in (q, k, v))
         return attention_in_c.attend(q, k, v, attention_in_c.alike(B, T)).view(B, T, H, d).transpose(1, 2)

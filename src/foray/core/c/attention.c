@@ -66,8 +66,8 @@ static inline void product(
 
 // q, out (M, H, d), k, v (M, K, d), log_sums (M, H). Unit u is the rows units[u] to units[u + 1]: a row is `length`
 // tokens from `first` on, which see each other causally, and those after a unit's first row see all of the first row
-// too. Nothing is computed for tokens without a row. rooms (threads, room): d and `capacity`, the most keys that a query
-// can see, are multiples of W.
+// too. Nothing is computed for tokens without a row. rooms (threads, room): d and `capacity`, the most keys that a
+// query can see, are multiples of W.
 #define ATTENTION(T)                                                                                                   \
     static inline void copy_##T(const T *x, int64_t stride, int64_t d, int64_t n, float scale, float *out) {           \
         for (int64_t l = 0; l < n; l++)                                                                                \

@@ -1,8 +1,8 @@
 // Attention of one new position a row over segments of keys and values, on a CPU. rollout/decode_attention.py calls it.
 //
-// Rows of one prompt go together in bunches: a key that they share is read and converted once for all their queries. A
-// bunch's scores stay in the fastest caches, and it reads every key and value once. With products of torch the scores of
-// all rows are written and read four times.
+// Rows of one prompt go together in bunches: a key that they share is read and converted once for all their queries.
+// The scores of a bunch stay in the fastest caches, and it reads every key and value once. With products of torch the
+// scores of all rows are written and read four times.
 //
 // Keys lie in tiles of W positions, (d, W) each, and values by position: both are read from one end to the other. Sums
 // are in fp32, in an order that the number of threads does not change.

@@ -41,8 +41,8 @@ static float sum_up_to(const float *p, int64_t n, float most) {
     return total(one + two);
 }
 
-// Of each row of p the fewest likely tokens that have all but `rest` of its sum, and those as likely as the last of them,
-// scaled to sum to 1; 0 for the others. Rows of n entries, `width` apart; those of out a multiple of W that is given.
+// Of each row of p the fewest likely tokens that have all but `rest` of its sum, and those as likely as the last of
+// them, scaled to sum to 1; 0 for the others. Rows of n entries, `width` apart; those of out a multiple of W apart.
 void keep_top(
     const float *p, int64_t width, float *out, int64_t out_width, float rest, int64_t rows, int64_t n, int threads
 ) {
@@ -93,8 +93,8 @@ void draw(
     const float *p, int64_t width, const double *u, const int64_t *row, int64_t *token, float *logprob, float *cdf,
     int64_t rows, int64_t n, int64_t samples, int threads
 ) {
-    // A target is below the sum that it belongs to: rounding never leads beyond the end. The first entry above a target is
-    // larger than the entry before it, so its token has a probability above 0. NaN leads to the last token.
+    // A target is below the sum that it belongs to: rounding never leads beyond the end. The first entry above a target
+    // is larger than the entry before it, so its token has a probability above 0. NaN leads to the last token.
     const float below_one = 1 - 0x1p-24f;
     int64_t blocks = (n + BLOCK - 1) / BLOCK;
     threads = rows * n > SMALL ? threads : 1;
