@@ -50,13 +50,13 @@ def gated(a: Tensor, b: Tensor) -> Tensor:
 
 
 def target_logprob(logits: Tensor, targets: Tensor, spare: bool = False) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V) in fp32, and the logits' log-partitions.
+    """Log-probabilities (N,) of ``targets`` (N,) under ``logits`` (N, V), and the logits' log-partitions, in fp32.
 
     ``spare``: nobody else reads the logits, so their memory may be used.
     """
     if torch.is_grad_enabled():
         return _Target.apply(logits, targets, spare)
-    return _target(logits.contiguous(), targets, None)
+    return _target(logits.contiguous(), targets)
 
 
 class _Norm(Function):
@@ -117,17 +117,21 @@ class _Target(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, spare: bool) -> tuple[Tensor, Tensor]:
         logits = logits.contiguous()
-        p = logits.detach() if spare else torch.empty_like(logits)
-        ctx.save_for_backward(p, targets)
-        return _target(logits, targets, p)
+        logprobs, log_z = _target(logits, targets)
+        ctx.save_for_backward(logits.detach(), targets, log_z)
+        ctx.spare = spare
+        return logprobs, log_z
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, g_z: Tensor) -> tuple[Tensor, None, None]:
-        p, targets = ctx.saved_tensors
+        logits, targets, log_z = ctx.saved_tensors
         g, g_z = g.contiguous(), g_z.contiguous()
-        # In place, because autograd refuses a second backward pass through a graph.
-        _call("target_back", "ppppnni")(*(x.data_ptr() for x in (g, g_z, targets, p)), *p.shape, _threads())
-        return p, None, None
+        # In their place if it may be, because autograd refuses a second backward pass through a graph.
+        out = logits if ctx.spare else torch.empty_like(logits)
+        _call("target_back", "ppppppnni", logits.dtype)(
+            *(x.data_ptr() for x in (g, g_z, targets, logits, log_z, out)), *logits.shape, _threads()
+        )
+        return out, None, None
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float, add: Tensor | None, inverse: Tensor | None) -> Tensor:
@@ -168,16 +172,15 @@ def _gated(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _target(logits: Tensor, targets: Tensor, p: Tensor | None) -> tuple[Tensor, Tensor]:
+def _target(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     (N, V), threads = logits.shape, _threads()
     if N and not 0 <= int(targets.min()) <= int(targets.max()) < V:  # C would read beyond the row
         raise IndexError(f"a target lies outside of the vocabulary of {V}")
     logprobs, log_z = torch.empty(2, N)
     rooms = torch.empty(threads, -(-V // LANES) * LANES)
-    _call("target", "pppppnnpi")(
-        logits.data_ptr(), targets.data_ptr(), _pointer(p), logprobs.data_ptr(), log_z.data_ptr(), N, V,
-        rooms.data_ptr(), threads,
-    )  # fmt: skip
+    _call("target", "ppppnnpi", logits.dtype)(
+        *(x.data_ptr() for x in (logits, targets, logprobs, log_z)), N, V, rooms.data_ptr(), threads
+    )
     return logprobs, log_z
 
 

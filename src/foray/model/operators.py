@@ -220,10 +220,9 @@ def target_logprob(logits: Tensor, targets: Tensor, fused: bool = False, spare: 
     """
     if fused:
         return _FusedTargetLogprob.apply(logits, targets)
-    logits = logits.float()
     if layer_in_c.available(logits, 0):
         return layer_in_c.target_logprob(logits, targets, spare)
-    return _TargetLogprob.apply(logits, targets)
+    return _TargetLogprob.apply(logits.float(), targets)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -115,9 +115,6 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
     # Sums of the loss, the mismatch, tokens and the objective's metrics. They stay on the device, so that the device
     # need not wait.
     sums = torch.zeros(3 + len(names), dtype=torch.float64, device=model.device)
-    for p in model.trained().values():
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
     for packed in _passes(model, batch, contributes, microbatch):
         of_tokens = [_at(packed, x).to(model.device) for x in _token_values(batch)]
         with products_in(stream.precision, model):
@@ -129,6 +126,9 @@ def backward(model: Transformer, stream: Stream, batch: Batch, microbatch: int =
                 logprobs, log_z = _logprobs(model, states, of_block, batch.temperature)
             sums += _block_backward(objective, batch, names, logprobs, log_z, values)
         hidden.backward(leaf.grad)
+    for p in model.trained().values():
+        if p.grad is None:  # only now: a first gradient then becomes ``.grad`` itself
+            p.grad = torch.zeros_like(p)
     if model.sharded:
         dist.all_reduce(sums)
     loss, mismatch, tokens, *totals = sums.tolist()

@@ -144,35 +144,42 @@ NORM(float, float)
 NORM(bf16, bf16)
 NORM(bf16, float)
 
-// Of each row of logits (n, any number): the log-probability of the target, the log-partition, and if p is not null the
-// probabilities, which may take the place of the logits.
-void target(
-    const float *logits, const int64_t *targets, float *p, float *logprobs, float *log_z, int64_t rows, int64_t n,
-    float *rooms, int threads
-) {
-    int64_t end = (n + W - 1) / W * W;
-    threads = rows * n > SMALL ? threads : 1;
-    ROWS
-    for (int64_t r = 0; r < rows; r++) {
-        float *room = rooms + end * omp_get_thread_num(), top;
-        memcpy(room, logits + r * n, n * sizeof(float));
-        float hit = room[targets[r]], sum = exponentials(room, n, &top);
-        log_z[r] = top + logf(sum);
-        logprobs[r] = hit - top - logf(sum);
-        if (p)
-            for (int64_t j = 0; j < n; j++) p[r * n + j] = room[j] * (1 / sum);
+// Of each row of logits (n, any number): the log-probability of the target and the log-partition. The way back turns
+// the logits into their gradients, in their place or not: (g_z - g) p, and g more at the target.
+#define TARGET(T)                                                                                                      \
+    void target_##T(                                                                                                   \
+        const T *logits, const int64_t *targets, float *logprobs, float *log_z, int64_t rows, int64_t n, float *rooms, \
+        int threads                                                                                                    \
+    ) {                                                                                                                \
+        int64_t end = (n + W - 1) / W * W;                                                                             \
+        threads = rows * n > SMALL ? threads : 1;                                                                      \
+        ROWS                                                                                                           \
+        for (int64_t r = 0; r < rows; r++) {                                                                           \
+            float *room = rooms + end * omp_get_thread_num(), top;                                                     \
+            int64_t j = 0;                                                                                             \
+            for (; j + W <= n; j += W) *(V *)(room + j) = load_##T(logits + r * n + j);                                \
+            for (; j < n; j++) room[j] = one_##T(logits + r * n + j);                                                  \
+            float hit = room[targets[r]], sum = exponentials(room, n, &top);                                           \
+            log_z[r] = top + logf(sum);                                                                                \
+            logprobs[r] = hit - top - logf(sum);                                                                       \
+        }                                                                                                              \
+    }                                                                                                                  \
+    void target_back_##T(                                                                                              \
+        const float *g, const float *g_z, const int64_t *targets, const T *logits, const float *log_z, T *out,         \
+        int64_t rows, int64_t n, int threads                                                                           \
+    ) {                                                                                                                \
+        threads = rows * n > SMALL ? threads : 1;                                                                      \
+        ROWS                                                                                                           \
+        for (int64_t r = 0; r < rows; r++) {                                                                           \
+            const T *from = logits + r * n;                                                                            \
+            T *to = out + r * n;                                                                                       \
+            float by = g_z[r] - g[r], z = log_z[r], hit = expf(one_##T(from + targets[r]) - z) * by + g[r];            \
+            int64_t j = 0;                                                                                             \
+            for (; j + W <= n; j += W) store_##T(to + j, exponential(load_##T(from + j) - z) * by);                    \
+            for (; j < n; j++) to[j] = as_##T(expf(one_##T(from + j) - z) * by);                                       \
+            to[targets[r]] = as_##T(hit);                                                                              \
+        }                                                                                                              \
     }
-}
 
-// Turns probabilities into the gradient of the logits: (g_z - g) p, and g more at the target.
-void target_back(
-    const float *g, const float *g_z, const int64_t *targets, float *p, int64_t rows, int64_t n, int threads
-) {
-    threads = rows * n > SMALL ? threads : 1;
-    ROWS
-    for (int64_t r = 0; r < rows; r++) {
-        float by = g_z[r] - g[r];
-        for (int64_t j = 0; j < n; j++) p[r * n + j] *= by;
-        p[r * n + targets[r]] += g[r];
-    }
-}
+TARGET(float)
+TARGET(bf16)

@@ -51,7 +51,13 @@ static inline V load_bf16(const bf16 *x) {
 #endif
 }
 static inline void store_float(float *to, V x) { *(V *)to = x; }
-static inline void store_bf16(bf16 *to, V x) { *(Half *)to = __builtin_convertvector((I)nearest(x) >> 16, Half); }
+static inline void store_bf16(bf16 *to, V x) {
+#ifdef __AVX512BF16__  // one instruction, to which numbers below 2^-126 are 0
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    *(Half *)to = __builtin_convertvector((I)nearest(x) >> 16, Half);
+#endif
+}
 static inline V rounded_float(V x) { return x; }
 static inline V rounded_bf16(V x) { return nearest(x); }
 
