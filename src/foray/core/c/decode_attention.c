@@ -148,7 +148,9 @@ static inline void soon(const void *x) { __builtin_prefetch(x); }
                 int64_t r = of_row[i / G] = order[begin + i / G];                                                      \
                 place[i] = (r * K + k) * G + i % G;                                                                    \
                 const T *common = before + ((k * R + r) * G + i % G) * prefix;                                         \
-                for (int64_t l = 0; l < prefix; l++) scores[i * room + l] = one_##T(common + l);                       \
+                int64_t l = 0;                                                                                         \
+                for (; l + W <= prefix; l += W) *(V *)(scores + i * room + l) = load_##T(common + l);                  \
+                for (; l < prefix; l++) scores[i * room + l] = one_##T(common + l);                                    \
                 for (int64_t j = 0; j < d; j += W) {                                                                   \
                     *(V *)(asked + i * d + j) = load_##T(q + place[i] * d + j) * scale;                                \
                     *(V *)(mixed + i * d + j) = (V){0};                                                                \
@@ -171,7 +173,9 @@ static inline void soon(const void *x) { __builtin_prefetch(x); }
                 float top;                                                                                             \
                 sums[i] = exponentials(scores + i * room, prefix + n + now + 1, &top);                                 \
                 T *common = before + ((k * R + r) * G + i % G) * prefix;                                               \
-                for (int64_t l = 0; l < prefix; l++) common[l] = as_##T(scores[i * room + l] / sums[i]);               \
+                int64_t l = 0;                                                                                         \
+                for (; l + W <= prefix; l += W) store_##T(common + l, *(V *)(scores + i * room + l) / sums[i]);        \
+                for (; l < prefix; l++) common[l] = as_##T(scores[i * room + l] / sums[i]);                            \
             }                                                                                                          \
             const T *values = (T *)prompts->values + b * prompts->values_block + k * prompts->values_head;             \
             mix_##T(values, of_prompt, room, Q, n, d, mixed, 0);                                                       \
