@@ -102,7 +102,7 @@ class Cascade:
     """Attention of one new position a row, over shared segments and the growing cache of the row.
 
     The last shared segment has a block a prompt. Rows may stand in any order, and prompts may have unlike numbers of
-    rows. ``prompt`` (R,) is the prompt of each row, ``queries`` is G.
+    rows. ``prompt`` (R,) is the prompt of each row.
 
     On a CPU C computes a step where it can (``decode_attention.py``). Else torch does: the queries go through the
     blocks in a grid with as many columns as the prompt with the most rows has rows, because a few idle places cost less
