@@ -19,6 +19,9 @@ typedef struct {
 // Whether the system lets this process use the unit.
 void ready(int *yes) { *yes = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0; }
 
+// GCC's loads of tiles do not say that they read memory: whatever was stored before must be there.
+#define STORED(at) __asm__ volatile("" : : "r"(at) : "memory")
+
 static void configure(void) {
     struct {
         uint8_t palette, start, reserved[14];
@@ -26,6 +29,7 @@ static void configure(void) {
         uint8_t rows[16];
     } all_of = {.palette = 1};
     for (int i = 0; i < 8; i++) all_of.bytes[i] = 64, all_of.rows[i] = SIDE;
+    STORED(&all_of);
     _tile_loadconfig(&all_of);
 }
 
@@ -42,6 +46,7 @@ static void product(
     const bf16 *a, int64_t to_a, const int32_t *b, int64_t to_b, float *c, int64_t to_c, int64_t m, int64_t n,
     int64_t k, int add
 ) {
+    STORED(a);
     for (int64_t j = 0; j < n; j += 2 * SIDE) {
         int wide = n - j > SIDE;
         for (int64_t i = 0; i < m; i += 2 * SIDE) {
@@ -122,7 +127,7 @@ static void along(const bf16 *x, int64_t stride, int64_t d, int64_t n, bf16 *out
     }
 }
 
-// Rows as the first operand of a product over rows: transposed.
+// n rows as the first operand of a product over rows: transposed, Q apart.
 static void turned(const bf16 *x, int64_t stride, int64_t d, int64_t n, bf16 *out) {
     for (int64_t l = 0; l < n; l++)
         for (int64_t j = 0; j < d; j++) out[j * Q + l] = x[l * stride + j];
