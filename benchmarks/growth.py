@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,11 @@ from contenders.foray_engine import prepare
 
 from foray.core.process import keep_freed_memory
 
+VOCABULARIES = (1792, 4096, 16384, 50304)
+GROWN = {  # shapes that only this benchmark has
+    "mid with context 1152": replace(SHAPES["mid"], context=1152),
+    **{f"mid with vocabulary {n}": replace(SHAPES["mid"], vocab_size=n) for n in VOCABULARIES},
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -30,7 +36,7 @@ def _rollouts(kind: str, prompts: int, samples: int, prompt_tokens: int = 64, sh
 
 def _along_vocabulary() -> dict[str, Case]:
     cases = {}
-    for size in (1792, 4096, 16384, 50304):
+    for size in VOCABULARIES:
         shape = f"mid with vocabulary {size}"
         cases[f"pretrain, vocabulary {size:,}"] = Case("pretrain", shape, rows=8, length=512)
         for kind in ("sample", "grpo"):
@@ -80,6 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := [name for name in args.tables if name not in TABLES]:
         parser.error(f"there is no table {unknown[0]!r}; choose from {', '.join(TABLES)}")
+    SHAPES.update(GROWN)
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     print(

@@ -82,3 +82,14 @@ def test_foray_updates_as_the_study_does(bench: Any, tmp_path: Path) -> None:
     bench.write_model(SHAPES[case.shape], tmp_path)
     contender = foray_engine.prepare(case, tmp_path, "fp32")
     assert contender.checked(case, contender.run()) > 0
+
+
+def test_the_tables_of_growth(bench: Any) -> None:
+    import growth  # type: ignore[import-not-found]
+    from cases import SHAPES, Case
+
+    shapes = SHAPES | growth.GROWN
+    for case in (case for table in growth.TABLES.values() for case in table.values()):
+        assert case.shared_tokens + case.prompt_tokens + case.new_tokens <= shapes[case.shape].context
+    line = growth.row("one update", Case("pretrain", "tiny", rows=1, length=16), 1)
+    assert line.startswith("| one update | ") and line.count("%") == 2
