@@ -112,7 +112,7 @@ def _capacity(rows: Rows) -> int:
 
 
 def _rooms(dtype: torch.dtype, d: int, capacity: int, back: bool) -> Tensor:
-    """Memory for each thread."""
+    """Memory for each thread, as the C code lays it out."""
     if _by_amx(dtype):
         Q, wide = _QUERIES_AMX, -(-d // _DEEP) * _DEEP  # numbers of 4 bytes: fp32, pairs of bf16
         if back:

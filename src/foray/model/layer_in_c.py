@@ -118,7 +118,7 @@ class _Target(Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor, spare: bool) -> tuple[Tensor, Tensor]:
         logits = logits.contiguous()
         logprobs, log_z = _target(logits, targets)
-        ctx.save_for_backward(logits.detach(), targets, log_z)
+        ctx.save_for_backward(logits.detach(), targets, log_z)  # detached: they may become their own gradient
         ctx.spare = spare
         return logprobs, log_z
 

@@ -5,15 +5,9 @@
 //
 // Sums are in fp32, in an order that the number of threads does not change.
 
-#include "vectors.h"
+#include "attention.h"
 
 enum { Q = 32 };  // queries of a block
-
-typedef struct {
-    int64_t first, length;
-} Row;
-
-static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // c (R x N W) = a b, or c + a b. a has any strides, rows of b and c have `to_b` and `to_c` entries.
 #define TILE(R, N)                                                                                                     \

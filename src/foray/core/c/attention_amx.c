@@ -4,17 +4,13 @@
 // The operands of products are bf16, as those of torch's products are. Scores, their softmax and all sums are in fp32,
 // in an order that the number of threads does not change.
 
-#include "vectors.h"
+#include "attention.h"
 
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { Q = 64, SIDE = 16, DEEP = 32 };  // queries of a block; a tile's rows; its columns in bf16
-
-typedef struct {
-    int64_t first, length;
-} Row;
 
 // Whether the system lets this process use the unit.
 void ready(int *yes) { *yes = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0; }
@@ -33,7 +29,6 @@ static void configure(void) {
     _tile_loadconfig(&all_of);
 }
 
-static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline __m256i halves(V x) { return (__m256i)_mm512_cvtneps_pbh((__m512)x); }
 // 16 columns of two rows, the first in the lower halves.
 static inline __m512i paired(__m256i low, __m256i high) {

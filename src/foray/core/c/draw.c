@@ -4,9 +4,7 @@
 
 #include "vectors.h"
 
-enum { BLOCK = 64, SMALL = 1 << 14 };  // tokens that are summed first; entries that one thread computes
-
-#define ROWS _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")
+enum { BLOCK = 64 };  // tokens that are summed first
 
 // p = softmax(logits / temperature); rows of n entries, those of p `width` apart: a multiple of W, from n on.
 #define PROBABILITIES(T)                                                                                               \

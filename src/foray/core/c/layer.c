@@ -5,10 +5,6 @@
 
 #include "vectors.h"
 
-enum { SMALL = 1 << 14 };  // entries that one thread computes before others are awake
-
-#define ROWS _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")
-
 static inline V sigmoid(V x) {
     V e = exponential(pick(x > 0, -x, x));
     return pick(x > 0, all(1), e) / (1.0f + e);

@@ -1,4 +1,4 @@
-// Vectors of floats, for the C files of this folder.
+// Vectors of floats, and rows shared out among threads, for the C files of this folder.
 
 #include <math.h>
 #include <omp.h>
@@ -14,6 +14,10 @@ typedef int32_t I __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef uint16_t Half __attribute__((vector_size(2 * W), aligned(2), may_alias));
 typedef uint16_t bf16;
 
+enum { SMALL = 1 << 14 };  // entries that one thread computes before others are awake
+#define ROWS _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")
+
+static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline V all(float x) { return (V){0} + x; }
 static inline V pick(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
 // Each lane with the one so many lanes on.
