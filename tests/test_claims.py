@@ -426,7 +426,7 @@ def test_a_transition_without_room_is_neither_sharpening_nor_against(tmp_path: P
         add(made, share, 0.5, **placed("sft", tokens))
         add(made, share, 0.7, **placed("sft_rl", tokens, step=10))
     ruling = rulings(made)["C6"]
-    assert ruling.answer == "shown" and "1 transitions without room left out" in ruling.note
+    assert ruling.answer == "shown" and "1 transition without room left out" in ruling.note
     found = {
         (t.tokens, t.source): t for t in transitions(read_results(tmp_path / "manifest.json")) if t.target == "sft_rl"
     }

@@ -14,12 +14,14 @@ import pytest
 
 from foray.report import read_results
 from foray.report.figures import r2_whole_curves, r3_heldout_gain, r4_entropy
+from foray.report.measurements import PassK
 from foray.report.readings.rank_correlation import spearman
 from foray.report.readings.support import parts_of_gain, reached_half, still_possible
 from foray.report.readings.tempering import fit
 from foray.report.readings.voting import majority
 from foray.report.results import Results
-from foray.report.sections import amplified, by_tag, sharpened, sound, train_test
+from foray.report.rules import CLAIMS, rule_on
+from foray.report.sections import amplified, by_tag, firmness, sharpened, sound, train_test
 from foray.report.sections import majority as majority_section
 from foray.report.stats import Counts, Interval, difference_intervals, difference_of_independent
 from foray.studies import smoke
@@ -275,6 +277,34 @@ def test_sound_samples_are_at_most_the_right_ones(results: Results, without_vote
     assert frame["sound_of_right"].between(0.1, 0.5).all()
     absent = sound.section(without_votes)
     assert not absent.html and "can tell right reasons" in absent.absent
+
+
+def test_an_answer_that_hangs_on_one_choice_is_seen_to(results: Results) -> None:
+    """The grading, K and the half of the problems are each made otherwise; nothing else of the results changes."""
+    names = [change.what for change in firmness.changes(results)]
+    assert names[:3] == ["lenient grading", "flexible grading", "right reasons alone"]
+    assert names[3:] == ["K = 8 for 32", "problems of steps up to 10", "problems of steps above 10"]
+    frame = firmness.section(results).files["firmness"]
+    ruled = frame[frame["changed"] == "as ruled"].set_index("claim")
+    assert ruled["same"].all() and len(frame) == len(ruled) * (1 + len(names))
+    for name in ruled.index:
+        (claim,) = (c for c in CLAIMS if c.name == name)
+        assert ruled.loc[name, "answer"] == rule_on(claim, results).answer
+    changed = {change.what: change.results for change in firmness.changes(results)}
+    few, many, whole = (r.finals("rl", results.main_task)[0] for r in (*(changed[n] for n in names[4:]), results))
+    assert sorted(few.counts["strict"].ids + many.counts["strict"].ids) == sorted(whole.counts["strict"].ids)
+    assert {t for labels in few.tags for t in labels if "steps" in t} == {"steps=9", "steps=10"}
+    assert changed["right reasons alone"].finals("rl", results.main_task)[0].counts.keys() == {"sound"}
+
+
+def test_each_pretraining_is_left_out_where_enough_stay(results: Results) -> None:
+    one = results.select(PassK, recipe="base")[0]
+    starts = [replace(one, pretrain_seed=start) for start in range(5)]
+    few, enough = (replace(results, measured=tuple(starts[:n])) for n in (4, 5))
+    left = [c for c in firmness.changes(enough) if c.what.startswith("without")]
+    assert [c.what for c in left] == [f"without pre-training {n}" for n in range(5)]
+    assert {e.pretrain_seed for e in left[2].results.select(PassK)} == {0, 1, 3, 4}
+    assert not [c for c in firmness.changes(few) if c.what.startswith("without")]
 
 
 def test_a_store_without_votes_says_so(without_votes: Results) -> None:

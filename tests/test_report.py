@@ -286,7 +286,7 @@ def test_two_reports_of_one_study_are_equal_byte_for_byte(
     shuffled.write_text(json.dumps(content))
     again = write_report(shuffled, tmp_path / "again").parent
     drawn = [p.relative_to(again) for p in again.rglob("*") if p.is_file() and p.name != "index.html"]
-    assert len(drawn) == 9 + 3 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
+    assert len(drawn) == 9 + 4 and len(list((out / "figures").iterdir())) == len(DRAWN) * 3
     for name in drawn:
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
     second = read_results(shuffled)
@@ -763,7 +763,7 @@ def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
     files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
     assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
     assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
-    assert [m.NAME for m in found[:4]] == ["claims", "transitions", "seeds", "amplified"]
+    assert [m.NAME for m in found[:4]] == ["claims", "firmness", "transitions", "seeds"]
 
 
 def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(

@@ -22,6 +22,7 @@ from foray.report.between_studies import (
 from foray.report.chart_data import differences_chart
 from foray.report.columns import COUNT, POINTS, SHARE, TOKENS, Column, badge, csv_text, frame_of, table
 from foray.report.comparison_words import Lack, asked_apart, differs, lacks, same_in_both, sentences, unfinished
+from foray.report.comparisons import SIDES
 from foray.report.forms import write_tables
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
@@ -40,7 +41,6 @@ _TEXT = (
     "the interval of A − B is that of two independent means. Each interval is at 95% by itself: of twenty differences "
     "that are none, one will look like one."
 )
-_ANSWERS = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
 
 
 class Written(NamedTuple):
@@ -125,8 +125,8 @@ def _answers(found: Sequence[Mapping[str, Any]]) -> str:
     columns = (
         Column("number", "claim"),
         Column("claim", "statement"),
-        Column("A", badge("ours_answer", _ANSWERS)),
-        Column("B", badge("theirs_answer", _ANSWERS)),
+        Column("A", badge("ours_answer", SIDES)),
+        Column("B", badge("theirs_answer", SIDES)),
         Column("A, points", "ours", POINTS),
         Column("B, points", "theirs", POINTS),
     )

@@ -13,6 +13,8 @@ from foray.report.results import AVERAGE, NotDrawable, Results, label
 from foray.report.stats import Interval
 
 Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
+# Of which side an answer is, for its color.
+SIDES = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Results:
     evaluation_flops: Mapping[str, float] = field(default_factory=dict)  # by kind of evaluation
     axis: str = AXES[0]
     extraction: str = STRICT  # the grading that tables, figures and claims use
+    top: int = 32  # the K of pass@K, where every evaluation has so many samples
     paper: bool = True  # whether the paper's numbers and curves stand beside ours
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table
     origins: tuple[NodeOrigin, ...] = ()  # of every node that is there

@@ -182,7 +182,7 @@ def c6(results: Results) -> Ruling:
             raise NotDrawable(f"needs an M_t whose {label(reference)} has room to rise in pass@{k}")
         needs += kept
     found = every(needs, results)
-    words = f"; {left_out} transitions without room left out" if left_out else ""
+    words = f"; {left_out} transition{'s'[: left_out != 1]} without room left out" if left_out else ""
     if graded != "strict" and all("strict" in e.counts for e in results.select(PassK)):
         strict = [compare(results, "rl", "base", n, task, "strict")[-1].difference.interval.value for n in (1, k)]
         words += "; strictly graded, with form learning, RL − base at the last M_t is {:+.1f} in pass@1 and {:+.1f} in "

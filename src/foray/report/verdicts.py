@@ -18,7 +18,6 @@ from foray.report.stats import MARGIN, Interval
 
 Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no change", "cannot tell"]
 
-TOP = 32  # the K of pass@K
 # Compared as well as base -> every recipe: a second stage or a second stream joins the first.
 PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
 
@@ -49,9 +48,9 @@ def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
 
 
 def top_k(results: Results, task: str) -> int:
-    """The K of pass@K: 32, or the largest that every final evaluation of the task has samples for."""
+    """The K of pass@K: ``results.top``, or the largest that every final evaluation of the task has samples for."""
     finals = results.select(PassK, final=True, task=task)
-    return min([TOP, *(int(c.samples.min()) for e in finals for c in e.counts.values())])
+    return min([results.top, *(int(c.samples.min()) for e in finals for c in e.counts.values())])
 
 
 class Transition(NamedTuple):
@@ -126,9 +125,9 @@ def _transition(
     starts = [run.pretrain_seed for run in pairs]
     most = min(int(g.samples.min()) for run in runs for g in run)
     ks = sorted(
-        {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(TOP, most), most}
+        {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(results.top, most), most}
     )
-    k = min(TOP, most)
+    k = min(results.top, most)
     each = [
         stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
         for after, before in runs

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
 from foray.report.columns import NOTHING, POINTS, Column, badge, frame_of, table
-from foray.report.comparisons import Ruling
+from foray.report.comparisons import SIDES, Ruling
 from foray.report.markup import joined, parts, with_minus
 from foray.report.measurements import PassK
 from foray.report.results import Results
@@ -48,7 +48,7 @@ def _theirs(row: dict[str, Any]) -> str | Markup:
 COLUMNS = (
     Column("number", "claim"),
     Column("claim", "statement"),
-    Column("answer", badge("answer", {"shown": "for", "shown, in form": "for", "contradicted": "against"})),
+    Column("answer", badge("answer", SIDES)),
     Column("decided by", _why),
     Column("points", "value", POINTS),
 )

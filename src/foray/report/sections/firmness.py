@@ -1,0 +1,149 @@
+"""How firm the answers are: each claim's answer when one choice of the analysis is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from foray.core.task import STORED
+from foray.report.columns import NOTHING, Column, badge, frame_of, table
+from foray.report.comparisons import SIDES, Ruling
+from foray.report.markup import joined, parts
+from foray.report.measurements import PassK
+from foray.report.results import SOUND, Results
+from foray.report.rules import CLAIMS, rule_on
+from foray.report.sections import Section
+from foray.report.sections.by_tag import groups
+from foray.report.stats import ENOUGH_PRETRAININGS, Counts
+from foray.report.verdicts import top_k
+
+NAME, TITLE, PLACE = "firmness", "How firm the answers are", 12
+
+_TEXT = (
+    "The rules again, each time with one choice of the analysis changed. An answer that every line repeats does not "
+    "hang on the grading, on K, on one pre-training, or on one kind of problems. Fewer problems or pre-trainings "
+    "widen the intervals, so that some answers become “cannot tell”."
+)
+_CAPTION = "The claims' answers, each time with one choice made otherwise"
+_SAME = "same"
+
+
+class Change(NamedTuple):
+    """One choice that is made otherwise, and the results under it."""
+
+    what: str
+    results: Results
+
+
+def section(results: Results) -> Section:
+    asked = {claim.name: rule_on(claim, results) for claim in CLAIMS}
+    run = [claim for claim in CLAIMS if asked[claim.name].answer != "not run"]
+    changed = [(change.what, {c.name: rule_on(c, change.results) for c in run}) for change in changes(results)]
+    found = [_row("as ruled", name, asked[name], asked[name]) for name in (c.name for c in run)]
+    found += [_row(what, name, ruling, asked[name]) for what, rulings in changed for name, ruling in rulings.items()]
+    files = {NAME: frame_of(found)}
+    if not changed or not run:
+        return Section(files=files, absent="no choice of the analysis can be made otherwise")
+    lines = [{"what": "as ruled"} | {c.name: asked[c.name].answer for c in run}]
+    lines += [{"what": what} | {n: _cell(r, asked[n]) for n, r in rulings.items()} for what, rulings in changed]
+    shown = table(lines, [Column("changed", "what"), *(_answers(c.name) for c in run)], _CAPTION, rules=False)
+    return Section(joined(parts.dim(_TEXT), shown, parts.files([NAME])), files)
+
+
+def _answers(claim: str) -> Column:
+    """The answers to a claim; one that stays the same is no badge."""
+    colored = badge(claim, SIDES)
+    return Column(claim, lambda line: _SAME if line[claim] == _SAME else colored(line))
+
+
+def changes(results: Results) -> Iterator[Change]:
+    """Every choice that these results let us make otherwise: the grading, K, who and what is left out."""
+    evaluations = results.select(PassK, final=True)
+    if not evaluations:
+        return
+    for grading in (*STORED, SOUND):
+        if grading == results.extraction or not all(grading in e.counts for e in evaluations):
+            continue
+        words = "right reasons alone" if grading == SOUND else f"{grading} grading"
+        yield Change(words, graded(results, grading))
+    asked = top_k(results, evaluations[0].task)
+    most = min(int(c.samples.min()) for e in evaluations for c in e.counts.values())
+    for k in sorted({asked // 4, most} - {asked, 0, 1}):
+        yield Change(f"K = {k} for {asked}", replace(results, top=k))
+    starts = sorted({e.pretrain_seed for e in evaluations})
+    # With one less there must be as many as an interval over pre-trainings takes.
+    for start in starts if len(starts) > ENOUGH_PRETRAININGS else ():
+        yield Change(f"without pre-training {start}", _without(results, start))
+    yield from _halves(results, evaluations[0])
+
+
+def graded(results: Results, grading: str) -> Results:
+    """The results as if nothing but this grading were known. Sound answers have no guess line."""
+
+    def alone(e: PassK) -> PassK:
+        guesses = None if grading == SOUND else e.guesses
+        return replace(e, counts={grading: e.counts[grading]} if grading in e.counts else {}, guesses=guesses)
+
+    measured = (alone(m) if isinstance(m, PassK) else m for m in results.measured)
+    kept = tuple(m for m in measured if not isinstance(m, PassK) or m.counts)
+    return replace(results, extraction=grading, measured=kept)
+
+
+def _without(results: Results, start: int) -> Results:
+    kept = tuple(m for m in results.measured if m.pretrain_seed != start)
+    return replace(results, measured=kept, table=results.table[results.table["pretrain_seed"] != start])
+
+
+def _halves(results: Results, one: PassK) -> Iterator[Change]:
+    """The problems of few and of many steps, or of another label that counts: the one with the most values."""
+    counted = {
+        name: [int(v) for v in values]
+        for name, values in groups(one.tags).items()
+        if all(v.isascii() and v.isdigit() for v in values)
+    }
+    if not counted:
+        return
+    name = max(counted, key=lambda n: len(counted[n]))
+    of = [n for labels in one.tags for n in (_number(labels, name),) if n is not None]
+    middle = sorted(of)[(len(of) - 1) // 2]
+    cut = middle if middle < max(of) else middle - 1
+    yield Change(f"problems of {name} up to {cut}", _only(results, name, lambda n: n <= cut))
+    yield Change(f"problems of {name} above {cut}", _only(results, name, lambda n: n > cut))
+
+
+def _only(results: Results, name: str, wanted: Callable[[int], bool]) -> Results:
+    """The results on the problems whose label is wanted. Evaluations whose problems lack the label stay whole."""
+
+    def some(e: PassK) -> PassK:
+        numbers = [_number(labels, name) for labels in e.tags]
+        if None in numbers or not e.tags:
+            return e
+        mask = np.array([n is not None and wanted(n) for n in numbers])
+        counts = {rule: _masked(c, mask) for rule, c in e.counts.items()}
+        guesses = None if e.guesses is None else e.guesses[mask]
+        return replace(e, counts=counts, rates={n: v[mask] for n, v in e.rates.items()}, guesses=guesses,
+                       tags=tuple(t for t, kept in zip(e.tags, mask) if kept))  # fmt: skip
+
+    return replace(results, measured=tuple(some(m) if isinstance(m, PassK) else m for m in results.measured))
+
+
+def _masked(counts: Counts, mask: Any) -> Counts:
+    ids = tuple(i for i, kept in zip(counts.ids, mask) if kept)
+    return Counts(ids, counts.correct[mask], counts.samples[mask])
+
+
+def _number(labels: tuple[str, ...], name: str) -> int | None:
+    found = [value for key, is_, value in (label.partition("=") for label in labels) if is_ and key == name]
+    return int(found[0]) if found and found[0].isascii() and found[0].isdigit() else None
+
+
+def _cell(ruling: Ruling, before: Ruling) -> str:
+    return _SAME if ruling.answer == before.answer else ruling.answer
+
+
+def _row(what: str, claim: str, ruling: Ruling, before: Ruling) -> dict[str, Any]:
+    row = {"changed": what, "claim": claim, "answer": ruling.answer, "same": ruling.answer == before.answer}
+    return row | {"effect": ruling.effect, "value": ruling.interval or NOTHING, "note": ruling.note}
