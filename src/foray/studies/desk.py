@@ -32,6 +32,7 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 RL_RATES, AFTER_RATES, TOGETHER_RATES = (4e-4, 8e-4, 1.6e-3), (2e-4, 4e-4, 8e-4), (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 PARALLEL_RATES = (*TOGETHER_RATES, 6.4e-3, 1.28e-2)  # each of its steps counts half
 SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+HARD_SFT_RATES = (*SFT_RATES, 4e-3, 8e-3)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
 
@@ -44,6 +45,13 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "sft_gold_rl": (4e-4, 8e-3),
     "parallel": (6.4e-3, None),
     **dict.fromkeys(MIXTURES, (8e-4, None)),
+}
+
+# The same on hard problems.
+CHOSEN_HARD: dict[str, tuple[float | None, float | None]] = {
+    "rl": (4e-4, None),
+    "sft": (None, 2e-3),
+    "sft_rl": (2e-4, 2e-3),
 }
 
 RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
@@ -70,18 +78,20 @@ def settings(recipe: str) -> tuple[str, ...]:
     return kl + together.get(recipe, ())
 
 
-def own(recipe: str, *others: str, label: str = "", against: str = "") -> Variant:
+def own(recipe: str, *others: str, label: str = "", against: str = "", hard: bool = False) -> Variant:
     """A recipe with its chosen learning rates. Without a label it is the study's version of the recipe."""
-    return Variant(recipe, (*rates(*CHOSEN[recipe]), *settings(recipe), *others), label, against)
+    chosen = CHOSEN_HARD[recipe] if hard else CHOSEN[recipe]
+    return Variant(recipe, (*rates(*chosen), *settings(recipe), *others), label, against)
 
 
-def trials(*recipes: str) -> tuple[AnyRecipe, ...]:
+def trials(*recipes: str, hard: bool = False) -> tuple[AnyRecipe, ...]:
     """Three to six trials of every recipe. One is the study's own version, which tells the report the choice."""
+    sft_rates, first = (HARD_SFT_RATES, CHOSEN_HARD) if hard else (SFT_RATES, CHOSEN)
     tried: dict[str, list[tuple[float | None, float | None]]] = {
         "rl": [(r, None) for r in RL_RATES],
-        "sft": [(None, r) for r in SFT_RATES],
+        "sft": [(None, r) for r in sft_rates],
         "sft_gold": [(None, r) for r in GOLD_RATES],
-        "sft_rl": [(r, CHOSEN["sft"][1]) for r in AFTER_RATES],
+        "sft_rl": [(r, first["sft"][1]) for r in AFTER_RATES],
         "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in AFTER_RATES],
         "parallel": [(r, None) for r in PARALLEL_RATES],
         **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in MIXTURES},
@@ -127,11 +137,11 @@ def parts(main: Study) -> tuple[Part, ...]:
     return (
         Part("tuning", (replace(tuning, recipes=trials(*PAPER_RECIPES)),)),
         Part("tuning_mixtures", (replace(tuning, recipes=trials(*MIXTURES)),)),
-        Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", "sft_rl")),)),
+        Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", hard=True)),)),
         Part("tuning_n5", (replace(tuning, recipes=_rates_of_n(5, 192)),)),
         Part("tuning_n64", (replace(tuning, recipes=_rates_of_n(64, 15)),)),
         Part("mixtures", (replace(main, excursions=late, recipes=(*_dial(), *_mixtures())),)),
-        Part("hard", (replace(_on(main, hard), excursions=late, recipes=_own("rl", "sft", "sft_rl")),)),
+        Part("hard", (replace(_on(main, hard), excursions=late, recipes=_own("rl", "sft", "sft_rl", hard=True)),)),
         Part("mix", _rl_at_the_end(_math_heavy(three))),
         Part("size", _rl_at_the_end(_larger(three))),
         Part("longer", (replace(three, excursions=late, recipes=_longer()),)),
@@ -143,8 +153,8 @@ def parts(main: Study) -> tuple[Part, ...]:
     )
 
 
-def _own(*recipes: str) -> tuple[AnyRecipe, ...]:
-    return tuple(own(r) for r in recipes)
+def _own(*recipes: str, hard: bool = False) -> tuple[AnyRecipe, ...]:
+    return tuple(own(r, hard=hard) for r in recipes)
 
 
 def _of(main: Study, seeds: tuple[int, ...]) -> Study:
@@ -217,8 +227,10 @@ def _larger(main: Study) -> Study:
 
 def _rl_at_the_end(main: Study) -> tuple[Study, ...]:
     """RL on every tier from the last M_t."""
-    last = replace(main, excursions=main.pretrain.checkpoints[-1:], recipes=_own("rl"))
-    return tuple(_on(last, WorldProblems(tier)) for tier in ("easy", "hard"))
+    last = replace(main, excursions=main.pretrain.checkpoints[-1:])
+    return tuple(
+        replace(_on(last, WorldProblems(tier)), recipes=_own("rl", hard=tier == "hard")) for tier in ("easy", "hard")
+    )
 
 
 def _longer() -> tuple[AnyRecipe, ...]:
