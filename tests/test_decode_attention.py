@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foray.core.machine import Machine
-from foray.core.native import DECODE_ATTENTION, library
+from foray.core.native import DECODE_ATTENTION, FOLDER, library
 from foray.core.processor import compiler
 from foray.core.provenance import record
 from foray.rollout import cascade
@@ -102,6 +102,19 @@ def test_what_is_no_number_stays_none() -> None:
     new = torch.randn(2, 1, 1, 32)
     answer = rows(0, q, new, new)
     assert answer[0].isfinite().all() and answer[1].isnan().all()
+
+
+def test_every_file_in_c_compiles_where_one_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that does not is slow everywhere: torch takes its place without a word, and tests of it are skipped."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (source := tmp_path / "f.c").write_text("#include <omp.h>\nint f(void) { return omp_get_max_threads(); }")
+    clear()
+    try:
+        if library(source) is None:
+            pytest.skip("no C compiler here")
+        assert {path.name for path in FOLDER.glob("*.c") if library(path) is None} == set()
+    finally:
+        clear()
 
 
 @needs_compiler

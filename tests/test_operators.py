@@ -57,6 +57,23 @@ def rotary(T: int, d: int) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     return cos, sin, turned
 
 
+@pytest.mark.parametrize("products", [2, 3])
+@pytest.mark.parametrize("D", [8, 96])
+def test_products_of_one_input_add_their_gradients_in_fp32(way: str, D: int, products: int) -> None:
+    """As where autocast casts the input for each product anew."""
+    torch.manual_seed(0)
+    x, g = leaf(3, 70, D), [torch.randn(3, 70, D).bfloat16() for _ in range(products)]
+    g[0] = g[0].transpose(0, 1).contiguous().transpose(0, 1)
+    assert all(one is x for one in operators.cast_for(x, products)), "nothing is cast without autocast"
+    with torch.autocast("cpu", torch.bfloat16):
+        given = operators.cast_for(x, products)
+        assert len(given) == products and all(torch.equal(one.bfloat16(), x.bfloat16()) for one in given)
+        (found,) = torch.autograd.grad([one.bfloat16() for one in given], x, g)
+        with torch.no_grad():
+            assert {one.dtype for one in operators.cast_for(x, products)} == {torch.bfloat16}
+    torch.testing.assert_close(found, sum((one.float() for one in g), torch.zeros(3, 70, D)))
+
+
 @pytest.mark.parametrize("D", [8, 96, 320])
 def test_norms(way: str, D: int) -> None:
     torch.manual_seed(0)

@@ -59,6 +59,28 @@ def target_logprob(logits: Tensor, targets: Tensor, spare: bool = False) -> tupl
     return _target(logits.contiguous(), targets)
 
 
+def cast_for(x: Tensor, products: int) -> tuple[Tensor, ...]:
+    """``x`` (fp32) in bf16, for each of two or three products. Their gradients add up in fp32."""
+    return _Cast.apply(x, products)
+
+
+class _Cast(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, products: int) -> tuple[Tensor, ...]:
+        cast = x.to(torch.bfloat16)
+        return cast, *(cast.detach() for _ in range(products - 1))
+
+    @staticmethod
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor, None]:
+        a, b, *c = (one.contiguous() for one in g)
+        out = torch.empty_like(a, dtype=torch.float32)
+        third = c[0] if c else None
+        _call("sum", "ppppni", a.dtype)(
+            a.data_ptr(), b.data_ptr(), _pointer(third), out.data_ptr(), a.numel(), _threads()
+        )
+        return out, None
+
+
 class _Norm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, add: Tensor | None) -> Tensor:

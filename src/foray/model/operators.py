@@ -186,6 +186,22 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return h.mul_(h.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).mul_(weight).to(x.dtype)
 
 
+def cast_for(x: Tensor, products: int) -> tuple[Tensor, ...]:
+    """``x`` once for each of two or three products, as autocast would give it to them.
+
+    The gradients that come back are bf16 and add up in fp32. Without C every product keeps its own cast for that.
+    """
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return (x,) * products
+    dtype = torch.get_autocast_dtype(device)
+    if not torch.is_grad_enabled():
+        return (x.to(dtype),) * products
+    if x.dtype == torch.float32 and dtype == torch.bfloat16 and layer_in_c.available(x, x.shape[-1]):
+        return layer_in_c.cast_for(x, products)
+    return (x,) * products
+
+
 def norm_and_rotate(x: Tensor, weight: Tensor | None, eps: float, cos: Tensor, sin: Tensor, head_dim: int) -> Tensor:
     """Heads with rotary position embeddings (arXiv 2104.09864), rotate-half: (B, T, H d) -> (B, T, H, d)
 

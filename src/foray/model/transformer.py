@@ -16,7 +16,7 @@ from foray.core import rng
 from foray.core.lora import LoRA
 from foray.core.machine import Machine
 from foray.model.config import ModelConfig
-from foray.model.operators import attention, gated, norm_and_rotate, rms_norm
+from foray.model.operators import attention, cast_for, gated, norm_and_rotate, rms_norm
 
 _VARIANTS = 64  # compiled variants of a function in a process
 
@@ -57,13 +57,13 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, d), keys and values (B, T, K, d) of x (B, T, D); queries and keys are rotated."""
-        x = _cast_once(x)
+        for_q, for_k, for_v = cast_for(x, 3)
         weights = (self.q_norm.weight, self.k_norm.weight) if self.qk_norm != "none" else (None, None)
         q, k = (
-            norm_and_rotate(product(x), weight, self.eps, cos, sin, self.head_dim)
-            for product, weight in zip((self.q_proj, self.k_proj), weights)
+            norm_and_rotate(product, weight, self.eps, cos, sin, self.head_dim)
+            for product, weight in zip((self.q_proj(for_q), self.k_proj(for_k)), weights)
         )
-        return q, k, self.v_proj(x).view(*x.shape[:2], -1, self.head_dim)
+        return q, k, self.v_proj(for_v).view(*x.shape[:2], -1, self.head_dim)
 
     def joined(self, out: Tensor) -> Tensor:
         """The output projection: (B, H, T, d) -> (B, T, D)."""
@@ -78,18 +78,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(M, D, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _cast_once(x)
-        return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
-
-
-def _cast_once(x: Tensor) -> Tensor:
-    """The input of several products as autocast would give it to each of them.
-
-    With gradients every product keeps its own cast: the gradients of ``x`` then add up in fp32.
-    """
-    if torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
-        return x
-    return x.to(torch.get_autocast_dtype(x.device.type))
+        for_gate, for_up = cast_for(x, 2)
+        return self.down_proj(gated(self.gate_proj(for_gate), self.up_proj(for_up)))
 
 
 class Layer(nn.Module):

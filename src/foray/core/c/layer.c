@@ -140,6 +140,17 @@ NORM(float, float)
 NORM(bf16, bf16)
 NORM(bf16, float)
 
+// Gradients of the input of two or three products: a + b + c, where c may be null; n entries.
+void sum_bf16(const bf16 *a, const bf16 *b, const bf16 *c, float *out, int64_t n, int threads) {
+    threads = n > SMALL ? threads : 1;
+    ROWS
+    for (int64_t j = 0; j < n; j += W) {
+        V sum = load_bf16(a + j) + load_bf16(b + j);
+        if (c) sum += load_bf16(c + j);
+        *(V *)(out + j) = sum;
+    }
+}
+
 // Of each row of logits (n, any number): the log-probability of the target and the log-partition. The way back turns
 // the logits into their gradients, in their place or not: (g_z - g) p, and g more at the target.
 #define TARGET(T)                                                                                                      \
