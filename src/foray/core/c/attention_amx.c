@@ -89,20 +89,44 @@ static void plain(const bf16 *x, int64_t stride, int64_t d, int64_t n, int64_t m
     memset(out + n * to, 0, (m - n) * to * sizeof(bf16));
 }
 
-// n rows as the second operand of a product over their columns: transposed, pairs of columns in one row. 16 rows are
-// read for each vector that is written: a row of `capacity`, often a power of 2, does not stay in the cache.
-static void across(const bf16 *x, int64_t stride, int64_t d, int64_t n, int32_t *out, int64_t capacity) {
-    for (int64_t l = 0; l < n; l += W) {
-        int64_t lanes = n - l < W ? n - l : W;
-        for (int64_t j = 0; j < d; j += 2) {
-            int32_t found[W];
-            if (lanes == W)
-                for (int i = 0; i < W; i++) memcpy(found + i, x + (l + i) * stride + j, 4);
-            else
-                for (int64_t i = 0; i < lanes; i++) memcpy(found + i, x + (l + i) * stride + j, 4);
-            memcpy(out + j / 2 * capacity + l, found, lanes * 4);
-        }
+// 16 rows of 16 entries become columns. A step swaps the squares above the diagonal with those below it. The next step
+// does so within squares half as wide.
+static inline void transpose(I *t) {
+    const I lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma GCC unroll 4
+    for (int side = W / 2; side; side /= 2) {
+        I right = (lanes & side) != 0, above = lanes + (right & (W - side)), below = above + side;
+#pragma GCC unroll 16
+        for (int i = 0; i < W; i++)
+            if (!(i & side)) {
+                I one = t[i], two = t[i + side];
+                t[i] = __builtin_shuffle(one, two, above), t[i + side] = __builtin_shuffle(one, two, below);
+            }
     }
+}
+
+// 2 W columns of a row, or W and zeros.
+static inline I columns(const bf16 *x, int whole) {
+    I found = {0};
+    memcpy(&found, x, whole ? sizeof found : sizeof found / 2);
+    return found;
+}
+
+// n rows as the second operand of a product over their columns: transposed, pairs of columns in one row.
+static void across(const bf16 *x, int64_t stride, int64_t d, int64_t n, int32_t *out, int64_t capacity) {
+    for (int64_t l = 0; l < n; l += W)
+        for (int64_t j = 0; j < d; j += 2 * W) {
+            I t[W];
+            int whole = d - j > W, pairs = whole ? W : W / 2;
+            int64_t lanes = n - l < W ? n - l : W;
+            for (int i = 0; i < W; i++) t[i] = i < lanes ? columns(x + (l + i) * stride + j, whole) : (I){0};
+            transpose(t);
+            for (int i = 0; i < pairs; i++)
+                if (lanes == W)
+                    *(I *)(out + (j / 2 + i) * capacity + l) = t[i];
+                else
+                    memcpy(out + (j / 2 + i) * capacity + l, t + i, lanes * 4);
+        }
 }
 
 // n rows as the second operand of a product over rows: rows `at` and after. An even one is the first of a pair.
@@ -122,10 +146,20 @@ static void along(const bf16 *x, int64_t stride, int64_t d, int64_t n, bf16 *out
     }
 }
 
-// n rows as the first operand of a product over rows: transposed, Q apart.
+// n rows, a multiple of W, as the first operand of a product over rows: transposed, Q apart. The rows have zeros up to
+// the next multiple of 2 W.
 static void turned(const bf16 *x, int64_t stride, int64_t d, int64_t n, bf16 *out) {
-    for (int64_t l = 0; l < n; l++)
-        for (int64_t j = 0; j < d; j++) out[j * Q + l] = x[l * stride + j];
+    for (int64_t l = 0; l < n; l += W)
+        for (int64_t j = 0; j < d; j += 2 * W) {
+            I t[W];
+            for (int i = 0; i < W; i++) t[i] = *(I *)(x + (l + i) * stride + j);
+            transpose(t);
+            for (int i = 0; i < W && j + 2 * i < d; i++) {
+                bf16 *to = out + (j + 2 * i) * Q + l;
+                _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16((__m512i)t[i]));
+                _mm256_storeu_si256((__m256i *)(to + Q), _mm512_cvtepi32_epi16((__m512i)(t[i] >> 16)));
+            }
+        }
 }
 
 static inline void put(const float *x, int64_t d, float scale, bf16 *out) {
@@ -136,12 +170,10 @@ static inline void put(const float *x, int64_t d, float scale, bf16 *out) {
 static void put_turned(const float *x, int64_t capacity, int64_t d, int64_t n, float scale, bf16 *out, int64_t stride) {
     for (int64_t l = 0; l < n; l += W)
         for (int64_t j = 0; j < d; j += W) {
-            float turned[W][W];
-            for (int i = 0; i < W; i++) {
-                V column = *(V *)(x + (j + i) * capacity + l) * scale;
-                for (int e = 0; e < W; e++) turned[e][i] = column[e];
-            }
-            for (int64_t e = 0; e < W && l + e < n; e++) store_bf16(out + (l + e) * stride + j, *(V *)turned[e]);
+            I t[W];
+            for (int i = 0; i < W; i++) t[i] = (I)(*(V *)(x + (j + i) * capacity + l) * scale);
+            transpose(t);
+            for (int64_t i = 0; i < W && l + i < n; i++) store_bf16(out + (l + i) * stride + j, (V)t[i]);
         }
 }
 
@@ -255,6 +287,8 @@ void attention_amx_back(
                 int64_t place = (row->first + i) * H + g;
                 plain(q + place * d, H * d, d, n, m, queries, wide);
                 plain(g_out + place * d, H * d, d, n, m, given, wide);
+                for (int64_t j = 0; j < n; j++) // read between products, from where nothing else fetches them
+                    for (int64_t c = 0; c < d; c += DEEP) __builtin_prefetch(out + (place + j * H) * d + c);
                 turned(queries, wide, d, m, queries_turned);
                 turned(given, wide, d, m, given_turned);
                 product(queries, wide, keys, capacity, s, end, m, end, wide, 0);
