@@ -400,14 +400,14 @@ def test_that_rl_hardly_works_is_a_finding_from_four_tokens_a_parameter_on(
 
 
 def test_rl_and_sft_rl_are_compared_at_one_rate_too(tmp_path: Path) -> None:
-    def made(root: Path, second: float, *variants: tuple[float, float]) -> dict[str, Ruling]:
+    def made(root: Path, second: float, *variants: tuple[float, float], examples: int = 4096) -> dict[str, Ruling]:
         skills = {"base": (0.4, 0.1), "sft": (0.5, 0.3)}
         whole = study(root, skills)
         for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
-            add(whole, 0.6, 0.5, **placed("rl", tokens, learning_rates={"rollouts": 1e-6}))
-            add(whole, 0.6, 0.48, **placed("sft_rl", tokens, learning_rates={"rollouts": second}))
+            add(whole, 0.6, 0.5, **placed("rl", tokens, learning_rates={"rollouts": 1e-6}, examples=4096))
+            add(whole, 0.6, 0.48, **placed("sft_rl", tokens, learning_rates={"rollouts": second}, examples=4096))
             for rate, chance in variants:
-                more = {"variant": f"RL at {rate:g}", "learning_rates": {"rollouts": rate}}
+                more = {"variant": f"RL at {rate:g}", "learning_rates": {"rollouts": rate}, "examples": examples}
                 add(whole, 0.6, chance, **placed("sft_rl", tokens, **more))
         return rulings(whole)
 
@@ -417,6 +417,8 @@ def test_rl_and_sft_rl_are_compared_at_one_rate_too(tmp_path: Path) -> None:
     assert made(tmp_path / "c", 4e-5, (1e-6, 0.48))["C2"].answer == "shown"
     better = made(tmp_path / "d", 4e-5, (1e-6, 0.7))["C2"]
     assert better.answer == "contradicted" and "both with RL at 1e-06" in better.effect
+    longer = made(tmp_path / "e", 4e-5, (1e-6, 0.48), examples=8192)["C2"]
+    assert longer.answer == "cannot tell" and longer.note == alone.note, "a variant with twice the updates is no match"
 
 
 def test_a_transition_without_room_is_neither_sharpening_nor_against(tmp_path: Path) -> None:

@@ -74,26 +74,34 @@ def by_tokens(found: list[Comparison]) -> dict[int, Comparison]:
 
 
 def at_one_rate(results: Results, tokens: int) -> list[Comparison] | None:
-    """RL − SFT→RL at one M_t and one rate of RL: none where the main grid has one rate, None where no variant has."""
+    """RL − SFT→RL at one M_t and one rate of RL: none where the main grid has one rate, None where no variant has.
+
+    A variant of other rollouts, examples or questions than the main grid's is no match: it differs in more than a rate.
+    """
     models: dict[str, dict[float | None, dict[Seeds, PassK]]] = {"rl": {}, "sft_rl": {}}
     main: dict[str, float | None] = {}
     for recipe, by_rate in models.items():
-        for e in results.finals(recipe, results.main_task, variant=ANY):
-            if e.tokens == tokens:
-                rate = (e.learning_rates or {}).get("rollouts")
+        found = [e for e in results.finals(recipe, results.main_task, variant=ANY) if e.tokens == tokens]
+        own = {e.run: e for e in found if not e.variant}
+        for e in sorted(found, key=lambda e: e.variant):  # the main grid's first
+            rate = (e.learning_rates or {}).get("rollouts")
+            if e.run in own and _trained_alike(e, own[e.run]):
                 by_rate.setdefault(rate, {}).setdefault(e.run, e)
-                if not e.variant:
-                    main[recipe] = rate
+            if not e.variant:
+                main[recipe] = rate
     if main["rl"] == main["sft_rl"]:
         return []
     for rate in main.values():
         if rate in models["rl"] and rate in models["sft_rl"]:
             what = f"RL − SFT→RL, both with RL at {rate:g}, pass@1"
-            found = pass1(
-                results, what, tokens, models["rl"][rate], models["sft_rl"][rate], beyond=-MARGIN, against=-MARGIN
-            )
-            return [found]
+            bounds: Any = {"beyond": -MARGIN, "against": -MARGIN}
+            return [pass1(results, what, tokens, models["rl"][rate], models["sft_rl"][rate], **bounds)]
     return None
+
+
+def _trained_alike(a: PassK, b: PassK) -> bool:
+    """Whether RL drew as many rollouts of as many questions, from the same choice of questions."""
+    return (a.rollouts, a.examples, a.screen) == (b.rollouts, b.examples, b.screen)
 
 
 def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:

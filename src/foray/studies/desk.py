@@ -145,6 +145,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("mix", _rl_at_the_end(_math_heavy(three))),
         Part("size", _rl_at_the_end(_larger(three))),
         Part("longer", (replace(three, excursions=late, recipes=_longer()),)),
+        Part("one_rate", (replace(main, excursions=late[1:], recipes=(_at_the_rate_after_sft(),)),)),
         Part("controls", (replace(three, excursions=late[:1], recipes=_controls()),)),
         Part("seeds", (replace(two, excursions=late[:1], seeds=(0, 1, 2, 3), recipes=_own("rl")),)),
         # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
@@ -177,6 +178,12 @@ def _rates_of_n(n: int, steps: int) -> tuple[AnyRecipe, ...]:
     """Trials of RL with ``n`` rollouts a prompt."""
     same = (f"rl.group_size={n}", f"rl_steps={steps}")
     return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, 4e-4, 8e-4))
+
+
+def _at_the_rate_after_sft() -> Variant:
+    """RL at the rate that it has in SFT→RL: C2 asks for the two at one rate."""
+    rate, _ = CHOSEN["sft_rl"]
+    return own("rl", f"rl.lr={rate:g}", label="at SFT→RL's rate")
 
 
 def _dial() -> tuple[AnyRecipe, ...]:
