@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,11 @@ import pytest
 from rich.console import Console
 
 from foray.commands.on_studies import _print_claims
-from foray.report import Results, read_results, write_report
+from foray.report import Results, read_results, stats, write_report
 from foray.report.columns import csv_text, frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
-from foray.report.differences import Difference
+from foray.report.differences import Difference, difference
+from foray.report.enough import enough
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import percents
 from foray.report.results import ANY_MODEL
@@ -58,6 +61,43 @@ def test_every_needs_each_and_some_is_corrected(results: Results) -> None:
     assert worst is not None and worst.value == -0.2
     found = some([need(0.3, 0.02, tokens=2000), need(0.1, 0.02, tokens=1000)], results)
     assert found.interval is not None and found.interval.value == 0.1
+
+
+def over(values: list[float], error: float) -> Difference:
+    """A difference of one run from each pre-training, every run with that error from the choice of problems."""
+    runs = {Seeds(i, 0): Interval(v, v - error, v + error, 400) for i, v in enumerate(values)}
+    return difference(runs)
+
+
+def test_so_many_pretrainings_would_tell_and_one_fewer_would_not() -> None:
+    values = [0.05, -0.02, 0.06, -0.01, 0.04, 0.0]
+    now = over(values, 0.005)
+    assert now.interval.lo < 0 < now.interval.hi
+    found = enough(now, now.interval, 0.0, 0.05)
+    assert found is not None and found.problems == 1 and found.pretrainings > 6
+    spread = stdev(values)
+    for n, tells in ((found.pretrainings, True), (found.pretrainings - 1, False)):
+        half = np.hypot(0.005, stats.t_quantile(n - 1) * spread / np.sqrt(n))
+        assert (now.interval.value > half) == tells
+    stricter = enough(now, now.interval, 0.0, 0.05 / 10)
+    assert stricter is not None and stricter.pretrainings > found.pretrainings
+    coarse = over(values, 0.04)
+    more = enough(coarse, coarse.interval, 0.0, 0.05)
+    assert more is not None and more.problems == pytest.approx((0.04 / now.interval.value) ** 2 * 2)
+    assert f"on {more.problems:.2g} times the problems would tell" in more.words()
+    few = over(values[:3], 0.005)
+    assert enough(few, few.interval, 0.0, 0.05) is None, "three pre-trainings say nothing of others"
+    assert enough(now, now.interval, now.interval.value, 0.05) is None
+
+
+def test_what_cannot_be_told_says_what_would_tell(results: Results) -> None:
+    open_ = Comparison("x − y", 1000, over([0.05, -0.02, 0.06, -0.01, 0.04, 0.0], 0.005))
+    for rule in (every, some):
+        assert "pre-trainings would tell, if the difference stays so" in rule([open_], results).note
+    between = replace(open_, beyond=0.03, against=0.0)
+    assert "more of the same would not tell" in every([between], results).note
+    assert "would" not in every([need(0.01, 0.05)], results).note, "one pre-training"
+    assert "would" not in every([need(0.1, 0.02)], results).note
 
 
 def test_a_ruling_says_why_its_comparison_decided(results: Results) -> None:

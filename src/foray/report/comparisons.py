@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from foray.report import stats
 from foray.report.differences import Difference
+from foray.report.enough import enough
 from foray.report.paper import Effect, effect, task_of
 from foray.report.results import AVERAGE, NotDrawable, Results, label
 from foray.report.stats import Interval
@@ -15,6 +16,9 @@ from foray.report.stats import Interval
 Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
 # Of which side an answer is, for its color.
 SIDES = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
+
+
+LEVEL = 2 * stats.TAIL  # of error, in what a rule decides
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def every(needs: Sequence[Comparison], results: Results) -> Ruling:
         why = f"the clearest of the {count} against the claim" if count > 1 else "the one against the claim"
         return _ruling("contradicted", clearest, needs, results, why)
     why = f"the weakest of the {len(needs)} that must hold" if len(needs) > 1 else "the one that must hold"
-    return _ruling("shown" if all(n.supports for n in needs) else "cannot tell", weakest, needs, results, why)
+    if all(n.supports for n in needs):
+        return _ruling("shown", weakest, needs, results, why)
+    found = _ruling("cannot tell", weakest, needs, results, why)
+    return found._replace(note=found.note + _would_tell(weakest, LEVEL, LEVEL / len(needs)))
 
 
 def some(needs: Sequence[Comparison], results: Results) -> Ruling:
@@ -105,7 +112,22 @@ def some(needs: Sequence[Comparison], results: Results) -> Ruling:
         return _ruling("shown", first, needs, results, why)
     best = max(needs, key=lambda n: n.signed.value)
     why = f"the best of the {len(needs)}, any of which would do" if len(needs) > 1 else "the one that must hold"
-    return _ruling("contradicted" if all(n.opposes for n in needs) else "cannot tell", best, needs, results, why)
+    if all(n.opposes for n in needs):
+        return _ruling("contradicted", best, needs, results, why)
+    found = _ruling("cannot tell", best, needs, results, why)
+    return found._replace(note=found.note + _would_tell(best, LEVEL / len(needs), LEVEL))
+
+
+def _would_tell(one: Comparison, supporting: float, opposing: float) -> str:
+    """What it would take to tell this comparison, at these levels; empty where nothing says so."""
+    value = one.signed.value
+    if value > one.beyond:
+        found = enough(one.difference, one.signed, one.beyond, supporting)
+    elif value < one.against:
+        found = enough(one.difference, one.signed, one.against, opposing)
+    else:
+        return "; the difference lies between the bounds for and against the claim: more of the same would not tell"
+    return f"; {found.words()}" if found else ""
 
 
 def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
