@@ -1,9 +1,10 @@
 """Recomputes the numbers of a finished report from the raw results, by other code: ``python tests/recompute.py STORE``.
 
 Reads ``manifest.json``, every ``completions.jsonl``, ``probes.json`` and ``perplexity.json`` below STORE, and compares
-each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv`` to
-the six digits that they are written with. Exits 1 and names the first row that differs. The script imports nothing of
-Foray: it writes out the formulas of docs/statistics.md plainly.
+each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv``,
+and the comparisons of two recipes in ``comparisons.csv``, to the six digits that they are written with. Exits 1 and
+names the first row that differs. The script imports nothing of Foray: it writes out the formulas of docs/statistics.md
+plainly.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,9 @@ import numpy as np
 Z, Z80 = 1.959963984540054, 0.8416212335729143
 T975 = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622, 10: 2.2281}
 RESAMPLES, MARGIN = 2000, 0.02
+RECIPES = {"Base": "base", "RL": "rl", "SFT": "sft", "SFT→RL": "sft_rl", "SFT-Gold": "sft_gold"}
+RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "Parallel": "parallel", "primed": "primed"}
+COMPARISON = re.compile(r"(.+) − ([^,]+), (?:pass@(\d+)|general average)(?: on (\S+))?(?: \((\w+)\))?")
 Triple = tuple[float, float, float]  # value, lo, hi
 Run = tuple[int, int]  # seeds of pre-training and of what came after
 
@@ -67,10 +72,11 @@ def wilson(mean: float, n: float) -> Triple:
     return mean, max(0.0, min(mean, (-b - root) / (2 * a))), min(1.0, max(mean, (-b + root) / (2 * a)))
 
 
-def bonett_price(values: list[float]) -> Triple:
-    n, mean = len(values), sum(values) / len(values)
-    up = (sum(x for x in values if x > 0) + 1) / (n + 2)
-    down = (sum(-x for x in values if x < 0) + 1) / (n + 2)
+def bonett_price(values: list[float], worth: float | None = None) -> Triple:
+    """``worth``: the effective number of values."""
+    n, mean = len(values) if worth is None else worth, sum(values) / len(values)
+    up = (sum(x for x in values if x > 0) * n / len(values) + 1) / (n + 2)
+    down = (sum(-x for x in values if x < 0) * n / len(values) + 1) / (n + 2)
     half = Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return mean, max(-1.0, min(mean, up - down - half)), min(1.0, max(mean, up - down + half))
 
@@ -177,7 +183,8 @@ class Store:
         self.root = root
         self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
         axes = ("mix", "model_parameters", "variant", "split")
-        self.entries = [{"pretrain_seed": 0} | e for e in self.manifest["entries"] if not any(e.get(a) for a in axes)]
+        main = (e for e in self.manifest["entries"] if not any(e.get(a) for a in axes))
+        self.entries = [{"pretrain_seed": 0} | e for e in main if (root / e["folder"]).is_dir()]
         self.raw = cache(lambda folder: Raw(root / folder))
 
     def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:
@@ -255,12 +262,11 @@ def check_results(store: Store) -> int:
     return len(rows)
 
 
-def worth(probe: dict[str, Any]) -> float:
+def worth(right: list[float], facts: list[int] | None) -> float:
     """The effective number of documents: those of one fact stand or fall together."""
-    right = [float(v) for v in probe["per_doc"]]
     n, mean = len(right), sum(right) / len(right)
     groups: dict[int, list[float]] = {}
-    for fact, value in zip(probe.get("facts", range(n)), right):
+    for fact, value in zip(facts or range(n), right):
         groups.setdefault(fact, []).append(value - mean)
     least = n**2 / sum(len(g) ** 2 for g in groups.values())
     single = sum(v * v for g in groups.values() for v in g) / (n - 1)
@@ -271,24 +277,33 @@ def worth(probe: dict[str, Any]) -> float:
 
 
 def probe(probes: dict[str, Any], task: str) -> tuple[Triple, int]:
-    each = {name: (wilson(sum(p["per_doc"]) / len(p["per_doc"]), worth(p))) for name, p in probes.items()}
+    right = {name: [float(v) for v in p["per_doc"]] for name, p in probes.items()}
+    each = {name: wilson(sum(v) / len(v), worth(v, probes[name].get("facts"))) for name, v in right.items()}
     if task in each:
-        return each[task], len(probes[task]["per_doc"])
-    mean = sum(t[0] for t in each.values()) / len(each)
-    below = math.sqrt(sum((t[0] - t[1]) ** 2 for t in each.values())) / len(each)
-    above = math.sqrt(sum((t[2] - t[0]) ** 2 for t in each.values())) / len(each)
-    return (mean, mean - below, mean + above), sum(len(p["per_doc"]) for p in probes.values())
+        return each[task], len(right[task])
+    return over_probes(list(each.values())), sum(map(len, right.values()))
+
+
+def over_probes(each: list[Triple]) -> Triple:
+    mean = sum(t[0] for t in each) / len(each)
+    below = math.sqrt(sum((t[0] - t[1]) ** 2 for t in each)) / len(each)
+    above = math.sqrt(sum((t[2] - t[0]) ** 2 for t in each)) / len(each)
+    return mean, mean - below, mean + above
 
 
 def pairs(store: Store, row: dict[str, str]) -> dict[Run, tuple[Raw, Raw]]:
-    """(after, before) of every run. If ``before`` lacks a run, the lowest run of the pre-training takes its place."""
-    after, before = store.finals(row, "to"), store.finals(row, "from")
+    """(after, before) of every run."""
+    both = matched(store.finals(row, "to"), store.finals(row, "from"))
+    return {run: (store.raw(a["folder"]), store.raw(b["folder"])) for run, (a, b) in both.items()}
+
+
+def matched(after: dict[Run, Any], before: dict[Run, Any]) -> dict[Run, tuple[Any, Any]]:
+    """If ``before`` lacks a run, the lowest run of the pre-training takes its place."""
     found = {}
     for run, e in sorted(after.items()):
         same_start = sorted(r for r in before if r[0] == run[0])
         if same_start:
-            other = before[run if run in before else same_start[0]]
-            found[run] = store.raw(e["folder"]), store.raw(other["folder"])
+            found[run] = e, before[run if run in before else same_start[0]]
     return found
 
 
@@ -337,17 +352,55 @@ def check_curves(store: Store) -> int:
     return len(rows)
 
 
+def check_comparisons(store: Store) -> int:
+    """Of two recipes of the main grid. The others (C4, C9, C10, one rate) are of models beside it, and left out."""
+    grading, first, checked = store.manifest.get("grading", "strict"), store.find("passk")[0]["task"], 0
+    for line, row in enumerate(store.rows("comparisons.csv"), 2):
+        match = COMPARISON.fullmatch(row["comparison"])
+        if not match or not {match[1], match[2]} <= set(RECIPES):
+            continue
+        to, of = RECIPES[match[1]], RECIPES[match[2]]
+        if match[3]:
+            runs = pairs(store, {"tokens": row["tokens"], "task": match[4] or first, "from": of, "to": to})
+            numbers = difference(runs, match[5] or grading, int(match[3]))
+        else:
+            numbers = over_seeds({run: abilities(a, b) for run, (a, b) in both_probed(store, row, to, of).items()})
+        check(f"comparisons.csv, line {line}", row, triple(("value", "lo", "hi"), numbers))
+        checked += 1
+    return checked
+
+
+def both_probed(store: Store, row: dict[str, str], *recipes: str) -> dict[Run, tuple[Any, Any]]:
+    """What both recipes answered to the probes, by run."""
+    found: list[dict[Run, Any]] = []
+    for recipe in recipes:
+        entries = store.find("probes", tokens=int(row["tokens"]), recipe=recipe, final=True)
+        read = {e["folder"]: json.loads((store.root / e["folder"] / "probes.json").read_text()) for e in entries}
+        found.append({(e["pretrain_seed"], e["seed"]): read[e["folder"]] for e in entries})
+    return matched(*found)
+
+
+def abilities(a: dict[str, Any], b: dict[str, Any]) -> Triple:
+    """The mean over probes of a − b, paired by document."""
+    each = []
+    for name in sorted(set(a) & set(b)):
+        values = [float(x) - float(y) for x, y in zip(a[name]["per_doc"], b[name]["per_doc"])]
+        each.append(bonett_price(values, worth(values, a[name].get("facts"))))
+    return over_probes(each)
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not (Path(arguments[0]) / "manifest.json").exists():
         print("usage: python tests/recompute.py STORE    (a folder with manifest.json and report/)", file=sys.stderr)
         return 2
     store = Store(Path(arguments[0]))
     try:
-        counts = [check_results(store), check_transitions(store), check_curves(store)]
+        counts = [f(store) for f in (check_results, check_transitions, check_curves, check_comparisons)]
     except Differs as e:
         print(e, file=sys.stderr)
         return 1
-    print("agree: {} rows of results.csv, {} of transitions.csv, {} of transition_curves.csv".format(*counts))
+    words = "agree: {} rows of results.csv, {} of transitions.csv, {} of transition_curves.csv, {} of comparisons.csv"
+    print(words.format(*counts))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import math
 from collections.abc import Callable
@@ -54,7 +56,8 @@ def store(root: Path) -> Path:
             task=task,
             final=final,
         )
-    study.probes(0.5, tokens=10**6, recipe="rl", stage_step=50)
+    for recipe, step, right in (("base", 0, 0.5), ("rl", 50, 0.5), ("sft", 150, 0.3)):
+        study.probes(right, tokens=10**6, recipe=recipe, stage_step=step)
     loss = {"nats_per_token": 3.2, "tokens": 77, "bytes": 200, "bits_per_byte": 3.2 * 77 / math.log(2) / 200}
     study.add("perplexity", {"perplexity.json": {"web": loss}}, tokens=10**6, recipe="rl", stage_step=50)
     text = {"perplexity.json": {"world_easy test": loss}}
@@ -70,16 +73,21 @@ def test_a_report_agrees_and_each_falsified_number_is_named(
     root = store(tmp_path)
     assert recompute.main([str(root)]) == 0
     assert "transition_curves.csv" in capsys.readouterr().out
-    for name, column in (("results.csv", "hi"), ("transitions.csv", "passk_lo"), ("transition_curves.csv", "value")):
+    falsified = (
+        ("results.csv", "hi"), ("transitions.csv", "passk_lo"), ("transition_curves.csv", "value"),
+        ("comparisons.csv", "lo"),
+    )  # fmt: skip
+    for name, column in falsified:
         path = root / "report" / name
         whole = path.read_text()
-        lines = whole.splitlines()
-        place = lines[0].split(",").index(column)
-        cells = lines[3].split(",")
-        cells[place] = f"{float(cells[place]) * 1.0001 + 1e-4:.6g}"
-        path.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
+        rows = list(csv.DictReader(io.StringIO(whole)))
+        rows[2][column] = f"{float(rows[2][column]) * 1.0001 + 1e-4:.6g}"
+        with open(path, "w", newline="") as f:
+            writer = csv.DictWriter(f, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
         assert recompute.main([str(root)]) == 1
-        assert f"{name}, line 4: {column} is {cells[place]}" in capsys.readouterr().err
+        assert f"{name}, line 4: {column} is {rows[2][column]}" in capsys.readouterr().err
         path.write_text(whole)
     path = root / "report" / "results.csv"
     whole = path.read_text()
