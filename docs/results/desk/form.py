@@ -2,8 +2,9 @@
 
     python docs/results/desk/form.py STORE
 
-A sample out of form may be right, and flexible grading finds its answer. Percent of the test problems' samples, means
-over pre-trainings with the lowest and the highest: in form; right by flexible grading; right of those in form.
+A sample out of form may be right, and flexible grading finds its answer. Most samples out of form go on computing until
+they are cut off. Percent of the test problems' samples, means over pre-trainings with the lowest and the highest: in
+form; in form of those that end by themselves; right by flexible grading; right of those in form.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ from statistics import mean
 
 
 def main(store: Path) -> None:
-    shares: dict[tuple[int, str], list[tuple[float, float, float]]] = defaultdict(list)
+    shares: dict[tuple[int, str], list[tuple[float, float, float, float]]] = defaultdict(list)
     for e in json.loads((store / "manifest.json").read_text(encoding="utf-8"))["entries"]:
         if e["kind"] != "passk" or e["part"] != "main" or e["recipe"] not in ("base", "rl") or e.get("variant"):
             continue
         lines = (store / e["folder"] / "problems.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        drawn, formed = (sum(r[name] for r in rows) for name in ("samples", "formatted"))
+        drawn, formed, cut = (sum(r[name] for r in rows) for name in ("samples", "formatted", "truncated"))
         flexible, strict = (sum(r["correct"][name] for r in rows) for name in ("flexible", "strict"))
-        shares[e["tokens"], e["recipe"]].append((formed / drawn, flexible / drawn, strict / max(1, formed)))
-    print("| M_t | model | pre-trainings | in form | right | right of those in form |\n|---:|---|---:|---|---|---|")
+        shares[e["tokens"], e["recipe"]].append(
+            (formed / drawn, formed / (drawn - cut), flexible / drawn, strict / max(1, formed))
+        )
+    print(
+        "| M_t | model | in form | in form of those that end | right | right of those in form |\n|---:|---|---|---|---|---|"
+    )
     for (tokens, recipe), found in sorted(shares.items()):
         cells = [f"{100 * mean(x):.1f} ({100 * min(x):.1f} to {100 * max(x):.1f})" for x in zip(*found)]
-        print(f"| {tokens / 1e6:g}M | {recipe} | {len(found)} | {' | '.join(cells)} |")
+        print(f"| {tokens / 1e6:g}M | {recipe} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
