@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DESK = (RESULTS / "archive" / "desk_world4" / "README.md").read_text(encoding="utf-8")
+OLD_DESK = (RESULTS / "archive" / "desk_world4" / "README.md").read_text(encoding="utf-8")
 RECIPES = {"base": "base", "RL": "rl", "SFT": "sft", "SFT→RL": "sft_rl", "SFT-Gold": "sft_gold"}
 RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "parallel": "parallel", "parallel averaging": "parallel"}
 
@@ -69,7 +69,7 @@ def test_the_bases_of_tiny_keep_the_form_and_have_room() -> None:
 
 
 def test_the_table_of_desk_is_its_results() -> None:
-    head, *lines = re.findall(r"^\| (?:M_t|\d\.\dM|) ?\| (?:\| base|pass@|six probes).*$", DESK, re.MULTILINE)
+    head, *lines = re.findall(r"^\| (?:M_t|\d\.\dM|) ?\| (?:\| base|pass@|six probes).*$", OLD_DESK, re.MULTILINE)
     recipes, tokens = [RECIPES[name] for name in cells(head)[2:]], 0
     assert len(lines) == 9 and len(recipes) == 7
     for line in lines:
@@ -89,15 +89,20 @@ def test_the_readme_rounds_desk_once() -> None:
     assert set(after) == {"base", "rl", "sft", "sft_rl", "parallel"}
     for recipe, (one, top) in after.items():
         for written, metric in ((one, "pass@1"), (top, "pass@32")):
-            value = percent("archive/desk_world4/f6_parallel.csv", 7_200_000, recipe, metric)
+            value = percent("desk/f6_parallel.csv", 12_800_000, recipe, metric)
             assert float(written) == pytest.approx(value, abs=0.501), f"{recipe} {metric} is {value}"
+    (probes,) = re.findall(r"the six probes ([\d, and]+)\. Guessing scores 0\.2 / 4\.8", " ".join(README.split()))
+    for recipe, written in zip(after, re.findall(r"\d+", probes), strict=True):
+        value = percent("desk/f5_general.csv", 12_800_000, recipe, "acc")
+        assert float(written) == pytest.approx(value, abs=0.501), f"{recipe}'s probes are {value}"
+    guesses = {r["metric"]: float(r["chance"]) for r in rows("desk/f6_parallel.csv") if r["recipe"] == "rl"}
+    assert (round(100 * guesses["pass@1"], 1), round(100 * guesses["pass@32"], 1)) == (0.2, 4.8)
 
 
-def test_the_pages_name_what_guessing_gives() -> None:
-    """Of world 4, whose problems the tables are of: they cannot be made again."""
+def test_the_page_of_the_old_desk_names_what_guessing_gives() -> None:
+    """Of world 4, whose problems its tables are of: they cannot be made again."""
     for line in ("2.1 / 15.3 / 44.9", "1.4 / 10.3 / 32.3"):
-        assert line in " ".join(DESK.split())
-    assert "2.1 / 15.3 / 44.9" in " ".join(README.split())
+        assert line in " ".join(OLD_DESK.split())
 
 
 def test_desk_says_which_recipes_are_below_their_base_graded_leniently() -> None:
@@ -107,7 +112,7 @@ def test_desk_says_which_recipes_are_below_their_base_graded_leniently() -> None
         if (r["task"], r["from"], r["extraction"], r["verdict"]) == ("world_easy", "base", "lenient", "degradation")
     }
     assert set(lost) == {"sft", "sft_gold", "parallel"}
-    paragraph = DESK[DESK.index("below its own base") :].split("\n\n")[0]
+    paragraph = OLD_DESK[OLD_DESK.index("below its own base") :].split("\n\n")[0]
     for one, top in lost.values():
         assert f"{one:.1f}" in paragraph and f"{top:.1f}" in paragraph
 

@@ -28,9 +28,8 @@ def main(store: Path) -> None:
         shares[e["tokens"], e["recipe"]].append(
             (formed / drawn, formed / (drawn - cut), flexible / drawn, strict / max(1, formed))
         )
-    print(
-        "| M_t | model | in form | in form of those that end | right | right of those in form |\n|---:|---|---|---|---|---|"
-    )
+    print("| M_t | model | in form | in form of those that end | right | right of those in form |")
+    print("|---:|---|---|---|---|---|")
     for (tokens, recipe), found in sorted(shares.items()):
         cells = [f"{100 * mean(x):.1f} ({100 * min(x):.1f} to {100 * max(x):.1f})" for x in zip(*found)]
         print(f"| {tokens / 1e6:g}M | {recipe} | {' | '.join(cells)} |")
