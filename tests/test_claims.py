@@ -136,6 +136,10 @@ def test_the_table_of_a_terminal_names_the_comparison_and_why_it_decided(results
     assert "SFT costs general abilities" in lines[at] and lines[at].endswith("cannot tell")
     assert "general average" in lines[at + 1]
     assert "the weakest of the 8 that must hold; must lie above -2" in lines[at + 3]
+    other = "changed,claim,answer,same\nas ruled,C7,cannot tell,True\nK = 8 for 32,C7,shown,False\n"
+    (tmp_path / "firmness.csv").write_text(f"{other}without pre-training 0,C7,shown,False\n")
+    _print_claims(tmp_path, Console(width=80, file=said))
+    assert "otherwise shown (K = 8 for 32 and 1 more)" in said.getvalue()
     (tmp_path / "comparisons.csv").unlink()
     _print_claims(tmp_path, Console(width=80, file=said))  # a report of an earlier version
 

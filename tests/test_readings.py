@@ -283,7 +283,7 @@ def test_an_answer_that_hangs_on_one_choice_is_seen_to(results: Results) -> None
     """The grading, K and the half of the problems are each made otherwise; nothing else of the results changes."""
     names = [change.what for change in firmness.changes(results)]
     assert names[:3] == ["lenient grading", "flexible grading", "right reasons alone"]
-    assert names[3:] == ["K = 8 for 32", "problems of steps up to 10", "problems of steps above 10"]
+    assert names[3:] == ["K = 8 for 32", "problems with steps up to 10", "problems with steps above 10"]
     frame = firmness.section(results).files["firmness"]
     ruled = frame[frame["changed"] == "as ruled"].set_index("claim")
     assert ruled["same"].all() and len(frame) == len(ruled) * (1 + len(names))

@@ -134,6 +134,7 @@ def _print_claims(folder: Path, console: Console) -> None:
     # Claims that were not run have no comparison, and a report of an earlier version has no such file.
     needs = _rows(folder / "comparisons.csv") if (folder / "comparisons.csv").exists() else []
     reasons = {row["claim"]: f"{row['why']}; must lie {row['must']}" for row in needs if row["why"]}
+    otherwise = _otherwise(folder / "firmness.csv")
     answer = Column("answer", no_wrap=True)
     table = Table("", "claim, and the comparison that decided", answer, box=None, pad_edge=False)
     for row in _rows(folder / "claims.csv"):
@@ -142,8 +143,24 @@ def _print_claims(folder: Path, console: Console) -> None:
             # No number is shown as -0.0.
             value, lo, hi = (round(100 * float(row[name] or "nan"), 1) + 0.0 for name in ("value", "lo", "hi"))
             lines[1:] = [f"{value:+.1f} [{lo:+.1f}, {hi:+.1f}]  {row['effect']}", reasons.get(row["claim"], "")]
+        lines.append(otherwise.get(row["claim"], ""))
         table.add_row(*map(cell, (row["claim"], "\n".join(filter(None, lines)), row["answer"])))
     console.print(table, highlight=False)
+
+
+def _otherwise(file: Path) -> dict[str, str]:
+    """By claim, the other answers that it has with one choice of the analysis changed."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in _rows(file) if file.exists() else []:  # a report of an earlier version has no such file
+        if row["same"] == "False":
+            found.setdefault(row["claim"], {}).setdefault(row["answer"], []).append(row["changed"])
+    return {
+        claim: "; ".join(
+            f"otherwise {answer} ({changes[0]}{f' and {len(changes) - 1} more' if len(changes) > 1 else ''})"
+            for answer, changes in answers.items()
+        )
+        for claim, answers in found.items()
+    }
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

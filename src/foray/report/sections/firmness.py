@@ -110,8 +110,8 @@ def _halves(results: Results, one: PassK) -> Iterator[Change]:
     of = [n for labels in one.tags for n in (_number(labels, name),) if n is not None]
     middle = sorted(of)[(len(of) - 1) // 2]
     cut = middle if middle < max(of) else middle - 1
-    yield Change(f"problems of {name} up to {cut}", _only(results, name, lambda n: n <= cut))
-    yield Change(f"problems of {name} above {cut}", _only(results, name, lambda n: n > cut))
+    yield Change(f"problems with {name} up to {cut}", _only(results, name, lambda n: n <= cut))
+    yield Change(f"problems with {name} above {cut}", _only(results, name, lambda n: n > cut))
 
 
 def _only(results: Results, name: str, wanted: Callable[[int], bool]) -> Results:
