@@ -184,7 +184,11 @@ def apply_proposals(
 
 def clip_gradients(model: Transformer, limit: float) -> Tensor:
     """Scales ``.grad`` to a global norm of at most ``limit``. Returns the norm before, a scalar equal on all ranks."""
-    return whole(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    found = whole(norm)
+    if found + 1e-6 > limit:  # else torch would multiply by 1, in one more pass over all gradients
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return found
 
 
 def _cosines(names: list[str], moments: dict[str, Moments], model: Transformer) -> Metrics:

@@ -61,7 +61,7 @@ def _answers(claim: str) -> Column:
 
 def changes(results: Results) -> Iterator[Change]:
     """Every choice that these results let us make otherwise: the grading, K, who and what is left out."""
-    evaluations = results.select(PassK, final=True)
+    evaluations = results.select(PassK, final=True, task=tuple(results.tasks[:1]))
     if not evaluations:
         return
     for grading in (*STORED, SOUND):
@@ -69,7 +69,7 @@ def changes(results: Results) -> Iterator[Change]:
             continue
         words = "right reasons alone" if grading == SOUND else f"{grading} grading"
         yield Change(words, graded(results, grading))
-    asked = top_k(results, evaluations[0].task)
+    asked = top_k(results, results.tasks[0])
     most = min(int(c.samples.min()) for e in evaluations for c in e.counts.values())
     for k in sorted({asked // 4, most} - {asked, 0, 1}):
         yield Change(f"K = {k} for {asked}", replace(results, top=k))
