@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ _TEXT = (
 )
 _CAPTION = "The claims' answers, each time with one choice made otherwise"
 _SAME = "same"
+FEWEST = 10  # problems of a half
 
 
 class Change(NamedTuple):
@@ -98,7 +100,10 @@ def _without(results: Results, start: int) -> Results:
 
 
 def _halves(results: Results, one: PassK) -> Iterator[Change]:
-    """The problems of few and of many steps, or of another label that counts: the one with the most values."""
+    """The main task's problems of few and of many steps, or of another label that counts: the one with the most values.
+
+    None where one of the halves has fewer than ``FEWEST`` problems.
+    """
     counted = {
         name: [int(v) for v in values]
         for name, values in groups(one.tags).items()
@@ -110,29 +115,32 @@ def _halves(results: Results, one: PassK) -> Iterator[Change]:
     of = [n for labels in one.tags for n in (_number(labels, name),) if n is not None]
     middle = sorted(of)[(len(of) - 1) // 2]
     cut = middle if middle < max(of) else middle - 1
-    yield Change(f"problems with {name} up to {cut}", _only(results, name, lambda n: n <= cut))
-    yield Change(f"problems with {name} above {cut}", _only(results, name, lambda n: n > cut))
+    if min(sum(n <= cut for n in of), sum(n > cut for n in of)) >= FEWEST:
+        yield Change(f"problems with {name} up to {cut}", _only(results, one.task, name, lambda n: n <= cut))
+        yield Change(f"problems with {name} above {cut}", _only(results, one.task, name, lambda n: n > cut))
 
 
-def _only(results: Results, name: str, wanted: Callable[[int], bool]) -> Results:
-    """The results on the problems whose label is wanted. Evaluations whose problems lack the label stay whole."""
+def _only(results: Results, task: str, name: str, wanted: Callable[[int], bool]) -> Results:
+    """The results on the task's problems whose label is wanted. Evaluations without the label stay whole."""
 
     def some(e: PassK) -> PassK:
         numbers = [_number(labels, name) for labels in e.tags]
-        if None in numbers or not e.tags:
+        if e.task != task or None in numbers or not numbers:
             return e
         mask = np.array([n is not None and wanted(n) for n in numbers])
-        counts = {rule: _masked(c, mask) for rule, c in e.counts.items()}
-        guesses = None if e.guesses is None else e.guesses[mask]
-        return replace(e, counts=counts, rates={n: v[mask] for n, v in e.rates.items()}, guesses=guesses,
-                       tags=tuple(t for t, kept in zip(e.tags, mask) if kept))  # fmt: skip
+        return replace(
+            e,
+            counts={rule: _masked(c, mask) for rule, c in e.counts.items()},
+            rates={n: v[mask] for n, v in e.rates.items()},
+            guesses=None if e.guesses is None else e.guesses[mask],
+            tags=tuple(itertools.compress(e.tags, mask)),
+        )
 
     return replace(results, measured=tuple(some(m) if isinstance(m, PassK) else m for m in results.measured))
 
 
 def _masked(counts: Counts, mask: Any) -> Counts:
-    ids = tuple(i for i, kept in zip(counts.ids, mask) if kept)
-    return Counts(ids, counts.correct[mask], counts.samples[mask])
+    return Counts(tuple(itertools.compress(counts.ids, mask)), counts.correct[mask], counts.samples[mask])
 
 
 def _number(labels: tuple[str, ...], name: str) -> int | None:
