@@ -32,9 +32,11 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 RL_RATES, AFTER_RATES, TOGETHER_RATES = (4e-4, 8e-4, 1.6e-3), (2e-4, 4e-4, 8e-4), (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 PARALLEL_RATES = (*TOGETHER_RATES, 6.4e-3, 1.28e-2)  # each of its steps counts half
 SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
-HARD_SFT_RATES = (*SFT_RATES, 4e-3, 8e-3)
+HARD_SFT_RATES, HARD_AFTER_RATES = (*SFT_RATES, 4e-3, 8e-3), (1e-4, *AFTER_RATES)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
+MIXTURE_RATES = dict.fromkeys(("combined", "interleaved"), (*TOGETHER_RATES, 6.4e-3))
+MIXTURE_RATES["curriculum"] = TOGETHER_RATES
 
 # The choice of the tuning: (RL, SFT) of a recipe.
 CHOSEN: dict[str, tuple[float | None, float | None]] = {
@@ -44,14 +46,16 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "sft_rl": (4e-4, 1e-3),
     "sft_gold_rl": (4e-4, 8e-3),
     "parallel": (6.4e-3, None),
-    **dict.fromkeys(MIXTURES, (8e-4, None)),
+    "combined": (3.2e-3, None),
+    "interleaved": (3.2e-3, None),
+    "curriculum": (1.6e-3, None),
 }
 
 # The same on hard problems.
 CHOSEN_HARD: dict[str, tuple[float | None, float | None]] = {
     "rl": (4e-4, None),
-    "sft": (None, 2e-3),
-    "sft_rl": (2e-4, 2e-3),
+    "sft": (None, 8e-3),
+    "sft_rl": (2e-4, 8e-3),
 }
 
 RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
@@ -86,15 +90,17 @@ def own(recipe: str, *others: str, label: str = "", against: str = "", hard: boo
 
 def trials(*recipes: str, hard: bool = False) -> tuple[AnyRecipe, ...]:
     """Three to six trials of every recipe. One is the study's own version, which tells the report the choice."""
-    sft_rates, first = (HARD_SFT_RATES, CHOSEN_HARD) if hard else (SFT_RATES, CHOSEN)
+    first, sft_rates, after = (
+        (CHOSEN_HARD, HARD_SFT_RATES, HARD_AFTER_RATES) if hard else (CHOSEN, SFT_RATES, AFTER_RATES)
+    )
     tried: dict[str, list[tuple[float | None, float | None]]] = {
         "rl": [(r, None) for r in RL_RATES],
         "sft": [(None, r) for r in sft_rates],
         "sft_gold": [(None, r) for r in GOLD_RATES],
-        "sft_rl": [(r, first["sft"][1]) for r in AFTER_RATES],
+        "sft_rl": [(r, first["sft"][1]) for r in after],
         "sft_gold_rl": [(r, CHOSEN["sft_gold"][1]) for r in AFTER_RATES],
         "parallel": [(r, None) for r in PARALLEL_RATES],
-        **{recipe: [(r, None) for r in TOGETHER_RATES] for recipe in MIXTURES},
+        **{recipe: [(r, None) for r in MIXTURE_RATES[recipe]] for recipe in MIXTURES},
     }
     return tuple(Variant(r, (*rates(*pair), *settings(r))) for r in recipes for pair in tried[r])
 
@@ -137,7 +143,7 @@ def parts(main: Study) -> tuple[Part, ...]:
     return (
         Part("tuning", (replace(tuning, recipes=trials(*PAPER_RECIPES)),)),
         Part("tuning_mixtures", (replace(tuning, recipes=trials(*MIXTURES)),)),
-        Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", hard=True)),)),
+        Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", "sft_rl", hard=True)),)),
         Part("tuning_n5", (replace(tuning, recipes=_rates_of_n(5, 192)),)),
         Part("tuning_n64", (replace(tuning, recipes=_rates_of_n(64, 15)),)),
         Part("mixtures", (replace(main, excursions=late, recipes=(*_dial(), *_mixtures())),)),
