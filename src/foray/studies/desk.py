@@ -183,7 +183,7 @@ def _tuning(main: Study) -> Study:
 def _rates_of_n(n: int, steps: int) -> tuple[AnyRecipe, ...]:
     """Trials of RL with ``n`` rollouts a prompt."""
     same = (f"rl.group_size={n}", f"rl_steps={steps}")
-    return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, 4e-4, 8e-4))
+    return tuple(Variant("rl", (*rates(r, None), *same)) for r in (2e-4, *RL_RATES))
 
 
 def _at_the_rate_after_sft() -> Variant:
