@@ -32,7 +32,7 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
 RL_RATES, AFTER_RATES, TOGETHER_RATES = (4e-4, 8e-4, 1.6e-3), (2e-4, 4e-4, 8e-4), (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 PARALLEL_RATES = (*TOGETHER_RATES, 6.4e-3, 1.28e-2)  # each of its steps counts half
 SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
-HARD_SFT_RATES, HARD_AFTER_RATES = (*SFT_RATES, 4e-3, 8e-3), (1e-4, *AFTER_RATES)
+HARD_SFT_RATES, HARD_AFTER_RATES = (*SFT_RATES, 4e-3, 8e-3), (1e-4, *AFTER_RATES, 1.6e-3)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
 MIXTURE_RATES = dict.fromkeys(("combined", "interleaved"), (*TOGETHER_RATES, 6.4e-3))
@@ -46,8 +46,8 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
     "sft_rl": (4e-4, 1e-3),
     "sft_gold_rl": (4e-4, 8e-3),
     "parallel": (6.4e-3, None),
-    "combined": (3.2e-3, None),
-    "interleaved": (3.2e-3, None),
+    "combined": (6.4e-3, None),
+    "interleaved": (6.4e-3, None),
     "curriculum": (1.6e-3, None),
 }
 
@@ -55,7 +55,7 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
 CHOSEN_HARD: dict[str, tuple[float | None, float | None]] = {
     "rl": (4e-4, None),
     "sft": (None, 8e-3),
-    "sft_rl": (2e-4, 8e-3),
+    "sft_rl": (8e-4, 8e-3),
 }
 
 RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
