@@ -58,7 +58,7 @@ CHOSEN_HARD: dict[str, tuple[float | None, float | None]] = {
     "sft_rl": (8e-4, 8e-3),
 }
 
-RATE_OF_N = {5: 8e-4, 64: 8e-4}  # of RL with so many rollouts a prompt
+RATE_OF_N = {5: 8e-4, 64: 1.6e-3}  # of RL with so many rollouts a prompt
 
 
 def rates(rl: float | None, sft: float | None) -> tuple[str, ...]:
