@@ -35,7 +35,7 @@ SFT_RATES, GOLD_RATES = (5e-4, 1e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 HARD_SFT_RATES, HARD_AFTER_RATES = (*SFT_RATES, 4e-3, 8e-3), (1e-4, *AFTER_RATES, 1.6e-3)
 PAPER_RECIPES = ("rl", "sft", "sft_rl", "sft_gold", "sft_gold_rl", "parallel")
 MIXTURES = {"combined": "one loss, one optimizer", "interleaved": "in turn", "curriculum": "from SFT to RL"}
-MIXTURE_RATES = dict.fromkeys(("combined", "interleaved"), (*TOGETHER_RATES, 6.4e-3))
+MIXTURE_RATES: dict[str, tuple[float, ...]] = dict.fromkeys(("combined", "interleaved"), (*TOGETHER_RATES, 6.4e-3))
 MIXTURE_RATES["curriculum"] = TOGETHER_RATES
 
 # The choice of the tuning: (RL, SFT) of a recipe.
