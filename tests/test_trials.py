@@ -57,6 +57,39 @@ def test_the_best_is_chosen_where_it_leads(tmp_path: Path) -> None:
     assert found.lead is not None and found.lead.lo > 0.02 and found.level == [found.best] and not found.edges
 
 
+def test_trials_at_one_rate_on_two_tasks_are_two_choices(tmp_path: Path) -> None:
+    """Easy and hard problems have trials of one name. Their scores and their abilities stay apart."""
+    made = Study(tmp_path)
+    made.passk("base", 0.5, problems=5, tokens=1000, stage_step=0, task="t", shots=8)
+    for task, skill, ability in (("t", {1e-4: 0.6, 2e-4: 0.2}, 0.9), ("hard", {1e-4: 0.1, 2e-4: 0.3}, 0.5)):
+        for rate, share in skill.items():
+            rows = [
+                {"id": f"{task}{i}", "tags": [], "samples": 32, "correct": {"strict": round(32 * share)},
+                 "formatted": 32, "truncated": 0, "tokens": 9} for i in range(40)
+            ]  # fmt: skip
+            where = {
+                "tokens": 1000, "recipe": "rl", "stage_step": 9, "variant": f"rl.lr={rate:g}", "own": rate == 2e-4,
+                "split": "validation", "trained_on": task,
+            }  # fmt: skip
+            made.add("passk", {"problems.jsonl": rows}, task=task, shots=0, **where)
+            right = [int(i < 100 * ability) for i in range(100)]
+            probe = {"value": ability, "n": 100, "chance": 0.5, "per_doc": right}
+            made.add("probes", {"probes.json": {"piqa": probe}}, **where)
+    results = read_results(made.write())
+    found = trials(results)
+    assert {name: choice(t).chosen.settings for name, t in found.items()} == {
+        "rl": "rl.lr=0.0001",
+        "rl on hard": "rl.lr=0.0002",
+    }
+    assert [t.ability for t in found["rl on hard"]] == [0.5, 0.5]
+    frame = section(results).files["tuning"]
+    assert list(frame["task"]) == ["t", "t", "hard", "hard"] and frame["chosen"].sum() == 2
+    (wrong,) = (
+        w for w in warnings(results, found, {n: choice(t) for n, t in found.items()}) if "uses other settings" in w
+    )
+    assert wrong.endswith("chooses for: RL."), "the study's rate is right on hard problems"
+
+
 @pytest.mark.parametrize(("kept", "rate"), [((0.9, 0.7, 0.8, 0.9), 4e-4), ((0.9, 0.8, 0.7, 0.9), 2e-4)])
 def test_of_level_trials_the_one_that_forgets_least_is_chosen(
     tmp_path: Path, kept: tuple[float, ...], rate: float

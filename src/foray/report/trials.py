@@ -25,12 +25,14 @@ Run = tuple[int, Seeds]  # tokens of M_t, and the run
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe with some settings. ``scores``: by run, each problem's mean over ``ks`` of pass@k. ``passk``: mean by k.
+    """A recipe with some settings, trained on ``task``. ``passk``: mean by k. ``scores``: by run, each problem's mean
+    over ``ks`` of pass@k.
 
     ``ability``: the mean of the general probes; None without probes. ``used``: the study's recipe has these settings.
     """
 
     recipe: str
+    task: str
     settings: str
     passk: dict[int, float]
     scores: dict[Run, dict[str, float]]
@@ -58,26 +60,33 @@ class Choice(NamedTuple):
 
 
 def trials(results: Results) -> dict[str, list[Trial]]:
-    """Every recipe's trials, in the study's order."""
-    found: dict[str, dict[str, list[PassK]]] = {}
+    """Every recipe's trials on every task, in the study's order.
+
+    The name is that of the recipe. On another task than the study's first it has the task too: ``rl on world_hard``.
+    """
+    found: dict[tuple[str, str], dict[str, list[PassK]]] = {}
     for e in results.select(PassK, final=True, **ANY_MODEL):
         if e.split and e.split != TRAIN and e.variant:
-            found.setdefault(e.recipe, {}).setdefault(e.variant, []).append(e)
+            found.setdefault((e.recipe, e.trained_on), {}).setdefault(e.variant, []).append(e)
+    first = next(iter(results.asked), "")
     return {
-        recipe: [_trial(results, recipe, settings, runs) for settings, runs in found[recipe].items()]
-        for recipe in sorted(found, key=recipe_rank)
+        recipe if task in ("", first) else f"{recipe} on {task}": [
+            _trial(results, recipe, task, settings, runs) for settings, runs in found[recipe, task].items()
+        ]
+        for recipe, task in sorted(found, key=lambda place: recipe_rank(place[0]))
     }
 
 
-def _trial(results: Results, recipe: str, settings: str, runs: list[PassK]) -> Trial:
+def _trial(results: Results, recipe: str, task: str, settings: str, runs: list[PassK]) -> Trial:
     counts = {(e.tokens, e.run): e.counts[results.extraction] for e in runs}
     most = min(int(c.samples.min()) for c in counts.values())
     ks = [k for k in results.ks if k <= most]
     solved = {run: [c.pass_at(k) for k in ks] for run, c in counts.items()}
-    probes = results.select(ProbeAnswers, recipe=recipe, final=True, **{**ANY_MODEL, "variant": settings})
+    asked = {**ANY_MODEL, "variant": settings, "trained_on": task}
+    probes = results.select(ProbeAnswers, recipe=recipe, final=True, **asked)
     values = [float(np.mean([a.mean() for a in p.answers.values()])) for p in probes if p.split and p.answers]
     return Trial(
-        recipe, settings,
+        recipe, task, settings,
         {k: float(np.mean([of_run[i].mean() for of_run in solved.values()])) for i, k in enumerate(ks)},
         {run: dict(zip(counts[run].ids, np.mean(of_run, axis=0).tolist())) for run, of_run in solved.items()},
         float(np.mean(values)) if values else None, all(e.own for e in runs),

@@ -27,15 +27,17 @@ def _mark(row: dict[str, Any]) -> str:
 def section(results: Results) -> Section:
     """A row a trial. Shares, not percent."""
     found = trials(results)
-    choices = {recipe: choice(of_recipe) for recipe, of_recipe in found.items()}
-    rows = [_row(t, choices[recipe]) for recipe, of_recipe in found.items() for t in of_recipe]
+    choices = {name: choice(of_recipe) for name, of_recipe in found.items()}
+    rows = [_row(t, choices[name]) for name, of_recipe in found.items() for t in of_recipe]
     files = {"tuning": frame_of(rows)}
     if not rows:
         return Section(files=files)
     counts = sorted({len(of_recipe) for of_recipe in found.values()})
     same = f"{counts[0]} trials each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials"
     ks = sorted({k for of_recipe in found.values() for t in of_recipe for k in t.passk})
-    columns = [Column("recipe", "recipe", RECIPE), Column("settings", "settings"), Column("mark", _mark)]
+    columns = [Column("recipe", "recipe", RECIPE)]
+    columns += [Column("task", "task")] * (len({row["task"] for row in rows}) > 1)
+    columns += [Column("settings", "settings"), Column("mark", _mark)]
     columns += [*(Column(f"pass@{k}", f"pass@{k}", RATE) for k in ks), Column("score", "score", RATE)]
     columns += [Column("general average", "ability", RATE), Column("lead", "lead", POINTS)]
     notes = [parts.note(words) for words in warnings(results, found, choices)]
@@ -47,9 +49,9 @@ def _row(trial: Trial, made: Choice) -> dict[str, Any]:
     passk = {f"pass@{k}": value for k, value in trial.passk.items()}
     lead = made.lead if trial is made.best and made.lead else NOTHING
     return {
-        "recipe": trial.recipe, "settings": trial.settings, **passk, "score": trial.score, "ability": trial.ability,
-        "lead": lead, "chosen": trial is made.chosen, "used": trial.used,
-        "level": len(made.level) > 1 and any(trial is t for t in made.level),
+        "recipe": trial.recipe, "task": trial.task, "settings": trial.settings, **passk,
+        "score": trial.score, "ability": trial.ability, "lead": lead, "chosen": trial is made.chosen,
+        "used": trial.used, "level": len(made.level) > 1 and any(trial is t for t in made.level),
     }  # fmt: skip
 
 
