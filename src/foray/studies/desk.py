@@ -55,7 +55,7 @@ CHOSEN: dict[str, tuple[float | None, float | None]] = {
 CHOSEN_HARD: dict[str, tuple[float | None, float | None]] = {
     "rl": (4e-4, None),
     "sft": (None, 8e-3),
-    "sft_rl": (8e-4, 8e-3),
+    "sft_rl": (1.6e-3, 8e-3),
 }
 
 RATE_OF_N = {5: 8e-4, 64: 1.6e-3}  # of RL with so many rollouts a prompt
