@@ -31,7 +31,7 @@ def enough(difference: Difference, interval: Interval, bound: float, level: floa
     (``over_seeds`` in stats.py): the spread between pre-trainings falls with their number, the error from the choice of
     problems with the number of problems. Where the second alone covers more than 7/10 of the distance, problems are
     added until it does not: then each part has half of the square. None for fewer than ``ENOUGH_PRETRAININGS``, which
-    say nothing of others, and for a difference at the bound.
+    say nothing of others, for a difference at the bound, and where more than ``MOST`` would be needed.
     """
     each = list(difference.by_pretraining().values())
     distance = abs(interval.value - bound)

@@ -15,9 +15,9 @@ from foray.report.comparisons import SIDES, Ruling
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import SOUND, Results
-from foray.report.rules import CLAIMS, rule_on
 from foray.report.sections import Section
 from foray.report.sections.by_tag import groups
+from foray.report.sections.claims import rulings_on
 from foray.report.stats import ENOUGH_PRETRAININGS, Counts
 from foray.report.verdicts import top_k
 
@@ -29,7 +29,7 @@ _TEXT = (
     "widen the intervals, so that some answers become “cannot tell”."
 )
 _CAPTION = "The claims' answers, each time with one choice made otherwise"
-_SAME = "same"
+_RULED, _SAME = "as ruled", "same"
 FEWEST = 10  # problems of a half
 
 
@@ -41,17 +41,18 @@ class Change(NamedTuple):
 
 
 def section(results: Results) -> Section:
-    asked = {claim.name: rule_on(claim, results) for claim in CLAIMS}
-    run = [claim for claim in CLAIMS if asked[claim.name].answer != "not run"]
-    changed = [(change.what, {c.name: rule_on(c, change.results) for c in run}) for change in changes(results)]
-    found = [_row("as ruled", name, asked[name], asked[name]) for name in (c.name for c in run)]
-    found += [_row(what, name, ruling, asked[name]) for what, rulings in changed for name, ruling in rulings.items()]
+    asked = rulings_on(results)
+    run = [name for name, ruling in asked.items() if ruling.answer != "not run"]
+    changed = [(change.what, rulings_on(change.results)) for change in changes(results)]
+    found = [
+        _row(what, name, rulings[name], asked[name]) for what, rulings in [(_RULED, asked), *changed] for name in run
+    ]
     files = {NAME: frame_of(found)}
     if not changed or not run:
         return Section(files=files, absent="no choice of the analysis can be made otherwise")
-    lines = [{"what": "as ruled"} | {c.name: asked[c.name].answer for c in run}]
-    lines += [{"what": what} | {n: _cell(r, asked[n]) for n, r in rulings.items()} for what, rulings in changed]
-    shown = table(lines, [Column("changed", "what"), *(_answers(c.name) for c in run)], _CAPTION, rules=False)
+    lines = [{"what": _RULED} | {name: asked[name].answer for name in run}]
+    lines += [{"what": what} | {name: _cell(rulings[name], asked[name]) for name in run} for what, rulings in changed]
+    shown = table(lines, [Column("changed", "what"), *(_answers(name) for name in run)], _CAPTION, rules=False)
     return Section(joined(parts.dim(_TEXT), shown, parts.files([NAME])), files)
 
 
@@ -70,7 +71,7 @@ def changes(results: Results) -> Iterator[Change]:
         if grading == results.extraction or not all(grading in e.counts for e in evaluations):
             continue
         words = "right reasons alone" if grading == SOUND else f"{grading} grading"
-        yield Change(words, graded(results, grading))
+        yield Change(words, _graded(results, grading))
     asked = top_k(results, results.tasks[0])
     most = min(int(c.samples.min()) for e in evaluations for c in e.counts.values())
     for k in sorted({asked // 4, most} - {asked, 0, 1}):
@@ -82,7 +83,7 @@ def changes(results: Results) -> Iterator[Change]:
     yield from _halves(results, evaluations[0])
 
 
-def graded(results: Results, grading: str) -> Results:
+def _graded(results: Results, grading: str) -> Results:
     """The results as if nothing but this grading were known. Sound answers have no guess line."""
 
     def alone(e: PassK) -> PassK:
