@@ -3,10 +3,14 @@
     python docs/results/collect.py STORE FOLDER
     python docs/results/collect.py --restore FOLDER STORE
 
-``raw.tar.xz`` holds the manifest and, of every node that the report reads, counts by problem, probes, logs and ledgers,
-not weights and completions; ``foray.report.write_report`` makes the report from it again. In a store that they were
-restored to, what was measured counts as done, so a study of hours goes on where the last machine was taken away; what
-was trained does not (its weights are gone), and is trained again where a part that is still to be run needs it.
+The files ``raw*.tar.xz`` hold the manifest and, of every node that the report reads, counts by problem, probes, logs
+and ledgers, not weights and completions; ``foray.report.write_report`` makes the report from them again. A collection
+adds a file with the nodes that the others lack, so a study of many parts does not commit the same results again. A
+study that was run anew is collected into an empty folder.
+
+In a store that they were restored to, what was measured counts as done, so a study of hours goes on where the last
+machine was taken away; what was trained does not (its weights are gone), and is trained again where a part that is
+still to be run needs it.
 """
 
 from __future__ import annotations
@@ -39,21 +43,36 @@ def main(store: Path, out: Path) -> None:
         for file in sorted((store / "report").glob(kind)):
             shutil.copyfile(file, out / file.name)
     manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
-    folders = sorted({e["folder"] for e in manifest["entries"]})
+    earlier = archives(out)
+    held = {str(Path(name).parent) for file in earlier for name in names(file)}
+    folders = sorted({e["folder"] for e in manifest["entries"]} - held)
     files = [Path("manifest.json"), *(Path(f) / name for f in folders for name in RAW if (store / f / name).exists())]
-    with tarfile.open(out / "raw.tar.xz", "w:xz", preset=9) as archive:
+    target = out / f"raw{len(earlier) + 1:02d}.tar.xz"
+    with tarfile.open(target, "w:xz", preset=9) as archive:
         for file in files:
             content = (store / file).read_bytes()
             entry = tarfile.TarInfo(str(file))  # without owner and time: equal results give equal files
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    print(f"{len(files)} files in {out / 'raw.tar.xz'}, {(out / 'raw.tar.xz').stat().st_size / 1e6:.1f} MB")
+    print(f"{len(files)} files in {target}, {target.stat().st_size / 1e6:.1f} MB")
+
+
+def archives(folder: Path) -> list[Path]:
+    """In the order of their collection. The manifest of the last is the newest."""
+    return sorted(folder.glob("raw*.tar.xz"))
+
+
+def names(file: Path) -> list[str]:
+    with tarfile.open(file) as archive:
+        return archive.getnames()
 
 
 def restore(folder: Path, store: Path) -> None:
     """Nodes that are in the store already are left alone."""
-    with tarfile.open(folder / "raw.tar.xz") as archive, tempfile.TemporaryDirectory() as scratch:
-        archive.extractall(scratch, filter="data")
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in archives(folder):
+            with tarfile.open(file) as archive:
+                archive.extractall(scratch, filter="data")
         restored = 0
         for node in sorted(Path(scratch, "nodes").iterdir()):
             target = store / "nodes" / node.name
