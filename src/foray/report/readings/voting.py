@@ -40,7 +40,7 @@ def _of_problem(votes: Votes, samples: int, k: int, generator: np.random.Generat
         drawn = given[None]
     else:
         urn = [*given, samples - int(given.sum())]
-        drawn = generator.multivariate_hypergeometric(urn, k, size=DRAWS)[:, :-1]  # (D, answers)
+        drawn = generator.multivariate_hypergeometric(urn, k, DRAWS, method="count")[:, :-1]  # (D, answers)
     most = drawn.max(axis=1, keepdims=True)
     tied = (drawn == most) & (most > 0)
     return float(((tied & right).sum(axis=1) / tied.sum(axis=1).clip(1)).mean())
