@@ -409,6 +409,41 @@ def test_the_rules_are_documented() -> None:
         assert claim.rule.__doc__
 
 
+def test_rollout_budgets_wait_for_the_ends_of_all_runs(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "task": "t", "shots": 0}
+    budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8))
+    for rollouts, examples, share in budgets:
+        where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}", "stage_step": examples}
+        add(made, share, 0.5, **end, **where, final=examples == 2000)
+    assert answers(made)["C10"] == "not run"  # what n=5 reaches at 1,280 examples is not its end
+    few = {"rollouts": 5, "examples": 2000, "variant": "n=5", "stage_step": 2000}
+    add(made, 0.8, 0.5, **end, **few)
+    assert answers(made)["C10"] == "shown"
+    hard = {"seed": 0, "final": True, "screen": [0, 8, "strict"], "stage_step": 9, "examples": 64}
+    for n in (5, 64):  # asked for, and not there yet
+        entry = {"kind": "passk", "folder": f"nodes/passk-{n}", "rollouts": n, "variant": f"Hard, n={n}"}
+        made.entries.append(entry | hard | end)
+    found = rule_on(CLAIMS[-1], read_results(made.write(model_parameters=PARAMETERS)))
+    assert found.answer == "cannot tell"
+    assert found.note.endswith("the runs on 1 other choice of training questions are not complete")
+
+
+def test_recipes_at_one_rate_that_share_no_run_are_not_compared(tmp_path: Path) -> None:
+    made = study(tmp_path, {"base": (0.4, 0.1), "sft": (0.5, 0.3)})
+    for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+        for start in (0, 1):
+            place = {"learning_rates": {"rollouts": 1e-6}, "pretrain_seed": start, "examples": 64}
+            add(made, 0.6, 0.5, **placed("rl", tokens, **place))
+            if start == 0:
+                add(made, 0.6, 0.48, **placed("sft_rl", tokens, **place | {"learning_rates": {"rollouts": 4e-5}}))
+            else:
+                late = {"variant": "at 4e-5", "learning_rates": {"rollouts": 4e-5}}
+                add(made, 0.6, 0.48, **placed("rl", tokens, **place | late))
+    found = rulings(made)["C2"]
+    assert found.answer == "cannot tell" and "needs RL and SFT→RL at one rate of RL" in found.note
+
+
 def test_only_the_main_task_decides_on_rollout_budgets(tmp_path: Path) -> None:
     made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
     end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "stage_step": 50, "shots": 0}
@@ -441,6 +476,16 @@ def test_that_rl_hardly_works_is_a_finding_from_four_tokens_a_parameter_on(
     for recipe in ("base", "rl"):
         add(made, 0.4, 0.2, **placed(recipe, tokens * PARAMETERS))
     assert answers(made)["C1"] == answer
+
+
+def test_an_open_m_t_before_four_tokens_a_parameter_does_not_save_the_claim(tmp_path: Path) -> None:
+    made = Study(tmp_path)
+    for tokens, chances in ((2, (0.2, 0.24)), (5, (0.2, 0.2)), (10, (0.2, 0.2))):
+        for recipe, chance in zip(("base", "rl"), chances):
+            add(made, 0.4, chance, **placed(recipe, tokens * PARAMETERS))
+    found = rulings(made)["C1"]
+    assert found.answer == "contradicted" and "of 2 comparisons, 0 for, 2 against" in found.note
+    assert [n.says for n in found.needs] == ["neither", "against", "against"]
 
 
 def test_rl_and_sft_rl_are_compared_at_one_rate_too(tmp_path: Path) -> None:

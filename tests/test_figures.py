@@ -22,6 +22,7 @@ from foray.report.figures import (
     a4_shots,
     f2_passk,
     f3_gold,
+    f4_dynamics,
     f6_parallel,
     f7_hard,
     f8_mix_size,
@@ -225,6 +226,7 @@ def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
     at = ["task", "metric", "mix", "model_parameters"]
     means = levels.pivot(index=at, columns="recipe", values="value")
     assert np.allclose((means["rl"] - means["base"])[pd.MultiIndex.from_frame(gains[at])], gains["value"])
+    assert set(frame["pretrainings"]) == {1}, "the main mix has a pre-training that the others lack"
     large = frame[frame["model_parameters"] == 4 * PARAMETERS]
     assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
 
@@ -256,6 +258,27 @@ def test_shots_of_bases_alone(results: Results) -> None:
     assert set(frame["runs"]) == {2} and len(frame) == 3 * 3 * len(TOKENS)
 
 
+def test_a_line_of_shots_is_of_the_same_pretrainings(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for start, shots in ((0, 8), (0, 0), (1, 8)):
+        where = {"tokens": TOKENS[0], "stage_step": 0, "pretrain_seed": start, "final": shots == 8}
+        study.passk("base", 1.0, shots=shots, **MAIN, **where)
+    assert set(a4_shots.data(read_results(study.write()))["pretrainings"]) == {1}
+
+
+def test_another_number_of_shots_at_the_end_is_no_point_inside_training(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.passk("base", 1.0, stage_step=0, shots=8, tokens=TOKENS[0], **MAIN)
+    for recipe in ("rl", "sft"):
+        run: dict[str, Any] = {"recipe": recipe, "tokens": TOKENS[0], "trained_on": "world_easy"}
+        log(study, recipe, epochs=2.0, stage_step=STEPS, **run)
+        for shots in (0, 8):
+            study.passk(maturity=0.5, stage_step=STEPS, shots=shots, final=shots == 0, **MAIN, **run)
+    for figure in (f4_dynamics, a3_epochs):
+        with pytest.raises(NotDrawable, match="no checkpoint inside"):
+            figure.data(read_results(study.write()))
+
+
 def test_rollouts_have_examples_and_flops(results: Results) -> None:
     frame = r1_rollouts.data(results)
     assert list(frame["screen"].unique()) == ["16-64", "0-8 lenient"]
@@ -267,7 +290,9 @@ def test_rollouts_have_examples_and_flops(results: Results) -> None:
     assert (points["total_rollouts"] == points["rollouts"] * points["examples"]).all()
     assert (points["total_rollouts"] == points["stage_step"] * 320).all()
     assert points["flops"].to_numpy() == pytest.approx(points["stage_step"].to_numpy() * 2 * FLOPS)
-    assert len(frame) - len(points) == 2 * 2  # the base, a screen and a metric
+    bases = frame[frame["recipe"] == "base"]
+    assert len(bases) == 2 * 2  # a screen and a metric
+    assert set(bases["pretrainings"]) == {1}, "of the pre-training that RL began from"
 
 
 @pytest.mark.slow

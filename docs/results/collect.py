@@ -5,8 +5,8 @@
 
 The files ``raw*.tar.xz`` hold the manifest and, of every node that the report reads, counts by problem, probes, logs
 and ledgers, not weights and completions; ``foray.report.write_report`` makes the report from them again. A collection
-adds a file with the nodes that the others lack, so a study of many parts does not commit the same results again. A
-study that was run anew is collected into an empty folder.
+adds a file with the finished nodes that the others lack, so a study of many parts does not commit the same results
+again. A study that was run anew is collected into an empty folder.
 
 In a store that they were restored to, what was measured counts as done, so a study of hours goes on where the last
 machine was taken away; what was trained does not (its weights are gone), and is trained again where a part that is
@@ -24,28 +24,34 @@ import tempfile
 from pathlib import Path
 
 from foray.core.files import seal
+from foray.study.node import HEALTH  # written last, so only finished nodes have it
 
 RAW = (
     "problems.jsonl",
     "probes.json",
     "perplexity.json",
     "contamination.json",
+    "measure.json",
     "metrics.jsonl",
     "ledger.json",
-    "health.json",
+    HEALTH,
     "provenance.json",
 )
 
 
 def main(store: Path, out: Path) -> None:
+    manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+    earlier = archives(out)
+    held = {str(Path(name).parent) for file in earlier for name in names(file) if name.endswith(HEALTH)}
+    if earlier and (before := study_of(earlier[-1])) != manifest["study"]:
+        sys.exit(f"{store} was last reported as {manifest['study']}, and {out} holds {before}")
     out.mkdir(parents=True, exist_ok=True)
     for kind in ("*.csv", "figures/*.csv", "figures/*.png"):
         for file in sorted((store / "report").glob(kind)):
             shutil.copyfile(file, out / file.name)
-    manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
-    earlier = archives(out)
-    held = {str(Path(name).parent) for file in earlier for name in names(file)}
-    folders = sorted({e["folder"] for e in manifest["entries"]} - held)
+    # Not only what the report reads: the samples by which RL's questions were chosen, too.
+    asked = {e["folder"] for e in manifest["entries"]} | {n for n in manifest["nodes"] if "/passk-" in n}
+    folders = sorted(f for f in asked - held if (store / f / HEALTH).exists())
     files = [Path("manifest.json"), *(Path(f) / name for f in folders for name in RAW if (store / f / name).exists())]
     target = out / f"raw{len(earlier) + 1:02d}.tar.xz"
     with tarfile.open(target, "w:xz", preset=9) as archive:
@@ -62,6 +68,11 @@ def archives(folder: Path) -> list[Path]:
     return sorted(folder.glob("raw*.tar.xz"))
 
 
+def study_of(file: Path) -> str:
+    with tarfile.open(file) as archive:
+        return str(json.load(archive.extractfile("manifest.json"))["study"])
+
+
 def names(file: Path) -> list[str]:
     with tarfile.open(file) as archive:
         return archive.getnames()
@@ -76,7 +87,7 @@ def restore(folder: Path, store: Path) -> None:
         restored = 0
         for node in sorted(Path(scratch, "nodes").iterdir()):
             target = store / "nodes" / node.name
-            if target.exists():
+            if target.exists() or not (node / HEALTH).exists():
                 continue
             shutil.copytree(node, target)
             if not node.name.startswith("train-"):

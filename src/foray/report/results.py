@@ -248,6 +248,13 @@ def _fits(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, tuple) else value == wanted
 
 
+def inside_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models inside a recipe: of fewer updates than the same run's end, where there is an end."""
+    run = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
+    ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in run]).transform("max")
+    return rows[~rows["final"] & ~(rows["stage_step"] >= ends)]
+
+
 def busiest(rows: pd.DataFrame) -> int:
     """The M_t with the most rows; of equals, the latest."""
     points = rows.groupby("tokens").size()

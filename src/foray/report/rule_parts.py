@@ -19,7 +19,10 @@ Points = dict[int, dict[Seeds, PassK]]  # by examples seen
 
 
 def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[int, Points]) -> list[Comparison]:
-    """C10's comparisons within one M_t and one screen. Empty if the runs share no number of examples or of rollouts."""
+    """C10's comparisons within one M_t and one screen.
+
+    Empty if the runs share no number of examples or of rollouts, or while their ends are not evaluated.
+    """
     if len(grid) < 2:
         return []
     m, n = min(grid), max(grid)
@@ -28,7 +31,8 @@ def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[i
     rollouts = sorted({x * m for x in few} & {x * n for x in many})
     shared = [set(many[x]) & set(few[x]) for x in examples]
     shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
-    if not examples or not rollouts or not all(shared):
+    last = [[x for x, runs in points.items() if any(e.final for e in runs.values())] for points in (many, few)]
+    if not examples or not rollouts or not all(shared) or not all(last):
         return []
     asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
 
@@ -37,7 +41,7 @@ def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[i
         theirs = budget_effect(screen is not None and screen[0] >= EASY, place)
         return pass1(results, what, tokens, many[at_many], few[at_few], paper=theirs, **bounds)
 
-    ends = (max(many), max(few), "at the end", "end")
+    ends = (max(last[0]), max(last[1]), "at the end", "end")
     return [
         need(examples[0], examples[0], f"after {examples[0]:,} examples", "examples"),
         need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", "rollouts", sign=-1),
@@ -64,8 +68,10 @@ def math_heavy(runs: Mapping[Seeds, PassK]) -> bool:
 def pass1(
     results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
 ) -> Comparison:
-    """Ours − theirs in pass@1, over the runs that both have."""
+    """Ours − theirs in pass@1, over the runs that both have. Raises NotDrawable where they share none."""
     pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
+    if not pairs:
+        raise NotDrawable(f"needs {what} of one run")
     return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
 
 
@@ -92,7 +98,7 @@ def at_one_rate(results: Results, tokens: int) -> list[Comparison] | None:
     if main["rl"] == main["sft_rl"]:
         return []
     for rate in main.values():
-        if rate in models["rl"] and rate in models["sft_rl"]:
+        if set(models["rl"].get(rate, ())) & set(models["sft_rl"].get(rate, ())):
             what = f"RL − SFT→RL, both with RL at {rate:g}, pass@1"
             bounds: Any = {"beyond": -MARGIN, "against": -MARGIN}
             return [pass1(results, what, tokens, models["rl"][rate], models["sft_rl"][rate], **bounds)]

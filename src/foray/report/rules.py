@@ -68,11 +68,13 @@ def c1(results: Results) -> Ruling:
     if not early:
         raise NotDrawable(f"needs an M_t below {CHINCHILLA:g} tokens per parameter")
     found = some(early, results)
-    if found.answer == "contradicted":
-        judged = [n for n in early if n.tokens >= EARLIEST * results.model_parameters]
-        words = f"; the claim can fail from {EARLIEST:g} tokens per parameter on"
-        return found if judged else found._replace(answer="cannot tell", note=found.note + words)
     if found.answer != "shown":
+        judged = [n for n in early if n.tokens >= EARLIEST * results.model_parameters]
+        if judged and all(n.opposes for n in judged):
+            return some(judged, results)._replace(needs=early)
+        if found.answer == "contradicted":
+            words = f"; the claim can fail from {EARLIEST:g} tokens per parameter on"
+            return found._replace(answer="cannot tell", note=found.note + words)
         return found
     graded = form_free(results)
     free = by_tokens(compare(results, "rl", "base", 1, results.main_task, graded, beyond=MARGIN))
@@ -274,16 +276,25 @@ def c10(results: Results) -> Ruling:
         if e.variant and e.rollouts and e.examples:
             points = grids.setdefault((e.tokens, e.mix, e.screen), {}).setdefault(e.rollouts, {})
             points.setdefault(e.examples, {})[e.run] = e
-    needs = [n for (tokens, _, screen), grid in grids.items() for n in rollout_needs(results, tokens, screen, grid)]
+    asks = {place: rollout_needs(results, place[0], place[2], grid) for place, grid in grids.items()}
+    needs = [n for found in asks.values() for n in found]
     if not needs:
         raise NotDrawable(
             "needs RL variants with two numbers of rollouts, evaluated at an equal number of examples and of rollouts"
         )
     found = every(needs, results)
-    rates = {e.rollouts: (e.learning_rates or {}).get("rollouts") for g in grids.values() for p in g.values()
-             for runs in p.values() for e in runs.values()}  # fmt: skip
-    shared = len(rates) > 1 and len(set(rates.values())) == 1 and None not in rates.values()
-    return found._replace(note=f"{found.note}; one rate for every n") if shared else found
+    rates = {(e.learning_rates or {}).get("rollouts") for place, grid in grids.items() if asks[place]
+             for points in grid.values() for runs in points.values() for e in runs.values()}  # fmt: skip
+    if len(rates) == 1 and None not in rates:
+        found = found._replace(note=f"{found.note}; one rate for every n")
+    # Questions that were to be asked, with several numbers of rollouts, and whose runs are not all there yet.
+    planned: dict[tuple[int, str, Screen], set[int]] = {}
+    for p in results.planned:
+        if p.kind == "passk" and p.recipe == "rl" and p.variant and p.rollouts and p.task == results.main_task:
+            planned.setdefault((p.tokens, p.mix, p.screen), set()).add(p.rollouts)
+    lacking = sum(len(counts) > 1 and not asks.get(place) for place, counts in planned.items())
+    words = f"the runs on {lacking} other choice{'s'[: lacking != 1]} of training questions are not complete"
+    return undecided(found, words) if lacking and found.answer == "shown" else found
 
 
 def _claims() -> tuple[Claim, ...]:

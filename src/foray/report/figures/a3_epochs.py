@@ -11,7 +11,7 @@ from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve
-from foray.report.results import ANY, NotDrawable, Results, busiest, label
+from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label
 
 NAME = "a3_epochs"
 TITLE = "A3. pass@k along SFT, against epochs"
@@ -26,7 +26,7 @@ def data(results: Results) -> pd.DataFrame:
     at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*_RUN, "stage_step"]))]
     rows = rows.assign(epoch=np.array(at, dtype=float)).dropna(subset=["epoch"])
     # Only runs with points inside: an end alone is no curve.
-    watched = rows.loc[~rows["final"], ["recipe", "variant", "tokens"]].drop_duplicates()
+    watched = inside_training(rows)[["recipe", "variant", "tokens"]].drop_duplicates()
     rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
     if rows.empty:
         raise NotDrawable("no checkpoint inside SFT has been evaluated, with its epochs in the training log")

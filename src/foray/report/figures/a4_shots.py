@@ -18,8 +18,10 @@ TITLE = "A4. pass@k of base models with few and many examples"
 def data(results: Results) -> pd.DataFrame:
     ks = sorted({results.ks[0], results.ks[-1]} | ({8} & set(results.ks)))
     rows = results.passk_rows(results.main_task, ks, recipe="base", variant=ANY)
-    crossed = rows.groupby("tokens")["shots"].nunique()
-    rows = rows[rows["tokens"].isin(crossed[crossed >= 2].index)]
+    rows = rows[rows.groupby("tokens")["shots"].transform("nunique") >= 2]
+    # A line is of the same pre-trainings at every point.
+    counts = [rows.groupby(at)["shots"].transform("nunique") for at in ("tokens", ["tokens", "pretrain_seed"])]
+    rows = rows[counts[0] == counts[1]]
     if rows.empty:
         raise NotDrawable("no base model has been evaluated with two numbers of shots")
     frames = [results.average(same) for _, same in rows.groupby("shots")]

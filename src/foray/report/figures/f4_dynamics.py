@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from foray.report import style
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve, ratio_words
-from foray.report.results import NotDrawable, Results, busiest, label
+from foray.report.results import NotDrawable, Results, busiest, inside_training, label
 
 NAME = "f4_dynamics"
 TITLE = "F4. pass@1 and pass@K along SFT→RL and along RL"
@@ -24,7 +24,7 @@ def data(results: Results) -> pd.DataFrame:
     """Columns as in F2, and ``stage``: the last stage of training before the point."""
     metrics = [f"pass@{k}" for k in results.end_ks]
     frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
-    inside = results.rows(final=False, task=results.main_task, recipe=("rl", "sft_rl", "sft"))
+    inside = inside_training(results.rows(task=results.main_task, recipe=("rl", "sft_rl", "sft")))
     inside = inside[inside["tokens"].isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
     if inside.empty:
         raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")

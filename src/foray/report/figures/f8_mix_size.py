@@ -21,30 +21,40 @@ TITLE = "F8. Pre-training mix against model size, before and after RL"
 
 
 def data(results: Results) -> pd.DataFrame:
-    """One row a task, mix, size, recipe and metric, at the last evaluated M_t of the mix and size. Rows with the
-    ``reference`` base are RL's gains over it on the last task.
+    """One row a task, mix, size, recipe and metric, at the last evaluated M_t of the mix and size.
+
+    Rows with the ``reference`` base are RL's gains over it on the last task. All rows are of the pre-trainings that
+    every mix and size has.
     """
-    frames = []
+    frames, starts = [], set[int]()
     for task in dict.fromkeys([results.main_task, results.hard_task or results.main_task]):
         asked: Any = {"final": True, "recipe": ("base", "rl"), "mix": ANY, "model_parameters": ANY}
         rows = results.passk_rows(task, results.end_ks, **asked)
         rows = rows.assign(model_parameters=rows["model_parameters"].fillna(results.model_parameters))
-        last = rows.groupby(["mix", "model_parameters"])["tokens"].transform("max")
-        frames.append(results.average(rows[rows["tokens"] == last], ["mix", "model_parameters"]))
+        rows = rows[rows["tokens"] == rows.groupby(["mix", "model_parameters"])["tokens"].transform("max")]
+        starts = _shared(rows)
+        frames.append(results.average(rows[rows["pretrain_seed"].isin(starts)], ["mix", "model_parameters"]))
     frame = pd.concat(frames, ignore_index=True)
     if len(frame[["mix", "model_parameters"]].drop_duplicates()) < 2:
         raise NotDrawable("only one pre-training mix and one model size have been evaluated")
     levels = frame.drop(columns="chance").assign(reference="")
-    return pd.concat([levels, *_gains(results, levels)], ignore_index=True)
+    return pd.concat([levels, *_gains(results, levels, starts)], ignore_index=True)
 
 
-def _gains(results: Results, levels: pd.DataFrame) -> list[pd.DataFrame]:
-    """RL minus base on the last task, paired by problem and run."""
+def _shared(rows: pd.DataFrame) -> set[int]:
+    """The pre-trainings (seeds) that every mix and size has; all, where they share none."""
+    each = [set(own["pretrain_seed"]) for _, own in rows.groupby(["mix", "model_parameters"])]
+    return set.intersection(*each) or set.union(*each) if each else set()
+
+
+def _gains(results: Results, levels: pd.DataFrame, starts: set[int]) -> list[pd.DataFrame]:
+    """RL minus base on the last task, from these pre-trainings, paired by problem and run."""
     found = []
     for row in records(levels[(levels["recipe"] == "rl") & (levels["task"] == levels["task"].iloc[-1])]):
         size = None if row.model_parameters == results.model_parameters else row.model_parameters
         where: Any = {"mix": row.mix, "model_parameters": size}
-        runs, bases = (results.finals(recipe, row.task, **where) for recipe in ("rl", "base"))
+        asked: Any = {**where, "pretrain_seed": tuple(starts)}
+        runs, bases = (results.finals(recipe, row.task, **asked) for recipe in ("rl", "base"))
         if pairs := pair(runs, bases).get(row.tokens):
             gain = passk_difference(pairs, int(row.metric.partition("@")[2]), results.extraction)
             counts = {"runs": len(gain.runs), "pretrainings": len(gain.by_pretraining())}

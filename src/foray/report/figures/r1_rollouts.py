@@ -34,7 +34,8 @@ def data(results: Results) -> pd.DataFrame:
         if own.empty:
             continue
         own = own[own["tokens"] == busiest(own)]
-        base = bases[bases["tokens"] == own["tokens"].iloc[0]].assign(screen=screen)
+        same = bases["pretrain_seed"].isin(own["pretrain_seed"])
+        base = bases[same & (bases["tokens"] == own["tokens"].iloc[0])].assign(screen=screen)
         frames += [_with_flops(own, results), results.average(base, ["screen"])]
     if not frames:
         raise NotDrawable("no RL variants with two numbers of rollouts have been evaluated from one M_t")

@@ -57,7 +57,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
             groups.setdefault((e.task, e.tokens, e.recipe, e.variant), {})[e.run] = e
     found = []
     for (task, tokens, recipe, variant), runs in groups.items():
-        first, k, rule = next(iter(runs.values())), top_k(results, task), results.extraction
+        first, rule = next(iter(runs.values())), results.extraction
+        partners = results.finals(first.against, task)
+        k = min([top_k(results, task), *(int(e.counts[rule].samples.min()) for e in (*runs.values(), *partners))])
 
         def reached(at: int, runs: dict[Seeds, PassK] = runs, rule: str = rule) -> Interval:
             values = [stats.passk_intervals(e.counts[rule], [at])[0] for e in runs.values()]
@@ -65,7 +67,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
 
         row = {"task": task, "tokens": tokens, "recipe": recipe, "variant": variant, "runs": len(runs), "k": k}
         row |= {"pass1": reached(1), "passk": reached(k), "against": first.against}
-        pairs = pair(runs.values(), results.finals(first.against, task), same_seed=True).get(tokens, {})
+        pairs = pair(runs.values(), partners, same_seed=True).get(tokens, {})
         for name, at in (("d_one", 1), ("d_top", k)):
             row[name] = passk_difference(pairs, at, rule).interval if pairs else NOTHING
         row["d_general"] = _general(results, first, first.against, same_seed=True)

@@ -26,10 +26,11 @@ NAME, TITLE, PLACE = "firmness", "How firm the answers are", 12
 _TEXT = (
     "The rules again, each time with one choice of the analysis changed. An answer that every line repeats does not "
     "hang on the grading, on K, on one pre-training, or on one kind of problems. Fewer problems or pre-trainings "
-    "widen the intervals, so that some answers become “cannot tell”."
+    "widen the intervals, so that some answers become “cannot tell”. –: the rule compares nothing that the change "
+    "touches."
 )
 _CAPTION = "The claims' answers, each time with one choice made otherwise"
-_RULED, _SAME = "as ruled", "same"
+_RULED, _SAME, _UNTOUCHED = "as ruled", "same", "–"
 FEWEST = 10  # problems of a half
 
 
@@ -59,7 +60,7 @@ def section(results: Results) -> Section:
 def _answers(claim: str) -> Column:
     """The answers to a claim; one that stays the same is no badge."""
     colored = badge(claim, SIDES)
-    return Column(claim, lambda line: _SAME if line[claim] == _SAME else colored(line))
+    return Column(claim, lambda line: line[claim] if line[claim] in (_SAME, _UNTOUCHED) else colored(line))
 
 
 def changes(results: Results) -> Iterator[Change]:
@@ -149,10 +150,19 @@ def _number(labels: tuple[str, ...], name: str) -> int | None:
     return int(found[0]) if found and found[0].isascii() and found[0].isdigit() else None
 
 
+def _touched(ruling: Ruling, before: Ruling) -> bool:
+    """Whether a change changes anything that the rule compares."""
+    compared = [[(n.what, n.tokens, n.difference) for n in r.needs] for r in (ruling, before)]
+    return ruling.answer != before.answer or compared[0] != compared[1]
+
+
 def _cell(ruling: Ruling, before: Ruling) -> str:
+    if not _touched(ruling, before):
+        return _UNTOUCHED
     return _SAME if ruling.answer == before.answer else ruling.answer
 
 
 def _row(what: str, claim: str, ruling: Ruling, before: Ruling) -> dict[str, Any]:
-    row = {"changed": what, "claim": claim, "answer": ruling.answer, "same": ruling.answer == before.answer}
+    same = ruling.answer == before.answer if what == _RULED or _touched(ruling, before) else None
+    row = {"changed": what, "claim": claim, "answer": ruling.answer, "same": same}
     return row | {"effect": ruling.effect, "value": ruling.interval or NOTHING, "note": ruling.note}
