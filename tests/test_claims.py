@@ -575,6 +575,18 @@ def test_parallel_averaging_is_judged_at_equal_budgets_or_after_convergence(tmp_
     assert rulings(with_budgets(tmp_path / "converged", 320, 1600, stopped=True))["C8"].answer == "shown"
 
 
+def test_a_restored_training_has_ended_where_its_health_is_there(tmp_path: Path) -> None:
+    made = with_budgets(tmp_path, 320, 1600, stopped=True)
+    manifest = made.write(model_parameters=PARAMETERS)
+    trained = list(tmp_path.glob("nodes/train-*"))
+    for folder in trained:
+        (folder / "DONE").unlink()
+    assert {e.stopped for e in read_results(manifest).planned} == {None}
+    for folder in trained:
+        (folder / "health.json").write_text("[]")
+    assert {e.stopped for e in read_results(manifest).planned} == {None, 10}
+
+
 def test_parallel_averaging_may_lead_rl_in_pass_1_early(tmp_path: Path) -> None:
     made = with_budgets(tmp_path, 320, 320)
     made.entries = [e for e in made.entries if e["recipe"] != "parallel" or e["kind"] != "passk"]

@@ -50,8 +50,11 @@ def entry_of(root: Path, e: Mapping[str, Any]) -> Measurement:
 
 
 def _stopped(trained: Path, step: int) -> int | None:
-    """The last update in a training's log, where it is before ``step`` and the training is finished."""
-    if not sealed(trained):
+    """The last update in a training's log, where it is before ``step`` and the training is finished.
+
+    A store that was restored from what was collected has no seal there, but the health that a finished node ends with.
+    """
+    if not (sealed(trained) or (trained / "health.json").exists()):
         return None
     last = int(read_numbers(trained / "metrics.jsonl")[-1]["step"])
     return last if last < step else None
