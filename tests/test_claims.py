@@ -580,7 +580,7 @@ def test_a_restored_training_has_ended_where_its_health_is_there(tmp_path: Path)
     manifest = made.write(model_parameters=PARAMETERS)
     trained = list(tmp_path.glob("nodes/train-*"))
     for folder in trained:
-        (folder / "DONE").unlink()
+        (folder / "DONE").unlink(missing_ok=True)
     assert {e.stopped for e in read_results(manifest).planned} == {None}
     for folder in trained:
         (folder / "health.json").write_text("[]")
