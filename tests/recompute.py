@@ -1,6 +1,7 @@
 """Recomputes the numbers of a finished report from the raw results, by other code: ``python tests/recompute.py STORE``.
 
-Reads ``manifest.json``, every ``completions.jsonl``, ``probes.json`` and ``perplexity.json`` below STORE, and compares
+Reads ``manifest.json``, every ``completions.jsonl`` (in a store that was restored from what was collected the counts of
+``problems.jsonl``), ``probes.json`` and ``perplexity.json`` below STORE, and compares
 each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv``,
 and the comparisons of two recipes in ``comparisons.csv``, to the six digits that they are written with. Exits 1 and
 names the first row that differs. The script imports nothing of Foray: it writes out the formulas of docs/statistics.md
@@ -146,7 +147,15 @@ class Raw:
     """One evaluation: the samples of each problem, and the counts from which everything else follows."""
 
     def __init__(self, folder: Path) -> None:
+        with open(folder / "problems.jsonl", encoding="utf-8") as f:
+            counted = [json.loads(line) for line in f]
+        self.guesses = [row.get("guess") for row in counted]
         self.problems: dict[str, dict[str, int]] = {}
+        if not (folder / "completions.jsonl").exists():
+            for row in counted:
+                other = {"format_rate": row["formatted"], "truncated_rate": row["truncated"]}
+                self.problems[str(row["id"])] = {"samples": row["samples"], **row["correct"], **other}
+            return
         with open(folder / "completions.jsonl", encoding="utf-8") as f:
             for line in f:
                 row = json.loads(line)
@@ -160,9 +169,6 @@ class Raw:
                     "format_rate": sum(s["formatted"] for s in samples),
                     "truncated_rate": sum(s["stop"] == "length" for s in samples),
                 }
-
-        with open(folder / "problems.jsonl", encoding="utf-8") as f:
-            self.guesses = [json.loads(line).get("guess") for line in f]
 
     def chance(self, extraction: str, metric: str) -> float:
         """pass@k of answers drawn from the training answers, which have no reasons."""
@@ -200,7 +206,7 @@ class Store:
         """
         found: dict[Run, dict[str, Any]] = {}
         for e in self.find("passk", tokens=int(row["tokens"]), recipe=row[side], task=row["task"], final=True):
-            if (self.root / e["folder"] / "completions.jsonl").exists():
+            if (self.root / e["folder"] / "problems.jsonl").exists():
                 run = e["pretrain_seed"], e["seed"]
                 held = found.get(run)
                 rank = e["shots"] if row[side] == "base" else -e["shots"]
@@ -401,6 +407,9 @@ def main(arguments: list[str]) -> int:
         return 1
     words = "agree: {} rows of results.csv, {} of transitions.csv, {} of transition_curves.csv, {} of comparisons.csv"
     print(words.format(*counts))
+    bare = sum(not (store.root / e["folder"] / "completions.jsonl").exists() for e in store.find("passk"))
+    if bare:
+        print(f"{bare} evaluations of the main grid by their counts alone: their completions are not in this store")
     return 0
 
 
