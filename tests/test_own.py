@@ -364,7 +364,7 @@ def test_whatever_has_a_name_is_a_recipe(recipe: Any, name: str) -> None:
         (partial(half), "a partial as a recipe has no name for tables: write `def my_recipe"),
         (lambda post: half(post), "a lambda as a recipe has no name"),
         (Recipes(), "a Recipes as a recipe has no name"),
-        (5, "5 is no recipe"),
+        (5, r"recipes\[0\] is 5: write a text or a function or a Variant"),
         ("half", "there is no recipe 'half'.*; one of your own is given as the function itself"),
     ],
 )
@@ -409,7 +409,7 @@ def test_a_recipe_of_ones_own_has_a_name_of_its_own() -> None:
             expand(study(recipes=(recipe,)))
     assert ends(study(recipes=(sft,))) == ends(study(recipes=("sft",)))
     for recipes in ("rl", rl):
-        with pytest.raises(ValueError, match=r"^recipes is .*: write a tuple, such as \('rl',\)"):
+        with pytest.raises(ValueError, match=r"^recipes is .*: write a tuple, \(.*,\)$"):
             study(recipes=recipes)
 
 
@@ -448,13 +448,13 @@ def test_recipes_are_found_by_what_they_are_and_not_by_how_they_are_spelled(monk
         ("parts = ()", r"parts must be a function parts\(study\)"),
         (
             "from foray.study.spec import Part\ndef parts(study): return (Part('x', study),)",
-            "part 'x' holds a tuple of studies, not a Study",
+            r".*grids is a Study: write a tuple, \(a Study,\)",
         ),
     ],
 )
 def test_parts_that_are_none_are_refused_in_one_line(tmp_path: Path, parts: str, message: str) -> None:
     file = written(tmp_path, f"study = smoke.study\n{parts}\n")
-    with pytest.raises(ValueError, match=f"mine.py: {message}") as e:
+    with pytest.raises(ValueError, match=f"mine.py.*: {message}") as e:
         load_study(file)
     assert one_line(str(e.value))
 

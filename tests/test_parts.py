@@ -327,8 +327,9 @@ def test_one_run_of_a_node_is_enough(finished: tuple[Study, Store]) -> None:
 
 def test_a_variants_settings_are_a_tuple() -> None:
     """``("rl.lr=4e-4")`` is a text: its comma is missing."""
-    for settings in ("rl.lr=4e-4", ["rl.lr=4e-4"], (1,)):
-        with pytest.raises(ValueError, match="a variant has a tuple of settings"):
+    alone = r"settings is 'rl.*: write a tuple, \('rl.lr=4e-4',\)"
+    for settings, message in (("rl.lr=4e-4", alone), (("rl.lr=4e-4", 1), r"settings\[1\] is 1: write a text")):
+        with pytest.raises(ValueError, match=message):
             Variant("rl", settings)  # type: ignore[arg-type]
 
 

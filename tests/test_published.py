@@ -499,8 +499,8 @@ def test_the_shape_is_read_from_the_checkpoint(folders: Path) -> None:
     ("models", "message"),
     [
         ((), "at least one checkpoint"),
-        ((("a", 100),), r'a published model is \("hub id", "revision", tokens\)'),
-        ((("a", "", "b"),), "a published model is"),
+        ((("a", 100),), r"models\[0\] is \('a', 100\): write a tuple of 3 values"),
+        ((("a", "", "b"),), r"models\[0\]\[2\] is 'b': write a whole number"),
         ((("a", "", 0),), "must be positive"),
         ((("a", "", 20), ("b", "", 10)), "rising order of tokens"),
         ((("a", "", 20), ("b", "", 20)), "rising order of tokens"),

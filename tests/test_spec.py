@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
+import pkgutil
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from foray.core.stage import AdamW
 from foray.core.userfile import load
 from foray.study.named_studies import load_study
 from foray.study.spec import Dynamics, Study
+from foray.world.general.facts import WorldSpec
 
 
 @dataclass(frozen=True)
@@ -436,9 +439,9 @@ def test_what_was_wrong_before_a_setting_is_not_laid_to_it(tiny: Study) -> None:
     ("make", "message"),
     [
         (lambda: AdamW(schedule="cosin"), "schedule is 'cosin'; did you mean 'cosine'"),  # type: ignore[arg-type]
-        (lambda: AdamW(lr="fast"), "lr must be a number, not 'fast'"),  # type: ignore[arg-type]
-        (lambda: AdamW(lr=math.nan), "lr must be a finite number, not nan"),
-        (lambda: AdamW(clip=math.inf), "clip must be a finite number, not inf"),
+        (lambda: AdamW(lr="fast"), "lr is 'fast': write a finite number"),  # type: ignore[arg-type]
+        (lambda: AdamW(lr=math.nan), "lr is nan: write a finite number"),
+        (lambda: AdamW(clip=math.inf), "clip is inf: write a finite number"),
         (lambda: AdamW(eps=0.0), "eps must be positive, not 0.0"),
         (lambda: AdamW(weight_decay=-1), "weight_decay must be >= 0, not -1"),
         (lambda: PolicyGradient(clip_low=2.0), "clip_low must lie between 0 and 1, not 2.0"),
@@ -447,6 +450,79 @@ def test_what_was_wrong_before_a_setting_is_not_laid_to_it(tiny: Study) -> None:
 def test_impossible_values_are_refused_where_specs_are_made(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AdamW(no_decay="norm"), "no_decay is 'norm': write a tuple, ('norm',)"),
+        (lambda: AdamW(betas=(0.9, 0.95, 0.99)), "betas is (0.9, 0.95, 0.99): write a tuple of 2 values (a finite"),
+        (lambda: AdamW(betas=(0.9, None)), "betas[1] is None: write a finite number"),
+        (lambda: smoke_with(seeds=0), "seeds is 0: write a tuple, (0,)"),
+        (lambda: smoke_with(seeds=[0, 1]), "seeds is [0, 1]: write a tuple, in round brackets"),
+        (lambda: smoke_with(seeds=("0",)), "seeds[0] is '0': write a whole number"),
+        (lambda: smoke_with(model="gpt2"), "model is 'gpt2': write a ModelConfig"),
+        (lambda: smoke_with(data=None), "data is None: write a Data"),
+        (lambda: smoke_with(notes=3), "notes is 3: write a tuple of texts"),
+        (lambda: smoke_with(recipes=(AdamW(),)), "recipes[0] is an AdamW: write a text or a function or a Variant"),
+        (lambda: smoke_with("post", rl_steps=2.5), "rl_steps is 2.5: write a whole number"),
+        (lambda: smoke_with("post", rl_steps=True), "rl_steps is True: write a whole number"),
+        (lambda: smoke_with("post", stop=3), "stop is 3: write a Plateau or None"),
+        (lambda: smoke_with("post", weights=(0.5, math.nan)), "weights[1] is nan: write a finite number"),
+        (lambda: smoke_with("evaluation", samples=8.0), "samples is 8.0: write a whole number"),
+        (lambda: smoke_with("evaluation", k=(1.5, 8)), "k[0] is 1.5: write a whole number"),
+        (lambda: smoke_with("evaluation", task="gsm8k"), "task is 'gsm8k': write a Task"),
+        (lambda: smoke_with("evaluation", engine="vlm"), "engine is 'vlm'; did you mean 'vllm'? (valid: embedded,"),
+        (lambda: smoke_with("evaluation", split=1), "split is 1 (valid: validation, test)"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused_with_what_to_write(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError) as e:
+        make()
+    assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def smoke_with(part: str = "", **changes: Any) -> Study:
+    study = load_study("smoke")
+    return replace(study, **({part: replace(getattr(study, part), **changes)} if part else changes))
+
+
+def _specs() -> set[type]:
+    """Every dataclass that a study or a mix of the user's own may hold."""
+    modules = [
+        importlib.import_module(m.name)
+        for package in (
+            "foray.core",
+            "foray.data",
+            "foray.tasks",
+            "foray.evals",
+            "foray.model",
+            "foray.study",
+            "foray.world",
+        )
+        for m in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+        if m.name.rpartition(".")[2] in _OF_SPECS
+    ]
+    kinds = {k for m in modules for k in vars(m).values() if isinstance(k, type) and k.__module__ == m.__name__}
+    frozen = {k for k in kinds if is_dataclass(k) and k.__dataclass_params__.frozen and k.__name__[0] != "_"}  # type: ignore[attr-defined]
+    return {k for k in frozen if fields(k)}
+
+
+_OF_SPECS = (
+    "engines", "lora", "machine", "schedules", "sources", "stage", "prepared", "prepare", "text", "gsm8k", "jsonl",
+    "math", "openmath", "svamp", "abilities", "benchmarks", "config", "spec", "variants", "drills", "math_text",
+    "problems", "prose",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(_specs() | {WorldSpec, PolicyGradient, CrossEntropy}, key=lambda k: k.__name__))
+def test_every_spec_looks_at_the_types_of_its_values(kind: type) -> None:
+    spec = object.__new__(kind)
+    names = [f.name for f in fields(kind)]
+    for name in names:
+        object.__setattr__(spec, name, 1j)
+    with pytest.raises(ValueError, match=f"^({'|'.join(names)}) is 1j"):
+        spec.__post_init__()
 
 
 def test_a_number_beyond_all_floats_is_refused_in_words() -> None:

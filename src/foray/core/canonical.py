@@ -17,9 +17,7 @@ import difflib
 import hashlib
 import json
 import math
-import typing
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -58,19 +56,6 @@ def _numbers(spec: Any, names: Iterable[str]) -> Iterator[tuple[str, float]]:
             require(isinstance(value, Real), f"{name} must be a number, not {value!r}")
             require(-math.inf < value < math.inf, f"{name} must be a finite number, not {value}")
             yield name, value
-
-
-def require_words(spec: Any) -> None:
-    """Raises ValueError unless every field of ``spec`` that is annotated with a Literal holds one of its words."""
-    for name, words in _words_of(spec.__class__).items():
-        value = getattr(spec, name)
-        require(value in words, f"{name} is {value!r}{nearest(str(value), map(str, words))}")
-
-
-@lru_cache(maxsize=256)
-def _words_of(kind: type) -> dict[str, tuple[Any, ...]]:
-    hints = typing.get_type_hints(kind)
-    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
 
 
 def check_count(name: str, value: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from foray.core.canonical import nearest, require, require_positive
+from foray.core.field_types import require_types
 
 EngineName = Literal["embedded", "vllm"]
 
@@ -53,6 +54,7 @@ class VLLM:
     python: str = ""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "tensor_parallel")
         require(0 < self.memory_share <= 1, f"memory_share must lie in (0, 1], not {self.memory_share}")
 
@@ -71,8 +73,7 @@ class VLLM:
 def check_truncation(spec: Any) -> None:
     """Raises ValueError unless ``top_p``, ``top_k`` and ``min_p`` of ``spec`` can truncate a distribution."""
     require(0 < spec.top_p <= 1, f"top_p must be above 0 and at most 1 (1 keeps every token), not {spec.top_p}")
-    whole = isinstance(spec.top_k, int) and not isinstance(spec.top_k, bool) and spec.top_k >= 0
-    require(whole, f"top_k must be a whole number >= 0 (0 keeps every token), not {spec.top_k}")
+    require(spec.top_k >= 0, f"top_k must be a whole number >= 0 (0 keeps every token), not {spec.top_k}")
     require(0 <= spec.min_p < 1, f"min_p must be >= 0 and below 1 (0 keeps every token), not {spec.min_p}")
 
 

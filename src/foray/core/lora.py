@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foray.core.canonical import nearest, require, require_positive
+from foray.core.field_types import require_types
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -23,12 +24,11 @@ class LoRA:
     targets: tuple[str, ...] = LINEARS  # the linear layers with adapters, by their names in Hugging Face's format
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "rank", "alpha")
-        require(type(self.rank) is int, f"rank must be a whole number, not {self.rank!r}")
-        several = isinstance(self.targets, tuple) and bool(self.targets)
-        require(several, f"targets must be names of linear layers, such as ('q_proj', 'v_proj'), not {self.targets!r}")
+        require(bool(self.targets), "targets must be names of linear layers, such as ('q_proj', 'v_proj')")
         for name in self.targets:
-            require(name in LINEARS, f"no layer has a linear layer {name!r}{nearest(str(name), LINEARS)}")
+            require(name in LINEARS, f"no layer has a linear layer {name!r}{nearest(name, LINEARS)}")
         require(len(set(self.targets)) == len(self.targets), f"targets name a layer twice: {', '.join(self.targets)}")
 
     @property

@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from foray.core.canonical import require, require_not_negative, require_positive, require_words
+from foray.core.canonical import require, require_not_negative, require_positive
+from foray.core.field_types import require_types
 from foray.core.override import override
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Machine:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         require_positive(self, "ranks")
         require_not_negative(self, "microbatch_tokens", "threads")
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core.canonical import added, require, require_between, require_not_negative
+from foray.core.field_types import require_types
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,9 @@ class CrossEntropy:
 
     z_loss: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_types(self)
+
     def __call__(self, s: Scored) -> Tensor:
         loss = -s.logprobs
         return loss + self.z_loss * s.log_z.square() if self.z_loss else loss
@@ -107,6 +111,7 @@ class PolicyGradient:
     dual_clip: float = added(0.0)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_between(self, 0, 1, "clip_low")
         require_not_negative(self, "clip_high", "kl", "importance_cap", "dual_clip")
         bounds = self.dual_clip == 0 or self.dual_clip > 1

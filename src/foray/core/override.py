@@ -11,6 +11,7 @@ import typing
 from typing import Any, TypeVar
 
 from foray.core.canonical import nearest
+from foray.core.field_types import is_protocol, words_of
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
@@ -157,7 +158,7 @@ def _annotation(node: Any, name: str, kind: Any) -> Any:
 def _objects(annotation: Any) -> bool:
     """Whether an annotation means objects, which no text can write."""
     kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
-    return any(k is Any or _is_protocol(k) for k in kinds) or all(dataclasses.is_dataclass(k) for k in kinds)
+    return any(k is Any or is_protocol(k) for k in kinds) or all(dataclasses.is_dataclass(k) for k in kinds)
 
 
 def derived_for(node: Any, name: str) -> Any:
@@ -188,8 +189,7 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     if not ok and not isinstance(value, str):
         ok, typed = _coerce(text, annotation)
     if not ok:
-        if typing.get_origin(annotation) is typing.Literal:
-            words = [str(word) or "''" for word in typing.get_args(annotation)]
+        if words := [word or "''" for word in words_of(annotation)]:
             raise ValueError(f"--set {full}={text}: there is no such value{nearest(text, words)}")
         named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         want = _WANTED.get(annotation, named)
@@ -237,10 +237,6 @@ def _coerce(value: Any, annotation: Any) -> tuple[bool, Any]:
     if annotation is int:
         whole = isinstance(value, float) and value.is_integer()
         return (isinstance(value, int) and not isinstance(value, bool)) or whole, int(value) if whole else value
-    if _is_protocol(annotation):  # an object of a protocol cannot be written as text
+    if is_protocol(annotation):  # an object of a protocol cannot be written as text
         return False, value
     return isinstance(annotation, type) and isinstance(value, annotation), value
-
-
-def _is_protocol(annotation: Any) -> bool:
-    return bool(getattr(annotation, "_is_protocol", False))

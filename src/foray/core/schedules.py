@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 from foray.core.canonical import added, require, require_not_negative, require_positive
+from foray.core.field_types import require_types
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Ramp:
     end: float
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_not_negative(self, "start", "end")
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
@@ -36,6 +38,7 @@ class Turns:
     length: int = added(1)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(0 <= self.first < self.period, f"first must lie in [0, period): {self}")
         require(0 < self.length <= self.period - self.first, f"length must lie in [1, period - first]: {self}")
         require_not_negative(self, "weight")
@@ -53,6 +56,9 @@ class Follow:
 
     metric: str  # the name of the metric, such as rl/signal
     rest: bool = False
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:
         if self.metric not in metrics:
@@ -77,6 +83,7 @@ class Shift:
     other: bool = False
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "first", "then")
 
     def at(self, step: int, steps: int, metrics: Mapping[str, float]) -> float:

@@ -12,9 +12,9 @@ from foray.core.canonical import (
     require,
     require_not_negative,
     require_positive,
-    require_words,
 )
 from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation, truncates
+from foray.core.field_types import require_types
 from foray.core.task import Extraction, Task, verifier_of
 
 
@@ -60,6 +60,7 @@ class Corpus:
     separate: bool = added(False)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.mixture), "a corpus needs at least one source")
         require_positive(self, "batch_size", "length")
         check_count("batch_size", self.batch_size)
@@ -101,7 +102,7 @@ class Demonstrations:
     normalise: Literal["token", "sum"] = added("token")
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         require_positive(self, "questions", "batch_size", "validate_every", "max_new_tokens")
         require_not_negative(self, "validation")
         check_count("validation", self.validation)
@@ -123,7 +124,7 @@ class Screen:
     extraction: Extraction = added("strict")  # how the answers are graded
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         require(0 <= self.low <= self.high <= self.samples, f"a screen needs 0 <= low <= high <= samples: {self}")
 
 
@@ -172,7 +173,7 @@ class Rollouts:
     keep_every: int = field(default=8, metadata={"added": True, "hash": False})
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         require(
             not self.sound or hasattr(self.task, "sound"),
             f"sound=True needs a task that tells right reasons from wrong ones; {self.task.name} has no method sound",

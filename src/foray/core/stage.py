@@ -19,8 +19,8 @@ from foray.core.canonical import (
     require,
     require_not_negative,
     require_positive,
-    require_words,
 )
+from foray.core.field_types import require_types
 from foray.core.lora import LoRA
 from foray.core.objectives import Objective
 from foray.core.schedules import Follow, Weight, rests, weight_at, worked
@@ -47,7 +47,7 @@ class AdamW:
     final: float = 0.1
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         require_not_negative(self, "lr", "weight_decay", "final")
         require_positive(self, "eps", "clip")
         require(0 <= self.warmup < 1, f"warmup is a fraction of the steps in [0, 1), not {self.warmup}")
@@ -81,7 +81,7 @@ class Stream:
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
 
     @property
     def members(self) -> tuple[tuple[Weight, Stream], ...]:
@@ -101,6 +101,7 @@ class Joint:
     optimizer: AdamW = field(default_factory=AdamW)  # of the summed gradient
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.members), f"joint stream {self.name} has no member")
         for weight, stream in self.members:
             where = f"{stream.name} in joint stream {self.name}"
@@ -125,6 +126,7 @@ class Plateau:
     rise: float = 0.01
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "updates")
         require_not_negative(self, "rise")
 
@@ -153,6 +155,7 @@ class Stage:
     lora: LoRA | None = added(None)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.streams), f"stage {self.name} has no stream")
         require(self.steps > 0, f"stage {self.name}: steps must be positive, not {self.steps}")
         check_name(self.name, "a stage")
@@ -203,6 +206,7 @@ class Merge:
     branches: tuple[tuple[float, Recipe], ...]  # weights, which sum to 1, and recipes
 
     def __post_init__(self) -> None:
+        require_types(self)
         total = sum(w for w, _ in self.branches)
         require(abs(total - 1) < 1e-9, f"merge {self.name}: the weights must sum to 1, not {total}")
 
@@ -218,6 +222,9 @@ class Together:
     sft: Stream  # the stream of SFT
     steps: int  # updates of `parallel`
 
+    def __post_init__(self) -> None:
+        require_types(self)
+
 
 @dataclass(frozen=True)
 class AfterSFT:
@@ -227,6 +234,9 @@ class AfterSFT:
     steps: int  # updates of RL
     sft_steps: int  # updates of SFT before it
     gold_steps: int  # updates of SFT-Gold before it
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True)
@@ -260,6 +270,7 @@ class PostTraining:
     lora: LoRA | None = derived("adapters", later=True)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "sft_ratio")
         asked = _asked(self.rl)
         others = {"sft": self.sft}

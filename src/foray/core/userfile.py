@@ -160,5 +160,6 @@ def load(name: str, word: str, package: str, kind: type[T]) -> tuple[T, ModuleTy
         made = make() if callable(make) else None
     if not isinstance(made, kind):
         wanted = f"{kind.__module__}.{kind.__name__}"
-        raise ValueError(f"{name}: a {word} file defines a function {word}() that returns a {wanted}")
+        here = f"; here it returns {made!r:.60}" if callable(make) else ""
+        raise ValueError(f"{name}: a {word} file defines a function {word}() that returns a {wanted}{here}")
     return made, module

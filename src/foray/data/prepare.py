@@ -26,6 +26,7 @@ import numpy as np
 
 from foray.core.canonical import check_name, check_vocabulary, content_hash, fill_root, require
 from foray.core.cores import cores, use_threads
+from foray.core.field_types import require_types
 from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
 from foray.core.override import override
 from foray.core.process import die_with_parent, panics_named, uninterrupted
@@ -51,6 +52,7 @@ class OwnTokenizer:
     whole_numbers: int = 0
 
     def __post_init__(self) -> None:
+        require_types(self)
         check_vocabulary(self.vocab_size, self.whole_numbers)
 
 
@@ -68,6 +70,7 @@ class Mix:
     sources: tuple[tuple[float, TextSource], ...]  # shares and sources
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.tokens > 0, "tokens must be positive")
         require(bool(self.sources), "a mix needs at least one source")
         names = [s.name for _, s in self.sources]

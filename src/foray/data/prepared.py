@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.core.canonical import content_hash, require
+from foray.core.field_types import require_types
 from foray.core.files import digest_of_input, json_text, read_object, write_atomic
 from foray.core.untrusted import expect
 from foray.data.text_source import TextSplit
@@ -29,6 +30,9 @@ class Prepared:
     name: str  # the name of the source in the corpus
     folder: str = field(metadata={"hash": False})
     root: str = field(default="", metadata={"hash": False})
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def fingerprint(self) -> str:
         return str(self.index()["fingerprint"]) if (self.place / "index.json").exists() else "not prepared yet"

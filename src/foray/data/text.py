@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foray.core.canonical import added, require
+from foray.core.field_types import require_types
 from foray.core.files import digest_of_input, not_utf8, parsed
 from foray.core.rng import key
 from foray.core.untrusted import LONGEST, too_long
@@ -94,6 +95,7 @@ class Text(_FileText):
     skip_broken: bool = added(False)
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.path or self.hub), f"source {self.name}: give a path of local files or a hub data set")
         require(not known(self.format), f"source {self.name}: {known(self.format)}")
         require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
@@ -138,6 +140,9 @@ class JsonlText(_FileText):
     holdout: int = 50
     root: str = field(default="", metadata={"hash": False})
     skip_broken: bool = added(False)  # pass over a row without a text
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def fingerprint(self) -> str:
         return digest_of_input(self.file)

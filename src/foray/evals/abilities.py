@@ -12,6 +12,7 @@ import torch
 
 from foray.core.batch import from_rows
 from foray.core.canonical import check_count, nearest, require, require_positive
+from foray.core.field_types import require_types
 from foray.core.scratch import inside, scratch
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.lm_eval_model import ProbeResult, Score, foray_lm, run_probes
@@ -61,6 +62,7 @@ class WorldProbes:
         return write_probes(scratch, self.world, self.questions)
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in self.names:
             require(name in PROBES, f"there is no probe {name!r}{nearest(name, PROBES)}")
         require_positive(self, "questions")

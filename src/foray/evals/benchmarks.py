@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foray.core.canonical import nearest, require, require_positive
+from foray.core.field_types import require_types
 from foray.core.files import digest_of_input, read_jsonl, write_atomic
 from foray.data.rows import MissingFile
 
@@ -35,6 +36,7 @@ class Benchmarks:
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in self.names:
             require(name in SETS, f"there is no benchmark {name!r}{nearest(name, SETS)}")
         require(self.metric in ("acc", "acc_norm"), f"metric must be acc or acc_norm, not {self.metric!r}")

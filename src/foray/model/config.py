@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from foray.core.canonical import added, require, require_not_negative, require_positive, require_words
+from foray.core.canonical import added, require, require_not_negative, require_positive
+from foray.core.field_types import require_types
 from foray.core.lora import LoRA
 
 Norm = Literal["post", "pre"]
@@ -41,14 +42,10 @@ class ModelConfig:
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         for name, most in _MOST.items():
             value = getattr(self, name)
-            require(type(value) is int, f"{name} must be a whole number, not {value!r}")
             require(value <= most, f"{name} must be at most {most:,}, more than any model has: {value}")
-        for name in ("init_std", "embed_std", "norm_eps", "rope_theta"):
-            value = getattr(self, name)
-            require(isinstance(value, int | float), f"{name} must be a number, not {value!r}")
         require_positive(self, "width", "layers", "heads", "mlp_width", "context", "norm_eps", "rope_theta")
         require_not_negative(self, "vocab_size", "init_std", "embed_std", "kv_heads", "head_width")
         require(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from foray.core.canonical import require_not_negative, require_positive
 from foray.core.engines import check_truncation, truncates
+from foray.core.field_types import require_types
 from foray.model import flops
 from foray.model.config import ModelConfig
 
@@ -38,6 +39,7 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_not_negative(self, "temperature")
         require_positive(self, "max_new_tokens")
         check_truncation(self)

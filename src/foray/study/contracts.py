@@ -154,7 +154,7 @@ def _check_task(task: Any) -> None:
     for name, what in _TASK.items():
         require(hasattr(task, name), f"{_place(kind)}: a task has {what}; this one has no {name}")
     check_name(task.name, f"{_place(kind)}: a task")
-    fine = isinstance(task.stop, tuple | list) and all(isinstance(s, str) and s for s in task.stop)
+    fine = isinstance(task.stop, tuple) and all(isinstance(s, str) and s for s in task.stop)
     require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
     problems = _asked(task, "problems", "train", 2)
     listed = isinstance(problems, Sequence) and all(isinstance(p, Problem) for p in problems)

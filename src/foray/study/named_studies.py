@@ -35,8 +35,6 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
         several = isinstance(parts, tuple | list) and all(isinstance(part, Part) for part in parts)
         require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {_kind(parts)}")
         for part in parts:
-            grids = isinstance(part.grids, tuple | list) and all(isinstance(grid, Study) for grid in part.grids)
-            require(grids, f"part {part.name!r} holds a tuple of studies, not {_kind(part.grids)}")
             for grid in part.grids:
                 grid.check_whole()
         return replace(made, parts=tuple(parts)) if parts else made

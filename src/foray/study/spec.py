@@ -15,9 +15,9 @@ from foray.core.canonical import (
     require,
     require_not_negative,
     require_positive,
-    require_words,
 )
 from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation
+from foray.core.field_types import require_types
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
@@ -47,6 +47,7 @@ class Data:
     root: str = field(default="", metadata={"hash": False})
 
     def __post_init__(self) -> None:
+        require_types(self)
         check_vocabulary(self.vocab_size, self.whole_numbers)
         check_mixture(self.mixture)
 
@@ -63,6 +64,7 @@ class Pretrain:
     math_heavy: bool = added(False)  # whether the claims on math-heavy mixes count this mix
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "pretrain.seeds must be distinct")
         require(bool(self.checkpoints), "at least one checkpoint is needed")
         bad = [t for t in self.checkpoints if not 0 < t <= self.tokens]
@@ -102,10 +104,8 @@ class Published:
     math_heavy: bool = added(False)  # whether the claims on math-heavy mixes count this mix
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(bool(self.models), "published.models must name at least one checkpoint")
-        for model in self.models:
-            ok = len(model) == 3 and isinstance(model[0], str) and isinstance(model[1], str) and type(model[2]) is int
-            require(ok, f'a published model is ("hub id", "revision", tokens) or ("folder", "", tokens), not {model!r}')
         counts = self.checkpoints
         require(counts[0] > 0, f"the tokens of published models must be positive, not {counts[0]}")
         require(list(counts) == sorted(set(counts)), f"published models must be in rising order of tokens: {counts}")
@@ -142,6 +142,7 @@ class Dynamics:
     steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(0 < self.points <= 1000, f"dynamics.points must lie between 1 and 1000, not {self.points}")
         require(all(s > 0 for s in self.steps), "dynamics.steps must be positive")
 
@@ -197,7 +198,7 @@ class Evaluation:
     grading: Extraction = added("strict")  # which tables, figures and claims show; every sample is graded in each way
 
     def __post_init__(self) -> None:
-        require_words(self)
+        require_types(self)
         check_engine(self.engine)
         check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens", "train_samples")
@@ -212,7 +213,6 @@ class Evaluation:
         probes = self.probes
         require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")
         require(bool(self.base_shots) and bool(self.trained_shots), "base_shots and trained_shots need a value each")
-        require(isinstance(self.measures, tuple), f"measures is {self.measures!r}: write a tuple, such as (Mine(),)")
         names = [getattr(m, "name", m) for m in self.measures]
         require(len(set(map(str, names))) == len(names), f"two measures share a name: {', '.join(map(str, names))}")
 
@@ -223,6 +223,9 @@ class Part:
 
     name: str  # the value of --part
     grids: tuple[Study, ...]  # studies made by replace
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True)
@@ -248,12 +251,11 @@ class Study:
     report: tuple[str, ...] = field(default=(), metadata={"hash": False})  # files of figures and sections of one's own
 
     def __post_init__(self) -> None:
-        files = isinstance(self.report, tuple) and all(isinstance(f, str) and f.endswith(".py") for f in self.report)
+        require_types(self)
+        files = all(file.endswith(".py") for file in self.report)
         require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
-        several = isinstance(self.recipes, tuple | list)
-        require(several, f"recipes is {self.recipes!r}: write a tuple, such as ('rl',) or ('rl', my_recipe)")
         for recipe in self.recipes:
             self.stages(recipe)
         require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds must be distinct and not empty")

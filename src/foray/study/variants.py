@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from foray.core.canonical import require
+from foray.core.field_types import require_types
 from foray.core.sources import Corpus, Rollouts
 from foray.core.stage import Recipe, RecipeFunction
 from foray.study.named_recipes import every_stage, named_recipes
@@ -26,8 +27,7 @@ class Variant:
     against: str = ""
 
     def __post_init__(self) -> None:
-        several = isinstance(self.settings, tuple) and all(isinstance(s, str) for s in self.settings)
-        require(several, f'a variant has a tuple of settings, such as ("rl.lr=4e-4",), not {self.settings!r}')
+        require_types(self)
 
     @property
     def words(self) -> str:

@@ -10,6 +10,7 @@ from foray.answers import numbers
 from foray.answers.graders import NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added
+from foray.core.field_types import require_types
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.data.text_source import TextSplit
@@ -32,6 +33,9 @@ class GSM8K(NumberAnswers, FileTask):
     test: str = "gsm8k/test.jsonl"  # the file of the test split
     box: bool = added(False)
 
+    def __post_init__(self) -> None:
+        require_types(self)
+
     @property
     def name(self) -> str:
         return "gsm8k_boxed" if self.box else "gsm8k"
@@ -52,6 +56,9 @@ class GSM8KText:
     name: str = "gsm8k"  # the name of the source in the mixture
     task: GSM8K = GSM8K()  # the task whose training split is read
     per_document: int = 4  # questions a document
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def documents(self, split: TextSplit) -> Iterator[str]:
         problems = self.task.problems(split)

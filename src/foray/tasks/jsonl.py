@@ -10,6 +10,7 @@ from foray.answers import latex, numbers
 from foray.answers.graders import NEXT_QUESTION, BoxedAnswers, NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added, require
+from foray.core.field_types import require_types
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.data.rows import flaw
@@ -35,6 +36,7 @@ class OwnProblems(FileTask):
     hard: bool = added(False)  # whether a report's claims on harder problems ask this task
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.answers in ("math", "number"), f"answers must be 'math' or 'number', not {self.answers!r}")
 
     @property

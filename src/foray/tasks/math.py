@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from foray.answers import latex
 from foray.answers.graders import BoxedAnswers
+from foray.core.field_types import require_types
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.tasks.file_task import FileTask, once
@@ -23,6 +24,9 @@ class MATH(BoxedAnswers, FileTask):
     name: str = "math"  # the name of the task
 
     hard: ClassVar[bool] = True  # a report's claims on harder problems ask this task
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def libraries(self) -> tuple[str, ...]:
         return ("math_verify", *super().libraries())

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from foray.answers import latex, numbers
 from foray.answers.graders import BoxedAnswers
 from foray.core.canonical import added, require
+from foray.core.field_types import require_types
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.tasks import gsm8k, math
@@ -55,6 +56,7 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
     instruction: str = added("")
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.version in (1, 2), f"OpenMathInstruct's version is 1 or 2, not {self.version}")
         require(self.like in ("", "gsm8k", "math"), f"like must be 'gsm8k', 'math' or empty, not {self.like!r}")
         require(self.solutions > 0, f"solutions must be positive, not {self.solutions}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from foray.answers import numbers
 from foray.answers.graders import NumberAnswers
 from foray.answers.numbers import MARK
+from foray.core.field_types import require_types
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.tasks.file_task import FileTask, once
@@ -21,6 +22,9 @@ class SVAMP(NumberAnswers, FileTask):
     root: str = field(default="", metadata={"hash": False})  # of the files; empty: the study's data.root
     train: str = "svamp/train.json"  # the file of the training split
     test: str = "svamp/test.json"  # the file of the test split
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from random import Random
 
+from foray.core.field_types import require_types
 from foray.core.rng import key
 from foray.world.general.wording import templates, word_table, words
 
@@ -33,6 +34,7 @@ class WorldSpec:
     seed: int = 0  # of the world
 
     def __post_init__(self) -> None:
+        require_types(self)
         limits = {
             "people": (8, (len(words("women")) + len(words("men"))) * len(words("surnames"))),
             "places": (8, len(words("place_heads")) * len(words("place_tails"))),

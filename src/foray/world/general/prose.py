@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
+from foray.core.field_types import require_types
 from foray.core.rng import key
 from foray.world.endless import EndlessWorldText
 from foray.world.general import passages
@@ -124,6 +125,9 @@ class WorldText(EndlessWorldText):
 
     world: WorldSpec = field(default_factory=WorldSpec)  # the world that the text is about
     seed: int = 0  # of the text
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def document_key(self, split: str, number: int) -> int:
         return key(self.seed, "text", self.name, split, number)

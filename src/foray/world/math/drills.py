@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+from foray.core.field_types import require_types
 from foray.core.rng import key
 from foray.world.endless import EndlessWorldText
 from foray.world.math.story import linear
@@ -132,6 +133,7 @@ class Drills(EndlessWorldText):
     world_seed: int = 0  # of the text
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not 0 <= self.hard_share <= 1:
             raise ValueError(f"hard_share must be between 0 and 1, not {self.hard_share}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from foray.core.field_types import require_types
 from foray.core.rng import key
 from foray.world.endless import EndlessWorldText
 from foray.world.math.solutions import MARK, STYLES, Style, linear, sentences, terse
@@ -48,6 +49,7 @@ class StoryMath(EndlessWorldText):
     world_seed: int = 0  # of the text
 
     def __post_init__(self) -> None:
+        require_types(self)
         for field in ("hard_share", "asked_format_share", "mixed_share"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be between 0 and 1, not {getattr(self, field)}")

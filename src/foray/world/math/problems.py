@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Literal, overload
 
 from foray.answers.latex import last_box
+from foray.core.field_types import require_types
 from foray.core.rng import key
 from foray.core.task import Extraction, Problem, Split, Verdict, question_answer_prompt
 from foray.world.math import chain
@@ -58,6 +59,7 @@ class WorldProblems:
     solutions_per_problem: int = 12  # wordings of the solution, for SFT-Gold
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.tier not in ("easy", "hard"):
             raise ValueError(f"tier must be 'easy' or 'hard', not {self.tier!r}")
         if self.train_size < 1 or self.test_size < 1:
