@@ -163,7 +163,7 @@ def scoring(shape: Shape, found: Found, rows: int) -> None:
             [p for p in prompts for _ in range(8)], texts, [1.0] * rows, float(rows * shape.new),
             advantage=torch.randn(rows).tolist(), behaviour=[[-11.0] * shape.new] * rows, group_size=8,
         )  # fmt: skip
-        stream = Stream("rl", None, PolicyGradient(), AdamW(lr=1e-6), precision="bf16")
+        stream = Stream("rl", object(), PolicyGradient(), AdamW(lr=1e-6), precision="bf16")
         forward, both = Clock(), Clock()
         for _ in range(3):
             forward.seconds, both.seconds = {}, {}

@@ -347,6 +347,30 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     (tmp_path / "kept" / "settings.json").unlink()
     assert "name another --out" in refused(capsys, *words, "--out", str(tmp_path / "kept"))
     assert "pass@1" in worked(capsys, *words[:1], str(checkpoint.parent), *words[2:]), "a node's folder works too"
+    said = refused(capsys, *words, "--k", "1,8")
+    assert "--k 1,8: pass@8 needs at least 8 samples a problem: --samples 8" in said
+
+
+@pytest.mark.parametrize("name", ["settings.json", "problems.jsonl", "ledger.json"])
+def test_eval_writes_over_no_file_of_others(capsys: Said, checkpoint: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / name).write_text('{"colour": "blue"}')
+    words = ["--task", "world_easy", "--shots", "0", "--samples", "2", "--problems", "1", "--max-new-tokens", "2"]
+    said = refused(capsys, "eval", str(checkpoint), *words, "--out", str(mine))
+    assert f"mine holds {name}, and Foray has not worked there; name another --out" in said
+    assert (mine / name).read_text() == '{"colour": "blue"}'
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "report"])
+def test_run_writes_over_no_file_of_others(capsys: Said, mini: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    (mine / "report").mkdir(parents=True) if name == "report" else mine.mkdir()
+    if name != "report":
+        (mine / name).write_text("{}")
+    said = refused(capsys, "run", str(mini), "--store", str(mine))
+    assert f"mine holds {name}, and Foray has not worked there; name another --store" in said
+    assert [p.name for p in mine.iterdir()] == [name]
 
 
 def test_eval_asks_all_of_a_few_problems(capsys: Said, checkpoint: Path, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     [
         ('{"text": "cut', r"x\.jsonl, line 3: not JSON"),
         ('{"txt": "other field"}', r"x\.jsonl, line 3: no text in column 'text'"),
+        ('{"text": NaN}', r"x\.jsonl, line 3: NaN, and no text in column 'text'"),
         ('{"text": 5}', r"x\.jsonl, line 3: no text in column 'text'"),
         ('{"text": "bad \\ud83d half"}', r"x\.jsonl, line 3: the text in .* half a surrogate pair \('\\ud83d'\)"),
         ("[]", r"x\.jsonl, line 3: no text in column 'text'"),

@@ -174,7 +174,7 @@ def test_packed_gradients_are_those_of_plain_rows(shape: ModelConfig) -> None:
     prompts = [text[0][:9]] * 3 + [text[1][:14]] * 3
     targets = [text[i][20 : 20 + n] for i, n in enumerate((20, 5, 12, 7, 20, 1))]
     batch = from_rows(prompts, targets, [1.0] * 6, 65.0, group_size=3)
-    backward(model, Stream("sft", None, CrossEntropy()), batch)
+    backward(model, Stream("sft", object(), CrossEntropy()), batch)
     packed = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
 

@@ -207,7 +207,7 @@ def test_the_format_can_be_said(tmp_path: Path) -> None:
     (tmp_path / "rows.dat").write_bytes(lines(ROWS))
     assert read(tmp_path / "package.json", format="text") == [lines(ROWS).decode()]
     assert read(tmp_path / "rows.dat", format="jsonl") == TEXTS
-    with pytest.raises(ValueError, match="source own: there is no format 'jsonlines'; did you mean 'jsonl'"):
+    with pytest.raises(ValueError, match="format is 'jsonlines'; did you mean 'jsonl'"):
         Text("own", "x", format="jsonlines")  # type: ignore[arg-type]
     plain, said = Text("own", "x"), Text("own", "x", format="text")
     assert content_hash(plain) != content_hash(said) and content_hash(plain) == content_hash(replace(said, format=""))

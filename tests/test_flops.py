@@ -42,7 +42,7 @@ def test_an_update_costs_what_torch_counts(config: ModelConfig) -> None:
     )  # fmt: skip
     counter = FlopCounterMode(display=False)
     with counter:
-        work = backward(model, Stream("sft", None, CrossEntropy()), batch)["flops/update"]
+        work = backward(model, Stream("sft", object(), CrossEntropy()), batch)["flops/update"]
     tokens, scored = groups * prompt + rows * own, rows * (own + 1)
     seen = groups * flops.pairs(0, prompt) + rows * flops.pairs(prompt, prompt + own)
     assert work == pytest.approx(3 * flops.forward(config, tokens, seen, scored))

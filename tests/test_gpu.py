@@ -38,7 +38,7 @@ pytestmark = pytest.mark.gpu
 DEVICE: Literal["cpu", "cuda"] = "cpu" if os.environ.get("FORAY_GPU_TESTS_ON") == "cpu" else "cuda"
 LARGER = ModelConfig(width=256, layers=4, heads=4, mlp_width=512, vocab_size=1000, context=512)
 EAGER, COMPILED = Machine(DEVICE, compile="off"), Machine(DEVICE, compile="on")
-SFT, RL = (Stream(name, None, loss) for name, loss in (("sft", CrossEntropy(1e-5)), ("rl", PolicyGradient())))
+SFT, RL = (Stream(name, object(), loss) for name, loss in (("sft", CrossEntropy(1e-5)), ("rl", PolicyGradient())))
 
 
 def rollouts(rows: int = 16, prompt: int = 40, new: int = 60) -> Batch:

@@ -19,6 +19,7 @@ from foray.cli import main
 from foray.commands.on_checkpoints import _pass_at
 from foray.core.files import iter_jsonl, read_jsonl
 from foray.core.task import STORED, Problem, Task
+from foray.data.text import Text
 from foray.evals.grade import Gradable
 from foray.evals.sampling import checksum_of
 from foray.report.stats import mean_interval_of_many, mean_intervals
@@ -132,10 +133,10 @@ def test_a_graded_file_is_not_graded_over(tmp_path: Path, capsys: Said) -> None:
         out.unlink()
 
 
-def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
-    """Python reads NaN, which JSON lacks. As a gold or an answer NaN is the text "NaN"."""
+def test_nothing_that_is_no_json_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python reads NaN, which JSON lacks. As an answer NaN is the text "NaN"; as a gold it is refused."""
     pytest.importorskip("math_verify")
-    rows = ['{"gold": NaN, "answer": "NaN", "more": [NaN, -Infinity, 1e999, 1.5]}', '{"gold": "1", "answer": Infinity}',
+    rows = ['{"gold": "NaN", "answer": NaN, "more": [NaN, -Infinity, 1e999, 1.5]}', '{"gold": "1", "answer": Infinity}',
             '{"gold": Infinity, "answer": "3"}']  # fmt: skip
     found = grade(tmp_path, "math", rows)
     text = (tmp_path / "out.jsonl").read_text()
@@ -143,6 +144,19 @@ def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
     assert found[0]["gold"] == "NaN" and found[0]["more"] == ["NaN", "-Infinity", "1e999", 1.5]
     assert [r["correct"] for r in found] == [True, False, False] and found[1]["answer"] == "Infinity"
     assert grade(tmp_path, "gsm8k", ['{"gold": 1e400, "answer": "1e400"}'])[0]["correct"] is True
+    (tmp_path / "in.jsonl").write_text('{"gold": NaN, "answer": "3"}\n')
+    assert main(["grade", "math", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "new.jsonl")]) == 1
+    assert "in.jsonl, line 1: the field gold is not text" in capsys.readouterr().err
+
+
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("in.jsonl", "x.jsonl", "x.parquet", "x.jsonl.gz"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    assert main(["grade", "gsm8k", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl")]) == 1
+    assert "in.jsonl is a pointer of Git LFS, not the file itself: git lfs pull" in capsys.readouterr().err
+    for name in ("x.jsonl", "x.parquet", "x.jsonl.gz"):
+        with pytest.raises(ValueError, match=rf"{name} is a pointer of Git LFS"):
+            list(Text("x", name, root=str(tmp_path)).documents("train"))
 
 
 def test_golds_that_are_floats_of_a_machine_stop_no_file(tmp_path: Path) -> None:

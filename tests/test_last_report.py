@@ -11,6 +11,7 @@ import pytest
 import foray
 from conftest import figures
 from foray.cli import main
+from foray.core import files
 from foray.study.command import StudyCommand, remember
 from foray.study.run import run_study
 from foray.study.store import MANIFEST, Store
@@ -102,6 +103,44 @@ def test_what_python_lacks_is_said_with_the_settings_of_the_last_report(mine: li
     for ask in (lambda: study.checkpoint("rl"), study.completions, lambda: study.gains("rl")):
         with pytest.raises(ValueError, match=LINE):
             ask()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_report_of_results_that_are_gone_is_kept(capsys: Said, mine: list[str], alone: bool) -> None:
+    store, words = Path("store"), ["store"] if alone else mine
+    table = (store / "report/results.csv").read_bytes()
+    for folder in store.glob("nodes/passk-*"):
+        shutil.rmtree(folder)
+    said = refused(capsys, "report", *words)
+    assert "results that this store's last report shows are gone, such as nodes/passk-" in said
+    assert "--out FOLDER writes that of what is there, and keeps it" in said
+    assert (store / "report/results.csv").read_bytes() == table
+    worked(capsys, "report", *words, "--out", "out")
+    assert Path("out/results.csv").read_bytes() != table
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_report_says_what_damage_it_leaves_out(capsys: Said, mine: list[str], alone: bool) -> None:
+    folder = next(Path("store").glob("nodes/passk-*"))
+    (folder / "problems.jsonl").write_text("")
+    assert main(["report", *(["store"] if alone else mine)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("left out: ") and folder.name in said and said.count("\n") == 1
+
+
+def test_what_may_not_be_read_is_no_damage(capsys: Said, mine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.digest
+
+    def refusing(path: Path) -> str:
+        if path.name == "problems.jsonl":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    before = {p.name for p in Path("store/nodes").iterdir()}
+    monkeypatch.setattr(files, "digest", refusing)
+    assert main(["run", *mine, "--jobs", "1"]) == 1
+    assert "problems.jsonl: Permission denied" in capsys.readouterr().err
+    assert {p.name for p in Path("store/nodes").iterdir()} == before
 
 
 def test_a_store_alone_is_reported_and_opened_as_its_last_report_was(capsys: Said, mine: list[str]) -> None:

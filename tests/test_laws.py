@@ -224,7 +224,7 @@ def test_a_metric_that_is_not_logged_at_an_update_cannot_be_followed(
         ),
         (
             lambda: ((1.0, Joint("j", ((float("nan"), SFT),), ADAM)),),
-            "the weight of sft .* must be finite and >= 0",
+            r"members\[0\]\[0\] is nan: write a finite number or a Ramp",
         ),
         (lambda: ((1.0, Joint("j", ((1.0, SFT), (1.0, SFT)), ADAM)),), "two streams share a name: j, j.sft, j.sft"),
         (lambda: ((1.0, SFT), (1.0, SFT)), "two streams share a name: sft, sft"),

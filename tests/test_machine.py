@@ -51,6 +51,9 @@ def test_a_process_on_a_gpu_shares_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("device=cuda", "torch finds no GPU here; use device=cpu"),
         ("devise=cpu", "--machine devise: there is no setting 'devise' here; did you mean 'device'?"),
+        ("device=gpu", "there is no such value; did you mean 'cuda'?"),
+        ("threads=100000", "threads must be at most 1,024"),
+        ("ranks=100000", "ranks must be at most 1,024"),
         ("compile=maybe", "--machine compile=maybe: there is no such value"),
         ("ranks=0", "ranks must be positive"),
         ("microbatch_tokens=-1", "microbatch_tokens must be >= 0"),

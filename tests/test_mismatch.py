@@ -52,7 +52,7 @@ class Toy:
 
     def gradient(self, batch: Batch, cap: float) -> tuple[torch.Tensor, dict[str, float]]:
         self.model.zero_grad()
-        metrics = backward(self.model, Stream("rl", None, PolicyGradient(importance_cap=cap)), batch)
+        metrics = backward(self.model, Stream("rl", object(), PolicyGradient(importance_cap=cap)), batch)
         return torch.cat([p.grad.flatten() for p in self.model.parameters() if p.grad is not None]), metrics
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import re
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,14 +26,14 @@ from foray.core.batch import from_rows
 from foray.core.objectives import PolicyGradient, Scored
 from foray.core.sources import Rollouts
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
-from foray.core.task import Extraction, Problem, Split, Verdict
+from foray.core.task import Extraction, Problem, Split, Verdict, verdict_of
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.report import read_results, write_report
 from foray.report.figures import a2_rewards, a3_epochs
 from foray.report.sections import rl_training
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.contracts import check_study
+from foray.study.contracts import check_counts, check_study
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds.checks import SourceNode
@@ -498,9 +500,9 @@ class Generated(Sums):
         (without(Sums, "problems")(), r"a task has problems\(split.* this one has no problems"),
         (without(Sums, "target")(), r"this one has no target"),
         (verifying(lambda text: True), r"verify\(\) gives a bool: return Verdict"),
-        (verifying(lambda text: Verdict(0.5, True, "")), "gives the score 0.5: it is 1.0"),
-        (verifying(lambda text: Verdict(float("nan"), True, "")), "return Verdict"),
-        (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives an int as the answer: make it a text"),
+        (verifying(lambda text: Verdict(0.5, True, "")), r"verify\(\) gives the score 0.5: it is 1.0"),
+        (verifying(lambda text: Verdict(float("nan"), True, "")), "gives the score nan: it is 1.0"),
+        (verifying(lambda text: Verdict(1.0, True, "", cast(Any, 7))), "gives 7 as the answer: make it a text"),
         (
             TwoGradings(),
             "KeyError.*asked for flexible grading: without a rule for it, return the lenient verdict",
@@ -752,3 +754,78 @@ def test_a_broken_figure_is_named_and_the_page_is_there(
         write_report(base.root / "manifest.json", tmp_path / "report")
     assert one_line(str(e.value))
     assert "z1_mine.py, line 3: KeyError" in (tmp_path / "report" / "index.html").read_text().replace("&#39;", "'")
+
+
+def test_a_verifier_that_does_not_return_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(text: str) -> Verdict:
+        time.sleep(0.02)
+        return Verdict(0.0, False, "")
+
+    monkeypatch.setattr("foray.study.contracts._PATIENCE", 0.01)
+    check_study(asked_by(verifying(slow)))
+    assert "class Verifying: verify() has not returned for 0.01 s; Ctrl-C ends the wait" in capsys.readouterr().err
+
+
+class Askew(Sums):
+    """Sums with something wrong in a later problem."""
+
+    wrong: ClassVar[str] = ""
+    value: ClassVar[Any] = None
+
+    def problems(self, split: Any, count: int | None = None) -> Any:
+        found = list(super().problems(split, count))
+        if self.wrong == "problems":
+            return self.value
+        return [replace(p, **{self.wrong: self.value}) if place == 2 else p for place, p in enumerate(found)]
+
+
+def asked_by(task: Any) -> Study:
+    made = study()
+    return replace(made, evaluation=replace(made.evaluation, task=task))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "value", "message"),
+    [
+        ("solutions", "a text", "a Problem has a tuple of texts as its solutions, not 'a text'"),
+        ("solutions", (1,), "a solution of problem .* is 1: make it a text"),
+        ("tags", None, "a Problem has a tuple of texts as its tags, not None"),
+        ("id", math.nan, "a Problem has a text as its id, not nan"),
+        ("question", "\ud83d ?", r"holds half a surrogate pair: '\\ud83d \?'"),
+        ("problems", None, r"problems\(\) gives None: return a list"),
+    ],
+)
+def test_a_later_problem_of_ones_own_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch, wrong: str, value: Any, message: str
+) -> None:
+    monkeypatch.setattr(Askew, "wrong", wrong)
+    monkeypatch.setattr(Askew, "value", value)
+    with pytest.raises(ValueError, match=message) as e:
+        check_counts(asked_by(Askew()))
+    assert one_line(str(e.value))
+
+
+def test_two_problems_of_one_id_are_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Askew, "wrong", "id")
+    monkeypatch.setattr(Askew, "value", Sums().problems("test", 1)[0].id)
+    with pytest.raises(ValueError, match=r"two problems have the id 'test-0\+2': give each an id of its own"):
+        check_counts(asked_by(Askew()))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (None, r"verify\(\) gives None: return Verdict"),
+        (Verdict(0.5, True, ""), "gives the score 0.5"),
+        (Verdict(math.nan, True, ""), "gives the score nan"),
+        (Verdict(1.0, "yes", ""), "gives 'yes' as formatted: make it True or False"),  # type: ignore[arg-type]
+        (Verdict(1.0, True, None), "gives None as the reason: make it a text"),  # type: ignore[arg-type]
+        (Verdict(1.0, True, "", 7), "gives 7 as the answer: make it a text"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_verdict_on_a_real_completion_is_looked_at(verdict: Any, message: str) -> None:
+    task = verifying(lambda text: verdict)
+    with pytest.raises(ValueError, match=message):
+        verdict_of(task, task.problems("train", 1)[0], "7")

@@ -148,6 +148,11 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
         ("NAME, TITLE = 'f1_overview', ''\ndata = draw = caption = print\n", "'f1_overview' already; rename it"),
         ("NAME, TITLE = '../x', ''\ndata = draw = caption = print\n", "a figure cannot be called '../x'"),
         ("NAME, TITLE = 'x', ''\ndata = draw = caption = print\n", "x.py: TypeError: data() returns a NoneType"),
+        (
+            "import pandas as pd\nfrom foray.report.sections import Section\nNAME, TITLE, PLACE = 'x', '', 9\n"
+            "def section(results):\n    return Section('x', {'../../evil': pd.DataFrame({'a': [1]})})\n",
+            "a CSV file of section x cannot be called '../../evil'",
+        ),
         ("import sys\nsys.exit(3)\n", "line 2: it ends the program"),
         ("NAME, TITLE, PLACE = 'x', '', 9\ndef section(results):\n    raise ValueError('odd')\n", "x.py, line 3: odd"),
     ],
@@ -168,7 +173,7 @@ def test_a_broken_file_of_a_report_is_named_and_the_rest_is_drawn(
 def test_a_file_of_a_report_that_is_not_there_is_found_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"report: there is no file .*/nowhere\.py"):
         check_study(with_report(tmp_path, "nowhere.py"))
-    with pytest.raises(ValueError, match=r"report is 'mine.py': write a tuple of .py files"):
+    with pytest.raises(ValueError, match=r"report is 'mine.py': write a tuple, \('mine.py',\)"):
         replace(brief(), report="mine.py")  # type: ignore[arg-type]
 
 
@@ -307,7 +312,7 @@ def test_a_measurement_that_is_none_is_found_before_anything_runs(measures: Any,
 def test_two_measurements_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two measures share a name: gives, gives"):
         with_measures(Gives(1), Gives(2))
-    with pytest.raises(ValueError, match="write a tuple, such as"):
+    with pytest.raises(ValueError, match="write a tuple, in round brackets"):
         replace(study().evaluation, measures=[Gives()])
 
 

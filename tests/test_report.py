@@ -523,7 +523,9 @@ def test_hostile_text_is_escaped(report: tuple[Path, Path], tmp_path: Path, draw
             recipe=recipe,
             stage_step=0,
         )
-    text = write_report(study.write(study=HOSTILE), tmp_path / "report").read_text()
+    manifest = study.write(study=HOSTILE, notes=["a\x1b[2Jb", "c\u202ed"])
+    text = write_report(manifest, tmp_path / "report").read_text()
+    assert "a\\x1b[2Jb" in text and "c\\u202ed" in text and not re.search("[\x00-\x08\x0e-\x1f\u202a-\u202e]", text)
     assert "<script>alert" not in text and text.count("<script") == 4 and "script&gt;" in text
 
 

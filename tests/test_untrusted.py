@@ -264,7 +264,7 @@ def test_every_size_of_a_model_has_a_bound() -> None:
     for name in ("width", "layers", "heads", "mlp_width", "vocab_size", "context", "kv_heads", "head_width"):
         with pytest.raises(ValueError, match=name):
             ModelConfig(**{name: 10**9})
-        with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        with pytest.raises(ValueError, match=f"{name} is 2.5: write a whole number"):
             ModelConfig(**{name: 2.5})  # type: ignore[arg-type]
 
 

@@ -35,7 +35,7 @@ def _pretrain(case: Case, folder: Path, variant: str) -> Prepared:
     rows = torch.randint(1, model.config.vocab_size, (case.rows, case.length + 1))
     one = torch.ones(case.rows, case.length)
     batch = Batch(rows[:, :-1], rows[:, 1:], one, one, one, float(one.numel()))
-    stream = Stream("bench", None, CrossEntropy(), AdamW(lr=1e-4), precision=variant)
+    stream = Stream("bench", object(), CrossEntropy(), AdamW(lr=1e-4), precision=variant)
     moments = Moments(model, stream.optimizer)
 
     def run() -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 from foray.core.canonical import fill_root, nearest, require, to_json
 from foray.core.cores import cores, use_threads
 from foray.core.engines import check_truncation
-from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, write_json
+from foray.core.files import alone_in, digest_of_input, read_jsonl, read_object, require_own, write_json
 from foray.core.machine import machine
 from foray.core.passk import check_asked, pass_at_k
 from foray.core.scratch import scratch
@@ -57,8 +57,10 @@ def evaluate(args: argparse.Namespace) -> None:
         "--temperature 0 gives one sample: use --samples 1, or raise the temperature",
     )
     check_truncation(args)
-    ks = [k for k in _ks(args.k, args.samples) if k <= args.samples]
-    require(bool(ks), f"no k of --k {args.k} lies between 1 and --samples {args.samples}")
+    ks = _ks(args.k, args.samples)
+    few = f"--k {args.k}: pass@{ks[-1]} needs at least {ks[-1]} samples a problem: --samples {ks[-1]}"
+    require(args.k is None or ks[-1] <= args.samples, few)
+    ks = [k for k in ks if k <= args.samples]
     if args.problems is None:
         args.problems = len(task.problems(args.split, _PROBLEMS))
         require(args.problems > 0, f"{task.name} has no {args.split} problems")
@@ -176,6 +178,9 @@ def _weights(checkpoint: Path) -> dict[str, str]:
 def _take(folder: Path, settings: dict[str, Any]) -> None:
     """Marks a folder of completions with ``settings``. Raises ValueError for completions of other settings."""
     made, written = folder / "settings.json", folder / "completions.jsonl"
+    names = ("settings.json", "completions.jsonl", "problems.jsonl", "ledger.json")
+    ours = made.exists() and "checkpoint" in read_object(made, "name another --out")
+    require_own(folder, ("settings.json",) if ours else (), names, "name another --out")
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]

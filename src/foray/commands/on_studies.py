@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from foray.commands.on_two_studies import report_two
 from foray.commands.options import forms_of, fuller_line, jobs_of, opened, require_store, show, store_alone, warn
 from foray.commands.track import tracked
 from foray.core.canonical import nearest, require
-from foray.core.files import json_text
+from foray.core.files import json_text, require_own
 from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
 from foray.study.absent import readers, without_files
@@ -33,7 +33,7 @@ from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import Graph, expand
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
-from foray.study.last_report import only_of_another, own_files
+from foray.study.last_report import damaged_in, lost_results, only_of_another, own_files
 from foray.study.manifest import manifest_of, report_results, report_study
 from foray.study.named_studies import load_study
 from foray.study.node import CheckpointNode, Node
@@ -42,7 +42,7 @@ from foray.study.progress import say
 from foray.study.run import run_study
 from foray.study.setting_words import settings_of
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import ASKED, MANIFEST, Store
 from foray.study.study_results import study_results
 
 
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     study.grids(args.part)  # a part that the study lacks is refused before the store is made
+    require_own(store.root, ("nodes", ASKED), (MANIFEST, "report", "claims"), "name another --store")
     if os.environ.get("RANK", "0") == "0" and (line := fuller_line(study, store)):
         warn(f"{line}, until this run's report takes its place")
     console = Console()
@@ -90,7 +91,9 @@ def report(args: argparse.Namespace) -> None:
     try:
         (report_two if args.other else _report_one)(args)
     except OSError as e:
-        if args.out is None and e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # the store of a colleague
+        unread = e.filename is not None and Path(e.filename).is_file() and not os.access(e.filename, os.R_OK)
+        unwritten = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not unread
+        if args.out is None and unwritten:  # the store of a colleague
             words = f"{e.strerror}; --out FOLDER writes the report elsewhere"
             raise OSError(e.errno, words, e.filename) from None
         raise
@@ -100,7 +103,11 @@ def _report_one(args: argparse.Namespace) -> None:
     how: dict[str, Any] = {"axis": args.x, "paper": args.paper == "on", "out": args.out, "tables": forms_of(args)}
     if folder := store_alone(args):
         content, own = study_results(args.study).manifest, own_files(folder)
+        lost = lost_results(folder)
+        require(not lost or args.out is not None, f"{lost}; --out FOLDER writes that of what is there, and keeps it")
         index = report_results(content, Store(folder), **how)
+        warn(lost)
+        _warn_of(damaged_in(content, folder))
         warn(f"left out: {', '.join(own)}; name the study for its own figures and sections" if own else "")
     else:
         index = _report_study(args, how)
@@ -114,14 +121,17 @@ def _report_study(args: argparse.Namespace, how: Mapping[str, Any]) -> Path:
     graph = expand(study)
     other = only_of_another(store.root, args.study, manifest_of(study, graph))
     require(not other, other)
-    line = fuller_line(study, store, graph)
-    require(not line or args.out is not None, f"{line}; --out FOLDER writes that of these settings, and keeps it")
+    line = fuller_line(study, store, graph) or lost_results(store.root)
+    require(not line or args.out is not None, f"{line}; --out FOLDER writes that of what is there, and keeps it")
     index = report_study(study, store, **how)
     warn(line)
-    damaged = [d for node in graph.nodes if (d := node.damage(store))]
-    more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-    warn(f"left out: {damaged[0].what}{more}; `foray run` makes it anew" if damaged else "")
+    _warn_of([d.what for node in graph.nodes if (d := node.damage(store))])
     return index
+
+
+def _warn_of(damaged: Sequence[str]) -> None:
+    more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+    warn(f"left out: {damaged[0]}{more}; `foray run` makes it anew" if damaged else "")
 
 
 def _print_claims(folder: Path, console: Console) -> None:

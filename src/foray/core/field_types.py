@@ -46,7 +46,9 @@ def is_protocol(annotation: Any) -> bool:
 def words_of(annotation: Any) -> list[str]:
     """The words that an annotation names: those of a Literal, alone or among other types."""
     options = (annotation, *typing.get_args(annotation))
-    return [str(word) for kind in options if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
+    return [
+        str(word) or "''" for kind in options if typing.get_origin(kind) is Literal for word in typing.get_args(kind)
+    ]
 
 
 @lru_cache(maxsize=512)

@@ -9,11 +9,11 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from foray.core.canonical import content_hash
 from foray.core.untrusted import expect, lines_of, ordinary
@@ -143,7 +143,7 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
 def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, row) of a JSON Lines file, one at a time. Raises ValueError naming file and line.
 
-    NaN, Infinity and 1e999, for which JSON has no numbers, are read as text.
+    NaN, Infinity and 1e999 are read as ``loads`` reads them.
     """
     with open(ordinary(path), "rb") as f:
         for number, line in enumerate(lines_of(f, path), 1):
@@ -180,17 +180,26 @@ def not_utf8(e: UnicodeDecodeError) -> str:
     return f"not UTF-8 text (byte 0x{e.object[e.start]:02x} at {e.start})"
 
 
+class NotFinite(str):
+    """NaN, Infinity or 1e999 where a JSON text has a value: JSON has no such numbers. It is no text of anybody's."""
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value out of a JSON text is a text."""
+    return isinstance(value, str) and not isinstance(value, NotFinite)
+
+
 def loads(content: bytes) -> Any:
-    """The value of a JSON text. NaN, Infinity and 1e999 are read as text."""
+    """The value of a JSON text, with ``NotFinite`` for what JSON has no numbers for."""
     return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
 
 
-def _finite(text: str) -> float | str:
+def _finite(text: str) -> float | NotFinite:
     value = float(text)
-    return value if math.isfinite(value) else text
+    return value if math.isfinite(value) else NotFinite(text)
 
 
-_DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # made once: making one is slow
+_DECODER = json.JSONDecoder(parse_constant=NotFinite, parse_float=_finite)  # made once: making one is slow
 
 
 def digest(path: Path) -> str:
@@ -246,7 +255,9 @@ def verify(folder: Path, under: str | tuple[str, ...] = "") -> None:
 
 
 def verify_file(folder: Path, name: str, expected: str) -> int:
-    """The size in bytes of a file of a sealed folder. Raises Damaged where the file is not as sealed."""
+    """The size in bytes of a file of a sealed folder. Raises Damaged where the file is not as sealed, PermissionError
+    where this user may not read it.
+    """
     path = folder / name
     try:
         if digest(path) != expected:
@@ -254,6 +265,8 @@ def verify_file(folder: Path, name: str, expected: str) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         raise Damaged(folder, f"{path} is missing") from None
+    except PermissionError:  # whole, perhaps: only somebody else may tell
+        raise
     except OSError as e:  # a folder in place of the file, a disk that cannot read
         raise Damaged(folder, f"{path} cannot be read ({e.strerror})") from None
 
@@ -278,6 +291,16 @@ def prune(folder: Path, name: str) -> None:
     if left != facts["files"]:
         write_atomic(folder / SEAL, json.dumps({**facts, "files": left}, indent=1, allow_nan=False) + "\n")
     remove(folder / name)
+
+
+def require_own(folder: Path, marks: Sequence[str], names: Sequence[str], otherwise: str) -> None:
+    """Raises ValueError where a folder without one of Foray's ``marks`` has files of ``names``, which Foray would write
+    over. ``otherwise`` says what to do.
+    """
+    others = [name for name in names if (folder / name).exists()]
+    ours = any((folder / mark).exists() for mark in marks)
+    if others and not ours:
+        raise ValueError(f"{folder} holds {others[0]}, and Foray has not worked there; {otherwise}")
 
 
 def remove(path: Path) -> None:

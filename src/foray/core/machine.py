@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 MICROBATCH = {"cpu": 4096, "cuda": 16384}
+_MOST = 1024
 Switch = Literal["auto", "on", "off"]
 
 
@@ -41,6 +42,9 @@ class Machine:
         require_types(self)
         require_positive(self, "ranks")
         require_not_negative(self, "microbatch_tokens", "threads")
+        for name in ("ranks", "threads"):
+            most = f"{name} must be at most {_MOST:,}, more than any machine's cores or GPUs, not {getattr(self, name)}"
+            require(getattr(self, name) <= _MOST, most)
 
     def found(self) -> Machine:
         """The settings with every "auto" and 0 decided by this machine. Raises ValueError where GPUs are missing."""

@@ -15,10 +15,11 @@ from foray.core.field_types import is_protocol, words_of
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
-# What other programs call a setting.
+# What other programs call a setting or a value.
 _ALSO = {
     "learning_rate": "lr", "warmup_ratio": "warmup", "beta": "kl", "kl_coef": "kl", "num_generations": "group_size",
-    "rollouts": "group_size", "n": "group_size", "max_tokens": "max_new_tokens", "max_length": "max_new_tokens",
+    "gpu": "cuda", "rollouts": "group_size", "n": "group_size",
+    "max_tokens": "max_new_tokens", "max_length": "max_new_tokens",
 }  # fmt: skip
 _WANTED: dict[Any, str] = {
     float: "a finite number",
@@ -176,7 +177,7 @@ def _left_out(node: Any, name: str, text: str) -> bool:
 
 def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text.lower() if text in ("True", "False") else text)
     except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, brackets without end
         value = text
     if text.lower() == "none":
@@ -189,8 +190,10 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
     if not ok and not isinstance(value, str):
         ok, typed = _coerce(text, annotation)
     if not ok:
-        if words := [word or "''" for word in words_of(annotation)]:
-            raise ValueError(f"--set {full}={text}: there is no such value{nearest(text, words)}")
+        if words := words_of(annotation):
+            meant = _ALSO.get(text.lower(), "")
+            hint = f"; did you mean {meant!r}?" if meant in words else nearest(text, words)
+            raise ValueError(f"--set {full}={text}: there is no such value{hint}")
         named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         want = _WANTED.get(annotation, named)
         example = f", for example {written(current)}" if current not in ((), "") else ""

@@ -166,7 +166,7 @@ class Stage:
         names = [s.name for _, s in self.streams if isinstance(s, Joint)]
         names += [drawing(s, member).name for _, s in self.streams for _, member in s.members]
         require(len(set(names)) == len(names), f"stage {self.name}: two streams share a name: {', '.join(names)}")
-        how = "set validation, a number of problems, in the source of one"
+        how = "set validation, a number of problems, in the source of one, such as sft.validation=64"
         require(self.stop is None or self.watched is not None, f"stage {self.name} has a stop rule: {how}")
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from foray.core.spelling import with_article
 
 Split = Literal["train", "validation", "test"]
 Extraction = Literal["strict", "lenient", "flexible"]
@@ -26,6 +28,15 @@ class Problem:
     answer: str
     solutions: Sequence[str] = ()
     tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # There are many thousands of problems: ``require_types`` would take a second for them.
+        for name in ("id", "question", "answer"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"a Problem has a text as its {name}, not {value!r:.60}")
+        for name in ("solutions", "tags"):
+            if isinstance(value := getattr(self, name), str) or not isinstance(value, Sequence):
+                raise ValueError(f"a Problem has a tuple of texts as its {name}, not {value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,31 @@ class Task(Protocol):
         without a third rule gives flexible the verdict of one of the others.
         """
         ...
+
+
+def verdict_of(task: Task, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
+    """The task's verdict. Raises ValueError where the task, which anybody may have written, gives none."""
+    verdict: Any = task.verify(problem, completion, extraction)
+    given = f"{type(task).__name__}: verify() gives"
+    if not isinstance(verdict, Verdict):
+        kind = "None" if verdict is None else with_article(type(verdict).__name__)
+        raise ValueError(f"{given} {kind}: return Verdict(score, formatted, reason)")
+    if not isinstance(verdict.score, int | float) or verdict.score not in (0, 1):
+        raise ValueError(f"{given} the score {verdict.score!r}: it is 1.0 for a right answer, else 0.0")
+    if not isinstance(verdict.formatted, bool):
+        raise ValueError(f"{given} {verdict.formatted!r:.60} as formatted: make it True or False")
+    for name in ("reason", "answer"):
+        if not isinstance(text := getattr(verdict, name), str):
+            raise ValueError(f"{given} {text!r:.60} as the {name}: make it a text")
+    return verdict
+
+
+def require_distinct(task: Task, problems: Sequence[Problem]) -> None:
+    """Raises ValueError where two problems have one id: results are kept and compared by it."""
+    seen: dict[str, Problem] = {}
+    for problem in problems:
+        if seen.setdefault(problem.id, problem) is not problem:
+            raise ValueError(f"{task.name}: two problems have the id {problem.id!r}: give each an id of its own")
 
 
 def verifier_of(task: Task) -> str:

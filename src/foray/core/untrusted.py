@@ -45,6 +45,24 @@ def whole(file: IO[bytes], path: Path, most: int = LONGEST) -> bytes:
     return content
 
 
+def not_a_pointer(path: Path) -> Path:
+    """The path itself. Raises ValueError where a clone without Git LFS has left a pointer in the file's place."""
+    with open(ordinary(path), "rb") as f:
+        pointer = f.read(40).startswith(b"version https://git-lfs.github.com/")
+    if pointer:
+        raise ValueError(f"{path} is a pointer of Git LFS, not the file itself: git lfs pull brings that")
+    return path
+
+
+def encodable(text: str) -> bool:
+    """Whether a text is of whole characters. JSON and Python can spell halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def too_long(most: int = LONGEST) -> str:
     return f"more than {most >> 20:,} MiB in one piece, which no row or document has: cut it into rows of its own"
 

@@ -27,7 +27,7 @@ import numpy as np
 from foray.core.canonical import check_name, check_vocabulary, content_hash, fill_root, require
 from foray.core.cores import cores, use_threads
 from foray.core.field_types import require_types
-from foray.core.files import alone_in, digest, read_object, replace_folder, write_atomic, writing
+from foray.core.files import alone_in, digest, read_object, replace_folder, require_own, write_atomic, writing
 from foray.core.override import override
 from foray.core.process import die_with_parent, panics_named, uninterrupted
 from foray.core.userfile import load
@@ -113,6 +113,8 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
+    names = ("index.json", "tokenizer", "tokenizer.new", *(source.name for _, source in mix.sources))
+    require_own(out, ("mix.json",), names, "name another --out")
     if (out / "mix.json").exists():
         found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")

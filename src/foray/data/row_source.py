@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import digest_of_input
+from foray.core.files import digest_of_input, is_text
 from foray.core.untrusted import ordinary
 from foray.data.hub import DataSet, datasets_library, loaded
 from foray.data.rows import existing, flaw, place, rows_of
@@ -77,7 +77,7 @@ def text_of(where: str, row: dict[str, Any], *columns: str) -> str:
     """The text of the first named column that the row has. Raises ValueError naming the row and the columns."""
     for column in columns:
         value = row.get(column)
-        if isinstance(value, str) and value.strip():
+        if is_text(value) and value.strip():
             if words := flaw(value, column):
                 raise ValueError(f"{where}: {words}")
             return value.strip()

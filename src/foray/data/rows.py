@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foray.core.files import loads, not_utf8, parsed
+from foray.core.files import NotFinite, is_text, loads, not_utf8, parsed
 from foray.core.untrusted import LONGEST, lines_of, ordinary
 from foray.data.unpacking import BOM, Kind, all_of, opened
 
@@ -66,8 +66,8 @@ def cell(row: Any, column: str) -> Any:
 
 def flaw(text: Any, column: str) -> str:
     """Why the content of a column is no document; empty for a document. For an error that names the row."""
-    if not isinstance(text, str):
-        return f"no text in column {column!r}"
+    if not is_text(text):
+        return f"{f'{text}, and ' if isinstance(text, NotFinite) else ''}no text in column {column!r}"
     if text.isascii():
         return ""
     try:
@@ -83,7 +83,7 @@ def document(row: Any, column: str) -> tuple[str, str]:
     if not isinstance(row, dict):
         return "", f"no text in column {column!r}: not a JSON object"
     text = row.get(column)
-    if isinstance(text, str) and text.isascii():  # the usual case, millions of times
+    if type(text) is str and text.isascii():  # the usual case, millions of times
         return text, ""
     text = cell(row, column)
     words = flaw(text, column)

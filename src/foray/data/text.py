@@ -16,7 +16,7 @@ from foray.core.untrusted import LONGEST, too_long
 from foray.data.hub import DataSet
 from foray.data.rows import Skipped, cell, document, existing, flaw, parquet, place, rows_of
 from foray.data.text_source import EndlessText, TextSource, TextSplit, documents_of
-from foray.data.unpacking import LIBRARIES, PACKED, Format, Kind, all_of, kind_of, known, opened, structure
+from foray.data.unpacking import LIBRARIES, PACKED, Format, Kind, all_of, kind_of, opened, structure
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together
@@ -97,7 +97,8 @@ class Text(_FileText):
     def __post_init__(self) -> None:
         require_types(self)
         require(bool(self.path or self.hub), f"source {self.name}: give a path of local files or a hub data set")
-        require(not known(self.format), f"source {self.name}: {known(self.format)}")
+        file = bool(self.hub or Path(self.path).name)
+        require(file, f"source {self.name}: {self.path} is a folder: name files in it, such as *.jsonl")
         require(self.holdout == 0 or self.holdout > 1, f"source {self.name}: holdout must be 0 or at least 2")
 
     def libraries(self) -> tuple[str, ...]:

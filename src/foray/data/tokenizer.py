@@ -9,9 +9,9 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foray.core.canonical import check_vocabulary
+from foray.core.canonical import check_vocabulary, require
 from foray.core.files import read_object, write_atomic
-from foray.core.untrusted import ordinary
+from foray.core.untrusted import encodable, ordinary
 from foray.data.ends import ModelEnds, read_ends
 
 END = "<|endoftext|>"
@@ -142,6 +142,7 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens. Special tokens spelled out in ``text`` are plain text."""
+        require(encodable(text), f"a text holds half a surrogate pair, which no tokenizer takes: {text!a:.60}")
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

@@ -16,8 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from foray.core.canonical import nearest
-from foray.core.untrusted import LONGEST, lines_of, ordinary, whole
+from foray.core.untrusted import LONGEST, lines_of, not_a_pointer, ordinary, whole
 
 Format = Literal["", "jsonl", "json", "csv", "tsv", "parquet", "text"]  # as a setting; empty: by name and content
 Kind = Literal["lines", "rows", "csv", "tsv", "parquet", "text"]  # lines: a JSON value a line; rows: one JSON value
@@ -78,7 +77,7 @@ def kind_of(path: Path, given: Format = "", otherwise: Format = "") -> Kind:
 
 def _head(path: Path, said: str) -> bytes:
     """The first bytes, unpacked. Raises ValueError if the name tells another format."""
-    with open(ordinary(path), "rb") as f:
+    with open(not_a_pointer(path), "rb") as f:
         first = f.read(_HEAD)
     suffix = path.suffix.lower()
     if suffix in PACKED:
@@ -203,8 +202,3 @@ class _Frames(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def known(name: str) -> str:
-    """What is wrong with a format's name; empty if nothing is wrong."""
-    return "" if name in ("", *FORMATS) else f"there is no format {name!r}{nearest(name, FORMATS)}"

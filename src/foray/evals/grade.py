@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from foray.core.canonical import nearest, require
-from foray.core.files import iter_jsonl, json_text, lines_in, read_object, writing
-from foray.core.task import STORED, Extraction, Problem, Task, Verdict
+from foray.core.files import is_text, iter_jsonl, json_text, lines_in, read_object, writing
+from foray.core.task import STORED, Extraction, Problem, Task, Verdict, verdict_of
+from foray.core.untrusted import not_a_pointer
 from foray.evals.sampling import checksum_of
 
 BESIDE = "-"  # in place of a task's name: a file beside Foray's own completions names the task
@@ -109,7 +110,7 @@ def grade_file(
     require(not out.is_dir(), f"{out} is a folder: name a file with --out")
     what = "the file to grade" if out.exists() and out.samefile(source) else "there already"
     require(not out.exists(), f"{out} is {what}: name a new file with --out")
-    done, lines = Tally(), lines_in(source)
+    done, lines = Tally(), lines_in(not_a_pointer(source))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with writing(out), open(temporary, "w", encoding="utf-8") as f:
@@ -150,7 +151,7 @@ def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extract
     texts = row["completions"]
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise ValueError(f"{where}: the field completions is not a list of texts")
-    return _count(done, [task.verify(problem, t, extraction) for t in texts])
+    return _count(done, [verdict_of(task, problem, t, extraction) for t in texts])
 
 
 def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any] | None:
@@ -169,7 +170,7 @@ def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction
         raise ValueError(f"{where}: {e}") from None
     problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer)
     cut = Verdict(0.0, False, "cut off by the length limit")
-    verdicts = [cut if s.get("stop") == "length" else task.verify(problem, s["text"], extraction) for s in samples]
+    verdicts = [cut if s.get("stop") == "length" else verdict_of(task, problem, s["text"], extraction) for s in samples]
     before = [s.get(STORED[extraction]) for s in samples]
     done.stored += sum(b is not None for b in before)
     done.changed += sum(b is not None and b != (v.score > 0) for b, v in zip(before, verdicts))
@@ -199,6 +200,7 @@ def _text(where: str, row: dict[str, Any], column: str) -> str:
     value = row[column]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str):
+    # An answer that is NaN is no answer, and wrong; a reference that is NaN is a mistake of the file.
+    if not isinstance(value, str) or (column == "gold" and value == "NaN" and not is_text(value)):
         raise ValueError(f"{where}: the field {column} is not text")
-    return value
+    return str(value)

@@ -14,7 +14,7 @@ from typing import Any
 from foray.core import rng
 from foray.core.files import write_atomic, writing
 from foray.core.passk import check_asked
-from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, sound_of
+from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, require_distinct, sound_of, verdict_of
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
@@ -46,6 +46,7 @@ def evaluate(
     chosen = list(task.problems(split, problems))
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
+    require_distinct(task, chosen)
     examples = few_shot_examples(task, shots, seed)
     sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"
@@ -119,7 +120,7 @@ def graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, A
     samples = []
     for c in group:
         truncated = c.stop_reason == "length"
-        verdicts = {extraction: task.verify(problem, c.text, extraction) for extraction in STORED}
+        verdicts = {extraction: verdict_of(task, problem, c.text, extraction) for extraction in STORED}
         sound = sound_of(task, problem, c.text)
         right = verdicts["flexible"].score > 0 and not truncated
         samples.append({

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foray.core.canonical import nearest, require
 from foray.core.files import read_object, write_atomic
-from foray.core.untrusted import ordinary
+from foray.core.untrusted import not_a_pointer, ordinary
 from foray.model.config import FAMILIES, ModelConfig
 from foray.model.formats import other_format
 from foray.model.transformer import Transformer
@@ -127,7 +127,11 @@ def _scaling(raw: Mapping[str, Any]) -> tuple[float, ...]:
         return ()
     name = "original_max_position_embeddings"
     first = raw.get(name) or rope.get(name) or raw["max_position_embeddings"]  # in transformers' order
-    return (*(float(rope[name]) for name in _LLAMA3[:3]), float(first))
+    named = {name: rope[name] for name in _LLAMA3[:3]} | {name: first}
+    for key, value in named.items():
+        fine = isinstance(value, int | float) and not isinstance(value, bool)
+        require(fine, f"{key} of rope_scaling is {value!r}, where a number is needed")
+    return tuple(map(float, named.values()))
 
 
 def _rope_type(rope: Mapping[str, Any]) -> str:
@@ -223,7 +227,10 @@ def load_model(folder: Path) -> Transformer:
     for name, tensor in _tensors(files):
         if name not in own and f"model.{name}" in own:  # the file is of a model without its head
             name = f"model.{name}"
-        if name not in own or own[name].shape != tensor.shape or not tensor.is_floating_point():
+        if name in own and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{folder}: {name} has numbers of type {kind}; Foray reads floats, not quantized weights")
+        if name not in own or own[name].shape != tensor.shape:
             shape = f"has {tuple(own[name].shape)}" if name in own else "has none"
             raise ValueError(
                 f"{folder}: the weights do not fit config.json ({name} is {tensor.dtype} {tuple(tensor.shape)} there, "
@@ -305,7 +312,7 @@ def _inside(folder: Path, name: str, said: Path) -> Path:
 
 def _check_header(file: Path) -> None:
     """Raises ValueError if a file is no safetensors file, or is shorter than its header says."""
-    with _opened(file):
+    with _opened(not_a_pointer(file)):
         pass
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure, SubFigure
 
+from foray.core.canonical import check_name
 from foray.core.files import write_atomic
 from foray.core.spelling import with_article
 from foray.core.userfile import in_a_line
@@ -120,6 +121,7 @@ def _write(module: SectionModule, results: Results, out: Path) -> Shown:
     section = module.section(results)
     _expect(section, Section, "section()")
     for stem, frame in section.files.items():
+        check_name(stem, f"a CSV file of section {module.NAME}")
         if len(frame.columns):
             write_atomic(out / f"{stem}.csv", csv_text(frame))
         else:

@@ -6,10 +6,12 @@ The tests of Foray's own classes hold those to the same contracts.
 from __future__ import annotations
 
 import inspect
-import math
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.spelling import with_article
 from foray.core.stage import Stage, Stream
-from foray.core.task import STORED, Problem, Split, Verdict
+from foray.core.task import STORED, Problem, Split, require_distinct, verdict_of
+from foray.core.untrusted import encodable
 from foray.core.userfile import in_a_line, where_broken
 from foray.data.rows import MissingFile
 from foray.study.named_recipes import every_stage
@@ -44,6 +47,7 @@ _GRADES = {  # and of a task that grades files
     "verify_answer": "verify_answer(problem, answer, extraction='strict'), a Verdict on an answer without a format",
 }
 _SLOW = ("foray.world", "foray.tasks.openmath")  # tasks that take seconds or minutes to make or to read
+_PATIENCE = 10.0  # seconds
 _COMPLETIONS = ("", "####", " 7", "\\boxed{7}", "naïve 東京 \x00 \ud83d\n\n" * 3)  # a verifier must not raise on these
 
 
@@ -93,8 +97,8 @@ def _asked_of(grid: Study) -> Iterator[tuple[str, Any, Split, int]]:
 
 
 def check_counts(study: Study) -> None:
-    """Raises ValueError where a task has fewer problems than settings ask for. What is not on this machine does not
-    matter here: nothing is fetched for a check.
+    """Raises ValueError where a task has fewer problems than settings ask for, or two problems of one id. What is not
+    on this machine does not matter here: nothing is fetched for a check.
     """
     short: dict[tuple[str, Split, int], dict[str, int]] = {}
     # Grids and recipes ask for the same again and again, and a task of the user's own may take its time.
@@ -103,9 +107,11 @@ def check_counts(study: Study) -> None:
         if not count or type(task).__module__.startswith(_SLOW) or getattr(task, "fetched", bool)():
             continue
         try:
-            there = len(task.problems(split, count))
+            problems = _problems(task, split, count)
         except MissingFile:
             continue
+        require_distinct(task, problems)
+        there = len(problems)
         if there < count:
             short.setdefault((task.name, split, there), {})[name] = count
     said = []
@@ -156,10 +162,7 @@ def _check_task(task: Any) -> None:
     check_name(task.name, f"{_place(kind)}: a task")
     fine = isinstance(task.stop, tuple) and all(isinstance(s, str) and s for s in task.stop)
     require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
-    problems = _asked(task, "problems", "train", 2)
-    listed = isinstance(problems, Sequence) and all(isinstance(p, Problem) for p in problems)
-    require(listed, f"{_place(kind)}: problems() gives {_what(problems)}: return a list of foray.core.task.Problem")
-    for problem in problems:
+    for problem in _problems(task, "train", 2):
         text = _asked(task, "prompt", problem.question)
         require(isinstance(text, str), f"{_place(kind)}: prompt() gives {_what(text)}: return a text")
         targets = [_asked(task, "target", solution) for solution in problem.solutions[:1]]
@@ -169,11 +172,25 @@ def _check_task(task: Any) -> None:
         _check_sound(task, problem, (*_COMPLETIONS, *targets))
 
 
+def _problems(task: Any, split: Split, count: int) -> Sequence[Problem]:
+    """The first problems of a split, each with texts that can be encoded."""
+    problems = _asked(task, "problems", split, count)
+    listed = isinstance(problems, Sequence) and all(isinstance(p, Problem) for p in problems)
+    place = _place(type(task))
+    require(listed, f"{place}: problems() gives {_what(problems)}: return a list of foray.core.task.Problem")
+    for p in problems:
+        known = p.solutions if isinstance(p.solutions, tuple | list) else ()  # others are made when they are first read
+        for text in (p.id, p.question, p.answer, *known):
+            require(isinstance(text, str), f"{place}: a solution of problem {p.id} is {text!r:.60}: make it a text")
+            require(encodable(text), f"{place}: problem {p.id!r} holds half a surrogate pair: {text!a:.60}")
+    return problems
+
+
 def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> None:
     for completion in completions:
         for extraction in STORED:
             try:
-                _check_verdict(type(task), _asked(task, "verify", problem, completion, extraction))
+                _called(type(task), "verify", partial(verdict_of, task, problem, completion, extraction))
             except ValueError as e:
                 hint = "; it was asked for flexible grading: without a rule for it, return the lenient verdict"
                 raise ValueError(f"{e}{hint if extraction == 'flexible' else ''}") from e
@@ -183,17 +200,6 @@ def _check_sound(task: Any, problem: Problem, completions: Sequence[str]) -> Non
     for completion in completions if hasattr(task, "sound") else ():
         found = _asked(task, "sound", problem, completion)
         require(isinstance(found, bool), f"{_place(type(task))}: sound() gives {_what(found)}: return True or False")
-
-
-def _check_verdict(kind: type, verdict: Any) -> None:
-    fine = isinstance(verdict, Verdict) and isinstance(verdict.score, int | float) and math.isfinite(verdict.score)
-    require(fine, f"{_place(kind)}: verify() gives {_what(verdict)}: return Verdict(score, formatted, reason)")
-    require(
-        verdict.score in (0, 1),
-        f"{_place(kind)}: verify() gives the score {verdict.score}: it is 1.0 for a right answer, else 0.0",
-    )
-    fine = isinstance(verdict.answer, str)
-    require(fine, f"{_place(kind)}: verify() gives {_what(verdict.answer)} as the answer: make it a text")
 
 
 def _check_source(source: Any, where: str) -> None:
@@ -236,9 +242,26 @@ def _asked(task: Any, method: str, *arguments: Any) -> Any:
 
 def _called(kind: type, method: str, call: Callable[[], Any]) -> Any:
     try:
-        return call()
+        with _waiting(kind, method):
+            return call()
+    except MissingFile:  # it says what to do
+        raise
     except Exception as e:  # whatever the user's own code raises
         raise ValueError(f"{where_broken(e) or _file(kind)}: {kind.__name__}.{method}: {in_a_line(e)}") from e
+
+
+@contextmanager
+def _waiting(kind: type, method: str) -> Iterator[None]:
+    """Says what is waited for where the user's own code takes long: it may never end."""
+    words = f"{_place(kind)}: {method}() has not returned for {_PATIENCE:g} s; Ctrl-C ends the wait"
+    teller = threading.Timer(_PATIENCE, print, (words,), {"file": sys.stderr, "flush": True})
+    teller.daemon = True
+    teller.start()
+    try:
+        yield
+    finally:
+        teller.cancel()
+        teller.join()  # no thread is left where a process forks
 
 
 def _place(kind: type) -> str:
@@ -256,7 +279,5 @@ def _file(kind: type) -> str:
 
 
 def _what(value: Any) -> str:
-    if isinstance(value, Verdict):
-        return f"the score {value.score!r}"
     inner = f" of {type(value[0]).__name__}" if isinstance(value, list | tuple) and value else ""
     return "None" if value is None else f"{with_article(type(value).__name__)}{inner}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from shlex import join, quote
 from typing import Any
 
 from foray.core.changed_settings import changed_settings
-from foray.core.files import SEAL, read_object, sealed
+from foray.core.files import SEAL, TRAINING_FILES, Damaged, read_object, sealed, verify
 from foray.core.terminal import one_line
 from foray.core.untrusted import expect
 from foray.study.command import remembered
@@ -50,6 +51,31 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
         f"this store's last report {_difference(last, asked, changed)}; it shows {len(shown)} finished results, these "
         f"settings have {len(have)}; `foray report {folder}` is the report of the store as it is"
     )
+
+
+def lost_results(root: Path) -> str:
+    """A line where results that the store's last report shows are not there any more; otherwise empty."""
+    try:
+        facts = read_object(root / "report" / SEAL, manifest=str, present=list)
+        last = expect(json.loads(facts["manifest"]), root / MANIFEST)
+        shown = [n for n in sorted(results_in(last, root)) if n.rpartition("-")[2] in facts["present"]]
+    except (OSError, ValueError, RecursionError):
+        return ""
+    gone = [name for name in shown if not sealed(root / name)]
+    line = f"{len(gone)} of the {len(shown)} results that this store's last report shows are gone"
+    return one_line(f"{line}, such as {gone[0]}; `foray run` makes them anew") if gone else ""
+
+
+def damaged_in(manifest: Mapping[str, Any], root: Path) -> list[str]:
+    """What is wrong with damaged results that a manifest names, a line each."""
+    found = []
+    for entry in {e["folder"]: e for e in manifest["entries"]}.values():
+        try:
+            if sealed(root / entry["folder"]):
+                verify(root / entry["folder"], TRAINING_FILES if entry["kind"] == "train" else "")
+        except Damaged as e:
+            found.append(e.what)
+    return found
 
 
 def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:

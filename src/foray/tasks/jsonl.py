@@ -11,6 +11,7 @@ from foray.answers.graders import NEXT_QUESTION, BoxedAnswers, NumberAnswers
 from foray.answers.numbers import MARK
 from foray.core.canonical import added, require
 from foray.core.field_types import require_types
+from foray.core.files import is_text
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.data.rows import flaw
@@ -113,8 +114,8 @@ def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Pr
             raise ValueError(f"{where}: the answer {answer[:40]!r} is not a number; for others set answers=math")
         answer = read.text
     given = row.get("solutions", ())
-    given = [given] if isinstance(given, str) else given or ()
-    if not isinstance(given, list | tuple) or not all(isinstance(s, str) and s.strip() for s in given):
+    given = [given] if is_text(given) else given or ()
+    if not isinstance(given, list | tuple) or not all(is_text(s) and s.strip() for s in given):
         raise ValueError(f"{where}: expected the field solutions to be a list of texts")
     texts = (_solution(f"{where}, solution {i}", s.strip(), answer, answers) for i, s in enumerate(given, 1))
     return Problem(identity, question, answer, tuple(dict.fromkeys(texts)))

@@ -9,6 +9,7 @@ from typing import ClassVar
 from foray.answers import latex
 from foray.answers.graders import BoxedAnswers
 from foray.core.field_types import require_types
+from foray.core.files import is_text
 from foray.core.task import Problem, Split
 from foray.data.row_source import RowSource, text_of
 from foray.tasks.file_task import FileTask, once
@@ -45,7 +46,7 @@ def problem(where: str, row: dict[str, object], identity: str) -> Problem:
     solution = text_of(where, row, "solution")
     box = latex.boxed_answer(solution)
     given = row.get("answer")
-    answer = given.strip() if isinstance(given, str) and given.strip() else (box or "").strip()
+    answer = given.strip() if is_text(given) and given.strip() else (box or "").strip()
     if not answer:
         raise ValueError(f"{where}: the solution has no \\boxed{{}} answer")
     level, subject = str(row.get("level", "")).removeprefix("Level "), row.get("type") or row.get("subject") or ""

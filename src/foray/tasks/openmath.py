@@ -16,6 +16,7 @@ from foray.answers import latex, numbers
 from foray.answers.graders import BoxedAnswers
 from foray.core.canonical import added, require
 from foray.core.field_types import require_types
+from foray.core.files import is_text
 from foray.core.task import Extraction, Problem, Split, Verdict
 from foray.data.row_source import RowSource, text_of
 from foray.tasks import gsm8k, math
@@ -140,7 +141,7 @@ def _grouped(task: OpenMathInstruct, source: RowSource) -> Iterator[Problem]:
 def _flagged_wrong(row: dict[str, Any]) -> bool:
     """Whether version 1's own columns tell of a wrong answer, or of a program that ran or failed."""
     error = row.get("error_message")
-    return row.get("is_correct") is False or (isinstance(error, str) and error not in _NO_CODE_RUN)
+    return row.get("is_correct") is False or (is_text(error) and error not in _NO_CODE_RUN)
 
 
 def clean(text: str, answer: str) -> str | None:

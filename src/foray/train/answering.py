@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from foray.core.canonical import require
 from foray.core.stage import Stream
-from foray.core.task import Problem, Task
+from foray.core.task import Problem, Task, verdict_of
 from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 from foray.train.draw import Training
 from foray.train.ranks import map_over_ranks
@@ -58,4 +58,4 @@ def validate(
 
 def right(task: Task) -> Callable[[Problem, Completion], bool]:
     """Grades strictly. A truncated completion is wrong, whatever it holds."""
-    return lambda p, c: c.stop_reason != "length" and task.verify(p, c.text).score > 0
+    return lambda p, c: c.stop_reason != "length" and verdict_of(task, p, c.text).score > 0

@@ -18,7 +18,7 @@ from foray.core.batch import Batch, from_rows
 from foray.core.objectives import group_advantages
 from foray.core.sources import Rollouts
 from foray.core.stage import Stream
-from foray.core.task import Problem, sound_of
+from foray.core.task import Problem, sound_of, verdict_of
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Completion, Sampling, sampling_flops
 from foray.train.answering import answers, validate
@@ -119,7 +119,7 @@ def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
     """A truncated completion scores 0, whatever its text."""
     if completion.stop_reason == "length":
         return Mark(0.0, 0.0, False)
-    verdict = source.task.verify(problem, completion.text)
+    verdict = verdict_of(source.task, problem, completion.text)
     score = verdict.score
     if source.sound and score > 0 and not sound_of(source.task, problem, completion.text):
         score = 0.0

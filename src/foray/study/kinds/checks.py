@@ -45,9 +45,14 @@ class PromptsNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         tokenizer = self.tokenizer.open_tokenizer(store)
         examples = few_shot_examples(self.task, self.shots, self.seed)
-        prompts = [self.task.prompt(p.question, examples) for p in self.task.problems(self.split, self.problems)]
-        longest = max((len(tokenizer.encode_prompt(p)) for p in prompts), default=0)
-        check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
+        longest, which = 0, ""
+        for p in self.task.problems(self.split, self.problems):
+            size = len(tokenizer.encode_prompt(self.task.prompt(p.question, examples)))
+            longest, which = max((longest, which), (size, p.id))
+        try:
+            check_context(longest, Sampling(max_new_tokens=self.max_new_tokens), self.context)
+        except ValueError as e:
+            raise ValueError(f"{self.task.name}, {self.split} problem {which}: {e}") from None
         write_json(folder / "prompts.json", {"longest": longest})
 
 
