@@ -95,8 +95,12 @@ class Task(Protocol):
 
 def verdict_of(task: Task, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
     """The task's verdict. Raises ValueError where the task, which anybody may have written, gives none."""
-    verdict: Any = task.verify(problem, completion, extraction)
-    given = f"{type(task).__name__}: verify() gives"
+    return checked_verdict(task.verify(problem, completion, extraction), type(task).__name__)
+
+
+def checked_verdict(verdict: Any, whose: str) -> Verdict:
+    """The verdict itself. Raises ValueError, naming ``whose``, for anything that is no whole verdict."""
+    given = f"{whose}: verify() gives"
     if not isinstance(verdict, Verdict):
         kind = "None" if verdict is None else with_article(type(verdict).__name__)
         raise ValueError(f"{given} {kind}: return Verdict(score, formatted, reason)")

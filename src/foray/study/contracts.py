@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.spelling import with_article
 from foray.core.stage import Stage, Stream
-from foray.core.task import STORED, Problem, Split, require_distinct, verdict_of
+from foray.core.task import STORED, Problem, Split, checked_verdict, require_distinct
 from foray.core.untrusted import encodable
 from foray.core.userfile import in_a_line, where_broken
 from foray.data.rows import MissingFile
@@ -190,7 +190,7 @@ def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> 
     for completion in completions:
         for extraction in STORED:
             try:
-                _called(type(task), "verify", partial(verdict_of, task, problem, completion, extraction))
+                checked_verdict(_asked(task, "verify", problem, completion, extraction), _place(type(task)))
             except ValueError as e:
                 hint = "; it was asked for flexible grading: without a rule for it, return the lenient verdict"
                 raise ValueError(f"{e}{hint if extraction == 'flexible' else ''}") from e
