@@ -84,7 +84,7 @@ def test_so_many_pretrainings_would_tell_and_one_fewer_would_not() -> None:
     coarse = over(values, 0.04)
     more = enough(coarse, coarse.interval, 0.0, 0.05)
     assert more is not None and more.problems == pytest.approx((0.04 / now.interval.value) ** 2 * 2)
-    assert f"on {more.problems:.2g} times the problems would tell" in more.words()
+    assert f"on {more.problems:.2g} times the problems would tell" in more.words("for")
     few = over(values[:3], 0.005)
     assert enough(few, few.interval, 0.0, 0.05) is None, "three pre-trainings say nothing of others"
     assert enough(now, now.interval, now.interval.value, 0.05) is None
@@ -93,7 +93,7 @@ def test_so_many_pretrainings_would_tell_and_one_fewer_would_not() -> None:
 def test_what_cannot_be_told_says_what_would_tell(results: Results) -> None:
     open_ = Comparison("x − y", 1000, over([0.05, -0.02, 0.06, -0.01, 0.04, 0.0], 0.005))
     for rule in (every, some):
-        assert "pre-trainings would tell, if the difference stays so" in rule([open_], results).note
+        assert "pre-trainings would tell for the claim, if the difference stays so" in rule([open_], results).note
     between = replace(open_, beyond=0.03, against=0.0)
     assert "more of the same would not tell" in every([between], results).note
     assert "would" not in every([need(0.01, 0.05)], results).note, "one pre-training"

@@ -102,6 +102,8 @@ def _task(args: argparse.Namespace) -> Any:
 def _model(args: argparse.Namespace) -> tuple[Transformer, TextTokenizer]:
     """Model and tokenizer of the command's checkpoint, on the command's machine."""
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
+    store = f"{args.checkpoint} is a store: `foray ls STUDY --store {args.checkpoint}` names its checkpoints"
+    require(not (args.checkpoint / "nodes").is_dir(), store)
     here = machine(args.machine_settings)
     use_threads(threads_each(1, cores(), here.threads))
     return open_checkpoint(args.checkpoint, here)

@@ -218,14 +218,17 @@ def ls(args: argparse.Namespace) -> None:
         print(json_text(_listed(study, store, graph), indent=1))
         return
     # Lines are not wrapped, so that a user can copy a folder. Seeds: pre-training/post-training.
-    line = "{:>15}  {:<14} {:>5} {:>6}  {:<8} {}"
+    shown = [e for e in graph.entries if isinstance(e.node, TrainNode | ImportNode)]
+    wide = max((len(e.recipe) for e in shown), default=0)
+    line = f"{{:>15}}  {{:<{max(wide, len('recipe'))}}} {{:>5}} {{:>6}}  {{:<8}} {{}}"
     print(line.format("M_t tokens", "recipe", "seeds", "step", "state", "folder"))
-    for e in graph.entries:
-        if isinstance(e.node, TrainNode | ImportNode):
-            state, folder = _state(e.node, store), str(e.node.folder(store))
-            words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
-            seeds = f"{e.pretrain_seed}/{e.seed}"
-            tell(line.format(in_tokens(e.tokens), e.recipe, seeds, e.stage_step, state, folder) + words)
+    lines = []
+    for e in shown:
+        state, folder = _state(e.node, store), str(e.node.folder(store))
+        words = "".join(f"  ({x})" for x in (e.grid.pretrain.mix, e.variant) if x)
+        seeds = f"{e.pretrain_seed}/{e.seed}"
+        lines.append(line.format(in_tokens(e.tokens), e.recipe, seeds, e.stage_step, state, folder) + words)
+    tell("\n".join(dict.fromkeys(lines)))
 
 
 def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:

@@ -122,12 +122,14 @@ def _would_tell(one: Comparison, supporting: float, opposing: float) -> str:
     """What it would take to tell this comparison, at these levels; empty where nothing says so."""
     value = one.signed.value
     if value > one.beyond:
-        found = enough(one.difference, one.signed, one.beyond, supporting)
+        side, found = "for", enough(one.difference, one.signed, one.beyond, supporting)
     elif value < one.against:
-        found = enough(one.difference, one.signed, one.against, opposing)
+        side, found = "against", enough(one.difference, one.signed, one.against, opposing)
+    elif one.against == one.beyond:
+        return ""
     else:
         return "; the difference lies between the bounds for and against the claim: more of the same would not tell"
-    return f"; {found.words()}" if found else ""
+    return f"; {found.words(side)}" if found else ""
 
 
 def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:

@@ -19,9 +19,10 @@ class Enough(NamedTuple):
     pretrainings: int
     problems: float
 
-    def words(self) -> str:
+    def words(self, side: str) -> str:
+        """``side``: ``for`` or ``against`` the claim, by the difference as it is."""
         more = f" on {self.problems:.2g} times the problems" if self.problems > 1 else ""
-        return f"about {self.pretrainings} pre-trainings{more} would tell, if the difference stays so"
+        return f"about {self.pretrainings} pre-trainings{more} would tell {side} the claim, if the difference stays so"
 
 
 def enough(difference: Difference, interval: Interval, bound: float, level: float) -> Enough | None:

@@ -142,7 +142,7 @@ def c4(results: Results) -> Ruling:
                 found = every([pass1(results, what, tokens, ours, theirs)], results)
                 unfair = unfair_mixes(small * tokens, large * max(e.tokens for e in theirs.values()), ours, theirs)
                 return undecided(found, unfair) if unfair else found
-    raise NotDrawable("needs a hard task and entries with `mix` and `model_parameters`")
+    raise NotDrawable("needs a smaller model on a math-heavy mix and a larger one on another, both on a hard task")
 
 
 def c5(results: Results) -> Ruling:

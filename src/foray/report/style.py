@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
@@ -100,6 +100,12 @@ def look(recipe: str) -> Look:
 def series(number: int) -> Look:
     """The color and marker of the n-th of several things that are not recipes."""
     return _SERIES[number % len(_SERIES)]
+
+
+def paler(color: str, share: float) -> str:
+    """The color with a ``share`` of white in it."""
+    red, green, blue = (c + share * (1 - c) for c in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def percent_axis(axes: Axes, points: bool = False) -> None:

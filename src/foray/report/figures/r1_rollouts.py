@@ -116,7 +116,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     screens, metrics = list(frame["screen"].unique()), list(frame["metric"].unique())
     counts = sorted(frame["rollouts"].dropna().unique())
     figure, axes = style.panels(len(screens), 2, width=4.0, height=2.9, sharey=True)
-    dashes = dict(zip(metrics, ("-", (0, (4, 2)))))
+    dashes = dict(zip(metrics, ("-", (0, (6, 2, 1, 2)))))  # plain dashes are the paper's
     for i, (screen, x) in enumerate((s, x) for s in screens for x in ("examples", "flops")):
         place, own = axes[i], frame[frame["screen"] == screen]
         for base in own[own["recipe"] == "base"].itertuples():

@@ -54,9 +54,10 @@ def _nats(results: Results) -> dict[tuple[int, int], float]:
 
 def caption(frame: pd.DataFrame) -> str:
     starts = frame["pretrain_seed"].nunique()
+    several = f"{starts} pre-trainings (shapes)" if starts > 1 else "1 pre-training"
     text = (
         f"RL − base on {frame['task'].iloc[0]}, in points, against the base's held-out loss (mean of its sources), one "
-        f"point an M_t of {starts} pre-training{'s'[: starts != 1]}; the axis falls to the right, as training goes. "
+        f"point an M_t of {several}; the axis falls to the right, as training goes. "
     )
     of_k = {int(k): frame[frame["k"] == k] for k in frame["k"].unique()}
     said = [_correlation(k, rows.iloc[0], len(rows)) for k, rows in of_k.items()]

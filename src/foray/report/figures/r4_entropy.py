@@ -49,9 +49,12 @@ def caption(frame: pd.DataFrame) -> str:
     watched = busiest(frame)
     text = (
         f"pass@k on {frame['task'].iloc[0]} against the entropy of RL's rollouts in nats a token (minus the "
-        f"samples' mean log-probability, over the last {_WINDOW} updates). A line joins the points of one M_t in order "
-        "of training. "
+        f"samples' mean log-probability, over the last {_WINDOW} updates). "
     )
+    if frame.duplicated(["recipe", "tokens", "metric"]).any():
+        text += "A line joins the points of one M_t in order of training. "
+    if frame["tokens"].nunique() > 1:
+        text += f"The paler, the earlier M_t: {' / '.join(map(in_tokens, sorted(frame['tokens'].unique())))} tokens. "
     at = f"Over all points of the M_t at {in_tokens(watched)} tokens the rank correlation with entropy is"
     said = []
     for metric, rows in frame[frame["tokens"] == watched].groupby("metric", sort=False):
@@ -65,9 +68,12 @@ def caption(frame: pd.DataFrame) -> str:
 def draw(frame: pd.DataFrame) -> Figure:
     metrics, recipes = list(frame["metric"].unique()), list(frame["recipe"].unique())
     figure, axes = style.panels(1, len(metrics), width=3.8, height=3.1)
+    starts = sorted(frame["tokens"].unique())
     for place, metric in zip(axes, metrics):
-        for (recipe, _), rows in frame[frame["metric"] == metric].groupby(["recipe", "tokens"], sort=False):
-            style.band(place, rows.sort_values("stage_step"), "entropy", *style.look(str(recipe)), fill=False)
+        for (recipe, tokens), rows in frame[frame["metric"] == metric].groupby(["recipe", "tokens"], sort=False):
+            color, marker = style.look(str(recipe))
+            shade = style.paler(color, 0.75 * (1 - (starts.index(tokens) + 1) / len(starts)))
+            style.band(place, rows.sort_values("stage_step"), "entropy", shade, marker, fill=False)
         place.set_title(metric)
         place.set_xlabel("entropy, nats a token")
         style.percent_axis(place)

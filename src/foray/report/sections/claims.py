@@ -111,7 +111,7 @@ def section(results: Results) -> Section:
     found = rows(results, rulings)
     columns = PAPER_COLUMNS if results.paper else COLUMNS
     run, rest = ([r for r in found if (r["answer"] == "not run") == lacking] for lacking in (False, True))
-    said = f"{len(rest)} claims that were not run"
+    said = f"{len(rest)} claim{'s'[: len(rest) != 1]} not run"
     reasons = {name: {"why": r.why, "must": r.decider.must if r.decider else ""} for name, r in rulings.items()}
     run = [row | reasons[row["claim"]] for row in run]
     asked = needs(rulings, results)

@@ -62,7 +62,8 @@ def warnings(results: Results, found: dict[str, list[Trial]], choices: dict[str,
         return ", ".join(label(r) for r in recipes)
 
     said = []
-    if wrong := [r for r, c in choices.items() if not c.chosen.used]:
+    asked = {e.recipe for e in results.select(PassK, final=True)}  # other recipes have no settings in the main grid
+    if wrong := [r for r, c in choices.items() if not c.chosen.used and (c.chosen.recipe in asked or not asked)]:
         said.append(f"The study uses other settings than the rule chooses for: {named(wrong)}.")
     if edges := [f"{label(r)} ({', '.join(c.edges)})" for r, c in choices.items() if c.edges]:
         said.append(f"The choice lies at the edge of what was tried, so the grid should go on: {'; '.join(edges)}.")
