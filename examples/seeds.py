@@ -1,4 +1,5 @@
-"""Two pre-trainings, and two post-training seeds from each. Intervals then hold for other seeds too.
+"""Two pre-trainings, and two post-training seeds from each. Intervals then hold for other post-training seeds from
+these two; of other pre-trainings they speak from four on.
 
 foray run examples/seeds.py. On the command line: foray run tiny --set pretrain.seeds=0,1 --set seeds=0,1
 """

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from foray.core.files import seal, sealed
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "results" / "collect.py"
@@ -50,8 +53,23 @@ def test_a_node_is_collected_once_and_when_it_is_finished(tmp_path: Path) -> Non
     assert [p.name for p in sorted(out.iterdir())] == ["raw01.tar.xz", "raw02.tar.xz"]
     collect("--restore", out, back)
     assert sealed(back / "nodes" / "passk-2") and sealed(back / "nodes" / "passk-4")
+    assert "nothing new was measured" in collect(store, out) and len(list(out.iterdir())) == 2
     trained = back / "nodes" / "train-3"
     assert len((trained / "metrics.jsonl").read_text().split()) == 2 and not sealed(trained), "its weights are gone"
+
+
+def test_the_captions_of_the_figures_are_collected(tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "out"
+    node(store, "passk-1")
+    reported(store, "passk-1")
+    (store / "report" / "figures").mkdir(parents=True)
+    said = PngInfo()
+    said.add_itxt("Title", "F1. A title")
+    said.add_itxt("Description", "What is seen.")
+    Image.new("L", (1, 1)).save(store / "report" / "figures" / "f1.png", pnginfo=said)
+    collect(store, out)
+    page = (out / "figures.md").read_text()
+    assert "## F1. A title\n\n![F1. A title](f1.png)\n\nWhat is seen.\n" in page
 
 
 def test_another_study_is_not_collected_over_this_one(tmp_path: Path) -> None:

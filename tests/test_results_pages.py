@@ -83,6 +83,23 @@ def test_the_table_of_desk_is_its_results() -> None:
             )
 
 
+def test_the_first_table_of_desk_is_its_results() -> None:
+    page = (RESULTS / "desk" / "README.md").read_text(encoding="utf-8")
+    (head,) = re.findall(r"^\| recipe \| \d.*$", page, re.MULTILINE)
+    lines = re.findall(r"^\| [^|]+ \|(?: [\d.]+ / [\d.]+ / [\d.]+ \|){4}$", page, re.MULTILINE)
+    starts = [round(float(cell.rstrip("M")) * 1e6) for cell in cells(head)[1:]]
+    assert len(lines) == 7 and len(starts) == 4
+    for line in lines:
+        who, *numbers = cells(line)
+        recipe = RECIPES[who.removesuffix(", 8-shot")]
+        for tokens, three in zip(starts, numbers):
+            name = "f3_gold" if "gold" in recipe else "f6_parallel"
+            for written, (file, metric) in zip(
+                three.split(" / "), ((name, "pass@1"), (name, "pass@32"), ("f5_general", "acc"))
+            ):
+                assert float(written) == pytest.approx(percent(f"desk/{file}.csv", tokens, recipe, metric), abs=0.0501)
+
+
 def test_the_readme_rounds_desk_once() -> None:
     named = re.findall(r"(\d+) / (\d+) (for the 8-shot base|after [\w→ ]+)", " ".join(README.split()))
     after = {RECIPES[who.removeprefix("after ").replace("for the 8-shot ", "")]: (one, top) for one, top, who in named}

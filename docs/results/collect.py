@@ -23,6 +23,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from foray.core.files import seal
 from foray.study.node import HEALTH  # written last, so only finished nodes have it
 
@@ -49,9 +51,14 @@ def main(store: Path, out: Path) -> None:
     for kind in ("*.csv", "figures/*.csv", "figures/*.png"):
         for file in sorted((store / "report").glob(kind)):
             shutil.copyfile(file, out / file.name)
+    if pictures := sorted((store / "report").glob("figures/*.png")):
+        (out / "figures.md").write_text(captions(pictures), encoding="utf-8")
     # Not only what the report reads: the samples by which RL's questions were chosen, too.
     asked = {e["folder"] for e in manifest["entries"]} | {n for n in manifest["nodes"] if "/passk-" in n}
     folders = sorted(f for f in asked - held if (store / f / HEALTH).exists())
+    if earlier and not folders:
+        print(f"{out}: nothing new was measured")
+        return
     files = [Path("manifest.json"), *(Path(f) / name for f in folders for name in RAW if (store / f / name).exists())]
     target = out / f"raw{len(earlier) + 1:02d}.tar.xz"
     with tarfile.open(target, "w:xz", preset=9) as archive:
@@ -61,6 +68,16 @@ def main(store: Path, out: Path) -> None:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     print(f"{len(files)} files in {target}, {target.stat().st_size / 1e6:.1f} MB")
+
+
+def captions(pictures: list[Path]) -> str:
+    """A page of the figures, each with the caption that its file holds."""
+    found = ["# The figures", "", "Written by `docs/results/collect.py`."]
+    for picture in pictures:
+        with Image.open(picture) as image:
+            title, words = image.text["Title"], image.text["Description"]
+        found += ["", f"## {title}", "", f"![{title}]({picture.name})", "", words.strip()]
+    return "\n".join(found) + "\n"
 
 
 def archives(folder: Path) -> list[Path]:

@@ -62,7 +62,7 @@ def warnings(results: Results, found: dict[str, list[Trial]], choices: dict[str,
         return ", ".join(label(r) for r in recipes)
 
     said = []
-    asked = {e.recipe for e in results.select(PassK, final=True)}  # other recipes have no settings in the main grid
+    asked = {e.recipe for e in results.select(PassK, final=True)} - {"base"}  # the main grid has no settings of others
     if wrong := [r for r, c in choices.items() if not c.chosen.used and (c.chosen.recipe in asked or not asked)]:
         said.append(f"The study uses other settings than the rule chooses for: {named(wrong)}.")
     if edges := [f"{label(r)} ({', '.join(c.edges)})" for r, c in choices.items() if c.edges]:
