@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from foray.core.canonical import added, canonical, content_hash, nearest, to_json
@@ -460,6 +461,9 @@ def test_impossible_values_are_refused_where_specs_are_made(make: Callable[[], o
         (lambda: AdamW(betas=(0.9, None)), "betas[1] is None: write a finite number"),
         (lambda: smoke_with(seeds=0), "seeds is 0: write a tuple, (0,)"),
         (lambda: smoke_with(seeds=[0, 1]), "seeds is [0, 1]: write a tuple, in round brackets"),
+        (lambda: smoke_with(seeds=(np.int64(0),)), "seeds[0] is np.int64(0): write int() around it"),
+        (lambda: smoke_with("data", root=Path("x")), "root is PosixPath('x'): write str() around it"),
+        (lambda: AdamW(lr=np.float32(0.1)), "lr is np.float32(0.1): write float() around it"),  # type: ignore[arg-type]
         (lambda: smoke_with(seeds=("0",)), "seeds[0] is '0': write a whole number"),
         (lambda: smoke_with(model="gpt2"), "model is 'gpt2': write a ModelConfig"),
         (lambda: smoke_with(data=None), "data is None: write a Data"),

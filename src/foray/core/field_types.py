@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import math
+import numbers
+import os
 import types
 import typing
 from functools import lru_cache
@@ -19,6 +21,10 @@ from foray.core.spelling import with_article
 
 _PLAIN = (str, bytes, bool, int, float, complex, tuple, list, dict, set, frozenset, type(None))
 _WORDS = {float: "a finite number", int: "a whole number", bool: "True or False", str: "a text", type(None): "None"}
+# What other libraries' values are made into: a path, numpy's numbers.
+_MADE: dict[str, tuple[type, type]] = {
+    "str": (str, os.PathLike), "int": (int, numbers.Integral), "float": (float, numbers.Real)
+}  # fmt: skip
 _SEVERAL = {float: "numbers", int: "whole numbers", str: "texts"}
 
 
@@ -97,8 +103,13 @@ def _instead(found: _Misfit) -> str:
     if isinstance(found.value, list) and _misfit(tuple(found.value), found.kind) is None:
         return ": write a tuple, in round brackets"
     args = typing.get_args(found.kind)
+    options = (found.kind, *args)
     if args[1:] == (...,) and _misfit(found.value, args[0]) is None:
         return f": write a tuple, ({_shown(found.value)},)"
+    others = type(found.value) not in _PLAIN
+    for maker, (wanted, like) in _MADE.items():
+        if others and wanted in options and isinstance(found.value, like):
+            return f": write {maker}() around it"
     return f": write {_wanted(found.kind)}"
 
 

@@ -20,7 +20,6 @@ from foray.core.untrusted import LONGEST, lines_of, not_a_pointer, ordinary, who
 
 Format = Literal["", "jsonl", "json", "csv", "tsv", "parquet", "text"]  # as a setting; empty: by name and content
 Kind = Literal["lines", "rows", "csv", "tsv", "parquet", "text"]  # lines: a JSON value a line; rows: one JSON value
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "text")
 
 _BY_NAME: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",

@@ -58,7 +58,8 @@ def lost_results(root: Path) -> str:
     try:
         facts = read_object(root / "report" / SEAL, manifest=str, present=list)
         last = expect(json.loads(facts["manifest"]), root / MANIFEST)
-        shown = [n for n in sorted(results_in(last, root)) if n.rpartition("-")[2] in facts["present"]]
+        present = set(map(str, facts["present"]))
+        shown = [n for n in sorted(results_in(last, root)) if n.rpartition("-")[2] in present]
     except (OSError, ValueError, RecursionError):
         return ""
     gone = [name for name in shown if not sealed(root / name)]
