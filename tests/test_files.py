@@ -151,7 +151,7 @@ STRANGE = {
     "ragged.csv": (b"id,text\n1,a,b\n", "line 2: 3 fields, where the first line names 2"),
     "quotes.csv": (b'id,text\n1,"a\n2,b\n', "line 2: a quote that is opened here is not closed"),
     "twice.csv": (b"text,text\n1,a\n", "line 1: two columns have one name"),
-    "blank.csv": (b"id,text\n1,a\n2,\n", r"line 3: no text in column 'text' \(the row has id, text\)"),
+    "blank.csv": (b"id,text\n1,a\n2,\n", r"line 3: no text in column 'text' \(it is empty\)"),
     "latin.csv": (table(",").decode().replace("🙂", "").encode("latin-1"), "line 3: not UTF-8 text .byte 0xef"),
     "latin.jsonl": (b'{"text": "a"}\n\n{"text": "caf\xe9"}\n', r"line 3: not UTF-8 text \(byte 0xe9 at 13\)"),
     "latin.json": (b'[{"text": "a"},\n{"text": "caf\xe9"}]', r"line 2: not UTF-8 text \(byte 0xe9 at 29\)"),

@@ -26,7 +26,7 @@ from foray.core.batch import from_rows
 from foray.core.objectives import PolicyGradient, Scored
 from foray.core.sources import Rollouts
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
-from foray.core.task import Extraction, Problem, Split, Verdict, verdict_of
+from foray.core.task import Extraction, Problem, Split, Verdict, require_problems, verdict_of
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.report import read_results, write_report
@@ -564,7 +564,7 @@ class Unasked(Mine):
         (Mine(wrong="list"), "Mine.metrics returns a list"),
         (Unasked(), "needs_reference = True"),
         (SimpleNamespace(), "frozen=True"),
-        (SimpleNamespace, "a class stands in the study: write SimpleNamespace\\(\\), an instance of it"),
+        (SimpleNamespace, "a class stands there: write SimpleNamespace\\(\\), an instance of it"),
     ],
 )
 def test_a_loss_that_is_none_says_what_it_lacks_before_anything_runs(loss: Any, message: str) -> None:
@@ -790,7 +790,8 @@ def asked_by(task: Any) -> Study:
     ("wrong", "value", "message"),
     [
         ("solutions", "a text", "a Problem has a tuple of texts as its solutions, not 'a text'"),
-        ("solutions", (1,), "a solution of problem .* is 1: make it a text"),
+        ("solutions", (1,), "problem .* has 1 where a text belongs"),
+        ("tags", (1,), "problem .* has 1 where a text belongs"),
         ("tags", None, "a Problem has a tuple of texts as its tags, not None"),
         ("id", math.nan, "a Problem has a text as its id, not nan"),
         ("question", "\ud83d ?", r"holds half a surrogate pair: '\\ud83d \?'"),
@@ -810,6 +811,10 @@ def test_a_later_problem_of_ones_own_is_looked_at_too(
 def test_two_problems_of_one_id_are_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Askew, "wrong", "id")
     monkeypatch.setattr(Askew, "value", Sums().problems("test", 1)[0].id)
+    with pytest.raises(ValueError, match="two problems have the id"):
+        require_problems("twice", Sums().problems("test", 1) * 2)
+    with pytest.raises(ValueError, match="gives a list with None in it"):
+        require_problems("none", [None])
     with pytest.raises(ValueError, match=r"two problems have the id 'test-0\+2': give each an id of its own"):
         check_counts(asked_by(Askew()))
 

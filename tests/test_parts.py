@@ -70,7 +70,7 @@ def test_parts_share_what_is_equal_and_run_by_themselves() -> None:
     with pytest.raises(ValueError, match="has no part 'tunning'; did you mean 'tuning'"):
         expand(made, "tunning")
     with pytest.raises(ValueError, match="two parts share a name: main, main"):
-        replace(made, parts=(Part("main", ()),))
+        replace(made, parts=(Part("main", (made,)),))
 
 
 def test_settings_hold_in_every_part(tmp_path: Path) -> None:

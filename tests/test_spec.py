@@ -9,7 +9,7 @@ import math
 import pkgutil
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.override import override
 from foray.core.stage import AdamW
 from foray.core.userfile import load
+from foray.evals.abilities import WorldProbes
 from foray.study.named_studies import load_study
 from foray.study.spec import Dynamics, Study
 from foray.world.general.facts import WorldSpec
@@ -223,9 +224,9 @@ def test_overrides_reach_into_tuples_and_dicts() -> None:
         ("one.kind=square", "cosine"),
         ("one.betas=0.9", "betas"),
         ("one.betas=a,b", "betas"),
-        ("one.betas=(0.9, 0.99)", r"expected tuple\[float, float\], for example 0.9,0.95$"),
-        ("one.betas=(0.9, 0.99)", r"expected tuple\[float, float\], for example 0.9,0.95$"),
-        ("one.betas=0.9,NaN", r"expected tuple\[float, float\]"),
+        ("one.betas=(0.9, 0.99)", r"expected 2 finite numbers separated by commas, for example 0.9,0.95$"),
+        ("one.betas=(0.9, 0.99)", r"expected 2 finite numbers separated by commas, for example 0.9,0.95$"),
+        ("one.betas=0.9,NaN", r"expected 2 finite numbers separated by commas"),
         ("one.inner=3", "Inner"),
         ("one.lr=-1", r"--set one.lr=-1: lr must be >= 0"),
     ],
@@ -401,7 +402,7 @@ def test_settings_of_a_study_that_do_not_go_together_wait_for_set(tmp_path: Path
         ("seeds=0,0", "distinct"),
         ("post.rl_steps=0", "positive"),
         ("post.weights=-1,0.5", "must be finite and >= 0"),
-        ("post.weights=NaN,0.5", r"expected tuple\[float, float\]"),
+        ("post.weights=NaN,0.5", r"expected 2 finite numbers separated by commas"),
         ("post.weights=0.5", "weights"),
         ("evaluation.temperature=Infinity", "temperature"),
         ("pretrain.weight_decay=NaN", "weight_decay"),
@@ -453,9 +454,19 @@ def test_impossible_values_are_refused_where_specs_are_made(make: Callable[[], o
         make()
 
 
+def test_a_users_subclass_annotates_its_own_fields_as_it_likes() -> None:
+    own = [("power", "Tensor", None), ("kl", "no type", 0.5)]
+    made = make_dataclass("Mine", own, bases=(PolicyGradient,), frozen=True)
+    assert made(power="x", clip_low=0.1).kl == 0.5
+    with pytest.raises(ValueError, match="clip_low is 'x': write a finite number"):
+        made(power="x", clip_low="x")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: smoke_with("evaluation", probes=WorldProbes), "a class stands there: write WorldProbes(), an"),
+        (lambda: smoke_with(pretrain=AdamW()), "pretrain is an AdamW: write Pretrain(...) or Published(...)"),
         (lambda: AdamW(no_decay="norm"), "no_decay is 'norm': write a tuple, ('norm',)"),
         (lambda: AdamW(betas=(0.9, 0.95, 0.99)), "betas is (0.9, 0.95, 0.99): write a tuple of 2 values (a finite"),
         (lambda: AdamW(betas=(0.9, None)), "betas[1] is None: write a finite number"),
@@ -475,7 +486,7 @@ def test_impossible_values_are_refused_where_specs_are_made(make: Callable[[], o
         (lambda: smoke_with("post", weights=(0.5, math.nan)), "weights[1] is nan: write a finite number"),
         (lambda: smoke_with("evaluation", samples=8.0), "samples is 8.0: write a whole number"),
         (lambda: smoke_with("evaluation", k=(1.5, 8)), "k[0] is 1.5: write a whole number"),
-        (lambda: smoke_with("evaluation", task="gsm8k"), "task is 'gsm8k': write a Task"),
+        (lambda: smoke_with("evaluation", task="gsm8k"), "task is 'gsm8k': write a task, such as GSM8K()"),
         (lambda: smoke_with("evaluation", engine="vlm"), "engine is 'vlm'; did you mean 'vllm'? (valid: embedded,"),
         (lambda: smoke_with("evaluation", split=1), "split is 1 (valid: validation, test)"),
     ],

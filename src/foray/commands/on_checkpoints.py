@@ -182,7 +182,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     made, written = folder / "settings.json", folder / "completions.jsonl"
     names = ("settings.json", "completions.jsonl", "problems.jsonl", "ledger.json")
     ours = made.exists() and "checkpoint" in read_object(made, "name another --out")
-    require_own(folder, ("settings.json",) if ours else (), names, "name another --out")
+    require_own(folder, ours, names, "name another --out")
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
         other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]

@@ -21,7 +21,7 @@ from foray.commands.on_two_studies import report_two
 from foray.commands.options import forms_of, fuller_line, jobs_of, opened, require_store, show, store_alone, warn
 from foray.commands.track import tracked
 from foray.core.canonical import nearest, require
-from foray.core.files import json_text, require_own
+from foray.core.files import SPEC, json_text, require_own
 from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
 from foray.study.absent import readers, without_files
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     study.grids(args.part)  # a part that the study lacks is refused before the store is made
-    require_own(store.root, ("nodes", ASKED), (MANIFEST, "report", "claims"), "name another --store")
+    ours = (store.root / ASKED).exists() or any(store.root.glob(f"nodes/*/{SPEC}"))
+    require_own(store.root, ours, (MANIFEST, "nodes", "report", "claims"), "name another --store")
     if os.environ.get("RANK", "0") == "0" and (line := fuller_line(study, store)):
         warn(f"{line}, until this run's report takes its place")
     console = Console()

@@ -164,6 +164,7 @@ def _everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A clause for error messages: the nearest valid name, and all valid names when there are at most 16."""
     options = list(valid)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    listed = f" (valid: {', '.join(options)})" if len(options) <= 16 else ""
-    return (f"; did you mean {close[0]!r}?" if close else "") + listed
+    spelled = {option.casefold(): option for option in reversed(options)}
+    close = difflib.get_close_matches(name.casefold(), list(spelled)[::-1], n=1, cutoff=0.5)
+    listed = f" (valid: {', '.join(options)})" if 0 < len(options) <= 16 else ""
+    return (f"; did you mean {spelled[close[0]]!r}?" if close else "") + listed

@@ -25,6 +25,17 @@ _WORDS = {float: "a finite number", int: "a whole number", bool: "True or False"
 _MADE: dict[str, tuple[type, type]] = {
     "str": (str, os.PathLike), "int": (int, numbers.Integral), "float": (float, numbers.Real)
 }  # fmt: skip
+_OBJECTS = {  # an example of each protocol
+    "Task": "a task, such as GSM8K()",
+    "Bases": "Pretrain(...) or Published(...)",
+    "Source": "a source, such as Rollouts(...)",
+    "Objective": "a loss, such as PolicyGradient()",
+    "ProbeSet": "probes, such as WorldProbes(...)",
+    "OwnEngine": "an engine of your own",
+    "OwnMeasure": "a measurement of your own",
+    "TextSource": "a source of text, such as Text(...)",
+    "Any": "an object",
+}
 _SEVERAL = {float: "numbers", int: "whole numbers", str: "texts"}
 
 
@@ -59,8 +70,14 @@ def words_of(annotation: Any) -> list[str]:
 
 @lru_cache(maxsize=512)
 def _fields(kind: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
+    """The fields that Foray's own classes have annotated. A user's subclass may annotate its fields as it likes."""
+    hints = dict[str, Any]()
+    for base in reversed(kind.__mro__):
+        ours = base.__module__.startswith("foray.")
+        own = vars(base).get("__annotations__", {})
+        hints = {name: hint for name, hint in hints.items() if ours or name not in own}
+        hints |= typing.get_type_hints(base) if ours and dataclasses.is_dataclass(base) else {}
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init and f.name in hints}
 
 
 def _misfit(value: Any, kind: Any, path: str = "") -> _Misfit | None:
@@ -91,12 +108,14 @@ def _is_a(value: Any, kind: Any, origin: Any, args: tuple[Any, ...]) -> bool:
     if origin is collections.abc.Callable:
         return callable(value)
     if is_protocol(kind):
-        return not isinstance(value, _PLAIN)
+        return not isinstance(value, (*_PLAIN, type))
     return isinstance(value, origin or kind)
 
 
 def _instead(found: _Misfit) -> str:
     """What to write in place of a value."""
+    if isinstance(found.value, type):
+        return f": a class stands there: write {found.value.__name__}(), an instance of it"
     words = words_of(found.kind)
     if words and (isinstance(found.value, str) or typing.get_origin(found.kind) is Literal):
         return nearest(str(found.value), words)
@@ -125,7 +144,8 @@ def _wanted(kind: Any) -> str:
         return f"a tuple of {len(args)} values ({', '.join(map(_wanted, args))})"
     if origin is collections.abc.Callable:
         return "a function"
-    return _WORDS.get(kind) or with_article(getattr(origin or kind, "__name__", str(kind)))
+    name = getattr(origin or kind, "__name__", str(kind))
+    return _WORDS.get(kind) or _OBJECTS.get(name) or with_article(name)
 
 
 def _shown(value: Any) -> str:

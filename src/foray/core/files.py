@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from foray.core.canonical import content_hash
-from foray.core.untrusted import expect, lines_of, ordinary
+from foray.core.untrusted import expect, lines_of, not_a_pointer, ordinary
 
 SEAL = "DONE"
 LOCK = ".lock"
@@ -113,6 +113,7 @@ def read_json(path: Path, otherwise: str = "delete its folder and run again") ->
     try:
         return json.loads(ordinary(path).read_bytes())
     except json.JSONDecodeError as e:
+        not_a_pointer(path)
         raise ValueError(f"{path} is damaged (line {e.lineno}: {e.msg}); {otherwise}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is damaged (not UTF-8 text); {otherwise}") from None
@@ -293,12 +294,12 @@ def prune(folder: Path, name: str) -> None:
     remove(folder / name)
 
 
-def require_own(folder: Path, marks: Sequence[str], names: Sequence[str], otherwise: str) -> None:
-    """Raises ValueError where a folder without one of Foray's ``marks`` has files of ``names``, which Foray would write
-    over. ``otherwise`` says what to do.
+def require_own(folder: Path, ours: bool, names: Sequence[str], otherwise: str) -> None:
+    """Raises ValueError where a folder that is not ``ours`` has files of ``names``, which Foray would write over.
+
+    ``otherwise`` says what to do.
     """
     others = [name for name in names if (folder / name).exists()]
-    ours = any((folder / mark).exists() for mark in marks)
     if others and not ours:
         raise ValueError(f"{folder} holds {others[0]}, and Foray has not worked there; {otherwise}")
 

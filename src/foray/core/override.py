@@ -32,6 +32,7 @@ _WANTED: dict[Any, str] = {
     tuple[float, ...]: "numbers separated by commas",
     tuple[str, ...]: "words separated by commas",
 }
+_PLURAL = {float: "finite numbers", int: "whole numbers", str: "words"}
 
 
 def override(spec: S, *assignments: str) -> S:
@@ -194,8 +195,10 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
             meant = _ALSO.get(text.lower(), "")
             hint = f"; did you mean {meant!r}?" if meant in words else nearest(text, words)
             raise ValueError(f"--set {full}={text}: there is no such value{hint}")
-        named = str(annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
-        want = _WANTED.get(annotation, named)
+        values = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
+        kinds = {_PLURAL.get(kind, "") for kind in values}
+        several = f"{len(values)} {kinds.pop()} separated by commas" if len(kinds) == 1 and "" not in kinds else ""
+        want = _WANTED.get(annotation) or several or "what a study file puts there"
         example = f", for example {written(current)}" if current not in ((), "") else ""
         raise ValueError(f"--set {full}={text}: expected {want}{example}")
     return typed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from foray.core.spelling import with_article
+from foray.core.untrusted import encodable
 
 Split = Literal["train", "validation", "test"]
 Extraction = Literal["strict", "lenient", "flexible"]
@@ -105,7 +106,7 @@ def checked_verdict(verdict: Any, whose: str) -> Verdict:
         kind = "None" if verdict is None else with_article(type(verdict).__name__)
         raise ValueError(f"{given} {kind}: return Verdict(score, formatted, reason)")
     if not isinstance(verdict.score, int | float) or verdict.score not in (0, 1):
-        raise ValueError(f"{given} the score {verdict.score!r}: it is 1.0 for a right answer, else 0.0")
+        raise ValueError(f"{given} the score {verdict.score!r}: it is 1.0 for a right answer, else 0.0, of type float")
     if not isinstance(verdict.formatted, bool):
         raise ValueError(f"{given} {verdict.formatted!r:.60} as formatted: make it True or False")
     for name in ("reason", "answer"):
@@ -114,12 +115,28 @@ def checked_verdict(verdict: Any, whose: str) -> Verdict:
     return verdict
 
 
-def require_distinct(task: Task, problems: Sequence[Problem]) -> None:
-    """Raises ValueError where two problems have one id: results are kept and compared by it."""
-    seen: dict[str, Problem] = {}
-    for problem in problems:
-        if seen.setdefault(problem.id, problem) is not problem:
-            raise ValueError(f"{task.name}: two problems have the id {problem.id!r}: give each an id of its own")
+def require_problems(whose: str, problems: Any) -> None:
+    """Raises ValueError, naming ``whose``, unless these are problems of distinct ids and of texts that can be encoded.
+
+    Results are kept and compared by id.
+    """
+    listed = isinstance(problems, Sequence)
+    other = next((p for p in problems if not isinstance(p, Problem)), None) if listed else None
+    if not listed or not all(isinstance(p, Problem) for p in problems):
+        kind = "None" if problems is None else with_article(type(problems).__name__)
+        inner = f" with {other!r:.40} in it" if listed else ""
+        raise ValueError(f"{whose}: problems() gives {kind}{inner}: return a list of foray.core.task.Problem")
+    seen = set[str]()
+    for p in problems:
+        if p.id in seen:
+            raise ValueError(f"{whose}: two problems have the id {p.id!r}: give each an id of its own")
+        seen.add(p.id)
+        known = p.solutions if isinstance(p.solutions, tuple | list) else ()  # others are made when they are first read
+        for text in (p.id, p.question, p.answer, *known, *p.tags):
+            if not isinstance(text, str):
+                raise ValueError(f"{whose}: problem {p.id!r} has {text!r:.40} where a text belongs")
+            if not encodable(text):
+                raise ValueError(f"{whose}: problem {p.id!r} holds half a surrogate pair: {text!a:.60}")
 
 
 def verifier_of(task: Task) -> str:

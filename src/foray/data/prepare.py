@@ -114,7 +114,7 @@ def prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None] = print) 
 def _prepare(mix: Mix, out: Path, jobs: int, say: Callable[[str], None]) -> Path:
     wanted = {"mix": content_hash(mix), "name": mix.name}
     names = ("index.json", "tokenizer", "tokenizer.new", *(source.name for _, source in mix.sources))
-    require_own(out, ("mix.json",), names, "name another --out")
+    require_own(out, (out / "mix.json").exists(), names, "name another --out")
     if (out / "mix.json").exists():
         found = read_object(out / "mix.json", "name another --out", mix=str)
         require(found == wanted, f"{out} holds another mix ({found.get('name')}); name another --out")

@@ -91,7 +91,7 @@ def document(row: Any, column: str) -> tuple[str, str]:
         return text, ""
     if text is None:
         names = ", ".join(map(str, list(row)[:20]))
-        words += f" (the row has {names})" if names else ""
+        words += " (it is empty)" if column in row else f" (the row has {names})" if names else ""
     return "", words
 
 

@@ -121,6 +121,8 @@ class Text(_FileText):
         root, whole = Path(self.root), Path(self.root, self.path)
         below = not Path(self.path).is_absolute()
         files = sorted(p for p in root.glob(self.path) if p.is_file()) if below else [whole]
+        folder = not files and whole.is_dir()
+        require(not folder, f"source {self.name}: {whole} is a folder: name files in it, such as {self.path}/*.jsonl")
         require(bool(files) and files[0].exists(), f"source {self.name}: no file matches {whole}")
         texts = count()
         for file in files:

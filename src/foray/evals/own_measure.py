@@ -54,7 +54,7 @@ def _name(metric: Any, of: str) -> str:
 
 
 def _numbers(value: Any, where: str) -> list[float]:
-    several = hasattr(value, "__len__") and not isinstance(value, str)
+    several = hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
     try:
         numbers = [float(v) for v in (value if several else [value])]
     except (TypeError, ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 from foray.core import rng
 from foray.core.files import write_atomic, writing
 from foray.core.passk import check_asked
-from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, require_distinct, sound_of, verdict_of
+from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, require_problems, sound_of, verdict_of
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
@@ -43,10 +43,11 @@ def evaluate(
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
     check_asked(problems, samples, shots, max_new_tokens, engine.config.context)
-    chosen = list(task.problems(split, problems))
+    given = task.problems(split, problems)
+    require_problems(task.name, given)
+    chosen = list(given)[:problems]
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
-    require_distinct(task, chosen)
     examples = few_shot_examples(task, shots, seed)
     sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"

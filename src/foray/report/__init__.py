@@ -120,7 +120,9 @@ def _write(module: SectionModule, results: Results, out: Path) -> Shown:
     """Writes a section's CSV files, and removes earlier ones that most studies have no use for."""
     section = module.section(results)
     _expect(section, Section, "section()")
+    _expect(section.files, Mapping, "the files of section()")
     for stem, frame in section.files.items():
+        _expect(frame, pd.DataFrame, f"file {stem!r} of section()")
         check_name(stem, f"a CSV file of section {module.NAME}")
         if len(frame.columns):
             write_atomic(out / f"{stem}.csv", csv_text(frame))

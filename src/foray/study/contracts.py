@@ -23,8 +23,7 @@ from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.spelling import with_article
 from foray.core.stage import Stage, Stream
-from foray.core.task import STORED, Problem, Split, checked_verdict, require_distinct
-from foray.core.untrusted import encodable
+from foray.core.task import STORED, Problem, Split, checked_verdict, require_problems
 from foray.core.userfile import in_a_line, where_broken
 from foray.data.rows import MissingFile
 from foray.study.named_recipes import every_stage
@@ -110,7 +109,6 @@ def check_counts(study: Study) -> None:
             problems = _problems(task, split, count)
         except MissingFile:
             continue
-        require_distinct(task, problems)
         there = len(problems)
         if there < count:
             short.setdefault((task.name, split, there), {})[name] = count
@@ -173,16 +171,9 @@ def _check_task(task: Any) -> None:
 
 
 def _problems(task: Any, split: Split, count: int) -> Sequence[Problem]:
-    """The first problems of a split, each with texts that can be encoded."""
-    problems = _asked(task, "problems", split, count)
-    listed = isinstance(problems, Sequence) and all(isinstance(p, Problem) for p in problems)
-    place = _place(type(task))
-    require(listed, f"{place}: problems() gives {_what(problems)}: return a list of foray.core.task.Problem")
-    for p in problems:
-        known = p.solutions if isinstance(p.solutions, tuple | list) else ()  # others are made when they are first read
-        for text in (p.id, p.question, p.answer, *known):
-            require(isinstance(text, str), f"{place}: a solution of problem {p.id} is {text!r:.60}: make it a text")
-            require(encodable(text), f"{place}: problem {p.id!r} holds half a surrogate pair: {text!a:.60}")
+    """The first problems of a split."""
+    problems: Sequence[Problem] = _asked(task, "problems", split, count)
+    require_problems(_place(type(task)), problems)
     return problems
 
 
@@ -246,6 +237,10 @@ def _called(kind: type, method: str, call: Callable[[], Any]) -> Any:
             return call()
     except MissingFile:  # it says what to do
         raise
+    except ValueError as e:
+        if kind.__module__.startswith("foray.") and not where_broken(e):  # so does a task of Foray's own
+            raise
+        raise ValueError(f"{where_broken(e) or _file(kind)}: {kind.__name__}.{method}: {in_a_line(e)}") from e
     except Exception as e:  # whatever the user's own code raises
         raise ValueError(f"{where_broken(e) or _file(kind)}: {kind.__name__}.{method}: {in_a_line(e)}") from e
 
@@ -254,7 +249,7 @@ def _called(kind: type, method: str, call: Callable[[], Any]) -> Any:
 def _waiting(kind: type, method: str) -> Iterator[None]:
     """Says what is waited for where the user's own code takes long: it may never end."""
     words = f"{_place(kind)}: {method}() has not returned for {_PATIENCE:g} s; Ctrl-C ends the wait"
-    teller = threading.Timer(_PATIENCE, print, (words,), {"file": sys.stderr, "flush": True})
+    teller = threading.Timer(_PATIENCE, _once, (words,))
     teller.daemon = True
     teller.start()
     try:
@@ -262,6 +257,11 @@ def _waiting(kind: type, method: str) -> Iterator[None]:
     finally:
         teller.cancel()
         teller.join()  # no thread is left where a process forks
+
+
+@lru_cache(maxsize=64)  # the same is said once
+def _once(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _place(kind: type) -> str:

@@ -99,6 +99,9 @@ def delete_garbage(studies: Sequence[Study], store: Store, reported: bool = Fals
                 prune(item.path.parent, item.path.name)
             else:
                 remove(item.path)
+        if any(item.why == SHOWN for item in found.going(reported)):
+            for drawn in store.root.glob(f"report*/{SEAL}"):  # a report of what is gone is kept no more
+                drawn.unlink()
     return found
 
 

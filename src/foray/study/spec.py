@@ -226,6 +226,8 @@ class Part:
 
     def __post_init__(self) -> None:
         require_types(self)
+        check_name(self.name, "a part")
+        require(bool(self.grids), f"part {self.name!r} holds no study")
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,9 @@ class Study:
         require_types(self)
         files = all(file.endswith(".py") for file in self.report)
         require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
+        kind = with_article(type(self.pretrain).__name__)
+        bases = hasattr(self.pretrain, "checkpoints")
+        require(bases, f"pretrain is {kind}: write Pretrain(...) or Published(...)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:

@@ -38,7 +38,6 @@ class OwnProblems(FileTask):
 
     def __post_init__(self) -> None:
         require_types(self)
-        require(self.answers in ("math", "number"), f"answers must be 'math' or 'number', not {self.answers!r}")
 
     @property
     def stop(self) -> tuple[str, ...]:

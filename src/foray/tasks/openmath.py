@@ -58,8 +58,6 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
 
     def __post_init__(self) -> None:
         require_types(self)
-        require(self.version in (1, 2), f"OpenMathInstruct's version is 1 or 2, not {self.version}")
-        require(self.like in ("", "gsm8k", "math"), f"like must be 'gsm8k', 'math' or empty, not {self.like!r}")
         require(self.solutions > 0, f"solutions must be positive, not {self.solutions}")
 
     @property

@@ -60,8 +60,6 @@ class WorldProblems:
 
     def __post_init__(self) -> None:
         require_types(self)
-        if self.tier not in ("easy", "hard"):
-            raise ValueError(f"tier must be 'easy' or 'hard', not {self.tier!r}")
         if self.train_size < 1 or self.test_size < 1:
             raise ValueError("train_size and test_size must be at least 1")
         if not 8 <= self.solutions_per_problem <= 16:
