@@ -226,7 +226,7 @@ class Part:
 
     def __post_init__(self) -> None:
         require_types(self)
-        check_name(self.name, "a part")
+        require(bool(self.name), "a part has a name, for --part")
         require(bool(self.grids), f"part {self.name!r} holds no study")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -135,19 +136,19 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def _draw_gains(place: Axes, gains: pd.DataFrame, sizes: list[int]) -> None:
-    """RL minus base of every model against its tokens per parameter, the mix beside it: left and right by turns."""
-    mixes = sorted(gains["mix"].unique())
+    """RL minus base of every model against its tokens per parameter, the mix beside it."""
+    ratios = gains["tokens_per_parameter"]
+    middle = math.sqrt(ratios.min() * ratios.max())
     for row in records(gains):
         color, marker = style.series(sizes.index(row.model_parameters))
         place.vlines(row.tokens_per_parameter, row.lo, row.hi, color=color, alpha=0.6, linewidth=1.2)
         place.plot(row.tokens_per_parameter, row.value, color=color, marker=marker, markersize=6)
-        left = mixes.index(row.mix) % 2 == 1
+        left = row.tokens_per_parameter < middle  # words point outward, away from the other points
         at: Any = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left", "color": "#444444"}
         at |= {"textcoords": "offset points", "va": "center", "fontsize": 7}
         place.annotate(_short(row.mix), (row.tokens_per_parameter, row.value), **at)
     place.set_title(f"gain of RL on {gains['task'].iloc[0]}, {gains['metric'].iloc[0]}")
     place.set_xscale("log")
-    ratios = gains["tokens_per_parameter"]
     place.set_xlim(ratios.min() / 3, ratios.max() * 3)
     place.set_ylim(min(0.0, gains["lo"].min()) - 0.05, max(0.0, gains["hi"].max()) + 0.05)  # a few points look like few
     place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
