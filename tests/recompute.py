@@ -377,10 +377,12 @@ def check_comparisons(store: Store) -> int:
 
 
 def both_probed(store: Store, row: dict[str, str], *recipes: str) -> dict[Run, tuple[Any, Any]]:
-    """What both recipes answered to the probes, by run."""
+    """What both recipes, trained on the study's own task, answered to the probes, by run."""
     found: list[dict[Run, Any]] = []
+    first = store.find("passk")[0]["task"]
     for recipe in recipes:
         entries = store.find("probes", tokens=int(row["tokens"]), recipe=recipe, final=True)
+        entries = [e for e in entries if e.get("trained_on", first) == first]
         read = {e["folder"]: json.loads((store.root / e["folder"] / "probes.json").read_text()) for e in entries}
         found.append({(e["pretrain_seed"], e["seed"]): read[e["folder"]] for e in entries})
     return matched(*found)
