@@ -164,6 +164,7 @@ def _everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A clause for error messages: the nearest valid name, and all valid names when there are at most 16."""
     options = list(valid)
+    # Capitals do not matter; of options that differ in capitals alone the first is meant, hence the two reversals.
     spelled = {option.casefold(): option for option in reversed(options)}
     close = difflib.get_close_matches(name.casefold(), list(spelled)[::-1], n=1, cutoff=0.5)
     listed = f" (valid: {', '.join(options)})" if 0 < len(options) <= 16 else ""

@@ -1,6 +1,6 @@
 """Whether the fields of a spec hold what they are annotated with: a value of a wrong type is refused where it is typed.
 
-A field that takes an object of the user's own, such as a task, refuses plain values only. What such an object must be
+A field that takes an object of the user's own, such as a task, refuses plain values and classes only. What such an object must be
 is the matter of ``study/contracts.py``.
 """
 
@@ -36,7 +36,7 @@ _OBJECTS = {  # an example of each protocol
     "TextSource": "a source of text, such as Text(...)",
     "Any": "an object",
 }
-_SEVERAL = {float: "numbers", int: "whole numbers", str: "texts"}
+SEVERAL = {float: "numbers", int: "whole numbers", str: "texts"}
 
 
 class _Misfit(NamedTuple):
@@ -140,7 +140,7 @@ def _wanted(kind: Any) -> str:
         return " or ".join(map(repr, args))
     if origin is tuple:
         if args[1:] == (...,):
-            return f"a tuple of {_SEVERAL[args[0]]}" if args[0] in _SEVERAL else "a tuple"
+            return f"a tuple of {SEVERAL[args[0]]}" if args[0] in SEVERAL else "a tuple"
         return f"a tuple of {len(args)} values ({', '.join(map(_wanted, args))})"
     if origin is collections.abc.Callable:
         return "a function"

@@ -11,7 +11,7 @@ import typing
 from typing import Any, TypeVar
 
 from foray.core.canonical import nearest
-from foray.core.field_types import is_protocol, words_of
+from foray.core.field_types import SEVERAL, is_protocol, words_of
 from foray.core.spelling import with_article
 
 S = TypeVar("S")
@@ -32,7 +32,6 @@ _WANTED: dict[Any, str] = {
     tuple[float, ...]: "numbers separated by commas",
     tuple[str, ...]: "words separated by commas",
 }
-_PLURAL = {float: "finite numbers", int: "whole numbers", str: "words"}
 
 
 def override(spec: S, *assignments: str) -> S:
@@ -196,7 +195,7 @@ def _parse(text: str, annotation: Any, current: Any, full: str) -> Any:
             hint = f"; did you mean {meant!r}?" if meant in words else nearest(text, words)
             raise ValueError(f"--set {full}={text}: there is no such value{hint}")
         values = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
-        kinds = {_PLURAL.get(kind, "") for kind in values}
+        kinds = {SEVERAL.get(kind, "") for kind in values}
         several = f"{len(values)} {kinds.pop()} separated by commas" if len(kinds) == 1 and "" not in kinds else ""
         want = _WANTED.get(annotation) or several or "what a study file puts there"
         example = f", for example {written(current)}" if current not in ((), "") else ""
