@@ -1,7 +1,7 @@
 """Whether the fields of a spec hold what they are annotated with: a value of a wrong type is refused where it is typed.
 
-A field that takes an object of the user's own, such as a task, refuses plain values and classes only. What such an object must be
-is the matter of ``study/contracts.py``.
+A field that takes an object of the user's own, such as a task, refuses plain values and classes only. What such an
+object must be is the matter of ``study/contracts.py``.
 """
 
 from __future__ import annotations
