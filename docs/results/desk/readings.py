@@ -1,0 +1,45 @@
+"""`desk` with questions read as often as in the paper: SFT 61 times, parallel averaging 14 times, RL 8 times.
+
+    foray run docs/results/desk/readings.py --store STORE      the store of `desk`: M_t are not trained again
+
+In the main grid SFT and parallel averaging read each of 2,048 questions 12 times. Here there are 512 questions, and RL
+has as many updates as there. SFT→RL begins after 13 readings, as in the paper. A study of its own, since the claims
+would take its recipes for those of `desk`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.studies import desk
+from foray.study.spec import Study, Variant
+
+QUESTIONS = 512
+
+
+def updates(readings: int) -> str:
+    """The setting of SFT's updates for so many readings of each question."""
+    return f"sft_steps={readings * QUESTIONS // 32}"
+
+
+def study() -> Study:
+    main = desk.study()
+    few = {name: replace(getattr(main.post, name).source, questions=QUESTIONS) for name in ("rl", "sft")}
+    streams = {name: replace(getattr(main.post, name), source=source) for name, source in few.items()}
+    rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # beside RL in one update
+    parallel = desk.own("parallel", rows)
+    return replace(
+        main,
+        name="desk_readings",
+        post=replace(main.post, **streams),
+        excursions=main.pretrain.checkpoints[2:3],
+        recipes=(
+            desk.own("rl"),
+            desk.own("sft", updates(61)),
+            desk.own("sft", updates(12), label="12 readings", against="sft"),
+            desk.own("sft_rl", updates(13)),
+            parallel,
+            Variant("parallel", (*parallel.settings, *desk.rates(*desk.CHOSEN["rl"])), "at RL's rate"),
+        ),
+        parts=(),
+    )
