@@ -15,7 +15,7 @@ from foray.data.corpus import Shard, write_shard
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
 from foray.evals.abilities import evaluate_probes
 from foray.evals.sampling import evaluate
-from foray.model import hf
+from foray.model.hf_config import config_to_hf
 from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import Sampling
 from foray.rollout.stopping import Endings
@@ -206,7 +206,7 @@ def test_forays_own_checkpoints_are_the_files_they_were(tmp_path: Path, tokenize
     end = tokenizer.end_id
     wanted = json.dumps({"bos_token_id": end, "eos_token_id": end, "do_sample": True}) + "\n"
     assert (model / "generation_config.json").read_text() == wanted
-    assert (model / "config.json").read_text() == json.dumps(hf.config_to_hf(shape, end, end), indent=1) + "\n"
+    assert (model / "config.json").read_text() == json.dumps(config_to_hf(shape, end, end), indent=1) + "\n"
     opened = open_checkpoint(tmp_path / "first")
     assert opened[1].end_ids == (end,) and opened[1].files is None
     save_checkpoint(tmp_path / "again", *opened)

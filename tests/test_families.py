@@ -241,7 +241,11 @@ def test_weights_in_shards_and_in_bf16_come_in(tmp_path: Path) -> None:
         ("llama", {"hidden_act": "gelu"}, "activation 'gelu'"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantized"),
         ("llama", {"auto_map": {"AutoModel": "modeling.My"}}, "code of its own"),
-        ("llama", {"num_key_value_heads": 3}, r"heads \(4\) must be a multiple of kv_heads \(3\)"),
+        (
+            "llama",
+            {"num_key_value_heads": 3},
+            r"num_attention_heads \(4\) must be a multiple of num_key_value_heads \(3\)",
+        ),
         ("llama", {"hidden_size": None}, r"config\.json: "),
         ("llama", {"vocab_size": 99}, r"do not fit config.json \(model.embed_tokens.weight"),
         ("llama", {"num_hidden_layers": 3}, r"do not fit config.json \(9 are missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -338,9 +339,11 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path, capsys: Said) -> N
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, capsys: Said) -> None:
-    (tmp_path / "in.jsonl").write_bytes(b'{"gold": "1", "answer": "1"}\n{"gold": "\xff"}\n')
-    assert main(["grade", "gsm8k", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")]) == 1
-    assert "in.jsonl, line 2: not UTF-8" in capsys.readouterr().err
+    row = b'{"gold": "1", "answer": "1"}\n'
+    for content, said in [(row + b'{"gold": "\xff"}\n', "2: not UTF-8"), (gzip.compress(row), "1: packed with gzip")]:
+        (tmp_path / "in.jsonl").write_bytes(content)
+        assert main(["grade", "gsm8k", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")]) == 1
+        assert f"in.jsonl, line {said}" in capsys.readouterr().err
 
 
 def test_mistakes_of_the_command(tmp_path: Path, capsys: Said) -> None:

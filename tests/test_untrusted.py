@@ -23,6 +23,7 @@ from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.data.unpacking import all_of, opened
 from foray.model import hf
 from foray.model.config import ModelConfig
+from foray.model.hf_config import config_from_hf
 from foray.model.transformer import Transformer
 from foray.report import read_results
 from foray.train.checkpoint import save_checkpoint
@@ -128,7 +129,7 @@ def test_a_model_larger_than_its_files_is_not_made(checkpoint: Path, monkeypatch
 def test_settings_of_another_kind_are_named(checkpoint: Path, settings: dict[str, Any]) -> None:
     changed(checkpoint / "config.json", **settings)
     with pytest.raises(ValueError, match=r"config\.json|model_type"):
-        hf.config_from_hf(checkpoint)
+        config_from_hf(checkpoint)
 
 
 @pytest.mark.parametrize("identity", [4 * 10**9, 10**12, -1])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from foray.core.canonical import content_hash
-from foray.core.untrusted import expect, lines_of, not_a_pointer, ordinary
+from foray.core.untrusted import expect, lines_of, not_a_pointer, ordinary, packing
 
 SEAL = "DONE"
 LOCK = ".lock"
@@ -178,6 +178,8 @@ def parsed(line: bytes) -> tuple[Any, str]:
 
 def not_utf8(e: UnicodeDecodeError) -> str:
     """A message about a text that is not UTF-8, with the first wrong byte."""
+    if program := packing(e.object):
+        return f"packed with {program}: unpack the file"
     return f"not UTF-8 text (byte 0x{e.object[e.start]:02x} at {e.start})"
 
 

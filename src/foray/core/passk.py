@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,7 +33,20 @@ def pass_at_k(correct: ArrayLike, samples: ArrayLike, k: int) -> NDArray[np.floa
         raise ValueError(f"pass@{k} needs at least {k} samples a problem; there are {int(n.min()) if n.size else 0}")
     if (c < 0).any() or (c > n).any():
         raise ValueError("the number of correct samples must lie between 0 and the number of samples")
+    first = int(n.flat[0]) if n.size else 0
+    if n.size and (n == first).all():
+        return _of_every_count(first, k)[c]
+    return _of(c, n, k)
+
+
+@lru_cache(maxsize=1024)
+def _of_every_count(samples: int, k: int) -> NDArray[np.float64]:
+    """pass@k of 0 to ``samples`` correct ones: a report asks for the same ones thousands of times. (samples + 1,)"""
+    return _of(np.arange(samples + 1), np.full(samples + 1, samples), k)
+
+
+def _of(c: NDArray[np.int64], n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     i = np.arange(k)
     # C(n-c, k) / C(n, k) as a product of k ratios: no large binomials; a factor <= 0 means fewer than k wrong samples.
     factors = np.clip((n - c)[..., None] - i, 0, None) / (n[..., None] - i)
-    return 1.0 - factors.prod(axis=-1)
+    return np.asarray(1.0 - factors.prod(axis=-1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +11,12 @@ from pathlib import Path
 from typing import IO, Any
 
 LONGEST = 1 << 28  # bytes of a line, a row or a document: 256 MiB
+PACKED = {  # by the ending of the name: the program that packs, and how a file of it begins
+    ".gz": ("gzip", rb"\x1f\x8b"),
+    ".zst": ("Zstandard", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+    ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
+    ".xz": ("xz", rb"\xfd7zXZ\x00"),
+}
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -52,6 +59,11 @@ def not_a_pointer(path: Path) -> Path:
     if pointer:
         raise ValueError(f"{path} is a pointer of Git LFS, not the file itself: git lfs pull brings that")
     return path
+
+
+def packing(first: bytes) -> str:
+    """The program that packed a file which begins so; an empty text for any other file."""
+    return next((program for program, magic in PACKED.values() if re.match(magic, first)), "")
 
 
 def encodable(text: str) -> bool:

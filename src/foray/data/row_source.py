@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from foray.core.files import digest_of_input, is_text
-from foray.core.untrusted import ordinary
+from foray.core.untrusted import PACKED, ordinary
 from foray.data.hub import DataSet, datasets_library, loaded
 from foray.data.rows import existing, flaw, place, rows_of
-from foray.data.unpacking import LIBRARIES, PACKED, kind_of
+from foray.data.unpacking import LIBRARIES, kind_of
 
 PlacedRow = tuple[str, dict[str, Any]]  # words for the place of the row, and its columns
 

@@ -12,11 +12,11 @@ from foray.core.canonical import added, require
 from foray.core.field_types import require_types
 from foray.core.files import digest_of_input, not_utf8, parsed
 from foray.core.rng import key
-from foray.core.untrusted import LONGEST, too_long
+from foray.core.untrusted import LONGEST, PACKED, too_long
 from foray.data.hub import DataSet
 from foray.data.rows import Skipped, cell, document, existing, flaw, parquet, place, rows_of
 from foray.data.text_source import EndlessText, TextSource, TextSplit, documents_of
-from foray.data.unpacking import LIBRARIES, PACKED, Format, Kind, all_of, kind_of, opened, structure
+from foray.data.unpacking import LIBRARIES, Format, Kind, all_of, kind_of, opened, structure
 
 PART_BYTES = 64 << 20  # of text a part, about
 _ROWS = 256  # of a table, read together

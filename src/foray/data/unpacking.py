@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from foray.core.untrusted import LONGEST, lines_of, not_a_pointer, ordinary, whole
+from foray.core.untrusted import LONGEST, PACKED, lines_of, not_a_pointer, ordinary, whole
 
 Format = Literal["", "jsonl", "json", "csv", "tsv", "parquet", "text"]  # as a setting; empty: by name and content
 Kind = Literal["lines", "rows", "csv", "tsv", "parquet", "text"]  # lines: a JSON value a line; rows: one JSON value
@@ -25,12 +25,6 @@ _BY_NAME: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
     ".txt": "text", ".text": "text", ".md": "text",
 }  # fmt: skip
-PACKED = {
-    ".gz": ("gzip", rb"\x1f\x8b"),
-    ".zst": ("Zstandard", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
-    ".bz2": ("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)"),
-    ".xz": ("xz", rb"\xfd7zXZ\x00"),
-}
 LIBRARIES = {".parquet": "pyarrow", ".arrow": "datasets", ".zst": "zstandard"}  # needed for files of these names
 _OTHERS = {
     "Parquet": rb"PAR1", "Arrow": rb"ARROW1\x00", "zip": rb"PK[\x03\x05][\x04\x06]", "7z": rb"7z\xbc\xaf\x27\x1c",

@@ -70,9 +70,17 @@ class Results:
 
         Models of the main grid, but for the fields that are named; ``ANY`` stands for every value of a field.
         """
-        wanted = {name: value for name, value in {**MAIN_GRID, **where}.items() if value is not ANY}
-        found = (m for m in self.measured if isinstance(m, kind))
-        return [m for m in found if all(_fits(getattr(m, name), value) for name, value in wanted.items())]
+        unnamed = tuple(name for name in MAIN_GRID if name not in where)
+        if (grid := self._grids.get((kind, unnamed))) is None:
+            grid = [m for m in self.measured if isinstance(m, kind) and _all_fit(m, {n: MAIN_GRID[n] for n in unnamed})]
+            self._grids[kind, unnamed] = grid
+        wanted = {name: value for name, value in where.items() if value is not ANY}
+        return [m for m in grid if _all_fit(m, wanted)]
+
+    @cached_property
+    def _grids(self) -> dict[tuple[type, tuple[str, ...]], list[Any]]:
+        """What ``select`` has found by kind and by the fields that were left to the main grid: it is asked often."""
+        return {}
 
     def rows(self, **where: Any) -> pd.DataFrame:
         """The same of the table's rows."""
@@ -244,8 +252,11 @@ class Results:
         return pd.DataFrame(found, columns=columns).astype({"shots": "Int64"})
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    return value in wanted if isinstance(wanted, tuple) else value == wanted
+def _all_fit(m: Measurement, wanted: Mapping[str, Any]) -> bool:
+    return all(
+        getattr(m, name) in value if isinstance(value, tuple) else getattr(m, name) == value
+        for name, value in wanted.items()
+    )
 
 
 def inside_training(rows: pd.DataFrame) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from foray.core.scratch import let_go, own_folder
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
+from foray.model.hf_config import save_config
 from foray.rollout import vllm_process
 from foray.rollout.engine import Completion, EngineDied, Sampling, check_prompts
 from foray.rollout.stopping import Endings
@@ -73,7 +74,7 @@ class VLLMEngine:
         self.config, self.tokenizer, self.precision, self.version = config, tokenizer, precision, 0
         self.endings = Endings(tokenizer, config.vocab_size)
         self.folder = _shared_folder(4 * config.parameters)
-        hf.save_config(config, self.folder, tokenizer.end_id, tokenizer.bos_id)
+        save_config(config, self.folder, tokenizer.end_id, tokenizer.bos_id)
         tokenizer.save(self.folder, config.context)
         settings: dict[str, Any] = asdict(layout)
         python = settings.pop("python") or sys.executable

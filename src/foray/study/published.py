@@ -61,7 +61,7 @@ class Release:
 
     def shape(self) -> ModelConfig:
         """What a study's ``model`` must be; reads or fetches ``config.json`` alone."""
-        from foray.model.hf import config_from_hf
+        from foray.model.hf_config import config_from_hf
 
         with self.opened("config.json") as (folder, _):
             return config_from_hf(folder)
@@ -140,13 +140,13 @@ def _check_weights(repository: Repository, folder: Path) -> None:
 
 def check_at_hand(release: Release, model: ModelConfig) -> None:
     """Raises ValueError as ``import_checkpoint`` does for another shape, if it is at hand. Nothing is fetched."""
-    from foray.model import hf
+    from foray.model.hf_config import config_from_hf
 
     folder = release.at_hand()
     if folder is None:
         return
     try:
-        _check_shape(hf.config_from_hf(folder), model, release)
+        _check_shape(config_from_hf(folder), model, release)
     except ValueError as e:
         if release.revision and str(folder) in str(e):
             return  # a file of the cache cannot be read: the import says what fetches it again
@@ -160,10 +160,11 @@ def import_checkpoint(release: Release, model: ModelConfig, target: Path) -> Non
     """
     from foray.data.tokenizer import load_tokenizer
     from foray.model import hf
+    from foray.model.hf_config import config_from_hf
     from foray.train.checkpoint import save_checkpoint
 
     with release.opened() as (folder, beside):
-        found = hf.config_from_hf(folder)
+        found = config_from_hf(folder)
         tokenizer = load_tokenizer(folder, beside)
         _check_shape(found, model, release)
         tokenizer.check_fits(found.vocab_size, release.name)
