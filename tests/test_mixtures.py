@@ -16,6 +16,8 @@ from foray.core.stage import AdamW, AfterSFT, Joint, Plateau, PostTraining, Stag
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.report import read_results
+from foray.report.measurements import TrainingLog
+from foray.report.spending import of_steps, since_start
 from foray.study.graph import expand
 from foray.study.kinds import training
 from foray.study.kinds.training import TrainNode
@@ -234,6 +236,8 @@ def test_a_stage_stops_at_the_update_that_the_rule_names_and_the_results_say_so(
     results = read_results(report_study(made, store).parent.parent / "manifest.json")
     assert set(results.table[results.table.recipe == "sft"]["stopped"]) == {7}
     assert results.table[results.table.recipe == "base"]["stopped"].isna().all()
+    spent = {place.step: cost for place, (cost, _) in since_start(results).items() if place.recipe == "sft"}
+    assert spent[12] == of_steps(results.select(TrainingLog, recipe="sft")[0].metrics), "planned updates name it"
 
 
 def test_kept_steps_behind_the_stop_are_the_end_and_a_resumed_stage_stops_alike(

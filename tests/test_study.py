@@ -26,7 +26,7 @@ from rich.console import Console
 import recompute
 from conftest import Sums, figures
 from foray.cli import main
-from foray.core.files import SEAL, read_jsonl
+from foray.core.files import SEAL, read_jsonl, sealed_files
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored
 from foray.core.override import override
 from foray.core.sources import Corpus, Demonstrations, Rollouts
@@ -37,6 +37,7 @@ from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.report.measurements import TrainingLog
 from foray.study.excursions import GraphEntry
+from foray.study.executors import run_node as executor
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.run_node import run_node
 from foray.study.garbage import ASIDE, find_garbage
@@ -612,6 +613,48 @@ def test_a_node_killed_in_the_middle_ends_the_same(
         assert sum(advantages) == pytest.approx(0, abs=1e-3)
         assert advantages.index(max(advantages)) == rewards.index(max(rewards))
         assert {"question", "answer", "stream", "id"} <= row.keys()
+
+
+def _ready(made: Study, source: Store, *without: Node) -> list[Node]:
+    """The nodes of a study that are done in a store, but for some."""
+    left_out = {node.key for node in without}
+    return [n for n in expand(made).nodes if n.key not in left_out and n.done(source)]
+
+
+def test_a_kill_while_the_seal_is_made_repeats_no_update(
+    finished: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    made, store = study(recipes=(), pretrain=pretrained_to(1536)), Store(tmp_path)
+    target = ends(made)[1536, "base", 0]
+    copied(_ready(made, finished[0], target), finished[0], store)
+    with monkeypatch.context() as broken, pytest.raises(Killed):
+        broken.setattr(executor, "seal", lambda folder, **facts: (_ for _ in ()).throw(Killed))
+        run_node(target, store)
+    starts: list[int] = []
+    run_node(target, store, lambda **v: starts.append(v["start"]))
+    assert set(starts) <= {target.step - 1} and not list(target.folder(store).glob("resume-*"))
+    assert weights(store)[target.folder(store).name] == weights(finished[0])[target.folder(store).name]
+    assert not any(name.startswith("resume-") for name in sealed_files(target.folder(store)))
+
+
+def test_training_goes_on_from_the_furthest_state_with_its_log(
+    finished: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is killed early; then an earlier step of its stage is kept that lies beyond the kill."""
+    made, store = study(recipes=()), Store(tmp_path)
+    target = ends(made)[1536, "base", 0]
+    earlier = target.after
+    assert earlier is not None and earlier.step > 3
+    copied(_ready(made, finished[0], target, earlier), finished[0], store)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        run_node(target, store, kill_at(3))
+    copied([earlier], finished[0], store)
+    starts: list[int] = []
+    run_node(target, store, lambda **v: starts.append(v["start"]))
+    assert set(starts) == {earlier.step}
+    assert log(target, store) == log(target, finished[0])
 
 
 def test_a_damaged_rolling_checkpoint_is_passed_over(

@@ -20,6 +20,7 @@ from foray.core.untrusted import expect, lines_of, not_a_pointer, ordinary, pack
 
 SEAL = "DONE"
 LOCK = ".lock"
+SLOTS = ("resume-a", "resume-b")  # of a node's rolling checkpoint, written in turn
 SPEC = "spec.json"  # of a node: the name of the folder holds the hash of this file
 NODE = re.compile(r".+-[0-9a-f]{16}")  # a node's folder: its kind and the hash of its spec
 # A report reads these of a training node.
@@ -222,9 +223,13 @@ def _digest_at(path: Path, changed: int, size: int) -> str:
 
 
 def seal(folder: Path, **facts: Any) -> None:
-    """Declares a folder complete: writes ``DONE``, the last file, with the SHA-256 of every file below."""
+    """Declares a folder complete: writes ``DONE``, the last file, with the SHA-256 of every file below.
+
+    Rolling checkpoints are no part of it: they stay until the seal is there, since a kill may come before.
+    """
     there = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, LOCK)]
-    files = {str(p.relative_to(folder)): digest(p) for p in there}
+    names = {p: p.relative_to(folder) for p in there}
+    files = {str(name): digest(p) for p, name in names.items() if name.parts[0].removesuffix(GONE) not in SLOTS}
     write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1, allow_nan=False) + "\n")
 
 

@@ -111,7 +111,7 @@ class Joint:
 
 
 def drawing(stream: Stream | Joint, member: Stream) -> Stream:
-    """A member under the name of its draws. The same stream elsewhere in the stage has other draws."""
+    """A member under the name of its draws. Draws of several updates are kept under this name."""
     return member if member is stream else replace(member, name=f"{stream.name}.{member.name}")
 
 

@@ -35,6 +35,10 @@ def entry_of(root: Path, e: Mapping[str, Any]) -> Measurement:
     names = ("stage", "task", "part", "trained_on", "split", "variant", "against", "mix")
     texts: dict[str, Any] = {name: str(e.get(name, "")) for name in names}
     numbers = {name: optional(name, int) for name in ("shots", "model_parameters", "rollouts", "examples")}
+    planned = optional("stop", lambda s: int(s["step"]))
+    stopped = optional("stop", lambda s: _stopped(root / str(s["folder"]), planned))
+    if stopped is not None and numbers["examples"] is not None:
+        numbers["examples"] = numbers["examples"] * stopped // planned
     return Measurement(
         checkpoint=optional("checkpoint", lambda name: root / str(name)),
         kind=str(e["kind"]), folder=root / str(e["folder"]), tokens=int(e["tokens"]), recipe=str(e["recipe"]),
@@ -43,7 +47,7 @@ def entry_of(root: Path, e: Mapping[str, Any]) -> Measurement:
         screen=optional("screen", lambda s: (int(s[0]), int(s[1]), str(s[2]))),
         streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
         learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
-        stopped=optional("stop", lambda s: _stopped(root / str(s["folder"]), int(s["step"]))),
+        planned=planned, stopped=stopped,
         hard_share=optional("hard_share", float),
         math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
     )  # fmt: skip

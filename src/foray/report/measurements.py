@@ -31,9 +31,9 @@ class Measurement:
     """One entry of the manifest: what was measured, of which model, and the folder that holds the result.
 
     ``tokens``: of M_t. ``trained_on``: the task of post-training; empty for a base model. ``stage_step`` counts
-    updates since M_t. ``shots``, ``task`` and ``hard`` (the task's class says that the task is hard) are of pass@k
-    alone; None where an earlier version wrote no ``hard``. The ``task`` of a user's own measurement is its name, that
-    of a perplexity on a task's own text (kind ``task_text``) is the task.
+    updates since M_t, as the study plans them. ``shots``, ``task`` and ``hard`` (the task's class says that the task is
+    hard) are of pass@k alone; None where an earlier version wrote no ``hard``. The ``task`` of a user's own measurement
+    is its name, that of a perplexity on a task's own text (kind ``task_text``) is the task.
 
     Models beside the main grid differ from it in one of these: ``variant`` (a recipe with settings of its own; ``own``:
     the settings are those of the main grid; ``against``: the recipe of the main grid to compare with), ``split`` of the
@@ -42,8 +42,8 @@ class Measurement:
     ``rollouts`` a prompt and ``examples`` (prompts seen) are of models inside or after one stage of RL.
     ``screen``: RL asked only questions that the base answered between so many and so many times in 64, by this grading.
     ``learning_rates``: by role, of the last stage. ``hard_share``: of hard problems in the mix's math, where a source
-    says so. ``stopped``: the update at which the stop rule
-    ended the last stage; None where the stage ran to its last update.
+    says so. ``planned``: the updates of the last stage, where it has a stop rule. ``stopped``: the update at which the
+    rule ended that stage; None where the stage ran to its last update.
     ``streams``: the role of each stream of a stage, by name; None where an earlier version wrote none.
     ``checkpoint``: the folder of the model; None where an earlier version wrote none.
     """
@@ -74,6 +74,7 @@ class Measurement:
     math_heavy: bool | None = None
     hard: bool | None = None
     learning_rates: Mapping[str, float] | None = None
+    planned: int | None = None
     stopped: int | None = None
     hard_share: float | None = None
     checkpoint: Path | None = None
@@ -155,6 +156,11 @@ class TrainingLog(Measurement):
         if not columns:
             return pd.Series(math.nan, index=self.metrics.index)
         return self.metrics[columns].mean(axis=1) if len(columns) > 1 else self.metrics[columns[0]]
+
+    @property
+    def first(self) -> int:
+        """The updates of the stages before this one, as planned."""
+        return self.stage_step - (len(self.metrics) if self.planned is None else self.planned)
 
     @property
     def last_reward(self) -> float:

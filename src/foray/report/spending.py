@@ -83,7 +83,7 @@ def since_start(results: Results, variant: str = "") -> dict[Place, tuple[Spendi
         base = bases.get((start.tokens, start.run.pretrain_seed), UNKNOWN)
         before, done = FREE, 0  # cost and updates of the stages before
         for stage in sorted(stages, key=lambda r: r.stage_step):
-            first = stage.stage_step - len(stage.metrics)
+            first = stage.first
             if first != done:
                 break  # the stage before has not finished: its cost is not known
             for step in sorted({stage.stage_step, *steps.get(start, ())}):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foray.core.canonical import content_hash, require
-from foray.core.files import GONE, NODE, SEAL, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
+from foray.core.files import GONE, NODE, SEAL, SLOTS, SPEC, prune, read_json, read_object, remove, sealed, sealed_files
 from foray.study.graph import expand
 from foray.study.kinds.training import TrainNode
 from foray.study.last_report import nodes_in
@@ -29,7 +29,6 @@ ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
-_ROLLING = ("resume-a", "resume-b")
 _OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
 
 
@@ -123,7 +122,7 @@ def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]
     for path in sorted(folder.iterdir()):
         if _TEMPORARY.fullmatch(path.name) or path.name.endswith(GONE):
             yield _item(path, CRASHED)
-        elif path.name in _ROLLING:
+        elif path.name in SLOTS:
             yield _item(path, ROLLING)
     if not isinstance(node, TrainNode) or node.step == node.stage.steps:
         return
@@ -163,7 +162,7 @@ def _strange(folder: Path) -> list[Path]:
 def _is_own(path: Path, own: set[str], listed: set[str]) -> bool:
     """Whether the seal lists the file, or a killed deletion left it after the seal stopped listing it."""
     first = path.parts[0]
-    left = first.endswith(GONE) or (first in ("state", *_ROLLING) and first not in listed)
+    left = first.endswith(GONE) or (first in ("state", *SLOTS) and first not in listed)
     return str(path) in own or left or _TEMPORARY.fullmatch(path.name) is not None
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from foray.core.batch import Batch
-from foray.core.files import SEAL, read_object, remove, replace_folder, seal, sealed, verify, write_atomic
+from foray.core.files import SEAL, SLOTS, read_object, replace_folder, seal, sealed, verify, write_atomic
 from foray.core.lora import LoRA
 from foray.data.tokenizer import TextTokenizer
 from foray.model import hf
@@ -168,7 +168,7 @@ class Resume:
     """A rolling checkpoint inside an unfinished node: two slots, written in turn. The newer valid slot counts."""
 
     def __init__(self, node: Path) -> None:
-        self.slots = (node / "resume-a", node / "resume-b")
+        self.slots = tuple(node / name for name in SLOTS)
         self.last: Path | None = None  # the slot that several ranks saved last
         self.saving: Future[None] | None = None
         self.background = ThreadPoolExecutor(1)
@@ -232,12 +232,15 @@ class Resume:
         if saving is not None:
             saving.result()
 
+    def step(self) -> int:
+        """The updates of the newest slot; -1 without one."""
+        newest = self.newest()
+        return -1 if newest is None else int(read_object(newest / SEAL, step=int)["step"])
+
     def what_is_kept(self) -> str:
         """A sentence for a user whose disk is full."""
-        newest = self.newest()
-        if newest is None:
+        if (step := self.step()) < 0:
             return "free some space and run again"
-        step = read_object(newest / SEAL, step=int)["step"]
         return f"that of step {step} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
@@ -251,8 +254,3 @@ class Resume:
                 except ValueError:
                     continue
         return max(valid)[1] if valid else None
-
-    def clear(self) -> None:
-        for slot in self.slots:
-            if slot.exists():
-                remove(slot)

@@ -34,7 +34,7 @@ def parallel_adaptive(post: PostTraining) -> Recipe:
     both = post.side_by_side()
     signal = f"{both.rl.name}/signal"
     streams = ((Follow(signal), both.rl), (Follow(signal, rest=True), both.sft))
-    return (Stage("parallel_adaptive", streams, both.steps),)
+    return (Stage("parallel_adaptive", streams, both.steps, post.stop),)
 
 
 def combined(post: PostTraining) -> Recipe:
@@ -50,7 +50,10 @@ def combined_gold(post: PostTraining) -> Recipe:
 
 
 def interleaved(post: PostTraining) -> Recipe:
-    """Rounds of SFT updates, then RL updates, in one optimizer: RL's. RL has as many updates as in `parallel`."""
+    """Rounds of SFT updates, then RL updates, in one optimizer: RL's.
+
+    The rounds end where RL has had as many updates as in `parallel`, or more by part of a round.
+    """
     (sft, rl), both = post.turns, post.side_by_side()
     members = ((Turns(sft + rl, sft, length=rl), both.rl), (Turns(sft + rl, 0, length=sft), both.sft))
     joint = Joint("interleaved", members, both.rl.optimizer)
@@ -66,7 +69,7 @@ def interleaved_gold(post: PostTraining) -> Recipe:
 def curriculum(post: PostTraining) -> Recipe:
     """Rounds that shift from SFT to RL by an update a round, in one optimizer: RL's.
 
-    The rounds end where RL has had as many updates as in `parallel`.
+    The rounds end where RL has had as many updates as in `parallel`, or more by part of a round.
     """
     (sft, rl), both = post.curriculum, post.side_by_side()
     joint = Joint("curriculum", ((Shift(sft, rl, True), both.rl), (Shift(sft, rl), both.sft)), both.rl.optimizer)
@@ -86,7 +89,7 @@ def alternating(post: PostTraining) -> Recipe:
     """RL and SFT updates in turn, each with its own moments, as many of each as in `parallel`, at its weights."""
     both, (rl_weight, sft_weight) = post.side_by_side(), post.weights
     streams = ((Turns(2, 0, rl_weight), both.rl), (Turns(2, 1, sft_weight), both.sft))
-    return (Stage("alternating", streams, 2 * both.steps),)
+    return (Stage("alternating", streams, 2 * both.steps, post.stop),)
 
 
 def interpolated(post: PostTraining) -> Recipe:
@@ -94,7 +97,7 @@ def interpolated(post: PostTraining) -> Recipe:
     both, (rl_weight, sft_weight) = post.side_by_side(), post.weights
     total = rl_weight + sft_weight
     require(total > 0, f"interpolated divides by the sum of post.weights, which must be above 0: {post.weights}")
-    ends = [(Stage(name, ((1.0, s),), both.steps),) for name, s in (("rl", both.rl), ("sft", both.sft))]
+    ends = [(Stage(name, ((1.0, s),), both.steps, post.stop),) for name, s in (("rl", both.rl), ("sft", both.sft))]
     return (Merge("interpolated", ((rl_weight / total, ends[0]), (sft_weight / total, ends[1]))),)
 
 
@@ -115,12 +118,12 @@ def anneal_rl(post: PostTraining) -> Recipe:
 
 def anchored(post: PostTraining) -> Recipe:
     """RL, with an update on pre-training text added to every update."""
-    return (Stage("anchored", ((1.0, post.rl), (1.0, _text(post))), post.rl_steps),)
+    return (Stage("anchored", ((1.0, post.rl), (1.0, _text(post))), post.rl_steps, post.stop),)
 
 
 def rl_and_text(post: PostTraining) -> Recipe:
     """Updates of RL and of pre-training in turn."""
-    return (Stage("rl_and_text", ((Turns(2, 0), post.rl), (Turns(2, 1), _text(post))), 2 * post.rl_steps),)
+    return (Stage("rl_and_text", ((Turns(2, 0), post.rl), (Turns(2, 1), _text(post))), 2 * post.rl_steps, post.stop),)
 
 
 def _text(post: PostTraining) -> Stream:

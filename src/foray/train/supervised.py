@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -102,4 +103,9 @@ def training_questions(task: Task, count: int) -> list[Problem]:
 
 def epoch_order(size: int, key: int, first: int, count: int) -> list[int]:
     """Items ``first`` to ``first + count`` of endless epochs over ``size`` items. Each epoch has its own order."""
-    return [int(rng.permutation(rng.key(key, g // size), size)[g % size]) for g in range(first, first + count)]
+    return [int(_order(key, g // size, size)[g % size]) for g in range(first, first + count)]
+
+
+@lru_cache(maxsize=4)
+def _order(key: int, epoch: int, size: int) -> NDArray[np.int64]:
+    return rng.permutation(rng.key(key, epoch), size)

@@ -39,9 +39,8 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
     found: dict[tuple[object, ...], float] = {}
     for log in results.select(TrainingLog, recipe=("sft", "sft_gold"), variant=ANY, split=ANY):
         place = [getattr(log, name) for name in _RUN]
-        first = log.stage_step - len(log.metrics)
         logged = zip(log.metrics["step"], log.of("demonstrations", "epoch"))
-        found |= {(*place, first + int(step)): float(epoch) for step, epoch in logged}
+        found |= {(*place, log.first + int(step)): float(epoch) for step, epoch in logged}
     return found
 
 

@@ -37,11 +37,11 @@ def _entropies(results: Results) -> dict[tuple[int, str, int], list[float]]:
     """By tokens, recipe and update since M_t: every run's mean entropy over the last updates up to there."""
     found: dict[tuple[int, str, int], list[float]] = {}
     for log in results.rl_runs():
-        entropy, first = log.of("rollouts", "entropy"), log.stage_step - len(log.metrics)
+        entropy = log.of("rollouts", "entropy")
         for place in range(len(entropy)):
             last = entropy.iloc[max(0, place + 1 - _WINDOW) : place + 1].dropna()
             if len(last):
-                found.setdefault((log.tokens, log.recipe, first + place + 1), []).append(float(last.mean()))
+                found.setdefault((log.tokens, log.recipe, log.first + place + 1), []).append(float(last.mean()))
     return found
 
 

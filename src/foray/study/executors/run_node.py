@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from foray.core.files import Damaged, seal, write_json, writing
+from foray.core.files import SLOTS, Damaged, remove, seal, write_json, writing
 from foray.core.machine import free_memory
 from foray.study.executors.forked_ranks import run_on_ranks
 from foray.study.node import HEALTH, Node, Report, carry_out
@@ -43,4 +43,7 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             free_memory()
         write_json(folder / HEALTH, node.flags(folder))
         seal(folder, label=node.label(), seconds=round(time.monotonic() - begun, 3))
+        for slot in SLOTS:
+            if (folder / slot).exists():
+                remove(folder / slot)
         return folder

@@ -44,9 +44,11 @@ def stage_logs(folder: Path, source: Path | None, start: int) -> Iterator[StageL
         return
     for name in (METRICS, ROLLOUTS):
         file = folder / name
-        # Every kept step of a stage has the whole log.
-        if source is not None and not file.exists() and (source / name).exists():
-            write_atomic(file, (source / name).read_bytes())
+        # Every kept step of a stage has the whole log. A rolling checkpoint has none: the log lies here.
+        if source is not None and source.parent != folder:
+            file.unlink(missing_ok=True)
+            if (source / name).exists():
+                write_atomic(file, (source / name).read_bytes())
         _rewind(file, start)
     with ExitStack() as files:
         yield StageLogs(folder, files)

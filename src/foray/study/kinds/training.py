@@ -125,7 +125,7 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
     tokenizer = node.tokenizer.open_tokenizer(store)
     stage = node.stage
     resume = Resume(folder)
-    source = from_first(lambda: resume.newest() or _earlier_step(node, store))
+    source = from_first(lambda: _furthest(resume, node, store))
     run = _opened(node, store, tokenizer, source)
     moments = {stream.name: Moments(run.model, stream.optimizer) for _, stream in stage.streams}
     start = load_state(source, run, moments) if source is not None else 0
@@ -172,8 +172,6 @@ def run_training(node: TrainNode, folder: Path, store: Store, report: Report) ->
             save_state(folder, run, moments, done_so_far)
     except OSError as e:
         raise OSError(f"the result cannot be saved: {e}; {resume.what_is_kept()}") from None
-    if is_first():
-        resume.clear()
 
 
 def _opened(node: TrainNode, store: Store, tokenizer: TextTokenizer, source: Path | None) -> Training:
@@ -277,12 +275,18 @@ def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:
     return {row["id"]: row["correct"] for row in read_jsonl(folder / "problems.jsonl")}
 
 
-def _earlier_step(node: TrainNode, store: Store) -> Path | None:
+def _furthest(resume: Resume, node: TrainNode, store: Store) -> Path | None:
+    """The whole state with the most updates: this node's rolling checkpoint, or an earlier kept step."""
+    earlier = _earlier_step(node, store)
+    if earlier is None or resume.step() >= earlier.step:
+        return resume.newest()
+    verify(earlier.folder(store))
+    return earlier.folder(store)
+
+
+def _earlier_step(node: TrainNode, store: Store) -> TrainNode | None:
     """The nearest earlier kept step of the stage with its state in the store. None only costs time."""
     earlier = node.after
     while earlier is not None and not (earlier.done(store) and kept(earlier.folder(store), "state/")):
         earlier = earlier.after
-    if earlier is None:
-        return None
-    verify(earlier.folder(store))
-    return earlier.folder(store)
+    return earlier
