@@ -161,6 +161,16 @@ def test_truncated_completions_score_zero_and_are_counted(tokenizer: TextTokeniz
     assert [s["correct"] for s in kept["samples"]] == [True, False, True, False]
 
 
+def test_completions_that_were_cut_off_are_graded_where_that_is_asked(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    answer = Sums().problems("test", 1)[0].answer
+    says = Fixed((answer, "end"), (answer, "length"), ("no number", "length"), ("no number", "end"))
+    evaluate(says, tokenizer, Sums(), tmp_path, cut_off="graded", **(SETTINGS | {"problems": 1}))
+    (row,) = (json.loads(line) for line in files(tmp_path)[1].splitlines())
+    assert row["correct"] == {"strict": 2, "lenient": 2, "flexible": 2} and row["truncated"] == 2
+    (kept,) = (json.loads(line) for line in files(tmp_path)[0].splitlines())
+    assert kept["cut_off"] == "graded"
+
+
 class Asked(GSM8K):
     def problems(self, split: Split, count: int | None = None) -> list[Problem]:
         return [Problem("p", "?", "1200", ("#### 1200",))]

@@ -230,6 +230,13 @@ def test_own_completions_are_graded_again_as_they_were(task: Task, beside: str, 
             assert "; 0 of the 15 stored verdicts have changed" in " ".join(capsys.readouterr().out.split())
 
 
+def test_samples_that_were_cut_off_and_graded_are_graded_again(tmp_path: Path) -> None:
+    row = own_row(GSM8K(), Problem("p", "Why?", "7"))
+    source = write(tmp_path / "completions.jsonl", [row | {"cut_off": "graded"}])
+    assert main(["grade", "gsm8k", str(source), "--out", str(tmp_path / "graded.jsonl")]) == 0
+    assert read_jsonl(tmp_path / "graded.jsonl")[0]["correct"] == [True, False, True, False, False]
+
+
 def test_rows_of_a_version_without_flexible_grading_have_no_verdict_that_changed(tmp_path: Path, capsys: Said) -> None:
     row = own_row(GSM8K(), Problem("p", "Why?", "7"))
     for kept in row["samples"]:

@@ -116,7 +116,13 @@ def test_the_settings_are_those_of_the_papers_code(data: Path) -> None:
     rates = [v.settings[0] for v in made.grids("dial")[0][1].recipes]
     assert rates == ["together.sft.optimizer.lr=4e-05", "together.sft.optimizer.lr=1e-07"]
     for _, grid in made.grids("rollout_budget"):
-        assert grid.post.questions == 10_000 and grid.pretrain.checkpoints == (4_001_000_000_000,)
+        screen = grid.post.rl.source.screen
+        assert (screen.extraction, screen.most, grid.post.questions) == ("flexible", 10_000, 71_000)
+        assert grid.pretrain.checkpoints == (4_001_000_000_000,)
+    assert [grid.excursions for _, grid in made.grids("mixtures")] == [(2 * 10**9, 20 * 10**9), (14 * 10**9,)]
+    (heavy,) = (grid for _, grid in made.grids("math_heavy"))
+    assert (heavy.pretrain.tokens, heavy.pretrain.checkpoints) == (60 * 10**9, (56 * 10**9,))
+    assert {s.source.cut_off for s in (rl, after, plain)} == {asked.cut_off} == {"graded"}
 
 
 @pytest.mark.slow

@@ -223,6 +223,8 @@ def test_a_screen_counts_by_its_grading() -> None:
     for extraction, kept in (("strict", 6), ("lenient", 3)):
         screen = Screen(0, 2, samples=8, extraction=cast(Extraction, extraction))
         assert len(_screened_questions(Rollouts(task, 6, prompts=2, screen=screen), run)) == kept
+        first = _screened_questions(Rollouts(task, 6, prompts=2, screen=replace(screen, most=2)), run)
+        assert [p.id for p in first] == [p.id for p in training_questions(task, 2)]
 
 
 def test_text_after_pretraining_is_pretrainings_own() -> None:

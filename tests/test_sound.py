@@ -92,5 +92,7 @@ def test_a_reward_can_ask_for_right_reasons() -> None:
     guessed, reasoned = completion("#### 10 and 8"), completion(PROBLEM.solutions[0])
     assert _mark(plain, PROBLEM, guessed).score == _mark(asking, PROBLEM, reasoned).score == 1.0
     assert _mark(asking, PROBLEM, guessed).score == 0.0 and _mark(asking, PROBLEM, guessed).formatted
+    cut, kept = completion("#### 10 and 8", "length"), replace(plain, cut_off="graded")
+    assert (_mark(plain, PROBLEM, cut).reward, _mark(kept, PROBLEM, cut).reward) == (0.0, 1.0)
     with pytest.raises(ValueError, match="has no method sound"):
         Rollouts(GSM8K, questions=4, sound=True)

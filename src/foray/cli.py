@@ -161,6 +161,8 @@ def _add_checkpoints(commands: _Commands) -> None:
         help="problems that are asked, the first of the split (default: 200, or all of fewer)",
     )  # fmt: skip
     p.add_argument("--samples", type=int, default=32, metavar="N", help="completions a problem")
+    what = "what a completion without an end is worth: nothing, or what its text says"
+    p.add_argument("--cut-off", default="wrong", choices=["wrong", "graded"], help=what)
     _sampling_options(p)
     what = "the k of pass@k, comma-separated, up to --samples (default: 1,8,32; of fewer than 8 samples 1,2,4)"
     p.add_argument("--k", help=what)
@@ -191,9 +193,7 @@ def _sampling_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--top-k", type=int, default=0, help="draw from this many of the likeliest tokens; 0: all")
     what = "draw from tokens with at least this share of the likeliest token's probability; 0: all"
     p.add_argument("--min-p", type=float, default=0.0, help=what)
-    p.add_argument(
-        "--max-new-tokens", type=int, default=96, metavar="N", help="a longer completion is cut off and wrong"
-    )
+    p.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="a longer completion is cut off")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples and of the choice of examples")
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the matrix products")
     _machine_options(p)

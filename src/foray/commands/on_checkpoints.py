@@ -40,7 +40,12 @@ _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_token
 _SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
 _KS, _FEW_KS = (1, 8, 32), (1, 2, 4)  # without --k; the second of fewer than 8 samples
 _PROBLEMS = 200  # that foray eval asks without --problems, at most
-_TRUNCATION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # also options, which an older settings.json has not
+_LATER = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "cut_off": "wrong",
+}  # also options, which an older settings.json has not
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -66,7 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
         require(args.problems > 0, f"{task.name} has no {args.split} problems")
     model, tokenizer = _model(args)
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
-    settings = {name: getattr(args, name) for name in (*_ASKED, *_TRUNCATION)}
+    settings = {name: getattr(args, name) for name in (*_ASKED, *_LATER)}
     with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
@@ -185,7 +190,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     require_own(folder, ours, names, "name another --out")
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
-        other = [name for name, value in settings.items() if there.get(name, _TRUNCATION.get(name)) != value]
+        other = [name for name, value in settings.items() if there.get(name, _LATER.get(name)) != value]
         require(not other, f"{folder} holds completions of other settings: {', '.join(other)}; name another --out")
     write_json(made, settings, indent=1)
 

@@ -15,7 +15,7 @@ from foray.core.canonical import (
 )
 from foray.core.engines import VLLM, AnyEngine, check_engine, check_truncation, truncates
 from foray.core.field_types import require_types
-from foray.core.task import Extraction, Task, verifier_of
+from foray.core.task import CutOff, Extraction, Task, verifier_of
 
 
 class Source(Protocol):
@@ -122,10 +122,12 @@ class Screen:
     samples: int = 64
     shots: int = 8
     extraction: Extraction = added("strict")  # how the answers are graded
+    most: int = added(0)  # the number of selected questions, the first ones; 0: all
 
     def __post_init__(self) -> None:
         require_types(self)
         require(0 <= self.low <= self.high <= self.samples, f"a screen needs 0 <= low <= high <= samples: {self}")
+        require_not_negative(self, "most")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Rollouts:
     ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
     answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
     among the ``questions``. ``sound``: a right answer scores only behind right reasons, for a task that can tell.
+    ``cut_off``: a completion without an end gets no reward, or the reward of its text, as with the authors.
     Every ``keep_every`` draws, the first ``keep_groups`` groups are kept for people to read: ``rollouts.jsonl``.
 
     With ``engine="vllm"`` another program samples and rounds in its own way. The behavior's log-probabilities are then
@@ -154,7 +157,7 @@ class Rollouts:
     questions: int
     prompts: int = 32  # questions a draw
     group_size: int = 8  # completions a question
-    max_new_tokens: int = 96  # a longer completion is cut off and gets no reward
+    max_new_tokens: int = 96  # a longer completion is cut off
     temperature: float = 1.0  # of sampling
     format_reward: float = 0.0
     advantage_std: bool = True  # divide advantages by the standard deviation of the rewards of the group
@@ -169,6 +172,7 @@ class Rollouts:
     top_k: int = added(0)
     min_p: float = added(0.0)
     sound: bool = added(False)
+    cut_off: CutOff = added("wrong")
     keep_groups: int = field(default=2, metadata={"added": True, "hash": False})
     keep_every: int = field(default=8, metadata={"added": True, "hash": False})
 

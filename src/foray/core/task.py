@@ -11,6 +11,8 @@ from foray.core.untrusted import encodable
 
 Split = Literal["train", "validation", "test"]
 Extraction = Literal["strict", "lenient", "flexible"]
+#: What a completion is worth that ``max_new_tokens`` cut off: nothing, or what its text says.
+CutOff = Literal["wrong", "graded"]
 #: The field of a sample in ``completions.jsonl`` that holds the verdict of each extraction.
 STORED: Mapping[Extraction, str] = {"strict": "correct", "lenient": "lenient", "flexible": "flexible"}
 

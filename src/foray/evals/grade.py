@@ -155,7 +155,10 @@ def _graded(task: Gradable, where: str, row: dict[str, Any], extraction: Extract
 
 
 def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction, done: Tally) -> dict[str, Any] | None:
-    """Grades a row of Foray's own ``completions.jsonl``; None for another row. A truncated sample scores 0."""
+    """Grades a row of Foray's own ``completions.jsonl``; None for another row.
+
+    Samples that were cut off are wrong, unless the row says that they were graded.
+    """
     samples = row.get("samples")
     if "gold" in row or not isinstance(samples, list):
         return None
@@ -170,7 +173,11 @@ def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction
         raise ValueError(f"{where}: {e}") from None
     problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer)
     cut = Verdict(0.0, False, "cut off by the length limit")
-    verdicts = [cut if s.get("stop") == "length" else verdict_of(task, problem, s["text"], extraction) for s in samples]
+    wrong = row.get("cut_off") != "graded"
+    verdicts = [
+        cut if wrong and s.get("stop") == "length" else verdict_of(task, problem, s["text"], extraction)
+        for s in samples
+    ]
     before = [s.get(STORED[extraction]) for s in samples]
     done.stored += sum(b is not None for b in before)
     done.changed += sum(b is not None and b != (v.score > 0) for b, v in zip(before, verdicts))

@@ -14,7 +14,17 @@ from typing import Any
 from foray.core import rng
 from foray.core.files import write_atomic, writing
 from foray.core.passk import check_asked
-from foray.core.task import STORED, Problem, Split, Task, few_shot_examples, require_problems, sound_of, verdict_of
+from foray.core.task import (
+    STORED,
+    CutOff,
+    Problem,
+    Split,
+    Task,
+    few_shot_examples,
+    require_problems,
+    sound_of,
+    verdict_of,
+)
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
@@ -39,6 +49,7 @@ def evaluate(
     top_p: float = 1.0,
     top_k: int = 0,
     min_p: float = 0.0,
+    cut_off: CutOff = "wrong",
     report: Callable[..., None] = lambda **_: None,
 ) -> None:
     """Writes ``completions.jsonl`` (every sample), ``problems.jsonl`` (counts a problem) and ``ledger.json``."""
@@ -63,7 +74,7 @@ def evaluate(
             prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in part]
             seeds = [rng.key(seed, "evaluation", task.name, p.id) for p in part]
             groups = engine.generate(prompts, samples, sampling, seeds)
-            out.writelines(_line(graded(task, p, g)) for p, g in zip(part, groups))
+            out.writelines(_line(graded(task, p, g, cut_off)) for p, g in zip(part, groups))
             out.flush()
             os.fsync(out.fileno())
             tokens = sum(len(c.tokens) for g in groups for c in g)
@@ -112,25 +123,26 @@ def whole_rows(path: Path, ids: Sequence[str], samples: int) -> list[dict[str, A
     return counts
 
 
-def graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, Any]:
+def graded(task: Task, problem: Problem, group: list[Completion], cut_off: CutOff = "wrong") -> dict[str, Any]:
     """One problem's samples, each with a verdict an extraction and the answer that flexible grading found.
 
-    A truncated completion scores 0 and has no answer, whatever it holds. ``sound``, where the task can tell: the answer
+    A completion that was cut off is wrong and has no answer, whatever it holds, unless ``cut_off`` says that it is
+    graded; the row says so then. ``sound``, where the task can tell: the answer
     that flexible grading found is right, and so are its reasons.
     """
     samples = []
     for c in group:
-        truncated = c.stop_reason == "length"
+        wrong = c.stop_reason == "length" and cut_off == "wrong"
         verdicts = {extraction: verdict_of(task, problem, c.text, extraction) for extraction in STORED}
         sound = sound_of(task, problem, c.text)
-        right = verdicts["flexible"].score > 0 and not truncated
+        right = verdicts["flexible"].score > 0 and not wrong
         samples.append({
             "text": c.text,
             "stop": c.stop_reason,
             "tokens": len(c.tokens),
-            **{STORED[e]: verdict.score > 0 and not truncated for e, verdict in verdicts.items()},
-            "formatted": verdicts["strict"].formatted and not truncated,
-            "answer": "" if truncated else verdicts["flexible"].answer,
+            **{STORED[e]: verdict.score > 0 and not wrong for e, verdict in verdicts.items()},
+            "formatted": verdicts["strict"].formatted and not wrong,
+            "answer": "" if wrong else verdicts["flexible"].answer,
             **({} if sound is None else {"sound": sound and right}),
         })  # fmt: skip
     return {
@@ -138,6 +150,7 @@ def graded(task: Task, problem: Problem, group: list[Completion]) -> dict[str, A
         "tags": list(problem.tags),
         "question": problem.question,
         "answer": problem.answer,
+        **({} if cut_off == "wrong" else {"cut_off": cut_off}),
         "samples": samples,
     }
 

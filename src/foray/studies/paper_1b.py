@@ -67,10 +67,11 @@ def posttraining(like: str) -> PostTraining:
     # About 79,900 questions of GSM8K's kind, 1,000 more held out. Foray holds out a tenth, by the question's text.
     task, questions = asked(like), QUESTIONS[like]
     # Four updates a draw of 128 prompts each; k3 as a loss at 1e-3; dual clip 3; token mean; advantage / std. A format
-    # reward of 0.1 stands on the command line and never reaches the reward: none here. Prompts: up to 1,024 tokens.
+    # reward of 0.1 stands on the command line and never reaches the reward: none here. A completion that is cut off has
+    # the reward of its text. Prompts: up to 1,024 tokens.
     direct = Rollouts(
         task, questions, prompts=512, group_size=32, max_new_tokens=2048, updates_per_draw=4,
-        validation=256, validate_every=10,
+        validation=256, validate_every=10, cut_off="graded",
     )  # fmt: skip
     rl = Stream("rl", direct, PolicyGradient(dual_clip=3.0, kl=1e-3), optimizer(1e-6), precision="bf16")
     # The other recipes: one update a draw, no KL term, 512 new tokens.
@@ -84,7 +85,7 @@ def posttraining(like: str) -> PostTraining:
         sft,
         # 400 draws at 2B, 600 to 1,560 elsewhere, one number a seed and M_t: 1,000 is ours, within them.
         rl_steps=4 * 1000,
-        sft_steps=9_500,  # about 61 epochs of one solution a question
+        sft_steps=9_500,  # 61 epochs of the authors' questions, 68 of these
         # RL after SFT starts at SFT step 2,000, after SFT-Gold at 9,500; 600 steps or more; by the script at 4e-5.
         after_sft=AfterSFT(replace(plain, optimizer=optimizer(4e-5)), 600, 2_000, 9_500),
         # Published: RL 1e-6 and SFT 1e-6, 512 × 32 rollouts beside 512 rows, 2,200 steps.
@@ -102,7 +103,7 @@ def evaluation(like: str) -> Evaluation:
     probes = Benchmarks(limit=1000, metric="acc_norm")
     return Evaluation(
         asked(like), problems=1319, samples=32, max_new_tokens=1024, base_shots=(8,), probes=probes, precision="bf16",
-        top_p=0.95, grading="flexible",
+        top_p=0.95, grading="flexible", cut_off="graded",
     )  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("shots", (shots,)),
         Part("epochs", (_epochs(main, late),)),
         Part("dial", (_dial(main, late),)),
-        Part("mixtures", (_mixtures(main, starts[:1] + late),)),
+        Part("mixtures", _mixtures(main, starts[:1] + late, starts[5:6])),
         Part("disputed", (_disputed(main, late),)),
         Part("primed", (replace(main, recipes=("primed",), excursions=starts[:4]),)),
         Part("rollout_budget", rollout_budget(main)),
@@ -153,7 +154,7 @@ def _seeds(main: Study, early: tuple[int, ...]) -> tuple[Study, ...]:
 
 
 def _epochs(main: Study, late: tuple[int, ...]) -> Study:
-    """SFT inside its 61 epochs."""
+    """SFT inside its epochs."""
     steps = tuple(round(main.post.sft_steps * share) for share in (0.1, 0.25, 0.5))
     watched = Dynamics(late[0], ("sft",), steps=tuple(sorted({max(1, s) for s in steps})))
     return replace(main, excursions=late, recipes=("sft",), evaluation=replace(main.evaluation, dynamics=watched))
@@ -173,8 +174,11 @@ def _share(main: Study, steps: int) -> int:
     return max(1, round(steps * main.post.side_by_side().steps / 2200))
 
 
-def _mixtures(main: Study, starts: tuple[int, ...]) -> Study:
-    """Code: one optimizer at 4e-5 for both losses, on Gold and on one solution; tried and not published."""
+def _mixtures(main: Study, starts: tuple[int, ...], between: tuple[int, ...]) -> tuple[Study, ...]:
+    """Code: one optimizer at 4e-5 for both losses, on Gold and on one solution; tried and not published.
+
+    The authors' numbers are from 2B and 20B, those of interleaving on Gold from 2B and 14B.
+    """
     rate = ("together.rl.optimizer.lr=4e-5", "together.sft.optimizer.lr=4e-5")
     # Ours: interleaving ends after 475 rounds, 9,500 updates of SFT. The other two have parallel averaging's updates.
     rounds = (*rate, f"together.steps={_share(main, 475)}")
@@ -185,7 +189,11 @@ def _mixtures(main: Study, starts: tuple[int, ...]) -> Study:
         *(Variant(f"{n}_gold", how, f"{n}, Gold", "parallel") for n, how in settings.items()),
         "parallel_gold",
     )
-    return replace(main, excursions=starts, recipes=recipes)
+    grids = [replace(main, excursions=starts, recipes=recipes)]
+    if between:
+        in_turn = Variant("interleaved_gold", rounds, "interleaved, Gold", "parallel")
+        grids.append(replace(main, excursions=between, recipes=(in_turn, "parallel_gold")))
+    return tuple(grids)
 
 
 def _disputed(main: Study, late: tuple[int, ...]) -> Study:
@@ -215,7 +223,7 @@ def on_math(main: Study, recipes: tuple[str, ...]) -> Study:
 def math_heavy(hard: Study) -> Study:
     """The same model on 60B tokens of a math-heavier mix, evaluated on MATH at its last M_t."""
     tokens = hard.pretrain.tokens * 6 // 5
-    last = round(tokens * hard.pretrain.checkpoints[-1] / hard.pretrain.tokens)
+    last = tokens * 14 // 15  # the numbers of this mix are those at 56B
     corpus = replace(hard.pretraining.corpus, mixture=mixture(load_mix("dolmino_math_60b"), "dolmino_math_60b"))
     stream = replace(hard.pretraining.stream, source=corpus)
     return replace(
@@ -229,13 +237,16 @@ def math_heavy(hard: Study) -> Study:
 def rollout_budget(main: Study) -> tuple[Study, ...]:
     """n = 5 and 64 on easy and on hard questions, from the finished public model (code).
 
-    About 10,000 questions. Easy: 16 to 64 of the base's 64 samples right. Hard: 8 or fewer. 64 prompts a step, 1e-6, KL
-    1e-3.
+    About 10,000 questions a split. Easy: 16 to 64 of the base's 64 samples right. Hard: 8 or fewer. 64 prompts a step,
+    1e-6, KL 1e-3. Ours: the questions are the first that pass, of all.
     """
     grids = []
-    questions = min(10_000, main.post.questions)
+    questions = main.post.questions
     published = Published((FINISHED,), mix="OLMo-2-0425-1B")
-    for word, screen in (("Easy", Screen(16, 64)), ("Hard", Screen(0, 8))):
+    for word, screen in (
+        ("Easy", Screen(16, 64, extraction="flexible", most=10_000)),
+        ("Hard", Screen(0, 8, extraction="flexible", most=10_000)),
+    ):
         prompts = min(64, getattr(main.post.rl.source, "prompts", 64))
         asking = main.post.asking(main.post.task, questions, screen=screen, prompts=prompts, updates_per_draw=1)
         post = replace(asking, together=None, after_sft=None)

@@ -136,7 +136,7 @@ class Start:
             if isinstance(source, Rollouts) and (screen := source.screen) is not None:
                 node = PassKNode(
                     self.base, source.task, "train", source.questions, screen.shots, screen.samples, 1.0,
-                    source.max_new_tokens, e.seed, e.precision,
+                    source.max_new_tokens, e.seed, e.precision, cut_off=source.cut_off,
                 )  # fmt: skip
                 screens[node.key] = node
         if len(screens) > 1:
@@ -154,6 +154,7 @@ class Start:
             passk = PassKNode(
                 node, e.task, e.split, e.problems, s, e.samples, e.temperature, e.max_new_tokens, e.seed, e.precision,
                 engine=e.engine, vllm=e.vllm, top_p=e.top_p, top_k=e.top_k, min_p=e.min_p,
+                cut_off=e.cut_off,
             )  # fmt: skip
             yield entry(of, passk, step, final and i == 0)
             if final and i == 0 and e.train_problems:

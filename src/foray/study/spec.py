@@ -23,7 +23,7 @@ from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
 from foray.core.spelling import with_article
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
-from foray.core.task import Extraction, Task
+from foray.core.task import CutOff, Extraction, Task
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
@@ -177,7 +177,8 @@ class Evaluation:
     samples: int = 32  # completions a problem
     k: tuple[int, ...] = (1, 8, 32)  # the k of pass@k
     temperature: float = 0.6  # of sampling
-    max_new_tokens: int = 96  # a longer completion is cut off and wrong
+    max_new_tokens: int = 96  # a longer completion is cut off
+    cut_off: CutOff = added("wrong")  # what a completion without an end is worth: nothing, or what its text says
     split: Literal["validation", "test"] = "test"  # of the problems
     base_shots: tuple[int, ...] = (8,)
     trained_shots: tuple[int, ...] = (0,)

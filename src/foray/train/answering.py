@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from foray.core.canonical import require
 from foray.core.stage import Stream
-from foray.core.task import Problem, Task, verdict_of
+from foray.core.task import CutOff, Problem, Task, verdict_of
 from foray.rollout.engine import Completion, Engine, Sampling, sampling_flops
 from foray.train.draw import Training
 from foray.train.ranks import map_over_ranks
@@ -43,19 +43,21 @@ def answers(
 
 
 def validate(
-    task: Task, count: int, stream: Stream, training: Training, engine: Engine, sampling: Sampling
-) -> dict[str, float]:
+    task: Task, count: int, stream: Stream, training: Training, engine: Engine, sampling: Sampling,
+    cut_off: CutOff = "wrong",
+) -> dict[str, float]:  # fmt: skip
     """The score of greedy answers to ``count`` validation problems; nothing where the task has none."""
     problems = training.cached((task, count, "validation"), lambda: list(task.problems("validation", count)))
     if not problems:
         return {}
     greedy = replace(sampling, temperature=0.0)
-    found = answers(task, stream, training, engine, problems, greedy, 1, [0] * len(problems), right(task))
+    found = answers(task, stream, training, engine, problems, greedy, 1, [0] * len(problems), right(task, cut_off))
     lengths = [[len(c.tokens) for c in completions] for _, completions, _ in found]
     work = sampling_flops(training.model.config, [prompt for prompt, _, _ in found], lengths)
     return {"validation": sum(r for _, _, (r,) in found) / len(found), "flops/validation": sum(work.values())}
 
 
-def right(task: Task) -> Callable[[Problem, Completion], bool]:
-    """Grades strictly. A truncated completion is wrong, whatever it holds."""
-    return lambda p, c: c.stop_reason != "length" and verdict_of(task, p, c.text).score > 0
+def right(task: Task, cut_off: CutOff = "wrong") -> Callable[[Problem, Completion], bool]:
+    """Grades strictly. ``cut_off``: what a completion without an end is worth."""
+    graded = cut_off == "graded"
+    return lambda p, c: (graded or c.stop_reason != "length") and verdict_of(task, p, c.text).score > 0

@@ -80,7 +80,7 @@ def _new_draw(source: Rollouts, stream: Stream, number: int, version: int, train
     rewards = np.array([[m.reward for m in g.marks] for g in groups])  # (P, G)
     metrics = _logged(groups, rewards) | _sampling_work(training, groups)
     if source.validation and number % source.validate_every == 0:
-        metrics |= validate(source.task, source.validation, stream, training, engine, sampling)
+        metrics |= validate(source.task, source.validation, stream, training, engine, sampling, source.cut_off)
     advantages = group_advantages(rewards, source.advantage_std)
     if number % source.keep_every == 0:
         training.kept += _to_read(stream.name, problems, groups, advantages)[: source.keep_groups]
@@ -107,6 +107,7 @@ def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
     if screen is None:
         return problems
     kept = [p for p in problems if screen.low <= training.screened[p.id][screen.extraction] <= screen.high]
+    kept = kept[: screen.most or None]
     if len(kept) < source.prompts:
         raise ValueError(
             f"{source.task.name}: of {len(problems)} questions the base answers {len(kept)} between {screen.low} and "
@@ -116,8 +117,7 @@ def _screened_questions(source: Rollouts, training: Training) -> list[Problem]:
 
 
 def _mark(source: Rollouts, problem: Problem, completion: Completion) -> Mark:
-    """A truncated completion scores 0, whatever its text."""
-    if completion.stop_reason == "length":
+    if completion.stop_reason == "length" and source.cut_off == "wrong":
         return Mark(0.0, 0.0, False)
     verdict = verdict_of(source.task, problem, completion.text)
     score = verdict.score

@@ -14,7 +14,7 @@ from foray.core.engines import VLLM, AnyEngine
 from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
-from foray.core.task import Split, Task, verifier_of
+from foray.core.task import CutOff, Split, Task, verifier_of
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.rollout.engine import Precision
@@ -47,6 +47,7 @@ class PassKNode(Node):
     top_p: float = added(1.0)
     top_k: int = added(0)
     min_p: float = added(0.0)
+    cut_off: CutOff = added("wrong")
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class PassKNode(Node):
             engine, tokenizer, self.task, folder,
             split=self.split, problems=self.problems, shots=self.shots, samples=self.samples,
             temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=self.seed, precision=self.precision,
-            top_p=self.top_p, top_k=self.top_k, min_p=self.min_p, report=report,
+            top_p=self.top_p, top_k=self.top_k, min_p=self.min_p, cut_off=self.cut_off, report=report,
         )  # fmt: skip
 
     def flags(self, folder: Path) -> list[str]:
