@@ -194,6 +194,26 @@ def test_a_row_does_not_depend_on_its_batch(engine: Engine, tokenizer: TextToken
     assert [c.tokens for c in flat(split)] == [c.tokens for c in flat(together)]
 
 
+@pytest.mark.parametrize("shared", [SHARED, ""])
+def test_prompts_are_read_in_parts_of_what_a_pass_may_hold(
+    policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    ids, engine = prompts(tokenizer, shared), TorchEngine(policy.config, tokenizer, model=policy)
+    whole = engine.generate(ids, 3, Sampling(1.0, 12), range(5))
+    read, forward = list[int](), policy.forward
+
+    def counted(tokens: Tensor, *more: Any) -> Tensor:
+        if tokens.shape[1] > 1:
+            read.append(tokens.numel())
+        return forward(tokens, *more)
+
+    monkeypatch.setattr(policy, "forward", counted)
+    monkeypatch.setattr(policy, "machine", replace(policy.machine, microbatch_tokens=2 * max(map(len, ids))))
+    parts = engine.generate(ids, 3, Sampling(1.0, 12), range(5))
+    assert [c.tokens for c in flat(parts)] == [c.tokens for c in flat(whole)]
+    assert max(read) <= 2 * max(map(len, ids)) and (shared or len(read) == 3)
+
+
 def test_samples_that_agree_so_far_are_one_row(
     policy: Transformer, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

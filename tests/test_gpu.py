@@ -219,3 +219,14 @@ def test_a_study_runs_on_the_gpu(width: int, tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     assert "0 to run" in done.stdout
+
+
+def test_many_heads_may_share_a_key(tokenizer: TextTokenizer) -> None:
+    """Inductor's decoding kernel holds all queries of a key in one tile, which must divide the mask's blocks."""
+    shape = ModelConfig(width=512, layers=1, heads=16, kv_heads=1, mlp_width=512, vocab_size=1000, context=512)
+    on_cpu, model = initialize(shape, 0), initialize(shape, 0).move(Machine(DEVICE))
+    ids = np.random.default_rng(2).integers(5, 300, (4, 40)).tolist()
+    asked = (ids, 4, Sampling(0.0, 8), range(4))
+    expected = TorchEngine(shape, tokenizer, model=on_cpu).generate(*asked)
+    found = PagedEngine(model, tokenizer, slots=16).generate(*asked)
+    assert [c.tokens for g in found for c in g] == [c.tokens for g in expected for c in g]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from conftest import wide
+from foray.core.machine import Machine
 from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.model import hf
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialize
+from foray.train.sharding import blank
 
 
 @pytest.fixture
@@ -89,6 +92,19 @@ def test_initialization_depends_on_seed_only(config: ModelConfig) -> None:
     assert not torch.equal(a.lm_head.weight, c.lm_head.weight)
     assert a.lm_head.weight.abs().max() <= 3 * config.init_std
     assert abs(float(a.lm_head.weight.detach().std()) / config.init_std - 0.987) < 0.03
+
+
+def test_a_text_beyond_the_context_is_refused(model: Transformer) -> None:
+    context = model.config.context
+    model(torch.zeros(1, context, dtype=torch.long))
+    with pytest.raises(ValueError, match=f"{context + 1} tokens is longer than the model's context of {context}"):
+        model(torch.zeros(1, context + 1, dtype=torch.long))
+
+
+def test_a_blank_tied_model_has_one_matrix(config: ModelConfig) -> None:
+    tied = blank(replace(config, tied=True), Machine("cpu"))
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert sum(p.numel() for p in tied.parameters()) == tied.config.parameters
 
 
 def test_parameter_count(model: Transformer) -> None:

@@ -74,6 +74,12 @@ def test_products_of_one_input_add_their_gradients_in_fp32(way: str, D: int, pro
     torch.testing.assert_close(found, sum((one.float() for one in g), torch.zeros(3, 70, D)))
 
 
+def test_a_norm_over_no_rows_has_a_gradient_of_zeros(way: str) -> None:
+    x, weight = torch.zeros(1, 0, 96, requires_grad=True), torch.rand(96).requires_grad_()
+    to_x, to_weight = torch.autograd.grad(operators.rms_norm(x, weight, 1e-6).sum(), (x, weight))
+    assert to_x.shape == x.shape and torch.equal(to_weight, torch.zeros(96))
+
+
 @pytest.mark.parametrize("D", [8, 96, 320])
 def test_norms(way: str, D: int) -> None:
     torch.manual_seed(0)

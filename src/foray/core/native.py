@@ -73,7 +73,7 @@ def function(source: Path, name: str, takes: str) -> Callable[..., None] | None:
 
 
 def _compiled(source: Path, command: tuple[str, ...], to: Path) -> Path:
-    subprocess.run([*command, str(source), "-o", str(to)], capture_output=True, timeout=60, check=True)
+    subprocess.run([*command, str(source), "-o", str(to)], capture_output=True, timeout=300, check=True)
     with open(to, "rb") as f:
         os.fsync(f.fileno())
     return to

@@ -169,7 +169,7 @@ def _norm(x: Tensor, weight: Tensor, eps: float, add: Tensor | None, inverse: Te
 
 def _norm_back(g: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     rows, D = len(inverse), len(weight)
-    to_x, to_w = torch.empty_like(x), torch.empty(min(rows, _PARTS), D)
+    to_x, to_w = torch.empty_like(x), torch.empty(max(1, min(rows, _PARTS)), D)
     _call("norm_back", "ppppppnnni", x.dtype, g.dtype)(
         *(t.data_ptr() for t in (g, x, weight, inverse, to_x, to_w)), len(to_w), rows, D, _threads()
     )

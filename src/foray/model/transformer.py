@@ -158,7 +158,14 @@ class Transformer(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, attend: Attend = causal_attention) -> Tensor:
-        """Hidden states (B, T, D) of ``tokens`` (B, T). ``positions`` (B, T) defaults to 0 ... T-1."""
+        """Hidden states (B, T, D) of ``tokens`` (B, T). ``positions`` (B, T) defaults to 0 ... T-1.
+
+        Raises ValueError for a text that is longer than the context, where no positions are given.
+        """
+        if positions is None and tokens.shape[1] > len(self.cos):
+            raise ValueError(
+                f"a text of {tokens.shape[1]} tokens is longer than the model's context of {len(self.cos)}"
+            )
         x = self.model.embed_tokens(tokens)
         if positions is None:
             cos, sin = (table[: tokens.shape[1], None] for table in (self.cos, self.sin))  # (T, 1, d)

@@ -26,9 +26,12 @@ LANES = 16  # the kernel takes at least so many queries at once, so fewer would 
 
 
 class Listing:
-    """Which pages, and how many positions of each, every lot of ``queries`` sees. A lot is a slot or a bunch."""
+    """Which pages, and how many positions of each, every lot of ``queries`` sees. A lot is a slot or a bunch.
 
-    def __init__(self, lots: int, queries: int, pages: int, size: int, device: torch.device) -> None:
+    ``group``: the heads that share a key.
+    """
+
+    def __init__(self, lots: int, queries: int, pages: int, size: int, device: torch.device, group: int) -> None:
         self.size = size
         # The lists of pages only say which pages to skip; ``seen`` decides.
         self.seen = torch.zeros(lots, pages, dtype=torch.int32, device=device)
@@ -51,7 +54,7 @@ class Listing:
             q_indices=None,
             full_q_num_blocks=None,
             full_q_indices=None,
-            BLOCK_SIZE=(128, size),
+            BLOCK_SIZE=(_query_block(queries, group), size),
             mask_mod=visible,
         )
 
@@ -86,6 +89,15 @@ class Listing:
         return sums.softmax(-1).to(values.dtype) @ values, sums.logsumexp(-1)
 
 
+def _query_block(queries: int, group: int) -> int:
+    """The queries of a block of the mask.
+
+    Where a power of two of heads share a key, inductor has a kernel whose tile holds all their queries. The tile must
+    divide the block. Other kernels have tiles of up to 128.
+    """
+    return max(128, queries * group) if group & (group - 1) == 0 else 128
+
+
 class Pages:
     """Attention of one new position a slot, at place ``at`` (R,), over the row's own pages and its prompt's."""
 
@@ -98,7 +110,10 @@ class Pages:
         self.keys, self.values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
         )
-        self.own, self.prompts = (Listing(*lots, pages, size, device) for lots in ((slots, 1), (bunches, LANES)))
+        self.own, self.prompts = (
+            Listing(*lots, pages, size, device, config.heads // config.groups)
+            for lots in ((slots, 1), (bunches, LANES))
+        )
         self.at = torch.zeros(slots, dtype=torch.long, device=device)
         self.lane = torch.zeros(slots, dtype=torch.long, device=device)  # of each slot, counted over all bunches
         self.slot = torch.zeros(bunches * LANES, dtype=torch.long, device=device)  # of each lane; any for a free lane

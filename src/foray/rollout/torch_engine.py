@@ -67,14 +67,26 @@ class TorchEngine(EmbeddedEngine):
         return samples
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[list[Segment], Tensor]:
-        """Segments of the shared prefix (if long enough) and of the rests of the prompts, and last states (P, D)."""
+        """Segments of the shared prefix (if long enough) and of the rests of the prompts, and last states (P, D).
+
+        Prompts are read in parts of ``microbatch_tokens``: behind a prefix a pass holds the weights of all attention.
+        """
         shared, recorder = read_prefix(self.model, prompts, _MIN_PREFIX)
         prefix = Segment(recorder.keys, recorder.values) if shared else None
-        h, mask, recorder = read_prompts(self.model, [p[shared:] for p in prompts], shared, prefix)
+        rests = [p[shared:] for p in prompts]
+        longest = max(map(len, rests))
+        at_once = max(1, self.model.machine.microbatch_tokens // longest)
+        keys, values, masks, last = [], [], [], []
+        for start in range(0, len(rests), at_once):
+            h, mask, recorder = read_prompts(self.model, rests[start : start + at_once], shared, prefix)
+            last.append(h[torch.arange(len(h)), mask.sum(1) - 1])
+            keys.append([_padded(k, 2, longest) for k in recorder.keys])
+            values.append([_padded(v, 2, longest) for v in recorder.values])
+            masks.append(_padded(mask, 1, longest))
+        mask = torch.cat(masks)
         padding = None if bool(mask.all()) else mask.to(self.model.device)
-        segment = Segment(recorder.keys, recorder.values, padding)
-        last = h[torch.arange(len(prompts)), mask.sum(1) - 1]
-        return ([prefix, segment] if prefix else [segment]), last
+        segment = Segment(_layers(keys), _layers(values), padding)
+        return ([prefix, segment] if prefix else [segment]), torch.cat(last)
 
     def _finished(self, samples: _Samples, t: int, token: Tensor, stop: tuple[str, ...]) -> Tensor:
         """Whether each live sample (N,) ends with its token number ``t``."""
@@ -85,6 +97,18 @@ class TorchEngine(EmbeddedEngine):
             ends = self.endings.stopped(samples.tokens[samples.live[found], : t + 1].tolist(), stop)
             done[found] |= torch.tensor(ends, dtype=torch.bool, device=done.device)
         return done
+
+
+def _padded(x: Tensor, dim: int, length: int) -> Tensor:
+    """``x`` with zeros behind, so that it has this length along a dimension."""
+    missing = list(x.shape)
+    missing[dim] = length - x.shape[dim]
+    return torch.cat([x, x.new_zeros(missing)], dim) if missing[dim] else x
+
+
+def _layers(parts: list[list[Tensor]]) -> list[Tensor]:
+    """What parts of a batch (parts, layers) recorded, joined: a tensor a layer."""
+    return parts[0] if len(parts) == 1 else [torch.cat(of_layer) for of_layer in zip(*parts)]
 
 
 class _Samples:

@@ -131,7 +131,7 @@ def study() -> Study:
             task, problems=400, samples=64, max_new_tokens=80, probes=WorldProbes(questions=800), heldout_tokens=12_000,
             grading="flexible", top_p=0.95,
         ),
-        notes=("Pre-trainings differ in initialization and order. They share text and post-training's random numbers.",),
+        notes=("Pre-trainings differ in initialization and order. They share text and the random numbers after it.",),
     )  # fmt: skip
 
 

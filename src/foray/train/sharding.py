@@ -55,6 +55,8 @@ def blank(config: ModelConfig, machine: Machine, bf16: bool | None = None, lora:
         _shard(model, bf16)
     device = model.machine.torch_device
     model.to_empty(device=device)
+    if config.tied and not model.sharded:  # the two names had one tensor before, and have two now
+        model.lm_head.weight = model.model.embed_tokens.weight
     model.cos, model.sin = (table.to(device) for table in rope_table(config))
     return model
 
