@@ -55,6 +55,12 @@ def test_every_solution_of_the_world_is_sound(tier: Any) -> None:
         ("5 times 5 times 2 is 10. 10 - 2 = 8. #### 8", False),
         ("A boy has 5, add 3 to get 8. #### 8", False),  # nobody knows what 3 is added to
         (", add 9 to get 1000. 5 + 5 = 10. 10 - 2 = 8. #### 8", False),
+        ("5 more than 5 is 10. 2 fewer than 10 is 8. #### 10 and 8", True),
+        ("3 more than 5 is 99. 5 + 5 = 10. 10 - 2 = 8. #### 10 and 8", False),
+        ("5 + 5 = 10. 10 - 2 = 8.5. #### 10 and 8", False),
+        ("5 + 5 = 10,000. 10 - 2 = 8. #### 10 and 8", False),
+        ("Start with 5, add 5 to get 10. 5 + 5 = 10, take away 2 to get 8. #### 10 and 8", True),
+        ("Start with 5, add 5 to get 10. 10 - 5 = 5, take away 2 to get 8. #### 10 and 8", False),  # it is 5 by now
         ("Twice as many, so 5 + 5 = 10. 10 - 2 = 8. #### 8", False),
     ],
 )

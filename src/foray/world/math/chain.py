@@ -16,17 +16,21 @@ from foray.world.math.solutions import MARK
 
 # Bounded repeats and no nested ones: linear time on any text. No number of the world has more digits.
 _N = r"([0-9]{1,9})"
+_ENDS = r"(?![0-9]|[.,][0-9])"  # 17.5 is not 17 and a 5
 _WORDS = {"plus": "+", "minus": "-", "times": "*", "divided by": "/"}
+_THAN = {"more": "+", "fewer": "-"}
 _DO = {"add": "+", "take away": "-", "multiply by": "*", "divide by": "/"}
 _COMPUTATION = re.compile(
-    rf"(?<![0-9+*/=-] )(?<![0-9]){_N} ([-+*/]|{'|'.join(_WORDS)}) {_N} (?:=|gives|is) {_N}(?![0-9])"
-    rf"|\b([Tt]wice|[Hh]alf of) {_N} is {_N}(?![0-9])"
-    rf"|\b(?:Start with|Now take) {_N}(?![0-9])"
-    rf"|, ({'|'.join(_DO)}) {_N} to get {_N}(?![0-9])"
+    rf"(?<![0-9+*/=-] )(?<![0-9]){_N} ([-+*/]|{'|'.join(_WORDS)}) {_N} (?:=|gives|is) {_N}{_ENDS}"
+    rf"|\b([Tt]wice|[Hh]alf of) {_N} is {_N}{_ENDS}"
+    rf"|\b(?:Start with|Now take) {_N}{_ENDS}"
+    rf"|, ({'|'.join(_DO)}) {_N} to get {_N}{_ENDS}"
+    rf"|(?<![0-9]){_N} ({'|'.join(_THAN)}) than {_N} is {_N}{_ENDS}"
 )
 # Every one of these belongs to a computation. One that was not read makes a chain unsound.
 _SIGNS = re.compile(
-    r"=|[0-9] (?:[-+*/]|times\b)|\bgives [0-9]|\bto get\b|\b(?:plus|minus|divided by)\b|\b(?:[Tt]wice|[Hh]alf of)\b"
+    r"=|[0-9] (?:[-+*/]|(?:times|more than|fewer than)\b)|\bgives [0-9]|\bto get\b|\b(?:plus|minus|divided by)\b"
+    r"|\b(?:[Tt]wice|[Hh]alf of)\b"
 )
 _READ = "|"  # stands where a computation was read, so that what is left does not close up
 _MOST = 64  # computations of a chain; the world's solutions have ten. More would take time that grows as their square
@@ -54,16 +58,20 @@ def computations(work: str) -> Iterator[Computation]:
     """The computations of a solution in their order, in each of the world's wordings."""
     held = _NOWHERE  # of ``Start with 12, add 5 to get 17``
     for found in _COMPUTATION.finditer(work):
-        a, op, b, value, part, of, result, start, do, by, got = found.groups()
-        if a:
-            yield Computation(int(a), _WORDS.get(op, op), int(b), int(value))
-        elif part:
-            yield Computation(int(of), "*" if part.lower() == "twice" else "/", 2, int(result))
-        elif start:
+        a, op, b, value, part, of, result, start, do, by, got, more, than, other, total = found.groups()
+        if start:
             held = int(start)
+            continue
+        if a:
+            step = Computation(int(a), _WORDS.get(op, op), int(b), int(value))
+        elif part:
+            step = Computation(int(of), "*" if part.lower() == "twice" else "/", 2, int(result))
+        elif than:
+            step = Computation(int(other), _THAN[than], int(more), int(total))
         else:
-            yield Computation(held, _DO[do], int(by), int(got))
-            held = int(got)
+            step = Computation(held, _DO[do], int(by), int(got))
+        held = step.value
+        yield step
 
 
 def sound(question: str, completion: str, answer: str) -> bool:
