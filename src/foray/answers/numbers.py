@@ -10,7 +10,7 @@ from foray.core.task import Extraction, Verdict
 
 MARK = "####"
 # Raised when the verdict on any text changes. A part of the key of everything graded, but not of readers of problems.
-VERIFIER = "numbers 3"
+VERIFIER = "numbers 4"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _LINE = re.compile(rf"{MARK}\s*+([^\n]+)")  # the rest of the line, or the next line that is not blank
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem
@@ -76,7 +76,7 @@ def reference(text: str) -> str:
         found = boxed(text)
     else:
         found = bare(text) or (last_number(text) if _SOLUTION.match(text.strip()) else None)
-    if found is None:
+    if found is None or found.shouted:
         raise ValueError(f"no number in the reference answer: give it bare, after {MARK} or in \\boxed{{}}")
     return found.text
 
@@ -114,9 +114,10 @@ def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
     wanted = bare(gold)
     if wanted is None:
         raise ValueError(f"the reference answer {gold[:40]!r} is not a number")
-    right = found.answers(wanted)
-    reason = "right" if right else f"{found.text}, should be {wanted.text}"
-    return Verdict(float(right), formatted, reason, found.normal)
+    right = found.reading(wanted)
+    if right is not None:
+        return Verdict(1.0, formatted, "right", right.normal)
+    return Verdict(0.0, formatted, f"{found.text}, should be {wanted.text}", found.normal)
 
 
 def _marked(text: str) -> tuple[Number | None, int]:
