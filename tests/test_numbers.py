@@ -203,13 +203,10 @@ def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentenc
         ("120", "5! + 1", 0), ("5", "5! + 1", 0),
     ],
 )  # fmt: skip
-def test_a_scale_word_may_be_the_questions_unit_and_a_shout_is_no_factorial(
-    gold: str, written: str, right: int
-) -> None:
+def test_a_scale_word_may_be_the_questions_unit_and_a_factorial_a_shout(gold: str, written: str, right: int) -> None:
     for extraction in ("strict", "lenient", "flexible"):
         found = numbers.graded_completion(gold, f"#### {written}", extraction)
-        if extraction == "strict" or "+" not in written + gold:
-            assert found.score == right, extraction
+        assert found.score == right, extraction
         # Votes count answers: equal texts have equal verdicts.
         wanted = numbers.bare(gold)
         assert wanted is not None and (not right or found.answer == wanted.normal)
