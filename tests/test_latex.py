@@ -158,7 +158,8 @@ LIKE_GSM8K = [  # of the answer 12; the last two are what a solution computes, a
 @pytest.mark.parametrize(("completion", "right"), LIKE_GSM8K)
 def test_a_question_like_gsm8ks_is_graded_as_gsm8k_boxed_grades_it(completion: str, right: int) -> None:
     pytest.importorskip("math_verify")
-    labelled, bare = Problem("p", "?", "12", tags=("like=gsm8k",)), Problem("p", "?", "12")
+    asked = "How many dozen?"
+    labelled, bare = Problem("p", asked, "12", tags=("like=gsm8k",)), Problem("p", asked, "12")
     for extraction in ("strict", "lenient"):
         boxed = GSM8K(box=True).verify(bare, completion, extraction)
         for task, problem in ((OpenMathInstruct(2, "gsm8k"), bare), (OpenMathInstruct(2), labelled)):

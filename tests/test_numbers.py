@@ -143,16 +143,12 @@ UNCHANGED = [
 ]  # fmt: skip
 
 
-ONE_WORD = re.compile(r"[ ~-]\**(?:dozen|hundred|thousand|million|billion|grand)(?! thousand)")
-
-
 @pytest.mark.parametrize(("gold", "written"), COMPUTED)
 def test_what_scales_a_number_is_computed(gold: str, written: str) -> None:
     sentence = f"It is {written}"
-    without = float(bool(ONE_WORD.search(written)) and "5 hundred" not in written and written[0] not in "27")
     for mode in ("strict", "lenient"):
         assert numbers.graded_answer(gold, written, mode).score == 1.0  # type: ignore[arg-type]
-        assert numbers.graded_answer("5", written, mode).score == without  # type: ignore[arg-type]
+        assert numbers.graded_answer("5", written, mode).score == 0.0  # type: ignore[arg-type]
         assert numbers.graded_completion(gold, f"So\n#### {written}\n7", mode).score == 1.0  # type: ignore[arg-type]
     assert numbers.graded_completion(gold, sentence, "lenient").score == 1.0
     assert numbers.graded_completion(numbers.reference(written), f"#### {gold}", "strict").score == 1.0
@@ -190,6 +186,17 @@ def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentenc
 
 
 @pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("How many dozens of eggs will she eat?", 1), ("What is the cost in dozen?", 1), ("How many eggs?", 0), ("", 0),
+        ("She buys 7 dozen. How many are left?", 0),
+    ],
+)  # fmt: skip
+def test_a_scale_word_counts_unless_the_question_asks_for_such_a_number(question: str, right: int) -> None:
+    assert numbers.graded_answer("7", "7 dozen", "strict", question).score == right
+
+
+@pytest.mark.parametrize(
     ("gold", "written", "right"),
     [
         ("7", "7 dozen", 1), ("84", "7 dozen", 1), ("7", r"7\text{ dozen}", 1), ("12", r"12\text{ million}", 1),
@@ -205,7 +212,8 @@ def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentenc
 )  # fmt: skip
 def test_a_scale_word_may_be_the_questions_unit_and_a_factorial_a_shout(gold: str, written: str, right: int) -> None:
     for extraction in ("strict", "lenient", "flexible"):
-        found = numbers.graded_completion(gold, f"#### {written}", extraction)
+        asked = "How many dozens, hundreds, thousands or millions are there?"
+        found = numbers.graded_completion(gold, f"#### {written}", extraction, question=asked)
         assert found.score == right, extraction
         # Votes count answers: equal texts have equal verdicts.
         wanted = numbers.bare(gold)
@@ -230,7 +238,7 @@ def test_frames_are_taken_off(frame: str) -> None:
         assert numbers.graded_answer(gold, written, "strict").score == 1.0, written
         assert numbers.graded_completion(gold, f"So\n#### {written}\n7", "strict").score == 1.0, written
         assert numbers.graded_answer("80", written, "lenient").score == 0.0, written
-    assert numbers.graded_answer("180", frame % "180k", "lenient").score == 0.0
+    assert numbers.graded_answer("180", frame % "180 million", "lenient").score == 0.0
 
 
 def test_a_frame_around_two_numbers_holds_none() -> None:
@@ -411,12 +419,7 @@ def own_numbers(root: Path, rows: list[dict[str, object]]) -> OwnProblems:
 
 @pytest.mark.parametrize("task", [GSM8K(), SVAMP(), OwnProblems(answers="number")], ids=lambda t: type(t).__name__)
 def test_tasks_of_numbers_read_them_alike(task: GSM8K | SVAMP | OwnProblems) -> None:
-    for gold, answer, right in [
-        ("5000000", "5 million", 1),
-        ("25", "5²", 1),
-        ("180", "$\\boxed{180}$", 1),
-        ("5", "5k", 0),
-    ]:
+    for gold, answer, right in [("5", "5 million", 0), ("25", "5²", 1), ("180", "$\\boxed{180}$", 1), ("5", "5k", 0)]:
         problem = Problem("p", "?", gold)
         assert task.verify_answer(problem, answer).score == right
         assert task.verify(problem, f"#### Step 1\nThen.\n#### {answer}").score == right

@@ -81,7 +81,9 @@ def reference(text: str) -> str:
     return found.text
 
 
-def graded_completion(gold: str, completion: str, extraction: Extraction, box: bool = False) -> Verdict:
+def graded_completion(
+    gold: str, completion: str, extraction: Extraction, box: bool = False, question: str = ""
+) -> Verdict:
     """Compares the number after the first ``####`` that one follows (or in the last box); lenient: wherever it stands,
     else the last; flexible: the one that ``flexible`` finds.
     """
@@ -89,17 +91,17 @@ def graded_completion(gold: str, completion: str, extraction: Extraction, box: b
     formatted = found is not None
     if extraction == "flexible":
         found = flexible(completion)
-        return Verdict(0.0, formatted, "no number") if found is None else _verdict(gold, found, formatted)
+        return Verdict(0.0, formatted, "no number") if found is None else _verdict(gold, found, formatted, question)
     if found is None and extraction == "lenient":
         found = (marked(completion) or boxed(completion)) or last_number(completion)
     if found is None:
         sign = "\\boxed{}" if box else MARK
         there = last_box(completion) is not None if box else MARK in completion
         return Verdict(0.0, False, f"no number {'in' if box else 'after'} {sign}" if there else f"no {sign}")
-    return _verdict(gold, found, formatted)
+    return _verdict(gold, found, formatted, question)
 
 
-def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
+def graded_answer(gold: str, answer: str, extraction: Extraction, question: str = "") -> Verdict:
     """Compares a bare answer; where it is more than a number, lenient: its last one; flexible: as in a completion."""
     found = bare(answer)
     formatted = found is not None
@@ -107,14 +109,14 @@ def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
         found = flexible(answer)
     if found is None and extraction == "lenient":
         found = boxed(answer) or last_number(answer)
-    return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted)
+    return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted, question)
 
 
-def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
+def _verdict(gold: str, found: Number, formatted: bool, question: str) -> Verdict:
     wanted = bare(gold)
     if wanted is None:
         raise ValueError(f"the reference answer {gold[:40]!r} is not a number")
-    right = found.reading(wanted)
+    right = found.reading(wanted, question)
     if right is not None:
         return Verdict(1.0, formatted, "right", right.normal)
     return Verdict(0.0, formatted, f"{found.text}, should be {wanted.text}", found.normal)

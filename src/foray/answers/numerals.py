@@ -125,20 +125,26 @@ _LOWERED = str.maketrans(RAISED_DIGITS)
 class Number:
     """A number and the text it was read from. Of 50% both readings, 50 and one half, are right.
 
-    ``other``: the number without its scale word or its ``!``. "How many dozen?" is answered by 7 and by 7 dozen, and
-    20! is mostly a shout.
+    ``other``: the number without its scale word, which ``scale`` is, or without its ``!``. "How many dozen?" is
+    answered by 7 and by 7 dozen, and 20! is mostly a shout.
     """
 
     value: Fraction
     percent: bool
     text: str
     other: Number | None = None
+    scale: str = ""
 
-    def reading(self, gold: Number) -> Number | None:
-        """The reading that is the reference's value; None where none is. A scale word of the reference counts."""
+    def reading(self, gold: Number, question: str = "") -> Number | None:
+        """The reading that is the reference's value; None where none is.
+
+        A scale word counts, unless the question asks for a number of these.
+        """
         if self._is(gold):
             return self
-        return self.other if self.other is not None and gold.other is None and self.other._is(gold) else None
+        if self.other is None or gold.other is not None or not self.other._is(gold):
+            return None
+        return self.other if not self.scale or _asks_for(self.scale, question) else None
 
     def answers(self, gold: Number) -> bool:
         """Whether a reading is the reference's value."""
@@ -159,7 +165,7 @@ class Number:
 
     def negated(self) -> Number:
         text = self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}"
-        return Number(-self.value, self.percent, text, self.other and self.other.negated())
+        return Number(-self.value, self.percent, text, self.other and self.other.negated(), self.scale)
 
     @property
     def shouted(self) -> bool:
@@ -203,7 +209,8 @@ def in_context(number: Number, before: str, after: str) -> Number | None:
     if scaled:
         value = _scaled(number.value, scaled)
         text = "" if value is None else _shown(value)
-        number = Number(value or Fraction(0), number.percent, text, number if _in_one_word(scaled) else None)
+        word = _one_word(scaled)
+        number = Number(value or Fraction(0), number.percent, text, number if word else None, word)
     if not number.text:
         return None
     return number.negated() if _SIGNED.search(typed(before[-40:])) else number
@@ -255,12 +262,13 @@ def _read(found: re.Match[str]) -> Number | None:
     scaled = _scaled(value, found)
     if scaled is None:
         return None
-    plain = (value, written) if _in_one_word(found) else None
+    word = _one_word(found)
+    plain = (value, written) if word else None
     if scaled != value or raised:
         value, written = scaled, _shown(scaled)
     if part.get("shout") and written:
         if part["shout"] == "!" and written.isdecimal() and len(written) <= 2 and int(written) <= 20:
-            plain = value, written
+            plain, word = (value, written), ""
             value = Fraction(factorial(int(written)))
             written = _shown(value)
         else:
@@ -274,12 +282,18 @@ def _read(found: re.Match[str]) -> Number | None:
         Number(-value if negative else value, percent, "-" * negative + text + "%" * percent)
         for value, text in ((value, written), *([plain] if plain else ()))
     ]
-    return replace(made[0], other=made[-1]) if plain else made[0]
+    return replace(made[0], other=made[-1], scale=word) if plain else made[0]
 
 
-def _in_one_word(found: re.Match[str]) -> bool:
-    """Whether one word scales the number: ``7 dozen``, but neither ``5 hundred thousand`` nor ``5k``."""
-    return bool(found["large"]) and " " not in found["large"]
+def _one_word(found: re.Match[str]) -> str:
+    """The one word that scales a number, as in ``7 dozen``; empty in ``5 hundred thousand``, ``5k`` and ``5``."""
+    word = str(found["large"] or "")
+    return "" if " " in word else word.lower()
+
+
+def _asks_for(scale: str, question: str) -> bool:
+    """Whether a question asks for a number of dozens, thousands and so on, as "How many dozens of eggs" does."""
+    return bool(re.search(rf"\b(?:how many|in|number of)\b[^.?!\n]{{0,60}}\b{scale.rstrip('s')}", question.lower()))
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:

@@ -120,13 +120,13 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
         A computation that is left to do is no number: 12 \\times 5 is not 60.
         """
         if self._of_numbers(problem):
-            found = numbers.graded_completion(problem.answer, completion, extraction, box=True)
+            found = numbers.graded_completion(problem.answer, completion, extraction, True, problem.question)
             return replace(found, formatted=latex.boxed_answer(completion) is not None)
         return super().verify(problem, completion, extraction)
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
         if self._of_numbers(problem):
-            return numbers.graded_answer(problem.answer, answer, extraction)
+            return numbers.graded_answer(problem.answer, answer, extraction, problem.question)
         return super().verify_answer(problem, answer, extraction)
 
     def _of_numbers(self, problem: Problem) -> bool:
