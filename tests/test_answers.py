@@ -72,11 +72,15 @@ PREFIXED_OTHER = [
 ]  # fmt: skip
 BASE_SAME = [
     ("1011_2", "1011_{2}"), ("1011_2", "1011"), ("12_{10}", "12"), ("2516_8", r"2516_{\text{eight}}"),
-    ("2516_{8}", "(2516)_8"), ("a_{1}", "a_1"),
+    ("2516_{8}", "(2516)_8"), ("a_{1}", "a_1"), ("2516_8", r"2516\text{ base }8"), ("2516_8", "2516 base_8"),
+    (r"4210_{\text{base }5}", r"4210\text{ in base }5"), ("4210_5", r"4210\text{ in base }5"),
+    ("4210_5", r"4210_{\mathrm{five}}"), ("4210_5", r"4210_\text{five}"), ("4210_5", r"\text{4210 base 5}"),
+    ("4210_5", r"4210_{\text{base 5}}"), ("4210_5", r"4210\text{ (base 5)}"), ("4210_5", r"4210\text{ base five}"),
 ]  # fmt: skip
 BASE_OTHER = [
     ("1011_2", "1011_3"), ("1011", "1011_2"), ("2A_{16}", "2A_{15}"), ("12_8", "13_8"), ("12_8, 13_8", "12_9, 13_9"),
-    ("x_1", "x_2"), ("12_8", "10"),
+    ("x_1", "x_2"), ("12_8", "10"), ("4210_5", r"4210\text{ base }6"), ("4210", r"4210\text{ in base }5"),
+    ("4210_5", r"\text{4210 base 6}"),
 ]  # fmt: skip
 DROPPED_SAME = [
     (r"3\mathbf{i}-4\mathbf{j}", r"-4\mathbf{j}+3\mathbf{i}"), (r"3\mathbf{i}-4\mathbf{j}", "3i-4j"),
@@ -194,7 +198,59 @@ ALGEBRA_OTHER = [
     (r"\text{undefined}", "0"), ("7", "seven"),
 ]  # fmt: skip
 
+EQUATIONS_SAME = [
+    ("5", "x=5"), ("5", "2+3=5"), ("5", "f(2)=5"), ("5", "f(1)+f(2)=5"), ("5", "f^{-1}(3)=5"), ("5", "g(f(x))=5"),
+    ("5", "AB=5"), ("5", "[ABC]=5"), ("5", "AB+BC=5"), ("5", "a+b=5"), ("5", r"a+b=2+3=5"), ("5", "k=n=5"),
+    ("5", r"\log_2 32=5"), ("5", "P(A)=5"), ("5", r"\overline{AB}=5"), (r"\frac12", r"\cos A=\frac12"),
+    ("2x", r"\frac{dy}{dx}=2x"), ("2x", "y'=2x"), ("2+3=5", "5"), ("f(2)=5", "5"), ("2x+1", "y=2x+1"),
+    (r"\frac{a}{b}=5", "5"), ("2,-3", "x=2,x=-3"), ("3,-3", r"x=\pm 3"),
+]  # fmt: skip
+EQUATIONS_OTHER = [
+    ("0", "x^2-5x+6=0"), ("10", "2x=10"), ("10", "x^2=10"), ("25", "x^2+y^2=25"), ("5", "2x+1=5"), ("10", "5x=10=10"),
+    ("5", "2+2=5"), ("5", "3=5"), ("3x", "y-2=3x"), ("3x", "y+x=3x"), ("2x=10", "10"), ("0", "(x-2)(x-3)=0"),
+    ("0", "x-y=0"), ("5", "x>5"), ("3,9", r"x^2=3\text{ or }9"), ("5", r"\sqrt{x}=5"),
+]  # fmt: skip
+CLOCKS_SAME = [
+    ("12:30", "12:30"), ("3:40", "03:40"), ("12:30", r"\text{12:30}"), ("3:4", r"\frac34"), ("3:4", "6:8"),
+    ("45:60", "3:4"), (r"12:30\text{ p.m.}", "12:30 PM"), (r"\text{10:30 a.m.}", r"10:30\text{ a.m.}"),
+    (r"\infty", r"\infty"),
+]  # fmt: skip
+CLOCKS_OTHER = [
+    ("12:30", "0.4"), ("12:30", r"\frac{12}{30}"), ("12:30", "12:31"), ("12:30", "12/30"), ("12:30", "2:5"),
+    ("11:00", "1/0"), ("11:00", r"\infty"), ("11:00", "11"), (r"\frac10", r"\frac20"), (r"\infty", r"\frac10"),
+    ("12:30", r"12:30\text{ p.m.}"), ("1:20", "2:40"),
+]  # fmt: skip
+THOUSANDS_SAME = [
+    ("1,200", "1200"), ("1, 200", "200,1"), ("1, 200", "200, 1"), ("12,345,678", "12345678"), ("1,200", "1,200.0"),
+    (r"\{1,200\}", r"\{200,1\}"), ("(1,200)", "(1, 200)"), ("1,200", r"\frac{2400}{2}"), ("1, 200", "1,200"),
+]  # fmt: skip
+THOUSANDS_OTHER = [
+    ("1,200", "200,1"), ("200,1", "1,200"), ("10,080", "10, 80"), ("10,80", "10,080"), ("1,200,300", "300,200,1"),
+    ("1200", "1200, 1"),
+]  # fmt: skip
+IN_TEXT_SAME = [
+    ("10", r"\text{10 ways}"), ("5", r"\text{5 cm}"), ("5", r"\mathrm{5\,cm}"), ("5", r"\text{\$5}"),
+    (r"\text{June 20}", r"\text{June }20"), (r"\text{Jan 5}", r"\text{Jan}\text{ 5}"), ("5", r"\text{5}"),
+    (r"\text{no solution}", r"\text{no}\text{ solution}"), ("-5", r"\text{-5 degrees}"), ("50", r"\text{50% }"),
+    ("3.5", r"\text{3 1/2 cups}"), ("1200", r"\text{1,200 people}"), ("5000000", r"\text{5 million}"),
+    ("12", r"\text{(C) 12}"), (r"\text{3 boys and 4 girls}", r"3\text{ boys and }4\text{ girls}"),
+    (r"5\text{ feet}", r"\text{60 inches}"), ("5", r"5\text{ sq}\text{ ft}"),
+]  # fmt: skip
+IN_TEXT_OTHER = [
+    ("5", r"\text{5 million}"), ("5", r"\text{5 or less}"), ("5", r"\text{at least 5}"), ("5", r"\text{5x}"),
+    (r"5\text{ cm}", r"\text{5 m}"), ("20", r"\text{June 20}"),
+    (r"\text{June 20}", r"\text{June 21}"), ("5", r"\text{5 x}"),
+    ("5", r"\text{5 boys and 3 girls}"), (r"\text{Group 1}", r"\text{Group 2}"),
+    ("1", r"\text{Group 1}"), ("5", r"\text{5-6}"),
+    ("11", r"\text{5 + 6}"),
+    (r"\text{(B)}", r"\text{(A)}\text{ and }\text{(B)}"), ("5", r"\text{5 - 1}"), ("5", r"\text{5 1}"),
+]  # fmt: skip
+
 KINDS = {
+    "an_equation_gives_a_value_to_a_name_and_a_problem_is_no_answer": (EQUATIONS_SAME, EQUATIONS_OTHER),
+    "a_time_is_no_fraction_and_nothing_equals_a_division_by_zero": (CLOCKS_SAME, CLOCKS_OTHER),
+    "a_number_with_commas_is_no_list": (THOUSANDS_SAME, THOUSANDS_OTHER),
+    "a_number_inside_of_text_is_a_number": (IN_TEXT_SAME, IN_TEXT_OTHER),
     "a_unit_may_be_left_out_and_a_variable_never_is": (UNITS_EATEN_SAME, UNITS_EATEN_OTHER),
     "two_bases_are_two_numbers": (BASE_SAME, BASE_OTHER),
     "nothing_that_the_parser_does_not_know_is_cut_off": (DROPPED_SAME, DROPPED_OTHER),
@@ -249,6 +305,7 @@ FOUND = [
     ("(0,9)", "Final Answer: The final answer is $(0,9)$. I hope it is correct."),
     (r"\sqrt{2}", "The final answer is √2. I hope it is correct."), ("1,2", "The answers are 1 and 2."),
     (r"\frac59", r"\begin{align*}9x&=5\\x&=\frac59\end{align*}"), (r"\frac59", r"x = \frac59"),
+    ("7", "The answer is 7, since $3+4=7$."),
     ("7", "The answer is therefore 7."), ("7", "The answer is **7** apples."), ("-5", "The answer is minus 5."),
 ]  # fmt: skip
 NOT_FOUND = [
@@ -271,6 +328,10 @@ def test_a_minus_before_the_box_belongs_to_the_answer() -> None:
     assert latex.found_answer(r"$-\boxed{5}$", "strict") == ("-5", True)
     assert latex.found_answer("- \\boxed{5}", "strict") == ("5", True), "an item of a list"
     assert latex.found_answer(r"7-\boxed{5}", "strict") == ("5", True)
+    for before in ("x = -", "is -", "(-", "So $ -", "$x$ is -", "= −", "$-", "", "the sum, -"):
+        assert latex.found_answer(before + r"\boxed{5}", "strict")[0] == ("-5" if before else "5"), before
+    for before in ("So 15 -", "$x = 7 -", "$10$ -", "$10$-", "x -", "$y -", "x^2 -", "(x+1) -", "50% -", "{3} −"):
+        assert latex.found_answer(before + r"\boxed{5} = 10", "strict") == ("5", True), before
 
 
 @pytest.mark.skipif(not CASES.is_file(), reason="the cases are not here")
@@ -322,7 +383,8 @@ def test_the_time_of_a_search_grows_with_the_text_and_not_with_its_square(way: s
             assert eight < 0.01 or eight < 24 * once, (part, frame, once, eight)
 
 
-SIGNS = ["(", "[", "{", "$", "9", ",", "9,", r"\frac", r"\text{a}", r"\frac ", "√", "\\ ", "a", "a ", "cm ",
+SIGNS = [r"\text{5 ", r"\text{9}", r"\text{a}\text{", "5 9/", "base ", ":",
+         "(", "[", "{", "$", "9", ",", "9,", r"\frac", r"\text{a}", r"\frac ", "√", "\\ ", "a", "a ", "cm ",
          "5 ft ", "_", "^", "'", "|", "* ", r"\overline{6}", "0.", r"\{", "1/"]  # fmt: skip
 
 

@@ -262,6 +262,14 @@ def test_own_rows_that_changed_or_come_twice_are_not_graded(
     assert message in capsys.readouterr().err and out.exists() != bool(message)
 
 
+def test_own_completions_are_graded_by_their_labels(tmp_path: Path) -> None:
+    """OpenMathInstruct's label says whether an answer is compared as a number or by algebra."""
+    pytest.importorskip("math_verify")
+    row = {"id": "p", "question": "Why?", "answer": "12", "samples": [{"text": r"\boxed{3 \times 4}", "stop": "end"}]}
+    found = grade(tmp_path, "openmath2", [row | {"tags": ["like=gsm8k"]}, row | {"tags": ["like=math"]}, row])
+    assert [r["correct"] for r in found] == [[False], [True], [True]]
+
+
 def test_own_completions_under_another_name_or_of_another_task(tmp_path: Path, capsys: Said) -> None:
     row = own_row(GSM8K(), Problem("p", "Why?", "7"))
     row["samples"][0]["correct"] = False  # as an earlier verifier had it

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from foray.answers import judge, latex
+from foray.answers import judge, latex, numbers
 from foray.core.task import STORED, Problem
+from foray.tasks.gsm8k import GSM8K
 from foray.tasks.math import MATH
 from foray.tasks.openmath import OpenMathInstruct
 
@@ -144,6 +145,33 @@ def test_openmathinstruct_grades_flexibly_as_its_questions_are() -> None:
         assert like_gsm8k.verify(Problem("p", "?", "42"), text, "flexible").score == gsm8k
         assert like_math.verify(Problem("p", "?", "42"), text, "flexible").score == math
     assert like_gsm8k.verify(Problem("p", "?", "x+1"), r"\boxed{1+x}", "flexible").score == 1.0, "no number: as LaTeX"
+
+
+LIKE_GSM8K = [  # of the answer 12; the last two are what a solution computes, and no answer
+    (r"\boxed{12}", 1), (r"\boxed{12\text{ times}}", 1), (r"\boxed{12\text{ left over}}", 1), (r"-\boxed{12}", 0),
+    (r"\boxed{\text{12 apples}}", 1), (r"\boxed{\underline{12}}", 1), (r"\boxed{1} dozen", 1), (r"\boxed{12} dozen", 1),
+    (r"\boxed{\frac{24}{2}}", 1), (r"\boxed{x = 12}", 1), (r"\boxed{\$12.00}", 1), (r"\boxed{13}", 0), (r"\boxed{}", 0),
+    (r"\boxed{12 \text{ or } 13}", 0), (r"\boxed{3 \times 4}", 0), (r"\boxed{\sqrt{144}}", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("completion", "right"), LIKE_GSM8K)
+def test_a_question_like_gsm8ks_is_graded_as_gsm8k_boxed_grades_it(completion: str, right: int) -> None:
+    pytest.importorskip("math_verify")
+    asked = "How many dozen?"
+    labelled, bare = Problem("p", asked, "12", tags=("like=gsm8k",)), Problem("p", asked, "12")
+    for extraction in ("strict", "lenient"):
+        boxed = GSM8K(box=True).verify(bare, completion, extraction)
+        for task, problem in ((OpenMathInstruct(2, "gsm8k"), bare), (OpenMathInstruct(2), labelled)):
+            verdict = task.verify(problem, completion, extraction)
+            assert verdict.score == boxed.score == right and verdict.formatted, extraction
+    # A question like MATH's is asked for a value, however it is written: math-verify's convention.
+    for problem in (bare, Problem("p", "?", "12", tags=("like=math",))):
+        assert OpenMathInstruct(2).verify(problem, r"\boxed{3 \times 4}").score == 1.0
+
+
+def test_the_version_of_openmathinstructs_verdicts_names_both_graders() -> None:
+    assert OpenMathInstruct().verifier == f"{latex.VERIFIER}, {numbers.VERIFIER}"
 
 
 # --- hostile text ---------------------------------------------------------------------------------------------------

@@ -178,8 +178,46 @@ def test_a_rate_is_no_second_unit() -> None:
 
 def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentence() -> None:
     assert numbers.graded_answer("120", "5!", "strict").score == 1.0
-    assert numbers.graded_answer("5", "5!", "lenient").score == 0.0
+    assert numbers.graded_answer("120", numbers.reference("5!"), "strict").score == 1.0
     assert numbers.graded_completion("5", "She has 5!", "lenient").score == 1.0
+    for gold in ("21!", "5!!", "2.5!"):
+        with pytest.raises(ValueError, match="no number"):
+            numbers.reference(gold)
+
+
+@pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("How many dozens of eggs will she eat?", 1), ("What is the cost in dozen?", 1), ("How many eggs?", 0), ("", 0),
+        ("She buys 7 dozen. How many are left?", 0),
+    ],
+)  # fmt: skip
+def test_a_scale_word_counts_unless_the_question_asks_for_such_a_number(question: str, right: int) -> None:
+    assert numbers.graded_answer("7", "7 dozen", "strict", question).score == right
+
+
+@pytest.mark.parametrize(
+    ("gold", "written", "right"),
+    [
+        ("7", "7 dozen", 1), ("84", "7 dozen", 1), ("7", r"7\text{ dozen}", 1), ("12", r"12\text{ million}", 1),
+        ("12000000", r"12\text{ million}", 1), ("-7", "-7 dozen", 1), ("7", "-7 dozen", 0), ("2.5", "2.5 million", 1),
+        ("3.5", "3 1/2 thousand", 1), ("5", r"\boxed{5} dozen", 1), ("60", r"\boxed{5} dozen", 1),
+        ("-5", r"-\boxed{5} dozen", 1), ("7", "8 dozen", 0), ("7", "7k", 0), ("7", "7 hundred thousand", 0),
+        ("700", "7 hundred thousand", 0), ("2.5", r"2.5 \times 10^6", 0), ("7 dozen", "84", 1), ("7 dozen", "7", 0),
+        ("1 dozen", "12 dozen", 0), ("7 dozen", "7 dozen", 1), ("5", "$5 million", 1),
+        ("20", "20!", 1), ("2432902008176640000", "20!", 1), ("42", "42!", 1), ("18", "18!!!", 1), ("1", "0!", 1),
+        ("2.5", "2.5!", 1), ("25", "20!", 0), ("-5", "-5!", 1), ("120", "(5!)", 1), ("5", "5!=120", 0),
+        ("120", "5! + 1", 0), ("5", "5! + 1", 0),
+    ],
+)  # fmt: skip
+def test_a_scale_word_may_be_the_questions_unit_and_a_factorial_a_shout(gold: str, written: str, right: int) -> None:
+    for extraction in ("strict", "lenient", "flexible"):
+        asked = "How many dozens, hundreds, thousands or millions are there?"
+        found = numbers.graded_completion(gold, f"#### {written}", extraction, question=asked)
+        assert found.score == right, extraction
+        # Votes count answers: equal texts have equal verdicts.
+        wanted = numbers.bare(gold)
+        assert wanted is not None and (not right or found.answer == wanted.normal)
 
 
 # --- frames, signs, marks -------------------------------------------------------------------------------------------
@@ -323,7 +361,7 @@ REPEATED = [
     "9", "9,", "1/", "-", "$", " ", "\\frac{1}{2}", "½", "\\boxed{", "\\boxed{5}", "{", "}", "e5", "%", "= ", "**",
     "100 ", "{,}000", "\\,", "\u00a0", "- ", "$ ", "\\frac12", "5% ", "1 1/2 ", "–", " x 5", "a", "a ", "A: ", "####",
     "minus ", "#### 5 or ", "\\text{", "5^2 ", "²", "million ", "5 million ", "(", "`", "1'000", "10^", "\n", "5\n",
-    "#", "is - ", "-*", "~", "illion ", "_", "5 and ", "\\(", "Question:",
+    "#", "is - ", "-*", "~", "illion ", "_", "5 and ", "\\(", "Question:", "!", "5!", "dozen ", "7 dozen ",
 ]  # fmt: skip
 
 

@@ -211,6 +211,30 @@ def test_clean_ends_a_solution_after_its_answer() -> None:
     assert clean("\\[\\boxed{9^{9^{9^{9}}}}\\]", "2") is None
 
 
+@pytest.mark.parametrize(
+    ("kept", "behind"),
+    [
+        ("So\n\\[\n\\boxed{5}\n\\]", "\nDone."), ("So $$\\boxed{5}$$.", " Check."), ("So\n$$\n\\boxed{5}\n$$", "\nIt."),
+        ("\\begin{align*}\nx&=\\boxed{5}\n\\end{align*}", "\nIt."), ("So \\(\n\\boxed{5}\n\\).", "\nX"),
+        ("\\[\\boxed{5}. \\]", " Now"), ("\\[\n\\boxed{5}.\n\\]", "\nNow"), ("So $x = \\boxed{5}$.", " Check"),
+        ("It is $\\boxed{5}$ apples.", " Check"), ("It is \\(\\boxed{5}\\) apples.", " Check"),
+        ("\\[x = 2 + 3\\]\nIt is \\boxed{5}.", " \\[2+3=5\\]"), ("\\[\n\\boxed{5}", "\nand no end"),
+        ("\\[\n\\begin{aligned}\nx&=2+3\\\\[2pt]\n&=\\boxed{5}\n\\end{aligned}\n\\]", "\nok"),
+        ("\\[\n\\boxed{5}", "\nthen\n\\[ 2 \\]"), ("It costs $5. So \\boxed{5}.", " At $3 it is less.\n$$x$$"),
+    ],
+)  # fmt: skip
+def test_no_formula_of_a_solution_is_cut_in_two(kept: str, behind: str) -> None:
+    pytest.importorskip("math_verify")
+    assert clean(kept + behind, "5") == clean(kept, "5", like_gsm8k=True) == kept
+
+
+def test_a_solution_of_a_question_like_gsm8ks_ends_in_a_number() -> None:
+    pytest.importorskip("math_verify")
+    for text, kept in ((r"\boxed{\text{60 apples}}", 1), (r"\boxed{5} dozen", 1), (r"\boxed{12 \times 5}", 0)):
+        assert (clean(text, "60", like_gsm8k=True) == text) == bool(kept)
+    assert clean(r"\boxed{1+x}", "x+1", like_gsm8k=True) == r"\boxed{1+x}", "no number: as LaTeX"
+
+
 def test_subsets_and_how_many_solutions(root: Path) -> None:
     task = OpenMathInstruct(1, root=str(root))
     assert len({len(p.solutions) for p in task.problems("train")}) == 2

@@ -81,6 +81,9 @@ class _Comparison:
         relations = [self.grader.is_relation(side) for side in (gold, answer)]
         if all(relations):
             return self.relations(gold, answer)
+        if any(self.grader.is_equation(side) for side in (gold, answer)):
+            gold, answer = (self.stated(side) for side in (gold, answer))
+            return gold is not None and answer is not None and self.equal(gold, answer)
         for relation, other in ((gold, answer), (answer, gold)):
             if isinstance(other, sympy.Set) and self.grader.is_relation(relation) and _inequality(relation, sympy):
                 solved = self.reader.solutions(relation)
@@ -98,7 +101,22 @@ class _Comparison:
 
     def member(self, side: Any) -> Any:
         """The set of ``x \\in [1,2]``; what is none as it is."""
-        return side.rhs if isinstance(side, self.sympy.Eq) and isinstance(side.rhs, self.sympy.Set) else side
+        known = isinstance(side, self.sympy.Eq) and isinstance(side.rhs, self.sympy.Set) and side.lhs.is_Symbol
+        return side.rhs if known else side
+
+    def stated(self, side: Any) -> Any:
+        """The value that an equation gives to a name, or that a computation has; None where it gives none.
+
+        ``x = 5``, ``f(2) = 5`` and ``a+b = 5`` say 5, and so does ``2+3 = 5``. ``2x = 10`` and ``x^2+y^2 = 25`` are
+        problems: their right sides answer nothing. What is no equation is its own value.
+        """
+        if not self.grader.is_equation(side):
+            return side
+        first, last = self.grader.take_first_relation(side).lhs, self.grader.take_last_relation(side).rhs
+        if _named(first, self.sympy) or (not last.free_symbols and _of_names(first, self.sympy)):
+            return last
+        closed = not first.free_symbols and not last.free_symbols
+        return last if closed and self.equal(first, last) else None
 
     def matrices(self, a: Any, b: Any) -> bool:
         if getattr(a, "shape", None) != getattr(b, "shape", ()) or not (hasattr(a, "flat") and hasattr(b, "flat")):
@@ -114,12 +132,12 @@ class _Comparison:
             if self.scalars(*plain):
                 return True
         a, b = a.doit(), b.doit()
+        if any(side.has(sympy.zoo, sympy.nan) for side in (a, b)):
+            return False  # 1/0 is 2/0 to sympy
         if a == b:
             return True
         if a.is_Rational and b.is_Rational:
             return self.rounded and _close(a, b)
-        if any(side.has(sympy.zoo, sympy.nan) for side in (a, b)):
-            return False
         if any(side in (sympy.oo, -sympy.oo) for side in (a, b)):
             return False
         symbols = sorted(a.free_symbols | b.free_symbols, key=lambda s: s.name)
@@ -252,6 +270,22 @@ def _ends(value: Any) -> bool:
 def _inequality(relation: Any, sympy: Any) -> bool:
     parts = relation._unsorted_args if hasattr(relation, "_unsorted_args") else [relation]
     return not any(isinstance(part, sympy.Eq) for part in parts)
+
+
+def _named(side: Any, sympy: Any) -> bool:
+    """Whether it is a name: ``x``, ``f(2)``, ``\\cos A``, ``dy/dx``, ``(x, y)``."""
+    if isinstance(side, sympy.Tuple):
+        return all(part.is_Symbol for part in side)
+    return bool(side.is_Symbol or side.is_Function or isinstance(side, sympy.Derivative))
+
+
+def _of_names(side: Any, sympy: Any) -> bool:
+    """Whether it has names alone, added, multiplied or divided: ``a+b``, ``AB``, ``\\frac{a}{b}``, ``f^{-1}(2)``."""
+    if isinstance(side, sympy.Pow):
+        return bool(side.exp == -1) and _of_names(side.base, sympy)
+    return _named(side, sympy) or (
+        bool(side.is_Add or side.is_Mul) and all(_of_names(part, sympy) for part in side.args)
+    )
 
 
 def _assigns(relation: Any, sympy: Any) -> bool:

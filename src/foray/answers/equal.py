@@ -33,10 +33,10 @@ _MORE_CHOICES = re.compile(
     rf"[-+*/^_=,;&(]|\\(?!text|frac|sqrt|pi|\$)|(?:{_IN_TEXT}\{{[ ]?)?(?:and|or)(?![a-z])|{_CHOICE}"
 )
 _WRAPPED = re.compile(rf"{_IN_TEXT}\{{([^{{}}]*)\}}")
+# Of a numeral without \\text{}: 2516_8, 2516_{eight}, 2516_{base 8}, 2516 base 8, 2516 (in base 8), 2516 base_8.
 _BASE = re.compile(
-    r"\(?([0-9][0-9A-Fa-f.,]*)\)?(?:_[ ]?(?:([0-9])|\{[ ]?(?:\\text\{)?[ ]?(?:base )?([0-9]{1,2}|[a-z]{3,9"
-    r"})[ ]?\}?[ ]?\})|"
-    r"[ ]?(?:\\text\{ ?)?\(?(?:in )?base[ ~-]?([0-9]{1,2}|[a-z]{3,9}) ?\)?\}?(?:_?\{?([0-9]{1,2})\}?)?)"
+    r"\(?([0-9][0-9A-Fa-f.,]*)\)?[ ]?(?:_[ ]?(?:([0-9])|([a-z]{3,9})|\{[ ]?(?:base[ ]?)?([0-9]{1,2}|[a-z]{3,9})[ ]?\})|"
+    r"\(?(?:in )?base[ ~-]?_?\{?([0-9]{1,2}|[a-z]{3,9})\}?[ ]?\)?)"
 )
 _LIST = re.compile(
     r"(\(|\[|\\\{|)[ ]?((?:[-0-9./ ]|\\frac|[{}])+(?:,(?:[-0-9./ ]|\\frac|[{}])+){1,40})[ ]?(\)|\]|\\\}|)"
@@ -45,7 +45,7 @@ _TERM = re.compile(
     r"([-+]?) ?([0-9]{0,20}(?:\.[0-9]{1,20})?|\\frac\{[0-9]{1,20}\}\{[0-9]{1,20}\}) ?\\(?:mathbf|hat|vec) ?"
     r"\{ ?(?:\\mathbf ?\{ ?)?([a-z]) ?\}? ?\} ?"
 )
-_RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"[0-9]{1,2}:[0-5][0-9]")
+_RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"0?((?:1[0-9]|2[0-4]|[0-9]) ?: ?[0-5][0-9])")
 _NUMERAL_NAMES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _NUMERALS = {name: number for number, name in enumerate(_NUMERAL_NAMES.split(), 2)}
 
@@ -151,7 +151,7 @@ def _in_bases(a: str, b: str) -> bool | None:
 
 
 def _numeral(text: str) -> tuple[str, int] | None:
-    found = _BASE.fullmatch(text)
+    found = _BASE.fullmatch(" ".join(_WRAPPED.sub(r"\1", text).split()))
     if found is None:
         return None
     said = next(group for group in found.groups()[1:] if group)
@@ -195,8 +195,14 @@ def _as_vectors(a: str, b: str) -> bool | None:
 
 
 def _as_lists(a: str, b: str) -> bool | None:
-    """Whether two tuples, or two sets, of plain numbers are equal; None where they are none, or only rounding tells."""
+    """Whether two tuples, or two sets, of plain numbers are equal; None where they are none, or only rounding tells.
+
+    ``1,200`` is one number and no list; ``1, 200`` is a list.
+    """
+    whole = [plain_number(text) is not None for text in (a, b)]
     found = [_LIST.fullmatch(text) for text in (a, b)]
+    if any(whole):
+        return None if all(whole) or not all(found) else False
     if found[0] is None or found[1] is None or found[0][1] != found[1][1] or found[0][3] != found[1][3]:
         return None
     rows = [[plain_number(part.strip()) for part in text[2].split(",")] for text in found if text]
@@ -213,9 +219,13 @@ def _as_lists(a: str, b: str) -> bool | None:
 def _as_numbers(a: str, b: str) -> bool | tuple[str, str]:
     """Whether two plain numbers are equal; the texts where they are none, or only rounding tells."""
     x, y = (None if NAMES.match(text) else plain_number(text) for text in (a, b))
+    time = _CLOCK.fullmatch(a)
+    if time:  # 12:30 is no fraction
+        other = _CLOCK.fullmatch(b)
+        return other is not None and time[1].replace(" ", "") == other[1].replace(" ", "")
     if x is None or y is None:
         ratios = [_RATIO.fullmatch(text) for text in (a, b)]
-        if any(ratios) and not all(text and _CLOCK.fullmatch(text[0]) for text in ratios):
+        if any(ratios):
             return a.replace(":", "/"), b.replace(":", "/")
         return a, b
     if x[0] == y[0] and x[1] == y[1]:

@@ -26,7 +26,7 @@ class NumberAnswers:
         """Compares the number behind the first ``####`` that one follows; lenient: without it, the text's last one;
         flexible: behind the first ``####``, else in the last box, else the last one.
         """
-        return numbers.graded_completion(problem.answer, completion, extraction, self.box)
+        return numbers.graded_completion(problem.answer, completion, extraction, self.box, problem.question)
 
     def reference(self, text: str) -> str:
         """The answer in a bare number or a full solution. Raises ValueError where there is none."""
@@ -34,7 +34,7 @@ class NumberAnswers:
 
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
         """Compares an answer that needs neither mark nor box."""
-        return numbers.graded_answer(problem.answer, answer, extraction)
+        return numbers.graded_answer(problem.answer, answer, extraction, problem.question)
 
 
 class BoxedAnswers:

@@ -17,10 +17,14 @@ from foray.answers.written import LONGEST, normal
 from foray.answers.written import tidy as tidy
 from foray.core.task import Extraction, Verdict
 
-VERIFIER = "formulas 3"  # the version of the verdicts, raised when a completion gets another one
+VERIFIER = "formulas 4"  # the version of the verdicts, raised when a completion gets another one
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
 _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
-_MINUS_BOX = re.compile(r"(?:^|[\s$=({])[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$")
+# A sign, and no subtraction: no term stands before it, nor the dollar that ends one.
+_MINUS_BOX = re.compile(
+    r"(?:^|[\s$=({])(?<![0-9)}\]%] )(?<!\b[A-Za-z] )(?<![A-Za-z0-9)}\]%]\$ )(?<![A-Za-z0-9)}\]%]\$)"
+    r"[-−–]\\(?:boxed|fbox)[ \t]{0,9}\{$"
+)
 _DASHES = str.maketrans("−‐‑–", "----")
 _SAID = re.compile(
     r"(?i:\banswers?)\**(?:(?i: to [^.:\n]{1,60}?)? (?i:is|are|equals|will be|would be|must be|should be)\b|"
@@ -29,7 +33,7 @@ _SAID = re.compile(
 _LED = re.compile(r"(?:^|[\s*])(?:is|are|equals|be)\b:?[ ]*(?=\S)")
 _ADVERB = re.compile(r"(?:therefore|thus|then|hence|so|simply|just|indeed|clearly|exactly)\b[ ,:]*")
 _STARS = re.compile(r"(?<![A-Za-z0-9)])\*\*|\*\*(?![A-Za-z0-9(])")
-_HOPE = re.compile(r"\.(?=\s|\*|$)|\bI hope\b")
+_HOPE = re.compile(r"\.(?=\s|\*|$)|\bI hope\b|,?[ ](?:because|since)\b")
 _DELIMITERS = re.compile(
     r"\\(?:begin|end)\{(?:align|equation|gather|multline)\*?\}|\\\\|\\\$|\\\(|\\\)|\\\[|\\\]|\$\$|\$"
 )

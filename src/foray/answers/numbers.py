@@ -10,7 +10,7 @@ from foray.core.task import Extraction, Verdict
 
 MARK = "####"
 # Raised when the verdict on any text changes. A part of the key of everything graded, but not of readers of problems.
-VERIFIER = "numbers 3"
+VERIFIER = "numbers 4"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _LINE = re.compile(rf"{MARK}\s*+([^\n]+)")  # the rest of the line, or the next line that is not blank
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem
@@ -76,12 +76,14 @@ def reference(text: str) -> str:
         found = boxed(text)
     else:
         found = bare(text) or (last_number(text) if _SOLUTION.match(text.strip()) else None)
-    if found is None:
+    if found is None or found.shouted:
         raise ValueError(f"no number in the reference answer: give it bare, after {MARK} or in \\boxed{{}}")
     return found.text
 
 
-def graded_completion(gold: str, completion: str, extraction: Extraction, box: bool = False) -> Verdict:
+def graded_completion(
+    gold: str, completion: str, extraction: Extraction, box: bool = False, question: str = ""
+) -> Verdict:
     """Compares the number after the first ``####`` that one follows (or in the last box); lenient: wherever it stands,
     else the last; flexible: the one that ``flexible`` finds.
     """
@@ -89,17 +91,17 @@ def graded_completion(gold: str, completion: str, extraction: Extraction, box: b
     formatted = found is not None
     if extraction == "flexible":
         found = flexible(completion)
-        return Verdict(0.0, formatted, "no number") if found is None else _verdict(gold, found, formatted)
+        return Verdict(0.0, formatted, "no number") if found is None else _verdict(gold, found, formatted, question)
     if found is None and extraction == "lenient":
         found = (marked(completion) or boxed(completion)) or last_number(completion)
     if found is None:
         sign = "\\boxed{}" if box else MARK
         there = last_box(completion) is not None if box else MARK in completion
         return Verdict(0.0, False, f"no number {'in' if box else 'after'} {sign}" if there else f"no {sign}")
-    return _verdict(gold, found, formatted)
+    return _verdict(gold, found, formatted, question)
 
 
-def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
+def graded_answer(gold: str, answer: str, extraction: Extraction, question: str = "") -> Verdict:
     """Compares a bare answer; where it is more than a number, lenient: its last one; flexible: as in a completion."""
     found = bare(answer)
     formatted = found is not None
@@ -107,16 +109,17 @@ def graded_answer(gold: str, answer: str, extraction: Extraction) -> Verdict:
         found = flexible(answer)
     if found is None and extraction == "lenient":
         found = boxed(answer) or last_number(answer)
-    return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted)
+    return Verdict(0.0, False, "not a number") if found is None else _verdict(gold, found, formatted, question)
 
 
-def _verdict(gold: str, found: Number, formatted: bool) -> Verdict:
+def _verdict(gold: str, found: Number, formatted: bool, question: str) -> Verdict:
     wanted = bare(gold)
     if wanted is None:
         raise ValueError(f"the reference answer {gold[:40]!r} is not a number")
-    right = found.answers(wanted)
-    reason = "right" if right else f"{found.text}, should be {wanted.text}"
-    return Verdict(float(right), formatted, reason, found.normal)
+    right = found.reading(wanted, question)
+    if right is not None:
+        return Verdict(1.0, formatted, "right", right.normal)
+    return Verdict(0.0, formatted, f"{found.text}, should be {wanted.text}", found.normal)
 
 
 def _marked(text: str) -> tuple[Number | None, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from math import factorial
@@ -91,7 +91,7 @@ _MINUS = r"(?i:minus|negative)[ ]"
 _OPEN = r"(?P<open>(?:[ \t*_`$\"“”'‘]|\\[(\[])*+)"
 _LEADING = re.compile(
     rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=(?!=)[ \t]*+(?:\*\*|\\\(|\\\[)?[ \t]*+)?(?:(?P<paren>[(\[{{])[*_`$(]{{0,3}}+)?"
-    rf"{_number('[ ]?', rf'-[*_`]{{1,3}}+|{_MINUS}[*_`]{{0,3}}+')}(?P<factorial>!(?![!=]))?(?!!)(?!{_ALTERED})"
+    rf"{_number('[ ]?', rf'-[*_`]{{1,3}}+|{_MINUS}[*_`]{{0,3}}+')}(?P<shout>!{{1,40}}+(?!=))?(?!!)(?!{_ALTERED})"
     rf"(?(paren)[^0-9()\[\]{{}}\n]{{0,60}}[)\]}}](?!{_ALTERED}|[ ]?(?:{_LARGE}|[kKM])\b))"
 )
 _BEGUN = re.compile(rf"{_OPEN}(?:(?:[A-Za-z][ \t]?)?=[ \t]*)?[(\[{{]?(?:[-+]|{_MINUS})?[ ]?{_CURRENCY}-?[ ]?\.?[0-9]")
@@ -123,14 +123,35 @@ _LOWERED = str.maketrans(RAISED_DIGITS)
 
 @dataclass(frozen=True)
 class Number:
-    """A number and the text it was read from. Of 50% both readings, 50 and one half, are right."""
+    """A number and the text it was read from. Of 50% both readings, 50 and one half, are right.
+
+    ``other``: the number without its scale word, which ``scale`` is, or without its ``!``. "How many dozen?" is
+    answered by 7 and by 7 dozen, and 20! is mostly a shout.
+    """
 
     value: Fraction
     percent: bool
     text: str
+    other: Number | None = None
+    scale: str = ""
+
+    def reading(self, gold: Number, question: str = "") -> Number | None:
+        """The reading that is the reference's value; None where none is.
+
+        A scale word counts, unless the question asks for a number of these.
+        """
+        if self._is(gold):
+            return self
+        if self.other is None or gold.other is not None or not self.other._is(gold):
+            return None
+        return self.other if not self.scale or _asks_for(self.scale, question) else None
 
     def answers(self, gold: Number) -> bool:
-        """Whether it is the reference's value: exactly, or to 15 digits where the reference is a machine's float."""
+        """Whether a reading is the reference's value."""
+        return self.reading(gold) is not None
+
+    def _is(self, gold: Number) -> bool:
+        """Whether it is the value: exactly, or to 15 digits where the reference is a machine's float."""
         if self.value == gold.value or _to_machine_precision(self.value, gold):
             return True
         if self.percent and not gold.percent:
@@ -144,7 +165,12 @@ class Number:
 
     def negated(self) -> Number:
         text = self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}"
-        return Number(-self.value, self.percent, text)
+        return Number(-self.value, self.percent, text, self.other and self.other.negated(), self.scale)
+
+    @property
+    def shouted(self) -> bool:
+        """Whether a ``!`` stands behind it that could be a factorial and was not computed."""
+        return self.text.endswith("!")
 
 
 def leading(text: str) -> tuple[Number | None, int]:
@@ -182,7 +208,9 @@ def in_context(number: Number, before: str, after: str) -> Number | None:
     scaled = _SCALED.match(typed(after[:LONGEST]))
     if scaled:
         value = _scaled(number.value, scaled)
-        number = Number(Fraction(0) if value is None else value, number.percent, "" if value is None else _shown(value))
+        text = "" if value is None else _shown(value)
+        word = _one_word(scaled)
+        number = Number(value or Fraction(0), number.percent, text, number if word else None, word)
     if not number.text:
         return None
     return number.negated() if _SIGNED.search(typed(before[-40:])) else number
@@ -234,19 +262,38 @@ def _read(found: re.Match[str]) -> Number | None:
     scaled = _scaled(value, found)
     if scaled is None:
         return None
+    word = _one_word(found)
+    plain = (value, written) if word else None
     if scaled != value or raised:
         value, written = scaled, _shown(scaled)
-    if part.get("factorial"):
-        if not written.isdecimal() or int(written) > 20:
-            return None
-        value = Fraction(factorial(int(written)))
-        written = _shown(value)
+    if part.get("shout") and written:
+        if part["shout"] == "!" and written.isdecimal() and len(written) <= 2 and int(written) <= 20:
+            plain, word = (value, written), ""
+            value = Fraction(factorial(int(written)))
+            written = _shown(value)
+        else:
+            written += "!"
     if not written:
         return None
     # A minus on either side of the currency: -$5 and $-5.
     negative = (part["sign"] or "+")[0] in "-mMnN" or part["inner"] == "-"
     percent = part["percent"] is not None
-    return Number(-value if negative else value, percent, "-" * negative + written + "%" * percent)
+    made = [
+        Number(-value if negative else value, percent, "-" * negative + text + "%" * percent)
+        for value, text in ((value, written), *([plain] if plain else ()))
+    ]
+    return replace(made[0], other=made[-1], scale=word) if plain else made[0]
+
+
+def _one_word(found: re.Match[str]) -> str:
+    """The one word that scales a number, as in ``7 dozen``; empty in ``5 hundred thousand``, ``5k`` and ``5``."""
+    word = str(found["large"] or "")
+    return "" if " " in word else word.lower()
+
+
+def _asks_for(scale: str, question: str) -> bool:
+    """Whether a question asks for a number of dozens, thousands and so on, as "How many dozens of eggs" does."""
+    return bool(re.search(rf"\b(?:how many|in|number of)\b[^.?!\n]{{0,60}}\b{scale.rstrip('s')}", question.lower()))
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:

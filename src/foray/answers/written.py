@@ -79,6 +79,13 @@ _DEGREES = re.compile(r"\^[ ]?\{[ ]?\\circ[ ]?\}|(?<!\^)\\circ(?![A-Za-z])(?=[ ]
 _PRIMES = re.compile(r"\^[ ]?(?:\{[ ]?((?:\\prime[ ]?){1,4})\}|\\prime(?![A-Za-z])[ ]?)")
 _MINUS_WORD = re.compile(r"^(?:minus|negative) (?=[0-9.\\])")
 _NUMBERS_AND = re.compile(r"(?<=[0-9}]),? and (?=[-0-9\\])")
+# Numbers inside of text, apart from its words: \\text{10 ways}, \\mathrm{5 cm}, \\text{June 20}, but not \\text{5x}.
+_TEXT = re.compile(r"\\(text(?:rm|bf|it|sf|up|normal)?|math(?:rm|sf)|mbox)[ ]?\{([^{}]*)\}")
+_APART = re.compile(
+    r"(?<![^ ])(-?(?:\\\$[ ]?)?[0-9][0-9,]*(?:\.[0-9]+)?(?:[/:][0-9]+|[ ][0-9]+/[0-9]+)?(?:[ ]?\\?%)?)(?![^ ])"
+)
+_TEXTS = re.compile(r"\\text[ ]?\{[^{}()]*\}(?:[ ]?\\text[ ]?\{[^{}()]*\})+")
+_BETWEEN_TEXTS = re.compile(r"\}([ ]?)\\text[ ]?\{")
 _EMPTY = re.compile(r"\\\{[ ]*\\\}")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)[ ]?(?:\{[ ]?([0-9]+)[ ]?\}|([0-9]))")
 
@@ -100,6 +107,7 @@ def clean(latex: str) -> str:
     text = _NUMBERS_AND.sub(", ", _MINUS_WORD.sub("-", text))
     text = _PRIMES.sub(lambda m: "'" * (m[1].count("prime") if m[1] else 1), text)
     text = _EMPTY.sub(r"\\emptyset", _DEGREES.sub(r"^\\circ", text))
+    text = _TEXTS.sub(lambda m: _BETWEEN_TEXTS.sub(r"\1", m.group()), _TEXT.sub(_numbers_apart, text))
     return " ".join(_REPEATING.sub(_fraction_of_repeating, text).split())
 
 
@@ -111,6 +119,15 @@ def tidy(latex: str) -> str:
 def _synonym(found: re.Match[str]) -> str:
     name = _SYNONYMS[found[1]]
     return name if name in _SIGNS else f"\\{name} " if name[-1].isalpha() else f"\\{name}"
+
+
+def _numbers_apart(found: re.Match[str]) -> str:
+    """``\\text{10 ways}`` as ``10\\text{ ways}``."""
+    parts = _APART.split(found[2])
+    if len(parts) == 1:
+        return found.group()
+    said = [part if n % 2 else f"\\{found[1]}{{{part}}}" if part.strip() else "" for n, part in enumerate(parts)]
+    return " ".join(said)
 
 
 def _fraction_of_repeating(found: re.Match[str]) -> str:

@@ -171,7 +171,9 @@ def _own(task: Gradable, where: str, row: dict[str, Any], extraction: Extraction
         task.reference(answer)
     except ValueError as e:
         raise ValueError(f"{where}: {e}") from None
-    problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer)
+    labels = row.get("tags")
+    tags = tuple(map(str, labels)) if isinstance(labels, list) else ()  # they may say how an answer is compared
+    problem = Problem(str(row.get("id", "")), str(row.get("question", "")), answer, tags=tags)
     cut = Verdict(0.0, False, "cut off by the length limit")
     wrong = row.get("cut_off") != "graded"
     verdicts = [

@@ -109,7 +109,7 @@ def _problem(where: str, row: dict[str, Any], identity: str, answers: str) -> Pr
     answer = text_of(where, row, "answer")
     if answers == "number":
         read = numbers.bare(answer)
-        if read is None:
+        if read is None or read.shouted:
             raise ValueError(f"{where}: the answer {answer[:40]!r} is not a number; for others set answers=math")
         answer = read.text
     given = row.get("solutions", ())

@@ -28,6 +28,12 @@ Like = Literal["", "gsm8k", "math"]
 _TOOLS = ("<llm-code", "</llm-code", "```", "<tool", "<|python", "<code>")
 _NO_CODE_RUN = ("", "<not_executed>")
 _LONGEST = 8000  # characters of a solution; longer ones go round in circles
+_LIKE_GSM8K = "like=gsm8k"  # the label of a question like GSM8K's
+# Raised when other solutions are kept of the same rows, or other texts of them: a part of the key of what is trained.
+_CLEANING = "solutions 2"
+_DISPLAYS = re.compile(r"\\\\|\\\$|\\[\[\]()]|\$\$|\\(?:begin|end)\{[A-Za-z]{1,20}\*?\}")
+_CLOSES = {"\\[": "\\]", "\\(": "\\)", "$$": "$$"}
+_SENTENCE = re.compile(r"\.(?=\s|$)|\n|$")
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,13 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
     def files(self) -> tuple[str, ...]:
         return (self.source, *self.tests, *([self.examples] if self.examples else []))
 
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint()} {_CLEANING}"
+
+    @property
+    def verifier(self) -> str:
+        return f"{latex.VERIFIER}, {numbers.VERIFIER}"
+
     def libraries(self) -> tuple[str, ...]:
         return ("math_verify", *super().libraries())
 
@@ -102,11 +115,24 @@ class OpenMathInstruct(BoxedAnswers, FileTask):
         return carved(train, tests, split)
 
     def verify(self, problem: Problem, completion: str, extraction: Extraction = "strict") -> Verdict:
-        """Compares the last box. Flexible, of GSM8K's questions: the number that ``numbers.flexible`` finds."""
-        if extraction == "flexible" and self.like == "gsm8k" and numbers.bare(problem.answer) is not None:
-            found = numbers.graded_completion(problem.answer, completion, extraction, box=True)
+        """Compares the last box: of GSM8K's questions as ``gsm8k_boxed`` does, as a number, else by algebra.
+
+        A computation that is left to do is no number: 12 \\times 5 is not 60.
+        """
+        if self._of_numbers(problem):
+            found = numbers.graded_completion(problem.answer, completion, extraction, True, problem.question)
             return replace(found, formatted=latex.boxed_answer(completion) is not None)
         return super().verify(problem, completion, extraction)
+
+    def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
+        if self._of_numbers(problem):
+            return numbers.graded_answer(problem.answer, answer, extraction, problem.question)
+        return super().verify_answer(problem, answer, extraction)
+
+    def _of_numbers(self, problem: Problem) -> bool:
+        """Whether it is a question like GSM8K's with a number as its answer."""
+        like = self.like == "gsm8k" or _LIKE_GSM8K in problem.tags
+        return like and numbers.bare(problem.answer) is not None
 
     def parsed(self, split: Split, source: RowSource) -> Iterable[Problem]:
         return _tests(source) if split == "test" else _grouped(self, source)
@@ -127,12 +153,13 @@ def _grouped(task: OpenMathInstruct, source: RowSource) -> Iterator[Problem]:
             continue
         text = text_of(where, row, "generated_solution")
         # Every answer is compared with the question's first: two references may differ where one is wrong.
-        solution = clean(text, kept[1] if kept else answer) if not _flagged_wrong(row) else None
+        first = kept[1] if kept else answer
+        solution = clean(text, first, kind.endswith("gsm8k")) if not _flagged_wrong(row) else None
         if solution is not None:
             found.setdefault(name, (question, answer, kind, {}))[3][solution] = None
     for number, (question, answer, kind, solutions) in enumerate(found.values(), 1):
-        like = "gsm8k" if kind.endswith("gsm8k") else "math"
-        tags = (f"like={like}", f"source={kind}")
+        like = _LIKE_GSM8K if kind.endswith("gsm8k") else "like=math"
+        tags = (like, f"source={kind}")
         yield Problem(f"openmath{task.version}-{number}", question, answer, tuple(solutions), tags)
 
 
@@ -142,26 +169,52 @@ def _flagged_wrong(row: dict[str, Any]) -> bool:
     return row.get("is_correct") is False or (is_text(error) and error not in _NO_CODE_RUN)
 
 
-def clean(text: str, answer: str) -> str | None:
-    """A solution in words with one boxed answer, the right one, ended after the sentence that gives it; else None."""
+def clean(text: str, answer: str, like_gsm8k: bool = False) -> str | None:
+    """A solution in words with one boxed answer, the right one, ended after the sentence that gives it; else None.
+
+    ``like_gsm8k``: where the answer is a number, the boxed one is compared as a number.
+    """
     if len(text) > _LONGEST or any(mark in text for mark in _TOOLS):
         return None
     spans = latex.boxes(text)
     if len({latex.tidy(text[a:b]) for a, b in spans}) != 1:
         return None  # no answer, or several
     start, end = spans[-1]
-    if not latex.equivalent(answer, text[start:end])[0]:
-        return None
+    if like_gsm8k and numbers.bare(answer) is not None:
+        right = numbers.graded_completion(answer, text, "strict", box=True).score == 1.0
+    else:
+        right = latex.equivalent(answer, text[start:end])[0]
     # Behind the answer's sentence the model went on where it should have stopped.
-    stop = re.compile(r"\.(?=\s|$)|\n|$").search(text, end)
+    return text[: _sentence_end(text, end)].rstrip() if right else None
+
+
+def _sentence_end(text: str, end: int) -> int:
+    """Where the sentence or the displayed formula ends in which ``end`` lies. Formulas that end are closed."""
+    opened: list[str] = []
+    closed, at = "", end
+    for token in _DISPLAYS.finditer(text):
+        sign = token.group()
+        if opened and sign == opened[-1]:
+            closed = opened.pop()
+            at = token.end() if token.start() >= end else at
+        elif token.start() >= end:
+            break
+        elif sign in _CLOSES or sign.startswith("\\begin"):
+            opened.append(_CLOSES.get(sign) or sign.replace("begin", "end"))
+        if token.start() >= end and not opened:
+            break
+    if at > end and closed != "\\)":
+        return at + text.startswith(".", at)
+    stop = _SENTENCE.search(text, at)
     assert stop is not None
-    return text[: stop.end()].rstrip()
+    return stop.end()
 
 
 def _tests(source: RowSource) -> Iterator[Problem]:
     """A test set in GSM8K's schema or in MATH's."""
     for number, (where, row) in enumerate(source.rows("test"), 1):
         if "problem" in row or "solution" in row:
-            yield math.problem(where, row, f"math-test-{number}")
+            problem = math.problem(where, row, f"math-test-{number}")
+            yield replace(problem, tags=("like=math", *problem.tags))
         else:
-            yield gsm8k.problem(where, row, f"gsm8k-test-{number}", box=True)
+            yield replace(gsm8k.problem(where, row, f"gsm8k-test-{number}", box=True), tags=(_LIKE_GSM8K,))
