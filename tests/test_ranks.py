@@ -40,6 +40,7 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import EngineDied
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.command import remembered
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds import training
@@ -557,6 +558,7 @@ def test_a_study_under_torchrun(by_one: Store, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1, "one rank speaks"
+    assert [c.study for c in remembered(tmp_path / "store")] == [str(file)]
     close(Store(tmp_path / "store"), by_one)
 
 
