@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -551,6 +552,31 @@ def test_output_may_be_cut_short(command: str, line: str, tmp_path: Path) -> Non
     whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store {tmp_path} | head -1"
     done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True)
     assert done.stdout.startswith(line) and not done.stderr and done.returncode == 0
+
+
+def test_a_run_whose_output_is_cut_short_says_that_it_is_unfinished(mini: Path, tmp_path: Path) -> None:
+    words = f"{sys.executable} -m foray run {mini} --store {tmp_path / 'store'}"
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} | head -1"], capture_output=True, text=True, env=env
+    )
+    assert done.stdout.count("\n") == 1 and done.returncode == 141, done.stderr
+    assert done.stderr == "foray: stopped, as nobody reads the output any more; the same command goes on from here\n"
+
+
+def test_the_pipe_of_a_worker_is_not_the_output(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    def broken(_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setitem(COMMANDS, "ls", broken)
+    assert "Broken pipe" in refused(capsys, "ls", "tiny")
+
+
+def test_a_run_that_must_wait_leaves_no_trace_in_the_store(capsys: Said, mini: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with Store(store).lock():
+        assert "another foray is running" in refused(capsys, "run", str(mini), "--store", str(store))
+    assert [p.name for p in store.iterdir()] == [".lock"]
 
 
 # --- asking a store and a checkpoint --------------------------------------------------------------------------------

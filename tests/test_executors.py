@@ -20,18 +20,21 @@ import pytest
 
 from fake_slurm import install
 from foray.core.files import SEAL
+from foray.data.text import JsonlText
 from foray.study.command import StudyCommand
 from foray.study.executors import slurm
 from foray.study.executors.remote import run_remotely
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand, levels
 from foray.study.kinds import training
+from foray.study.kinds.tokens import ShardNode, TokenizerNode
 from foray.study.kinds.training import TrainNode
 from foray.study.named_studies import load_study
-from foray.study.node import Node
+from foray.study.node import Node, Report
 from foray.study.preemption import Preempted, preemptible
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.study.unchanged import changed_input
 from test_cli import Said, refused, worked
 from test_study import brief, compute, quiet, table_of, weights
 
@@ -58,7 +61,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Store]:
 @pytest.fixture(autouse=True)
 def path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts the study's file on the path of other processes."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", "")))))
 
 
 def origin(store: Store, study: Path = SLOW) -> StudyCommand:
@@ -122,6 +125,57 @@ def test_who_waited_for_a_node_does_not_run_it_again(tmp_path: Path) -> None:
     run_node(node, store)
     os.waitpid(child, 0)
     assert (node.folder(store) / SEAL).stat().st_mtime_ns == sealed
+
+
+def test_a_node_that_is_done_is_not_run_again(tmp_path: Path) -> None:
+    """Who got the claim without waiting finds what another process has sealed since the study began."""
+    store, node = Store(tmp_path), expand(brief()).nodes[0]
+    run_node(node, store)
+    sealed = (node.folder(store) / SEAL).stat().st_mtime_ns
+    assert run_node(node, store) == node.folder(store)
+    assert (node.folder(store) / SEAL).stat().st_mtime_ns == sealed
+
+
+def _written(file: Path, word: str) -> None:
+    rows = (f"{word} {i} jumps over the lazy dog {i * 7}. " * 3 for i in range(200))
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_file_that_is_edited_during_a_study_is_not_sealed_under_its_old_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    file, store = tmp_path / "mine.jsonl", Store(tmp_path / "store")
+    _written(file, "alpha")
+    text = JsonlText("t", "mine.jsonl", root=str(tmp_path))
+    tokenizer = TokenizerNode(((1.0, text),), 300, 20_000)
+    shard = ShardNode(text, "train", tokenizer, 2000)
+    assert shard.spec["source"]["path"] == "mine.jsonl" and shard.key
+    run_node(tokenizer, store)
+    whole = ShardNode.run
+
+    def edited(node: ShardNode, folder: Path, store: Store, report: Report) -> None:
+        _written(file, "omega omega")
+        whole(node, folder, store, report)
+
+    if when == "before":
+        _written(file, "omega omega")
+    else:
+        monkeypatch.setattr(ShardNode, "run", edited)
+    with pytest.raises(ValueError, match=r"^mine.jsonl changed while the study ran: run again$"):
+        run_node(shard, store)
+    assert not shard.folder(store).exists(), "nothing goes on from what was made of the other text"
+    monkeypatch.undo()
+    _written(file, "alpha")
+    run_node(shard, store)
+    read = tokenizer.open_tokenizer(store).decode(shard.open_shard(store).window(0, 40).tolist())
+    assert "alpha" in read and "omega" not in read
+
+
+def test_every_node_has_its_key_anew() -> None:
+    nodes = expand(brief()).nodes
+    assert {n.kind for n in nodes} >= {"tokenizer", "shard", "train", "passk", "prompts"}
+    assert not [words for n in nodes if (words := changed_input(n))]
 
 
 def run_node_in_claim(node: Node, store: Store) -> None:
@@ -260,6 +314,55 @@ def begun(store: Store, stage: str, times: int, job: str = "") -> bool:
     return sum(s.split()[0] == stage for s in starts(store)) == times
 
 
+class _Queued(set[str]):
+    """In the place of the queue: these jobs wait or run."""
+
+
+def _submitted(
+    store: Store, known: dict[str, str], queue: set[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[tuple[list[str], list[str]]], dict[str, str]]:
+    """What a command submits: the keys of every array and the jobs that it waits for; and ``jobs.json`` afterwards."""
+    submitted: list[tuple[list[str], list[str]]] = []
+
+    def submit(_: object, level: list[Node], after: list[str]) -> list[str]:
+        submitted.append(([n.key for n in level], after))
+        return [f"{100 + len(submitted)}_{i}" for i in range(len(level))]
+
+    monkeypatch.setattr(slurm.SlurmExecutor, "_submit", submit)
+    monkeypatch.setattr(slurm, "_Queue", lambda: _Queued(queue))
+    monkeypatch.setattr(slurm, "drive", lambda *_: None)
+    record = store.root / "slurm" / "jobs.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps(known))
+    nodes = expand(brief()).nodes
+    slurm.SlurmExecutor(origin(store)).run(nodes, store, quiet(), {n.key: 1.0 for n in nodes})
+    return submitted, json.loads(record.read_text())
+
+
+def test_jobs_of_other_commands_stay_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"of another command": "7_0", "of another, and gone": "7_1"}
+    submitted, kept = _submitted(Store(tmp_path), known, {"7_0"}, monkeypatch)
+    assert {key: job for key, job in kept.items() if job.startswith("7_")} == {"of another command": "7_0"}
+    assert kept.keys() - known.keys() == {n.key for n in expand(brief()).nodes}
+    assert sum(len(keys) for keys, _ in submitted) == len(kept) - 1
+    assert [after for _, after in submitted][:2] == [[], ["101"]], "of a new array all tasks hold parents"
+
+
+def test_a_level_waits_for_the_jobs_that_hold_its_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an array in the queue one task failed: what waits for the whole array would never start."""
+    nodes = expand(brief()).nodes
+    first = levels(nodes)[0]
+    rest = [n for n in nodes if n not in first]
+    known = {n.key: f"7_{i}" for i, n in enumerate(first)} | {rest[0].key: "8_1"}  # of 8, task 0 is not there any more
+    submitted, kept = _submitted(Store(tmp_path), known, set(known.values()), monkeypatch)
+    by_key = {n.key: n for n in nodes}
+    assert [keys for keys, _ in submitted] == [[n.key for n in level] for level in levels(rest[1:])]
+    for keys, after in submitted:
+        parents = {kept[p.key] for key in keys for p in by_key[key].parents()}
+        of = {job for job in kept.values() for name in after if job == name or job.startswith(f"{name}_")}
+        assert of == parents and not {"7", "8"} & set(after)
+
+
 @pytest.mark.slow
 def test_on_slurm_a_study_ends_the_same_whatever_befalls_it(
     slow: tuple[Study, Store], tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
@@ -350,6 +453,16 @@ def test_scripts_are_printed_and_nothing_is_submitted(capsys: Said, tmp_path: Pa
 )
 def test_mistakes_of_executors(capsys: Said, tmp_path: Path, words: list[str], message: str) -> None:
     assert message in refused(capsys, "run", "smoke", "--store", str(tmp_path / "store"), *words)
+
+
+@pytest.mark.parametrize("option", ["--executor=slurm", "--jobs=2"])
+def test_torchrun_has_workers_of_its_own(
+    capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setattr("foray.study.executors.torchrun.leave", lambda code: None)
+    said = refused(capsys, "run", "smoke", "--store", str(tmp_path / "store"), option)
+    assert f"under torchrun the workers are its processes: leave out {option.partition('=')[0]}" in said
 
 
 @pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from foray.core.machine import machine_settings
 from foray.core.objectives import CrossEntropy
 from foray.core.sources import Corpus
 from foray.core.stage import Stage, Stream
+from foray.core.task import Problem, Split
 from foray.model.config import ModelConfig
 from foray.studies import tiny
 from foray.studies.paper_1b import MODEL
@@ -25,7 +28,18 @@ from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
 from foray.study.price.cards import CARDS, START_SECONDS, parse_hardware, processors
 from foray.study.price.forecast import Forecast, forecast
-from foray.study.price.placement import EVALUATION, PHASES, PREPARATION, PRETRAINING, cheapest, fewest_ranks, place
+from foray.study.price.placement import (
+    EVALUATION,
+    PHASES,
+    PREPARATION,
+    PRETRAINING,
+    Memory,
+    _with_cache,
+    cheapest,
+    fewest_ranks,
+    place,
+)
+from foray.study.price.work import Draw, lengths, node_work
 from test_study import SumsText, study
 
 Said = pytest.CaptureFixture[str]
@@ -198,6 +212,34 @@ def test_the_kv_cache_takes_what_room_there_is() -> None:
     assert small.memory.total <= 0.9 * 80e9 < large.memory.total <= 0.9 * 141e9
 
 
+def test_the_fuller_of_two_streams_says_what_is_sampled_together() -> None:
+    """In whatever order a stage has its streams."""
+    model, card = MODEL, ONE.card
+    long = Draw(64, 8, 2000.0, 0.0, 300.0, 1000, 4)
+    short = replace(long, prompt=50.0, longest=50)
+    alone = [_with_cache(Memory(), model, [draw], card, 1) for draw in (long, short)]
+    assert 0 < alone[0][1] < alone[1][1]
+    for draws in ([long, short], [short, long]):
+        memory, together = _with_cache(Memory(), model, draws, card, 1)
+        assert together == alone[0][1] and memory.cache == alone[0][0].cache
+
+
+@dataclass(frozen=True)
+class OnlyTest(Sums):
+    """A task to evaluate on."""
+
+    splits: tuple[str, ...] = ("test",)
+
+    def problems(self, split: Split, count: int | None = None) -> Sequence[Problem]:
+        return super().problems(split, count) if split in self.splits else []
+
+
+def test_a_task_without_training_problems_has_a_price() -> None:
+    assert lengths(OnlyTest(), 0) == pytest.approx(lengths(Sums(), 0), rel=0.2)
+    assert lengths(OnlyTest(splits=()), 0) == (QUESTION, SOLUTION)
+    assert node_work(evaluation(task=OnlyTest()), 280).flops > 0
+
+
 # --- a study --------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +283,30 @@ def test_the_plan_is_printed_with_its_assumptions(capsys: Said, monkeypatch: pyt
         "KV", "disk:", "45% of the peak (MFU)", "60% of the bandwidth", "machines have 8 cards",
     ):  # fmt: skip
         assert words in out, words
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "words"),
+    [
+        ("NVIDIA H100 80GB HBM3", 85.0e9, "2 x h100"),
+        ("NVIDIA GeForce RTX 4090", 25.3e9, "2 x rtx4090"),
+        ("NVIDIA A100-SXM4-40GB", 42.4e9, "computes on NVIDIA A100-SXM4-40GB of 42 GB"),
+        ("NVIDIA GH200 480GB", 101.5e9, "no datasheet here: name the card to price with, such as --hardware h100x2"),
+    ],
+)
+def test_a_machine_with_gpus_is_priced_by_their_datasheet(
+    capsys: Said, monkeypatch: pytest.MonkeyPatch, name: str, memory: float, words: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    command = import_module("foray.commands.plan")  # the package has a function of this name
+    for module in (import_module("foray.core.machine"), import_module("foray.commands.options"), command):
+        monkeypatch.setattr(module, "gpus", lambda: 2)
+    monkeypatch.setattr(command, "card", lambda: (name, memory))
+    monkeypatch.setattr(command, "measured_rate", None)
+    known = " x " in words
+    assert main(["plan", "tiny", "--store", "no-such-store"]) == (0 if known else 1)
+    said = capsys.readouterr()
+    assert words in (said.out if known else said.err)
 
 
 def test_the_plan_for_this_machine_has_the_same_tables(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from foray.cli import main
 from foray.core.engines import VLLM
-from foray.core.files import read_jsonl
+from foray.core.files import read_json, read_jsonl
 from foray.core.userfile import own_object
 from foray.data.tokenizer import TextTokenizer
 from foray.evals.own_measure import measured
@@ -28,6 +28,7 @@ from foray.rollout.choose import open_engine
 from foray.study.contracts import check_study
 from foray.study.graph import expand
 from foray.study.kinds.measures import MeasureNode, PassKNode
+from foray.study.kinds.training import TrainNode
 from foray.study.manifest import report_study
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
@@ -222,6 +223,29 @@ def test_an_engine_that_is_none_is_one_line(model: Transformer, tokenizer: TextT
 def with_measures(*measures: Any) -> Study:
     made = study(recipes=("sft",), pretrain=pretrained_to(768))
     return replace(made, evaluation=replace(made.evaluation, measures=measures))
+
+
+@dataclass(frozen=True)
+class Guess:
+    """It draws a number."""
+
+    name: str = "guess"
+
+    def measure(self, model: Any, tokenizer: Any) -> dict[str, float]:
+        return {"drawn": float(torch.rand(()))}
+
+
+def test_a_measurement_draws_by_the_seed_and_not_by_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, store = with_measures(Guess()), Store(tmp_path)
+    compute(made, store)
+    base, sft = (n for n in expand(made).nodes if isinstance(n, MeasureNode))
+    drawn = [read_json(n.folder(store) / "measure.json") for n in (base, sft)]
+    assert drawn[0] == drawn[1], "models that differ in one thing share random numbers"
+    assert isinstance(sft.checkpoint, TrainNode)
+    same, other = sft.checkpoint.folder(store), replace(sft, checkpoint=replace(sft.checkpoint, seed=1))
+    monkeypatch.setattr(TrainNode, "folder", lambda *_: same)
+    other.run(tmp_path, store, lambda **_: None)
+    assert read_json(tmp_path / "measure.json") != drawn[0]
 
 
 def test_a_measurement_is_a_node_and_its_numbers_are_in_the_report(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from foray.study import progress
+from foray.study.executors.schedule import Event, drive
 from foray.study.node import Node
 from foray.study.progress import Show, counted, shown
 from foray.study.store import Store
@@ -153,4 +154,67 @@ def test_what_was_done_before_a_resumed_node_does_not_count(show: Any) -> None:
     display.begin(A)
     clock[0] = 60.0
     display.progress(A, {"done": 6, "total": 8, "start": 4})
+    assert display.bars.tasks[0].completed == pytest.approx(0.75), "a quarter of three"
+    assert display.bars.tasks[0].total == pytest.approx(2.5), "half of A was there before"
+    # A quarter of A took a minute, the last one takes as long, and B 80 seconds.
+    assert left(display) == "about 2 min left"
+    clock[0] = 120.0
+    display.end(A)  # 1.5 of its 3 in two minutes
+    assert left(display) == "about 1 min left" and display.took / display.done_cost == 80.0
     assert display.bars.tasks[0].completed == pytest.approx(1.5)
+
+
+@dataclass(frozen=True)
+class Later(Work):
+    """It goes on from the fourth step of another node's."""
+
+    kind: ClassVar[str] = "later"
+
+    def first(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize(("start", "done"), [(4, 6), (6, 7), (0, 4)])
+def test_what_another_node_does_is_no_part_of_a_nodes_cost(start: int, done: int) -> None:
+    """A cost of 3 is that of 4 steps. Where the other node's state is gone, its steps are done again."""
+    node = Later(A.name)
+    with shown(screen()[0], [node, B], {node.key: 3.0, B.key: 1.0}, 1) as display:
+        display.begin(node)
+        display.progress(node, {"done": done, "total": 8, "start": start})
+    assert display.bars.tasks[0].completed == pytest.approx(0.75 * (done - start))
+    assert display.bars.tasks[0].total == pytest.approx(4 - 0.75 * (start - 4))
+
+
+def test_a_queue_is_no_part_of_a_nodes_time() -> None:
+    file = io.StringIO()
+    with shown(Console(file=file, width=200), [A], COST, 0, timed=False) as display:
+        display.begin(A)
+        display.end(A)
+    assert file.getvalue() == f"[1/2] {A.name}\n"
+
+
+class _Quiet:
+    """A pool in which a node works for two minutes and reports nothing."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock, self.node = clock, A
+
+    def room(self) -> bool:
+        return self.clock[0] == 0.0
+
+    def start(self, node: Node, show: Show) -> None:
+        self.clock[0] = 1.0
+
+    def events(self) -> list[Event]:
+        self.clock[0] += 5.0
+        return [Event(self.node, "done", [])] if self.clock[0] > 125.0 else []
+
+
+def test_a_line_each_minute_comes_also_where_no_node_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    with shown(Console(file=file, width=200), [A], {A.key: 3.0}, 1) as display:
+        drive([A], {A.key: 3.0}, _Quiet(clock), display)
+    *beats, end = file.getvalue().splitlines()
+    assert beats == [f"    at work: {A.name}"] * 2 and end.startswith(f"[1/1] {A.name}: ")

@@ -38,7 +38,9 @@ from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialize
+from foray.rollout.engine import EngineDied
 from foray.rollout.torch_engine import TorchEngine
+from foray.study.command import remembered
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds import training
@@ -456,6 +458,29 @@ def test_a_failure_on_any_rank_is_the_nodes(tmp_path: Path, monkeypatch: pytest.
         run_study(MINI, Store(tmp_path, Machine(ranks=2)), quiet())
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            torch.OutOfMemoryError("2 GiB more"),
+            r"M_t at [^:]*: the GPU's memory is full; .*2 GiB more",
+        ),
+        (EngineDied("its log ends: no room"), r"M_t at .*: 3 workers died of it \(its log ends: no room\)"),
+    ],
+)
+def test_what_ends_a_rank_is_said_as_without_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception, words: str
+) -> None:
+    def fail() -> None:
+        if rank_and_ranks()[0] == 1:
+            raise error
+
+    monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, fail))
+    with pytest.raises(ValueError, match=f"^{words}"):
+        run_study(MINI, Store(tmp_path, Machine(ranks=2)), quiet())
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_slice_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank that writes only slices fails in the background. The earlier state is intact."""
 
@@ -533,6 +558,7 @@ def test_a_study_under_torchrun(by_one: Store, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1, "one rank speaks"
+    assert [c.study for c in remembered(tmp_path / "store")] == [str(file)]
     close(Store(tmp_path / "store"), by_one)
 
 

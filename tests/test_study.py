@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ from foray.data.text_source import TextSplit
 from foray.model.config import ModelConfig
 from foray.report import COLUMNS, csv_text, read_results
 from foray.report.measurements import TrainingLog
+from foray.rollout.engine import EngineDied
 from foray.study.excursions import GraphEntry
 from foray.study.executors import run_node as executor
 from foray.study.executors.local import LocalExecutor
@@ -298,6 +299,31 @@ def test_a_node_that_kills_its_workers_fails_by_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr(training, "run_stage", acting_at("pretrain", 2, die))
     with pytest.raises(ValueError, match=r"M_t at .*: 3 workers died of it \(killed.*goes on from here"):
         run_study(brief(), Store(tmp_path), quiet(), LocalExecutor(2))
+
+
+@dataclass(frozen=True)
+class Sampler(Node):
+    """A node whose engine ends. ``tries`` notes each time."""
+
+    kind: ClassVar[str] = "sampler"
+    tries: str
+
+    def label(self) -> str:
+        return "sampler"
+
+    def run(self, folder: Path, store: Store, report: Any) -> None:
+        with open(self.tries, "a") as f:
+            f.write("tried\n")
+        raise EngineDied("its log ends: no room")
+
+
+def test_an_engine_that_ends_counts_once_and_says_why(tmp_path: Path) -> None:
+    node, console = Sampler(str(tmp_path / "tries")), quiet()
+    with pytest.raises(ValueError, match=r"sampler: 3 workers died of it \(its log ends: no room\)"):
+        LocalExecutor(1).run([node], Store(tmp_path / "store"), console, {node.key: 1.0})
+    assert Path(node.tries).read_text().count("tried") == 3
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("its worker died (its log ends: no room)") == 2
 
 
 def test_a_store_can_be_moved(finished: tuple[Store, str, str], tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from foray.core.foray_version import VERSION
 from foray.core.interrupt import interrupt, interrupt_again
 from foray.core.parser import Parser, assignment, path, store_folder
 from foray.core.process import FULL, is_full, panics_named
-from foray.core.terminal import failure
+from foray.core.terminal import failure, nobody_reads
 
 _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+_GOES_ON = "; the same command goes on from here"
 _TRACKERS = "tensorboard, wandb, mlflow, trackio; your own: FILE.py:NAME"
 
 
@@ -264,7 +265,8 @@ def _machine_options(p: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Returns 0 for success, 1 or 2 for a user's mistake, 1 for a stopped run, 130 after Ctrl-C."""
+    """Runs one command. Returns 0 for success, 1 or 2 for a user's mistake, 1 for a stopped run, 130 after Ctrl-C, 141
+    where nobody reads the output of a command that works."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
@@ -285,6 +287,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         leave(code)
     return code
+
+
+def _unread(args: argparse.Namespace) -> int:
+    """The exit code where the reader of the output has closed the pipe, as ``head`` does once it has read enough.
+
+    A command that only prints is done then. One that works has been cut short.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    works = args.command in ("run", "prepare", "watch") or getattr(args, "repair", False)
+    if not works or getattr(args, "dry_run", False):
+        return 0
+    print(f"foray: stopped, as nobody reads the output any more{_GOES_ON}", file=sys.stderr)
+    return 128 + signal.SIGPIPE
 
 
 def _completion(shell: str) -> int:
@@ -308,12 +323,13 @@ def _run(args: argparse.Namespace) -> int:
 
         with own_code_named(), panics_named():  # most commands run the study's file
             commands.COMMANDS[args.command](args)
-    except (BrokenPipeError, SystemExit) as e:  # the reader of the output closed the pipe, as `head` does; rich exits
-        if isinstance(e, SystemExit) and e.__context__ is None:
+    except SystemExit as e:
+        if not isinstance(e.__context__, BrokenPipeError):  # as rich exits where nobody reads the output
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unread(args)
     except (ValueError, OSError) as e:
+        if isinstance(e, BrokenPipeError) and nobody_reads(sys.stdout):
+            return _unread(args)
         print(f"foray: {failure(e)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as e:
@@ -323,7 +339,7 @@ def _run(args: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         goes_on = args.command in ("run", "prepare", "check") or (getattr(args, "out", None) and args.command == "eval")
-        print("foray: interrupted" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
+        print("foray: interrupted" + (_GOES_ON if goes_on else ""), file=sys.stderr)
         return 130
     finally:
         sys.unraisablehook = hook

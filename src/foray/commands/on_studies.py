@@ -25,7 +25,7 @@ from foray.core.files import SPEC, json_text, require_own
 from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
 from foray.study.absent import readers, without_files
-from foray.study.command import StudyCommand, remember
+from foray.study.command import StudyCommand
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     begun = time.monotonic()
     with tracked(args, store):
-        remember(_command(args, store), store.root)
-        index = run_study(study, store, console, executor, args.part)
+        index = run_study(study, store, console, executor, args.part, _command(args, store))
     _print_claims(index.parent, console)
     say(console, f"took:   {(time.monotonic() - begun) / 60:.1f} minutes")
     say(console, f"report: {index}")
@@ -72,6 +71,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExecutor | SlurmExecutor:
+    alone = "TORCHELASTIC_RUN_ID" not in os.environ
+    for option, given in (("--executor", args.executor != "local"), ("--jobs", args.jobs is not None)):
+        require(alone or not given, f"under torchrun the workers are its processes: leave out {option}")
     jobs = jobs_of(args)
     for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
         require(not value or args.executor == kind, f"{option} goes with --executor {kind}")

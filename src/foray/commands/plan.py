@@ -9,7 +9,7 @@ from rich.console import Console
 
 from foray.commands.options import fuller_line, jobs_of, opened, show, warn
 from foray.core.cores import cores
-from foray.core.machine import machine_settings
+from foray.core.machine import card, gpus, machine_settings
 from foray.core.terminal import plain
 from foray.study.absent import QUESTION, SOLUTION, without_files
 from foray.study.contracts import check_counts, check_study
@@ -17,7 +17,7 @@ from foray.study.executors.schedule import threads_each
 from foray.study.graph import expand
 from foray.study.node import Node
 from foray.study.price import tables
-from foray.study.price.cards import measured_rate, parse_hardware, processors
+from foray.study.price.cards import cards_here, measured_rate, parse_hardware, processors
 from foray.study.price.forecast import Forecast, forecast
 from foray.study.price.work import sized
 
@@ -38,7 +38,9 @@ def plan(args: argparse.Namespace) -> None:
     graph, vocab_size, console = expand(study, args.part), study.data.vocab_size, Console()
     nodes = graph.nodes
     warn(fuller_line(study, store, None if args.part else graph))
-    if hardware is None:
+    if hardware is None and store.machine.device == "cuda":
+        hardware = cards_here(store.machine, *card(), min(gpus(), jobs * store.machine.ranks))
+    elif hardware is None:
         rate = measured_rate(sized(study.model, vocab_size), threads_each(jobs, cores(), store.machine.threads))
         hardware = processors(rate, jobs, store.machine)
 

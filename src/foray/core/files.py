@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,7 +43,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
     Raises OSError naming the target where the disk is full or broken.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
         with open(temporary, "wb") as f:
             f.write(content.encode() if isinstance(content, str) else content)
@@ -53,6 +54,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise OSError(e.errno, e.strerror, str(path)) from None
+
+
+def beside(path: Path) -> Path:
+    """A new name for what takes the place of ``path``. Processes of two machines may have one number."""
+    return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}.tmp")
 
 
 @contextmanager

@@ -83,6 +83,14 @@ def gpus() -> int:
     return int(torch.cuda.device_count())
 
 
+def card() -> tuple[str, float]:
+    """Name and bytes of memory of the first GPU."""
+    import torch
+
+    found = torch.cuda.get_device_properties(0)
+    return str(found.name), float(found.total_memory)
+
+
 def use_gpu(number: int, ranks: int = 1) -> None:
     """Makes GPU ``number``, modulo the number of GPUs, this process's own. Does nothing without GPUs.
 

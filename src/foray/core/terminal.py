@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import shutil
+from typing import IO
 
 
 def plain(text: str) -> str:
@@ -18,6 +20,16 @@ def one_line(text: str) -> str:
 def tell(text: str) -> None:
     """Prints untrusted text."""
     print(plain(text), flush=True)
+
+
+def nobody_reads(output: IO[str]) -> bool:
+    """Whether ``output`` is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(output.fileno(), 0)  # errors are always told
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # no file of the system's
+        return False
 
 
 def failure(e: Exception) -> str:

@@ -79,6 +79,10 @@ class Node:
     def label(self) -> str:
         raise NotImplementedError
 
+    def first(self) -> int:
+        """Of the total that the node reports, what another node does: it goes on from there."""
+        return 0
+
     def run(self, folder: Path, store: Store, report: Report) -> None:
         raise NotImplementedError
 

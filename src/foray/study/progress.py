@@ -48,7 +48,8 @@ class _Bar:
     task: TaskID
     label: str
     begun: float
-    share: float = 0.0
+    share: float = 0.0  # of the node, done since it began here
+    before: float = 0.0  # of the node, done by an earlier run; negative where it does another node's part as well
     heard: float = 0.0  # when it said so
     count: str = ""  # ``12 of 48``
 
@@ -58,20 +59,25 @@ class _Bar:
 
 class Show:
     """``cost`` weighs nodes in the bar and in the time left. ``workers`` run side by side; 0 where nobody knows.
+    ``timed``: a node's seconds are its own, and not those of a queue as well.
 
     Without a terminal there is a line for each finished node, and each minute without one a line of what is at work.
     """
 
     def __init__(
-        self, bars: Progress, console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int
-    ) -> None:
+        self, bars: Progress, console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int,
+        timed: bool = True,
+    ) -> None:  # fmt: skip
+        self.timed = timed
         self.bars, self.voice, self.cost = bars, Voice(console), cost
         self.ahead = TimeLeft(nodes, cost, workers) if workers else None
         self.finished = set[str]()
-        self.took = self.done_cost = 0.0  # of the finished nodes: seconds, each on its worker, and cost
+        self.took = self.done_cost = 0.0  # of the finished nodes: seconds on their workers, cost of what they did
+        self.before = 0.0  # cost of what earlier runs did of the finished nodes
         self.left, self.counted = "", -math.inf  # the time left in words, and when it was worked out
         self.active: dict[str, _Bar] = {}
-        self.overall = bars.add_task("study", total=sum(cost.values()), detail="")
+        self.whole = sum(cost.values())
+        self.overall = bars.add_task("study", total=self.whole, detail="")
 
     def begin(self, node: Node) -> None:
         task = self.bars.add_task(plain(node.label()), total=None, detail="")
@@ -81,12 +87,18 @@ class Show:
         bar = self.active[node.key]
         done, total, start = values.pop("done", 0), values.pop("total", None), values.pop("start", 0)
         if total:
-            bar.share = max(0.0, done - start) / max(1e-9, total - start)
+            own = max(1, total - node.first())
+            bar.share, bar.before = max(0.0, done - start) / own, (start - node.first()) / own
             bar.count, bar.heard = _count(done, total), time.monotonic()
         detail = "  ".join(part for part in (bar.count, _detail(values)) if part)
         self.bars.update(bar.task, completed=done, total=total, detail=detail)
+        self.beat()
+
+    def beat(self) -> None:
+        """Called often, also while no node reports."""
         self._update()
-        self.voice.beat(lambda: f"{self.left or 'at work'}: {'; '.join(b.words() for b in self.active.values())}")
+        if self.active:
+            self.voice.beat(lambda: f"{self.left or 'at work'}: {'; '.join(b.words() for b in self.active.values())}")
 
     def end(self, node: Node, flags: Sequence[str] = ()) -> None:
         """``flags``: what looks wrong in the result, a line each."""
@@ -94,8 +106,10 @@ class Show:
         self.bars.remove_task(bar.task)
         took = time.monotonic() - bar.begun
         self.finished.add(node.key)
-        self.took, self.done_cost = self.took + took, self.done_cost + self.cost[node.key]
-        line = f"[{len(self.finished)}/{len(self.cost)}] {node.label()}: {took:.1f} s"
+        cost = self.cost[node.key]
+        self.took, self.before = self.took + took, self.before + bar.before * cost
+        self.done_cost += (1 - bar.before) * cost
+        line = f"[{len(self.finished)}/{len(self.cost)}] {node.label()}{f': {took:.1f} s' if self.timed else ''}"
         for text in (line, *(f"    ! {flag}" for flag in flags)):
             self.voice.say(text)
         self._update()
@@ -128,7 +142,8 @@ class Show:
             return ""
         at_work = {}
         for key, b in self.active.items():
-            end = b.begun + ((b.heard - b.begun) / b.share if b.share else took / cost * self.cost[key])
+            whole = (b.heard - b.begun) / b.share if b.share else took / cost * self.cost[key]
+            end = b.begun + (1 - b.before) * whole
             at_work[key] = max(0.0, end - now)
         return _left(self.ahead.seconds(self.finished, at_work, took / cost))
 
@@ -136,7 +151,9 @@ class Show:
         if time.monotonic() - self.counted >= 1.0:  # there may be thousands of nodes, and a step takes milliseconds
             self.left, self.counted = self._time_left(), time.monotonic()
         name = f"node {len(self.finished) + 1} of {len(self.cost)}"
-        self.bars.update(self.overall, completed=self._done(), detail=self.left, description=name)
+        before = self.before + sum(b.before * self.cost[key] for key, b in self.active.items())
+        whole = self.whole - before  # the bar is of this run
+        self.bars.update(self.overall, completed=self._done(), total=whole, detail=self.left, description=name)
 
 
 def _count(done: float, total: float) -> str:
@@ -168,10 +185,12 @@ def _bars(console: Console) -> Progress:
 
 
 @contextmanager
-def shown(console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int) -> Iterator[Show]:
-    """The display of ``nodes``, parents before children. ``workers`` run side by side; 0 where nobody knows."""
+def shown(
+    console: Console, nodes: Sequence[Node], cost: Mapping[str, float], workers: int, timed: bool = True
+) -> Iterator[Show]:
+    """The display of ``nodes``, parents before children; ``workers`` and ``timed`` as ``Show`` has them."""
     with _bars(console) as bars:
-        yield Show(bars, console, nodes, cost, workers)
+        yield Show(bars, console, nodes, cost, workers, timed)
 
 
 @contextmanager

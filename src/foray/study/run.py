@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from foray.core.userfile import own_code_named
+from foray.study.command import StudyCommand, remember
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor
@@ -25,17 +26,20 @@ def run_study(
     console: Console,
     executor: Executor | None = None,
     part: str | None = None,
+    command: StudyCommand | None = None,
 ) -> Path:
     """Computes every missing node and writes the report; returns its ``index.html``.
 
     Without an ``executor`` one worker process of this machine computes. With a ``part`` only that part's nodes are
-    computed; the report shows everything that is finished.
+    computed; the report shows everything that is finished. The store remembers the ``command``.
 
     Raises ValueError with the node's own message when a node fails. Finished nodes stay finished.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return run_together(study, store, console, part)
+        return run_together(study, store, console, part, command)
     with store.lock():
+        if command is not None:
+            remember(command, store.root)
         with own_code_named():
             graph = expand(study, part)
             missing = to_run(graph, store, console)

@@ -25,20 +25,29 @@ from foray.core.machine import use_gpu
 from foray.core.process import die_with_parent
 from foray.core.scratch import inside
 from foray.core.terminal import failure
+from foray.rollout.engine import EngineDied
 from foray.study.node import Node, Report, carry_out
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.ranks import join
 from foray.train.sharding import preload
 
+# What a rank raised, by the kind of its message; the parent raises it again with the same arguments.
+_RAISED: dict[str, Callable[..., BaseException]] = {
+    "preempted": Preempted,
+    "damaged": Damaged,
+    "failed": ValueError,
+    "full": torch.OutOfMemoryError,
+    "engine": EngineDied,
+}
 _LAST_WORDS = 1.0  # seconds after one rank's end in which the others may report
 
 
 def run_on_ranks(node: Node, folder: Path, store: Store, report: Report) -> None:
     """Fills ``folder`` as ``node.run`` would, in children: one a rank where ranks can compute the node together.
 
-    Raises ValueError with the message of the first rank that fails. Where a rank dies, the others are stopped and this
-    process dies in the same way, so that the parent sees its worker die.
+    Raises what the first rank that fails raised: ValueError, Damaged, OutOfMemoryError, EngineDied. Where a rank dies,
+    the others are stopped and this process dies in the same way, so that the parent sees its worker die.
     """
     ranks = store.machine.ranks if node.on_ranks else 1
     if ranks > 1:
@@ -99,14 +108,10 @@ def _watch(children: list[_Child], report: Report) -> int:
                     report(**value)
                 except Preempted as e:
                     child.channel.send(e.args[0])  # the child reads this at its next step, and all ranks save
-            elif kind == "preempted":
-                raise Preempted(value)
-            elif kind == "damaged":
-                raise Damaged(*value)
             elif kind == "done":
                 working.remove(child)
-            elif kind == "failed":
-                raise ValueError(value)
+            elif kind in _RAISED:
+                raise _RAISED[kind](*value)
             else:
                 return _how_one_died(child, working, value)
     return 0
@@ -127,8 +132,8 @@ def _how_one_died(child: _Child, working: list[_Child], broken: str = "") -> int
             others.remove(other)
             try:
                 kind, value = other.channel.recv()
-                if kind == "failed":
-                    raise ValueError(value)
+                if kind in _RAISED:
+                    raise _RAISED[kind](*value)
             except (EOFError, ConnectionResetError):
                 codes.append(other.ended())
     if min(codes) >= 0 and broken:
@@ -165,11 +170,15 @@ def _work(
             channel.send(("done", None))
             code = 0
         except Preempted as e:
-            channel.send(("preempted", e.args[0]))
+            channel.send(("preempted", e.args))
         except Damaged as e:
             channel.send(("damaged", (e.folder, e.what)))
         except (ValueError, OSError) as e:
-            channel.send(("failed", failure(e)))
+            channel.send(("failed", (failure(e),)))
+        except torch.OutOfMemoryError as e:
+            channel.send(("full", (str(e),)))
+        except EngineDied as e:
+            channel.send(("engine", (str(e),)))
         except Exception:  # any error; a peer's death looks like one too
             channel.send(("broke", traceback.format_exc()))
         finally:

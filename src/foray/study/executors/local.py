@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 
@@ -19,6 +19,9 @@ from foray.study.executors.schedule import Event, crowding, drive, outcome, thre
 from foray.study.node import Node
 from foray.study.progress import Show, say, shown
 from foray.study.store import Store
+
+_LOOK_SECONDS = 5.0  # without an event, until the display may say what is at work
+_LAST_SECONDS = 10.0  # for a worker to end by itself
 
 
 class LocalExecutor:
@@ -70,14 +73,23 @@ class _Process:
             kind, value = self.channel.recv()
         except (EOFError, ConnectionResetError):
             kind, value = "died", self._how_it_ended()
+        else:
+            if kind == "died":  # its engine did, and the process is about to end too
+                self._ended()
         if kind != "progress":
             self.node = None
         return Event(node, kind, value)
 
-    def _how_it_ended(self) -> str:
+    def _ended(self) -> int | None:
+        """Closes the channel and waits for the end of the process; returns the exit code."""
         self.channel.close()
+        self.process.join(_LAST_SECONDS)
+        self.process.kill()  # files of an unfinished node are whole, or are ignored
         self.process.join()
-        code = self.process.exitcode
+        return self.process.exitcode
+
+    def _how_it_ended(self) -> str:
+        code = self._ended()
         if code == -signal.SIGKILL:
             return "killed; if nobody did so by hand, memory ran out: try fewer --jobs"
         return signal.strsignal(-code) or str(code) if code is not None and code < 0 else f"exit code {code}"
@@ -99,10 +111,11 @@ class _Workers:
             with show.paused():
                 worker.start(self.workers)
         worker.node = node
-        worker.channel.send(node.key)
+        with suppress(BrokenPipeError, ConnectionResetError):  # died just now, as its end of the channel will say
+            worker.channel.send(node.key)
 
     def events(self) -> list[Event]:
-        ready = wait([w.channel for w in self.workers if w.node])
+        ready = wait([w.channel for w in self.workers if w.node], _LOOK_SECONDS)
         return [w.heard() for w in self.workers if w.channel in ready]
 
 

@@ -81,6 +81,7 @@ def drive(missing: Sequence[Node], cost: Mapping[str, float], pool: Pool, show: 
         while pool.room() and (node := _next(waiting, unfinished)) is not None:
             pool.start(node, show)
             show.begin(node)
+        show.beat()
         for node, kind, value in pool.events():
             if kind == "progress":
                 show.progress(node, value)

@@ -1,4 +1,4 @@
-"""Nodes as Slurm jobs, through submitit: an array for every level of the graph, each waiting for the one before.
+"""Nodes as Slurm jobs, through submitit: an array for every level of the graph, waiting for the jobs of its parents.
 
 The command watches its jobs and writes the report. It may leave: the jobs go on without it, and the same command typed
 again watches those that are left and submits what has no job.
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,23 +70,24 @@ class SlurmExecutor:
         news, queue = News(store), _Queue()
         record = self.folder / "jobs.json"
         known: dict[str, str] = read_json(record) if record.exists() else {}
+        known = {key: job for key, job in known.items() if job in queue}  # of other commands in the store, too
         jobs = {n.key: known[n.key] for n in missing if known.get(n.key) in queue}
         if jobs:
             console.print(f"{len(jobs)} nodes have jobs in the queue already", highlight=False)
-        after = sorted({_array(job) for job in jobs.values()})
+        sizes = Counter[str]()  # of the arrays that this command submits
         for level in levels([n for n in missing if n.key not in jobs]):
             for node in level:
                 news.forget(node)
-            ids = self._submit(level, after)
+            ids = self._submit(level, _of_parents(level, jobs, sizes))
+            sizes[_array(ids[0])] = len(ids)
             jobs |= {n.key: job for n, job in zip(level, ids)}
-            write_json(record, jobs, indent=1)  # at once: this command may be killed
-            after = [_array(ids[0])]
-            console.print(f"{len(level)} nodes submitted as job {after[0]}", highlight=False)
-        with shown(console, missing, cost, workers=0) as show:  # the queue decides
+            write_json(record, known | jobs, indent=1)  # at once: this command may be killed
+            console.print(f"{len(level)} nodes submitted as job {_array(ids[0])}", highlight=False)
+        with shown(console, missing, cost, workers=0, timed=False) as show:  # the queue decides
             drive(missing, cost, _Jobs(jobs, news, self.folder), show)
 
     def _submit(self, level: Sequence[Node], after: Sequence[str]) -> list[str]:
-        """An array that starts when the arrays ``after`` have all done their work; the job of every node."""
+        """An array that starts when the jobs ``after`` have all done their work; the job of every node."""
         executor = _submitit().SlurmExecutor(self.folder, max_num_timeout=TIMES)
         executor.update_parameters(**self.parameters, **_dependency(after))
         try:
@@ -204,6 +206,19 @@ def _submitit() -> Any:
 def _array(job: str) -> str:
     """The array of a job 12_3: 12."""
     return job.partition("_")[0]
+
+
+def _of_parents(level: Sequence[Node], jobs: Mapping[str, str], sizes: Mapping[str, int]) -> list[str]:
+    """The jobs that hold parents of a level's nodes.
+
+    An array stands for its tasks where it is new and all of them hold parents. Of an older array some tasks may have
+    failed, and what waits for all of it would never start.
+    """
+    tasks: dict[str, set[str]] = {}
+    for job in (jobs[p.key] for node in level for p in node.parents() if p.key in jobs):
+        tasks.setdefault(_array(job), set()).add(job)
+    whole = {array for array, of in tasks.items() if sizes.get(array) == len(of)}
+    return sorted(whole.union(*(of for array, of in tasks.items() if array not in whole)))
 
 
 def _dependency(after: Sequence[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from rich.console import Console
 from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
 from foray.core.terminal import failure
+from foray.study.command import StudyCommand, remember
 from foray.study.executors.compute import compute
 from foray.study.executors.remote import await_results
 from foray.study.executors.run_node import run_node
@@ -37,7 +38,9 @@ from foray.study.store import Store
 from foray.train.ranks import all_gather, from_first, is_first, join, numbers_in_turn
 
 
-def run_together(study: Study, store: Store, console: Console, part: str | None) -> Path:
+def run_together(
+    study: Study, store: Store, console: Console, part: str | None, command: StudyCommand | None = None
+) -> Path:
     """Does what ``run_study`` does, by all processes. Every process but rank 0 ends here."""
     require(store.machine.ranks == 1, "under torchrun the ranks are its processes: leave ranks out of --machine")
     # At once: a rank that waits for another runs no handler.
@@ -47,6 +50,8 @@ def run_together(study: Study, store: Store, console: Console, part: str | None)
     use_threads(threads)
     join(store.machine, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     with store.lock() if is_first() else nullcontext():
+        if command is not None and is_first():
+            remember(command, store.root)
         graph = expand(study, part)
         quiet = console if is_first() else Console(file=io.StringIO())
         say(quiet, crowding(here, threads, cores(), store.machine.threads))

@@ -181,7 +181,8 @@ class MeasureNode(Node):
         from foray.evals.own_measure import measured
 
         model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
-        write_json(folder / "measure.json", measured(self.measure, model, tokenizer, rng.key(self.key)))
+        seed = rng.key(getattr(self.checkpoint, "seed", 0), "measure", self.measure.name)
+        write_json(folder / "measure.json", measured(self.measure, model, tokenizer, seed))
 
 
 @dataclass(frozen=True)

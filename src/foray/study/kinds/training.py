@@ -96,6 +96,9 @@ class TrainNode(CheckpointNode):
         mix = f" of {self.beside}" if self.beside else ""
         return (in_tokens(self.tokens) if self.tokens else f"update {self.step:,}") + mix
 
+    def first(self) -> int:
+        return self.after.step if self.after is not None else 0
+
     def run(self, folder: Path, store: Store, report: Report) -> None:
         run_training(self, folder, store, report)
 

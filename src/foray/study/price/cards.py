@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from foray.core.canonical import nearest, require
 from foray.core.machine import MICROBATCH, Machine
@@ -99,6 +100,24 @@ def parse_hardware(text: str, machine: Machine | None = None) -> Hardware:
     require(count > 0, f"--hardware {text}: say how many cards, such as {name}x{MACHINE}")
     machine = machine or Machine()
     return Hardware(name, CARDS[name], count, machine.microbatch_tokens or MICROBATCH["cuda"], machine.recompute)
+
+
+def cards_here(machine: Machine, name: str, memory: float, count: int) -> Hardware:
+    """``count`` of this machine's GPUs, of the ``name`` and ``memory`` (bytes) that the driver gives.
+
+    Raises ValueError where no datasheet is known: a measurement of the processors would price the wrong machine.
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    known = next((w for w in (*words, *map("".join, pairwise(words))) if w in CARDS), "")
+    # Cards of one name have several sizes, and a part of a card is none: 40 GB of an A100, a slice of an H100.
+    fits = known and 0.85 * CARDS[known].memory < memory < 1.15 * CARDS[known].memory
+    sized = f"{name} of {memory / 1e9:.0f} GB"
+    require(
+        bool(fits),
+        f"this machine computes on {sized}, for which there is no datasheet here: name the card to price with, such as "
+        f"--hardware h100x{count}, or --machine device=cpu for the processors",
+    )
+    return parse_hardware(f"{known}x{count}", machine)
 
 
 def processors(rate: float, workers: int = 1, machine: Machine | None = None) -> Hardware:

@@ -172,19 +172,21 @@ def _training_memory(node: TrainNode, model: ModelConfig, hardware: Hardware, ra
 def _with_cache(memory: Memory, model: ModelConfig, draws: list[Draw], card: Card, ranks: int) -> tuple[Memory, int]:
     """The memory with the KV cache of the groups that an engine samples together, and the number of these groups.
 
-    The number is the least of three: the groups of a rank, the groups within ``in_flight``, the groups that memory has
-    room for. 0: memory has no room for one group.
+    The number is the least over all draws of two: the groups within ``in_flight``, the groups that memory has room for;
+    a rank may have fewer. 0: memory has no room for one group of some draw.
     """
-    together, cache = 1, 0.0
+    together, cache = list[int](), 0.0
     for draw in draws:
         position = _cache_bytes(model, draw)
         group = position * (draw.prompt - draw.shared + draw.size * draw.longest)
         room = USABLE * card.memory - memory.total - position * draw.shared
-        together = min(math.ceil(draw.groups / ranks), max(1, card.in_flight // draw.size))
-        if together * group > room:
-            together = max(0, math.floor(room / group))
-        cache = max(cache, position * draw.shared + max(1, together) * group)
-    return replace(memory, cache=cache), together
+        most = max(1, card.in_flight // draw.size)
+        if most * group > room:
+            most = max(0, math.floor(room / group))
+        together.append(most)
+        here = min(math.ceil(draw.groups / ranks), max(1, most))
+        cache = max(cache, position * draw.shared + here * group)
+    return replace(memory, cache=cache), min(together, default=1)
 
 
 def _fits(memory: Memory, card: Card, together: int) -> bool:

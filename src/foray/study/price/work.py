@@ -15,10 +15,11 @@ from foray.core.lora import LoRA
 from foray.core.schedules import worked
 from foray.core.sources import Corpus, Demonstrations, Rollouts
 from foray.core.stage import Stream
-from foray.core.task import Task, few_shot_examples
+from foray.core.task import Split, Task, few_shot_examples
 from foray.data.prepared import Prepared
 from foray.model import flops
 from foray.model.config import ModelConfig
+from foray.study.absent import QUESTION, SOLUTION
 from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.tokens import ShardNode
@@ -126,7 +127,7 @@ def turns(node: TrainNode) -> list[tuple[Stream, int]]:
 
     The node's own updates are those behind the kept step before it.
     """
-    stage, before = node.stage, node.after.step if node.after is not None else 0
+    stage, before = node.stage, node.first()
     return [
         (member, worked((weight, inner), node.step, stage.steps) - worked((weight, inner), before, stage.steps))
         for weight, stream in stage.streams
@@ -176,13 +177,19 @@ def bytes_of(precision: str) -> int:
 
 
 def lengths(task: Task, shots: int) -> tuple[float, float]:
-    """Mean tokens of a prompt and of a solution, counted as words, numbers and marks of 32 training problems."""
+    """Mean tokens of a prompt and of a solution, counted as words, numbers and marks of 32 training problems.
+
+    Of another split's where there are no training problems: a task may be evaluated only.
+    """
     return _lengths(task, shots)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=32)
 def _lengths(task: Task, shots: int) -> tuple[float, float]:
-    problems = task.problems("train", 32)
+    splits: tuple[Split, ...] = ("train", "test", "validation")
+    problems = next((found for split in splits if (found := task.problems(split, 32))), ())
+    if not problems:
+        return QUESTION, SOLUTION
     examples = few_shot_examples(task, shots, 0)
     prompts = [_pieces(task.prompt(p.question, examples)) for p in problems]
     targets = [_pieces(task.target(p.solutions[0])) + 1 for p in problems if p.solutions] or [64]
