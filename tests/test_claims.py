@@ -18,7 +18,7 @@ from foray.commands.on_studies import _print_claims
 from foray.report import Results, read_results, stats, write_report
 from foray.report.columns import csv_text, frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
-from foray.report.differences import Difference, difference
+from foray.report.differences import Difference, Pairing, difference
 from foray.report.enough import enough
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import percents
@@ -65,7 +65,7 @@ def test_every_needs_each_and_some_is_corrected(results: Results) -> None:
 
 def over(values: list[float], error: float) -> Difference:
     """A difference of one run from each pre-training, every run with that error from the choice of problems."""
-    runs = {Seeds(i, 0): Interval(v, v - error, v + error, 400) for i, v in enumerate(values)}
+    runs = {Pairing(i, 0, 0): Interval(v, v - error, v + error, 400) for i, v in enumerate(values)}
     return difference(runs)
 
 

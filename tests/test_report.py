@@ -44,13 +44,13 @@ from foray.report import figures as figure_package
 from foray.report.chart_data import chart
 from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
-from foray.report.differences import Difference, pair
+from foray.report.differences import Difference, Pairing, difference, pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk, f5_general
 from foray.report.gains import gains_of
 from foray.report.headline import _CHANGE, _said, _Subject, _Term, finding
 from foray.report.markup import intervals_apart, with_minus
-from foray.report.measurements import PassK, Seeds, TrainingLog
+from foray.report.measurements import PassK, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
 from foray.report.sample_data import browsed
@@ -752,12 +752,43 @@ def test_a_model_is_paired_with_its_own_seed_else_with_the_base_of_its_pretraini
         study.passk(recipe, 0.5, pretrain_seed=start, seed=seed, **where)
     base, rl, sft = (read_results(study.write()).select(PassK, recipe=r) for r in ("base", "rl", "sft"))
 
-    def paired(*asked: Any, **how: bool) -> dict[Seeds, Seeds]:
-        return {run: b.run for run, (_, b) in pair(*asked, **how).get(10, {}).items()}
+    def paired(*asked: Any, **how: bool) -> list[tuple[int, int, int]]:
+        found = pair(*asked, **how).get(10, {})
+        assert all((p.run, p.reference) == (a.run, b.run) for p, (a, b) in found.items())
+        return [tuple(p) for p in found]
 
-    assert paired(rl, base) == {Seeds(0, 0): Seeds(0, 0), Seeds(0, 1): Seeds(0, 0)}
-    assert paired(rl, base, same_seed=True) == {Seeds(0, 0): Seeds(0, 0)}
-    assert paired(sft, rl) == {Seeds(0, 1): Seeds(0, 1)}
+    assert paired(rl, base) == [(0, 0, 0), (0, 1, 0)], "pre-training 1 has no base"
+    assert paired(rl, base, same_seed=True) == [(0, 0, 0)]
+    assert paired(rl, rl) == [(0, 0, 0), (0, 1, 1), (1, 0, 0)]
+    assert paired(sft, rl) == [(0, 1, 0), (0, 1, 1)], "no run of RL is left out"
+
+
+def test_a_difference_of_other_seeds_is_that_of_the_means_whichever_side_has_more() -> None:
+    """The spread is that of both sides (Scheffé); a side of one run is taken as given."""
+    x, y = [0.50, 0.56, 0.53], [0.40, 0.46, 0.41, 0.45, 0.38]
+    for ours, theirs in ((x, y), (y, x), (x[:1], y), (x, y[:1]), (x, y[:3])):
+        pairs = {
+            Pairing(0, i, 10 + j): Interval(a - b, a - b - 0.01, a - b + 0.02, 100)
+            for i, a in enumerate(ours)
+            for j, b in enumerate(theirs)
+        }
+        found = difference(pairs)
+        few, many = sorted((len(ours), len(theirs)))
+        assert found.interval.value == pytest.approx(np.mean(ours) - np.mean(theirs))
+        assert len(found.runs) == (many if few == 1 else few) and found.degrees == len(found.runs) - 1
+        spread = stats.t_quantile(found.degrees) * np.std(found.each, ddof=1) / np.sqrt(len(found.runs))
+        low, high = np.hypot(0.01, spread), np.hypot(0.02, spread)
+        assert found.interval.hi - found.interval.value == pytest.approx(high)
+        assert found.interval.value - found.interval.lo == pytest.approx(low)
+    # Over many draws the spread is what the two means vary by.
+    draws, random = [], np.random.default_rng(0)
+    for _ in range(2000):
+        ours, theirs = random.normal(0, 0.03, 2), random.normal(0, 0.01, 4)
+        gaps = {
+            Pairing(0, i, j): Interval(a - b, a - b, a - b, 1) for i, a in enumerate(ours) for j, b in enumerate(theirs)
+        }
+        draws.append(np.var(difference(gaps).each, ddof=1) / 2)
+    assert np.mean(draws) == pytest.approx(0.03**2 / 2 + 0.01**2 / 4, rel=0.1)
 
 
 def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from foray.core.spelling import LABELS
 from foray.report import stats
-from foray.report.differences import Difference, ability_difference, pair, passk_difference
-from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, Seeds, TrainingLog
+from foray.report.differences import Difference, Pairing, ability_difference, pair, passk_difference
+from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, TrainingLog
 from foray.report.stats import Interval
 
 AVERAGE = "general_average"
@@ -201,8 +201,8 @@ class Results:
             return curve
         return pd.concat([curve, self.average(lenient).assign(extraction=LENIENT)], ignore_index=True)
 
-    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, dict[Seeds, tuple[PassK, PassK]]]:
-        """The two recipes' final evaluations at each M_t that has both, one pair a run of ``recipe``."""
+    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, dict[Pairing, tuple[PassK, PassK]]]:
+        """The two recipes' final evaluations at each M_t that has both, run by run (``pair``)."""
         return pair(self.finals(recipe, task), self.finals(reference, task))
 
     def differences(

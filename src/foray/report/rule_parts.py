@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foray.report.comparisons import Comparison
-from foray.report.differences import passk_difference
+from foray.report.differences import Pairing, pair, passk_difference
 from foray.report.fairness import SAME_BUDGET, budget, comparable
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import budget_effect
@@ -69,7 +69,7 @@ def pass1(
     results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
 ) -> Comparison:
     """Ours − theirs in pass@1, over the runs that both have. Raises NotDrawable where they share none."""
-    pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
+    pairs = {Pairing(*run, run.seed): (e, theirs[run]) for run, e in ours.items() if run in theirs}
     if not pairs:
         raise NotDrawable(f"needs {what} of one run")
     return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
@@ -101,7 +101,8 @@ def at_one_rate(results: Results, tokens: int) -> list[Comparison] | None:
         if set(models["rl"].get(rate, ())) & set(models["sft_rl"].get(rate, ())):
             what = f"RL − SFT→RL, both with RL at {rate:g}, pass@1"
             bounds: Any = {"beyond": -MARGIN, "against": -MARGIN}
-            return [pass1(results, what, tokens, models["rl"][rate], models["sft_rl"][rate], **bounds)]
+            both = pair(models["rl"][rate].values(), models["sft_rl"][rate].values())[tokens]
+            return [Comparison(what, tokens, passk_difference(both, 1, results.extraction), **bounds)]
     return None
 
 
@@ -112,8 +113,8 @@ def _trained_alike(a: PassK, b: PassK) -> bool:
 
 def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:
     """Two budgets that differ, in words; empty where they can be compared."""
-    for run in n.difference.runs:
-        ours, theirs = (budget(results, r, n.tokens, run) for r in (recipe, other))
+    for p in results.pairs(recipe, other, results.main_task)[n.tokens]:
+        ours, theirs = budget(results, recipe, n.tokens, p.run), budget(results, other, n.tokens, p.reference)
         if not comparable(ours, theirs, *kinds):
             assert ours is not None and theirs is not None
             return f"{label(recipe)} with {ours.words()}, {label(other)} with {theirs.words()}"
