@@ -95,11 +95,11 @@ def every(needs: Sequence[Comparison], results: Results) -> Ruling:
         clearest = min(opposed, key=lambda n: n.signed.hi - n.against)
         count = sum(n.opposes for n in needs)
         why = f"the clearest of the {count} against the claim" if count > 1 else "the one against the claim"
-        return _ruling("contradicted", clearest, needs, results, why)
+        return ruling("contradicted", clearest, needs, results, why)
     why = f"the weakest of the {len(needs)} that must hold" if len(needs) > 1 else "the one that must hold"
     if all(n.supports for n in needs):
-        return _ruling("shown", weakest, needs, results, why)
-    found = _ruling("cannot tell", weakest, needs, results, why)
+        return ruling("shown", weakest, needs, results, why)
+    found = ruling("cannot tell", weakest, needs, results, why)
     return found._replace(note=found.note + _would_tell(weakest, LEVEL, LEVEL / len(needs)))
 
 
@@ -109,12 +109,12 @@ def some(needs: Sequence[Comparison], results: Results) -> Ruling:
     if supported := [n for n, rejected in zip(needs, held) if rejected]:
         first = min(supported, key=lambda n: n.tokens)
         why = f"the earliest of the {len(supported)} that hold" if len(supported) > 1 else "the one that holds"
-        return _ruling("shown", first, needs, results, why)
+        return ruling("shown", first, needs, results, why)
     best = max(needs, key=lambda n: n.signed.value)
     why = f"the best of the {len(needs)}, any of which would do" if len(needs) > 1 else "the one that must hold"
     if all(n.opposes for n in needs):
-        return _ruling("contradicted", best, needs, results, why)
-    found = _ruling("cannot tell", best, needs, results, why)
+        return ruling("contradicted", best, needs, results, why)
+    found = ruling("cannot tell", best, needs, results, why)
     return found._replace(note=found.note + _would_tell(best, LEVEL / len(needs), LEVEL))
 
 
@@ -132,7 +132,7 @@ def _would_tell(one: Comparison, supporting: float, opposing: float) -> str:
     return f"; {found.words(side)}" if found else ""
 
 
-def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
+def ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
     """``why`` this comparison was chosen."""
     supports, opposes = sum(n.supports for n in needs), sum(n.opposes for n in needs)
     ratio = chosen.tokens / results.model_parameters
