@@ -20,6 +20,7 @@ from foray.report.figures import (
     a1_seeds,
     a3_epochs,
     a4_shots,
+    f1_overview,
     f2_passk,
     f3_gold,
     f4_dynamics,
@@ -28,6 +29,7 @@ from foray.report.figures import (
     f8_mix_size,
     r1_rollouts,
 )
+from foray.report.headline import finding
 from foray.report.measurements import PassK
 from test_report import HOSTILE, PARAMETERS, TOKENS, Study, faint_words
 
@@ -277,6 +279,32 @@ def test_another_number_of_shots_at_the_end_is_no_point_inside_training(tmp_path
     for figure in (f4_dynamics, a3_epochs):
         with pytest.raises(NotDrawable, match="no checkpoint inside"):
             figure.data(read_results(study.write()))
+
+
+def test_rl_that_leaves_sft_early_is_drawn_from_there_and_not_said_to_start_at_its_end(tmp_path: Path) -> None:
+    """SFT has 40 updates and is watched; SFT→RL starts after 20 of them and is not watched until then."""
+    study, at = Study(tmp_path), {"tokens": TOKENS[0], "seed": 0}
+    log(study, "pretrain", recipe="base", stage_step=STEPS, **at)
+    study.passk("base", 1.0, stage_step=0, shots=8, **MAIN, **at)
+    log(study, "sft", epochs=4.0, recipe="sft", stage_step=STEPS, trained_on="world_easy", **at)
+    for step in (10, 20, 30, STEPS):
+        study.passk("sft", 0.5, stage_step=step, final=step == STEPS, **MAIN, **TRAINED, **at)
+    for stage, kind, step in (("sft", {"epochs": 2.0}, 20), ("rl", {"reward": 0.5}, 30)):
+        log(study, stage, step - 20 or 20, **kind, recipe="sft_rl", stage_step=step, trained_on="world_easy", **at)
+    study.passk("sft_rl", 0.5, stage_step=25, final=False, **MAIN, **TRAINED, **at)
+    study.passk("sft_rl", 0.5, stage_step=30, **MAIN, **TRAINED, **at)
+    manifest = study.write()
+    frame = f4_dynamics.data(read_results(manifest, "flops"))
+    path = frame[(frame["recipe"] == "sft_rl") & (frame["metric"] == "pass@1")]
+    assert list(path["stage"]) == ["base", "sft", "sft", "rl", "rl"] and list(path["stage_step"]) == [0, 10, 20, 25, 30]
+    assert list(path["flops"]) == [2 * FLOPS * (STEPS + step) for step in path["stage_step"]]
+    results = read_results(manifest)
+    overview = f1_overview.data(results)
+    assert "and SFT→RL against SFT." in f1_overview.caption(overview)
+    assert "the SFT model it starts from" in f1_overview.caption(overview.assign(starts_there=True))
+    assert any("SFT→RL against SFT" in s for s in finding(results).sentences)
+    unknown = replace(results, planned=())  # of a manifest without the first stage
+    assert any("RL after SFT" in s for s in finding(unknown).sentences)
 
 
 def test_rollouts_have_examples_and_flops(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ from foray.report import style
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve, ratio_words
 from foray.report.results import NotDrawable, Results, busiest, inside_training, label
+from foray.report.second_stage import first_stage_ends
+from foray.report.spending import add_axis
 
 NAME = "f4_dynamics"
 TITLE = "F4. pass@1 and pass@K along SFT→RL and along RL"
@@ -29,21 +32,29 @@ def data(results: Results) -> pd.DataFrame:
     if inside.empty:
         raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")
     frame = frame[frame["tokens"] == busiest(inside)].drop(columns="chance")
-    return pd.concat([_path(frame, recipe) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])])
+    starts = first_stage_ends(results, "sft_rl")
+    paths = [_path(frame, recipe, starts) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])]
+    # A point of SFT costs what SFT cost until there, so the axis comes before the name of the whole path.
+    return pd.concat([add_axis(results, path).assign(recipe=path["recipe"].iloc[-1]) for path in paths])
 
 
-def _path(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """A recipe's points in order: M_t, the points of the recipe's first stage, the recipe's own points."""
+def _path(frame: pd.DataFrame, recipe: str, starts: Mapping[int, int]) -> pd.DataFrame:
+    """A recipe's points in order: M_t, the points of the recipe's first stage, the recipe's own points.
+
+    ``starts``: the updates of the first stage by M_t. SFT may go on for longer than the one that RL starts from.
+    """
     own = frame[frame["recipe"] == recipe].assign(stage=recipe.split("_")[-1])
     first = frame[frame["recipe"] == _PREFIX.get(recipe)].assign(stage=_PREFIX.get(recipe, ""))
     if len(first):
-        own.loc[own["stage_step"] <= first["stage_step"].max(), "stage"] = _PREFIX[recipe]
+        end = starts.get(frame["tokens"].iloc[0], first["stage_step"].max())
+        own.loc[own["stage_step"] <= end, "stage"] = _PREFIX[recipe]
+        first = first[first["stage_step"] <= end]
         first = first[~first["stage_step"].isin(own["stage_step"])]
     path = pd.concat([part for part in (first, own) if len(part)])
     base = frame[frame["recipe"] == "base"].assign(stage="base")
     if len(base) and not (path["stage_step"] == 0).any():
         path = pd.concat([base, path])
-    return path.assign(recipe=recipe).sort_values("stage_step", kind="stable")
+    return path.sort_values("stage_step", kind="stable")
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
