@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,9 +29,11 @@ from foray.report.figures import (
     f7_hard,
     f8_mix_size,
     r1_rollouts,
+    r4_entropy,
 )
 from foray.report.headline import finding
 from foray.report.measurements import PassK
+from foray.report.rules import CLAIMS, rule_on
 from test_report import HOSTILE, PARAMETERS, TOKENS, Study, faint_words
 
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
@@ -252,6 +255,66 @@ def test_epochs_are_those_of_the_log(results: Results) -> None:
         own = frame[(frame["variant"] == variant) & (frame["metric"] == "pass@32") & (frame["recipe"] == "sft")]
         assert list(own["epoch"]) == pytest.approx([most * step / STEPS for step in (4, 10, 20, STEPS)])
     assert set(frame["recipe"]) == {"sft"}  # SFT-Gold was not watched: its end alone is no curve
+
+
+def test_a_curve_is_of_the_runs_that_have_all_of_it(tmp_path: Path) -> None:
+    """Run 0 is watched, run 1 of another pre-training is not, and is far better at the end."""
+    study = Study(tmp_path)
+    for start, skill in ((0, 0.2), (1, 1.0)):
+        at: dict[str, Any] = {"tokens": TOKENS[0], "pretrain_seed": start}
+        study.passk("base", skill, stage_step=0, shots=8, seed=start, **MAIN, **at)
+        for recipe, more in (("sft", {"epochs": 4.0}), ("rl", {"reward": 0.5})):
+            where = {"recipe": recipe, **at}
+            log(study, recipe, **more, stage_step=STEPS, trained_on="world_easy", **where)
+            folder = study.root / study.entries[-1]["folder"] / "metrics.jsonl"
+            rows = [json.loads(line) for line in folder.read_text().splitlines()]
+            logged = [row | {"rl/entropy": 1.0 + start - row["step"] / 99} for row in rows]
+            folder.write_text("".join(json.dumps(row) + "\n" for row in logged))
+            for step in (10, 20, STEPS) if start == 0 else (STEPS,):
+                study.passk(maturity=skill, stage_step=step, final=step == STEPS, **MAIN, **TRAINED, **where)
+    results = read_results(study.write())
+    for figure in (a3_epochs, f4_dynamics, r4_entropy):
+        frame = figure.data(results)
+        assert set(frame["runs"]) == {1} and set(frame["pretrainings"]) == {1}, figure.NAME
+        ends = results.rows(pretrain_seed=0, stage_step=STEPS, metric="pass@1", extraction="strict")
+        shown = frame[(frame["stage_step"] == STEPS) & (frame["metric"] == "pass@1")].set_index("recipe")["value"]
+        assert shown.to_dict() == {r: v for r, v in zip(ends["recipe"], ends["value"]) if r in shown}
+    assert r4_entropy.data(results)["entropy"].max() < 1.0, "of run 0 alone"
+
+
+def test_rollouts_of_another_mix_are_drawn_beside_its_own_base(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for mix, rollouts in itertools.product(("", "public"), (5, 64)):
+        at: dict[str, Any] = {"tokens": TOKENS[0], "mix": mix, **MAIN}
+        if rollouts == 5:
+            study.passk("base", 0.9 if mix else 0.1, stage_step=0, shots=8, **at)
+        for step in (10, STEPS):
+            run = {"variant": f"n={rollouts}", "rollouts": rollouts, "examples": step, "final": step == STEPS}
+            study.passk("rl", 1.0, stage_step=step, **run, **TRAINED, **at)
+        log(study, "rl", reward=0.5, stage_step=STEPS, recipe="rl", variant=f"n={rollouts}", mix=mix,
+            tokens=TOKENS[0], trained_on="world_easy")  # fmt: skip
+    whole = read_results(study.write())
+    frame = r1_rollouts.data(whole)
+    assert list(frame["mix"].unique()) == ["", "public"] and frame[frame["recipe"] == "rl"]["flops"].notna().all()
+    bases = frame[(frame["recipe"] == "base") & (frame["metric"] == "pass@32")].set_index("mix")["value"]
+    assert len(bases) == 2 and bases["public"] > bases[""] + 0.3
+    titles = [axes.get_title() for axes in r1_rollouts.draw(frame).axes]
+    assert titles == [f"all questions, {name}" for name in ("main mix", "main mix", "public", "public")]
+    assert r1_rollouts.behind(whole, frame) is None, "the paper has Easy and Hard questions alone"
+    study.entries = [e for e in study.entries if e.get("mix") or e["recipe"] == "base"]
+    alone = r1_rollouts.data(read_results(study.write()))
+    assert {axes.get_title() for axes in r1_rollouts.draw(alone).axes} == {"all questions"}
+
+
+def test_models_that_were_trained_on_another_task_are_said_to_be(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for task, recipe in itertools.product(("world_easy", "world_hard"), ("base", "rl", "sft_rl")):
+        where = {"trained_on": "world_easy"} if recipe != "base" else {}
+        study.passk(recipe, 0.5, tokens=TOKENS[0], task=task, stage_step=STEPS, shots=0, **where)
+    results = read_results(study.write())
+    assert "models post-trained on world_easy." in f7_hard.caption(f7_hard.data(results))
+    ruling = rule_on(CLAIMS[2], results)
+    assert "pass@1 on world_hard, trained on world_easy" in ruling.effect
 
 
 def test_shots_of_bases_alone(results: Results) -> None:

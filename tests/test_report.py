@@ -398,7 +398,7 @@ def test_a_variant_is_compared_with_its_base_too(tmp_path: Path) -> None:
     [
         ([(1, 1)], "one seed, so they say nothing"),
         ([(1, 1), (3, 1)], "means over up to 3 seeds."),
-        ([(2, 2), (6, 2)], "means over up to 6 runs (2 pre-trainings × 3 seeds)."),
+        ([(2, 2), (6, 2)], "means over up to 6 runs from 2 pre-trainings."),
         ([(2, 2), (5, 2)], "means over up to 5 runs (2 pre-trainings)."),
         ([(1, 1), (2, 2)], "means over up to 2 pre-trainings, one seed each: they say nothing of the spread"),
     ],

@@ -160,6 +160,8 @@ def compare(
         raise NotDrawable(f"needs {label(recipe)} and {label(reference)} from one M_t on {task}")
     graded = f" ({extraction})" if extraction not in (None, results.extraction) else ""
     on = "" if task == results.asked[0] else f" on {task}"
+    if (trained_on := results.trained_on(task)) not in ("", task):  # a transfer
+        on += f", trained on {trained_on}"
     what, like = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}", task_of(task in results.hard)
     return [
         Comparison(what, tokens, difference, sign, beyond, against, paper)

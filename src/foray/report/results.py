@@ -266,6 +266,19 @@ def inside_training(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["final"] & ~(rows["stage_step"] >= ends)]
 
 
+def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that have every point of their recipe: an end of more runs than the points before would bend a
+    curve. Where no run has every point, of runs that have the same ones, as many as any.
+    """
+    kept = []
+    for _, own in rows.groupby(["recipe", "variant", "tokens"], sort=False):
+        points = own.groupby(["pretrain_seed", "seed"])["stage_step"].agg(frozenset)
+        most = max(points, key=len)
+        same = [run in set(points.index[points == most]) for run in zip(own["pretrain_seed"], own["seed"])]
+        kept.append(own[same])
+    return pd.concat(kept) if kept else rows
+
+
 def busiest(rows: pd.DataFrame) -> int:
     """The M_t with the most rows; of equals, the latest."""
     points = rows.groupby("tokens").size()

@@ -11,7 +11,7 @@ from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve
-from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label
+from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label, whole_runs
 
 NAME = "a3_epochs"
 TITLE = "A3. pass@k along SFT, against epochs"
@@ -30,7 +30,7 @@ def data(results: Results) -> pd.DataFrame:
     rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
     if rows.empty:
         raise NotDrawable("no checkpoint inside SFT has been evaluated, with its epochs in the training log")
-    rows = rows[rows["tokens"] == busiest(rows)]
+    rows = whole_runs(rows[rows["tokens"] == busiest(rows)])
     return results.average(rows, ["variant", "epoch"]).drop(columns="chance")
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from foray.report import style
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve, ratio_words
-from foray.report.results import NotDrawable, Results, busiest, inside_training, label
+from foray.report.results import NotDrawable, Results, busiest, inside_training, label, whole_runs
 from foray.report.second_stage import first_stage_ends
 from foray.report.spending import add_axis
 
@@ -25,17 +25,24 @@ _PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node: the points of 
 
 def data(results: Results) -> pd.DataFrame:
     """Columns as in F2, and ``stage``: the last stage of training before the point."""
-    metrics = [f"pass@{k}" for k in results.end_ks]
-    frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
-    inside = inside_training(results.rows(task=results.main_task, recipe=("rl", "sft_rl", "sft")))
-    inside = inside[inside["tokens"].isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
+    rows = results.passk_rows(results.main_task, results.end_ks, recipe=("base", "rl", "sft", "sft_rl"))
+    inside = inside_training(rows)
+    inside = inside[inside["tokens"].isin(rows.loc[rows["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
     if inside.empty:
         raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")
-    frame = frame[frame["tokens"] == busiest(inside)].drop(columns="chance")
+    rows = whole_runs(rows[rows["tokens"] == busiest(inside)])
     starts = first_stage_ends(results, "sft_rl")
-    paths = [_path(frame, recipe, starts) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])]
+    recipes = [recipe for recipe in ("sft_rl", "rl") if recipe in set(rows["recipe"])]
+    paths = [_path(results.average(_along(rows, r)).drop(columns="chance"), r, starts) for r in recipes]
     # A point of SFT costs what SFT cost until there, so the axis comes before the name of the whole path.
     return pd.concat([add_axis(results, path).assign(recipe=path["recipe"].iloc[-1]) for path in paths])
+
+
+def _along(rows: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """The recipe's rows, those of its first stage and of its bases, all of the same pre-trainings."""
+    own, first = (set(rows.loc[rows["recipe"] == r, "pretrain_seed"]) for r in (recipe, _PREFIX.get(recipe)))
+    wanted = rows["recipe"].isin([recipe, "base", *([_PREFIX[recipe]] if first & own else [])])
+    return rows[wanted & rows["pretrain_seed"].isin(first & own or own)]
 
 
 def _path(frame: pd.DataFrame, recipe: str, starts: Mapping[int, int]) -> pd.DataFrame:
