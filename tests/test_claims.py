@@ -86,6 +86,10 @@ def test_so_many_pretrainings_would_tell_and_one_fewer_would_not() -> None:
     more = enough(coarse, coarse.interval, 0.0, 0.05)
     assert more is not None and more.problems == pytest.approx((0.04 / now.interval.value) ** 2 * 2)
     assert f"on {more.problems:.2g} times the problems would tell" in more.words("for")
+    # 0.01 of 0.0118 is more than 7/10 of the distance, and still more pre-trainings alone would tell.
+    tight = over([v - 0.008 for v in values], 0.010)
+    alone = enough(tight, tight.interval, 0.0, 0.05)
+    assert alone is not None and alone.problems == 1 and "times the problems" not in alone.words("for")
     few = over(values[:3], 0.005)
     assert enough(few, few.interval, 0.0, 0.05) is None, "three pre-trainings say nothing of others"
     assert enough(now, now.interval, now.interval.value, 0.05) is None

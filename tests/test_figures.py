@@ -236,6 +236,18 @@ def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
     assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
 
 
+def test_bases_of_several_mixes_without_rl_are_said_to_be_that(results: Results) -> None:
+    bases = replace(
+        results,
+        table=results.table[results.table["recipe"] == "base"],
+        measured=tuple(m for m in results.measured if m.recipe == "base"),
+    )
+    frame = f8_mix_size.data(bases)
+    assert "RL" not in f8_mix_size.caption(frame) and "the base (open markers). " in f8_mix_size.caption(frame)
+    assert not any("RL" in t.get_text() for legend in f8_mix_size.draw(frame).legends for t in legend.texts)
+    assert "after RL (filled). Below, the gain" in f8_mix_size.caption(f8_mix_size.data(results))
+
+
 def test_every_run_is_a_dot_with_its_reward(results: Results) -> None:
     frame = a1_seeds.data(results)
     runs = frame[frame["recipe"] == "rl"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from foray.core.spelling import per_parameter
 from foray.report import stats
 from foray.report.differences import Difference
 from foray.report.enough import enough
@@ -141,7 +142,7 @@ def ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], resu
     if len(starts) > 1:
         each = ", ".join(f"{100 * v:+.1f}" for v in starts.values())
         note += f"; by pre-training {each}"
-    what = f"{chosen.what}, {ratio:.2g} tokens/parameter"
+    what = f"{chosen.what}, {per_parameter(ratio)} tokens/parameter"
     return Ruling(answer, what, chosen.difference.interval, note, chosen.paper, needs, chosen, why)
 
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.core.spelling import LABELS
+from foray.core.spelling import LABELS, per_parameter
 from foray.report.markup import with_minus
 from foray.report.panels import narrow, panels
 from foray.report.results import AXES, LENIENT, label
@@ -163,8 +163,8 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
     _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
     axes.set_xlabel(f"{'tokens' if narrow(axes) else 'pre-training tokens'} ({unit(tokens[-1])[1]})")
     if ratio:
-        per_parameter = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
-        ratio_axis(axes, shown, [f"{per_parameter[t]:.2g}" for t in shown])
+        ratios = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
+        ratio_axis(axes, shown, [per_parameter(ratios[t]) for t in shown])
 
 
 def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:

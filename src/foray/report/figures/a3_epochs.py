@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import per_parameter
 from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
@@ -67,11 +68,10 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     return (
-        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {ratio:.2g} tokens per parameter. An epoch is once "
-        "through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes more updates. "
-        "The points of a line are stops of the same runs under one learning-rate schedule, not runs of their own. "
-        + style.shots_note(frame)
-        + style.interval_note(frame, "problems")
+        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {per_parameter(ratio)} tokens per parameter. An "
+        "epoch is once through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes "
+        "more updates. The points of a line are stops of the same runs under one learning-rate schedule, not runs of "
+        "their own. " + style.shots_note(frame) + style.interval_note(frame, "problems")
     )
 
 

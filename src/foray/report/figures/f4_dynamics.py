@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve, ratio_words
@@ -94,8 +95,8 @@ def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     start = frame[frame["stage"] == "base"]
     text = (
-        f"pass@k on {frame['task'].iloc[0]} along the updates of SFT→RL and of RL, both from M_t at {ratio:.2g} tokens "
-        "per parameter. "
+        f"pass@k on {frame['task'].iloc[0]} along the updates of SFT→RL and of RL, both from M_t at "
+        f"{per_parameter(ratio)} tokens per parameter. "
     )
     if len(start):
         text += f"The open marker is M_t itself, {start['shots'].iloc[0]}-shot. "

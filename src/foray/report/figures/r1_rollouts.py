@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
@@ -111,7 +112,7 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 
 def caption(frame: pd.DataFrame) -> str:
     ratios = sorted(frame["tokens_per_parameter"].unique())
-    where = " and ".join(f"{r:.2g}" for r in ratios)
+    where = " and ".join(per_parameter(r) for r in ratios)
     order = " and ".join(frame["metric"].unique())
     return (
         f"pass@k on {frame['task'].iloc[0]} (test problems) along RL with n rollouts a prompt, from M_t at {where} "
