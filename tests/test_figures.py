@@ -379,6 +379,7 @@ def test_rl_that_leaves_sft_early_is_drawn_from_there_and_not_said_to_start_at_i
     assert "the SFT model it starts from" in f1_overview.caption(overview.assign(starts_there=True))
     assert any("SFT→RL against SFT" in s for s in finding(results).sentences)
     unknown = replace(results, planned=())  # of a manifest without the first stage
+    assert set(f4_dynamics.data(unknown)["recipe"]) == {"sft_rl"}
     assert any("RL after SFT" in s for s in finding(unknown).sentences)
 
 

@@ -18,7 +18,7 @@ EASY, HARD = 16, 8  # the paper's questions that the base answers at least, or a
 Screen = tuple[int, int, str] | None
 
 
-class Place(NamedTuple):
+class BudgetPlace(NamedTuple):
     """Where two numbers of rollouts are compared: one M_t (tokens), and the choice of training questions."""
 
     tokens: int
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Variant:
+class RolloutVariant:
     """RL with one number of rollouts a prompt; ``points``: its evaluations by examples seen and by run."""
 
     name: str
@@ -41,13 +41,13 @@ class Variant:
         found = {(e.learning_rates or {}).get("rollouts") for runs in self.points.values() for e in runs.values()}
         return found.pop() if len(found) == 1 else None
 
-    def like(self, other: Variant) -> tuple[bool, bool, bool]:
+    def like(self, other: RolloutVariant) -> tuple[bool, bool, bool]:
         """Whether the two are of one part, of one name but for n, and of one rate."""
         names = [re.sub(rf"\b{v.rollouts}\b", "n", v.name) for v in (self, other)]
         return self.part == other.part, names[0] == names[1], self.rate == other.rate
 
 
-class Asked(NamedTuple):
+class BudgetNeeds(NamedTuple):
     """The comparisons at one place. ``rates``: of both variants. ``note``: which two of several variants these are."""
 
     needs: list[Comparison]
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
     note: str
 
 
-def asked_of(results: Results) -> dict[Place, Asked]:
+def asked_of(results: Results) -> dict[BudgetPlace, BudgetNeeds]:
     """The comparisons at every place that has them: of the fewest and of the most rollouts there."""
     found = {}
     for place, variants in _variants(results).items():
@@ -67,40 +67,40 @@ def asked_of(results: Results) -> dict[Place, Asked]:
             many, few = max(pairs, key=lambda pair: pair[0].like(pair[1]))  # of equals the first of the study
             several = f"“{many.name}” and “{few.name}” are compared, of {len(pairs)} such pairs of variants"
             needs = list(_needs(results, place, many, few))
-            found[place] = Asked(needs, (many.rate, few.rate), several if len(pairs) > 1 else "")
+            found[place] = BudgetNeeds(needs, (many.rate, few.rate), several if len(pairs) > 1 else "")
     return found
 
 
-def incomplete(results: Results, asked: dict[Place, Asked]) -> int:
+def incomplete(results: Results, asked: dict[BudgetPlace, BudgetNeeds]) -> int:
     """The choices of training questions that the study asks two numbers of rollouts of, and that lack comparisons."""
-    planned: dict[tuple[Place, str], set[int]] = {}
+    planned: dict[tuple[BudgetPlace, str], set[int]] = {}
     for p in results.planned:
         of_task = p.kind == "passk" and p.task == results.main_task and p.trained_on in results.trained()
         if of_task and p.recipe == "rl" and p.variant and p.rollouts and not p.split and p.model_parameters is None:
-            planned.setdefault((Place(p.tokens, p.mix, p.screen), p.part), set()).add(p.rollouts)
+            planned.setdefault((BudgetPlace(p.tokens, p.mix, p.screen), p.part), set()).add(p.rollouts)
     return len({place for (place, _), counts in planned.items() if len(counts) > 1 and place not in asked})
 
 
-def _variants(results: Results) -> dict[Place, list[Variant]]:
+def _variants(results: Results) -> dict[BudgetPlace, list[RolloutVariant]]:
     """The variants of RL at every place, in the study's order."""
     where: dict[str, Any] = {"task": results.main_task, "trained_on": results.trained(), "variant": ANY, "mix": ANY}
-    found: dict[Place, dict[str, Variant]] = {}
+    found: dict[BudgetPlace, dict[str, RolloutVariant]] = {}
     # An end comes before a point inside, and the recipe's own number of shots before others, as in ``finals``.
     entries = results.select(PassK, recipe="rl", **where)
     first = {e.folder: i for i, e in enumerate(entries)}
     for e in sorted(entries, key=lambda e: (not e.final, -shots_rank("rl", e.shots))):
         if e.variant and e.rollouts and e.examples:
-            variants = found.setdefault(Place(e.tokens, e.mix, e.screen), {})
-            variant = variants.setdefault(e.variant, Variant(e.variant, e.part, e.rollouts))
+            variants = found.setdefault(BudgetPlace(e.tokens, e.mix, e.screen), {})
+            variant = variants.setdefault(e.variant, RolloutVariant(e.variant, e.part, e.rollouts))
             variant.points.setdefault(e.examples, {}).setdefault(e.run, e)
 
-    def order(variant: Variant) -> int:
+    def order(variant: RolloutVariant) -> int:
         return min(first[e.folder] for runs in variant.points.values() for e in runs.values())
 
     return {place: sorted(variants.values(), key=order) for place, variants in found.items()}
 
 
-def _shared(many: Variant, few: Variant) -> bool:
+def _shared(many: RolloutVariant, few: RolloutVariant) -> bool:
     """Whether the two have an equal number of examples and of rollouts, with a run in common, and their ends."""
     examples, rollouts = _equal(many, few)
     shared = [set(many.points[x]) & set(few.points[x]) for x in examples]
@@ -108,17 +108,17 @@ def _shared(many: Variant, few: Variant) -> bool:
     return bool(examples and rollouts and all(shared) and _ends(many) and _ends(few))
 
 
-def _equal(many: Variant, few: Variant) -> tuple[list[int], list[int]]:
+def _equal(many: RolloutVariant, few: RolloutVariant) -> tuple[list[int], list[int]]:
     """Numbers of examples, and of rollouts, that both were evaluated at."""
     rollouts = {x * few.rollouts for x in few.points} & {x * many.rollouts for x in many.points}
     return sorted(set(few.points) & set(many.points)), sorted(rollouts)
 
 
-def _ends(variant: Variant) -> list[int]:
+def _ends(variant: RolloutVariant) -> list[int]:
     return [x for x, runs in variant.points.items() if any(e.final for e in runs.values())]
 
 
-def _needs(results: Results, place: Place, many: Variant, few: Variant) -> Iterator[Comparison]:
+def _needs(results: Results, place: BudgetPlace, many: RolloutVariant, few: RolloutVariant) -> Iterator[Comparison]:
     screen, (examples, rollouts) = place.screen, _equal(many, few)
     asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
 

@@ -34,9 +34,9 @@ def data(results: Results) -> pd.DataFrame:
     rows = whole_runs(rows[rows["tokens"] == busiest(inside)])
     starts = first_stage_ends(results, "sft_rl")
     recipes = [recipe for recipe in ("sft_rl", "rl") if recipe in set(rows["recipe"])]
-    paths = [_path(results.average(_along(rows, r)).drop(columns="chance"), r, starts) for r in recipes]
+    paths = {r: _path(results.average(_along(rows, r)).drop(columns="chance"), r, starts) for r in recipes}
     # A point of SFT costs what SFT cost until there, so the axis comes before the name of the whole path.
-    return pd.concat([add_axis(results, path).assign(recipe=path["recipe"].iloc[-1]) for path in paths])
+    return pd.concat([add_axis(results, path).assign(recipe=recipe) for recipe, path in paths.items()])
 
 
 def _along(rows: pd.DataFrame, recipe: str) -> pd.DataFrame:
