@@ -186,10 +186,12 @@ def _over_runs(side: Mapping[Seeds, Counts], ks: Sequence[int]) -> list[Interval
 
 
 def _pairs(both: Both) -> tuple[dict[Pairing, tuple[Any, Any]], str]:
-    """The runs that are compared: those that ``pair`` finds, else one by one in the order of their seeds."""
-    found = pair(both.ours, both.theirs).get(both.tokens, {})
-    if found:
-        return found, PAIRED if all(a.run == b.run for a, b in found.values()) else OTHER_SEEDS
+    """The runs that are compared: those of equal seeds if there are any, else as ``pair`` finds them, else one by one
+    in the order of their seeds.
+    """
+    found = pair(both.ours, both.theirs, same_seed=True) or pair(both.ours, both.theirs)
+    if pairs := found.get(both.tokens, {}):
+        return pairs, PAIRED if all(a.run == b.run for a, b in pairs.values()) else OTHER_SEEDS
     in_order = (sorted(side, key=lambda m: m.run) for side in (both.ours, both.theirs))
     return {Pairing(a.pretrain_seed, a.seed, a.seed): (a, b) for a, b in zip(*in_order)}, OTHER_SEEDS
 
