@@ -34,8 +34,8 @@ class Pairing(NamedTuple):
 class Difference(NamedTuple):
     """A paired difference of two recipes at one M_t: the mean over ``runs``, and ``each`` run's own value.
 
-    The runs are the model's. Where its reference has more runs, or the model has more than the reference's several,
-    they are those that ``_of_runs`` counts.
+    The runs are the model's where they are paired by seed. Else they are those of the side that has more if the other
+    has one run, and of the side that has fewer if both have several (``_of_runs``).
     """
 
     interval: Interval
