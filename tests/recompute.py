@@ -16,6 +16,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "Parallel": "parallel", "primed": "p
 COMPARISON = re.compile(r"(.+) − ([^,]+), (?:pass@(\d+)|general average)(?: on (\S+))?(?: \((\w+)\))?")
 Triple = tuple[float, float, float]  # value, lo, hi
 Run = tuple[int, int]  # seeds of pre-training and of what came after
+Pair = tuple[int, int, int]  # seeds of pre-training, of the run after, of the run before
 
 
 class Differs(Exception):
@@ -297,24 +299,62 @@ def over_probes(each: list[Triple]) -> Triple:
     return mean, mean - below, mean + above
 
 
-def pairs(store: Store, row: dict[str, str]) -> dict[Run, tuple[Raw, Raw]]:
+def pairs(store: Store, row: dict[str, str]) -> dict[Pair, tuple[Raw, Raw]]:
     """(after, before) of every run."""
     both = matched(store.finals(row, "to"), store.finals(row, "from"))
     return {run: (store.raw(a["folder"]), store.raw(b["folder"])) for run, (a, b) in both.items()}
 
 
-def matched(after: dict[Run, Any], before: dict[Run, Any]) -> dict[Run, tuple[Any, Any]]:
-    """If ``before`` lacks a run, the lowest run of the pre-training takes its place."""
+def matched(after: dict[Run, Any], before: dict[Run, Any]) -> dict[Pair, tuple[Any, Any]]:
+    """Where a pre-training's seeds are the same on both sides, pairs by seed; else every run with every run."""
     found = {}
-    for run, e in sorted(after.items()):
-        same_start = sorted(r for r in before if r[0] == run[0])
-        if same_start:
-            found[run] = e, before[run if run in before else same_start[0]]
+    for start in sorted({start for start, _ in after}):
+        seeds = [sorted(seed for of, seed in side if of == start) for side in (after, before)]
+        for a in seeds[0]:
+            for b in seeds[1] if seeds[0] != seeds[1] else [a]:
+                found[start, a, b] = after[start, a], before[start, b]
     return found
 
 
-def difference(runs: dict[Run, tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
-    return over_seeds({r: difference_interval(differences(a, b, extraction, k)) for r, (a, b) in runs.items()})
+def over_pairs(found: dict[Pair, Triple]) -> Triple:
+    """``over_seeds`` of independent differences: the pairs themselves, unless both sides have several other seeds."""
+    units: dict[Run, Triple] = {}
+    for start in dict.fromkeys(start for start, _, _ in found):
+        own = {(a, b): numbers for (of, a, b), numbers in found.items() if of == start}
+        ours, theirs = sorted({a for a, _ in own}), sorted({b for _, b in own})
+        if len(own) == max(len(ours), len(theirs)):
+            units |= {(start, i): numbers for i, numbers in enumerate(own.values())}
+            continue
+        # Scheffé: x_i − √(n/m) (y_i − mean of the first n y) − mean of all m y, the runs of the larger side.
+        x = [mean_of(own[a, b][0] for b in theirs) for a in ours]
+        y = [-mean_of(own[a, b][0] for a in ours) for b in theirs]
+        sign, whole = 1, mean_of(x)
+        if len(x) > len(y):
+            x, y, sign, whole = y, x, -1, -whole
+        level = mean_of(y[: len(x)])
+        gaps = [mean_of(t[0] - t[1] for t in own.values()), mean_of(t[2] - t[0] for t in own.values())]
+        for i, value in enumerate(x):
+            v = sign * (value - mean_of(x) - math.sqrt(len(x) / len(y)) * (y[i] - level) + whole)
+            units[start, i] = v, v - gaps[0], v + gaps[1]
+    return over_seeds(units)
+
+
+def mean_of(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def counted(changes: dict[Pair, list[tuple[bool, bool]]], kind: tuple[bool, bool]) -> float:
+    """The mean over pairs of how often a change of that kind is; with four pre-trainings or more, over their means."""
+    counts = {pair: float(c.count(kind)) for pair, c in changes.items()}
+    starts = sorted({start for start, _, _ in counts})
+    if len(starts) >= 4:
+        return mean_of(mean_of(n for p, n in counts.items() if p[0] == start) for start in starts)
+    return mean_of(counts.values())
+
+
+def difference(runs: dict[Pair, tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
+    return over_pairs({r: difference_interval(differences(a, b, extraction, k)) for r, (a, b) in runs.items()})
 
 
 def differences(a: Raw, b: Raw, extraction: str, k: int) -> list[float]:
@@ -332,18 +372,18 @@ def check_transitions(store: Store) -> int:
     for line, row in enumerate(rows, 2):
         runs, rule, k = pairs(store, row), row["extraction"], int(row["k"])
         one, top = difference(runs, rule, 1), difference(runs, rule, k)
-        changes = [[(solves(a, i, rule, k) >= 0.5, solves(b, i, rule, k) >= 0.5) for i in b.problems if i in a.problems]
-                   for a, b in runs.values()]  # fmt: skip
+        changes = {p: [(solves(a, i, rule, k) >= 0.5, solves(b, i, rule, k) >= 0.5) for i in b.problems
+                       if i in a.problems] for p, (a, b) in runs.items()}  # fmt: skip
         expected = {
             **triple(("pass1", "pass1_lo", "pass1_hi"), one),
             **triple(("passk", "passk_lo", "passk_hi"), top),
             "verdict": verdict(one, top) if k > 1 else "cannot tell",
-            "newly_solved": sum(c.count((True, False)) for c in changes) / len(runs),
-            "newly_lost": sum(c.count((False, True)) for c in changes) / len(runs),
+            "newly_solved": counted(changes, (True, False)),
+            "newly_lost": counted(changes, (False, True)),
             "detectable_pass1": (Z + Z80) / Z * (one[2] - one[1]) / 2,
             "detectable_passk": (Z + Z80) / Z * (top[2] - top[1]) / 2,
-            "n": min(len(c) for c in changes),
-            "runs": len(runs),
+            "n": min(map(len, changes.values())),
+            "runs": len({pair[:2] for pair in runs}),
         }
         check(f"transitions.csv, line {line}", row, expected)
     return len(rows)
@@ -370,13 +410,13 @@ def check_comparisons(store: Store) -> int:
             runs = pairs(store, {"tokens": row["tokens"], "task": match[4] or first, "from": of, "to": to})
             numbers = difference(runs, match[5] or grading, int(match[3]))
         else:
-            numbers = over_seeds({run: abilities(a, b) for run, (a, b) in both_probed(store, row, to, of).items()})
+            numbers = over_pairs({run: abilities(a, b) for run, (a, b) in both_probed(store, row, to, of).items()})
         check(f"comparisons.csv, line {line}", row, triple(("value", "lo", "hi"), numbers))
         checked += 1
     return checked
 
 
-def both_probed(store: Store, row: dict[str, str], *recipes: str) -> dict[Run, tuple[Any, Any]]:
+def both_probed(store: Store, row: dict[str, str], *recipes: str) -> dict[Pair, tuple[Any, Any]]:
     """What both recipes, trained on the study's own task, answered to the probes, by run."""
     found: list[dict[Run, Any]] = []
     first = store.find("passk")[0]["task"]

@@ -133,6 +133,15 @@ def test_a_row_is_over_the_runs_that_are_compared(ours: Path, tmp_path: Path) ->
     assert all(r["value"].value == pytest.approx(r["ours"].value - r["theirs"].value) for r in rows)
 
 
+def test_seeds_that_one_study_alone_has_are_left_out(ours: Path, tmp_path: Path) -> None:
+    more = _with_runs_of(study(tmp_path / "b", draw=1), study(tmp_path / "c", draw=2, seed=1))
+    content = json.loads((more / "manifest.json").read_text())
+    content["entries"] = [e | {"pretrain_seed": 0} for e in content["entries"]]
+    (more / "manifest.json").write_text(json.dumps(content))
+    for rows in (between(results(more), results(ours)), between(results(ours), results(more))):
+        assert {(r["compared"], r["runs"]) for r in rows} == {(PAIRED, 1)}
+
+
 def _sealed(root: Path) -> Path:
     for folder in root.glob("nodes/*"):
         if not (folder / "DONE").exists():

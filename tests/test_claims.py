@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from foray.commands.on_studies import _print_claims
 from foray.report import Results, read_results, stats, write_report
 from foray.report.columns import csv_text, frame_of
 from foray.report.comparisons import Comparison, Ruling, every, some
-from foray.report.differences import Difference, difference
+from foray.report.differences import Difference, Pairing, difference
 from foray.report.enough import enough
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import percents
@@ -65,7 +66,7 @@ def test_every_needs_each_and_some_is_corrected(results: Results) -> None:
 
 def over(values: list[float], error: float) -> Difference:
     """A difference of one run from each pre-training, every run with that error from the choice of problems."""
-    runs = {Seeds(i, 0): Interval(v, v - error, v + error, 400) for i, v in enumerate(values)}
+    runs = {Pairing(i, 0, 0): Interval(v, v - error, v + error, 400) for i, v in enumerate(values)}
     return difference(runs)
 
 
@@ -85,6 +86,10 @@ def test_so_many_pretrainings_would_tell_and_one_fewer_would_not() -> None:
     more = enough(coarse, coarse.interval, 0.0, 0.05)
     assert more is not None and more.problems == pytest.approx((0.04 / now.interval.value) ** 2 * 2)
     assert f"on {more.problems:.2g} times the problems would tell" in more.words("for")
+    # 0.01 of 0.0118 is more than 7/10 of the distance, and still more pre-trainings alone would tell.
+    tight = over([v - 0.008 for v in values], 0.010)
+    alone = enough(tight, tight.interval, 0.0, 0.05)
+    assert alone is not None and alone.problems == 1 and "times the problems" not in alone.words("for")
     few = over(values[:3], 0.005)
     assert enough(few, few.interval, 0.0, 0.05) is None, "three pre-trainings say nothing of others"
     assert enough(now, now.interval, now.interval.value, 0.05) is None
@@ -345,6 +350,9 @@ def test_seeds_of_equal_reward(tmp_path: Path) -> None:
     skills = {"base": (0.3, 0.1), "rl": (0.6, 0.3)}
     assert answers(study(tmp_path / "a", skills, seeds=2))["C9"] == "not run"
     assert answers(study(tmp_path / "b", skills, seeds=3))["C9"] == "shown"
+    ordered = rulings(study(tmp_path / "d", skills, seeds=3))["C9"]  # the later seed has the higher pass@1
+    assert all(n.difference.interval.value > 0 and n.sign == 1 for n in ordered.needs)
+    assert ordered.paper is not None and ordered.paper.value > 0 and "RL seed 2 − seed 0" in ordered.effect
     same = study(tmp_path / "c", skills)
     for seed in (1, 2):
         for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
@@ -356,17 +364,18 @@ def test_seeds_of_equal_reward(tmp_path: Path) -> None:
 
 def test_mix_against_size_and_rollout_budgets(tmp_path: Path) -> None:
     made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)}, "hard")
-    end = {"tokens": 60 * PARAMETERS, "recipe": "rl", "stage_step": 50, "task": "hard", "shots": 0}
-    add(made, 0.7, 0.5, **end, mix="math-heavy")
-    add(made, 0.5, 0.4, **end, model_parameters=4 * PARAMETERS)
+    end = {"tokens": 60 * PARAMETERS, "recipe": "rl", "task": "hard", "shots": 0}
+    add(made, 0.7, 0.5, **end, stage_step=50, mix="math-heavy")
+    add(made, 0.5, 0.4, **end, stage_step=50, model_parameters=4 * PARAMETERS)
     end["tokens"] = 8 * PARAMETERS
     for rollouts, examples, share in ((5, 64, 0.3), (5, 2000, 0.8), (64, 64, 0.6), (64, 1000, 0.8)):
-        add(made, share, 0.5, **end, rollouts=rollouts, examples=examples, variant=f"n={rollouts}, {examples}")
+        where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}", "stage_step": examples}
+        add(made, share, 0.5, **end, **where)
     before = answers(made)
     assert before["C4"] == "shown" and before["C10"] == "not run"  # no equal number of rollouts yet
     # 6,400 rollouts, as 100 examples of 64.
-    add(made, 0.8, 0.5, **end, rollouts=5, examples=1280, variant="n=5")
-    add(made, 0.6, 0.5, **end, rollouts=64, examples=100, variant="n=64")
+    add(made, 0.8, 0.5, **end, rollouts=5, examples=1280, variant="n=5", stage_step=1280)
+    add(made, 0.6, 0.5, **end, rollouts=64, examples=100, variant="n=64", stage_step=100)
     assert answers(made)["C10"] == "shown"
     results = read_results(tmp_path / "manifest.json")
     assert sum(e.off_grid for e in results.select(PassK, **ANY_MODEL)) == 8
@@ -420,6 +429,11 @@ def test_rollout_budgets_wait_for_the_ends_of_all_runs(tmp_path: Path) -> None:
     few = {"rollouts": 5, "examples": 2000, "variant": "n=5", "stage_step": 2000}
     add(made, 0.8, 0.5, **end, **few)
     assert answers(made)["C10"] == "shown"
+    trial = {"split": "validation", "rollouts": 7, "examples": 999, "stage_step": 9, "variant": "n=7"}
+    for n in (7, 8):  # tuning is no choice of training questions, whatever it asked
+        add(made, 0.3, 0.5, **end, **trial | {"rollouts": n, "variant": f"n={n}", "screen": [4, 9, "strict"]})
+    found = rule_on(CLAIMS[-1], read_results(made.write(model_parameters=PARAMETERS)))
+    assert found.answer == "shown" and found.paper is None, "the paper has Easy and Hard questions alone"
     hard = {"seed": 0, "final": True, "screen": [0, 8, "strict"], "stage_step": 9, "examples": 64}
     for n in (5, 64):  # asked for, and not there yet
         entry = {"kind": "passk", "folder": f"nodes/passk-{n}", "rollouts": n, "variant": f"Hard, n={n}"}
@@ -427,6 +441,24 @@ def test_rollout_budgets_wait_for_the_ends_of_all_runs(tmp_path: Path) -> None:
     found = rule_on(CLAIMS[-1], read_results(made.write(model_parameters=PARAMETERS)))
     assert found.answer == "cannot tell"
     assert found.note.endswith("the runs on 1 other choice of training questions are not complete")
+
+
+def test_rollout_budgets_are_compared_between_variants_that_are_alike(tmp_path: Path) -> None:
+    """Slow variants of both numbers stand beside those of the study; at 64 examples one is far better."""
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "task": "t"}
+    budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8), (5, 2000, 0.8))
+    for slow, (rollouts, examples, share) in itertools.product((True, False), budgets):
+        where = {"rollouts": rollouts, "examples": examples, "stage_step": examples, "final": examples == 2000}
+        name = f"n={rollouts}{', slow' * slow}"
+        if not (slow and rollouts == 64):
+            add(made, 0.9 if slow else share, 0.5, **end, **where, shots=0, variant=name)
+        if examples == 2000:  # asked with examples too, where it knows nothing
+            add(made, 0.0, 0.5, **end, **where | {"final": False}, shots=8, variant=name)
+    add(made, 0.05, 0.05, **end, rollouts=64, examples=64, variant="another", stage_step=64, shots=0)  # without an end
+    found = rulings(made)["C10"]
+    assert found.answer == "shown"
+    assert "“n=64” and “n=5” are compared, of 2 such pairs of variants" in found.note
 
 
 def test_recipes_at_one_rate_that_share_no_run_are_not_compared(tmp_path: Path) -> None:
@@ -446,14 +478,27 @@ def test_recipes_at_one_rate_that_share_no_run_are_not_compared(tmp_path: Path) 
 
 def test_only_the_main_task_decides_on_rollout_budgets(tmp_path: Path) -> None:
     made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
-    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "stage_step": 50, "shots": 0}
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "shots": 0}
     budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8), (5, 2000, 0.8))
     for task in ("t", "other"):  # there the other way round
         for rollouts, examples, share in budgets:
             own = share if task == "t" else 1.0 - share
-            where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}, {examples}"}
+            where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}", "stage_step": examples}
             add(made, own, 0.5, **end, task=task, **where)
     assert answers(made)["C10"] == "shown"
+
+
+def test_rl_works_first_where_it_works_in_full(tmp_path: Path) -> None:
+    """At 4 tokens a parameter the primed base does as well as RL; at 8 and at 12 it knows little."""
+    made = Study(tmp_path)
+    for per_parameter, primed in ((4, (0.6, 0.5)), (8, (0.4, 0.3)), (12, (0.4, 0.1))):
+        for recipe, skill in (("base", (0.4, 0.1)), ("rl", (0.6, 0.5)), ("primed", primed)):
+            add(made, *skill, **placed(recipe, per_parameter * PARAMETERS))
+    found = rulings(made)["C1"]
+    assert found.answer == "shown" and found.decider is not None
+    assert found.decider.tokens == 8 * PARAMETERS and found.decider.what == "RL − primed, pass@1 (lenient)"
+    assert found.why == "the weakest of the 3 at the earliest M_t where all hold"
+    assert len(found.needs) == 9 and "of 9 comparisons, 8 for" in found.note and "2 of 3 M_t hold" in found.note
 
 
 def test_rl_works_in_form_alone_where_a_primed_base_does_as_well(tmp_path: Path) -> None:
@@ -593,6 +638,19 @@ def test_parallel_averaging_may_lead_rl_in_pass_1_early(tmp_path: Path) -> None:
     for tokens, chance in ((8 * PARAMETERS, 0.6), (12 * PARAMETERS, 0.2)):
         add(made, 0.9, chance, **placed("parallel", tokens))
     assert rulings(made)["C8"].answer == "shown"
+
+
+def test_what_asks_for_pass_at_k_is_not_run_with_one_sample_a_problem(tmp_path: Path) -> None:
+    made, skills = Study(tmp_path), {"base": 30, "rl": 150, "sft": 90, "sft_rl": 210, "parallel": 180}
+    for tokens, (recipe, right) in itertools.product((8 * PARAMETERS, 12 * PARAMETERS), skills.items()):
+        rows = [counted(i, int(i < right)) | {"samples": 1, "formatted": 1} for i in range(300)]
+        made.add("passk", {"problems.jsonl": rows}, **placed(recipe, tokens))
+    results = read_results(made.write(model_parameters=PARAMETERS, k=[1]))
+    assert not results.missing
+    found = {c.name: rule_on(c, results) for c in CLAIMS}
+    assert found["C1"].answer == "shown, in form"
+    for name in ("C5", "C6", "C8"):
+        assert found[name].answer == "not run" and "with one, pass@K is pass@1" in found[name].note
 
 
 def test_seeds_that_hardly_solve_anything_tell_nothing_of_brittleness(tmp_path: Path) -> None:

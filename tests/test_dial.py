@@ -71,6 +71,16 @@ def test_the_papers_three_positions_stand_beside_the_dial(tmp_path: Path) -> Non
     assert list(average.y) == pytest.approx([0.475, 0.473, 0.458], abs=0.001)
 
 
+def test_all_of_the_dial_is_of_the_pretrainings_that_every_position_has(tmp_path: Path) -> None:
+    made = dial(tmp_path, tokens=(9000,))
+    for recipe, (_, top, ability) in SKILL.items():  # a pre-training without the dial, far better
+        measure(made, recipe, (top, top, ability), 9000, pretrain_seed=1)
+    frame = p1_dial.data(read_results(made.write(model_parameters=PARAMETERS)))
+    assert set(frame["pretrainings"]) == {1} and set(frame["recipe"]) == {*SKILL, "parallel"}
+    (base,) = frame.loc[(frame["recipe"] == "base") & (frame["against"] == AVERAGE), "x"]
+    assert base < 0.4
+
+
 def test_one_position_is_no_dial(tmp_path: Path) -> None:
     made = Study(tmp_path)
     measure(made, "parallel", (0.3, 0.8, 0.5), 4000, learning_rates={"rollouts": 1e-6, "demonstrations": 1e-6})

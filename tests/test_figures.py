@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from foray.report.figures import (
     a1_seeds,
     a3_epochs,
     a4_shots,
+    f1_overview,
     f2_passk,
     f3_gold,
     f4_dynamics,
@@ -27,8 +29,11 @@ from foray.report.figures import (
     f7_hard,
     f8_mix_size,
     r1_rollouts,
+    r4_entropy,
 )
+from foray.report.headline import finding
 from foray.report.measurements import PassK
+from foray.report.rules import CLAIMS, rule_on
 from test_report import HOSTILE, PARAMETERS, TOKENS, Study, faint_words
 
 NEW = (f3_gold, f7_hard, f8_mix_size, a1_seeds, a3_epochs, a4_shots, r1_rollouts)
@@ -231,6 +236,18 @@ def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
     assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
 
 
+def test_bases_of_several_mixes_without_rl_are_said_to_be_that(results: Results) -> None:
+    bases = replace(
+        results,
+        table=results.table[results.table["recipe"] == "base"],
+        measured=tuple(m for m in results.measured if m.recipe == "base"),
+    )
+    frame = f8_mix_size.data(bases)
+    assert "RL" not in f8_mix_size.caption(frame) and "the base (open markers). " in f8_mix_size.caption(frame)
+    assert not any("RL" in t.get_text() for legend in f8_mix_size.draw(frame).legends for t in legend.texts)
+    assert "after RL (filled). Below, the gain" in f8_mix_size.caption(f8_mix_size.data(results))
+
+
 def test_every_run_is_a_dot_with_its_reward(results: Results) -> None:
     frame = a1_seeds.data(results)
     runs = frame[frame["recipe"] == "rl"]
@@ -250,6 +267,66 @@ def test_epochs_are_those_of_the_log(results: Results) -> None:
         own = frame[(frame["variant"] == variant) & (frame["metric"] == "pass@32") & (frame["recipe"] == "sft")]
         assert list(own["epoch"]) == pytest.approx([most * step / STEPS for step in (4, 10, 20, STEPS)])
     assert set(frame["recipe"]) == {"sft"}  # SFT-Gold was not watched: its end alone is no curve
+
+
+def test_a_curve_is_of_the_runs_that_have_all_of_it(tmp_path: Path) -> None:
+    """Run 0 is watched, run 1 of another pre-training is not, and is far better at the end."""
+    study = Study(tmp_path)
+    for start, skill in ((0, 0.2), (1, 1.0)):
+        at: dict[str, Any] = {"tokens": TOKENS[0], "pretrain_seed": start}
+        study.passk("base", skill, stage_step=0, shots=8, seed=start, **MAIN, **at)
+        for recipe, more in (("sft", {"epochs": 4.0}), ("rl", {"reward": 0.5})):
+            where = {"recipe": recipe, **at}
+            log(study, recipe, **more, stage_step=STEPS, trained_on="world_easy", **where)
+            folder = study.root / study.entries[-1]["folder"] / "metrics.jsonl"
+            rows = [json.loads(line) for line in folder.read_text().splitlines()]
+            logged = [row | {"rl/entropy": 1.0 + start - row["step"] / 99} for row in rows]
+            folder.write_text("".join(json.dumps(row) + "\n" for row in logged))
+            for step in (10, 20, STEPS) if start == 0 else (STEPS,):
+                study.passk(maturity=skill, stage_step=step, final=step == STEPS, **MAIN, **TRAINED, **where)
+    results = read_results(study.write())
+    for figure in (a3_epochs, f4_dynamics, r4_entropy):
+        frame = figure.data(results)
+        assert set(frame["runs"]) == {1} and set(frame["pretrainings"]) == {1}, figure.NAME
+        ends = results.rows(pretrain_seed=0, stage_step=STEPS, metric="pass@1", extraction="strict")
+        shown = frame[(frame["stage_step"] == STEPS) & (frame["metric"] == "pass@1")].set_index("recipe")["value"]
+        assert shown.to_dict() == {r: v for r, v in zip(ends["recipe"], ends["value"]) if r in shown}
+    assert r4_entropy.data(results)["entropy"].max() < 1.0, "of run 0 alone"
+
+
+def test_rollouts_of_another_mix_are_drawn_beside_its_own_base(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for mix, rollouts in itertools.product(("", "public"), (5, 64)):
+        at: dict[str, Any] = {"tokens": TOKENS[0], "mix": mix, **MAIN}
+        if rollouts == 5:
+            study.passk("base", 0.9 if mix else 0.1, stage_step=0, shots=8, **at)
+        for step in (10, STEPS):
+            run = {"variant": f"n={rollouts}", "rollouts": rollouts, "examples": step, "final": step == STEPS}
+            study.passk("rl", 1.0, stage_step=step, **run, **TRAINED, **at)
+        log(study, "rl", reward=0.5, stage_step=STEPS, recipe="rl", variant=f"n={rollouts}", mix=mix,
+            tokens=TOKENS[0], trained_on="world_easy")  # fmt: skip
+    whole = read_results(study.write())
+    frame = r1_rollouts.data(whole)
+    assert list(frame["mix"].unique()) == ["", "public"] and frame[frame["recipe"] == "rl"]["flops"].notna().all()
+    bases = frame[(frame["recipe"] == "base") & (frame["metric"] == "pass@32")].set_index("mix")["value"]
+    assert len(bases) == 2 and bases["public"] > bases[""] + 0.3
+    titles = [axes.get_title() for axes in r1_rollouts.draw(frame).axes]
+    assert titles == [f"all questions, {name}" for name in ("main mix", "main mix", "public", "public")]
+    assert r1_rollouts.behind(whole, frame) is None, "the paper has Easy and Hard questions alone"
+    study.entries = [e for e in study.entries if e.get("mix") or e["recipe"] == "base"]
+    alone = r1_rollouts.data(read_results(study.write()))
+    assert {axes.get_title() for axes in r1_rollouts.draw(alone).axes} == {"all questions"}
+
+
+def test_models_that_were_trained_on_another_task_are_said_to_be(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for task, recipe in itertools.product(("world_easy", "world_hard"), ("base", "rl", "sft_rl")):
+        where = {"trained_on": "world_easy"} if recipe != "base" else {}
+        study.passk(recipe, 0.5, tokens=TOKENS[0], task=task, stage_step=STEPS, shots=0, **where)
+    results = read_results(study.write())
+    assert "models post-trained on world_easy." in f7_hard.caption(f7_hard.data(results))
+    ruling = rule_on(CLAIMS[2], results)
+    assert "pass@1 on world_hard, trained on world_easy" in ruling.effect
 
 
 def test_shots_of_bases_alone(results: Results) -> None:
@@ -277,6 +354,33 @@ def test_another_number_of_shots_at_the_end_is_no_point_inside_training(tmp_path
     for figure in (f4_dynamics, a3_epochs):
         with pytest.raises(NotDrawable, match="no checkpoint inside"):
             figure.data(read_results(study.write()))
+
+
+def test_rl_that_leaves_sft_early_is_drawn_from_there_and_not_said_to_start_at_its_end(tmp_path: Path) -> None:
+    """SFT has 40 updates and is watched; SFT→RL starts after 20 of them and is not watched until then."""
+    study, at = Study(tmp_path), {"tokens": TOKENS[0], "seed": 0}
+    log(study, "pretrain", recipe="base", stage_step=STEPS, **at)
+    study.passk("base", 1.0, stage_step=0, shots=8, **MAIN, **at)
+    log(study, "sft", epochs=4.0, recipe="sft", stage_step=STEPS, trained_on="world_easy", **at)
+    for step in (10, 20, 30, STEPS):
+        study.passk("sft", 0.5, stage_step=step, final=step == STEPS, **MAIN, **TRAINED, **at)
+    for stage, kind, step in (("sft", {"epochs": 2.0}, 20), ("rl", {"reward": 0.5}, 30)):
+        log(study, stage, step - 20 or 20, **kind, recipe="sft_rl", stage_step=step, trained_on="world_easy", **at)
+    study.passk("sft_rl", 0.5, stage_step=25, final=False, **MAIN, **TRAINED, **at)
+    study.passk("sft_rl", 0.5, stage_step=30, **MAIN, **TRAINED, **at)
+    manifest = study.write()
+    frame = f4_dynamics.data(read_results(manifest, "flops"))
+    path = frame[(frame["recipe"] == "sft_rl") & (frame["metric"] == "pass@1")]
+    assert list(path["stage"]) == ["base", "sft", "sft", "rl", "rl"] and list(path["stage_step"]) == [0, 10, 20, 25, 30]
+    assert list(path["flops"]) == [2 * FLOPS * (STEPS + step) for step in path["stage_step"]]
+    results = read_results(manifest)
+    overview = f1_overview.data(results)
+    assert "and SFT→RL against SFT." in f1_overview.caption(overview)
+    assert "the SFT model it starts from" in f1_overview.caption(overview.assign(starts_there=True))
+    assert any("SFT→RL against SFT" in s for s in finding(results).sentences)
+    unknown = replace(results, planned=())  # of a manifest without the first stage
+    assert set(f4_dynamics.data(unknown)["recipe"]) == {"sft_rl"}
+    assert any("RL after SFT" in s for s in finding(unknown).sentences)
 
 
 def test_rollouts_have_examples_and_flops(results: Results) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import pandas as pd
 import pytest
 
 from foray.core.files import read_json, read_jsonl, seal
-from foray.report.spending import PHASES, of_steps
+from foray.report import read_results
+from foray.report.figures import f2_passk
+from foray.report.spending import PHASES, add_axis, of_steps
 from foray.study.graph import expand
 from foray.study.kinds.training import TrainNode
 from foray.study.manifest import report_study
@@ -117,6 +120,15 @@ def test_logs_without_flops_say_so(done: Store, tmp_path: Path, draw_only: Calla
     assert write_report(store.root / "manifest.json", tmp_path / "report").exists()
     with pytest.raises(ValueError, match="do not hold the flops"):
         write_report(store.root / "manifest.json", tmp_path / "report", "flops")
+
+
+def test_a_recipe_whose_end_no_log_knows_does_not_cost_what_its_base_did(done: Store) -> None:
+    results = read_results(done.root / "manifest.json", "flops")
+    frame = f2_passk.data(results)
+    assert add_axis(results, frame)["flops"].notna().all()
+    unknown = [m for m in results.measured if m.kind != "train" or m.recipe != "sft"]
+    with pytest.raises(ValueError, match="do not hold the flops of every point"):
+        add_axis(dataclasses.replace(results, measured=tuple(unknown)), frame)
 
 
 def test_the_pass_for_the_behaviour_is_a_phase_of_its_own_and_older_logs_cost_what_they_did() -> None:

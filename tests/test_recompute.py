@@ -22,6 +22,7 @@ def store(root: Path) -> Path:
     """A study with two tasks, three RL seeds, 40 samples a problem, and its report without figures."""
     study, random = Study(root), np.random.default_rng(5)
     places = [("base", 0, 0, 8), ("base", 0, 0, 0), *(("rl", 50, s, 0) for s in range(3)), ("sft", 150, 0, 0)]
+    places += [("parallel", 150, s, 0) for s in (1, 3)]
     for tokens, task, (recipe, step, seed, shots) in itertools.product((10**6, 4 * 10**6), ("easy", "hard"), places):
         rate = random.beta(1, 4, 30) * (1 if recipe == "base" else 1.5)
         texts, counts = [], []

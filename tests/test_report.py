@@ -26,6 +26,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from foray.core.files import seal, sealed
+from foray.core.spelling import per_parameter
 from foray.report import (
     COLUMNS,
     NotDrawable,
@@ -44,18 +45,20 @@ from foray.report import figures as figure_package
 from foray.report.chart_data import chart
 from foray.report.columns import Column, frame_of, table, tables_by_task
 from foray.report.comparisons import compare
-from foray.report.differences import Difference, pair
+from foray.report.differences import Difference, Pairing, difference, pair
 from foray.report.embedded_data import packed
 from foray.report.figures import f2_passk, f5_general
 from foray.report.gains import gains_of
 from foray.report.headline import _CHANGE, _said, _Subject, _Term, finding
 from foray.report.markup import intervals_apart, with_minus
-from foray.report.measurements import PassK, Seeds, TrainingLog
+from foray.report.measurements import PassK, TrainingLog
 from foray.report.page import MISSING_SHOWN, grouped, page
 from foray.report.results import ANY, ANY_MODEL
 from foray.report.sample_data import browsed
-from foray.report.sections import claims, controls, drawn_groups, main_table, samples
+from foray.report.sections import amplified, claims, controls, drawn_groups, heldout, main_table, samples, sound
 from foray.report.stats import Counts, Interval
+from foray.report.text_costs import hidden_cost
+from foray.report.verdicts import transitions
 
 PARAMETERS = 812_345
 TOKENS = (900_000, 2_300_000, 4_600_000, 9_200_000)
@@ -398,14 +401,72 @@ def test_a_variant_is_compared_with_its_base_too(tmp_path: Path) -> None:
     [
         ([(1, 1)], "one seed, so they say nothing"),
         ([(1, 1), (3, 1)], "means over up to 3 seeds."),
-        ([(2, 2), (6, 2)], "means over up to 6 runs (2 pre-trainings × 3 seeds)."),
-        ([(2, 2), (5, 2)], "means over up to 5 runs (2 pre-trainings)."),
+        ([(2, 2), (6, 2)], "means over up to 6 runs from 2 pre-trainings."),
+        ([(2, 2), (5, 2)], "means over up to 5 runs from 2 pre-trainings."),
         ([(1, 1), (2, 2)], "means over up to 2 pre-trainings, one seed each: they say nothing of the spread"),
     ],
 )
 def test_a_caption_says_what_was_averaged(rows: list[tuple[int, int]], words: str) -> None:
     frame = pd.DataFrame([(200, *row) for row in rows], columns=["n", "runs", "pretrainings"])
     assert words in style.interval_note(frame, "problems")
+
+
+def test_a_variant_has_no_verdict_with_one_sample_and_is_not_sharpened_without_room() -> None:
+    up, down = Interval(0.2, 0.1, 0.3, 9), Interval(-0.05, -0.1, -0.01, 9)
+    row = {"d_one": up, "d_top": down, "k": 32, "room": True}
+    changed = [row, row | {"room": False}, row | {"k": 1}, row | {"k": 1, "d_top": up}]
+    assert [controls._verdict(r) for r in changed] == ["sharpening", *["cannot tell"] * 3]
+    assert controls._verdict(row | {"d_top": up, "room": False}) == "expansion"
+
+
+def test_a_folder_that_several_entries_name_has_its_flops_once(tmp_path: Path) -> None:
+    study, at = Study(tmp_path), {"tokens": TOKENS[0], "task": "t", "shots": 0}
+    for recipe, step in (("base", 0), ("sft", 6)):
+        folder = study.passk(recipe, 0.5, stage_step=step, **at)
+        (folder / "ledger.json").write_text('{"decode": 5.0, "prefill": 2.0}')
+    study.entries.append(study.entries[-1] | {"recipe": "sft_rl", "final": False})
+    results = read_results(study.write())
+    assert len(results.select(PassK)) == 3 and results.evaluation_flops == {"passk": 14.0}
+
+
+def test_tokens_per_parameter_are_whole_numbers_from_a_hundred_on() -> None:
+    ratios = (0.351, 2.77, 19.2, 99.4, 99.6, 2694.3)
+    assert [per_parameter(x) for x in ratios] == ["0.35", "2.8", "19", "99", "100", "2,694"]
+
+
+def test_the_page_counts_pretrainings_apart_from_seeds_of_what_came_after(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for start, (recipe, seed) in itertools.product((0, 1), (("base", None), ("rl", 0))):
+        where = {"stage_step": 9 * (recipe == "rl"), "task": "t", "shots": 0, "pretrain_seed": start}
+        study.passk(recipe, 0.5, tokens=TOKENS[0], seed=start if seed is None else seed, **where)
+    text = " ".join(page(read_results(study.write()), []).split())
+    assert "1 checkpoint M_t; 2 pre-trainings; 1 post-training seed; 4 pass@k evaluations." in text
+
+
+def test_from_four_pretrainings_on_numbers_without_intervals_average_within_each_first(tmp_path: Path) -> None:
+    """Pre-training 0 has four seeds of RL and gains nothing; the three others have one and gain all problems."""
+    study = Study(tmp_path)
+    for start, recipe in itertools.product(range(4), ("base", "rl")):
+        for seed in range(4 if (recipe, start) == ("rl", 0) else 1):
+            gains = recipe == "rl" and start > 0
+            counts = {"strict": 32 * gains, "lenient": 32, "sound": 16 * gains, "flexible": 32 if gains else 16}
+            rows = [{"id": f"p{i}", "tags": [], "samples": 32, "formatted": 32, "truncated": 0, "tokens": 9,
+                     "correct": counts} for i in range(10)]  # fmt: skip
+            where = {"tokens": 1000, "recipe": recipe, "stage_step": 9 * (recipe == "rl"), "pretrain_seed": start}
+            where |= {"seed": seed}
+            study.add("passk", {"problems.jsonl": rows}, task="t", shots=0, **where)
+            bits = {"nats_per_token": 1.0, "tokens": 7, "bytes": 9, "bits_per_byte": 2.0 if gains else 1.0}
+            study.add("perplexity", {"perplexity.json": {"web": bits}}, **where)
+    results = read_results(study.write())
+    (rl,) = (row for row in heldout.rows(results) if row["recipe"] == "rl")
+    assert rl["bits_per_byte"] == 1.75 and rl["change"] == 0.75
+    assert "RL +0.750 on web" in hidden_cost(results)
+    (found,) = (t for t in transitions(results) if not t.beside)
+    assert found.gained == 7.5 and found.lost == 0.0 and found.curve[1].value == 0.75
+    (row,) = (r for r in sound.rows(results, "t") if r["recipe"] == "rl")
+    assert row["sound_of_right"] == pytest.approx(0.75 * 0.5 / (0.75 + 0.25 * 0.5))
+    frame = amplified.section(results).files["amplified"]
+    assert set(frame["newly_solved"]) == {7.5} and set(frame["held"]) == {0.0}
 
 
 def test_many_that_are_missing_for_one_reason_are_one_line() -> None:
@@ -752,12 +813,43 @@ def test_a_model_is_paired_with_its_own_seed_else_with_the_base_of_its_pretraini
         study.passk(recipe, 0.5, pretrain_seed=start, seed=seed, **where)
     base, rl, sft = (read_results(study.write()).select(PassK, recipe=r) for r in ("base", "rl", "sft"))
 
-    def paired(*asked: Any, **how: bool) -> dict[Seeds, Seeds]:
-        return {run: b.run for run, (_, b) in pair(*asked, **how).get(10, {}).items()}
+    def paired(*asked: Any, **how: bool) -> list[tuple[int, int, int]]:
+        found = pair(*asked, **how).get(10, {})
+        assert all((p.run, p.reference) == (a.run, b.run) for p, (a, b) in found.items())
+        return [tuple(p) for p in found]
 
-    assert paired(rl, base) == {Seeds(0, 0): Seeds(0, 0), Seeds(0, 1): Seeds(0, 0)}
-    assert paired(rl, base, same_seed=True) == {Seeds(0, 0): Seeds(0, 0)}
-    assert paired(sft, rl) == {Seeds(0, 1): Seeds(0, 1)}
+    assert paired(rl, base) == [(0, 0, 0), (0, 1, 0)], "pre-training 1 has no base"
+    assert paired(rl, base, same_seed=True) == [(0, 0, 0)]
+    assert paired(rl, rl) == [(0, 0, 0), (0, 1, 1), (1, 0, 0)]
+    assert paired(sft, rl) == [(0, 1, 0), (0, 1, 1)], "no run of RL is left out"
+
+
+def test_a_difference_of_other_seeds_is_that_of_the_means_whichever_side_has_more() -> None:
+    """The spread is that of both sides (Scheffé); a side of one run is taken as given."""
+    x, y = [0.50, 0.56, 0.53], [0.40, 0.46, 0.41, 0.45, 0.38]
+    for ours, theirs in ((x, y), (y, x), (x[:1], y), (x, y[:1]), (x, y[:3])):
+        pairs = {
+            Pairing(0, i, 10 + j): Interval(a - b, a - b - 0.01, a - b + 0.02, 100)
+            for i, a in enumerate(ours)
+            for j, b in enumerate(theirs)
+        }
+        found = difference(pairs)
+        few, many = sorted((len(ours), len(theirs)))
+        assert found.interval.value == pytest.approx(np.mean(ours) - np.mean(theirs))
+        assert len(found.runs) == (many if few == 1 else few) and found.degrees == len(found.runs) - 1
+        spread = stats.t_quantile(found.degrees) * np.std(found.each, ddof=1) / np.sqrt(len(found.runs))
+        low, high = np.hypot(0.01, spread), np.hypot(0.02, spread)
+        assert found.interval.hi - found.interval.value == pytest.approx(high)
+        assert found.interval.value - found.interval.lo == pytest.approx(low)
+    # Over many draws the spread is what the two means vary by.
+    draws, random = [], np.random.default_rng(0)
+    for _ in range(2000):
+        ours, theirs = random.normal(0, 0.03, 2), random.normal(0, 0.01, 4)
+        gaps = {
+            Pairing(0, i, j): Interval(a - b, a - b, a - b, 1) for i, a in enumerate(ours) for j, b in enumerate(theirs)
+        }
+        draws.append(np.var(difference(gaps).each, ddof=1) / 2)
+    assert np.mean(draws) == pytest.approx(0.03**2 / 2 + 0.01**2 / 4, rel=0.1)
 
 
 def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,20 @@ def test_the_best_is_chosen_where_it_leads(tmp_path: Path) -> None:
     assert found.chosen is found.best and found.chosen.settings == "rl.optimizer.lr=0.0002"
     assert found.next_best is not None and found.next_best.settings == "rl.optimizer.lr=0.0004"
     assert found.lead is not None and found.lead.lo > 0.02 and found.level == [found.best] and not found.edges
+
+
+def test_trials_are_compared_on_the_runs_that_all_of_them_have(tmp_path: Path) -> None:
+    """The best rate is not there yet from the better M_t."""
+    results = tried(tmp_path, APART)
+    lacking = [
+        e for e in results.measured if (e.variant, e.tokens) != ("rl.optimizer.lr=0.0002", 9000) or e.kind != "passk"
+    ]
+    found = trials(replace(results, measured=tuple(lacking)))["rl"]
+    assert all({tokens for tokens, _ in t.scores} == {1000} for t in found)
+    whole = {t.settings: t.scores for t in trials(results)["rl"]}
+    assert all(t.scores[run] == whole[t.settings][run] for t in found for run in t.scores)
+    none = [e for e in lacking if e.tokens == 9000 or e.variant == "rl.optimizer.lr=0.0002"]
+    assert len(trials(replace(results, measured=tuple(none)))["rl"]) == len(RATES), "no run in common: each on its own"
 
 
 def test_trials_at_one_rate_on_two_tasks_are_two_choices(tmp_path: Path) -> None:

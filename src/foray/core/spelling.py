@@ -22,6 +22,11 @@ def in_tokens(tokens: int) -> str:
     return f"{tokens / size:.15g}{unit}"
 
 
+def per_parameter(ratio: float) -> str:
+    """Tokens per parameter: 0.35, 2.8, 19, 2,694."""
+    return f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
+
+
 def with_article(word: str) -> str:
     """``an int``, ``a float``"""
     return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"

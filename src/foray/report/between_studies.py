@@ -13,7 +13,7 @@ import numpy as np
 from foray.core.files import SPEC, json_text, read_object
 from foray.report import stats
 from foray.report.columns import NOTHING
-from foray.report.differences import ability_difference, difference, pair
+from foray.report.differences import Pairing, ability_difference, difference, pair
 from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
 from foray.report.results import ANY_MODEL, AVERAGE, Results, recipe_rank, records
 from foray.report.sample_data import rows_with_samples
@@ -49,7 +49,7 @@ class Both(NamedTuple):
 
 
 class _Compared(NamedTuple):
-    """Both sides' means over runs and their difference, each at every k; how they were compared; the pairs of runs."""
+    """Both sides' means over runs and their difference, each at every k; how they were compared; the runs."""
 
     ours: Sequence[Interval]
     theirs: Sequence[Interval]
@@ -64,7 +64,7 @@ def between(ours: Results, theirs: Results) -> list[dict[str, Any]]:
     ``ours`` and ``theirs`` are means over runs with 95% intervals, ``value`` is the first minus the second, all shares.
     ``compared`` says how. Where the two are paired, all three are over the problems and the runs that both have; where
     it is ``THE_SAME``, the difference is exactly 0. ``n`` counts these problems, ``ours_asked`` and ``theirs_asked``
-    those of each study. ``runs`` counts the pairs of runs.
+    those of each study. ``runs`` counts the runs of the first that are compared.
     """
     ks, unlike = sorted({1, *ours.ks, *theirs.ks}), unlike_problems(ours, theirs)
     rows = list[dict[str, Any]]()
@@ -158,12 +158,12 @@ def _compared(both: Both, grading: str, ks: Sequence[int], unlike: set[str]) -> 
     shared = {run: counts for run, counts in found.items() if counts}
     if len(shared) < len(pairs):
         gains = [stats.difference_of_independent(x, y) for x, y in zip(ours, theirs)]
-        return _Compared(ours, theirs, gains, UNPAIRED, len(pairs))
+        return _Compared(ours, theirs, gains, UNPAIRED, _runs_of(pairs))
     each = {run: stats.paired_differences(a, b, ks) for run, (a, b) in shared.items()}
     gains = [difference({run: gain[i] for run, gain in each.items()}).interval for i in range(len(ks))]
-    # Two runs of A may share one run of B, which counts once.
+    # A run that stands in several pairs counts once.
     ours, theirs = (_over_runs({pairs[r][i].run: shared[r][i] for r in pairs}, ks) for i in (0, 1))
-    return _Compared(ours, theirs, gains, how, len(pairs))
+    return _Compared(ours, theirs, gains, how, _runs_of(pairs))
 
 
 def _on_shared_problems(a: PassK, b: PassK, grading: str, unlike: set[str]) -> tuple[Counts, Counts] | None:
@@ -185,13 +185,20 @@ def _over_runs(side: Mapping[Seeds, Counts], ks: Sequence[int]) -> list[Interval
     return [stats.over_seeds(of_runs, 0.0, 1.0, starts) for of_runs in zip(*each)]
 
 
-def _pairs(both: Both) -> tuple[dict[Seeds, tuple[Any, Any]], str]:
-    """The runs that are compared: of equal seeds where there are any, else one by one in the order of their seeds."""
-    found = pair(both.ours, both.theirs).get(both.tokens, {})
-    if found:
-        return found, PAIRED if all(a.run == b.run for a, b in found.values()) else OTHER_SEEDS
+def _pairs(both: Both) -> tuple[dict[Pairing, tuple[Any, Any]], str]:
+    """The runs that are compared: those of equal seeds if there are any, else as ``pair`` finds them, else one by one
+    in the order of their seeds.
+    """
+    found = pair(both.ours, both.theirs, same_seed=True) or pair(both.ours, both.theirs)
+    if pairs := found.get(both.tokens, {}):
+        return pairs, PAIRED if all(a.run == b.run for a, b in pairs.values()) else OTHER_SEEDS
     in_order = (sorted(side, key=lambda m: m.run) for side in (both.ours, both.theirs))
-    return {a.run: (a, b) for a, b in zip(*in_order)}, OTHER_SEEDS
+    return {Pairing(a.pretrain_seed, a.seed, a.seed): (a, b) for a, b in zip(*in_order)}, OTHER_SEEDS
+
+
+def _runs_of(pairs: Mapping[Pairing, Any]) -> int:
+    """Runs of the first study."""
+    return len({p.run for p in pairs})
 
 
 def _without(counts: Counts, unlike: set[str]) -> Counts:
@@ -221,9 +228,9 @@ def _compared_averages(both: Both, ours: Results, theirs: Results) -> _Compared:
     pairs, how = _pairs(both)
     found = ability_difference(pairs) if all(_same_probes(*p) for p in pairs.values()) else None
     if not found:
-        return _Compared([a], [b], [stats.difference_of_independent(a, b)], UNPAIRED, len(pairs))
+        return _Compared([a], [b], [stats.difference_of_independent(a, b)], UNPAIRED, _runs_of(pairs))
     sides = [list({pair[i].run: pair[i] for pair in pairs.values()}.values()) for i in (0, 1)]
-    return _Compared([_average(ours, sides[0])], [_average(theirs, sides[1])], [found.interval], how, len(pairs))
+    return _Compared([_average(ours, sides[0])], [_average(theirs, sides[1])], [found.interval], how, _runs_of(pairs))
 
 
 def _average(results: Results, side: Sequence[ProbeAnswers]) -> Interval:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from foray.core.spelling import per_parameter
 from foray.report import stats
 from foray.report.differences import Difference
 from foray.report.enough import enough
@@ -95,11 +96,11 @@ def every(needs: Sequence[Comparison], results: Results) -> Ruling:
         clearest = min(opposed, key=lambda n: n.signed.hi - n.against)
         count = sum(n.opposes for n in needs)
         why = f"the clearest of the {count} against the claim" if count > 1 else "the one against the claim"
-        return _ruling("contradicted", clearest, needs, results, why)
+        return ruling("contradicted", clearest, needs, results, why)
     why = f"the weakest of the {len(needs)} that must hold" if len(needs) > 1 else "the one that must hold"
     if all(n.supports for n in needs):
-        return _ruling("shown", weakest, needs, results, why)
-    found = _ruling("cannot tell", weakest, needs, results, why)
+        return ruling("shown", weakest, needs, results, why)
+    found = ruling("cannot tell", weakest, needs, results, why)
     return found._replace(note=found.note + _would_tell(weakest, LEVEL, LEVEL / len(needs)))
 
 
@@ -109,12 +110,12 @@ def some(needs: Sequence[Comparison], results: Results) -> Ruling:
     if supported := [n for n, rejected in zip(needs, held) if rejected]:
         first = min(supported, key=lambda n: n.tokens)
         why = f"the earliest of the {len(supported)} that hold" if len(supported) > 1 else "the one that holds"
-        return _ruling("shown", first, needs, results, why)
+        return ruling("shown", first, needs, results, why)
     best = max(needs, key=lambda n: n.signed.value)
     why = f"the best of the {len(needs)}, any of which would do" if len(needs) > 1 else "the one that must hold"
     if all(n.opposes for n in needs):
-        return _ruling("contradicted", best, needs, results, why)
-    found = _ruling("cannot tell", best, needs, results, why)
+        return ruling("contradicted", best, needs, results, why)
+    found = ruling("cannot tell", best, needs, results, why)
     return found._replace(note=found.note + _would_tell(best, LEVEL / len(needs), LEVEL))
 
 
@@ -132,7 +133,7 @@ def _would_tell(one: Comparison, supporting: float, opposing: float) -> str:
     return f"; {found.words(side)}" if found else ""
 
 
-def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
+def ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], results: Results, why: str) -> Ruling:
     """``why`` this comparison was chosen."""
     supports, opposes = sum(n.supports for n in needs), sum(n.opposes for n in needs)
     ratio = chosen.tokens / results.model_parameters
@@ -141,7 +142,7 @@ def _ruling(answer: Answer, chosen: Comparison, needs: Sequence[Comparison], res
     if len(starts) > 1:
         each = ", ".join(f"{100 * v:+.1f}" for v in starts.values())
         note += f"; by pre-training {each}"
-    what = f"{chosen.what}, {ratio:.2g} tokens/parameter"
+    what = f"{chosen.what}, {per_parameter(ratio)} tokens/parameter"
     return Ruling(answer, what, chosen.difference.interval, note, chosen.paper, needs, chosen, why)
 
 
@@ -160,6 +161,8 @@ def compare(
         raise NotDrawable(f"needs {label(recipe)} and {label(reference)} from one M_t on {task}")
     graded = f" ({extraction})" if extraction not in (None, results.extraction) else ""
     on = "" if task == results.asked[0] else f" on {task}"
+    if (trained_on := results.trained_on(task)) not in ("", task):  # a transfer
+        on += f", trained on {trained_on}"
     what, like = f"{label(recipe)} − {label(reference)}, pass@{k}{on}{graded}", task_of(task in results.hard)
     return [
         Comparison(what, tokens, difference, sign, beyond, against, paper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -14,8 +15,28 @@ from foray.report.stats import Interval
 M = TypeVar("M", bound=Measurement)
 
 
+class Pairing(NamedTuple):
+    """Which run of a model stands against which run of its reference; both are from one pre-training."""
+
+    pretrain_seed: int
+    seed: int
+    reference_seed: int
+
+    @property
+    def run(self) -> Seeds:
+        return Seeds(self.pretrain_seed, self.seed)
+
+    @property
+    def reference(self) -> Seeds:
+        return Seeds(self.pretrain_seed, self.reference_seed)
+
+
 class Difference(NamedTuple):
-    """A paired difference of two recipes at one M_t: the mean over ``runs``, and ``each`` run's own value."""
+    """A paired difference of two recipes at one M_t: the mean over ``runs``, and ``each`` run's own value.
+
+    The runs are the model's where they are paired by seed. Else they are those of the side that has more if the other
+    has one run, and of the side that has fewer if both have several (``_of_runs``).
+    """
 
     interval: Interval
     runs: tuple[Seeds, ...]
@@ -32,36 +53,71 @@ class Difference(NamedTuple):
         return {s: float(np.mean([v for r, v in zip(self.runs, self.each) if r.pretrain_seed == s])) for s in starts}
 
 
-def pair(models: Iterable[M], references: Iterable[M], same_seed: bool = False) -> dict[int, dict[Seeds, tuple[M, M]]]:
-    """A model and its reference by tokens and run, where both are from one M_t.
+def pair(
+    models: Iterable[M], references: Iterable[M], same_seed: bool = False
+) -> dict[int, dict[Pairing, tuple[M, M]]]:
+    """A model's runs and its reference's by tokens, where both are from one M_t.
 
-    The reference is of the same run where there is one. Otherwise runs share the first reference of their pre-training,
-    as all runs share their base; with ``same_seed`` they have none.
+    Within a pre-training, runs of the same seeds stand against each other where both have the same seeds. Otherwise
+    every run stands against every run of the reference, so that the mean over pairs is the mean over the model's runs
+    minus the mean over the reference's. With ``same_seed`` only runs of one seed are compared.
     """
-    partners = {(m.tokens, m.run): m for m in references}
-    found: dict[int, dict[Seeds, tuple[M, M]]] = {}
-    for m in sorted(models, key=lambda m: (m.tokens, m.run)):
-        alike = sorted(r for t, r in partners if t == m.tokens and r.pretrain_seed == m.pretrain_seed)
-        run = m.run if m.run in alike else alike[0] if alike and not same_seed else None
-        if run is not None:
-            found.setdefault(m.tokens, {})[m.run] = m, partners[m.tokens, run]
+    ours, theirs = _by_start(models), _by_start(references)
+    found: dict[int, dict[Pairing, tuple[M, M]]] = {}
+    for (tokens, start), runs in sorted(ours.items()):
+        partners = theirs.get((tokens, start), {})
+        by_seed = same_seed or set(runs) == set(partners)
+        for seed, other in product(sorted(runs), sorted(partners)):
+            if seed == other or not by_seed:
+                found.setdefault(tokens, {})[Pairing(start, seed, other)] = runs[seed], partners[other]
     return found
 
 
-def difference(runs: Mapping[Seeds, Interval]) -> Difference:
-    """The mean of every run's paired difference."""
+def _by_start(models: Iterable[M]) -> dict[tuple[int, int], dict[int, M]]:
+    """Models by M_t (tokens, pre-training) and seed."""
+    found: dict[tuple[int, int], dict[int, M]] = {}
+    for m in models:
+        found.setdefault((m.tokens, m.pretrain_seed), {})[m.seed] = m
+    return found
+
+
+def difference(pairs: Mapping[Pairing, Interval]) -> Difference:
+    """The mean of every pair's difference."""
+    runs: dict[Seeds, Interval] = {}
+    for start in dict.fromkeys(p.pretrain_seed for p in pairs):
+        runs |= _of_runs({p: i for p, i in pairs.items() if p.pretrain_seed == start})
     mean = stats.over_seeds(list(runs.values()), -1.0, 1.0, [r.pretrain_seed for r in runs])
     return Difference(mean, tuple(runs), tuple(i.value for i in runs.values()))
 
 
-def passk_difference(pairs: Mapping[Seeds, tuple[PassK, PassK]], k: int, extraction: str) -> Difference:
+def _of_runs(pairs: Mapping[Pairing, Interval]) -> dict[Seeds, Interval]:
+    """A difference a run, from the pairs of one pre-training: their mean and their spread are those of the whole.
+
+    Pairs by seed are such. So are those of one run of the one side, which is taken as given, against every run of the
+    other. Two sides of several runs each, of other seeds, are made into as many independent differences as the smaller
+    side has runs, whose mean is the difference of the two means, and whose spread holds that of both (Scheffé 1943).
+    """
+    ours, theirs = list(dict.fromkeys(p.run for p in pairs)), list(dict.fromkeys(p.reference for p in pairs))
+    if len(pairs) == max(len(ours), len(theirs)):
+        return {p.run if len(ours) >= len(theirs) else p.reference: i for p, i in pairs.items()}
+    rows = np.array([np.mean([i.value for p, i in pairs.items() if p.run == run]) for run in ours])
+    columns = np.array([np.mean([i.value for p, i in pairs.items() if p.reference == run]) for run in theirs])
+    few, many, names = (rows, columns, ours) if len(rows) <= len(columns) else (columns, rows, theirs)
+    first = many[: len(few)]
+    values = few + np.sqrt(len(few) / len(many)) * (first - first.mean())
+    below, above = (float(np.mean([abs(i.value - i[side]) for i in pairs.values()])) for side in (1, 2))
+    n = min(i.n for i in pairs.values())
+    return {run: Interval(v, v - below, v + above, n) for run, v in zip(names, values.tolist())}
+
+
+def passk_difference(pairs: Mapping[Pairing, tuple[PassK, PassK]], k: int, extraction: str) -> Difference:
     """pass@k of the first minus that of the second, paired by problem."""
     return difference(
         {r: stats.paired_difference(a.counts[extraction], b.counts[extraction], k) for r, (a, b) in pairs.items()}
     )
 
 
-def ability_difference(pairs: Mapping[Seeds, tuple[ProbeAnswers, ProbeAnswers]]) -> Difference | None:
+def ability_difference(pairs: Mapping[Pairing, tuple[ProbeAnswers, ProbeAnswers]]) -> Difference | None:
     """The mean over probes of the first minus the second, paired by document; None where no probe is shared."""
     runs = {r: _over_probes(a, b) for r, (a, b) in pairs.items() if set(a.answers) & set(b.answers)}
     return difference(runs) if runs else None

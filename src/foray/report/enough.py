@@ -30,9 +30,10 @@ def enough(difference: Difference, interval: Interval, bound: float, level: floa
 
     ``interval``: of the difference, or of its negative. The half-width has two parts that add in squares
     (``over_seeds`` in stats.py): the spread between pre-trainings falls with their number, the error from the choice of
-    problems with the number of problems. Where the second alone covers more than 7/10 of the distance, problems are
-    added until it does not: then each part has half of the square. None for fewer than ``ENOUGH_PRETRAININGS``, which
-    say nothing of others, for a difference at the bound, and where more than ``MOST`` would be needed.
+    problems with the number of problems. Where no number of pre-trainings would tell on these problems, problems are
+    added until the second part covers 7/10 of the distance: then each part has half of the square. None for fewer than
+    ``ENOUGH_PRETRAININGS``, which say nothing of others, for a difference at the bound, and where more than ``MOST``
+    would be needed.
     """
     each = list(difference.by_pretraining().values())
     distance = abs(interval.value - bound)
@@ -43,10 +44,10 @@ def enough(difference: Difference, interval: Interval, bound: float, level: floa
     before = stats.t_quantile(len(each) - 1) * spread / math.sqrt(len(each))
     error = math.sqrt(max(0.0, half**2 - before**2))
     room = math.sqrt(0.5) * distance * stats.Z / NormalDist().inv_cdf(1 - level / 2)
-    times = max(1.0, (error / room) ** 2)
-    for n in range(stats.ENOUGH_PRETRAININGS, MOST + 1):
-        t = stats.t_quantile(n - 1)
-        wide = math.hypot(error / math.sqrt(times), t * spread / math.sqrt(n))
-        if stats.p_value(Interval(distance, distance - wide, distance + wide, interval.n), 0.0, n - 1) < level:
-            return Enough(n, times)
+    for times in sorted({1.0, max(1.0, (error / room) ** 2)}):
+        for n in range(stats.ENOUGH_PRETRAININGS, MOST + 1):
+            t = stats.t_quantile(n - 1)
+            wide = math.hypot(error / math.sqrt(times), t * spread / math.sqrt(n))
+            if stats.p_value(Interval(distance, distance - wide, distance + wide, interval.n), 0.0, n - 1) < level:
+                return Enough(n, times)
     return None

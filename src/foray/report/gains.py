@@ -9,8 +9,8 @@ import pandas as pd
 
 from foray.core.canonical import require
 from foray.report.choose_row import chosen_rows
-from foray.report.differences import pair, passk_difference
-from foray.report.measurements import Measurement, PassK, Seeds
+from foray.report.differences import Pairing, pair, passk_difference
+from foray.report.measurements import Measurement, PassK
 from foray.report.results import ANY, ANY_MODEL, Results, shots_rank
 
 MODEL = ("tokens", "recipe", "variant", "mix", "model_parameters", "trained_on", "pretrain_seed", "seed")
@@ -40,7 +40,7 @@ def gains(results: Results, ours: Mapping[str, Any], theirs: Mapping[str, Any], 
 
 
 def gains_of(
-    pairs: Mapping[int, Mapping[Seeds, tuple[PassK, PassK]]], k: int, extraction: str, parameters: int
+    pairs: Mapping[int, Mapping[Pairing, tuple[PassK, PassK]]], k: int, extraction: str, parameters: int
 ) -> pd.DataFrame:
     """The differences of these pairs of models by M_t and run, one row an M_t."""
     found = []

@@ -9,6 +9,7 @@ from foray.core.spelling import in_tokens
 from foray.report.differences import Difference
 from foray.report.markup import with_minus
 from foray.report.results import AVERAGE, WORLD_PROBE, NotDrawable, Results, label
+from foray.report.second_stage import continues
 from foray.report.verdicts import top_k
 
 ABILITIES = "general abilities"
@@ -77,11 +78,13 @@ def _subjects(results: Results) -> list[_Subject]:
         return [_Term(ABILITIES, "", results.ability_differences(recipe, "base"))]
 
     beside = [_Term(label(r), f" in pass@{top}", results.differences("parallel", r, task, top)) for r in ("rl", "sft")]
+    # RL may start from an earlier point of SFT than the one that is shown.
+    after = "RL after SFT" if continues(results, "sft_rl", "sft") else "SFT→RL against SFT"
     kept = _Term("the base", f" in {ABILITIES}", results.ability_differences("parallel", "base"))
     return [
         _Subject("RL on the base", _CHANGE, [*changes("rl", "base"), *abilities("rl")]),
         _Subject("SFT on the base", _CHANGE, [*changes("sft", "base"), *abilities("sft")]),
-        _Subject("RL after SFT", _CHANGE, changes("sft_rl", "sft")),
+        _Subject(after, _CHANGE, changes("sft_rl", "sft")),
         _Subject("Parallel averaging", _LEAD, [*beside, kept]),
     ]
 

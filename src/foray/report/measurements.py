@@ -162,6 +162,10 @@ class TrainingLog(Measurement):
         """The updates of the stages before this one, as planned."""
         return self.stage_step - (len(self.metrics) if self.planned is None else self.planned)
 
+    def updates(self, step: int) -> int:
+        """``stage_step`` of the model after a logged step. The last one is the stage's end, though a rule ended it."""
+        return self.stage_step if step == len(self.metrics) else self.first + step
+
     @property
     def last_reward(self) -> float:
         """Mean reward of the last five steps that logged one."""

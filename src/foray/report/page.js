@@ -152,7 +152,7 @@
       }
     }
     csv.addEventListener("click", async () => {
-      const names = ["recipe", "grading", "k", "tokens", "value", "lo", "hi", "n"];
+      const names = ["recipe", "run", "grading", "k", "tokens", "x", "value", "lo", "hi", "n"];
       const text = [names.join(","), ...chosen(grading.value, chart.ks[+k.value]).map((r) => names.map((n) => JSON.stringify(r[n] ?? "")).join(","))].join("\n") + "\n";
       try {
         await navigator.clipboard.writeText(text);

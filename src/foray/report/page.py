@@ -39,10 +39,11 @@ def page(results: Results, shown: Sequence[Shown]) -> str:
     rows = results.rows()
     counts = {
         "checkpoint{} M_t": rows["tokens"].nunique(),
-        "seed{}": rows["seed"].nunique(),
+        "pre-training{}": rows["pretrain_seed"].nunique(),
+        "post-training seed{}": rows.loc[rows["recipe"] != "base", "seed"].nunique(),
         "pass@k evaluation{}": len(results.select(PassK)),
     }
-    counted = "; ".join(f"{n} {what.format('s'[: n != 1])}" for what, n in counts.items())
+    counted = "; ".join(f"{n} {what.format('s'[: n != 1])}" for what, n in counts.items() if n)
     summary = (
         f"{results.model_parameters:,} parameters; "
         f"{counted}. Tables, figures and claims show {results.extraction} grading, unless they name another."

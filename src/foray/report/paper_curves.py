@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.paper import PARAMETERS, paper_rows
 
@@ -158,4 +159,4 @@ def _ratio_axis(axes: Axes, parameters: float) -> None:
     steps = [m * 10.0**e for e in range(-9, 9) for m in (1, 2, 5)]
     places = [s for s in steps if left <= s <= right]
     places = places if len(places) > 1 else [left * 1.05, right / 1.05]
-    style.ratio_axis(axes, [p * parameters for p in places], [f"{p:.2g}" for p in places])
+    style.ratio_axis(axes, [p * parameters for p in places], [per_parameter(p) for p in places])

@@ -59,7 +59,7 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
         raise ValueError(f"{manifest}: model_parameters and every k must be at least 1")
     chosen, missing = distinct(entries)
     measured, rows = list[Measurement](), list[dict[str, Any]]()
-    flags, work = list[tuple[str, str]](), dict[str, float]()
+    flags, work = list[tuple[str, str]](), dict[Path, tuple[str, float]]()
     for entry in chosen:
         try:
             if sealed(entry.folder):
@@ -74,8 +74,8 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
             measured.append(found)
             rows += [row_of(study, entry, number) for number in numbers]
             flags += [(entry.words, str(flag)) for flag in _optional(entry, "health.json", list)]
-            for flops in _optional(entry, "ledger.json", dict).values():
-                work[entry.kind] = work.get(entry.kind, 0.0) + float(flops)
+            if ledger := _optional(entry, "ledger.json", dict):  # of a folder, which several entries may name
+                work[entry.folder] = entry.kind, sum(float(flops) for flops in ledger.values())
         except FileNotFoundError as e:
             missing.append((entry.words, f"{Path(e.filename).name} is not there (yet)"))
         except KeyError as e:
@@ -86,9 +86,16 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
         study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
         notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
         table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
-        missing=tuple(missing), flags=tuple(flags), evaluation_flops=work, settings=_settings(content),
-        origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),
+        missing=tuple(missing), flags=tuple(flags), evaluation_flops=_by_kind(work.values()),
+        settings=_settings(content), origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),
     )  # fmt: skip
+
+
+def _by_kind(found: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for kind, flops in found:
+        sums[kind] = sums.get(kind, 0.0) + flops
+    return sums
 
 
 def _nodes(content: Mapping[str, Any]) -> list[str]:

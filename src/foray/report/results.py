@@ -12,8 +12,8 @@ import pandas as pd
 
 from foray.core.spelling import LABELS
 from foray.report import stats
-from foray.report.differences import Difference, ability_difference, pair, passk_difference
-from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, Seeds, TrainingLog
+from foray.report.differences import Difference, Pairing, ability_difference, pair, passk_difference
+from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, TrainingLog
 from foray.report.stats import Interval
 
 AVERAGE = "general_average"
@@ -201,8 +201,8 @@ class Results:
             return curve
         return pd.concat([curve, self.average(lenient).assign(extraction=LENIENT)], ignore_index=True)
 
-    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, dict[Seeds, tuple[PassK, PassK]]]:
-        """The two recipes' final evaluations at each M_t that has both, one pair a run of ``recipe``."""
+    def pairs(self, recipe: str, reference: str, task: str) -> dict[int, dict[Pairing, tuple[PassK, PassK]]]:
+        """The two recipes' final evaluations at each M_t that has both, run by run (``pair``)."""
         return pair(self.finals(recipe, task), self.finals(reference, task))
 
     def differences(
@@ -264,6 +264,19 @@ def inside_training(rows: pd.DataFrame) -> pd.DataFrame:
     run = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
     ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in run]).transform("max")
     return rows[~rows["final"] & ~(rows["stage_step"] >= ends)]
+
+
+def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that have every point of their recipe: an end of more runs than the points before would bend a
+    curve. Where no run has every point, of runs that have the same ones, as many as any.
+    """
+    kept = []
+    for _, own in rows.groupby(["recipe", "variant", "tokens"], sort=False):
+        points = own.groupby(["pretrain_seed", "seed"])["stage_step"].agg(frozenset)
+        most = max(points, key=len)
+        same = [run in set(points.index[points == most]) for run in zip(own["pretrain_seed"], own["seed"])]
+        kept.append(own[same])
+    return pd.concat(kept) if kept else rows
 
 
 def busiest(rows: pd.DataFrame) -> int:

@@ -6,48 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foray.report.comparisons import Comparison
-from foray.report.differences import passk_difference
+from foray.report.differences import Pairing, pair, passk_difference
 from foray.report.fairness import SAME_BUDGET, budget, comparable
 from foray.report.measurements import PassK, Seeds
-from foray.report.paper import budget_effect
 from foray.report.results import ANY, NotDrawable, Results, label
 from foray.report.stats import MARGIN
-
-EASY = 16  # the paper's Easy questions: those that the base answers at least so many of 64 times
-Screen = tuple[int, int, str] | None
-Points = dict[int, dict[Seeds, PassK]]  # by examples seen
-
-
-def rollout_needs(results: Results, tokens: int, screen: Screen, grid: Mapping[int, Points]) -> list[Comparison]:
-    """C10's comparisons within one M_t and one screen.
-
-    Empty if the runs share no number of examples or of rollouts, or while their ends are not evaluated.
-    """
-    if len(grid) < 2:
-        return []
-    m, n = min(grid), max(grid)
-    few, many = grid[m], grid[n]
-    examples = sorted(set(few) & set(many))
-    rollouts = sorted({x * m for x in few} & {x * n for x in many})
-    shared = [set(many[x]) & set(few[x]) for x in examples]
-    shared += [set(many[x // n]) & set(few[x // m]) for x in rollouts]
-    last = [[x for x, runs in points.items() if any(e.final for e in runs.values())] for points in (many, few)]
-    if not examples or not rollouts or not all(shared) or not all(last):
-        return []
-    asked = f" (questions answered {screen[0]} to {screen[1]} times, {screen[2]} grading)" if screen else ""
-
-    def need(at_many: int, at_few: int, where: str, place: str, **bounds: Any) -> Comparison:
-        what = f"n={n} − n={m}{asked}, pass@1 {where}"
-        theirs = budget_effect(screen is not None and screen[0] >= EASY, place)
-        return pass1(results, what, tokens, many[at_many], few[at_few], paper=theirs, **bounds)
-
-    ends = (max(last[0]), max(last[1]), "at the end", "end")
-    return [
-        need(examples[0], examples[0], f"after {examples[0]:,} examples", "examples"),
-        need(rollouts[0] // n, rollouts[0] // m, f"after {rollouts[0]:,} rollouts", "rollouts", sign=-1),
-        need(*ends, beyond=-MARGIN, against=-MARGIN),
-        need(*ends, sign=-1, beyond=-MARGIN, against=-MARGIN),
-    ]
+from foray.report.verdicts import top_k
 
 
 def ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Seeds, PassK]]:
@@ -69,7 +33,7 @@ def pass1(
     results: Results, what: str, tokens: int, ours: Mapping[Seeds, PassK], theirs: Mapping[Seeds, PassK], **bounds: Any
 ) -> Comparison:
     """Ours − theirs in pass@1, over the runs that both have. Raises NotDrawable where they share none."""
-    pairs = {run: (e, theirs[run]) for run, e in ours.items() if run in theirs}
+    pairs = {Pairing(*run, run.seed): (e, theirs[run]) for run, e in ours.items() if run in theirs}
     if not pairs:
         raise NotDrawable(f"needs {what} of one run")
     return Comparison(what, tokens, passk_difference(pairs, 1, results.extraction), **bounds)
@@ -101,7 +65,8 @@ def at_one_rate(results: Results, tokens: int) -> list[Comparison] | None:
         if set(models["rl"].get(rate, ())) & set(models["sft_rl"].get(rate, ())):
             what = f"RL − SFT→RL, both with RL at {rate:g}, pass@1"
             bounds: Any = {"beyond": -MARGIN, "against": -MARGIN}
-            return [pass1(results, what, tokens, models["rl"][rate], models["sft_rl"][rate], **bounds)]
+            both = pair(models["rl"][rate].values(), models["sft_rl"][rate].values())[tokens]
+            return [Comparison(what, tokens, passk_difference(both, 1, results.extraction), **bounds)]
     return None
 
 
@@ -112,8 +77,8 @@ def _trained_alike(a: PassK, b: PassK) -> bool:
 
 def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:
     """Two budgets that differ, in words; empty where they can be compared."""
-    for run in n.difference.runs:
-        ours, theirs = (budget(results, r, n.tokens, run) for r in (recipe, other))
+    for p in results.pairs(recipe, other, results.main_task)[n.tokens]:
+        ours, theirs = budget(results, recipe, n.tokens, p.run), budget(results, other, n.tokens, p.reference)
         if not comparable(ours, theirs, *kinds):
             assert ours is not None and theirs is not None
             return f"{label(recipe)} with {ours.words()}, {label(other)} with {theirs.words()}"
@@ -135,6 +100,14 @@ def unfair_mixes(ours: float, theirs: float, a: Mapping[Seeds, PassK], b: Mappin
         return f"the smaller model had {ours / theirs:.1f} times the FLOPs of pre-training"
     shares = [f"{100 * s:.0f}%" for shares in hard for s in shares if s is not None]
     return f"hard problems are {' and '.join(shares)} of the mixes' math" if len(set(shares)) > 1 else ""
+
+
+def several_samples(results: Results) -> int:
+    """The K of pass@K on the main task. Raises NotDrawable where it is 1: pass@K is then pass@1."""
+    k = top_k(results, results.main_task)
+    if k < 2:
+        raise NotDrawable("needs 2 samples a problem or more: with one, pass@K is pass@1")
+    return k
 
 
 def hard_task(results: Results) -> str:

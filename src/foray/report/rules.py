@@ -9,20 +9,28 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from foray.report import stats
-from foray.report.comparisons import Comparison, Ruling, compare, compare_abilities, every, last, some, undecided
+from foray.report.comparisons import (
+    Comparison,
+    Ruling,
+    compare,
+    compare_abilities,
+    every,
+    last,
+    ruling,
+    some,
+    undecided,
+)
 from foray.report.fairness import form_free, has_room
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import percents, seeds_effect
-from foray.report.results import ANY, NotDrawable, Results, label
+from foray.report.results import NotDrawable, Results, label
+from foray.report.rollout_budgets import asked_of, incomplete
 from foray.report.rule_parts import (
-    Points,
-    Screen,
     at_one_rate,
     budgets_of,
     by_tokens,
@@ -30,13 +38,12 @@ from foray.report.rule_parts import (
     hard_task,
     math_heavy,
     pass1,
-    rollout_needs,
+    several_samples,
     unequal,
     unfair_mixes,
 )
 from foray.report.stats import MARGIN
 from foray.report.text_costs import hidden_cost
-from foray.report.verdicts import top_k
 
 _FOLDER = Path(__file__).parent
 
@@ -58,8 +65,9 @@ class Claim(NamedTuple):
 def c1(results: Results) -> Ruling:
     """Some M_t below 20 tokens per parameter has RL − base in pass@1 above the margin (Holm over those M_t).
 
-    That much alone is "shown, in form". It is "shown" if some such M_t has three differences above the margin: RL −
-    base, the same without asking for a form, and RL − primed base, which knows the form from a dozen updates of SFT.
+    That much alone is "shown, in form". It is "shown" if some such M_t has three differences above the margin (Holm
+    over M_t): RL − base, the same without asking for a form, and RL − primed base, which knows the form from a dozen
+    updates of SFT. Then the weakest of the three decides, at the earliest M_t where all three hold.
     Contradicted if RL − base is below the margin at every M_t from 4 to 20 tokens per
     parameter: the paper itself finds hardly anything earlier.
     """
@@ -76,17 +84,32 @@ def c1(results: Results) -> Ruling:
             words = f"; the claim can fail from {EARLIEST:g} tokens per parameter on"
             return found._replace(answer="cannot tell", note=found.note + words)
         return found
-    graded = form_free(results)
-    free = by_tokens(compare(results, "rl", "base", 1, results.main_task, graded, beyond=MARGIN))
+    return _in_full(found, early, results)
+
+
+def _in_full(found: Ruling, early: list[Comparison], results: Results) -> Ruling:
+    """C1 where RL works in form at least: the answer, by all three parts of every M_t."""
+    graded, task, parts = form_free(results), results.main_task, [early]
+    if graded != results.extraction:  # else the first part asks for no form either
+        parts.append(compare(results, "rl", "base", 1, task, graded, beyond=MARGIN))
     try:
-        primed = by_tokens(compare(results, "rl", "primed", 1, results.main_task, graded, beyond=MARGIN))
+        parts.append(compare(results, "rl", "primed", 1, task, graded, beyond=MARGIN))
     except NotDrawable:
         return found._replace(answer="shown, in form", note=f"{found.note}; no primed base was measured")
-    # An M_t holds where all three do: its p-value is the largest of them.
-    whole = [(n, free[n.tokens], primed[n.tokens]) for n in early if n.tokens in free and n.tokens in primed]
-    held = stats.holm([max(c.p_value(supporting=True) for c in three) for three in whole])
-    words = f"; graded {graded} and over a primed base too, {sum(held)} of {len(whole)} hold"
-    return found._replace(answer="shown" if any(held) else "shown, in form", note=found.note + words)
+    at = [by_tokens(part) for part in parts]
+    whole = {n.tokens: [of[n.tokens] for of in at] for n in early if all(n.tokens in of for of in at)}
+    needs = [n for part in parts for n in part if n.tokens in at[0]]
+    # An M_t holds where all its parts do: its p-value is the largest of them.
+    held = stats.holm([max(c.p_value(supporting=True) for c in of_mt) for of_mt in whole.values()])
+    words = f"; graded {graded} and over a primed base too, {sum(held)} of {len(whole)} M_t hold"
+    if not any(held):
+        assert found.decider is not None
+        in_form = ruling("shown, in form", found.decider, needs, results, found.why)
+        return in_form._replace(note=in_form.note + words)
+    first = whole[min(tokens for tokens, holds in zip(whole, held) if holds)]
+    why = f"the weakest of the {len(first)} at the earliest M_t where all hold"
+    shown = ruling("shown", min(first, key=lambda n: n.signed.lo - n.beyond), needs, results, why)
+    return shown._replace(note=shown.note + words)
 
 
 def c2(results: Results) -> Ruling:
@@ -150,7 +173,7 @@ def c5(results: Results) -> Ruling:
 
     Contradicted if any difference is below 0 (Holm over all).
     """
-    task, top = results.main_task, top_k(results, results.main_task)
+    task, top = results.main_task, several_samples(results)
     needs = [n for k in sorted({min(8, top), top}) for n in compare(results, "sft_gold", "rl", k, task)]
     for other in ("rl", "sft_gold"):
         needs += compare(results, "sft_gold_rl", other, 1, task)
@@ -165,7 +188,7 @@ def c6(results: Results) -> Ruling:
     SFT→RL − SFT is above 0 in pass@K. A transition counts only where its first model has room: its pass@K lies more
     than the margin below 100% and above the guess line. The note gives the strict reading, which holds form learning.
     """
-    task, k, graded = results.main_task, top_k(results, results.main_task), form_free(results)
+    task, k, graded = results.main_task, several_samples(results), form_free(results)
     bounds: dict[tuple[str, str], dict[str, Any]] = {
         ("rl", "base"): {"against": MARGIN},
         ("sft_rl", "sft"): {"sign": -1, "beyond": -MARGIN},
@@ -212,7 +235,7 @@ def c8(results: Results) -> Ruling:
     that the tuning rule chose. A comparison decides only where both recipes had the same budget of what they share
     (rollouts, rows of demonstrations), or where the stop rule ended both. If one is left out, the claim is not shown.
     """
-    task, k = results.main_task, top_k(results, results.main_task)
+    task, k = results.main_task, several_samples(results)
     shared = {"rl": (True, False), "sft": (False, True), "sft_rl": (True, True)}
     needs, unfair = list[Comparison](), list[str]()
     for other, kinds in shared.items():
@@ -248,12 +271,14 @@ def c9(results: Results) -> Ruling:
             starts.setdefault((e.tokens, e.pretrain_seed), {})[e.run] = e
     needs = []
     for (tokens, start), runs in starts.items():
-        for a, b in combinations(sorted(runs), 2) if len(runs) >= 3 else ():
+        # The seed with the higher pass@1 first, so that a pair's difference is its size.
+        reached = {run: float(e.counts[results.extraction].pass_at(1).mean()) for run, e in runs.items()}
+        ordered = sorted(runs, key=lambda run: (-reached[run], run))
+        for a, b in combinations(ordered, 2) if len(runs) >= 3 else ():
             if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME:
                 what = f"RL seed {a.seed} − seed {b.seed} (pre-training {start}), pass@1"
                 bounds: Any = {"beyond": SAME, "against": SAME, "paper": seeds_effect()}
-                found = pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, **bounds)
-                needs.append(replace(found, sign=1 if found.difference.interval.value >= 0 else -1))
+                needs.append(pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, **bounds))
     if not needs:
         raise NotDrawable(
             f"needs 3 seeds of RL, equal in reward, with pass@1 of {100 * ABLE:g}% or more, at {FROM:g} "
@@ -266,33 +291,26 @@ def c10(results: Results) -> Ruling:
     """RL with many (n) and few (m) rollouts a prompt, many − few in pass@1: above 0 at the first equal number of
     examples, below 0 at the first equal number of rollouts (examples × n), between −margin and margin at the ends.
 
+    Asked of every M_t and choice of training questions, of the variants with the fewest and the most rollouts there.
+    Of several such pairs of variants the one whose other settings are equal is compared, else the study's first.
+
     Contradicted (Holm over all) if any difference is on the other side of its bound. Reads entries with ``rollouts``
     and ``examples``. The rollouts stand for FLOPs, as in the paper. The note says where both n have one learning rate:
     then the rate was tuned for at most one of them.
     """
-    grids: dict[tuple[int, str, Screen], dict[int, Points]] = {}
-    asked = {"task": results.main_task, "trained_on": results.trained()}
-    for e in results.select(PassK, recipe="rl", variant=ANY, mix=ANY, **asked):
-        if e.variant and e.rollouts and e.examples:
-            points = grids.setdefault((e.tokens, e.mix, e.screen), {}).setdefault(e.rollouts, {})
-            points.setdefault(e.examples, {})[e.run] = e
-    asks = {place: rollout_needs(results, place[0], place[2], grid) for place, grid in grids.items()}
-    needs = [n for found in asks.values() for n in found]
+    asks = asked_of(results)
+    needs = [n for asked in asks.values() for n in asked.needs]
     if not needs:
         raise NotDrawable(
             "needs RL variants with two numbers of rollouts, evaluated at an equal number of examples and of rollouts"
         )
     found = every(needs, results)
-    rates = {(e.learning_rates or {}).get("rollouts") for place, grid in grids.items() if asks[place]
-             for points in grid.values() for runs in points.values() for e in runs.values()}  # fmt: skip
+    notes = [asked.note for asked in asks.values() if asked.note]
+    rates = {rate for asked in asks.values() for rate in asked.rates}
     if len(rates) == 1 and None not in rates:
-        found = found._replace(note=f"{found.note}; one rate for every n")
-    # Questions that were to be asked, with several numbers of rollouts, and whose runs are not all there yet.
-    planned: dict[tuple[int, str, Screen], set[int]] = {}
-    for p in results.planned:
-        if p.kind == "passk" and p.recipe == "rl" and p.variant and p.rollouts and p.task == results.main_task:
-            planned.setdefault((p.tokens, p.mix, p.screen), set()).add(p.rollouts)
-    lacking = sum(len(counts) > 1 and not asks.get(place) for place, counts in planned.items())
+        notes.insert(0, "one rate for every n")
+    found = found._replace(note="; ".join([found.note, *notes]))
+    lacking = incomplete(results, asks)
     words = f"the runs on {lacking} other choice{'s'[: lacking != 1]} of training questions are not complete"
     return undecided(found, words) if lacking and found.answer == "shown" else found
 

@@ -115,7 +115,10 @@ def add_axis(results: Results, frame: pd.DataFrame, variant: str = "") -> pd.Dat
     ends: dict[tuple[int, str], int] = {}
     for tokens, recipe, step in costs:
         ends[tokens, recipe] = max(step, ends.get((tokens, recipe), 0))
-    at_end = [ends.get(place, 0) for place in zip(frame["tokens"], frame["recipe"])]
+    # A trained recipe whose end the logs do not know has no cost: at step 0 it would have that of its base.
+    at_end = [
+        ends.get(place) or (0 if place[1] == "base" else math.nan) for place in zip(frame["tokens"], frame["recipe"])
+    ]
     steps = frame.get("stage_step", at_end)
     values = [costs.get(place, [math.nan]) for place in zip(frame["tokens"], frame["recipe"], steps)]
     means = [sum(v) / len(v) for v in values]

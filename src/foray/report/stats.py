@@ -255,6 +255,11 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequen
     return Interval(value, float(lo), float(hi), min(r.n for r in runs))
 
 
+def mean_of_runs(values: Sequence[float], starts: Sequence[Any]) -> float:
+    """The value of ``over_seeds`` for numbers without intervals."""
+    return over_seeds([Interval(v, v, v, 0) for v in values], -math.inf, math.inf, starts).value
+
+
 def _mean(runs: Sequence[Interval]) -> Interval:
     """The mean of runs from one pre-training, with the mean of their distances."""
     value, lo, hi = (float(np.mean([r[i] for r in runs])) for i in range(3))

@@ -23,7 +23,7 @@ from matplotlib.ticker import (
 )
 
 from foray.core.rng import key
-from foray.core.spelling import LABELS
+from foray.core.spelling import LABELS, per_parameter
 from foray.report.markup import with_minus
 from foray.report.panels import narrow, panels
 from foray.report.results import AXES, LENIENT, label
@@ -163,8 +163,8 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
     _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
     axes.set_xlabel(f"{'tokens' if narrow(axes) else 'pre-training tokens'} ({unit(tokens[-1])[1]})")
     if ratio:
-        per_parameter = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
-        ratio_axis(axes, shown, [f"{per_parameter[t]:.2g}" for t in shown])
+        ratios = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
+        ratio_axis(axes, shown, [per_parameter(ratios[t]) for t in shown])
 
 
 def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
@@ -329,7 +329,6 @@ def interval_note(frame: pd.DataFrame, what: str) -> str:
 def seeds_note(frame: pd.DataFrame) -> str:
     """The half of a sentence about intervals that says what they tell of other seeds."""
     runs, starts = int(frame["runs"].max()), int(frame["pretrainings"].max())
-    each = f"{starts} pre-trainings × {runs // starts} seeds" if runs % starts == 0 else f"{starts} pre-trainings"
     if starts >= ENOUGH_PRETRAININGS:
         which = "" if frame["pretrainings"].min() >= ENOUGH_PRETRAININGS else f", where there are {ENOUGH_PRETRAININGS}"
         return f"means over up to {starts} pre-trainings: they speak of other pre-trainings too{which}."
@@ -337,4 +336,8 @@ def seeds_note(frame: pd.DataFrame) -> str:
         return "one seed, so they say nothing about the spread between seeds."
     if (frame["runs"] == frame["pretrainings"]).all():
         return f"means over up to {starts} pre-trainings, one seed each: they say nothing of the spread between seeds."
-    return f"means over up to {runs} seeds." if starts == 1 else f"means over up to {runs} runs ({each})."
+    return (
+        f"means over up to {runs} seeds."
+        if starts == 1
+        else f"means over up to {runs} runs from {starts} pre-trainings."
+    )

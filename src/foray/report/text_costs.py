@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
+from foray.report import stats
 from foray.report.differences import pair
 from foray.report.measurements import TextLosses
 from foray.report.results import Results, label
@@ -21,12 +20,12 @@ def bits_changes(results: Results, recipe: str) -> dict[tuple[int, str], float]:
         asked = {"task": task, "final": True, "trained_on": results.trained()}
         ours, theirs = (results.select(TextLosses, recipe=r, **asked) for r in (recipe, "base"))
         for tokens, runs in pair(ours, theirs).items():
-            changes: dict[str, list[float]] = {}
-            for a, b in runs.values():
+            changes: dict[str, list[tuple[float, int]]] = {}  # with the run's pre-training
+            for p, (a, b) in runs.items():
                 for source in a.bits:
                     if source in b.bits:
-                        changes.setdefault(source, []).append(a.bits[source] - b.bits[source])
-            found |= {(tokens, source): float(np.mean(values)) for source, values in changes.items()}
+                        changes.setdefault(source, []).append((a.bits[source] - b.bits[source], p.pretrain_seed))
+            found |= {(tokens, source): stats.mean_of_runs(*zip(*of_runs)) for source, of_runs in changes.items()}
     return found
 
 

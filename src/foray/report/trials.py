@@ -1,9 +1,9 @@
 """Trials of settings, and the rule that chooses among a recipe's trials. docs/statistics.md has the rule in words.
 
 Of a recipe's trials the best has the highest mean of pass@1, pass@8 and pass@K on validation problems, each model
-taken after its last update. Trials less than one standard error of the paired difference below the best are level with
-it. Of the best and those level with it, the one with the highest general average is chosen: it forgets least. Without
-probes it is the first of the study's order.
+taken after its last update, over the runs that all trials of the recipe have. Trials less than one standard error of
+the paired difference below the best are level with it. Of the best and those level with it, the one with the highest
+general average is chosen: it forgets least. Without probes it is the first of the study's order.
 """
 
 from __future__ import annotations
@@ -69,12 +69,19 @@ def trials(results: Results) -> dict[str, list[Trial]]:
         if e.split and e.split != TRAIN and e.variant:
             found.setdefault((e.recipe, e.trained_on), {}).setdefault(e.variant, []).append(e)
     first = next(iter(results.asked), "")
+    found = {place: _of_shared_runs(tried) for place, tried in found.items()}
     return {
         recipe if task in ("", first) else f"{recipe} on {task}": [
             _trial(results, recipe, task, settings, runs) for settings, runs in found[recipe, task].items()
         ]
         for recipe, task in sorted(found, key=lambda place: recipe_rank(place[0]))
     }
+
+
+def _of_shared_runs(tried: dict[str, list[PassK]]) -> dict[str, list[PassK]]:
+    """The evaluations of the runs that all trials have; all, where they share none."""
+    runs = set.intersection(*({(e.tokens, e.run) for e in of_one} for of_one in tried.values()))
+    return {settings: [e for e in es if not runs or (e.tokens, e.run) in runs] for settings, es in tried.items()}
 
 
 def _trial(results: Results, recipe: str, task: str, settings: str, runs: list[PassK]) -> Trial:
@@ -84,7 +91,11 @@ def _trial(results: Results, recipe: str, task: str, settings: str, runs: list[P
     solved = {run: [c.pass_at(k) for k in ks] for run, c in counts.items()}
     asked = {**ANY_MODEL, "variant": settings, "trained_on": task}
     probes = results.select(ProbeAnswers, recipe=recipe, final=True, **asked)
-    values = [float(np.mean([a.mean() for a in p.answers.values()])) for p in probes if p.split and p.answers]
+    values = [
+        float(np.mean([a.mean() for a in p.answers.values()]))
+        for p in probes
+        if p.split and p.answers and (p.tokens, p.run) in counts
+    ]
     return Trial(
         recipe, task, settings,
         {k: float(np.mean([of_run[i].mean() for of_run in solved.values()])) for i, k in enumerate(ks)},

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from foray.report import stats
+from foray.report.differences import Pairing, difference
 from foray.report.fairness import has_room
-from foray.report.measurements import PassK, Seeds
+from foray.report.measurements import PassK
 from foray.report.results import Results, label, recipe_rank
 from foray.report.stats import MARGIN, Interval
 
@@ -119,10 +120,9 @@ def transitions(results: Results) -> list[Transition]:
 
 def _transition(
     results: Results, tokens: int, task: str, source: str, target: str, extraction: str,
-    pairs: Mapping[Seeds, tuple[PassK, PassK]],
+    pairs: Mapping[Pairing, tuple[PassK, PassK]],
 ) -> Transition:  # fmt: skip
     runs = [stats.paired(a.counts[extraction], b.counts[extraction]) for a, b in pairs.values()]
-    starts = [run.pretrain_seed for run in pairs]
     most = min(int(g.samples.min()) for run in runs for g in run)
     ks = sorted(
         {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(results.top, most), most}
@@ -132,13 +132,15 @@ def _transition(
         stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
         for after, before in runs
     ]
-    curve = {i: stats.over_seeds([e[place] for e in each], -1.0, 1.0, starts) for place, i in enumerate(ks)}
+    curve = {i: difference({p: e[place] for p, e in zip(pairs, each)}).interval for place, i in enumerate(ks)}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
-    gained = float(np.mean([(after & ~before).sum() for after, before in solved]))
-    lost = float(np.mean([(before & ~after).sum() for after, before in solved]))
+    starts = [p.pretrain_seed for p in pairs]
+    gained = stats.mean_of_runs([float((after & ~before).sum()) for after, before in solved], starts)
+    lost = stats.mean_of_runs([float((before & ~after).sum()) for after, before in solved], starts)
     target_first, source_first = next(iter(pairs.values()))
+    count = len({p.run for p in pairs})
     shots = (source_first.shots, target_first.shots)
     beside, room = extraction != results.extraction, has_room((before for _, before in pairs.values()), k, extraction)
     return Transition(
-        tokens, task, source, target, extraction, shots, k, curve, gained, lost, len(runs), beside=beside, room=room
+        tokens, task, source, target, extraction, shots, k, curve, gained, lost, count, beside=beside, room=room
     )

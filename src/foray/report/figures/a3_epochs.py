@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import per_parameter
 from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve
-from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label
+from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label, whole_runs
 
 NAME = "a3_epochs"
 TITLE = "A3. pass@k along SFT, against epochs"
@@ -30,7 +31,7 @@ def data(results: Results) -> pd.DataFrame:
     rows = rows.merge(watched, on=["recipe", "variant", "tokens"])
     if rows.empty:
         raise NotDrawable("no checkpoint inside SFT has been evaluated, with its epochs in the training log")
-    rows = rows[rows["tokens"] == busiest(rows)]
+    rows = whole_runs(rows[rows["tokens"] == busiest(rows)])
     return results.average(rows, ["variant", "epoch"]).drop(columns="chance")
 
 
@@ -40,7 +41,7 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
     for log in results.select(TrainingLog, recipe=("sft", "sft_gold"), variant=ANY, split=ANY):
         place = [getattr(log, name) for name in _RUN]
         logged = zip(log.metrics["step"], log.of("demonstrations", "epoch"))
-        found |= {(*place, log.first + int(step)): float(epoch) for step, epoch in logged}
+        found |= {(*place, log.updates(int(step))): float(epoch) for step, epoch in logged}
     return found
 
 
@@ -66,11 +67,10 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     return (
-        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {ratio:.2g} tokens per parameter. An epoch is once "
-        "through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes more updates. "
-        "The points of a line are stops of the same runs under one learning-rate schedule, not runs of their own. "
-        + style.shots_note(frame)
-        + style.interval_note(frame, "problems")
+        f"pass@k on {frame['task'].iloc[0]} along SFT from M_t at {per_parameter(ratio)} tokens per parameter. An "
+        "epoch is once through all demonstrations; SFT-Gold has several solutions a question, so an epoch of it takes "
+        "more updates. The points of a line are stops of the same runs under one learning-rate schedule, not runs of "
+        "their own. " + style.shots_note(frame) + style.interval_note(frame, "problems")
     )
 
 

@@ -1,4 +1,7 @@
-"""F1: the gain of RL over a pre-training checkpoint, and the gain of RL over SFT."""
+"""F1: the gain of RL over a pre-training checkpoint, and the gain of RL over SFT.
+
+``starts_there`` in its data: whether the model starts from the reference. RL after SFT may start from an earlier SFT.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from foray.report.gains import gains_of
 from foray.report.paper import gains, task_of
 from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results, label
+from foray.report.second_stage import continues
 
 NAME = "f1_overview"
 TITLE = "F1. What RL adds to pass@1, from every M_t"
@@ -24,7 +28,7 @@ def data(results: Results) -> pd.DataFrame:
     if frame.empty:
         raise NotDrawable("neither RL with its base nor SFT→RL with its SFT has been evaluated")
     frame.insert(2, "task", results.main_task)
-    return frame
+    return frame.assign(starts_there=(frame["recipe"] == "rl") | continues(results, "sft_rl", "sft"))
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -35,10 +39,10 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 
 
 def caption(frame: pd.DataFrame) -> str:
+    after = "SFT→RL over the SFT model it starts from" if frame["starts_there"].all() else "SFT→RL against SFT"
     return (
         f"Gain in pass@1 on {frame['task'].iloc[0]}, in percentage points: RL over the checkpoint M_t it starts "
-        "from, and SFT→RL over the SFT model it starts from. Differences are paired by problem. "
-        + style.interval_note(frame, "problems")
+        f"from, and {after}. Differences are paired by problem. " + style.interval_note(frame, "problems")
     )
 
 
@@ -49,7 +53,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         rows = frame[frame["recipe"] == recipe]
         look = style.look(recipe)
         style.band(axes, rows, style.axis_of(frame), *look)
-        name = f"{label(recipe)} over {label(reference, rows['reference_shots'].max())}"
+        word = "over" if rows["starts_there"].all() else "against"
+        name = f"{label(recipe)} {word} {label(reference, rows['reference_shots'].max())}"
         handles.append(Line2D([], [], color=look.color, marker=look.marker, markeredgecolor="white", label=name))
     axes.axhline(0.0, color="#444444", linewidth=0.9)
     style.percent_axis(axes, points=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,10 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve, ratio_words
-from foray.report.results import NotDrawable, Results, busiest, inside_training, label
+from foray.report.results import NotDrawable, Results, busiest, inside_training, label, whole_runs
+from foray.report.second_stage import first_stage_ends
+from foray.report.spending import add_axis
 
 NAME = "f4_dynamics"
 TITLE = "F4. pass@1 and pass@K along SFT→RL and along RL"
@@ -22,28 +26,43 @@ _PREFIX = {"sft_rl": "sft"}  # SFT→RL starts from the SFT node: the points of 
 
 def data(results: Results) -> pd.DataFrame:
     """Columns as in F2, and ``stage``: the last stage of training before the point."""
-    metrics = [f"pass@{k}" for k in results.end_ks]
-    frame = results.curve(metrics, [results.main_task], ["base", "rl", "sft", "sft_rl"], inside=True)
-    inside = inside_training(results.rows(task=results.main_task, recipe=("rl", "sft_rl", "sft")))
-    inside = inside[inside["tokens"].isin(frame.loc[frame["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
+    rows = results.passk_rows(results.main_task, results.end_ks, recipe=("base", "rl", "sft", "sft_rl"))
+    inside = inside_training(rows)
+    inside = inside[inside["tokens"].isin(rows.loc[rows["recipe"].isin(["rl", "sft_rl"]), "tokens"])]
     if inside.empty:
         raise NotDrawable("no checkpoint inside RL or SFT→RL has been evaluated")
-    frame = frame[frame["tokens"] == busiest(inside)].drop(columns="chance")
-    return pd.concat([_path(frame, recipe) for recipe in ("sft_rl", "rl") if recipe in set(frame["recipe"])])
+    rows = whole_runs(rows[rows["tokens"] == busiest(inside)])
+    starts = first_stage_ends(results, "sft_rl")
+    recipes = [recipe for recipe in ("sft_rl", "rl") if recipe in set(rows["recipe"])]
+    paths = {r: _path(results.average(_along(rows, r)).drop(columns="chance"), r, starts) for r in recipes}
+    # A point of SFT costs what SFT cost until there, so the axis comes before the name of the whole path.
+    return pd.concat([add_axis(results, path).assign(recipe=recipe) for recipe, path in paths.items()])
 
 
-def _path(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """A recipe's points in order: M_t, the points of the recipe's first stage, the recipe's own points."""
+def _along(rows: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """The recipe's rows, those of its first stage and of its bases, all of the same pre-trainings."""
+    own, first = (set(rows.loc[rows["recipe"] == r, "pretrain_seed"]) for r in (recipe, _PREFIX.get(recipe)))
+    wanted = rows["recipe"].isin([recipe, "base", *([_PREFIX[recipe]] if first & own else [])])
+    return rows[wanted & rows["pretrain_seed"].isin(first & own or own)]
+
+
+def _path(frame: pd.DataFrame, recipe: str, starts: Mapping[int, int]) -> pd.DataFrame:
+    """A recipe's points in order: M_t, the points of the recipe's first stage, the recipe's own points.
+
+    ``starts``: the updates of the first stage by M_t. SFT may go on for longer than the one that RL starts from.
+    """
     own = frame[frame["recipe"] == recipe].assign(stage=recipe.split("_")[-1])
     first = frame[frame["recipe"] == _PREFIX.get(recipe)].assign(stage=_PREFIX.get(recipe, ""))
     if len(first):
-        own.loc[own["stage_step"] <= first["stage_step"].max(), "stage"] = _PREFIX[recipe]
+        end = starts.get(frame["tokens"].iloc[0], first["stage_step"].max())
+        own.loc[own["stage_step"] <= end, "stage"] = _PREFIX[recipe]
+        first = first[first["stage_step"] <= end]
         first = first[~first["stage_step"].isin(own["stage_step"])]
     path = pd.concat([part for part in (first, own) if len(part)])
     base = frame[frame["recipe"] == "base"].assign(stage="base")
     if len(base) and not (path["stage_step"] == 0).any():
         path = pd.concat([base, path])
-    return path.assign(recipe=recipe).sort_values("stage_step", kind="stable")
+    return path.sort_values("stage_step", kind="stable")
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -76,8 +95,8 @@ def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     start = frame[frame["stage"] == "base"]
     text = (
-        f"pass@k on {frame['task'].iloc[0]} along the updates of SFT→RL and of RL, both from M_t at {ratio:.2g} tokens "
-        "per parameter. "
+        f"pass@k on {frame['task'].iloc[0]} along the updates of SFT→RL and of RL, both from M_t at "
+        f"{per_parameter(ratio)} tokens per parameter. "
     )
     if len(start):
         text += f"The open marker is M_t itself, {start['shots'].iloc[0]}-shot. "

@@ -22,7 +22,7 @@ def data(results: Results) -> pd.DataFrame:
     frame = results.curve(metrics, [task], ["base", "rl", "sft", "sft_rl", "parallel"], lenient_base=True)
     if frame.empty:
         raise NotDrawable(f"none of base, RL, SFT, SFT→RL and parallel has been evaluated on {task}")
-    return frame
+    return frame.assign(trained_on=results.trained_on(task))
 
 
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
@@ -31,8 +31,10 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 
 
 def caption(frame: pd.DataFrame) -> str:
+    task, trained_on = frame["task"].iloc[0], frame["trained_on"].iloc[0]
     return (
-        f"pass@k on {frame['task'].iloc[0]}, a harder task, against pre-training tokens; models post-trained on it. "
+        f"pass@k on {task}, a harder task, against pre-training tokens; models post-trained on "
+        f"{'it' if trained_on in ('', task) else trained_on}. "
         "The axis of each panel has its own range. "
         + style.shots_note(frame)
         + style.lenient_note(frame)

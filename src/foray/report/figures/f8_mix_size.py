@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.differences import pair, passk_difference
 from foray.report.paper import PARAMETERS, PARAMETERS_4B, paper_rows
@@ -82,11 +83,15 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 
 def caption(frame: pd.DataFrame) -> str:
     ratios = sorted(frame["tokens_per_parameter"].unique())
-    where = f"{ratios[0]:.2g}" if len(ratios) == 1 else f"{ratios[0]:.2g} to {ratios[-1]:.2g}"
+    where = " to ".join(map(per_parameter, ratios[:1] + ratios[1:][-1:]))
+    shown = "the base (open markers)"
+    if (frame["recipe"] == "rl").any():
+        shown += " and after RL (filled)"
+    if (frame["reference"] != "").any():
+        shown += f". Below, the gain of RL over the base on {frame['task'].iloc[-1]}, paired by problem"
     return (
         f"pass@k on {' and '.join(frame['task'].unique())} of models of several sizes and pre-training mixes, each at "
-        f"its last M_t ({where} tokens per parameter): the base (open markers) and after RL (filled). Below, the gain "
-        f"of RL over the base on {frame['task'].iloc[-1]}, paired by problem. " + style.interval_note(frame, "problems")
+        f"its last M_t ({where} tokens per parameter): {shown}. " + style.interval_note(frame, "problems")
     )
 
 
@@ -126,7 +131,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     # Tasks may have different numbers of examples.
     shots = sorted({int(s) for s in frame.loc[frame["recipe"] == "base", "shots"].dropna()}, reverse=True)
     asked = f" ({' and '.join(map(str, shots))}-shot)" if shots else ""
-    faces = {label("base") + asked: "white", label("rl"): "#444444"}
+    faces = {label("base") + asked: "white"} | ({label("rl"): "#444444"} if (frame["recipe"] == "rl").any() else {})
     handles += [
         Line2D([], [], color="#444444", marker="o", markerfacecolor=face, linestyle="", label=name)
         for name, face in faces.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.measurements import PassK
 from foray.report.paper import AVERAGE_OF_5, PARAMETERS, paper_rows
@@ -27,7 +29,8 @@ _RATIOS = {"parallel_sft_1e-7": 0.1, "parallel_sft_1e-6": 1.0, "parallel_sft_4e-
 
 def data(results: Results) -> pd.DataFrame:
     """A row a position, and one a recipe beside the dial: ``ratio`` of SFT's rate to RL's (NaN), ``x`` pass@1, ``y``
-    pass@K or the general average (``against``), each with its interval. One M_t: the last with the most positions.
+    pass@K or the general average (``against``), each with its interval. One M_t: the last with the most positions. All
+    are of the pre-trainings that every one of them has.
     """
     task = results.main_task
     top = f"pass@{top_k(results, task)}"
@@ -39,8 +42,9 @@ def data(results: Results) -> pd.DataFrame:
     probes = results.rows(
         task=AVERAGE, metric="acc", final=True, tokens=tokens, trained_on=results.trained(task), variant=ANY
     )
+    drawn = [(recipe, "") for recipe in BESIDE] + [("parallel", variant) for variant in ratios[tokens]]
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in records(results.average(pd.concat([passk, probes]), ["variant"])):
+    for row in records(results.average(_shared(pd.concat([passk, probes]), drawn), ["variant"])):
         found.setdefault((row.recipe, row.variant), {})[row.metric] = row
     places = [(r, "", None) for r in BESIDE] + [
         ("parallel", v, ratio) for v, ratio in sorted(ratios[tokens].items(), key=lambda p: p[1])
@@ -52,6 +56,13 @@ def data(results: Results) -> pd.DataFrame:
         if {"pass@1", metric} <= set(has := found.get((recipe, variant), {}))
     ]
     return pd.DataFrame(rows)
+
+
+def _shared(rows: pd.DataFrame, drawn: Collection[tuple[str, str]]) -> pd.DataFrame:
+    """The rows of the pre-trainings that every drawn model has; all, where they share none."""
+    own = rows[[place in drawn for place in zip(rows["recipe"], rows["variant"])]]
+    each = [set(of["pretrain_seed"]) for _, of in own.groupby(["recipe", "variant", "task"])]
+    return own[own["pretrain_seed"].isin(set.intersection(*each) or set.union(*each))]
 
 
 def _positions(results: Results, task: str) -> dict[int, dict[str, float]]:
@@ -107,7 +118,7 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
 def caption(frame: pd.DataFrame) -> str:
     ratio, task = frame["tokens_per_parameter"].iloc[0], frame["task"].iloc[0]
     return (
-        f"Parallel averaging from M_t at {ratio:.2g} tokens per parameter, on {task}: pass@1 against "
+        f"Parallel averaging from M_t at {per_parameter(ratio)} tokens per parameter, on {task}: pass@1 against "
         f"{' and against '.join(frame['against'].unique()).replace(AVERAGE, 'the general average')}. The line goes "
         "over the ratio of SFT's learning rate to RL's, which stands beside each position. The other recipes and the "
         "base stand beside the dial. " + style.interval_note(frame, "problems")

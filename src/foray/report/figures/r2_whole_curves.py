@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from foray.core.spelling import per_parameter
 from foray.report import stats, style
 from foray.report.results import NotDrawable, Results
 
@@ -40,9 +41,9 @@ def data(results: Results) -> pd.DataFrame:
 def caption(frame: pd.DataFrame) -> str:
     ratio = frame["tokens_per_parameter"].iloc[0]
     return (
-        f"pass@k on {frame['task'].iloc[0]} at the last M_t ({ratio:.2g} tokens per parameter), for every k up to the "
-        "number of samples. Curves that cross: one model is ahead with few samples, the other with many. The largest k "
-        "rests on the problems that a model solves once among all its samples. "
+        f"pass@k on {frame['task'].iloc[0]} at the last M_t ({per_parameter(ratio)} tokens per parameter), for every k "
+        "up to the number of samples. Curves that cross: one model is ahead with few samples, the other with many. The "
+        "largest k rests on the problems that a model solves once among all its samples. "
         + style.shots_note(frame)
         + style.interval_note(frame, "problems")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from foray.core.spelling import in_tokens
 from foray.report import style
 from foray.report.readings.rank_correlation import LEAST, spearman
-from foray.report.results import NotDrawable, Results, busiest, label
+from foray.report.results import NotDrawable, Results, busiest, label, whole_runs
 
 NAME = "r4_entropy"
 TITLE = "R4. pass@k against the entropy of RL's rollouts"
@@ -21,9 +22,10 @@ _WINDOW = 5  # updates that an entropy is the mean of, the evaluated one the las
 
 def data(results: Results) -> pd.DataFrame:
     """One row an evaluated point of a stage with rollouts, and k: the mean over runs; ``entropy`` in nats a token."""
-    entropies = _entropies(results)
-    recipes = list(dict.fromkeys(recipe for _, recipe, _ in entropies))
-    frame = results.curve([f"pass@{k}" for k in results.end_ks], [results.main_task], recipes, inside=True)
+    recipes = tuple(dict.fromkeys(log.recipe for log in results.rl_runs()))
+    rows = whole_runs(results.passk_rows(results.main_task, results.end_ks, recipe=recipes))
+    entropies = _entropies(results, set(zip(rows["tokens"], rows["recipe"], rows["pretrain_seed"], rows["seed"])))
+    frame = results.average(rows)
     places = list(zip(frame["tokens"], frame["recipe"], frame["stage_step"]))
     frame = frame.assign(entropy=[float(np.mean(entropies.get(p, [math.nan]))) for p in places]).dropna(
         subset="entropy"
@@ -33,15 +35,20 @@ def data(results: Results) -> pd.DataFrame:
     return frame.drop(columns="chance")
 
 
-def _entropies(results: Results) -> dict[tuple[int, str, int], list[float]]:
-    """By tokens, recipe and update since M_t: every run's mean entropy over the last updates up to there."""
+def _entropies(
+    results: Results, shown: Collection[tuple[int, str, int, int]]
+) -> dict[tuple[int, str, int], list[float]]:
+    """By tokens, recipe and update since M_t: every shown run's mean entropy over the last updates up to there."""
     found: dict[tuple[int, str, int], list[float]] = {}
     for log in results.rl_runs():
+        if (log.tokens, log.recipe, *log.run) not in shown:
+            continue
         entropy = log.of("rollouts", "entropy")
         for place in range(len(entropy)):
             last = entropy.iloc[max(0, place + 1 - _WINDOW) : place + 1].dropna()
             if len(last):
-                found.setdefault((log.tokens, log.recipe, log.first + place + 1), []).append(float(last.mean()))
+                at = log.updates(place + 1)
+                found.setdefault((log.tokens, log.recipe, at), []).append(float(last.mean()))
     return found
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foray.report.measurements import PassK, Seeds
+from foray.report.differences import Pairing
+from foray.report.measurements import PassK
 from foray.report.results import Results
 from foray.report.stats import Counts, Floats, paired
 
@@ -91,8 +92,8 @@ class FromBase(NamedTuple):
     task: str
     tokens: int
     recipe: str
-    pairs: Mapping[Seeds, tuple[PassK, PassK]]  # (trained, base)
-    runs: Mapping[Seeds, tuple[Counts, Counts]]
+    pairs: Mapping[Pairing, tuple[PassK, PassK]]  # (trained, base)
+    runs: Mapping[Pairing, tuple[Counts, Counts]]
 
 
 def from_base(results: Results) -> Iterator[FromBase]:

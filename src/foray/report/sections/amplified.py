@@ -79,13 +79,13 @@ def _rows(of: FromBase) -> list[dict[str, Any]]:
         each = [stats.difference_intervals(np.column_stack([s.sum(axis=1), s])) for s in split]
         means = [stats.over_seeds([run[i] for run in each], -1.0, 1.0, starts) for i in range(1 + len(PARTS))]
         solved = [reached_half(base, trained, k) for base, trained in of.runs.values()]
-        rates = [s.rate for s in solved if s.held]
+        rates, held = [s.rate for s in solved if s.held], [p for p, s in zip(starts, solved) if s.held]
         row: dict[str, Any] = {"task": of.task, "tokens": of.tokens, "recipe": of.recipe, "k": k}
         row |= dict(zip(("gain", *PARTS), means))
         row |= {
-            "newly_solved": float(np.mean([s.new for s in solved])),
-            "held": float(np.mean([s.held for s in solved])),
+            "newly_solved": stats.mean_of_runs([s.new for s in solved], starts),
+            "held": stats.mean_of_runs([s.held for s in solved], starts),
         }
-        row |= {"held_rate": float(np.mean(rates)) if rates else float("nan"), "samples": least}
+        row |= {"held_rate": stats.mean_of_runs(rates, held) if rates else float("nan"), "samples": least}
         out.append(row | {"still_possible": still_possible(least), "n": means[0].n, "runs": len(each)})
     return out

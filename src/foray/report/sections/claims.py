@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from foray.core.spelling import in_tokens
+from foray.core.spelling import in_tokens, per_parameter
 from foray.report.columns import NOTHING, POINTS, Column, badge, frame_of, table
 from foray.report.comparisons import SIDES, Ruling
 from foray.report.markup import joined, parts, with_minus
@@ -45,6 +45,10 @@ def _theirs(row: dict[str, Any]) -> str | Markup:
     return Markup(parts.with_range(value, f"at {row['paper_at']}")) if there else "–"
 
 
+def _place(row: Mapping[str, Any]) -> str:
+    return f"{in_tokens(row['tokens'])} ({per_parameter(row['tokens_per_parameter'])})"
+
+
 COLUMNS = (
     Column("number", "claim"),
     Column("claim", "statement"),
@@ -56,7 +60,9 @@ PAPER_COLUMNS = (*COLUMNS, Column("the paper's", _theirs), Column("in the paper"
 NEEDS = (
     Column("number", "claim"),
     Column("comparison", "comparison"),
-    Column("M_t (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['tokens_per_parameter']:.2g})"),
+    Column(
+        "M_t (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({per_parameter(row['tokens_per_parameter'])})"
+    ),
     Column("points", "value", POINTS),
     Column("must lie", lambda row: with_minus(row["must"])),
     Column("speaks", "says"),

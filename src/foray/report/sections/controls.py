@@ -7,6 +7,7 @@ from typing import Any
 from foray.report import stats
 from foray.report.columns import COUNT, NOTHING, POINTS, RATE, RECIPE, TOKENS, Column, frame_of, table
 from foray.report.differences import ability_difference, pair, passk_difference
+from foray.report.fairness import has_room
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, ProbeAnswers, Seeds
 from foray.report.results import ANY, Results, label, recipe_rank
@@ -28,7 +29,11 @@ def _variant(row: dict[str, Any]) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> str | None:
-    return None if row["d_one"] is NOTHING else verdict(row["d_one"], row["d_top"])
+    """As of a transition: with one sample none, and without room no sharpening."""
+    if row["d_one"] is NOTHING:
+        return None
+    found = verdict(row["d_one"], row["d_top"]) if row["k"] > 1 else "cannot tell"
+    return "cannot tell" if found == "sharpening" and not row["room"] else found
 
 
 COLUMNS = (
@@ -70,6 +75,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
         pairs = pair(runs.values(), partners, same_seed=True).get(tokens, {})
         for name, at in (("d_one", 1), ("d_top", k)):
             row[name] = passk_difference(pairs, at, rule).interval if pairs else NOTHING
+        row["room"] = not pairs or has_room((partner for _, partner in pairs.values()), k, rule)
         row["d_general"] = _general(results, first, first.against, same_seed=True)
         row["d_base_general"] = _general(results, first, "base")
         found.append(row)

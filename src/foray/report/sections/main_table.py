@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from markupsafe import Markup
 
-from foray.core.spelling import in_tokens
+from foray.core.spelling import in_tokens, per_parameter
 from foray.report.columns import COUNT, RATE, Column, table
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
@@ -28,7 +28,7 @@ def section(results: Results) -> Section:
 def _of_task(results: Results, task: str) -> Markup:
     rows = sorted(model_rows(results, task), key=lambda row: row["tokens"])
     columns = [
-        Column("tokens (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({row['ratio']:.2g})"),
+        Column("tokens (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({per_parameter(row['ratio'])})"),
         Column("recipe", "recipe"),
         *model_columns(results),
         *(Column(name.removesuffix("_rate").replace("format", "formatted"), name, RATE) for name in RATES),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from foray.report import stats
 from foray.report.columns import COUNT, RATE, RECIPE, SHARE, TOKENS, Column, frame_of, tables_by_task
 from foray.report.fairness import form_free
@@ -51,12 +49,12 @@ def _numbers(runs: list[PassK], right: str) -> dict[str, Any]:
         values = [stats.mean_intervals(e.counts[rule].pass_at(k)[:, None])[0] for e in runs]
         return stats.over_seeds(values, 0.0, 1.0, starts)
 
-    sums = [sum(int(np.sum(e.counts[rule].correct)) for e in runs) for rule in (SOUND, right)]
+    right1, sound1 = passing(right, 1), passing(SOUND, 1)
     return {
         "k": most,
-        "right1": passing(right, 1),
-        "sound1": passing(SOUND, 1),
-        "sound_of_right": sums[0] / sums[1] if sums[1] else 0.0,
+        "right1": right1,
+        "sound1": sound1,
+        "sound_of_right": sound1.value / right1.value if right1.value else 0.0,
         "right_k": passing(right, most),
         "sound_k": passing(SOUND, most),
         "runs": len(runs),

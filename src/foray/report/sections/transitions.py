@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from foray.core.spelling import in_tokens
+from foray.core.spelling import in_tokens, per_parameter
 from foray.report import stats
 from foray.report.columns import COUNT, POINTS, TOKENS, Column, Kind, badge, frame_of, table
 from foray.report.markup import joined, parts
@@ -73,15 +73,13 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
     k = " or ".join(str(k) for k in sorted({t.k for t in found}))
 
     def place(t: Transition) -> str:
-        return f"{in_tokens(t.tokens)} ({t.tokens / results.model_parameters:.2g})"
+        return f"{in_tokens(t.tokens)} ({per_parameter(t.tokens / results.model_parameters)})"
 
     def detectable(t: Transition) -> str:
         return f"{100 * stats.detectable(t.one):.1f}, {100 * stats.detectable(t.top):.1f}"
 
     return [
-        Column(
-            "tokens (per parameter)", lambda t: f"{in_tokens(t.tokens)} ({t.tokens / results.model_parameters:.2g})"
-        ),
+        Column("tokens (per parameter)", place),
         Column("transition", "label"),
         Column("verdict", badge("verdict", _SIGNS)),
         Column("Δ pass@1", "one", POINTS),
