@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import html
+import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -334,3 +336,42 @@ def test_a_study_of_files_of_ones_own_runs_by_one_command(tmp_path: Path, draw_o
 def results_of(store: Path) -> list[dict[str, str]]:
     with (store / "report" / "results.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+# --- a file and the modules beside it -------------------------------------------------------------------------------
+
+HELPED = """
+from dataclasses import replace
+from foray.studies import smoke
+from common_settings import SEEDS
+
+def study():
+    import common_notes.why
+    return replace(smoke.study(), name="helped", seeds=SEEDS, notes=(common_notes.why.NOTE,))
+"""
+
+
+def test_each_study_file_has_the_modules_of_its_own_folder(tmp_path: Path) -> None:
+    for name, seeds in (("a", (0,)), ("b", (1, 2))):
+        (tmp_path / name / "common_notes").mkdir(parents=True)
+        (tmp_path / name / "my.py").write_text(HELPED)
+        (tmp_path / name / "common_settings.py").write_text(f"SEEDS = {seeds}")
+        (tmp_path / name / "common_notes" / "__init__.py").touch()
+        (tmp_path / name / "common_notes" / "why.py").write_text(f"NOTE = {name!r}")
+        (tmp_path / name / "tokenizers.py").write_text("raise OSError")  # hides no library
+    for name, seeds in (("a", (0,)), ("b", (1, 2)), ("a", (0,))):
+        made = load_study(str(tmp_path / name / "my.py"))
+        assert (made.seeds, made.notes) == (seeds, (name,))
+    assert importlib.util.find_spec("tokenizers").origin.endswith("__init__.py")  # type: ignore[union-attr]
+
+
+def test_a_file_that_is_rewritten_at_once_runs_as_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "my.py"
+    for seed in (1, 2):
+        file.write_text(
+            "from dataclasses import replace\nfrom foray.studies import smoke\n"
+            f"def study():\n    return replace(smoke.study(), name='x', seeds=({seed},))\n"
+        )
+        os.utime(file, (1, 1))  # bytecode goes by the second and the size
+        assert load_study(str(file)).seeds == (seed,)
+    assert [p.name for p in tmp_path.iterdir()] == ["my.py"]
