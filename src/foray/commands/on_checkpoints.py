@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +108,8 @@ def _task(args: argparse.Namespace) -> Any:
 def _model(args: argparse.Namespace) -> tuple[Transformer, TextTokenizer]:
     """Model and tokenizer of the command's checkpoint, on the command's machine."""
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    store = f"{args.checkpoint} is a store: `foray ls STUDY --store {args.checkpoint}` names its checkpoints"
+    listed = f"foray ls STUDY --store {quote(str(args.checkpoint))}"
+    store = f"{args.checkpoint} is a store: `{listed}` names its checkpoints"
     require(not (args.checkpoint / "nodes").is_dir(), store)
     here = machine(args.machine_settings)
     use_threads(threads_each(1, cores(), here.threads))
