@@ -81,7 +81,7 @@ def test_canonical_json_is_the_same_for_equal_specs() -> None:
     assert canonical((1, 2)) == canonical([1, 2]) == "[1,2]"
     assert to_json(math.sqrt) == "math:sqrt"
     for function in (lambda x: x, scaled(2.0), Outer().__repr__, {}.get):
-        with pytest.raises(ValueError, match="a spec cannot hold .*: write a function with a name of its own") as e:
+        with pytest.raises(ValueError, match=r"a spec cannot hold .*: write a function with a name of its own") as e:
             content_hash(function)
         assert "\n" not in str(e.value)
         assert to_json(function, shown=True)
