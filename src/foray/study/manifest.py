@@ -161,7 +161,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     if isinstance(node, MeasureNode):
         out["task"] = node.measure.name
     if isinstance(node, TrainNode):
-        streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
+        pairs = [(stream, member) for _, stream in node.stage.streams for _, member in stream.members]
+        streams = {node.stage.logged(stream, member): role_of(member.source) for stream, member in pairs}
         out |= {"stage": reported.stage, "streams": streams}
     return out
 
