@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 import torch
 
 from foray.cli import main
+from foray.core.beside import Uncached
 from foray.core.engines import VLLM
 from foray.core.files import read_jsonl
 from foray.core.userfile import own_object
@@ -365,7 +368,8 @@ def test_each_study_file_has_the_modules_of_its_own_folder(tmp_path: Path) -> No
     assert importlib.util.find_spec("tokenizers").origin.endswith("__init__.py")  # type: ignore[union-attr]
 
 
-def test_a_file_that_is_rewritten_at_once_runs_as_it_is_now(tmp_path: Path) -> None:
+def test_a_file_that_is_rewritten_at_once_runs_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "my.py"
     for seed in (1, 2):
         file.write_text(
@@ -375,3 +379,16 @@ def test_a_file_that_is_rewritten_at_once_runs_as_it_is_now(tmp_path: Path) -> N
         os.utime(file, (1, 1))  # bytecode goes by the second and the size
         assert load_study(str(file)).seeds == (seed,)
     assert [p.name for p in tmp_path.iterdir()] == ["my.py"]
+
+
+def test_a_library_below_a_study_files_folder_stays_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an environment in a project's folder: its bytecode is used, or a command takes seconds to start."""
+    package = tmp_path / "env" / "a_library"
+    package.mkdir(parents=True)
+    for name in ("__init__", "inner"):
+        (package / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "env"))
+    (tmp_path / "my.py").write_text("import a_library.inner\nfrom foray.studies.smoke import study")
+    load_study(str(tmp_path / "my.py"))
+    loaders = [type(sys.modules[name].__loader__) for name in ("foray_study_my", "a_library", "a_library.inner")]
+    assert loaders == [Uncached, SourceFileLoader, SourceFileLoader]

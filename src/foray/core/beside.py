@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -31,17 +32,24 @@ class _Beside:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if path is not None:  # inside a package
-            places = [place for place in path if any(Path(place).is_relative_to(folder) for folder in _folders)]
-        elif PathFinder.find_spec(name, [p for p in sys.path if p not in (*_folders, "", os.getcwd())]):
-            return None
+        if path is not None:  # inside a package: of a user's, or of a library that may lie in a user's folder too
+            package = sys.modules.get(name.rpartition(".")[0])
+            places = list(path) if isinstance(getattr(package, "__loader__", None), Uncached) else []
         else:
-            places = _folders[::-1]
+            places = [] if PathFinder.find_spec(name, _of_libraries()) else _folders[::-1]
         for place in places:
             found = FileFinder(place, (Uncached, [".py"])).find_spec(name)
             if found is not None and found.loader is not None:
                 return found
         return None
+
+
+def _of_libraries() -> list[str]:
+    """Where modules are looked up, without the folders of users' files and the one that Python was started in."""
+    here = [""]
+    with contextlib.suppress(FileNotFoundError):  # a folder that is gone
+        here.append(os.getcwd())
+    return [place for place in sys.path if place not in (*_folders, *here)]
 
 
 def look_beside(folder: Path) -> None:
