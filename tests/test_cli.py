@@ -341,7 +341,16 @@ def test_eval_grades_a_checkpoint(capsys: Said, checkpoint: Path, tmp_path: Path
     model, tokenizer = load_model(copied), load_tokenizer(copied)
     (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.end_id, 5]}))
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
-    assert "completions of other settings: choice of end tokens" in said
+    assert "completions of other settings: choice of end tokens, config and tokenizer;" in said
+    (copied / "generation_config.json").write_bytes((checkpoint / "generation_config.json").read_bytes())
+    (copied / "tokenizer.json").write_text((copied / "tokenizer.json").read_text() + "\n")
+    again = [words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice")]
+    assert "completions of other settings: config and tokenizer;" in refused(capsys, *again)
+    settings = tmp_path / "twice" / "settings.json"
+    content = json.loads(settings.read_text())
+    assert "tokenizer.json" in content.pop("config and tokenizer")
+    settings.write_text(json.dumps(content))
+    worked(capsys, *again)  # a folder from before these digests goes on
     save_checkpoint(copied.parent, initialize(model.config, 1), tokenizer)
     said = refused(capsys, words[0], str(copied), *words[2:], "--out", str(tmp_path / "twice"))
     assert "completions of other settings: checkpoint" in said

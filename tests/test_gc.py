@@ -86,6 +86,15 @@ def test_only_what_a_finished_study_reads_no_more_may_go(store: Store) -> None:
     assert all(item.size == sum(p.stat().st_size for p in item.path.rglob("*") if p.is_file()) for item in found.items)
 
 
+def test_the_last_m_t_keeps_what_a_longer_training_goes_on_from(tmp_path: Path) -> None:
+    """Its schedule is not at its end: a further M_t would begin at the state, or else at nothing."""
+    store, made = Store(tmp_path / "store"), study(recipes=(), pretrain=pretrained_to(768, 1152))
+    compute(made, store)
+    base, last = trained(made, "pretrain", 6), trained(made, "pretrain", 9)
+    assert told(find_garbage([made], store)) == {garbage.STATE: [f"{name(base)}/state"]}
+    assert (last.folder(store) / "state").is_dir()
+
+
 def test_after_deletion_nothing_is_to_be_run_and_the_results_are_the_same(store: Store) -> None:
     made = watched()
     before, index = table_of(made, store), (store.root / "report" / "results.csv").read_text()
@@ -172,6 +181,8 @@ def test_unknown_files_are_left_and_named(store: Store) -> None:
         trained(made, "pretrain", 6).folder(store) / "state" / "notes.txt",  # in a part of a node that may go
     ]
     mine[1].mkdir()
+    (store.root / "tracking" / "tensorboard").mkdir(parents=True)  # Foray's own
+    (store.root / "watched.py").touch()
     for file in (mine[0], *mine[2:]):
         file.write_text("mine")
     found = delete_garbage([less], store, reported=True)

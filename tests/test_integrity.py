@@ -17,12 +17,14 @@ from rich.console import Console
 from conftest import figures
 from foray.cli import main
 from foray.core.files import SEAL, seal
+from foray.core.machine import Machine
 from foray.core.terminal import failure
 from foray.study.command import remembered
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.integrity import examine
 from foray.study.kinds.training import TrainNode
+from foray.study.manifest import report_study
 from foray.study.node import Node
 from foray.study.progress import reading
 from foray.study.run import run_study
@@ -173,6 +175,46 @@ def test_repair_makes_what_it_can_where_another_study_is_gone(
     flip(nodes("passk")[0].folder(store) / "problems.jsonl")
     assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
     assert not examine(store, 1).findings
+
+
+def test_repair_draws_every_damaged_report_as_it_was(store: Store, draw_only: Callable[..., None]) -> None:
+    draw_only("f2_passk")
+    for axis in ("tokens", "flops"):
+        report_study(brief(), store, axis=axis, paper=False, tables=["markdown"])
+    drawn = [store.root / "report", store.root / "report-flops"]
+    kept = {f: f.read_bytes() for folder in drawn for f in sorted(folder.rglob("*")) if f.is_file() and f.name != SEAL}
+    for folder in drawn:
+        flip(folder / "index.html")
+        flip(folder / "results.md")
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert {f: f.read_bytes() for f in kept} == kept and not examine(store, 1).findings
+
+
+def test_a_report_that_nobody_can_draw_stays_damaged(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (store.root / "studies.json").unlink()
+    shutil.copytree(store.root / "report", store.root / "report-mine")
+    (store.root / "report" / "results.csv").write_text("study\n")
+    for _ in range(2):
+        assert main(["check", str(store.root), "--repair"]) == 1
+        said = capsys.readouterr()
+        assert f"report is damaged still: no study that ran in {store.root}" in said.err and "anew" not in said.out
+        assert f"`foray report {store.root}` does" in said.err
+    assert main(["report", str(store.root)]) == 0 and not examine(store, 1).findings
+    (store.root / "report-mine" / "results.csv").write_text("study\n")
+    assert main(["check", str(store.root), "--repair"]) == 1
+    assert "report-mine is damaged still: Foray draws no report of this name; delete it" in capsys.readouterr().err
+
+
+def test_repair_computes_as_the_commands_machine_says(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (origin,) = remembered(store.root)
+    how = ("device=cpu", "threads=1", "microbatch_tokens=77")
+    (store.root / "studies.json").write_text(json.dumps([asdict(replace(origin, machine=how))]))
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+    machines: list[Machine] = []
+    monkeypatch.setattr("foray.study.repair.report_study", lambda *_, **__: None)
+    monkeypatch.setattr("foray.study.repair.compute", lambda *args: machines.append(args[3].machine))
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert [(m.threads, m.microbatch_tokens) for m in machines] == [(1, 77)]
 
 
 def test_what_a_run_removes_meanwhile_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

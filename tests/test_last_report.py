@@ -158,3 +158,27 @@ def test_a_store_alone_is_reported_and_opened_as_its_last_report_was(capsys: Sai
     assert MANIFEST in refused(capsys, "report", "store")
     (store / MANIFEST).unlink()
     assert "holds no manifest.json" in refused(capsys, "report", "./store")
+
+
+def test_a_report_elsewhere_that_was_not_finished_is_drawn_again(
+    capsys: Said, mine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section, words = Path("broken.py").resolve(), ["report", *mine, "--out", "out"]
+    section.write_text("raise KeyError\n")
+    study = Path(mine[0]).read_text()
+    Path(mine[0]).write_text(f"{study}\nwhole = study\n\ndef study():\n    import dataclasses\n"
+                             f"    return dataclasses.replace(whole(), report=({str(section)!r},))\n")  # fmt: skip
+    assert "lacks a part" in refused(capsys, *words)
+    Path(mine[0]).write_text(study)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("foray.report.write_report", killed)
+        assert main(words) == 130
+    worked(capsys, *words)
+    assert Path("out/DONE").exists() and not Path("out/.foray-report").exists()
+    Path("other").mkdir()
+    Path("other/DONE").touch()
+    assert "other holds other files; name a new --out" in refused(capsys, *words[:-1], "other")

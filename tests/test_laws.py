@@ -20,7 +20,7 @@ from foray.core.batch import Batch
 from foray.core.objectives import CrossEntropy, PolicyGradient, Scored, group_advantages, kl_k3
 from foray.core.schedules import Follow, Ramp, Shift, Turns
 from foray.core.sources import Corpus, Demonstrations, Rollouts
-from foray.core.stage import AdamW, Joint, Stage, Stream
+from foray.core.stage import AdamW, Joint, Plateau, Stage, Stream
 from foray.data.corpus import Shard
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
@@ -160,6 +160,18 @@ def test_one_member_at_one_is_the_stream_itself(config: ModelConfig, tokenizer: 
     joint, log = train(start(config, tokenizer), Stage("s", ((1.0, Joint("j", ((1.0, SFT),), ADAM)),), 3))
     assert all(torch.equal(alone[n], joint[n]) for n in alone)
     assert {"sft/loss", "j/gradient_norm", "j/lr"} <= set(log[0])
+
+
+def test_a_stream_and_its_like_inside_a_joint_stream_are_both_logged(
+    config: ModelConfig, tokenizer: TextTokenizer
+) -> None:
+    watched = replace(SFT, source=replace(SFT.source, validation=2))
+    joint = Joint("j", ((1.0, watched), (1.0, RL)), ADAM)
+    stage = Stage("s", ((1.0, joint), (0.5, SFT)), 3, Plateau(2))
+    assert [stage.logged(joint, m) for _, m in joint.members] == ["j.sft", "rl"] and stage.logged(SFT, SFT) == "sft"
+    assert stage.watched == "j.sft/validation"
+    _, log = train(start(config, tokenizer), replace(stage, stop=None), until=1)
+    assert {"j.sft/loss", "sft/loss", "rl/loss", "j/lr", "sft/lr"} <= set(log[0])
 
 
 def test_a_joint_stream_steps_on_the_weighted_sum_of_gradients(config: ModelConfig, tokenizer: TextTokenizer) -> None:

@@ -465,6 +465,7 @@ def test_the_verifiers_version_is_in_the_key_of_what_is_graded_and_of_nothing_el
         return {
             "rollouts": content_hash(Rollouts(task, questions=2)),
             "demonstrations": content_hash(Demonstrations(task, questions=2)),
+            "watched demonstrations": content_hash(Demonstrations(task, questions=2, validation=2)),
             "task": content_hash(task),
             "passk": PassKNode(None, task, "test", 1, 0, 1, 1.0, 8, 0).key,  # type: ignore[arg-type]
             "world": PassKNode(None, WorldProblems(), "test", 1, 0, 1, 1.0, 8, 0).key,  # type: ignore[arg-type]
@@ -474,4 +475,4 @@ def test_the_verifiers_version_is_in_the_key_of_what_is_graded_and_of_nothing_el
     before = keys()
     monkeypatch.setattr(numbers, "VERIFIER", "numbers 0")
     after = keys()
-    assert {name for name in before if before[name] != after[name]} == {"rollouts", "passk"}
+    assert {name for name in before if before[name] != after[name]} == {"rollouts", "watched demonstrations", "passk"}

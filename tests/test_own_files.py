@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import html
+import importlib.util
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +21,7 @@ import pytest
 import torch
 
 from foray.cli import main
+from foray.core.beside import Uncached
 from foray.core.engines import VLLM
 from foray.core.files import read_json, read_jsonl
 from foray.core.userfile import own_object
@@ -358,3 +363,56 @@ def test_a_study_of_files_of_ones_own_runs_by_one_command(tmp_path: Path, draw_o
 def results_of(store: Path) -> list[dict[str, str]]:
     with (store / "report" / "results.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+# --- a file and the modules beside it -------------------------------------------------------------------------------
+
+HELPED = """
+from dataclasses import replace
+from foray.studies import smoke
+from common_settings import SEEDS
+
+def study():
+    import common_notes.why
+    return replace(smoke.study(), name="helped", seeds=SEEDS, notes=(common_notes.why.NOTE,))
+"""
+
+
+def test_each_study_file_has_the_modules_of_its_own_folder(tmp_path: Path) -> None:
+    for name, seeds in (("a", (0,)), ("b", (1, 2))):
+        (tmp_path / name / "common_notes").mkdir(parents=True)
+        (tmp_path / name / "my.py").write_text(HELPED)
+        (tmp_path / name / "common_settings.py").write_text(f"SEEDS = {seeds}")
+        (tmp_path / name / "common_notes" / "__init__.py").touch()
+        (tmp_path / name / "common_notes" / "why.py").write_text(f"NOTE = {name!r}")
+        (tmp_path / name / "tokenizers.py").write_text("raise OSError")  # hides no library
+    for name, seeds in (("a", (0,)), ("b", (1, 2)), ("a", (0,))):
+        made = load_study(str(tmp_path / name / "my.py"))
+        assert (made.seeds, made.notes) == (seeds, (name,))
+    assert importlib.util.find_spec("tokenizers").origin.endswith("__init__.py")  # type: ignore[union-attr]
+
+
+def test_a_file_that_is_rewritten_at_once_runs_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "my.py"
+    for seed in (1, 2):
+        file.write_text(
+            "from dataclasses import replace\nfrom foray.studies import smoke\n"
+            f"def study():\n    return replace(smoke.study(), name='x', seeds=({seed},))\n"
+        )
+        os.utime(file, (1, 1))  # bytecode goes by the second and the size
+        assert load_study(str(file)).seeds == (seed,)
+    assert [p.name for p in tmp_path.iterdir()] == ["my.py"]
+
+
+def test_a_library_below_a_study_files_folder_stays_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an environment in a project's folder: its bytecode is used, or a command takes seconds to start."""
+    package = tmp_path / "env" / "a_library"
+    package.mkdir(parents=True)
+    for name in ("__init__", "inner"):
+        (package / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "env"))
+    (tmp_path / "my.py").write_text("import a_library.inner\nfrom foray.studies.smoke import study")
+    load_study(str(tmp_path / "my.py"))
+    loaders = [type(sys.modules[name].__loader__) for name in ("foray_study_my", "a_library", "a_library.inner")]
+    assert loaders == [Uncached, SourceFileLoader, SourceFileLoader]

@@ -67,12 +67,24 @@ class Range:
             raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
 
 
+def scaled(by: float) -> Callable[[float], float]:
+    def loss(x: float) -> float:
+        return by * x
+
+    return loss
+
+
 def test_canonical_json_is_the_same_for_equal_specs() -> None:
     assert canonical(Outer(table={"x": 1, "y": 2})) == canonical(Outer(table={"y": 2, "x": 1}))
     assert json.loads(canonical(Inner()))["type"] == f"{__name__}:Inner"
     assert json.loads(canonical(CrossEntropy()))["type"] == "CrossEntropy"
     assert canonical((1, 2)) == canonical([1, 2]) == "[1,2]"
     assert to_json(math.sqrt) == "math:sqrt"
+    for function in (lambda x: x, scaled(2.0), Outer().__repr__, {}.get):
+        with pytest.raises(ValueError, match=r"a spec cannot hold .*: write a function with a name of its own") as e:
+            content_hash(function)
+        assert "\n" not in str(e.value)
+        assert to_json(function, shown=True)
 
 
 def test_hash_is_golden() -> None:

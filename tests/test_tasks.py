@@ -436,16 +436,31 @@ class Hub:
         return ["geometry", "algebra"]
 
 
-def test_the_hub_by_id_configuration_and_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = Hub()
+def test_the_hub_by_id_configuration_and_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The rows are of the commit that the key names, whatever the branch is by then."""
+    library, commits = Hub(), {"v2": "2" * 40, "main": "a" * 40}
     monkeypatch.setattr(hub, "datasets_library", lambda: library)
+    monkeypatch.setattr(hub, "_commit", lambda _, revision: commits.get(revision, revision))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert len(GSM8K(train="some/gsm8k:main@v2", test="some/gsm8k:main@v2").problems("test")) == 20
-    assert library.asked == [("some/gsm8k", "main", "test", "v2")]
+    assert library.asked == [("some/gsm8k", "main", "test", "2" * 40)]
     math = MATH(train="some/math:*", test="some/math:*")
     assert len(math.problems("train")) + len(math.problems("validation")) == 40 - 10
-    assert library.asked[1:3] == [("some/math", c, "train", None) for c in ("algebra", "geometry")]
+    assert library.asked[1:3] == [("some/math", c, "train", "a" * 40) for c in ("algebra", "geometry")]
     commit = "0123456789" * 4
     assert RowSource("", f"some/math:*@{commit}").fingerprint() == f"some/math:*@{commit}"
+    assert (tmp_path / "datasets--some--math" / "refs" / "main").read_text() == "a" * 40, "for a run without a network"
+
+
+def test_rows_of_another_commit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network the library takes whatever its cache has, and says nothing."""
+    kept = SimpleNamespace(cache_files=[{"filename": f"/cache/some___rows/default/0.0.0/{'b' * 40}/rows-test.arrow"}])
+    monkeypatch.setattr(hub, "datasets_library", lambda: SimpleNamespace(load_dataset=lambda *_, **__: kept))
+    monkeypatch.setattr(hub, "_commit", lambda *_: "a" * 40)
+    with pytest.raises(
+        ValueError, match="has the rows of commit bbbbbbbbbbbb, and main of some/rows is commit aaaaaaa"
+    ):
+        OwnProblems(train="", test="some/rows").problems("test")
 
 
 def test_named_tasks_of_the_hub() -> None:
@@ -461,6 +476,7 @@ def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, kind:
         raise kind("no way\nto get there")
 
     monkeypatch.setattr(hub, "datasets_library", lambda: SimpleNamespace(load_dataset=refuse))
+    monkeypatch.setattr(hub, "_commit", lambda *_: "a" * 40)
     with pytest.raises(
         ValueError, match=r"no/such: the data set could not be loaded \(.*no way.*; check the name"
     ) as e:

@@ -20,6 +20,7 @@ from foray.cli import main
 from foray.data.tokenizer import train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialize
+from foray.study.command import remembered
 from foray.study.named_studies import load_study
 from foray.study.watching import Series, ready
 from foray.train.checkpoint import save_checkpoint
@@ -43,12 +44,15 @@ def names(series: Series) -> list[tuple[str, int]]:
 
 
 def test_tokens_come_from_the_name_with_its_unit_or_from_steps(checkpoint: Path, tmp_path: Path) -> None:
-    for name in ("step20", "step3", "step-final", "at0.5M", "at2K"):
+    for name in ("step20", "step3", "step-final", "at0.5M", "at2K", "1000tokens", "7btokens", "3B-of"):
         shutil.copytree(checkpoint, tmp_path / name)
     steps = Series(f"{tmp_path}/step{{step}}", tokens_per_step=100, settle=0)
     assert names(steps) == [("step3", 300), ("step20", 2000)]
     assert names(Series(f"{tmp_path}/at{{tokens}}M", settle=0)) == [("at0.5M", 500_000)]
     assert names(Series(f"{tmp_path}/at{{tokens}}K", settle=0)) == [("at2K", 2000)]
+    assert names(Series(f"{tmp_path}/{{tokens}}tokens", settle=0)) == [("1000tokens", 1000)]
+    assert names(Series(f"{tmp_path}/{{tokens}}btokens", settle=0)) == [("7btokens", 7)]
+    assert names(Series(f"{tmp_path}/{{tokens}}B-of", settle=0)) == [("3B-of", 3 * 10**9)]
 
 
 @pytest.mark.parametrize(
@@ -174,3 +178,42 @@ def test_until_takes_no_more_checkpoints_than_it_says(
         os.utime(tmp_path / "runs" / f"step{step}" / "config.json", (0, 0))
     assert main(watching(tmp_path / "runs", tmp_path / "store", "--until", "1")) == 0
     assert taken == [[1000]]
+
+
+def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store, ran = tmp_path / "runs", tmp_path / "store", list[tuple[int, ...]]()
+    module = import_module("foray.commands.watch")
+    wrong: set[tuple[int, ...]] = set()
+
+    def run(study: Any, *_: Any) -> Path:
+        ran.append(study.pretrain.checkpoints)
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+        if ran[-1] in wrong:
+            raise ValueError("no")
+        return store / "report"
+
+    monkeypatch.setattr(module, "run_study", run)
+    shutil.copytree(checkpoint, folder / "step1")
+    os.utime(folder / "step1" / "config.json", (0, 0))
+    words = watching(folder, store, "--machine", "threads=1", "--until")
+    assert main([*words, "1"]) == 130
+    assert main([*words, "1"]) == 0 and ran == [(1000,), (1000,)]
+    assert remembered(store)[0].machine == ("threads=1",)
+    shutil.copytree(folder / "step1", folder / "step2")
+    os.utime(folder / "step2" / "config.json", (0, 0))
+    (store / "manifest.json").write_text(json.dumps({"study": "tiny", "entries": [{"tokens": 1000}]}))
+    assert main([*words, "2"]) == 0 and ran[2:] == [(1000,), (1000, 2000)]
+    wrong |= {(1000, 2000)}  # as of a kill at a checkpoint whose excursions fail: later ones are not held up
+    shutil.copytree(folder / "step1", folder / "step3")
+    os.utime(folder / "step3" / "config.json", (0, 0))
+    assert main([*words, "2"]) == 0 and ran[4:] == [(1000, 2000), (1000, 2000), (1000, 3000)]
+    assert load_study(str(store / "watched.py")).pretrain.checkpoints == (1000, 3000)
+
+
+@pytest.mark.parametrize("every", ["inf", "nan", "0", "1e30"])
+def test_a_time_that_nobody_can_wait_is_refused(every: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*watching(Path("none"), Path("store")), "--every", every]) == 1
+    assert "--every must lie between 0 and 1,000,000 seconds" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,7 @@ _LATER = {
     "min_p": 0.0,
     "cut_off": "wrong",
 }  # also options, which an older settings.json has not
+_BESIDE = "config and tokenizer"  # in settings.json: digests of the model's files but the weights
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -76,7 +78,8 @@ def evaluate(args: argparse.Namespace) -> None:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
-            asked = {"checkpoint": _weights(args.checkpoint), "choice of end tokens": ends, "task": to_json(task)}
+            weights, beside = _digests(args.checkpoint)
+            asked = {"checkpoint": weights, "choice of end tokens": ends, _BESIDE: beside, "task": to_json(task)}
             _take(folder, asked | settings | graded_by | {"gradings": list(STORED)})
         with counted(Console(stderr=True), "problems") as report:
             sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings, report=report)
@@ -107,7 +110,8 @@ def _task(args: argparse.Namespace) -> Any:
 def _model(args: argparse.Namespace) -> tuple[Transformer, TextTokenizer]:
     """Model and tokenizer of the command's checkpoint, on the command's machine."""
     require(args.checkpoint.is_dir(), f"there is no checkpoint folder {args.checkpoint}")
-    store = f"{args.checkpoint} is a store: `foray ls STUDY --store {args.checkpoint}` names its checkpoints"
+    listed = f"foray ls STUDY --store {quote(str(args.checkpoint))}"
+    store = f"{args.checkpoint} is a store: `{listed}` names its checkpoints"
     require(not (args.checkpoint / "nodes").is_dir(), store)
     here = machine(args.machine_settings)
     use_threads(threads_each(1, cores(), here.threads))
@@ -176,10 +180,17 @@ def _asked_for(out: Path) -> Iterator[Path]:
         yield out
 
 
-def _weights(checkpoint: Path) -> dict[str, str]:
-    """The digest of every weight file. Another training may overwrite the files in the same place."""
+def _digests(checkpoint: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The digests of the weights, and of the other files that a completion depends on.
+
+    Another training may overwrite the files in the same place.
+    """
+    from foray.data.tokenizer import FILES
+
     model = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
-    return {p.name: digest_of_input(p) for p in sorted(model.glob("*.safetensors"))}
+    beside = (model / name for name in ("config.json", "generation_config.json", *FILES))
+    weights, others = sorted(model.glob("*.safetensors")), [p for p in beside if p.is_file()]
+    return {p.name: digest_of_input(p) for p in weights}, {p.name: digest_of_input(p) for p in others}
 
 
 def _take(folder: Path, settings: dict[str, Any]) -> None:
@@ -190,6 +201,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     require_own(folder, ours, names, "name another --out")
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
+        there = {_BESIDE: settings.get(_BESIDE), **there}  # an older settings.json does not say it
         other = [name for name, value in settings.items() if there.get(name, _LATER.get(name)) != value]
         require(not other, f"{folder} holds completions of other settings: {', '.join(other)}; name another --out")
     write_json(made, settings, indent=1)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -14,9 +15,10 @@ from foray.core.canonical import require
 from foray.core.machine import machine
 from foray.core.terminal import tell
 from foray.study.garbage import Item, delete_garbage, find_garbage
-from foray.study.integrity import examine, repair
+from foray.study.integrity import examine
 from foray.study.named_studies import load_study
 from foray.study.progress import reading, say
+from foray.study.repair import repair
 from foray.study.store import Store
 
 
@@ -64,7 +66,7 @@ def check(args: argparse.Namespace) -> None:
             repair(store, found.findings, console, jobs)
             print(f"{bad}: made anew")
         elif found.findings:
-            raise ValueError(f"{bad}; foray check {args.store} --repair makes them anew")
+            raise ValueError(f"{bad}; foray check {quote(str(args.store))} --repair makes them anew")
     if found.corpora:
         bad = f"{len(found.corpora)} files of prepared corpora are damaged"
         raise ValueError(f"{bad}; the same foray prepare MIX --out DIR makes them again")

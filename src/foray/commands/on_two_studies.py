@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from foray.commands.options import forms_of, run_command, warn
 from foray.core.canonical import content_hash, require
-from foray.core.files import SEAL, seal
+from foray.core.files import seal
 from foray.core.terminal import tell
-from foray.study.manifest import check_out
+from foray.study.manifest import check_out, drawing_into
 from foray.study.store import MANIFEST, Store
 from foray.study.study_results import StudyResults, is_store, study_results
 
@@ -40,8 +40,7 @@ def report_two(args: argparse.Namespace) -> None:
     names = [f"study {results.study} in {of.store}" for results, of in zip(found, both)]
     if args.settings and not is_store(args.other):
         names[1] += f", with {', '.join(args.settings)}"
-    with nullcontext() if args.out else Store(both[0].store).claim(out.name, patience=600.0):
-        (out / SEAL).unlink(missing_ok=True)
+    with nullcontext() if args.out else Store(both[0].store).claim(out.name, patience=600.0), drawing_into(out):
         page, first = write_comparison(*found, (names[0], names[1]), out, tables, (commands[0], commands[1]))
         seal(out, compared=names)
     for line in first:

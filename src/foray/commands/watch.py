@@ -15,6 +15,7 @@ from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
 from foray.study.command import StudyCommand, remember
 from foray.study.executors.local import LocalExecutor
+from foray.study.integrity import last_manifest
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.run import run_study
@@ -23,19 +24,22 @@ from foray.study.store import Store
 from foray.study.watching import Checkpoint, Series, study_text
 
 STUDY_FILE = "watched.py"
+_LONGEST = 1_000_000  # seconds between two looks
 
 
 def watch(args: argparse.Namespace) -> None:
     """Looks every ``--every`` seconds. Each new checkpoint joins the study in the store's ``watched.py``, which runs.
 
-    A checkpoint whose excursions fail is told in a line and left out until the command starts again.
+    A checkpoint whose excursions fail is told in a line and left out until the command starts again. What an earlier
+    watch did not finish is finished first.
     """
-    require(args.every > 0, f"--every must be positive, not {args.every:g}")
+    require(0 < args.every <= _LONGEST, f"--every must lie between 0 and {_LONGEST:,} seconds, not {args.every:g}")
     series = Series(args.checkpoints, args.tokens_per_step, args.settle)
     base = load_study(args.study, args.settings)
     store = Store(args.store or Path("runs") / f"{base.name}-watched", machine_of(args))
-    console, known, failed = Console(), _before(store.root / STUDY_FILE), set[Checkpoint]()
+    console, failed = Console(), set[Checkpoint]()
     say(console, f"watching {args.checkpoints}; the study so far: {store.root / STUDY_FILE}")
+    known, left = _finished(args, store, console)
     waiting = False
     while True:
         try:
@@ -46,7 +50,7 @@ def watch(args: argparse.Namespace) -> None:
         except ValueError as e:  # the hub may answer later
             say(console, str(e))
             found = []
-        for checkpoint in found:
+        for checkpoint in [*left, *found]:
             if args.until and len(known) >= args.until:
                 break
             if checkpoint in known or checkpoint in failed:
@@ -54,7 +58,7 @@ def watch(args: argparse.Namespace) -> None:
             say(console, f"M_t at {in_tokens(checkpoint[2])}: {'@'.join(filter(None, checkpoint[:2]))}")
             more = sorted([*known, checkpoint], key=lambda c: c[2])
             try:
-                say(console, f"report: {_run(args, more, store, console)}")
+                say(console, f"report: {_run(args, more, known, store, console)}")
                 known = more
             except ValueError as e:
                 failed.add(checkpoint)
@@ -64,28 +68,46 @@ def watch(args: argparse.Namespace) -> None:
         time.sleep(args.every)
 
 
+def _finished(args: argparse.Namespace, store: Store, console: Console) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    """The checkpoints of an earlier watch of this store, run to their end, and those to be tried one by one.
+
+    A watch that was killed may have left a checkpoint half done. Where all of them together fail, those that the last
+    report does not show are tried again as new ones are.
+    """
+    known = _before(store.root / STUDY_FILE)
+    if known:
+        try:
+            _run(args, known, known, store, console)
+        except ValueError as e:
+            say(console, failure(e))
+            rows = last_manifest(store.root).get("entries", ())
+            shown = {row["tokens"] for row in rows if isinstance(row, dict) and "tokens" in row}
+            return [c for c in known if c[2] in shown], [c for c in known if c[2] not in shown]
+    return known, []
+
+
 def _before(file: Path) -> list[Checkpoint]:
-    """The checkpoints of an earlier watch of this store."""
     if not file.exists():
         return []
     bases = load_study(str(file)).pretrain
     return list(bases.models) if isinstance(bases, Published) else []
 
 
-def _run(args: argparse.Namespace, checkpoints: list[Checkpoint], store: Store, console: Console) -> Path:
-    file, before = store.root / STUDY_FILE, None
+def _run(
+    args: argparse.Namespace, checkpoints: list[Checkpoint], before: list[Checkpoint], store: Store, console: Console
+) -> Path:
+    """Runs the study of the ``checkpoints``. Where it fails, the study's file names those of ``before`` again."""
+    file = store.root / STUDY_FILE
     store.root.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        before = file.read_text(encoding="utf-8")
     write_atomic(file, study_text(args.study, args.settings, checkpoints))
     try:
-        study = load_study(str(file))
-        command = StudyCommand(str(file.resolve()), (), None, str(store.root.resolve()), str(Path.cwd()), ())
+        study, how = load_study(str(file)), tuple(args.machine_settings)
+        command = StudyCommand(str(file.resolve()), (), None, str(store.root.resolve()), str(Path.cwd()), how)
         remember(command, store.root)
         return run_study(study, store, console, LocalExecutor(jobs_of(args)))
     except ValueError:
-        if before is None:
-            file.unlink()
+        if before:
+            write_atomic(file, study_text(args.study, args.settings, before))
         else:
-            write_atomic(file, before)
+            file.unlink()
         raise

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
+from types import ModuleType, NoneType
 from typing import Any, TypeVar
 
 _MOST = 1_000_000
@@ -93,30 +94,43 @@ def derived(method: str, later: bool = False) -> Any:
     return dataclasses.field(default=None, metadata={"derived": method, "added": later})
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any, shown: bool = False) -> Any:
     """Plain JSON data for a spec. A dataclass carries the name of its class as ``type``.
 
-    Raises ValueError for a value that a spec cannot hold.
+    ``shown``: the data are for people and for no key, so a function may have the name of another one. Raises ValueError
+    for a value that a spec cannot hold.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {"type": _class_name(type(value))}
         for f in dataclasses.fields(value):
             content = getattr(value, f.name)
             if f.metadata.get("hash", True) and not (f.metadata.get("added") and content == f.default):
-                out[f.name] = to_json(content)
+                out[f.name] = to_json(content, shown)
         fingerprint = getattr(value, "fingerprint", None)
         if callable(fingerprint) and (found := fingerprint()):
             out["fingerprint"] = found
         return out
     if isinstance(value, tuple | list):
-        return [to_json(v) for v in value]
+        return [to_json(v, shown) for v in value]
     if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
+        return {str(k): to_json(v, shown) for k, v in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}:{value.__qualname__}"
+        return f"{value.__module__}:{value.__qualname__}" if shown else _function_name(value)
     raise ValueError(f"a spec cannot hold {value!r}: use numbers, strings, tuples, dicts or frozen dataclasses")
+
+
+def _function_name(function: Any) -> str:
+    """Raises ValueError where another function can have the same name: results of the two would share a key."""
+    name = str(function.__qualname__)
+    instead = "write a function with a name of its own, outside of others, or a frozen dataclass with a method __call__"
+    require("<lambda>" not in name, f"a spec cannot hold a lambda, which has no name for its key: {instead}")
+    inner = f"a spec cannot hold {name}: other functions made in the same place have that name too"
+    require("<locals>" not in name, f"{inner}: {instead}")
+    bound = f"a spec cannot hold the method {name} of an object: its name does not say of which"
+    require(isinstance(getattr(function, "__self__", None), ModuleType | NoneType), f"{bound}: {instead}")
+    return f"{function.__module__}:{name}"
 
 
 def _class_name(cls: type) -> str:

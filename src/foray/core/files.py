@@ -21,6 +21,7 @@ from foray.core.untrusted import expect, lines_of, not_a_pointer, ordinary, pack
 
 SEAL = "DONE"
 LOCK = ".lock"
+DRAWING = ".foray-report"  # in a folder that a report is being drawn into
 SLOTS = ("resume-a", "resume-b")  # of a node's rolling checkpoint, written in turn
 SPEC = "spec.json"  # of a node: the name of the folder holds the hash of this file
 NODE = re.compile(r".+-[0-9a-f]{16}")  # a node's folder: its kind and the hash of its spec
@@ -233,7 +234,7 @@ def seal(folder: Path, **facts: Any) -> None:
 
     Rolling checkpoints are no part of it: they stay until the seal is there, since a kill may come before.
     """
-    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, LOCK)]
+    there = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, LOCK, DRAWING)]
     names = {p: p.relative_to(folder) for p in there}
     files = {str(name): digest(p) for p, name in names.items() if name.parts[0].removesuffix(GONE) not in SLOTS}
     write_atomic(folder / SEAL, json.dumps({**facts, "files": files}, indent=1, allow_nan=False) + "\n")

@@ -108,6 +108,10 @@ class Demonstrations:
         check_count("validation", self.validation)
         check_count("batch_size", self.batch_size)
 
+    def fingerprint(self) -> str:
+        """The verifier grades validation alone, by which a stop rule ends the stage."""
+        return verifier_of(self.task) if self.validation else ""
+
 
 @dataclass(frozen=True)
 class Screen:

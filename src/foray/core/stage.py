@@ -172,8 +172,13 @@ class Stage:
     @property
     def watched(self) -> str | None:
         """The metric that the stop rule reads, or None where no stream logs a validation score."""
-        logging = (m.name for m in self.members() if getattr(m.source, "validation", 0))
-        return next((f"{name}/validation" for name in logging), None)
+        asked = ((s, m) for _, s in self.streams for _, m in s.members if getattr(m.source, "validation", 0))
+        return next((f"{self.logged(*pair)}/validation" for pair in asked), None)
+
+    def logged(self, stream: Stream | Joint, member: Stream) -> str:
+        """The name that a member is logged by: its own, or where another stream has that too, the name of its draws."""
+        alone = member is stream or [m.name for m in self.members()].count(member.name) == 1
+        return member.name if alone else drawing(stream, member).name
 
     def weight_at(self, weight: Weight, step: int, metrics: Mapping[str, float]) -> float:
         """The weight at update ``step``. ``metrics``: what the draws of that update logged."""
@@ -193,9 +198,7 @@ class Stage:
 
     def members(self) -> Iterator[Stream]:
         """Every stream, including the members of joint streams."""
-        for _, stream in self.streams:
-            for _, member in stream.members:
-                yield member
+        yield from (member for _, stream in self.streams for _, member in stream.members)
 
 
 @dataclass(frozen=True)

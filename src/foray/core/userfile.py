@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
+from foray.core.beside import Uncached, look_beside
 from foray.core.canonical import nearest, require
 from foray.core.process import is_full
 
@@ -98,20 +99,19 @@ def mistakes_named(name: str) -> Iterator[None]:
 
 
 def own_module(name: str, word: str) -> ModuleType:
-    """A user's ``.py`` file, run as the user's own program: the file can import those beside it.
+    """A user's ``.py`` file, run as the user's own program: the file imports those beside it.
 
     Raises ValueError naming file and line where it fails.
     """
     path = Path(name)
     require(path.exists(), f"there is no {word} file {name}")
     require(path.is_file() and path.suffix == ".py", f"{name} is no Python file: name a .py file for the {word}")
-    spec = importlib.util.spec_from_file_location(f"foray_{word}_{path.stem}", path)
+    called, file = f"foray_{word}_{path.stem}", str(path.absolute())
+    spec = importlib.util.spec_from_file_location(called, file, loader=Uncached(called, file))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses defined in the file look their own module up
-    beside = str(path.absolute().parent)
-    if beside not in sys.path:
-        sys.path.append(beside)  # last: a file of the user's hides no library
+    look_beside(path.absolute().parent)
     with mistakes_named(name):
         spec.loader.exec_module(module)
     return module

@@ -5,6 +5,7 @@ Both libraries are imported only where they are needed. Every failure is one lin
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from foray.core.files import write_atomic
 from foray.core.libraries import require_installed
 
 _ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.*-]+))?(?:@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def client() -> Any:
@@ -70,12 +73,35 @@ class DataSet:
         """The configurations by name. ``who`` asks: a word for errors."""
         if self.config != "*":
             return (self.config,)
-        return sorted(loaded(who, datasets_library().get_dataset_config_names, self.id, revision=self.revision or None))
+        return sorted(loaded(who, datasets_library().get_dataset_config_names, self.id, revision=self.commit()))
 
     def rows(self, who: str, config: str, split: str, **settings: Any) -> Any:
-        """The rows of a split, as the library gives them."""
-        asked = {"split": split, "revision": self.revision or None, **settings}
-        return loaded(who, datasets_library().load_dataset, self.id, config or None, **asked)
+        """The rows of a split, as the library gives them, of the commit that ``commit`` names: keys hold that one.
+
+        Raises ValueError where the library, without a network, takes rows of another commit from its cache.
+        """
+        library, commit = datasets_library(), self.commit()
+        asked = {"split": split, "revision": commit, **settings}
+        read = loaded(who, library.load_dataset, self.id, config or None, **asked)
+        for other in _commits_of(read) - {commit}:
+            raise ValueError(
+                f"{who}: the local cache has the rows of commit {other[:12]}, and {self.revision or 'main'} of "
+                f"{self.id} is commit {commit[:12]}: run once with a network, or ask for the revision {other}"
+            )
+        self._note(commit)
+        return read
+
+    def _note(self, commit: str) -> None:
+        """Keeps the commit of a branch in the hub's cache, for ``commit`` without a network.
+
+        The library keeps it where it is asked for the branch, and here it is asked for the commit.
+        """
+        if commit == self.revision:
+            return
+        with contextlib.suppress(OSError):  # a cache that is read only
+            known = _known(self.id, self.revision or "main")
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(known, commit)
 
     def commit(self) -> str:
         """The commit that the revision stands for, by the hub, or else by an earlier download."""
@@ -84,15 +110,28 @@ class DataSet:
 
 @lru_cache(maxsize=64)
 def _commit(name: str, revision: str) -> str:
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
+    if _COMMIT.fullmatch(revision):
         return revision
     require_installed(("huggingface_hub",), f"{name} on the hub")
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
-    known = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
     try:
         return str(loaded(name, HfApi().dataset_info, name, revision=revision).sha)
     except ValueError:
+        known = _known(name, revision)
         if known.is_file():
             return known.read_text(encoding="ascii").strip()
         raise
+
+
+def _known(name: str, revision: str) -> Path:
+    """The file of the hub's cache that says which commit a branch was when it was last read."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+
+
+def _commits_of(read: Any) -> set[str]:
+    """The commits that rows in the library's cache are of: their folders are named so. Empty for a stream."""
+    folders = (Path(file["filename"]).parent.name for file in getattr(read, "cache_files", ()))
+    return {folder for folder in folders if _COMMIT.fullmatch(folder)}

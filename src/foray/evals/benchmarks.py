@@ -21,9 +21,10 @@ class Benchmarks:
     """Benchmarks, by lm-eval's ``names``.
 
     With a ``folder`` (below ``root``) the rows come from files there, without the network. Otherwise lm-eval loads them
-    from the Hugging Face cache or the hub. A file ``NAME.jsonl`` goes before other files. Among other files, the split
-    that lm-eval scores counts: test for LAMBADA, ARC and OpenBookQA (validation without a test file), validation for
-    HellaSwag and PIQA, whose test labels are not public.
+    from the Hugging Face cache or the hub. The key then names no commit: give a folder where rows must stay the same.
+    A file ``NAME.jsonl`` goes before other files. Among other files, the split that lm-eval scores counts: test for
+    LAMBADA, ARC and OpenBookQA (validation without a test file), validation for HellaSwag and PIQA, whose test labels
+    are not public.
 
     ``limit`` takes the first rows of each benchmark. ``metric`` is ``acc`` or ``acc_norm``, the likelihood by length
     (LAMBADA has only ``acc``).

@@ -1,7 +1,7 @@
 """What may be deleted from a store, and why.
 
 Always kept: every evaluation, log, shard and weights file of the named studies, the state from which an unfinished node
-goes on, and every file that Foray does not know.
+or a later M_t goes on, and every file that Foray does not know.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
-_OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm")  # in a store's root
+_OURS = (
+    "nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm", "tracking", "watched.py",
+)  # in a store's root  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _within(node: Node, folder: Path, store: Store, trained: Sequence[TrainNode]
             yield _item(path, ROLLING)
     if not isinstance(node, TrainNode) or node.step == node.stage.steps:
         return
-    if (folder / "state").exists() and all(n.done(store) for n in trained if _goes_on(n, node)):
+    later = [n.done(store) for n in trained if _goes_on(n, node)]
+    if later and all(later) and (folder / "state").exists():  # a longer training would go on from the last one's
         yield _item(folder / "state", STATE)
 
 

@@ -1,17 +1,14 @@
-"""A check of a store against its seals: every byte of every finished folder is read once. Repair makes nodes anew."""
+"""A check of a store against its seals: every byte of every finished folder is read once."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from foray.core.files import (
     GONE,
@@ -27,15 +24,6 @@ from foray.core.files import (
     verify_file,
 )
 from foray.data.prepared import linked
-from foray.study.command import StudyCommand, remembered
-from foray.study.executors.compute import compute
-from foray.study.executors.local import LocalExecutor
-from foray.study.graph import expand
-from foray.study.manifest import report_study
-from foray.study.missing import check_before
-from foray.study.named_studies import load_study
-from foray.study.progress import say
-from foray.study.spec import Study
 from foray.study.store import ASIDE, MANIFEST, Store
 
 Tell = Callable[[int], None]  # takes a number of bytes
@@ -143,54 +131,6 @@ def _is_still(folder: Path) -> bool:
     return False
 
 
-def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs: int) -> None:
-    """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws the report again.
-
-    The caller holds the store's lock. Raises ValueError naming what no study asks for any more.
-    """
-    last = _last_study(store.root)
-    for finding in found:
-        if finding.folder.parent.name == "nodes" and finding.folder.exists():
-            say(console, f"{finding.folder.name}: {store.set_aside(finding.folder)}")
-        else:  # a report: drawn again where its seal is gone
-            (finding.folder / SEAL).unlink(missing_ok=True)
-    wanted = {f.folder.name for f in found if f.folder.parent.name == "nodes"}
-    root, unread = store.root.resolve(), ""
-    for command in remembered(store.root):
-        with contextlib.chdir(command.folder if Path(command.folder).is_dir() else os.getcwd()):
-            try:
-                study = load_study(command.study, list(command.settings))
-            except ValueError as e:  # its file is gone or another now: what the others ask for is made
-                unread = unread or f" ({e})"
-                continue
-            wanted -= _made_anew(study, command, Store(root, store.machine), wanted, console, jobs, study.name == last)
-    if wanted:
-        raise ValueError(
-            f"{len(wanted)} of them are set aside, and no study that ran in {store.root} asks for them as it is now "
-            f"({', '.join(sorted(wanted))}): run their study again{unread}"
-        )
-
-
-def _made_anew(
-    study: Study, command: StudyCommand, store: Store, wanted: set[str], console: Console, jobs: int, drawn: bool
-) -> set[str]:
-    """Makes those of the ``wanted`` folders that a study asks for, and draws its report again where that was
-    ``drawn`` last; the names of all the study's folders.
-    """
-    graph = expand(study, command.part)
-    names = {n.key: f"{n.kind}-{n.key}" for n in graph.nodes}
-    again = {k for k, name in names.items() if name in wanted}
-    for node in reversed(graph.nodes):  # children come after their parents
-        if node.key in again:
-            again |= {p.key for p in node.parents() if not p.done(store)}
-    missing = [n for n in graph.nodes if n.key in again]
-    check_before(study, missing)
-    compute(missing, graph, study, store, console, LocalExecutor(jobs))
-    if drawn:
-        report_study(study, store, redraw=bool(again))
-    return set(names.values())
-
-
 def _folders(root: Path) -> Iterator[Path]:
     """Every folder of a store that can be sealed: nodes, rolling checkpoints inside them, reports."""
     nodes = root / "nodes"
@@ -234,12 +174,13 @@ def _text_of(path: Path) -> str:
     return ""
 
 
-def _last_study(root: Path) -> str:
-    """The name of the study that the last report is of; empty where there is none."""
+def last_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of the last report; empty where there is none."""
     for text in (_text_of(root / MANIFEST), *_manifests(root).values()):
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            return str(json.loads(text)["study"])
-    return ""
+            found = json.loads(text)
+            return {**found, "study": str(found["study"])}
+    return {}
 
 
 def _shown(root: Path) -> set[Path]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foray.core.canonical import require
-from foray.core.files import SEAL, digest, json_text, read_json, seal, sealed, verify, write_atomic
+from foray.core.files import DRAWING, SEAL, digest, json_text, read_json, seal, sealed, verify, write_atomic
 from foray.core.foray_version import VERSION
 from foray.core.provenance import program
 from foray.core.sources import Rollouts, role_of
@@ -66,16 +66,30 @@ def report_results(
             return out / "index.html"
         if not apart:
             write_atomic(manifest, text)
-        (out / SEAL).unlink(missing_ok=True)
-        index = write_report(manifest, out, axis, own, paper, content, tables)
-        seal(out, **facts)
+        with drawing_into(out):
+            index = write_report(manifest, out, axis, own, paper, content, tables)
+            seal(out, **facts)
     return index
 
 
 def check_out(out: Path) -> None:
-    """Raises ValueError where a folder that a user named for a report holds anything but an earlier report."""
+    """Raises ValueError where a folder that a user named for a report holds anything but an earlier report.
+
+    A report that was not drawn to its end counts: the same command draws it again.
+    """
     if out.exists() and any(out.iterdir()):
-        require((out / SEAL).is_file() and (out / "index.html").is_file(), f"{out} holds other files; name a new --out")
+        ours = (out / DRAWING).is_file() or ((out / SEAL).is_file() and (out / "index.html").is_file())
+        require(ours, f"{out} holds other files; name a new --out")
+
+
+@contextmanager
+def drawing_into(out: Path) -> Iterator[None]:
+    """Inside, a folder has no seal, and a mark of Foray's that stays after a kill or an error."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / DRAWING).touch()
+    (out / SEAL).unlink(missing_ok=True)
+    yield
+    (out / DRAWING).unlink()
 
 
 def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
@@ -147,7 +161,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     if isinstance(node, MeasureNode):
         out["task"] = node.measure.name
     if isinstance(node, TrainNode):
-        streams = {stream.name: role_of(stream.source) for stream in node.stage.members()}
+        pairs = [(stream, member) for _, stream in node.stage.streams for _, member in stream.members]
+        streams = {node.stage.logged(stream, member): role_of(member.source) for stream, member in pairs}
         out |= {"stage": reported.stage, "streams": streams}
     return out
 

@@ -26,7 +26,7 @@ def setting_tables(study: Study) -> dict[str, list[Row]]:
 
 def _settings(grids: list[tuple[str, Study]]) -> list[Row]:
     """Every setting of the first grid, then those of each other grid that differ from it: "" for one that it lacks."""
-    flat = [(part, dict(_flat(to_json(grid)))) for part, grid in grids]
+    flat = [(part, dict(_flat(to_json(grid, shown=True)))) for part, grid in grids]
     main = flat[0][1]
     differ = [flat[0], *((part, _changed(main, settings)) for part, settings in flat[1:])]
     return [

@@ -80,8 +80,9 @@ class Series:
         said = match.groupdict()
         if "tokens" not in said:
             return round(float(said["step"]) * self.tokens_per_step)
-        unit = name[match.end("tokens") : match.end("tokens") + 1].upper()
-        return round(float(said["tokens"]) * _UNITS.get(unit, 1))
+        behind = re.match(r"([KMBT])?(?![A-Za-z])", name[match.end("tokens") :], re.IGNORECASE)  # no unit: 1000tokens
+        unit = (behind[1] or "").upper() if behind else ""
+        return round(float(said["tokens"]) * _UNITS[unit])
 
 
 def _pieces(pattern: str) -> list[str]:

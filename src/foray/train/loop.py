@@ -151,7 +151,7 @@ def _gradient(
             if p.grad is not None:
                 part = p.grad if share == 1.0 else p.grad * share
                 total[name] = total[name] + part if name in total else part
-        metrics |= {f"{member.name}/{k}": v for k, v in (told | fresh).items()}
+        metrics |= {f"{stage.logged(stream, member)}/{k}": v for k, v in (told | fresh).items()}
     for name, p in model.trained().items():
         p.grad = total.get(name)
     norm = float(clip_gradients(model, stream.optimizer.clip))
