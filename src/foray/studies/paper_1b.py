@@ -121,7 +121,7 @@ def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
         evaluation=evaluation("gsm8k"),
         notes=(
             "The authors' jobs asked for about 192 H100 hours for one run of parallel averaging (code).",
-            "M_t at 2B and 4B lie within the warm-up of the learning rate, whose length is OLMo 2's: the paper names none.",
+            "M_t at 2B and 4B lie within the warm-up, whose length is OLMo 2's: the paper names none.",
         ),
     )
 
