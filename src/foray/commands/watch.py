@@ -13,7 +13,7 @@ from foray.core.canonical import require
 from foray.core.files import write_atomic
 from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
-from foray.study.command import StudyCommand, remember
+from foray.study.command import StudyCommand
 from foray.study.executors.local import LocalExecutor
 from foray.study.integrity import last_manifest
 from foray.study.named_studies import load_study
@@ -103,8 +103,7 @@ def _run(
     try:
         study, how = load_study(str(file)), tuple(args.machine_settings)
         command = StudyCommand(str(file.resolve()), (), None, str(store.root.resolve()), str(Path.cwd()), how)
-        remember(command, store.root)
-        return run_study(study, store, console, LocalExecutor(jobs_of(args)))
+        return run_study(study, store, console, LocalExecutor(jobs_of(args)), command=command)
     except ValueError:
         if before:
             write_atomic(file, study_text(args.study, args.settings, before))
