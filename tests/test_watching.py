@@ -187,7 +187,7 @@ def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
     module = import_module("foray.commands.watch")
     wrong: set[tuple[int, ...]] = set()
 
-    def run(study: Any, *_: Any) -> Path:
+    def run(study: Any, *_: Any, **__: Any) -> Path:
         ran.append(study.pretrain.checkpoints)
         if len(ran) == 1:
             raise KeyboardInterrupt
