@@ -20,7 +20,7 @@ from foray.cli import main
 from foray.data.tokenizer import train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialize
-from foray.study.command import remembered
+from foray.study.command import StudyCommand
 from foray.study.named_studies import load_study
 from foray.study.watching import Series, ready
 from foray.train.checkpoint import save_checkpoint
@@ -184,11 +184,12 @@ def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, store, ran = tmp_path / "runs", tmp_path / "store", list[tuple[int, ...]]()
-    module = import_module("foray.commands.watch")
+    commands, module = list[StudyCommand](), import_module("foray.commands.watch")
     wrong: set[tuple[int, ...]] = set()
 
-    def run(study: Any, *_: Any, **__: Any) -> Path:
+    def run(study: Any, *_: Any, command: StudyCommand) -> Path:
         ran.append(study.pretrain.checkpoints)
+        commands.append(command)
         if len(ran) == 1:
             raise KeyboardInterrupt
         if ran[-1] in wrong:
@@ -201,7 +202,7 @@ def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
     words = watching(folder, store, "--machine", "threads=1", "--until")
     assert main([*words, "1"]) == 130
     assert main([*words, "1"]) == 0 and ran == [(1000,), (1000,)]
-    assert remembered(store)[0].machine == ("threads=1",)
+    assert commands[0].machine == ("threads=1",)
     shutil.copytree(folder / "step1", folder / "step2")
     os.utime(folder / "step2" / "config.json", (0, 0))
     (store / "manifest.json").write_text(json.dumps({"study": "tiny", "entries": [{"tokens": 1000}]}))
