@@ -1,9 +1,9 @@
 """Recomputes the numbers of a finished report from the raw results, by other code: ``python tests/recompute.py STORE``.
 
 Reads ``manifest.json``, every ``completions.jsonl`` (in a store that was restored from what was collected the counts of
-``problems.jsonl``), ``probes.json`` and ``perplexity.json`` below STORE, and compares
-each value, interval, count and verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv``,
-and the comparisons of two recipes in ``comparisons.csv``, to the six digits that they are written with. Exits 1 and
+``problems.jsonl``), ``probes.json`` and ``perplexity.json`` below STORE. Compares each value, interval, count and
+verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv``, the comparisons of two recipes in
+``comparisons.csv``, and the variants in ``controls.csv``, to the six digits that they are written with. Exits 1 and
 names the first row that differs. The script imports nothing of Foray: it writes out the formulas of docs/statistics.md
 plainly.
 """
@@ -190,9 +190,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        axes = ("mix", "model_parameters", "variant", "split")
-        main = (e for e in self.manifest["entries"] if not any(e.get(a) for a in axes))
-        self.entries = [{"pretrain_seed": 0} | e for e in main if (root / e["folder"]).is_dir()]
+        beside = ("mix", "model_parameters", "split")
+        there = (e for e in self.manifest["entries"] if (root / e["folder"]).is_dir())
+        entries = [{"pretrain_seed": 0} | e for e in there if not any(e.get(a) for a in beside)]
+        self.entries = [e for e in entries if not e.get("variant")]
+        self.variants = [e for e in entries if e.get("variant")]
         self.raw = cache(lambda folder: Raw(root / folder))
 
     def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:
@@ -416,16 +418,52 @@ def check_comparisons(store: Store) -> int:
     return checked
 
 
+def check_controls(store: Store) -> int:
+    """Of each variant: what it reaches, and its difference from the recipe that it varies, by runs of one seed."""
+    rows = store.rows("controls.csv") if (store.root / "report" / "controls.csv").exists() else []
+    rule = store.manifest.get("grading", "strict")
+    for line, row in enumerate(rows, 2):
+        asked = {"tokens": int(row["tokens"]), "recipe": row["recipe"], "variant": row["variant"], "final": True}
+        found = [e for e in store.variants if all(e.get(name) == value for name, value in asked.items())]
+        ours = {(e["pretrain_seed"], e["seed"]): e for e in found if e["kind"] == "passk" and e["task"] == row["task"]}
+        after, k = {run: store.raw(e["folder"]) for run, e in ours.items()}, int(row["k"])
+        expected: dict[str, Any] = {"runs": len(after)}
+        for name, at in (("pass1", 1), ("passk", k)):
+            reached = over_seeds({run: mean_interval(raw.values(rule, f"pass@{at}")) for run, raw in after.items()})
+            expected |= triple((name, f"{name}_lo", f"{name}_hi"), tuple(min(1.0, max(0.0, x)) for x in reached))  # type: ignore[arg-type]
+        theirs = store.finals({"tokens": row["tokens"], "task": row["task"], "from": row["against"]}, "from")
+        pairs_of = {(s, r, r): (after[s, r], store.raw(e["folder"])) for (s, r), e in theirs.items() if (s, r) in after}
+        for name, at in (("d_one", 1), ("d_top", k)) if pairs_of else ():
+            expected |= triple((name, f"{name}_lo", f"{name}_hi"), difference(pairs_of, rule, at))
+        probed = {(e["pretrain_seed"], e["seed"]): read_probes(store, e) for e in found if e["kind"] == "probes"}
+        for name, recipe in (("d_general", row["against"]), ("d_base_general", "base")) if probed else ():
+            other = probed_by(store, row, recipe)
+            both = matched(probed, other)
+            if name == "d_general":
+                both = {(s, r, r): (probed[s, r], other[s, r]) for s, r in probed if (s, r) in other}
+            numbers = over_pairs({run: abilities(a, b) for run, (a, b) in both.items()})
+            expected |= triple((name, f"{name}_lo", f"{name}_hi"), numbers)
+        check(f"controls.csv, line {line}", row, expected)
+    return len(rows)
+
+
+def read_probes(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads((store.root / entry["folder"] / "probes.json").read_text()))
+
+
 def both_probed(store: Store, row: dict[str, str], *recipes: str) -> dict[Pair, tuple[Any, Any]]:
     """What both recipes, trained on the study's own task, answered to the probes, by run."""
-    found: list[dict[Run, Any]] = []
+    after, before = (probed_by(store, row, recipe) for recipe in recipes)
+    return matched(after, before)
+
+
+def probed_by(store: Store, row: dict[str, str], recipe: str) -> dict[Run, Any]:
+    """What a recipe of the main grid, trained on the study's own task, answered to the probes, by run."""
     first = store.find("passk")[0]["task"]
-    for recipe in recipes:
-        entries = store.find("probes", tokens=int(row["tokens"]), recipe=recipe, final=True)
-        entries = [e for e in entries if e.get("trained_on", first) == first]
-        read = {e["folder"]: json.loads((store.root / e["folder"] / "probes.json").read_text()) for e in entries}
-        found.append({(e["pretrain_seed"], e["seed"]): read[e["folder"]] for e in entries})
-    return matched(*found)
+    entries = store.find("probes", tokens=int(row["tokens"]), recipe=recipe, final=True)
+    return {
+        (e["pretrain_seed"], e["seed"]): read_probes(store, e) for e in entries if e.get("trained_on", first) == first
+    }
 
 
 def abilities(a: dict[str, Any], b: dict[str, Any]) -> Triple:
@@ -443,12 +481,13 @@ def main(arguments: list[str]) -> int:
         return 2
     store = Store(Path(arguments[0]))
     try:
-        counts = [f(store) for f in (check_results, check_transitions, check_curves, check_comparisons)]
+        checks = (check_results, check_transitions, check_curves, check_comparisons, check_controls)
+        counts = [f(store) for f in checks]
     except Differs as e:
         print(e, file=sys.stderr)
         return 1
-    words = "agree: {} rows of results.csv, {} of transitions.csv, {} of transition_curves.csv, {} of comparisons.csv"
-    print(words.format(*counts))
+    names = ("results.csv", "transitions.csv", "transition_curves.csv", "comparisons.csv", "controls.csv")
+    print(f"agree: {', '.join(f'{n} rows of {name}' for n, name in zip(counts, names))}")
     bare = sum(not (store.root / e["folder"] / "completions.jsonl").exists() for e in store.find("passk"))
     if bare:
         print(f"{bare} evaluations of the main grid by their counts alone: their completions are not in this store")

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import figures
 from foray.cli import main
-from foray.core.files import SEAL, beside, seal, verify
+from foray.core.files import SEAL, seal, temporary_name, verify
 from foray.study import garbage
 from foray.study.garbage import Garbage, delete_garbage, find_garbage
 from foray.study.graph import expand
@@ -244,5 +244,5 @@ def test_the_command_says_and_deletes_only_when_told(
 
 def test_what_is_half_written_has_a_name_of_its_own_that_is_known(tmp_path: Path) -> None:
     """Processes of two machines that share a store may have one number."""
-    names = {beside(tmp_path / "manifest.json").name for _ in range(3)}
+    names = {temporary_name(tmp_path / "manifest.json").name for _ in range(3)}
     assert len(names) == 3 and all(garbage._TEMPORARY.fullmatch(name) for name in names)

@@ -189,7 +189,8 @@ def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentenc
     ("question", "right"),
     [
         ("How many dozens of eggs will she eat?", 1), ("What is the cost in dozen?", 1), ("How many eggs?", 0), ("", 0),
-        ("She buys 7 dozen. How many are left?", 0),
+        ("She buys 7 dozen. How many are left?", 0), ("How many eggs are in 3 dozen?", 0),
+        ("How many more dozens are needed?", 1), ("What is the number of dozens?", 1),
     ],
 )  # fmt: skip
 def test_a_scale_word_counts_unless_the_question_asks_for_such_a_number(question: str, right: int) -> None:
@@ -212,7 +213,7 @@ def test_a_scale_word_counts_unless_the_question_asks_for_such_a_number(question
 )  # fmt: skip
 def test_a_scale_word_may_be_the_questions_unit_and_a_factorial_a_shout(gold: str, written: str, right: int) -> None:
     for extraction in ("strict", "lenient", "flexible"):
-        asked = "How many dozens, hundreds, thousands or millions are there?"
+        asked = "How many dozens are there? How many thousands? How many millions?"
         found = numbers.graded_completion(gold, f"#### {written}", extraction, question=asked)
         assert found.score == right, extraction
         # Votes count answers: equal texts have equal verdicts.

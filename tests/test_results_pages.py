@@ -100,6 +100,20 @@ def test_the_first_table_of_desk_is_its_results() -> None:
                 assert float(written) == pytest.approx(percent(f"desk/{file}.csv", tokens, recipe, metric), abs=0.0501)
 
 
+def test_desks_table_of_twice_the_updates_is_its_results() -> None:
+    page = (RESULTS / "desk" / "README.md").read_text(encoding="utf-8")
+    number = r"[−\d.]+ \[[−\d.]+, [−\d.]+\]"
+    lines = re.findall(rf"^\| [^|]+ \|(?: {number} \|){{6}}$", page, re.MULTILINE)
+    found = {(r["recipe"], r["tokens"]): r for r in rows("desk/controls.csv") if r["variant"] == "twice the updates"}
+    assert len(lines) == 4 and len(found) == 8
+    names = [f"{name}{end}" for name in ("d_one", "d_top", "d_general") for end in ("", "_lo", "_hi")]
+    for line in lines:
+        who, *numbers = cells(line)
+        written = [float(x.replace("−", "-")) for x in re.findall(r"−?\d+\.\d", " ".join(numbers))]
+        expected = [100 * float(found[RECIPES[who], t][n]) for t in ("6400000", "12800000") for n in names]
+        assert written == pytest.approx(expected, abs=0.0501)
+
+
 def test_the_readme_rounds_desk_once() -> None:
     named = re.findall(r"(\d+) / (\d+) (for the 8-shot base|after [\w→ ]+)", " ".join(README.split()))
     after = {RECIPES[who.removeprefix("after ").replace("for the 8-shot ", "")]: (one, top) for one, top, who in named}

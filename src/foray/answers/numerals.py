@@ -293,7 +293,8 @@ def _one_word(found: re.Match[str]) -> str:
 
 def _asks_for(scale: str, question: str) -> bool:
     """Whether a question asks for a number of dozens, thousands and so on, as "How many dozens of eggs" does."""
-    return bool(re.search(rf"\b(?:how many|in|number of)\b[^.?!\n]{{0,60}}\b{scale.rstrip('s')}", question.lower()))
+    word = scale.rstrip("s")
+    return bool(re.search(rf"\b(?:how many|number of) (?:[a-z]+ )?{word}|\bin {word}", question.lower()))
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:

@@ -41,12 +41,8 @@ _ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_token
 _SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
 _KS, _FEW_KS = (1, 8, 32), (1, 2, 4)  # without --k; the second of fewer than 8 samples
 _PROBLEMS = 200  # that foray eval asks without --problems, at most
-_LATER = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "cut_off": "wrong",
-}  # also options, which an older settings.json has not
+# Also options, which an older settings.json has not.
+_LATER = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "cut_off": "wrong"}
 _BESIDE = "config and tokenizer"  # in settings.json: digests of the model's files but the weights
 
 

@@ -44,7 +44,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
     Raises OSError naming the target where the disk is full or broken.
     """
-    temporary = beside(path)
+    temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as f:
             f.write(content.encode() if isinstance(content, str) else content)
@@ -57,7 +57,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise OSError(e.errno, e.strerror, str(path)) from None
 
 
-def beside(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """A new name for what takes the place of ``path``. Processes of two machines may have one number."""
     return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}.tmp")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from foray.core.canonical import nearest, require
-from foray.core.files import beside, is_text, iter_jsonl, json_text, lines_in, read_object, writing
+from foray.core.files import is_text, iter_jsonl, json_text, lines_in, read_object, temporary_name, writing
 from foray.core.task import STORED, Extraction, Problem, Task, Verdict, verdict_of
 from foray.core.untrusted import not_a_pointer
 from foray.evals.sampling import checksum_of
@@ -111,7 +111,7 @@ def grade_file(
     what = "the file to grade" if out.exists() and out.samefile(source) else "there already"
     require(not out.exists(), f"{out} is {what}: name a new file with --out")
     done, lines = Tally(), lines_in(not_a_pointer(source))
-    temporary = beside(out)
+    temporary = temporary_name(out)
     try:
         with writing(out), open(temporary, "w", encoding="utf-8") as f:
             for number, row in iter_jsonl(source):

@@ -162,13 +162,12 @@ class Transformer(nn.Module):
 
         Raises ValueError for a text that is longer than the context, where no positions are given.
         """
-        if positions is None and tokens.shape[1] > len(self.cos):
-            raise ValueError(
-                f"a text of {tokens.shape[1]} tokens is longer than the model's context of {len(self.cos)}"
-            )
         x = self.model.embed_tokens(tokens)
         if positions is None:
-            cos, sin = (table[: tokens.shape[1], None] for table in (self.cos, self.sin))  # (T, 1, d)
+            T, context = tokens.shape[1], len(self.cos)
+            if context < T:
+                raise ValueError(f"a text of {T} tokens is longer than the model's context of {context}")
+            cos, sin = (table[:T, None] for table in (self.cos, self.sin))  # (T, 1, d)
         else:
             cos, sin = (table[positions].unsqueeze(2) for table in (self.cos, self.sin))  # (B, T, 1, d)
         for i, layer in enumerate(self.model.layers):

@@ -273,8 +273,8 @@ def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
     kept = []
     for _, own in rows.groupby(["recipe", "variant", "tokens"], sort=False):
         points = own.groupby(["pretrain_seed", "seed"])["stage_step"].agg(frozenset)
-        most = max(points, key=len)
-        same = [run in set(points.index[points == most]) for run in zip(own["pretrain_seed"], own["seed"])]
+        whole = set(points.index[points == max(points, key=len)])
+        same = [run in whole for run in zip(own["pretrain_seed"], own["seed"])]
         kept.append(own[same])
     return pd.concat(kept) if kept else rows
 

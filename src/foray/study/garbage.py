@@ -29,9 +29,8 @@ ROLLING = "rolling checkpoint of a finished node"
 STATE = "optimizer state; every later step of its stage is there"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of core.files.write_atomic
-_OURS = (
-    "nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm", "tracking", "watched.py",
-)  # in a store's root  # fmt: skip
+# In a store's root.
+_OURS = ("nodes", MANIFEST, ASKED, ".lock", "report", "claims", "progress", "slurm", "tracking", "watched.py")
 
 
 @dataclass(frozen=True)

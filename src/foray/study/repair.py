@@ -142,7 +142,8 @@ def _require_nothing_left(root: Path, wanted: set[str], reports: Sequence[Path],
         f"{len(wanted)} of them are set aside, and no study that ran in {root} asks for them as it is now "
         f"({', '.join(sorted(wanted))}): run their study again{unread}",
     )
-    for folder in reports:  # the first is said
+    if reports:
+        folder = reports[0]
         again = f"foray report {quote(str(root))}{'' if folder.name == 'report' else f' --x {_axis(folder)}'}"
         how = f"no study that ran in {root} draws it as it is now; `{again}` does{unread}"
         other = "Foray draws no report of this name; delete it"

@@ -164,6 +164,11 @@ def has_model(folder: Path, lora: LoRA | None) -> bool:
     return (folder / ("model" if lora is None else "adapter")).is_dir()
 
 
+def step_of(slot: Path) -> int:
+    """The updates of a whole rolling checkpoint."""
+    return int(read_object(slot / SEAL, step=int)["step"])
+
+
 class Resume:
     """A rolling checkpoint inside an unfinished node: two slots, written in turn. The newer valid slot counts."""
 
@@ -232,16 +237,12 @@ class Resume:
         if saving is not None:
             saving.result()
 
-    def step(self) -> int:
-        """The updates of the newest slot; -1 without one."""
-        newest = self.newest()
-        return -1 if newest is None else int(read_object(newest / SEAL, step=int)["step"])
-
     def what_is_kept(self) -> str:
         """A sentence for a user whose disk is full."""
-        if (step := self.step()) < 0:
+        newest = self.newest()
+        if newest is None:
             return "free some space and run again"
-        return f"that of step {step} is intact: free some space, and the same command goes on from it"
+        return f"that of step {step_of(newest)} is intact: free some space, and the same command goes on from it"
 
     def newest(self) -> Path | None:
         """The valid slot with the most updates. A slot is not valid if a kill cut it short."""
@@ -250,7 +251,7 @@ class Resume:
             if sealed(slot):
                 try:
                     verify(slot)
-                    valid.append((read_object(slot / SEAL, step=int)["step"], slot))
+                    valid.append((step_of(slot), slot))
                 except ValueError:
                     continue
         return max(valid)[1] if valid else None

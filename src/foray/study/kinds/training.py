@@ -34,7 +34,7 @@ from foray.study.node import CheckpointNode, Node, Report, TokenizerOwner
 from foray.study.preemption import Preempted
 from foray.study.store import Store
 from foray.train.activations import activation_bytes
-from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state
+from foray.train.checkpoint import Resume, has_model, load_state, save_checkpoint, save_state, step_of
 from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
 from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
@@ -280,9 +280,9 @@ def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:
 
 def _furthest(resume: Resume, node: TrainNode, store: Store) -> Path | None:
     """The whole state with the most updates: this node's rolling checkpoint, or an earlier kept step."""
-    earlier = _earlier_step(node, store)
-    if earlier is None or resume.step() >= earlier.step:
-        return resume.newest()
+    rolling, earlier = resume.newest(), _earlier_step(node, store)
+    if earlier is None or (rolling is not None and step_of(rolling) >= earlier.step):
+        return rolling
     verify(earlier.folder(store))
     return earlier.folder(store)
 
