@@ -440,7 +440,26 @@ def test_rollout_budgets_wait_for_the_ends_of_all_runs(tmp_path: Path) -> None:
         made.entries.append(entry | hard | end)
     found = rule_on(CLAIMS[-1], read_results(made.write(model_parameters=PARAMETERS)))
     assert found.answer == "cannot tell"
-    assert found.note.endswith("the runs on 1 other choice of training questions are not complete")
+    assert found.note.endswith("the runs on 1 choice of training questions are not complete")
+
+
+def test_rollout_budgets_wait_for_every_run_of_their_part(tmp_path: Path) -> None:
+    """A pre-training, a number of rollouts or an end that is not there yet: the answer may change when it comes."""
+    made = study(tmp_path, {"base": (0.3, 0.1), "rl": (0.4, 0.3)})
+    end = {"tokens": 8 * PARAMETERS, "recipe": "rl", "task": "t", "shots": 0}
+    budgets = ((5, 64, 0.3), (5, 1280, 0.8), (64, 64, 0.6), (64, 100, 0.6), (64, 2000, 0.8), (5, 2000, 0.8))
+    for rollouts, examples, share in budgets:
+        where = {"rollouts": rollouts, "examples": examples, "variant": f"n={rollouts}", "stage_step": examples}
+        add(made, share, 0.5, **end, **where, final=examples == 2000)
+    assert answers(made)["C10"] == "shown"
+    of_five = {"rollouts": 5, "variant": "n=5", "examples": 2000, "stage_step": 2000}
+    for lacking in (of_five | {"pretrain_seed": 1}, of_five | {"rollouts": 128, "variant": "n=128"}):
+        entry = {"kind": "passk", "folder": "nodes/passk-later", "seed": 0, "final": True}
+        made.entries.append(entry | lacking | end)
+        found = rule_on(CLAIMS[-1], read_results(made.write(model_parameters=PARAMETERS)))
+        assert found.answer == "cannot tell"
+        assert found.note.endswith("the runs on 1 choice of training questions are not complete")
+        made.entries.pop()
 
 
 def test_rollout_budgets_are_compared_between_variants_that_are_alike(tmp_path: Path) -> None:

@@ -471,7 +471,7 @@ def test_what_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     said = refused(capsys, "run", "smoke", "--store", str(tmp_path / "store"), "--executor", executor)
-    assert f"pip install 'foray[{executor}]'" in said
+    assert f"pip install -e '.[{executor}]'" in said
 
 
 def test_without_slurm_one_line_says_so(capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

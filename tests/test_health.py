@@ -73,7 +73,7 @@ def test_loss_spikes() -> None:
 def test_truncation() -> None:
     (flag,) = training_flags(rl(truncated=[0.0] * 50 + [0.3] * 10))
     assert flag.startswith("rl: 30% of samples are cut off")
-    assert sampling_flags(1000, 201) == ["20% of samples are cut off by max_new_tokens and score 0"]
+    assert sampling_flags(1000, 201) == ["20% of samples are cut off by max_new_tokens"]
 
 
 @pytest.mark.slow

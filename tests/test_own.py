@@ -696,7 +696,7 @@ def test_a_missing_library_is_found_before_a_study_begins(tmp_path: Path) -> Non
     lines = dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
     extras = {"lm_eval": "evals", "math_verify": "math", "datasets": "data", "zstandard": "data", "pyarrow": "data"}
     for library, extra in (extras | {"huggingface_hub": "hub", "vllm": "vllm"}).items():
-        assert f"pip install 'foray[{extra}]'" in lines.get(library, ""), (library, done.stdout, done.stderr[-2000:])
+        assert f"pip install -e '.[{extra}]'" in lines.get(library, ""), (library, done.stdout, done.stderr[-2000:])
 
 
 def documents() -> list[Path]:

@@ -23,6 +23,7 @@ from foray.report.measurements import PassK
 from foray.report.results import ANY
 from foray.report.sections.controls import rows as control_rows
 from foray.report.trials import choice, trials
+from foray.studies import tiny
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
@@ -60,6 +61,19 @@ def parted(**changes: Any) -> Study:
             Part("mixes", (replace(main, pretrain=rich),)),
         ),
     )
+
+
+def test_a_setting_of_a_variant_that_another_hides_is_named() -> None:
+    """`tiny` runs RL after SFT without the KL term, by a variant: a rate of its own there would bring the term back."""
+    for setting, words in {
+        "post.after_sft.rl.lr=4e-5": "recipe sft_rl: post.after_sft has settings of its own and hides rl.kl=0.0: "
+        "write after_sft.rl.kl=0.0 in the variant, or leave post.after_sft out",
+        "post.together.sft.lr=1e-4": "recipe parallel: post.together .* hides rl.kl=0.0: write together.rl.kl=0.0 in",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            override(tiny.study(), setting).check_whole()
+    own = Variant("sft_rl", ("after_sft.rl.lr=4e-5", "after_sft.rl.kl=0.0"), "")
+    replace(tiny.study(), recipes=("rl", own)).check_whole()
 
 
 def test_parts_share_what_is_equal_and_run_by_themselves() -> None:

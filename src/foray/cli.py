@@ -306,7 +306,7 @@ def _completion(shell: str) -> int:
     try:
         import shtab
     except ImportError:
-        print("foray: completion needs shtab: pip install 'foray[completion]'", file=sys.stderr)
+        print("foray: completion needs shtab: pip install -e '.[completion]' in Foray's folder", file=sys.stderr)
         return 1
     print(shtab.complete(build_parser(), shell))
     return 0

@@ -23,7 +23,7 @@ from foray.answers.judge_process import BROKE_OFF
 _START_SECONDS = 120.0  # imports on a busy machine
 _REPLY_SECONDS = 30.0  # the process itself kills a comparison long before
 
-INSTALL = "math-verify compares MATH answers and is not installed: pip install 'foray[math]'"
+INSTALL = "math-verify compares MATH answers and is not installed: pip install -e '.[math]' in Foray's folder"
 
 
 def require_math_verify() -> None:

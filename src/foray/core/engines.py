@@ -65,8 +65,9 @@ class VLLM:
             return
         if importlib.util.find_spec("vllm") is None:
             raise ValueError(
-                "engine=vllm needs vLLM, which is not installed: pip install 'foray[vllm]', or (on a CPU: make "
-                ".venv-vllm/.done) name an environment that has it, --set rl.vllm.python=.venv-vllm/bin/python"
+                "engine=vllm needs vLLM, which is not installed: pip install -e '.[vllm]' in Foray's folder, or "
+                "(on a CPU: make .venv-vllm/.done) name an environment that has it, --set "
+                "rl.vllm.python=.venv-vllm/bin/python"
             )
 
 

@@ -29,7 +29,7 @@ def sampling_flags(samples: int, truncated: int) -> list[str]:
 
 
 def _truncation(share: float) -> str:
-    return f"{100 * share:.0f}% of samples are cut off by max_new_tokens and score 0"
+    return f"{100 * share:.0f}% of samples are cut off by max_new_tokens"
 
 
 def _entropy(rows: Rows, stream: str) -> list[str]:

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 EXTRAS = {  # library -> the extra of Foray that brings the library
-    "datasets": "foray[data]",
-    "huggingface_hub": "foray[hub]",
-    "lm_eval": "foray[evals]",
-    "mlflow": "foray[mlflow]",
-    "math_verify": "foray[math]",
-    "pyarrow": "foray[data]",
-    "tensorboard": "foray[tensorboard]",
-    "trackio": "foray[trackio]",
-    "wandb": "foray[wandb]",
-    "zstandard": "foray[data]",
+    "datasets": "data",
+    "huggingface_hub": "hub",
+    "lm_eval": "evals",
+    "mlflow": "mlflow",
+    "math_verify": "math",
+    "pyarrow": "data",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+    "wandb": "wandb",
+    "zstandard": "data",
 }
 
 
@@ -35,7 +35,8 @@ def require_installed(libraries: Iterable[str], who: str) -> None:
     """Raises ValueError naming what to install where a library is missing."""
     for library in dict.fromkeys(libraries):
         if not installed(library):
-            how = f"pip install '{EXTRAS.get(library, library)}'"
+            extra = EXTRAS.get(library)
+            how = f"pip install -e '.[{extra}]' in Foray's folder" if extra else f"pip install {library}"
             raise ValueError(f"{who} needs {library}, which is not installed: {how}")
 
 

@@ -107,7 +107,7 @@ class PolicyGradient:
     clip_low: float = 0.2  # the ratio is clipped to 1 - clip_low ...
     clip_high: float = 0.2  # ... and to 1 + clip_high
     kl: float = 0.0
-    importance_cap: float = added(0.0)
+    importance_cap: float = added(0.0)  # C: a token counts min(behaviour / drawn, C) times; 0: once
     dual_clip: float = added(0.0)
 
     def __post_init__(self) -> None:

@@ -140,7 +140,7 @@ class Rollouts:
 
     Reward = verifier's score + ``format_reward`` if the answer has the asked-for format. ``normalise`` chooses the
     weights and the denominator: ``token`` (DAPO: all completion tokens of the update), ``sequence`` (GRPO: mean over
-    sequences of token means) or ``constant`` (Dr. GRPO: sequences x max_new_tokens). One draw is cut into
+    sequences of token means) or ``constant`` (Dr GRPO: sequences x max_new_tokens). One draw is cut into
     ``updates_per_draw`` slices of whole groups, one slice for each update. Every ``validate_every`` draws, the policy
     answers ``validation`` problems of the validation split greedily, and the score is logged. A ``screen`` selects
     among the ``questions``. ``sound``: a right answer scores only behind right reasons, for a task that can tell.

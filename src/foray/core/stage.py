@@ -256,15 +256,15 @@ class PostTraining:
     recipes that anneal M_t or keep pre-training beside RL.
     """
 
-    rl: Stream
-    sft: Stream
+    rl: Stream  # the stream of RL
+    sft: Stream  # the stream of SFT
     rl_steps: int  # updates of RL
     sft_steps: int  # updates of SFT
     weights: tuple[float, float] = (0.5, 0.5)  # of RL and SFT in `parallel`
     text: Stream | None = None
     anneal_steps: int = 100  # updates on pre-training text, of a recipe that anneals M_t
     prime_steps: int = 12
-    sft_ratio: float = 1.0
+    sft_ratio: float = 1.0  # SFT's learning rate over RL's, in `parallel`
     together: Together | None = derived("side_by_side")
     after_sft: AfterSFT | None = derived("rl_after_sft")
     stop: Plateau | None = derived("plateau")

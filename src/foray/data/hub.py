@@ -27,7 +27,7 @@ def client() -> Any:
         import huggingface_hub
         from huggingface_hub.utils import disable_progress_bars  # the package's import does not bring it
     except ImportError:
-        raise ValueError("models of the hub need the hub's client: pip install 'foray[hub]'") from None
+        raise ValueError("models of the hub need the hub's client: pip install -e '.[hub]' in Foray's folder") from None
     disable_progress_bars()
     return huggingface_hub
 
@@ -35,7 +35,7 @@ def client() -> Any:
 def datasets_library() -> Any:
     """The library ``datasets``, quiet. Raises ValueError naming the extra that has it."""
     if importlib.util.find_spec("datasets") is None:
-        raise ValueError("reading this needs the library datasets: pip install 'foray[data]'")
+        raise ValueError("reading this needs the library datasets: pip install -e '.[data]' in Foray's folder")
     import datasets
 
     datasets.disable_progress_bars()  # the library's bars would run across Foray's

@@ -199,7 +199,7 @@ def parquet(path: Path) -> Any:
     try:
         pq = importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise ValueError("reading Parquet needs pyarrow: pip install 'foray[data]'") from None
+        raise ValueError("reading Parquet needs pyarrow: pip install -e '.[data]' in Foray's folder") from None
     try:
         return pq.ParquetFile(ordinary(path))
     except OSError:

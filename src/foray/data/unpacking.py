@@ -158,7 +158,7 @@ def _frames(path: Path) -> IO[bytes]:
     try:
         zstandard = importlib.import_module("zstandard")
     except ImportError:
-        raise ValueError(f"{path}: reading .zst needs zstandard: pip install 'foray[data]'") from None
+        raise ValueError(f"{path}: reading .zst needs zstandard: pip install -e '.[data]' in Foray's folder") from None
     return io.BufferedReader(_Frames(path, zstandard.ZstdDecompressor(max_window_size=1 << 31)), 1 << 17)
 
 

@@ -132,7 +132,7 @@ def _lm_eval(module: str) -> Any:
     try:
         return importlib.import_module(f"lm_eval.{module}")
     except ImportError as error:
-        raise ValueError(f"the probes need lm-eval ({error}); pip install 'foray[evals]'") from error
+        raise ValueError(f"the probes need lm-eval ({error}); pip install -e '.[evals]' in Foray's folder") from error
 
 
 @lru_cache(maxsize=1)

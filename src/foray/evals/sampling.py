@@ -25,6 +25,7 @@ from foray.core.task import (
     sound_of,
     verdict_of,
 )
+from foray.data.rows import MissingFile
 from foray.data.tokenizer import TextTokenizer
 from foray.rollout.engine import Completion, Engine, Precision, Sampling, sampling_flops
 
@@ -59,7 +60,7 @@ def evaluate(
     chosen = list(given)[:problems]
     if len(chosen) < problems:
         raise ValueError(f"{task.name} has {len(chosen)} {split} problems; {problems} were asked for")
-    examples = few_shot_examples(task, shots, seed)
+    examples, guesses = few_shot_examples(task, shots, seed), _guesses(task, chosen)
     sampling = Sampling(temperature, max_new_tokens, task.stop, precision, top_p, top_k, min_p)
     path = folder / "completions.jsonl"
     chunk = max(1, CHUNK_ROWS // samples)
@@ -84,7 +85,7 @@ def evaluate(
         raise ValueError(f"{path}, line {len(counts) + 1} has changed since; the same command draws it again")
     prompts = [tokenizer.encode_prompt(task.prompt(p.question, examples)) for p in chosen]
     work = sampling_flops(engine.config, prompts, [c.pop("lengths") for c in counts])
-    counts = [c | guess for c, guess in zip(counts, _guesses(task, chosen))]
+    counts = [c | guess for c, guess in zip(counts, guesses)]
     write_atomic(folder / "ledger.json", json.dumps(work, allow_nan=False) + "\n")
     write_atomic(folder / "problems.jsonl", "".join(json.dumps(c, allow_nan=False) + "\n" for c in counts))
 
@@ -173,9 +174,12 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
 def _guesses(task: Task, problems: Sequence[Problem]) -> list[dict[str, float]]:
     """``guess`` of each problem: the share of training answers that equal the problem's answer, as they are written.
 
-    Empty where the task has no training problems.
+    Empty where the task has no training problems, or where their file is not there.
     """
-    given = Counter(p.answer for p in task.problems("train", GUESSES))
+    try:
+        given = Counter(p.answer for p in task.problems("train", GUESSES))
+    except MissingFile:
+        given = Counter()
     return [{"guess": given[p.answer] / given.total()} if given else {} for p in problems]
 
 

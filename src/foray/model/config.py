@@ -37,7 +37,7 @@ class ModelConfig:
     head_width: int = added(0)  # 0: width / heads
     norm: Norm = added("post")  # norms on the outputs of attention and MLP, or on their inputs
     qk_norm: QKNorm = added("full")  # a norm over all heads at once, or over each head
-    qkv_bias: bool = added(False)
+    qkv_bias: bool = added(False)  # biases of queries, keys and values, as in Qwen 2 and 2.5
     tied: bool = added(False)  # the output head is the embedding matrix
     rope_scaling: tuple[float, ...] = added(())  # of Llama 3.1: factor, low and high frequency factor, first context
 

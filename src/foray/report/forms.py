@@ -18,7 +18,7 @@ def _parquet(numbers: Path) -> bytes:
     try:
         pd.read_csv(numbers).to_parquet(out, index=False)
     except ImportError:
-        raise ValueError("--tables parquet needs pyarrow: pip install 'foray[parquet]'") from None
+        raise ValueError("--tables parquet needs pyarrow: pip install -e '.[parquet]' in Foray's folder") from None
     return out.getvalue()
 
 

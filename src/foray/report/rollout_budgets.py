@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from foray.report.comparisons import Comparison
-from foray.report.measurements import PassK, Seeds
+from foray.report.measurements import Measurement, PassK, Seeds
 from foray.report.paper import budget_effect
 from foray.report.results import ANY, Results, shots_rank
 from foray.report.rule_parts import pass1
@@ -71,14 +71,18 @@ def asked_of(results: Results) -> dict[BudgetPlace, BudgetNeeds]:
     return found
 
 
-def incomplete(results: Results, asked: dict[BudgetPlace, BudgetNeeds]) -> int:
-    """The choices of training questions that the study asks two numbers of rollouts of, and that lack comparisons."""
-    planned: dict[tuple[BudgetPlace, str], set[int]] = {}
+def incomplete(results: Results) -> int:
+    """The choices of training questions that one part asks two numbers of rollouts of, and that lack a measurement."""
+    measured = {e.folder for e in results.measured}
+    planned: dict[tuple[BudgetPlace, str], list[Measurement]] = {}
     for p in results.planned:
         of_task = p.kind == "passk" and p.task == results.main_task and p.trained_on in results.trained()
         if of_task and p.recipe == "rl" and p.variant and p.rollouts and not p.split and p.model_parameters is None:
-            planned.setdefault((BudgetPlace(p.tokens, p.mix, p.screen), p.part), set()).add(p.rollouts)
-    return len({place for (place, _), counts in planned.items() if len(counts) > 1 and place not in asked})
+            planned.setdefault((BudgetPlace(p.tokens, p.mix, p.screen), p.part), []).append(p)
+    return len({
+        place for (place, _), found in planned.items()
+        if len({p.rollouts for p in found}) > 1 and any(p.folder not in measured for p in found)
+    })  # fmt: skip
 
 
 def _variants(results: Results) -> dict[BudgetPlace, list[RolloutVariant]]:

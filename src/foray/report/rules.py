@@ -310,8 +310,8 @@ def c10(results: Results) -> Ruling:
     if len(rates) == 1 and None not in rates:
         notes.insert(0, "one rate for every n")
     found = found._replace(note="; ".join([found.note, *notes]))
-    lacking = incomplete(results, asks)
-    words = f"the runs on {lacking} other choice{'s'[: lacking != 1]} of training questions are not complete"
+    lacking = incomplete(results)
+    words = f"the runs on {lacking} choice{'s'[: lacking != 1]} of training questions are not complete"
     return undecided(found, words) if lacking and found.answer == "shown" else found
 
 

@@ -55,7 +55,7 @@ def meanings(kind: type) -> dict[str, str]:
     said = {}
     for cls in reversed(kind.__mro__):
         if "__dataclass_fields__" in vars(cls):
-            sentences = re.split(r"(?<=[.;:])\s+(?=[A-Z`])", " ".join((cls.__doc__ or "").split()))
+            sentences = re.split(r"(?<=[.;])\s+(?=[A-Z`])", " ".join((cls.__doc__ or "").split()))
             comments = _comments(cls)
             for name in vars(cls)["__dataclass_fields__"]:
                 named = " ".join(s for s in sentences if f"``{name}``" in s)

@@ -37,7 +37,7 @@ from foray.study.variants import AnyRecipe, Variant, check_recipes, recipe_name
 class Data:
     """The tokenizer's size, and where local files lie: ``root`` fills every empty ``root`` of a task or text source.
 
-    ``mixture`` is what the tokenizer is trained on; when empty, what the model is.
+    ``mixture`` is the text that the tokenizer is trained on; when empty, the text that the model is trained on.
     """
 
     vocab_size: int = 1536  # entries of the tokenizer
@@ -284,7 +284,7 @@ class Study:
             require(asked.task == self.post.task, f"{trained}: use one task, or train_problems=0")
             most = self.post.questions
             require(asked.train_problems <= most, f"{ours} are more than the {most} questions of post-training")
-        check_recipes(self.recipes, self.stages, context)
+        check_recipes(self.recipes, self.stages, self.post, context)
         known, watched = self.pretrain.checkpoints, self.evaluation.dynamics
         for tokens in self.excursions:
             require(tokens in known, f"excursions: {tokens} is not one of the checkpoints {known}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from foray.core.canonical import require
 from foray.core.field_types import require_types
+from foray.core.override import override
 from foray.core.sources import Corpus, Rollouts
-from foray.core.stage import Recipe, RecipeFunction
+from foray.core.stage import PostTraining, Recipe, RecipeFunction
 from foray.study.named_recipes import every_stage, named_recipes
 
 
@@ -51,8 +53,11 @@ def recipe_name(recipe: AnyRecipe) -> str:
     return name
 
 
-def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe], Recipe], context: int) -> None:
-    """Raises ValueError for what is no recipe, and for two recipes that tables could not tell apart.
+def check_recipes(
+    recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe], Recipe], post: PostTraining, context: int
+) -> None:
+    """Raises ValueError for what is no recipe, for two that tables could not tell apart, and for a variant's setting
+    that ``post.after_sft`` or ``post.together`` hides.
 
     ``context``: tokens of the model's context, which every row must fit.
     """
@@ -63,6 +68,10 @@ def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe],
         made = recipe.recipe if isinstance(recipe, Variant) else recipe
         fine = isinstance(made, str) or of_foray.get(name, made) is made
         require(fine, f"a recipe of your own cannot be called {name!r}, which is one of Foray's: rename the function")
+        if isinstance(recipe, Variant):
+            hidden, by = _hidden(recipe, stages_of, post)
+            instead = f"write {by}.{hidden} in the variant, or leave post.{by} out"
+            require(not hidden, f"recipe {name}: post.{by} has settings of its own and hides {hidden}: {instead}")
         if not isinstance(recipe, Variant) or not recipe.words:
             twice = f"two recipes are called {name!r}: rename one, or make it a Variant, whose settings are shown"
             require(known.setdefault(name, stages) == stages, twice)
@@ -74,3 +83,18 @@ def check_recipes(recipes: Sequence[AnyRecipe], stages_of: Callable[[AnyRecipe],
                 where, whole = f"stage {stage.name}, stream {stream.name}", f"the model's context ({context})"
                 require(length <= context, f"{where}: windows of {length} are longer than {whole}")
                 require(new < context, f"{where}: max_new_tokens ({new}) does not fit {whole}")
+
+
+def _hidden(
+    recipe: Variant, stages_of: Callable[[AnyRecipe], Recipe], post: PostTraining
+) -> tuple[str, Literal["", "after_sft", "together"]]:
+    """A setting that changes ``post`` and not the recipe, and what the recipe reads in its place; empty for none."""
+    whole, stages = override(post, *recipe.settings), stages_of(recipe)
+    if whole.after_sft is None and whole.together is None:
+        return "", ""
+    for setting in recipe.settings:
+        others = tuple(s for s in recipe.settings if s != setting)
+        if override(post, *others) != whole and stages_of(replace(recipe, settings=others)) == stages:
+            reads_after = stages_of(replace(recipe, settings=(*recipe.settings, "together=none"))) == stages
+            return setting, "after_sft" if reads_after else "together"
+    return "", ""

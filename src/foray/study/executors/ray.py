@@ -54,7 +54,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ValueError("--executor ray needs Ray: pip install 'foray[ray]'") from None
+        raise ValueError("--executor ray needs Ray: pip install -e '.[ray]' in Foray's folder") from None
     mine = not ray.is_initialized()
     if mine:
         address = address or os.environ.get("RAY_ADDRESS")

@@ -199,7 +199,7 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError:
-        raise ValueError("--executor slurm needs submitit: pip install 'foray[slurm]'") from None
+        raise ValueError("--executor slurm needs submitit: pip install -e '.[slurm]' in Foray's folder") from None
     return submitit
 
 
