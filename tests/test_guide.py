@@ -22,6 +22,7 @@ from foray.core.stage import AdamW, Stage, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.rollout import torch_engine
+from foray.study.named_recipes import named_recipes
 from foray.study.named_studies import load_study
 from foray.train import rollouts, scoring
 from test_laws import start, train
@@ -224,3 +225,9 @@ def test_one_grpo_update_has_the_shapes_of_the_page(
     check("_logprobs", "(N,)", *seen["_logprobs"])
     check("loss_of", "(N,)", seen["loss_of"])
     assert isinstance(hidden, Tensor) and 0 < sizes["N"] < int((batch.weight != 0).sum()), "some groups have no signal"
+
+
+def test_every_recipe_stands_in_the_guide_to_studies() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    lacking = [name for name in named_recipes() if f"`{name.removesuffix('_gold')}`" not in text]
+    assert not lacking

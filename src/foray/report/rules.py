@@ -138,8 +138,8 @@ def c2(results: Results) -> Ruling:
 def c3(results: Results) -> Ruling:
     """On a hard task, at the last M_t, in pass@1: RL − base above 0, and SFT→RL − RL above 0.
 
-    Contradicted if one difference is below 0. The hard task is the first task after the main task whose class has
-    ``hard = True``. Without one, the hard task is the main task if its class has ``hard = True``.
+    Contradicted if one difference is below 0. The hard task is the first task after the main task that says ``hard``.
+    Without one, the hard task is the main task if it says so.
     """
     task = hard_task(results)
     return every(last(compare(results, "rl", "base", 1, task), compare(results, "sft_rl", "rl", 1, task)), results)

@@ -1,6 +1,6 @@
 """Trials of settings, and the rule that chooses among a recipe's trials. docs/statistics.md has the rule in words.
 
-Of a recipe's trials the best has the highest mean of pass@1, pass@8 and pass@K on validation problems, each model
+Of a recipe's trials the best has the highest mean of pass@k, over the study's k, on validation problems, each model
 taken after its last update, over the runs that all trials of the recipe have. Trials less than one standard error of
 the paired difference below the best are level with it. Of the best and those level with it, the one with the highest
 general average is chosen: it forgets least. Without probes it is the first of the study's order.

@@ -19,7 +19,7 @@ from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
 # RL reads each question 2 times and SFT 12 times; in the paper 3 to 10 and 61. SFT has three rows for four rollouts of
-# RL, as in the paper.
+# RL, as in the paper at 2B; at its later M_t two to five rollouts for a row.
 QUESTIONS = 2048
 RL_STEPS, SFT_STEPS = 128, 768
 ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in all as SFT has

@@ -7,7 +7,7 @@
 DATA also holds ``openmathinstruct2/train.jsonl``, ``gsm8k/train.jsonl``, ``gsm8k/test.jsonl`` and ``math/test.jsonl``
 (docs/tasks.md).
 
-Every setting has its source in a comment. *Paper*: the text and figures of arXiv 2606.04272. *Code*: the authors'
+A setting without a comment is ours. *Paper*: the text and figures of arXiv 2606.04272. *Code*: the authors'
 repository, github RachitBansal/verl, a snapshot of May 2026, whose scripts show what was last set and not what each
 published run used. Where text and code differ, one is the study's version and the other a variant of the part
 ``disputed``. *OLMo 2*: its report, arXiv 2501.00656. *Ours*: no source was found.
@@ -38,7 +38,7 @@ INSTRUCTION = "Let's think step by step and output the final answer within \\box
 
 
 def pretraining(mix: str, tokens: int, checkpoints: tuple[int, ...]) -> Pretrain:
-    """Paper: AdamW, cosine to a tenth, peak 4e-4, 512 sequences of 4096 tokens. The rest is OLMo 2's."""
+    """Paper: AdamW, cosine, peak 4e-4, 512 sequences of 4096 tokens. The rest, the final tenth too, is OLMo 2's."""
     # Paper and code name no warm-up. OLMo 2 warms up over 2,000 steps (section 3.2), here of 23,842: M_t at 2B lies in
     # it, M_t at 4B at its end.
     adam = AdamW(lr=4e-4, weight_decay=0.1, warmup=0.084, schedule="cosine", final=0.1)
@@ -185,7 +185,8 @@ def _mixtures(main: Study, starts: tuple[int, ...], between: tuple[int, ...]) ->
     The authors' numbers are from 2B and 20B, those of interleaving on Gold from 2B and 14B.
     """
     rate = ("together.rl.optimizer.lr=4e-5", "together.sft.optimizer.lr=4e-5")
-    # Ours: interleaving ends after 475 rounds, 9,500 updates of SFT. The other two have parallel averaging's updates.
+    # Ours: interleaving ends after 475 rounds, 9,500 updates of SFT. `combined` has the updates of parallel
+    # averaging, `curriculum` as many of RL (13,266 in all).
     rounds = (*rate, f"together.steps={_share(main, 475)}")
     settings = {"combined": rate, "interleaved": rounds, "curriculum": rate}
     # Parallel averaging on Gold gives the mixtures a partner on equal data.
@@ -255,7 +256,7 @@ def rollout_budget(main: Study) -> tuple[Study, ...]:
         prompts = min(64, getattr(main.post.rl.source, "prompts", 64))
         asking = main.post.asking(main.post.task, questions, screen=screen, prompts=prompts, updates_per_draw=1)
         post = replace(asking, together=None, after_sft=None)
-        # Examples are equal at 75 to 300 updates. Rollouts are equal when n = 5 has 64 / 5 times as many updates.
+        # Examples are equal at 75 to 600 updates. Rollouts are equal when n = 5 has 64 / 5 times as many updates.
         many, few = (75, 150, 300, 600), (75, 150, 300, 960, 1920, 3840)
         recipes = tuple(
             Variant("rl", (f"rl.source.group_size={n}", f"rl_steps={steps[-1]}"), f"{word}, n={n}")

@@ -69,7 +69,10 @@ def _mixtures() -> tuple[Variant, ...]:
 
 
 def _protocol() -> tuple[Variant, ...]:
-    """Settings of the paper's code, and the stop rule. Every score counts as no rise: RL ends at its second update."""
+    """Settings of the paper's code, and the stop rule. Every score counts as no rise: RL ends at its second update.
+
+    To run that path too, RL samples from likely tokens alone, which the paper's does not.
+    """
     rl = ("rl.updates_per_draw=2", "rl.kl=1e-3", "rl.dual_clip=3", "rl.top_p=0.95", "rl.format_reward=0")
     sft = ("sft.normalise=sum", "sft.solutions=first", "sft.validation=4", "sft.max_new_tokens=24")
     stop = ("rl.validate_every=1", "stop.updates=1", "stop.rise=1")

@@ -18,7 +18,7 @@ RL_STEPS, SFT_STEPS = 112, 280
 
 def study() -> Study:
     task = WorldProblems("easy")
-    # More math than DOLMino's 21%: three million tokens must hold enough of it to learn from.
+    # More math than DOLMino's 21%: two million tokens must hold enough of it to learn from.
     pretrain = Stream(
         "pretrain",
         # Documents apart: a question stands at the beginning, as in the prompts of RL and of trained models.
@@ -37,7 +37,7 @@ def study() -> Study:
     sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
     # As the authors ran them: only RL from the base has a KL term.
     sft_rl = Variant("sft_rl", ("rl.kl=0.0",), "")
-    # The rollouts of RL and the rows of SFT, and one rate for both, as in the paper.
+    # The rollouts of RL and the rows of SFT; one rate for both, as in the paper.
     rows = sft_source.batch_size * SFT_STEPS // RL_STEPS
     parallel = Variant("parallel", ("rl.kl=0.0", f"sft.batch_size={rows}"), "")
     return Study(
