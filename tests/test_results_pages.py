@@ -101,7 +101,7 @@ def test_the_first_table_of_desk_is_its_results() -> None:
 
 
 def test_desks_table_of_twice_the_updates_is_its_results() -> None:
-    page = (RESULTS / "desk" / "README.md").read_text(encoding="utf-8")
+    page = (RESULTS / "desk" / "parts.md").read_text(encoding="utf-8")
     number = r"[−\d.]+ \[[−\d.]+, [−\d.]+\]"
     lines = re.findall(rf"^\| [^|]+ \|(?: {number} \|){{6}}$", page, re.MULTILINE)
     found = {(r["recipe"], r["tokens"]): r for r in rows("desk/controls.csv") if r["variant"] == "twice the updates"}

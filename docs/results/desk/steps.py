@@ -39,7 +39,8 @@ def asked(e: dict[str, object]) -> bool:
         return False
     variant = str(e.get("variant", ""))
     main = e["recipe"] in ("base", "rl") and not variant
-    return not (e.get("mix") or e.get("split")) and e["pretrain_seed"] in (0, 1) and (main or ", n=" in variant)
+    other = e.get("mix") or e.get("split") or e.get("model_parameters")
+    return not other and e["pretrain_seed"] in (0, 1) and (main or ", n=" in variant)
 
 
 if __name__ == "__main__":
