@@ -17,7 +17,7 @@ from foray.answers.written import LONGEST, normal
 from foray.answers.written import tidy as tidy
 from foray.core.task import Extraction, Verdict
 
-VERIFIER = "formulas 4"  # the version of the verdicts, raised when a completion gets another one
+VERIFIER = "formulas 5"  # the version of the verdicts, raised when a completion gets another one
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
 _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
 # A sign, and no subtraction: no term stands before it, nor the dollar that ends one.
