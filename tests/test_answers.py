@@ -287,6 +287,21 @@ def test_answers(kind: str) -> None:
     assert [pair for pair in other if accepts(*pair, "lenient")] == [], "accepted in a part"
 
 
+TIMES = ["At what time do they meet?", "What is the time then?", "He left at 3 p.m. When does he arrive?"]
+RATIOS = ["?", "What is the ratio of cats to dogs?", "He left at 3 p.m. What is the ratio?"]
+
+
+@pytest.mark.parametrize("pair", [("12:30", r"\frac{12}{30}"), ("12:30", "2:5"), ("4:10", "2:5"), ("3:20", "0.15")])
+def test_the_question_tells_a_time_from_a_ratio(pair: tuple[str, str]) -> None:
+    pytest.importorskip("math_verify")
+    for one, other in (pair, pair[::-1]):
+        assert [q for q in TIMES if accepts(one, other, question=q)] == []
+        assert [q for q in RATIOS if not accepts(one, other, question=q)] == []
+    asked = MATH().verify(Problem("p", "At what time?", "4:10"), r"\boxed{2:5}")
+    assert asked.score == 0 and not accepts("9:16", "18:32")
+    assert accepts("9:16", "18:32", question="What is the ratio of the sides?")
+
+
 FOUND = [
     ("6", "**Answer:** 6."), ("81", "Final Answer: **81**"),
     ("34", "Final Answer: The final answer is $34$. I hope it is correct."),
