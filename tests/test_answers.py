@@ -16,9 +16,9 @@ from foray.tasks.math import MATH
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "grading.jsonl"
 
 
-def accepts(gold: str, answer: str, extraction: str = "strict") -> bool:
+def accepts(gold: str, answer: str, extraction: str = "strict", question: str = "?") -> bool:
     task = MATH()
-    problem = Problem("p", "?", task.reference(gold))
+    problem = Problem("p", question, task.reference(gold))
     return task.verify_answer(problem, answer, extraction).score > 0  # type: ignore[arg-type]
 
 
@@ -203,21 +203,30 @@ EQUATIONS_SAME = [
     ("5", "AB=5"), ("5", "[ABC]=5"), ("5", "AB+BC=5"), ("5", "a+b=5"), ("5", r"a+b=2+3=5"), ("5", "k=n=5"),
     ("5", r"\log_2 32=5"), ("5", "P(A)=5"), ("5", r"\overline{AB}=5"), (r"\frac12", r"\cos A=\frac12"),
     ("2x", r"\frac{dy}{dx}=2x"), ("2x", "y'=2x"), ("2+3=5", "5"), ("f(2)=5", "5"), ("2x+1", "y=2x+1"),
-    (r"\frac{a}{b}=5", "5"), ("2,-3", "x=2,x=-3"), ("3,-3", r"x=\pm 3"),
+    (r"\frac{a}{b}=5", "5"), ("2,-3", "x=2,x=-3"), ("3,-3", r"x=\pm 3"), ("8", "x-y=8"), ("8", "a-b=8"), ("8", "-x=-8"),
+    ("x-y=8", "8"), ("-3x", "-y=3x"), ("5", "f(1)-f(0)=5"), ("0", "f(1)-f(0)=0"), ("3", r"\frac{a-b}{c}=3"),
+    ("3", r"\frac{-a}{b}=3"), ("3", r"\frac{1}{a}+\frac{1}{b}=3"), ("5", r"\lim f(x)=5"),
+    ("5", r"\lim_{x \to 2} f(x)=5"),
+    ("12", r"\int_0^1 f=12"), ("12", r"\int_0^1 f(x)\,dx=12"), ("2x", r"\int f(x)\,dx=2x"), ("12", r"\sum a_i=12"),
+    ("12", r"\sum_{i=1}^n a_i=12"), ("n^2", r"\sum_{i=1}^n (2i-1)=n^2"), ("12", r"\prod_{i=1}^n a_i=12"),
 ]  # fmt: skip
 EQUATIONS_OTHER = [
     ("0", "x^2-5x+6=0"), ("10", "2x=10"), ("10", "x^2=10"), ("25", "x^2+y^2=25"), ("5", "2x+1=5"), ("10", "5x=10=10"),
     ("5", "2+2=5"), ("5", "3=5"), ("3x", "y-2=3x"), ("3x", "y+x=3x"), ("2x=10", "10"), ("0", "(x-2)(x-3)=0"),
-    ("0", "x-y=0"), ("5", "x>5"), ("3,9", r"x^2=3\text{ or }9"), ("5", r"\sqrt{x}=5"),
+    ("0", "x-y=0"), ("5", "x>5"), ("3,9", r"x^2=3\text{ or }9"), ("5", r"\sqrt{x}=5"), ("8", "x-y=9"), ("8", "-x=8"),
+    ("3", "-2x=3"), ("3", "x-1=3"), ("3", "2a-b=3"), ("12", r"\sum a_i=11"), ("12", r"\int_0^1 f=11"),
+    (r"\sum a_i", r"\sum b_i"), (r"\lim f(x)", r"f(x)"), ("3x", "x-y=3x"),
 ]  # fmt: skip
 CLOCKS_SAME = [
     ("12:30", "12:30"), ("3:40", "03:40"), ("12:30", r"\text{12:30}"), ("3:4", r"\frac34"), ("3:4", "6:8"),
     ("45:60", "3:4"), (r"12:30\text{ p.m.}", "12:30 PM"), (r"\text{10:30 a.m.}", r"10:30\text{ a.m.}"),
-    (r"\infty", r"\infty"),
+    (r"\infty", r"\infty"), ("4:10", "2:5"), ("2:5", "4:10"), ("1:16", r"\frac{1}{16}"), (r"\frac{1}{16}", "1:16"),
+    ("3:20", r"\frac{3}{20}"), (r"\frac{3}{20}", "3:20"),
 ]  # fmt: skip
 CLOCKS_OTHER = [
-    ("12:30", "0.4"), ("12:30", r"\frac{12}{30}"), ("12:30", "12:31"), ("12:30", "12/30"), ("12:30", "2:5"),
-    ("11:00", "1/0"), ("11:00", r"\infty"), ("11:00", "11"), (r"\frac10", r"\frac20"), (r"\infty", r"\frac10"),
+    ("12:30", "12:31"), ("03:40", r"\frac{3}{40}"), (r"\frac{3}{40}", "03:40"), ("1:05", r"\frac15"), ("5:0", "5:00"),
+    ("11:00", "1/0"), ("1/0", "11:00"), ("2:40", "1:20"),
+    ("11:00", r"\infty"), ("11:00", "11"), (r"\frac10", r"\frac20"), (r"\infty", r"\frac10"),
     ("12:30", r"12:30\text{ p.m.}"), ("1:20", "2:40"),
 ]  # fmt: skip
 THOUSANDS_SAME = [
@@ -235,6 +244,10 @@ IN_TEXT_SAME = [
     ("3.5", r"\text{3 1/2 cups}"), ("1200", r"\text{1,200 people}"), ("5000000", r"\text{5 million}"),
     ("12", r"\text{(C) 12}"), (r"\text{3 boys and 4 girls}", r"3\text{ boys and }4\text{ girls}"),
     (r"5\text{ feet}", r"\text{60 inches}"), ("5", r"5\text{ sq}\text{ ft}"),
+    (r"\text{June 20}", "June 20"), ("June 20", r"\text{June 20}"), (r"\text{June }20", "June 20"),
+    (r"\text{Figure 3}", "Figure 3"), ("Level 3", r"\text{Level 3}"), (r"\text{Plan 2}", "Plan 2"),
+    (r"\text{Monday, June 5}", "Monday, June 5"), (r"\text{3 boys and 4 girls}", "3 boys and 4 girls"),
+    (r"\text{Option 2}", r"\textbf{Option 2}"), ("at least 5", r"\text{at least 5}"), (r"\text{Q 4}", "Q 4"),
 ]  # fmt: skip
 IN_TEXT_OTHER = [
     ("5", r"\text{5 million}"), ("5", r"\text{5 or less}"), ("5", r"\text{at least 5}"), ("5", r"\text{5x}"),
@@ -242,7 +255,8 @@ IN_TEXT_OTHER = [
     (r"\text{June 20}", r"\text{June 21}"), ("5", r"\text{5 x}"),
     ("5", r"\text{5 boys and 3 girls}"), (r"\text{Group 1}", r"\text{Group 2}"),
     ("1", r"\text{Group 1}"), ("5", r"\text{5-6}"),
-    ("11", r"\text{5 + 6}"),
+    ("11", r"\text{5 + 6}"), (r"\text{June 20}", "June 21"), (r"\text{Room 12}", "Room 1 2"), ("20", "June 20"),
+    (r"\text{Figure 3}", "Figure"), (r"\text{Room 12}", r"\text{Room }1\text{ }2"),
     (r"\text{(B)}", r"\text{(A)}\text{ and }\text{(B)}"), ("5", r"\text{5 - 1}"), ("5", r"\text{5 1}"),
 ]  # fmt: skip
 
@@ -271,6 +285,21 @@ def test_answers(kind: str) -> None:
     assert [pair for pair in same if not accepts(*pair)] == [], "refused"
     assert [pair for pair in other if accepts(*pair)] == [], "accepted"
     assert [pair for pair in other if accepts(*pair, "lenient")] == [], "accepted in a part"
+
+
+TIMES = ["At what time do they meet?", "What is the time then?", "He left at 3 p.m. When does he arrive?"]
+RATIOS = ["?", "What is the ratio of cats to dogs?", "He left at 3 p.m. What is the ratio?"]
+
+
+@pytest.mark.parametrize("pair", [("12:30", r"\frac{12}{30}"), ("12:30", "2:5"), ("4:10", "2:5"), ("3:20", "0.15")])
+def test_the_question_tells_a_time_from_a_ratio(pair: tuple[str, str]) -> None:
+    pytest.importorskip("math_verify")
+    for one, other in (pair, pair[::-1]):
+        assert [q for q in TIMES if accepts(one, other, question=q)] == []
+        assert [q for q in RATIOS if not accepts(one, other, question=q)] == []
+    asked = MATH().verify(Problem("p", "At what time?", "4:10"), r"\boxed{2:5}")
+    assert asked.score == 0 and not accepts("9:16", "18:32")
+    assert accepts("9:16", "18:32", question="What is the ratio of the sides?")
 
 
 FOUND = [

@@ -135,7 +135,7 @@ def test_the_gradings_of_a_completion_ask_for_one_comparison(monkeypatch: pytest
     monkeypatch.setattr(latex, "equivalent", lambda *pair: asked.append(pair) or (True, "equal"))
     for extraction in STORED:
         assert MATH().verify(Problem("p", "?", "gold of this test"), r"\boxed{x+1}", extraction).score == 1.0
-    assert asked == [("gold of this test", "x+1")]
+    assert asked == [("gold of this test", "x+1", "?")]
 
 
 def test_openmathinstruct_grades_flexibly_as_its_questions_are() -> None:

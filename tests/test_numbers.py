@@ -191,10 +191,24 @@ def test_a_factorial_is_computed_where_an_answer_stands_and_a_shout_in_a_sentenc
         ("How many dozens of eggs will she eat?", 1), ("What is the cost in dozen?", 1), ("How many eggs?", 0), ("", 0),
         ("She buys 7 dozen. How many are left?", 0), ("How many eggs are in 3 dozen?", 0),
         ("How many more dozens are needed?", 1), ("What is the number of dozens?", 1),
+        ("How many dozen?", 1), ("What is that in dozens of eggs?", 1), ("What is it in dozen of eggs?", 1),
+        ("How many dozenal digits are there?", 0), ("How many dozen-packs did she buy?", 0), ("Sold in Dozen Oaks.", 0),
     ],
 )  # fmt: skip
 def test_a_scale_word_counts_unless_the_question_asks_for_such_a_number(question: str, right: int) -> None:
     assert numbers.graded_answer("7", "7 dozen", "strict", question).score == right
+
+
+@pytest.mark.parametrize(
+    ("question", "written", "right"),
+    [
+        ("How many millionaires are there?", "7 million", 0), ("How many millions does he have?", "7 million", 1),
+        ("She lived in Thousand Oaks. How many rooms?", "7 thousand", 0), ("What is it in thousands?", "7 thousand", 1),
+        ("How much is it in grand total?", "7 grand", 0), ("How many hundred-dollar bills?", "7 hundred", 0),
+    ],
+)  # fmt: skip
+def test_a_word_that_begins_as_a_scale_word_asks_for_none(question: str, written: str, right: int) -> None:
+    assert numbers.graded_completion("7", f"#### {written}", "strict", question=question).score == right
 
 
 @pytest.mark.parametrize(

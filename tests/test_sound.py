@@ -62,6 +62,9 @@ def test_every_solution_of_the_world_is_sound(tier: Any) -> None:
         ("Start with 5, add 5 to get 10. 5 + 5 = 10, take away 2 to get 8. #### 10 and 8", True),
         ("Start with 5, add 5 to get 10. 10 - 5 = 5, take away 2 to get 8. #### 10 and 8", False),  # it is 5 by now
         ("Twice as many, so 5 + 5 = 10. 10 - 2 = 8. #### 8", False),
+        ("It had 2 more than Ben's train, so 5 + 5 = 10. 10 - 2 = 8. #### 10 and 8", True),
+        ("5 + 5 = 10. It had 2 fewer than Ben's. 10 - 2 = 8. #### 10 and 8", True),
+        ("5 more than 5 equals 10. 5 + 5 = 10. 10 - 2 = 8. #### 10 and 8", False),
     ],
 )
 def test_what_is_sound(work: str, sound: bool) -> None:

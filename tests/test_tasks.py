@@ -220,6 +220,11 @@ def test_clean_ends_a_solution_after_its_answer() -> None:
         ("It is $\\boxed{5}$ apples.", " Check"), ("It is \\(\\boxed{5}\\) apples.", " Check"),
         ("\\[x = 2 + 3\\]\nIt is \\boxed{5}.", " \\[2+3=5\\]"), ("\\[\n\\boxed{5}", "\nand no end"),
         ("\\[\n\\begin{aligned}\nx&=2+3\\\\[2pt]\n&=\\boxed{5}\n\\end{aligned}\n\\]", "\nok"),
+        ("So\n\\begin{align*}\nb&=\\boxed{5}\\\\\nc&=6\n\\end{align*}", "\nIt."),
+        ("\\[b=\\boxed{5}\\\\c=6\\].", " Now"), ("\\[b=\\boxed{5}\\text{ at \\$3}\\]", " Now \\[c\\]"),
+        ("\\[\n\\begin{aligned}\nb&=\\boxed{5}\\\\\nc&=6\n\\end{aligned}\n\\]", "\nok"),
+        ("\\[b=\\boxed{5}\\begin{cases}1\\\\2\\end{cases}\\]", "\nok"),
+        ("\\[\n\\boxed{5}", "\n\\begin{align}\n2\n\\end{align}"),
         ("\\[\n\\boxed{5}", "\nthen\n\\[ 2 \\]"), ("It costs $5. So \\boxed{5}.", " At $3 it is less.\n$$x$$"),
     ],
 )  # fmt: skip

@@ -107,13 +107,19 @@ class _Comparison:
     def stated(self, side: Any) -> Any:
         """The value that an equation gives to a name, or that a computation has; None where it gives none.
 
-        ``x = 5``, ``f(2) = 5`` and ``a+b = 5`` say 5, and so does ``2+3 = 5``. ``2x = 10`` and ``x^2+y^2 = 25`` are
-        problems: their right sides answer nothing. What is no equation is its own value.
+        ``x = 5``, ``f(2) = 5``, ``a-b = 5`` and ``-x = -5`` say 5, and so does ``2+3 = 5``. ``2x = 10`` and
+        ``x^2+y^2 = 25`` are problems: their right sides answer nothing. Nor does that of ``x-y = 0``, which is
+        ``x = y``. What is no equation is its own value.
         """
         if not self.grader.is_equation(side):
             return side
         first, last = self.grader.take_first_relation(side).lhs, self.grader.take_last_relation(side).rhs
-        if _named(first, self.sympy) or (not last.free_symbols and _of_names(first, self.sympy)):
+        if _named(first, self.sympy):
+            return last
+        if first.is_Mul and _named(-first, self.sympy) and (isinstance(last, self.sympy.Expr) or _matrix(last)):
+            return -last
+        signs = (1, -1) if last != 0 or not first.free_symbols else (1,)
+        if not last.free_symbols and _of_names(first, self.sympy, signs):
             return last
         closed = not first.free_symbols and not last.free_symbols
         return last if closed and self.equal(first, last) else None
@@ -273,19 +279,24 @@ def _inequality(relation: Any, sympy: Any) -> bool:
 
 
 def _named(side: Any, sympy: Any) -> bool:
-    """Whether it is a name: ``x``, ``f(2)``, ``\\cos A``, ``dy/dx``, ``(x, y)``."""
+    """Whether it is a name: ``x``, ``f(2)``, ``\\cos A``, ``dy/dx``, a limit, an integral, a sum, ``(x, y)``."""
     if isinstance(side, sympy.Tuple):
         return all(part.is_Symbol for part in side)
-    return bool(side.is_Symbol or side.is_Function or isinstance(side, sympy.Derivative))
+    operators = (sympy.Derivative, sympy.Limit, sympy.Integral, sympy.Sum, sympy.Product)
+    return bool(side.is_Symbol or side.is_Function or isinstance(side, operators))
 
 
-def _of_names(side: Any, sympy: Any) -> bool:
-    """Whether it has names alone, added, multiplied or divided: ``a+b``, ``AB``, ``\\frac{a}{b}``, ``f^{-1}(2)``."""
+def _of_names(side: Any, sympy: Any, signs: tuple[int, ...]) -> bool:
+    """Whether it has names alone, added, subtracted, multiplied or divided: ``a+b``, ``AB``, ``\\frac{a-b}{c}``.
+
+    ``signs``: the factors that names may have, as ``-b`` is -1 times ``b``.
+    """
     if isinstance(side, sympy.Pow):
-        return bool(side.exp == -1) and _of_names(side.base, sympy)
-    return _named(side, sympy) or (
-        bool(side.is_Add or side.is_Mul) and all(_of_names(part, sympy) for part in side.args)
-    )
+        return bool(side.exp == -1) and _of_names(side.base, sympy, signs)
+    if side.is_Mul:
+        factors = [part for part in side.args if part not in signs]
+        return bool(factors) and all(_of_names(part, sympy, signs) for part in factors)
+    return _named(side, sympy) or (bool(side.is_Add) and all(_of_names(part, sympy, signs) for part in side.args))
 
 
 def _assigns(relation: Any, sympy: Any) -> bool:

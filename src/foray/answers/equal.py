@@ -46,18 +46,21 @@ _TERM = re.compile(
     r"\{ ?(?:\\mathbf ?\{ ?)?([a-z]) ?\}? ?\} ?"
 )
 _RATIO, _CLOCK = re.compile(r"[0-9]{1,9} ?: ?[0-9]{1,9}"), re.compile(r"0?((?:1[0-9]|2[0-4]|[0-9]) ?: ?[0-5][0-9])")
+_NO_RATIO = re.compile(r"^0|: ?0")  # 03:40 and 11:00
+_ASKS_FOR_A_TIME = re.compile(r"\b(?:what|which) (?:(?:is|was|will be) the )?time\b|o'clock|[0-9 ][ap]\.?m\b", re.I)
 _NUMERAL_NAMES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _NUMERALS = {name: number for number, name in enumerate(_NUMERAL_NAMES.split(), 2)}
 
 
-def equivalent(gold: str, answer: str) -> tuple[bool, str]:
+def equivalent(gold: str, answer: str, question: str = "") -> tuple[bool, str]:
     """Whether two answers are equal, and a reason: by their text, as numbers, and only then by symbolic algebra.
 
-    Takes a second at most, never raises on text. Raises ValueError where math-verify is wanted and not installed.
+    The question may tell a time from a ratio. Takes a second at most, never raises on text.
+    Raises ValueError where math-verify is wanted and not installed.
     """
     from foray.answers.judge import equal
 
-    known = _compared(gold, answer)
+    known = _compared(gold, answer, question)
     if isinstance(known, bool):
         return known, "equal" if known else "different"
     return equal(*known)
@@ -69,7 +72,7 @@ def obvious(gold: str, answer: str) -> bool | None:
     return known if isinstance(known, bool) else None
 
 
-def _compared(gold: str, answer: str) -> bool | tuple[str, str]:
+def _compared(gold: str, answer: str, question: str = "") -> bool | tuple[str, str]:
     """Whether two answers are equal, or the two texts that algebra has to compare."""
     if len(answer) > 2 * LONGEST:
         return False
@@ -92,11 +95,19 @@ def _compared(gold: str, answer: str) -> bool | tuple[str, str]:
         return True
     listed = _as_vectors(*left)
     listed = _as_lists(*left) if listed is None else listed
-    return _as_numbers(*left) if listed is None else listed
+    if listed is not None:
+        return listed
+    timed = _as_times(*left, question)
+    return _as_numbers(*left) if timed is None else timed
 
 
 def _same(a: str, b: str) -> bool:
-    return a == b or compact(a) == compact(b)
+    """Whether two texts differ in nothing but spaces and ``\\text{}``, which says how letters look."""
+    return a == b or compact(a) == compact(b) or _unwrapped(a) == _unwrapped(b)
+
+
+def _unwrapped(text: str) -> str:
+    return compact(_WRAPPED.sub(r"\1", text))
 
 
 def _chosen(a: str, b: str) -> bool | tuple[str, str]:
@@ -121,9 +132,6 @@ def _group(found: re.Match[str]) -> str:
 
 def _as_words(a: str, b: str) -> bool | None:
     """Whether the same words are said; None where the reference is none."""
-    inner = [found[1].strip() if (found := _WRAPPED.fullmatch(text)) else text for text in (a, b)]
-    if inner[0] == inner[1]:
-        return True
     said = words(a)
     if said is None:
         return None
@@ -216,13 +224,25 @@ def _as_lists(a: str, b: str) -> bool | None:
     return set(values[0]) == set(values[1]) if found[0][1] else sorted(values[0]) == sorted(values[1])
 
 
+def _as_times(a: str, b: str, question: str) -> bool | None:
+    """Whether two times of a clock are the same; None where they may be ratios.
+
+    They are times where both have a clock's form, where one could be no ratio, and where the question asks for a time.
+    """
+    clocks = [_CLOCK.fullmatch(text) for text in (a, b)]
+    if not any(clocks):
+        return None
+    ratio = "ratio" in question.lower()
+    times = not ratio and (all(clocks) or _ASKS_FOR_A_TIME.search(question))
+    if not times and not any(found and _NO_RATIO.search(found.group()) for found in clocks):
+        return None
+    x, y = (found and found[1].replace(" ", "") for found in clocks)
+    return x == y
+
+
 def _as_numbers(a: str, b: str) -> bool | tuple[str, str]:
     """Whether two plain numbers are equal; the texts where they are none, or only rounding tells."""
     x, y = (None if NAMES.match(text) else plain_number(text) for text in (a, b))
-    time = _CLOCK.fullmatch(a)
-    if time:  # 12:30 is no fraction
-        other = _CLOCK.fullmatch(b)
-        return other is not None and time[1].replace(" ", "") == other[1].replace(" ", "")
     if x is None or y is None:
         ratios = [_RATIO.fullmatch(text) for text in (a, b)]
         if any(ratios):

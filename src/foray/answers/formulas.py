@@ -12,6 +12,7 @@ _OR = re.compile(r",?[ ]?(?:\\text\{[ ]?,?[ ]?or[ ]?\}|(?<![A-Za-z\\])or(?![A-Za
 _RELATION = re.compile(r"[<>]|\\(?:le|ge)(?![A-Za-z])")
 _PRIMES = re.compile(r"([A-Za-z])('{1,4}|\^\{?[ ]?(?:\\prime[ ]?){1,4}\}?)")
 _DOTS = re.compile(r"\\ldots(?![A-Za-z])|\.\.\.")
+_BOUNDLESS = re.compile(r"\\(sum|lim)(?![A-Za-z]|[ ]?[_^])")
 _MIXED = re.compile(
     r"(?<![\^_.A-Za-z0-9}\\])([0-9]+)[ ]?(?:\\frac[ ]?(?:\{([0-9]+)\}|([0-9]))[ ]?(?:\{([0-9]+)\}|([0-9]))"
     r"|(?<=[ ])([0-9]+)/([0-9]+))"
@@ -112,7 +113,9 @@ class FormulaReader:
         text = _PRIMES.sub(lambda m: f"{m[1]}_{{prime{m[2].count(chr(39)) or m[2].count('prime')}}}", text)
         if "'" in text:
             raise Unread(text)
-        text = _MIXED.sub(_sum, _DOTS.sub(r"D_{dots}", text))
+        # The library reads no sum and no limit without bounds. Both are linear, as a factor is.
+        text = _BOUNDLESS.sub(r"L_{\1} ", _DOTS.sub(r"D_{dots}", text))
+        text = _MIXED.sub(_sum, text)
         text = _CLOSED_TIMES.sub(r") \\cdot ", _TIMES.sub(r"\1 \\cdot ", text))
         text = self.normal(text, self.settings)
         converter = self._converter()

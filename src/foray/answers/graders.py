@@ -56,7 +56,7 @@ class BoxedAnswers:
         """
         latex.ready()
         answer, formatted = latex.found_answer(completion, extraction)
-        return latex.verdict(problem.answer, answer, formatted, "no answer in \\boxed{}")
+        return latex.verdict(problem.answer, answer, formatted, "no answer in \\boxed{}", problem.question)
 
     def reference(self, text: str) -> str:
         """The answer in a bare answer or a full solution. Raises ValueError where there is none."""
@@ -65,8 +65,10 @@ class BoxedAnswers:
     def verify_answer(self, problem: Problem, answer: str, extraction: Extraction = "strict") -> Verdict:
         """Compares an answer that needs no box; lenient: also one inside a sentence."""
         latex.ready()
-        found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer")
+        found = latex.verdict(problem.answer, latex.bare_answer(answer), True, "no answer", problem.question)
         if found.score or extraction != "lenient":
             return found
         inner = latex.stated_answer(answer)
-        return found if inner is None else latex.verdict(problem.answer, inner, False, "no answer")
+        if inner is None:
+            return found
+        return latex.verdict(problem.answer, inner, False, "no answer", problem.question)

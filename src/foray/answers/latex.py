@@ -17,7 +17,7 @@ from foray.answers.written import LONGEST, normal
 from foray.answers.written import tidy as tidy
 from foray.core.task import Extraction, Verdict
 
-VERIFIER = "formulas 4"  # the version of the verdicts, raised when a completion gets another one
+VERIFIER = "formulas 5"  # the version of the verdicts, raised when a completion gets another one
 _TOKENS = re.compile(r"\\\\|\\[{}]|\\(?:boxed|fbox)[ \t]*\{|\{|\}")
 _LOOSE_BOX = re.compile(r"\\boxed(?:[ \t]{1,20}([^\s${}\\]{1,40})|[ \t]{0,20}(\\[a-z]{1,20}+[^$\n]{0,60}+)(?=\$))")
 # A sign, and no subtraction: no term stands before it, nor the dollar that ends one.
@@ -196,13 +196,13 @@ def reference(text: str) -> str:
     return answer
 
 
-def verdict(gold: str, answer: str | None, formatted: bool, missing: str) -> Verdict:
+def verdict(gold: str, answer: str | None, formatted: bool, missing: str, question: str = "") -> Verdict:
     """The verdict on an answer taken out of a completion."""
     if answer is None or not answer.strip():
         return Verdict(0.0, formatted, missing)
     if len(answer) > LONGEST:
         return Verdict(0.0, formatted, f"an answer of {len(answer)} characters")
-    right, reason = _judged(gold, answer)
+    right, reason = _judged(gold, answer, question)
     shown = " ".join(answer.split())[:60]
     wanted = " ".join(gold.split())[:60]
     if right:
@@ -212,8 +212,8 @@ def verdict(gold: str, answer: str | None, formatted: bool, missing: str) -> Ver
 
 
 @lru_cache(maxsize=8)  # the gradings of one completion follow each other, mostly with one answer
-def _judged(gold: str, answer: str) -> tuple[bool, str]:
-    return equivalent(gold, answer)
+def _judged(gold: str, answer: str, question: str) -> tuple[bool, str]:
+    return equivalent(gold, answer, question)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from foray.core.task import Extraction, Verdict
 
 MARK = "####"
 # Raised when the verdict on any text changes. A part of the key of everything graded, but not of readers of problems.
-VERIFIER = "numbers 4"
+VERIFIER = "numbers 5"
 _MORE = re.compile(r"(?<![A-Za-z^_{])[0-9]")  # another number; the 2 of "m2" and "cm^2" is none
 _LINE = re.compile(rf"{MARK}\s*+([^\n]+)")  # the rest of the line, or the next line that is not blank
 _NEXT = "Question:"  # where a completion that went on past its answer begins another problem

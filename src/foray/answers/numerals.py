@@ -292,9 +292,10 @@ def _one_word(found: re.Match[str]) -> str:
 
 
 def _asks_for(scale: str, question: str) -> bool:
-    """Whether a question asks for a number of dozens, thousands and so on, as "How many dozens of eggs" does."""
+    """Whether a question asks for a number of dozens: "How many dozens of eggs", and not "How many dozen-packs"."""
     word = scale.rstrip("s")
-    return bool(re.search(rf"\b(?:how many|number of) (?:[a-z]+ )?{word}|\bin {word}", question.lower()))
+    asked = rf"\b(?:how many|number of) (?:[a-z]+ )?{word}s?(?![\w-])|\bin {word}(?:s\b| of\b|\?)"
+    return bool(re.search(asked, question.lower()))
 
 
 def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:

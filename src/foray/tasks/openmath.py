@@ -30,7 +30,7 @@ _NO_CODE_RUN = ("", "<not_executed>")
 _LONGEST = 8000  # characters of a solution; longer ones go round in circles
 _LIKE_GSM8K = "like=gsm8k"  # the label of a question like GSM8K's
 # Raised when other solutions are kept of the same rows, or other texts of them: a part of the key of what is trained.
-_CLEANING = "solutions 2"
+_CLEANING = "solutions 3"
 _DISPLAYS = re.compile(r"\\\\|\\\$|\\[\[\]()]|\$\$|\\(?:begin|end)\{[A-Za-z]{1,20}\*?\}")
 _CLOSES = {"\\[": "\\]", "\\(": "\\)", "$$": "$$"}
 _SENTENCE = re.compile(r"\.(?=\s|$)|\n|$")
@@ -190,19 +190,17 @@ def clean(text: str, answer: str, like_gsm8k: bool = False) -> str | None:
 
 def _sentence_end(text: str, end: int) -> int:
     """Where the sentence or the displayed formula ends in which ``end`` lies. Formulas that end are closed."""
-    opened: list[str] = []
+    opened: list[tuple[str, bool]] = []  # what closes each, and whether it holds ``end``
     closed, at = "", end
     for token in _DISPLAYS.finditer(text):
-        sign = token.group()
-        if opened and sign == opened[-1]:
-            closed = opened.pop()
-            at = token.end() if token.start() >= end else at
-        elif token.start() >= end:
+        sign, behind = token.group(), token.start() >= end
+        if behind and not any(holds for _, holds in opened):
             break
+        if opened and sign == opened[-1][0]:
+            _, holds = opened.pop()
+            closed, at = (sign, token.end()) if behind and holds else (closed, at)
         elif sign in _CLOSES or sign.startswith("\\begin"):
-            opened.append(_CLOSES.get(sign) or sign.replace("begin", "end"))
-        if token.start() >= end and not opened:
-            break
+            opened.append((_CLOSES.get(sign) or sign.replace("begin", "end"), not behind))
     if at > end and closed != "\\)":
         return at + text.startswith(".", at)
     stop = _SENTENCE.search(text, at)

@@ -27,9 +27,10 @@ _COMPUTATION = re.compile(
     rf"|, ({'|'.join(_DO)}) {_N} to get {_N}{_ENDS}"
     rf"|(?<![0-9]){_N} ({'|'.join(_THAN)}) than {_N} is {_N}{_ENDS}"
 )
-# Every one of these belongs to a computation. One that was not read makes a chain unsound.
+# Every one of these belongs to a computation. One that was not read makes a chain unsound. "5 more than Ben" is none:
+# a question says so, and a solution may repeat it.
 _SIGNS = re.compile(
-    r"=|[0-9] (?:[-+*/]|(?:times|more than|fewer than)\b)|\bgives [0-9]|\bto get\b|\b(?:plus|minus|divided by)\b"
+    r"=|[0-9] (?:[-+*/]|times\b|(?:more|fewer) than [0-9])|\bgives [0-9]|\bto get\b|\b(?:plus|minus|divided by)\b"
     r"|\b(?:[Tt]wice|[Hh]alf of)\b"
 )
 _READ = "|"  # stands where a computation was read, so that what is left does not close up
