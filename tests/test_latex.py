@@ -337,7 +337,7 @@ for act in (lambda: eval("1+1"), lambda: open(sys.argv[1], "w"), lambda: __impor
 def test_without_math_verify_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge.importlib.util, "find_spec", lambda name: None)
     latex.ready.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install 'foray\[math\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[math\]' in Foray's folder"):
         MATH().verify(Problem("p", "?", "1"), r"\boxed{1}")
 
 
