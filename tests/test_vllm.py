@@ -83,7 +83,7 @@ def test_without_vllm_a_study_that_asks_for_it_does_not_begin(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs vLLM, which is not installed: pip install 'foray\[vllm\]'"):
+    with pytest.raises(ValueError, match=r"needs vLLM, which is not installed: pip install -e '\.\[vllm\]'"):
         run_study(override(study(), setting), Store(tmp_path), quiet())
     assert not list(tmp_path.glob("nodes/*"))
 
