@@ -649,6 +649,10 @@ def test_a_restored_training_has_ended_where_its_health_is_there(tmp_path: Path)
     for folder in trained:
         (folder / "health.json").write_text("[]")
     assert {e.stopped for e in read_results(manifest).planned} == {None, 10}
+    asked = {"kind": "passk", "folder": "nodes/passk-x", "examples": 25 * 512, "updates_per_draw": 4, "seed": 0}
+    for e in [e for e in made.entries if e.get("stop")]:
+        e |= asked | {"stop": e["stop"] | {"step": 100}}
+    assert {e.examples for e in read_results(made.write(model_parameters=PARAMETERS)).planned if e.stopped} == {3 * 512}
 
 
 def test_parallel_averaging_may_lead_rl_in_pass_1_early(tmp_path: Path) -> None:

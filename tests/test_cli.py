@@ -571,6 +571,8 @@ def test_a_run_whose_output_is_cut_short_says_that_it_is_unfinished(mini: Path, 
     )
     assert done.stdout.count("\n") == 1 and done.returncode == 141, done.stderr
     assert done.stderr == "foray: stopped, as nobody reads the output any more; the same command goes on from here\n"
+    whole = f"set -o pipefail; {words} 2>&1 | head -1"
+    assert subprocess.run(["bash", "-c", whole], capture_output=True, env=env).returncode == 141, "the lines too"
 
 
 def test_the_pipe_of_a_worker_is_not_the_output(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

@@ -103,10 +103,9 @@ def test_levels_put_every_node_behind_its_parents() -> None:
 
 def test_a_node_at_work_elsewhere_is_not_run_here(tmp_path: Path) -> None:
     store, node = Store(tmp_path), expand(brief()).nodes[0]
-    with store.claim(node.key, 0.0) as waited:
-        assert not waited
-        with pytest.raises(ValueError, match=rf"process {os.getpid()} on .* is at work on it; wait for that or end it"):
-            run_node(node, store, patience=0.2)
+    words = rf"process {os.getpid()} on .* is at work on it; wait for that or end it"
+    with store.claim(node.key, 0.0), pytest.raises(ValueError, match=words):
+        run_node(node, store, patience=0.2)
     assert not node.folder(store).exists()
     run_node(node, store)
     assert node.done(store)

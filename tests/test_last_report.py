@@ -63,6 +63,12 @@ def test_a_store_of_another_study_is_named_and_nothing_written(capsys: Said, min
         assert contents(Path("store")) == before and not Path("out").exists()
 
 
+def test_a_folder_named_like_a_bundled_study_is_typed_as_a_folder(capsys: Said, mine: list[str]) -> None:
+    Path("store").rename("smoke")
+    assert main(["ls", mine[0], "--store", "smoke", *OTHER]) == 0
+    assert "`foray report ./smoke` is the report of the store as it is" in capsys.readouterr().err
+
+
 def test_a_run_names_the_settings_of_the_report_that_it_replaces(capsys: Said, mine: list[str]) -> None:
     assert main(["run", *mine, *OTHER, "--jobs", "1"]) == 0
     said = capsys.readouterr().err

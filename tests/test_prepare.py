@@ -266,7 +266,7 @@ def test_what_is_said_of_a_corpus_is_checked_too(corpus: Mix, tmp_path: Path) ->
 
 
 def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
-    """The study checks every byte before the first training, and sizes at every opening.
+    """The study checks every byte when it links the text and when a training opens it.
 
     After a repair the study goes on.
     """
@@ -301,6 +301,10 @@ def test_a_study_refuses_a_damaged_corpus(corpus: Mix, tmp_path: Path) -> None:
     for size in (len(whole) + 2, len(whole) - 2):
         os.truncate(file, size)
         refused(rf"is damaged \(it has {size} bytes, and {len(whole)} are wanted\)")
+    prepare(corpus, out, 1, lambda _: None)
+    zeroed(file)
+    refused(r"is damaged \(its checksum has changed\)")
+    assert nodes[0].open_shard(store, verified=False).read(0, 100).tolist() != before
     prepare(corpus, out, 1, lambda _: None)
     assert nodes[0].open_shard(store).read(0, 100).tolist() == before
     meta = nodes[0].folder(store) / "meta.json"  # as an earlier version wrote it

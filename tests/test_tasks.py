@@ -446,7 +446,7 @@ def test_the_hub_by_id_configuration_and_revision(monkeypatch: pytest.MonkeyPatc
     library, commits = Hub(), {"v2": "2" * 40, "main": "a" * 40}
     monkeypatch.setattr(hub, "datasets_library", lambda: library)
     monkeypatch.setattr(hub, "_commit", lambda _, revision: commits.get(revision, revision))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert len(GSM8K(train="some/gsm8k:main@v2", test="some/gsm8k:main@v2").problems("test")) == 20
     assert library.asked == [("some/gsm8k", "main", "test", "2" * 40)]
     math = MATH(train="some/math:*", test="some/math:*")
@@ -454,7 +454,9 @@ def test_the_hub_by_id_configuration_and_revision(monkeypatch: pytest.MonkeyPatc
     assert library.asked[1:3] == [("some/math", c, "train", "a" * 40) for c in ("algebra", "geometry")]
     commit = "0123456789" * 4
     assert RowSource("", f"some/math:*@{commit}").fingerprint() == f"some/math:*@{commit}"
-    assert (tmp_path / "datasets--some--math" / "refs" / "main").read_text() == "a" * 40, "for a run without a network"
+    noted = tmp_path / "foray" / "datasets--some--math" / "main"
+    assert noted.read_text() == "a" * 40, "for a run without a network"
+    assert not (tmp_path / "hub").exists(), "its refs name what it has files of"
 
 
 def test_rows_of_another_commit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,14 +493,15 @@ def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, kind:
 
 def test_a_data_set_that_was_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     hub._commit.cache_clear()
     with pytest.raises(ValueError, match="some/thing: the data set could not be loaded"):
         RowSource("", "some/thing").fingerprint()
-    refs = tmp_path / "datasets--some--thing" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text("abc\n")
-    assert RowSource("", "some/thing:main").fingerprint() == "some/thing:main@abc"
+    for place, commit in (("hub/datasets--some--thing/refs", "abc"), ("foray/datasets--some--thing", "def")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "main").write_text(f"{commit}\n")
+        hub._commit.cache_clear()
+        assert RowSource("", "some/thing:main").fingerprint() == f"some/thing:main@{commit}", "the last that was read"
     hub._commit.cache_clear()
 
 

@@ -205,7 +205,11 @@ def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
     assert commands[0].machine == ("threads=1",)
     shutil.copytree(folder / "step1", folder / "step2")
     os.utime(folder / "step2" / "config.json", (0, 0))
-    (store / "manifest.json").write_text(json.dumps({"study": "tiny", "entries": [{"tokens": 1000}]}))
+    (store / "manifest.json").write_text(
+        json.dumps({"study": "tiny", "entries": [{"tokens": t, "folder": f"nodes/{t}"} for t in (1000, 2000)]})
+    )
+    (store / "nodes" / "1000").mkdir(parents=True)
+    (store / "nodes" / "1000" / "DONE").touch()  # the report that ran over both has the results of one
     assert main([*words, "2"]) == 0 and ran[2:] == [(1000,), (1000, 2000)]
     wrong |= {(1000, 2000)}  # as of a kill at a checkpoint whose excursions fail: later ones are not held up
     shutil.copytree(folder / "step1", folder / "step3")

@@ -70,24 +70,18 @@ def _add_studies(commands: _Commands) -> None:
         help="the second of two studies side by side: a study with --set as given, or the folder of a store, which "
         "STUDY may be too",
     )  # fmt: skip
-    p.add_argument(
-        "--x", default="tokens", choices=["tokens", "samples", "flops", "seconds"],
-        help="horizontal axis of the figures",
-    )  # fmt: skip
+    axes = ["tokens", "samples", "flops", "seconds"]
+    p.add_argument("--x", default="tokens", choices=axes, help="horizontal axis of the figures")
     p.add_argument(
         "--paper", default="on", choices=["on", "off"],
         help="the paper's curves behind ours, and its numbers beside the claims",
     )  # fmt: skip
     p.add_argument("--out", metavar="DIR", type=path, help="a new folder for the report (default: in the store)")
-    p.add_argument(
-        "--tables",
-        metavar="FORMS",
-        default="",
-        help="results as tables to print, or for programs: markdown,latex,parquet",
-    )
+    what = "results as tables to print, or for programs: markdown,latex,parquet"
+    p.add_argument("--tables", metavar="FORMS", default="", help=what)
     p = _study_command(commands, "ls", "Map (M_t, recipe, seed) to folder and state.")
     p.add_argument("--json", action="store_true", help="all checkpoints and evaluations, as one JSON document")
-    p = _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.")
+    p = _study_command(commands, "settings", "Print every key that --set takes, its value and its meaning.", store="")
     p.add_argument("words", metavar="WORD", nargs="*", help="only the settings whose key or meaning has every word")
     _study_command(commands, "open", "Open the report of a study in a browser, and print its path.", or_store=True)
     _add_watch(commands)
@@ -98,7 +92,8 @@ def _add_studies(commands: _Commands) -> None:
 
 
 def _add_watch(commands: _Commands) -> None:
-    p = _study_command(commands, "watch", "Run a study's excursions from another program's checkpoints as they land.")
+    text = "Run a study's excursions from another program's checkpoints as they land."
+    p = _study_command(commands, "watch", text, store="runs/STUDY-watched")
     p.add_argument(
         "checkpoints", metavar="CHECKPOINTS",
         help="'FOLDER/step{step}', or 'hub:ORGANISATION/NAME@step{step}-tokens{tokens}B'",
@@ -229,8 +224,10 @@ def _add_grade(commands: _Commands) -> None:
 
 
 def _study_command(
-    commands: _Commands, name: str, text: str, *actions: str, several: bool = False, or_store: bool = False
-) -> argparse.ArgumentParser:
+    commands: _Commands, name: str, text: str, *actions: str, several: bool = False, or_store: bool = False,
+    store: str = "runs/STUDY",
+) -> argparse.ArgumentParser:  # fmt: skip
+    """A command that takes a study. ``store``: where its results lie by default; empty for one that reads none."""
     p = commands.add_parser(name, help=text, description=text)
     if actions:
         p.add_argument("action", choices=actions, help="what to do")
@@ -240,7 +237,8 @@ def _study_command(
         p.add_argument("studies", metavar="STUDY", nargs="+", help=f"{what}; all that use the store")
     else:
         p.add_argument("study", metavar="STUDY", help=what)
-    p.add_argument("--store", metavar="DIR", type=store_folder, help="where results live (default: runs/STUDY)")
+    if store:
+        p.add_argument("--store", metavar="DIR", type=store_folder, help=f"where results live (default: {store})")
     _set_option(p, "change a setting, e.g. pretrain.lr=1e-3; may be repeated")
     return p
 
@@ -298,7 +296,10 @@ def _unread(args: argparse.Namespace) -> int:
     works = args.command in ("run", "prepare", "watch") or getattr(args, "repair", False)
     if not works or getattr(args, "dry_run", False):
         return 0
-    print(f"foray: stopped, as nobody reads the output any more{_GOES_ON}", file=sys.stderr)
+    try:
+        print(f"foray: stopped, as nobody reads the output any more{_GOES_ON}", file=sys.stderr, flush=True)
+    except BrokenPipeError:  # as with 2>&1
+        os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
     return 128 + signal.SIGPIPE
 
 

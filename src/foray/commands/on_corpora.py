@@ -38,7 +38,7 @@ def data(args: argparse.Namespace) -> None:
     node = next(n for n in expand(study).nodes if isinstance(n, TrainNode) and n.stage == pretrain.stage)
     missing = [s for s in (*node.shards, node.tokenizer) if not s.done(store)]
     require(not missing, f"{store.root} does not hold the text yet ({len(missing)} nodes to run): run the study first")
-    shards = {s.source.name: s.open_shard(store) for s in node.shards}
+    shards = {s.source.name: s.open_shard(store, verified=False) for s in node.shards}
     tokenizer = node.tokenizer.open_tokenizer(store)
     mixture = [(w, s.name) for w, s in corpus.mixture]
     first, seed_key = (args.step - 1) * corpus.batch_size, key(seed, "corpus", pretrain.stage.name)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from foray.commands.options import jobs_of, machine_of
 from foray.core.canonical import require
-from foray.core.files import write_atomic
+from foray.core.files import sealed, write_atomic
 from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
 from foray.study.command import StudyCommand
@@ -72,7 +72,7 @@ def _finished(args: argparse.Namespace, store: Store, console: Console) -> tuple
     """The checkpoints of an earlier watch of this store, run to their end, and those to be tried one by one.
 
     A watch that was killed may have left a checkpoint half done. Where all of them together fail, those that the last
-    report does not show are tried again as new ones are.
+    report does not show whole are tried again as new ones are.
     """
     known = _before(store.root / STUDY_FILE)
     if known:
@@ -81,7 +81,9 @@ def _finished(args: argparse.Namespace, store: Store, console: Console) -> tuple
         except ValueError as e:
             say(console, failure(e))
             rows = last_manifest(store.root).get("entries", ())
-            shown = {row["tokens"] for row in rows if isinstance(row, dict) and "tokens" in row}
+            asked = [row for row in rows if isinstance(row, dict) and {"tokens", "folder"} <= row.keys()]
+            lacking = {row["tokens"] for row in asked if not sealed(store.root / str(row["folder"]))}
+            shown = {row["tokens"] for row in asked} - lacking
             return [c for c in known if c[2] in shown], [c for c in known if c[2] not in shown]
     return known, []
 

@@ -92,16 +92,17 @@ class DataSet:
         return read
 
     def _note(self, commit: str) -> None:
-        """Keeps the commit of a branch in the hub's cache, for ``commit`` without a network.
+        """Keeps the commit of a branch, for ``commit`` without a network.
 
-        The library keeps it where it is asked for the branch, and here it is asked for the commit.
+        The library keeps it where it is asked for the branch, and here it is asked for the commit. Its own ``refs``
+        stay as they are: they name what it has files of.
         """
         if commit == self.revision:
             return
         with contextlib.suppress(OSError):  # a cache that is read only
-            known = _known(self.id, self.revision or "main")
-            known.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(known, commit)
+            noted, _ = _known(self.id, self.revision or "main")
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(noted, commit)
 
     def commit(self) -> str:
         """The commit that the revision stands for, by the hub, or else by an earlier download."""
@@ -118,17 +119,18 @@ def _commit(name: str, revision: str) -> str:
     try:
         return str(loaded(name, HfApi().dataset_info, name, revision=revision).sha)
     except ValueError:
-        known = _known(name, revision)
-        if known.is_file():
-            return known.read_text(encoding="ascii").strip()
-        raise
+        known = [file for file in _known(name, revision) if file.is_file()]
+        if not known:
+            raise
+        return max(known, key=lambda file: file.stat().st_mtime_ns).read_text(encoding="ascii").strip()
 
 
-def _known(name: str, revision: str) -> Path:
-    """The file of the hub's cache that says which commit a branch was when it was last read."""
+def _known(name: str, revision: str) -> tuple[Path, Path]:
+    """The files that say which commit a branch was when it was last read: Foray's note, and that of the hub's cache."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    cache, folder = Path(constants.HF_HUB_CACHE), f"datasets--{name.replace('/', '--')}"
+    return cache.parent / "foray" / folder / revision, cache / folder / "refs" / revision
 
 
 def _commits_of(read: Any) -> set[str]:

@@ -111,6 +111,13 @@ def linked(folder: Path) -> tuple[Path | None, dict[str, str]]:
     return Path(meta["place"]) if "place" in meta else None, digests
 
 
+def verify_linked(folder: Path, place: Path) -> None:
+    """Compares the tokens that a linked shard names with their digests, once a process. Raises ValueError."""
+    for name, digest in linked(folder)[1].items():
+        if digest and (place / name).exists() and digest_of_input(place / name) != digest:
+            raise _to_mend(place, name, "is damaged (its checksum has changed)")
+
+
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
     """The damage of a file of tokens, by the size and digest of its part; empty if the file is whole."""
     if words := _wrong_size(path, part[kind] * np.dtype(part["dtype"]).itemsize):

@@ -38,7 +38,9 @@ def entry_of(root: Path, e: Mapping[str, Any]) -> Measurement:
     planned = optional("stop", lambda s: int(s["step"]))
     stopped = optional("stop", lambda s: _stopped(root / str(s["folder"]), planned))
     if stopped is not None and numbers["examples"] is not None:
-        numbers["examples"] = numbers["examples"] * stopped // planned
+        several = int(e.get("updates_per_draw", 1))
+        draws, all_draws = (-(-step // several) for step in (stopped, planned))
+        numbers["examples"] = numbers["examples"] * draws // all_draws
     return Measurement(
         checkpoint=optional("checkpoint", lambda name: root / str(name)),
         kind=str(e["kind"]), folder=root / str(e["folder"]), tokens=int(e["tokens"]), recipe=str(e["recipe"]),

@@ -13,6 +13,7 @@ from foray.core.changed_settings import changed_settings
 from foray.core.files import SEAL, TRAINING_FILES, Damaged, read_object, sealed, verify
 from foray.core.terminal import one_line
 from foray.core.untrusted import expect
+from foray.core.userfile import bundled
 from foray.study.command import remembered
 from foray.study.store import MANIFEST
 
@@ -46,7 +47,7 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
     have = {name for name in wanted if sealed(root / name)}
     if have == wanted or len(have) >= len(shown):  # all that a smaller study asks for is all that it can show
         return ""
-    folder = quote(str(root))
+    folder = quote(_typed(root))
     return one_line(
         f"this store's last report {_difference(last, asked, changed)}; it shows {len(shown)} finished results, these "
         f"settings have {len(have)}; `foray report {folder}` is the report of the store as it is"
@@ -88,7 +89,7 @@ def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:
     if any(map(sealed, ours)) or not any(root.glob(f"nodes/*/{SEAL}")):
         return ""
     try:
-        other, words = read_object(root / MANIFEST, study=str)["study"], ["report", str(root)]
+        other, words = read_object(root / MANIFEST, study=str)["study"], ["report", _typed(root)]
     except (OSError, ValueError):  # no report yet
         ran = remembered(root)
         if not ran or study in [command.study for command in ran]:
@@ -99,6 +100,11 @@ def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:
         return ""
     line = f"{root} holds no results of study {asked['study']}, only of {other}"
     return one_line(f"{line}; `foray {join(words)}` reports those")
+
+
+def _typed(root: Path) -> str:
+    """A store's folder as a command takes it: ``./tiny``, since ``tiny`` is the study."""
+    return f"./{root}" if str(root) in bundled("studies") else str(root)
 
 
 def _difference(last: Mapping[str, Any], asked: Mapping[str, Any], changed: list[dict[str, str]]) -> str:

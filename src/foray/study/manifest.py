@@ -89,7 +89,7 @@ def drawing_into(out: Path) -> Iterator[None]:
     (out / DRAWING).touch()
     (out / SEAL).unlink(missing_ok=True)
     yield
-    (out / DRAWING).unlink()
+    (out / DRAWING).unlink(missing_ok=True)  # another command may draw into the same --out
 
 
 def _is_drawn(out: Path, facts: dict[str, Any]) -> bool:
@@ -192,7 +192,8 @@ def _rollouts(node: PassKNode) -> dict[str, Any]:
     source = getattr(made.stage.streams[0][1], "source", None)
     if not isinstance(source, Rollouts):
         return {}
+    several = {"updates_per_draw": source.updates_per_draw} if source.updates_per_draw > 1 else {}
     draws = -(-made.step // source.updates_per_draw)
     chosen = source.screen
     screen = {"screen": [chosen.low, chosen.high, chosen.extraction]} if chosen else {}
-    return {"rollouts": source.group_size, "examples": draws * source.prompts} | screen
+    return {"rollouts": source.group_size, "examples": draws * source.prompts} | several | screen

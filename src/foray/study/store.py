@@ -77,27 +77,26 @@ class Store:
             yield
 
     @contextmanager
-    def claim(self, key: str, patience: float) -> Iterator[bool]:
+    def claim(self, key: str, patience: float) -> Iterator[None]:
         """One process at a node, on whatever machine; the claim goes with the process that holds it.
 
-        Waits ``patience`` seconds for another to let go, and gives whether it had to wait. Raises ValueError after it.
+        Waits ``patience`` seconds for another to let go. Raises ValueError after it.
         """
         place = self.root / "claims" / key
         place.parent.mkdir(parents=True, exist_ok=True)
-        begun, waited = time.monotonic(), False
+        begun = time.monotonic()
         with open(place, "a+", encoding="utf-8") as f:
             while not locked(f):
                 if time.monotonic() - begun > patience:
                     f.seek(0)
                     raise ValueError(f"{f.read() or 'another process'} is at work on it; wait for that or end it")
-                waited = True
                 time.sleep(0.1)
             try:
                 os.truncate(f.fileno(), 0)
                 os.write(f.fileno(), f"process {os.getpid()} on {gethostname()}".encode())
             except OSError as e:  # which names no file
                 raise OSError(e.errno, e.strerror, str(place)) from None
-            yield waited
+            yield
 
 
 def _earlier(folder: Path, made: dict[str, Any]) -> list[dict[str, Any]]:

@@ -60,9 +60,7 @@ PAPER_COLUMNS = (*COLUMNS, Column("the paper's", _theirs), Column("in the paper"
 NEEDS = (
     Column("number", "claim"),
     Column("comparison", "comparison"),
-    Column(
-        "M_t (per parameter)", lambda row: f"{in_tokens(row['tokens'])} ({per_parameter(row['tokens_per_parameter'])})"
-    ),
+    Column("M_t (per parameter)", _place),
     Column("points", "value", POINTS),
     Column("must lie", lambda row: with_minus(row["must"])),
     Column("speaks", "says"),

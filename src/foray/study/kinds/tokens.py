@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from foray.core.files import read_object, verify
 from foray.data.corpus import Shard, write_shard
-from foray.data.prepared import Prepared, link_shard
+from foray.data.prepared import Prepared, link_shard, verify_linked
 from foray.data.text_source import TextSource, TextSplit, sample_texts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.study.node import Node, Report, TokenizerOwner
@@ -73,6 +73,13 @@ class ShardNode(Node):
         count = facts.get("skipped", 0)
         return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
 
-    def open_shard(self, store: Store) -> Shard:
-        verify(self.folder(store))
-        return Shard(self.folder(store), self.source.place if isinstance(self.source, Prepared) else None)
+    def open_shard(self, store: Store, verified: bool = True) -> Shard:
+        """The tokens. Unless ``verified``, those of a prepared corpus are not compared with their digests first."""
+        folder = self.folder(store)
+        verify(folder)
+        if not isinstance(self.source, Prepared):
+            return Shard(folder)
+        shard = Shard(folder, self.source.place)
+        if verified:
+            verify_linked(folder, self.source.place)
+        return shard
