@@ -44,7 +44,19 @@ def names(series: Series) -> list[tuple[str, int]]:
 
 
 def test_tokens_come_from_the_name_with_its_unit_or_from_steps(checkpoint: Path, tmp_path: Path) -> None:
-    names_ = ["at0.5M", "at2K", "1000tokens", "7btokens", "3B-of", "m-10BT", "m-2T", "m-5Mtok", "9tok", "8Ktoks", "4base"]
+    names_ = [
+        "at0.5M",
+        "at2K",
+        "1000tokens",
+        "7btokens",
+        "3B-of",
+        "m-10BT",
+        "m-2T",
+        "m-5Mtok",
+        "9tok",
+        "8Ktoks",
+        "4base",
+    ]
     for name in ("step20", "step3", "step-final", *names_):
         shutil.copytree(checkpoint, tmp_path / name)
     steps = Series(f"{tmp_path}/step{{step}}", tokens_per_step=100, settle=0)
