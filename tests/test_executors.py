@@ -6,6 +6,7 @@ With FORAY_SLURM=real in the environment the Slurm on the path is used in place 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -13,13 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from conftest import Sums
 from fake_slurm import install
-from foray.core.files import SEAL
+from foray.core.files import SEAL, digest_of_input
+from foray.data.rows import MissingFile, existing
 from foray.data.text import JsonlText
 from foray.study.command import StudyCommand
 from foray.study.executors import slurm
@@ -32,6 +36,7 @@ from foray.study.kinds.training import TrainNode
 from foray.study.named_studies import load_study
 from foray.study.node import Node, Report
 from foray.study.preemption import Preempted, preemptible
+from foray.study.run import run_study
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.study.unchanged import changed_input
@@ -169,6 +174,76 @@ def test_a_file_that_is_edited_during_a_study_is_not_sealed_under_its_old_digest
     run_node(shard, store)
     read = tokenizer.open_tokenizer(store).decode(shard.open_shard(store).window(0, 40).tolist())
     assert "alpha" in read and "omega" not in read
+
+
+@dataclass(frozen=True)
+class SumsOfAFile(Sums):
+    """A task whose problems depend on a file."""
+
+    file: str = ""
+
+    def fingerprint(self) -> str:
+        return digest_of_input(existing(Path(self.file)))
+
+
+def of_files(root: Path) -> Study:
+    """A study of a text and a task of files, both written here."""
+    _written(root / "mine.jsonl", "alpha")
+    (root / "questions.jsonl").write_text("1 + 1 ?")
+    made, task = brief(), SumsOfAFile("sums", file=str(root / "questions.jsonl"))
+    text = ((1.0, JsonlText("t", "mine.jsonl", root=str(root))),)
+    corpus = replace(made.pretrain.stream.source, mixture=text)
+    pretrain = replace(made.pretrain, stream=replace(made.pretrain.stream, source=corpus))
+    sft, rl = (replace(stream, source=replace(stream.source, task=task)) for stream in (made.post.sft, made.post.rl))
+    return replace(made, pretrain=pretrain, post=replace(made.post, sft=sft, rl=rl), recipes=("sft",))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_text_may_change_once_its_tokens_are_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_only: Callable[..., None], gone: bool
+) -> None:
+    """Training reads the tokens. The results, and the report of the run, are of the text that they were made from."""
+    draw_only()
+    made, store = of_files(tmp_path), Store(tmp_path / "store")
+    trained = [n for n in expand(made).nodes if isinstance(n, TrainNode)]
+    assert len(trained) == 2
+    whole = TrainNode.run
+
+    def edited(node: TrainNode, folder: Path, store: Store, report: Report) -> None:
+        (tmp_path / "mine.jsonl").unlink() if gone else _written(tmp_path / "mine.jsonl", "omega omega")
+        monkeypatch.setattr(TrainNode, "run", whole)
+        whole(node, folder, store, report)
+
+    monkeypatch.setattr(TrainNode, "run", edited)
+    index = run_study(made, store, quiet(), Here())
+    assert all(n.done(store) for n in trained) and not list(store.root.glob("nodes/*.damaged"))
+    with open(index.parent / "results.csv", newline="") as f:
+        assert {row["recipe"] for row in csv.DictReader(f) if row["metric"] == "pass@1"} == {"base", "sft"}
+
+
+class Here:
+    """An executor in this process: all of a level, such as all text, before the next."""
+
+    def threads_here(self, store: Store) -> int:
+        return 1
+
+    def run(self, missing: Sequence[Node], store: Store, *_: object) -> None:
+        for node in (n for level in levels(missing) for n in level):
+            run_node(node, store)
+
+
+def test_who_reads_a_file_itself_is_asked_whether_it_changed(tmp_path: Path) -> None:
+    nodes = [n for n in expand(of_files(tmp_path)).nodes if n.key]
+    base, sft = (n for n in nodes if isinstance(n, TrainNode))
+    _written(tmp_path / "mine.jsonl", "omega omega")
+    asked = [n.kind for n in nodes if "mine.jsonl changed" in changed_input(n)]
+    assert set(asked) == {"tokenizer", "shard"}
+    (tmp_path / "questions.jsonl").write_text("1 + 2 ?")
+    assert not changed_input(base) and changed_input(sft) == "sums changed while the study ran: run again"
+    (tmp_path / "questions.jsonl").unlink()
+    assert not changed_input(sft, over=True)
+    with pytest.raises(MissingFile):
+        changed_input(sft)
 
 
 def test_every_node_has_its_key_anew() -> None:

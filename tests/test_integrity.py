@@ -217,6 +217,37 @@ def test_repair_computes_as_the_commands_machine_says(store: Store, monkeypatch:
     assert [(m.threads, m.microbatch_tokens) for m in machines] == [(1, 77)]
 
 
+def test_repair_mends_the_store_that_was_named_wherever_its_commands_were_typed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_only: Callable[..., None]
+) -> None:
+    draw_only("f2_passk")
+    (origin,) = remembered(store.root)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (store.root / "studies.json").write_text(json.dumps([asdict(replace(origin, folder=str(elsewhere)))]))
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+    (store.root / "report" / "results.csv").write_text("study\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "store", "--repair", "--jobs", "1"]) == 0
+    assert not examine(store, 1).findings and not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(("given", "wanted"), [([], [4, 2, 1]), (["--jobs", "3"], [3, 3, 3])])
+def test_repair_counts_its_workers_by_the_commands_machine(
+    store: Store, monkeypatch: pytest.MonkeyPatch, given: list[str], wanted: list[int]
+) -> None:
+    (origin,) = remembered(store.root)
+    of = [replace(origin, machine=how) for how in ((), ("device=cpu", "ranks=2"), ("device=cpu", "ranks=4"))]
+    (store.root / "studies.json").write_text(json.dumps([asdict(command) for command in of]))
+    jobs: list[int] = []
+    monkeypatch.setattr("foray.commands.options.cores", lambda: 4)
+    monkeypatch.setattr("foray.study.repair.report_study", lambda *_, **__: None)
+    monkeypatch.setattr("foray.study.repair.compute", lambda *args: jobs.append(args[5].jobs))
+    flip(nodes("passk")[0].folder(store) / "problems.jsonl")
+    assert main(["check", str(store.root), "--repair", *given]) == 0
+    assert jobs == wanted
+
+
 def test_what_a_run_removes_meanwhile_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     slot = nodes("train")[0].folder(store) / "resume-a"
     slot.mkdir()

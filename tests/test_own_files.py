@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -246,6 +246,8 @@ def test_a_measurement_draws_by_the_seed_and_not_by_the_key(tmp_path: Path, monk
     base, sft = (n for n in expand(made).nodes if isinstance(n, MeasureNode))
     drawn = [read_json(n.folder(store) / "measure.json") for n in (base, sft)]
     assert drawn[0] == drawn[1], "models that differ in one thing share random numbers"
+    facts = (base.spec["version"], drawn[0]["drawn"])
+    assert facts == (2, pytest.approx(0.5, abs=1e-6)), "who changes what is drawn raises the version"
     assert isinstance(sft.checkpoint, TrainNode)
     same, other = sft.checkpoint.folder(store), replace(sft, checkpoint=replace(sft.checkpoint, seed=1))
     monkeypatch.setattr(TrainNode, "folder", lambda *_: same)
@@ -416,3 +418,19 @@ def test_a_library_below_a_study_files_folder_stays_a_library(tmp_path: Path, mo
     load_study(str(tmp_path / "my.py"))
     loaders = [type(sys.modules[name].__loader__) for name in ("foray_study_my", "a_library", "a_library.inner")]
     assert loaders == [Uncached, SourceFileLoader, SourceFileLoader]
+
+
+def test_a_file_named_like_a_module_built_into_python_hides_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "of_no_file", ModuleType("of_no_file"))
+    for name in ("time", "gc", "errno"):
+        (tmp_path / f"{name}.py").write_text("raise OSError")
+    (tmp_path / "of_no_file.py").write_text("SEED = 3")
+    (tmp_path / "my.py").write_text(
+        "import time\nfrom dataclasses import replace\nfrom of_no_file import SEED\nfrom foray.studies import smoke\n"
+        "def study():\n    return replace(smoke.study(), seeds=(SEED * (time.time() > 0),))\n"
+    )
+    before = {name: sys.modules[name] for name in ("time", "gc", "errno")}
+    assert load_study(str(tmp_path / "my.py")).seeds == (3,)
+    assert {name: sys.modules[name] for name in before} == before

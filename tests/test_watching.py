@@ -44,14 +44,33 @@ def names(series: Series) -> list[tuple[str, int]]:
 
 
 def test_tokens_come_from_the_name_with_its_unit_or_from_steps(checkpoint: Path, tmp_path: Path) -> None:
-    for name in ("step20", "step3", "step-final", "at0.5M", "at2K", "1000tokens", "7btokens", "3B-of"):
+    names_ = [
+        "at0.5M",
+        "at2K",
+        "1000tokens",
+        "7btokens",
+        "3B-of",
+        "m-10BT",
+        "m-2T",
+        "m-5Mtok",
+        "9tok",
+        "8Ktoks",
+        "4base",
+    ]
+    for name in ("step20", "step3", "step-final", *names_):
         shutil.copytree(checkpoint, tmp_path / name)
     steps = Series(f"{tmp_path}/step{{step}}", tokens_per_step=100, settle=0)
     assert names(steps) == [("step3", 300), ("step20", 2000)]
     assert names(Series(f"{tmp_path}/at{{tokens}}M", settle=0)) == [("at0.5M", 500_000)]
     assert names(Series(f"{tmp_path}/at{{tokens}}K", settle=0)) == [("at2K", 2000)]
     assert names(Series(f"{tmp_path}/{{tokens}}tokens", settle=0)) == [("1000tokens", 1000)]
-    assert names(Series(f"{tmp_path}/{{tokens}}btokens", settle=0)) == [("7btokens", 7)]
+    assert names(Series(f"{tmp_path}/{{tokens}}btokens", settle=0)) == [("7btokens", 7 * 10**9)]
+    assert names(Series(f"{tmp_path}/m-{{tokens}}BT", settle=0)) == [("m-10BT", 10**10)]
+    assert names(Series(f"{tmp_path}/m-{{tokens}}T", settle=0)) == [("m-2T", 2 * 10**12)]
+    assert names(Series(f"{tmp_path}/m-{{tokens}}Mtok", settle=0)) == [("m-5Mtok", 5 * 10**6)]
+    assert names(Series(f"{tmp_path}/{{tokens}}tok", settle=0)) == [("9tok", 9)]
+    assert names(Series(f"{tmp_path}/{{tokens}}Ktoks", settle=0)) == [("8Ktoks", 8000)]
+    assert names(Series(f"{tmp_path}/{{tokens}}base", settle=0)) == [("4base", 4)]
     assert names(Series(f"{tmp_path}/{{tokens}}B-of", settle=0)) == [("3B-of", 3 * 10**9)]
 
 

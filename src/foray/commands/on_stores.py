@@ -10,7 +10,7 @@ from shlex import quote
 
 from rich.console import Console
 
-from foray.commands.options import fuller_line, jobs_of, warn
+from foray.commands.options import fuller_line, jobs_of, usual_jobs, warn
 from foray.core.canonical import require
 from foray.core.machine import machine
 from foray.core.terminal import tell
@@ -63,7 +63,7 @@ def check(args: argparse.Namespace) -> None:
             say(console, line)
         bad = f"{len(found.findings)} folders are damaged or gone"
         if found.findings and args.repair:
-            repair(store, found.findings, console, jobs)
+            repair(store, found.findings, console, (lambda _: jobs) if args.jobs else usual_jobs)
             print(f"{bad}: made anew")
         elif found.findings:
             raise ValueError(f"{bad}; foray check {quote(str(args.store))} --repair makes them anew")

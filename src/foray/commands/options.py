@@ -81,13 +81,18 @@ def jobs_of(args: argparse.Namespace, most: int = 4) -> int:
     """The value of --jobs. The default is one job a usable GPU, else one a core, up to ``most``."""
     require(args.jobs is None or args.jobs > 0, f"--jobs must be positive, not {args.jobs}")
     of = machine_of(args) if hasattr(args, "machine_settings") else Machine("cpu")
-    on_gpus = gpus() if of.device != "cpu" else 0
     if args.jobs and getattr(args, "executor", "local") == "local":
         limit = max(_WORKERS, _WORKERS_A_CORE * cores())
         if args.jobs > limit:
             tell(f"--jobs {args.jobs}: {limit} at a time, the most for the {cores()} cores that may be used here")
         return int(min(args.jobs, limit))
-    return args.jobs or on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
+    return args.jobs or usual_jobs(of, most)
+
+
+def usual_jobs(of: Machine, most: int = 4) -> int:
+    """One job a usable GPU, else one a core, up to ``most``; a node takes as many as ``of`` has ranks or threads."""
+    on_gpus = gpus() if of.device != "cpu" else 0
+    return on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
 
 
 def forms_of(args: argparse.Namespace) -> tuple[str, ...]:

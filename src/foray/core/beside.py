@@ -36,7 +36,8 @@ class _Beside:
             package = sys.modules.get(name.rpartition(".")[0])
             places = list(path) if isinstance(getattr(package, "__loader__", None), Uncached) else []
         else:
-            places = [] if PathFinder.find_spec(name, _of_libraries()) else _folders[::-1]
+            builtin = name in sys.builtin_module_names  # these have no path to be found on
+            places = [] if builtin or PathFinder.find_spec(name, _of_libraries()) else _folders[::-1]
         for place in places:
             found = FileFinder(place, (Uncached, [".py"])).find_spec(name)
             if found is not None and found.loader is not None:
@@ -68,6 +69,7 @@ def look_beside(folder: Path) -> None:
     for name in {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}:
         there: Any = sys.modules.get(name)
         ours = _Beside.find_spec(name) if there is not None and name != "__main__" else None
-        if ours is not None and os.path.realpath(str(there.__file__)) != os.path.realpath(str(ours.origin)):
+        file = getattr(there, "__file__", None)  # a module of no file has none
+        if ours is not None and os.path.realpath(str(file)) != os.path.realpath(str(ours.origin)):
             for other in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
                 del sys.modules[other]

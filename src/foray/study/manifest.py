@@ -27,17 +27,18 @@ from foray.study.store import MANIFEST, Store
 
 def report_study(
     study: Study, store: Store, redraw: bool = True, axis: str = "tokens", paper: bool = True,
-    out: Path | None = None, tables: Sequence[str] = (),
+    out: Path | None = None, tables: Sequence[str] = (), content: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     """Writes the manifest and the report of the finished nodes; without ``redraw`` only if they would differ.
 
     Returns the report's ``index.html``. A report against another ``axis`` (of ``foray.report.AXES``) has a folder of
     its own. With ``paper``, the paper's curves and numbers stand beside ours. ``out``: another folder than the store's,
     new or empty or with an earlier report; nothing is written to the store then. ``tables``: further forms of the
-    results, of ``foray.report.FORMS``.
+    results, of ``foray.report.FORMS``. ``content``: the study's manifest, where it is made already.
     """
     own = [Path(file).absolute() for file in study.report]
-    return report_results(manifest_of(study, expand(study)), store, own, redraw, axis, paper, out, tables)
+    content = content or manifest_of(study, expand(study))
+    return report_results(content, store, own, redraw, axis, paper, out, tables)
 
 
 def report_results(

@@ -7,10 +7,10 @@ whatever a killed run left there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -53,6 +53,13 @@ class Node:
                 else:
                     out[f.name] = value.key if isinstance(value, Node) else to_json(value)
         return out
+
+    def asked(self) -> Self:
+        """A copy, whose spec is of the files that the node itself reads, as they are now.
+
+        The node's own key and spec are made once and kept; a copy has neither.
+        """
+        return replace(self)
 
     def parents(self) -> Iterator[Node]:
         for f in fields(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from foray.core.canonical import require
 from foray.core.files import SEAL, Damaged, read_json, sealed_files, verify_file
-from foray.core.machine import machine
+from foray.core.machine import Machine, machine
 from foray.study.command import StudyCommand, remembered
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
@@ -27,12 +27,15 @@ from foray.study.spec import Study
 from foray.study.store import Store
 
 
-def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs: int) -> None:
+def repair(
+    store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]
+) -> None:
     """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws reports again.
 
-    Every node is made as the command's ``--machine`` says. The caller holds the store's lock. Raises ValueError naming
-    what no study asks for any more.
+    Every node is made as the command's ``--machine`` says. ``jobs_on`` gives the number of worker processes for it. The
+    caller holds the store's lock. Raises ValueError naming what no study asks for any more.
     """
+    root = store.root.resolve()  # before any chdir: below, relative paths begin where a command was typed
     last, best, anew, unread = last_manifest(store.root), None, False, ""
     nodes = [f.folder for f in found if f.folder.parent.name == "nodes"]
     reports = [f.folder for f in found if f.folder.parent == store.root]
@@ -46,12 +49,12 @@ def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs:
         with _in_its_folder(command):
             try:
                 study = load_study(command.study, list(command.settings))
-                here = Store(store.root.resolve(), machine(list(command.machine)))
+                here = Store(root, machine(list(command.machine)))
             except ValueError as e:  # its file or its GPUs are gone or others now: what the others ask for is made
                 unread = unread or f" ({e})"
                 continue
             graph = expand(study, command.part)
-            anew |= _made_anew(study, graph, here, wanted, console, jobs)
+            anew |= _made_anew(study, graph, here, wanted, console, jobs_on(here.machine))
             wanted -= {f"{n.kind}-{n.key}" for n in graph.nodes}
             if study.name == last.get("study"):
                 shows = [f"nodes/{n.kind}-{n.key}" for n in expand(study).nodes] == last.get("nodes")

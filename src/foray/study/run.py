@@ -14,7 +14,7 @@ from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor
 from foray.study.executors.torchrun import run_together
 from foray.study.graph import expand
-from foray.study.manifest import report_study
+from foray.study.manifest import manifest_of, report_study
 from foray.study.missing import check_before, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
@@ -45,5 +45,7 @@ def run_study(
             missing = to_run(graph, store, console)
             console.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
             check_before(study, missing)
+            # By the files as the nodes are asked for: a file may change once its tokens are sealed.
+            content = manifest_of(study, graph if part is None else expand(study))
         compute(missing, graph, study, store, console, executor or LocalExecutor(1))
-        return report_study(study, store, redraw=bool(missing))
+        return report_study(study, store, redraw=bool(missing), content=content)

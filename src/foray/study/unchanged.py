@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from foray.data.rows import MissingFile
+from foray.study.kinds.tokens import SealedText
 from foray.study.node import Node
 
 
-def changed_input(node: Node) -> str:
-    """One line where the node's key, made anew from the files as they are now, is another one; else nothing.
+def changed_input(node: Node, over: bool = False) -> str:
+    """One line where the node's spec, made anew from the files that the node reads as they are now, is another one.
 
-    A node's own key and spec are made once and kept. A copy of the node has neither.
+    ``over``: the node has run. A file that is gone by then was read before, and counts as unchanged.
     """
-    now = replace(node)
-    if now.key == node.key:
+    try:
+        now = _as_read(node.spec, node.asked().spec)
+    except (MissingFile, FileNotFoundError):
+        if not over:
+            raise
         return ""
-    return f"{_changed(node.spec, now.spec) or 'its input'} changed while the study ran: run again"
+    if now == node.spec:
+        return ""
+    return f"{_changed(node.spec, now) or 'its input'} changed while the study ran: run again"
+
+
+def _as_read(before: Any, now: Any) -> Any:
+    """``now``, with what was there ``before`` in the place of every ``SealedText``."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        if now.get("type") == SealedText.__name__:
+            return before
+        return {name: _as_read(before.get(name), value) for name, value in now.items()}
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [_as_read(*pair) for pair in zip(before, now)]
+    return now
 
 
 def _changed(before: Any, now: Any) -> str:

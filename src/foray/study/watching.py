@@ -17,7 +17,8 @@ from foray.study.published import Release, tokenizer_folder
 from foray.study.spec import Published, Study
 
 HUB = "hub:"
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_UNIT = re.compile(r"([KMBT])(?:T|tok(?:en)?s?)?(?![A-Za-z])", re.IGNORECASE)  # 5M, 10BT, 5Mtok; of 10tokens none
 _PLACES = re.compile(r"\{(step|tokens)\}")
 _MOST_HEADER = 100_000_000  # bytes, of a safetensors file: the format's own limit
 
@@ -28,9 +29,9 @@ Checkpoint = tuple[str, str, int]  # folder or hub id, revision or nothing, toke
 class Series:
     """Where checkpoints land: ``FOLDER/step{step}`` or ``hub:ORGANISATION/NAME@stage1-step{step}-tokens{tokens}B``.
 
-    ``{tokens}`` is a number of tokens, with the unit that may stand behind it (K, M, B, T). ``{step}`` is a number of
-    updates of ``tokens_per_step`` tokens, and counts where there is no ``{tokens}``. A folder is ready when its files
-    are whole and ``settle`` seconds old.
+    ``{tokens}`` is a number of tokens, with the unit that may stand behind it (K, M, B, T; also as in BT, Btok and
+    Btokens). ``{step}`` is a number of updates of ``tokens_per_step`` tokens, and counts where there is no
+    ``{tokens}``. A folder is ready when its files are whole and ``settle`` seconds old.
     """
 
     pattern: str
@@ -80,9 +81,8 @@ class Series:
         said = match.groupdict()
         if "tokens" not in said:
             return round(float(said["step"]) * self.tokens_per_step)
-        behind = re.match(r"([KMBT])?(?![A-Za-z])", name[match.end("tokens") :], re.IGNORECASE)  # no unit: 1000tokens
-        unit = (behind[1] or "").upper() if behind else ""
-        return round(float(said["tokens"]) * _UNITS[unit])
+        unit = _UNIT.match(name, match.end("tokens"))
+        return round(float(said["tokens"]) * (_UNITS[unit[1].upper()] if unit else 1))
 
 
 def _pieces(pattern: str) -> list[str]:

@@ -21,8 +21,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
     A damaged parent is set aside: ValueError says so, and the same command makes it anew. Where another process works
     on the node, waits ``patience`` seconds for its end. A node that is done by now is left as it is.
 
-    Nothing is sealed whose inputs changed under way: ValueError says so. The unfinished folder is set aside, since a
-    later run would go on from rows of the other input.
+    Nothing is sealed where a file that the node reads changed under way: ValueError says so. The unfinished folder is
+    set aside, since a later run would go on from rows of the other input.
     """
     with store.claim(node.key, patience):
         if node.done(store):  # by another process, before this one had the claim
@@ -47,7 +47,7 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             ) from None
         finally:
             free_memory()
-        if changed := changed_input(node):
+        if changed := changed_input(node, over=True):
             store.set_aside(folder)
             raise ValueError(changed)
         write_json(folder / HEALTH, node.flags(folder))

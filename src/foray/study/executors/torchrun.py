@@ -29,7 +29,7 @@ from foray.study.executors.remote import await_results
 from foray.study.executors.run_node import run_node
 from foray.study.executors.schedule import crowding, threads_each
 from foray.study.graph import expand, levels
-from foray.study.manifest import report_study
+from foray.study.manifest import manifest_of, report_study
 from foray.study.missing import check_before, to_run
 from foray.study.node import Node, carry_out
 from foray.study.progress import Show, say, shown
@@ -59,12 +59,14 @@ def run_together(
         missing = [n for n in graph.nodes if n.key in keys]
         quiet.print(f"{len(graph.nodes)} nodes, {len(graph.nodes) - len(missing)} done, {len(missing)} to run")
         check_before(study, missing)
+        # By the files as the nodes are asked for: a file may change once its tokens are sealed.
+        content = manifest_of(study, graph if part is None else expand(study)) if is_first() else None
         compute(missing, graph, study, store, quiet, TorchrunExecutor(threads))
         all_gather(None)  # no rank leaves while another may still read from it
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":
             leave(0)
-        return report_study(study, store, redraw=bool(missing))
+        return report_study(study, store, redraw=bool(missing), content=content)
 
 
 def leave(code: int) -> NoReturn:

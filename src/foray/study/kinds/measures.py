@@ -169,6 +169,7 @@ class MeasureNode(Node):
     """The user's own measurement of a checkpoint."""
 
     kind: ClassVar[str] = "measure"
+    version: ClassVar[int] = 2  # since 2 draws go by the checkpoint's seed and not by its key
     reported: ClassVar[tuple[str, ...]] = ("",)
     on_card: ClassVar[bool] = True
     checkpoint: CheckpointNode

@@ -17,6 +17,13 @@ from foray.study.store import Store
 
 
 @dataclass(frozen=True)
+class SealedText:
+    """In the place of a text source whose tokens a node has in shards: the source's own files are not asked."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class TokenizerNode(TokenizerOwner):
     """A BPE tokenizer, trained on a sample of every source in the mixture's shares, or taken from a prepared corpus.
 

@@ -6,9 +6,10 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from foray.core import rng
+from foray.core.canonical import everywhere
 from foray.core.engines import VLLM
 from foray.core.files import (
     TRAINING_FILES,
@@ -29,7 +30,7 @@ from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.kinds.models import open_checkpoint
 from foray.study.kinds.stage_logs import stage_logs
-from foray.study.kinds.tokens import ShardNode
+from foray.study.kinds.tokens import SealedText, ShardNode
 from foray.study.node import CheckpointNode, Node, Report, TokenizerOwner
 from foray.study.preemption import Preempted
 from foray.study.store import Store
@@ -96,6 +97,9 @@ class TrainNode(CheckpointNode):
         mix = f" of {self.beside}" if self.beside else ""
         return (in_tokens(self.tokens) if self.tokens else f"update {self.step:,}") + mix
 
+    def asked(self) -> Self:
+        return replace(self, stage=everywhere(self.stage, _sealed))
+
     def first(self) -> int:
         return self.after.step if self.after is not None else 0
 
@@ -110,6 +114,14 @@ class TrainNode(CheckpointNode):
         for source in (s.source for s in self.stage.members()):
             if isinstance(source, Rollouts) and source.engine == "vllm":
                 source.vllm.check()
+
+
+def _sealed(spec: Any) -> Any:
+    """A stream without its text's files: the text lies in shards. A source of the user's own may read files itself."""
+    source = getattr(spec, "source", None)
+    if not isinstance(source, Corpus):
+        return spec
+    return replace(spec, source=replace(source, mixture=tuple((w, SealedText(s.name)) for w, s in source.mixture)))
 
 
 def _samples(source: Source) -> bool:
