@@ -27,9 +27,7 @@ from foray.study.spec import Study
 from foray.study.store import Store
 
 
-def repair(
-    store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]
-) -> None:
+def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]) -> None:
     """Sets damaged folders aside and makes them anew, by the studies that ran in the store, and draws reports again.
 
     Every node is made as the command's ``--machine`` says. ``jobs_on`` gives the number of worker processes for it. The
