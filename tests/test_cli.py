@@ -556,6 +556,16 @@ def test_an_interrupt_while_it_starts_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().err == "foray: interrupted\n"
 
 
+def test_store_is_offered_where_it_is_read_with_its_own_default(capsys: Said) -> None:
+    helps = {}
+    for command in ("run", "watch", "settings"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        helps[command] = " ".join(capsys.readouterr().out.split())
+    assert "(default: runs/STUDY)" in helps["run"] and "(default: runs/STUDY-watched)" in helps["watch"]
+    assert "--store" not in helps["settings"]
+
+
 @pytest.mark.parametrize(("command", "line"), [("ls", "     M_t tokens"), ("plan", "")])
 def test_output_may_be_cut_short(command: str, line: str, tmp_path: Path) -> None:
     whole = f"set -o pipefail; {sys.executable} -m foray {command} tiny --store {tmp_path} | head -1"

@@ -47,7 +47,7 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
     have = {name for name in wanted if sealed(root / name)}
     if have == wanted or len(have) >= len(shown):  # all that a smaller study asks for is all that it can show
         return ""
-    folder = quote(_typed(root))
+    folder = quote(typed(root))
     return one_line(
         f"this store's last report {_difference(last, asked, changed)}; it shows {len(shown)} finished results, these "
         f"settings have {len(have)}; `foray report {folder}` is the report of the store as it is"
@@ -89,7 +89,7 @@ def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:
     if any(map(sealed, ours)) or not any(root.glob(f"nodes/*/{SEAL}")):
         return ""
     try:
-        other, words = read_object(root / MANIFEST, study=str)["study"], ["report", _typed(root)]
+        other, words = read_object(root / MANIFEST, study=str)["study"], ["report", typed(root)]
     except (OSError, ValueError):  # no report yet
         ran = remembered(root)
         if not ran or study in [command.study for command in ran]:
@@ -102,7 +102,7 @@ def only_of_another(root: Path, study: str, asked: Mapping[str, Any]) -> str:
     return one_line(f"{line}; `foray {join(words)}` reports those")
 
 
-def _typed(root: Path) -> str:
+def typed(root: Path) -> str:
     """A store's folder as a command takes it: ``./tiny``, since ``tiny`` is the study."""
     return f"./{root}" if str(root) in bundled("studies") else str(root)
 

@@ -19,6 +19,7 @@ from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
 from foray.study.integrity import DamagedFolder, last_manifest
+from foray.study.last_report import typed
 from foray.study.manifest import report_study
 from foray.study.missing import check_before
 from foray.study.named_studies import load_study
@@ -145,7 +146,7 @@ def _require_nothing_left(root: Path, wanted: set[str], reports: Sequence[Path],
     )
     if reports:
         folder = reports[0]
-        again = f"foray report {quote(str(root))}{'' if folder.name == 'report' else f' --x {_axis(folder)}'}"
+        again = f"foray report {quote(typed(root))}{'' if folder.name == 'report' else f' --x {_axis(folder)}'}"
         how = f"no study that ran in {root} draws it as it is now; `{again}` does{unread}"
         other = "Foray draws no report of this name; delete it"
         raise ValueError(f"{folder} is damaged still: {how if _axis(folder) else other}")
