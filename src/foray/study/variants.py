@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,7 +95,8 @@ def _hidden(
         return "", ""
     for setting in recipe.settings:
         others = tuple(s for s in recipe.settings if s != setting)
-        if override(post, *others) != whole and stages_of(replace(recipe, settings=others)) == stages:
-            reads_after = stages_of(replace(recipe, settings=(*recipe.settings, "together=none"))) == stages
-            return setting, "after_sft" if reads_after else "together"
+        with suppress(ValueError):  # without it the others contradict one another: it is needed
+            if override(post, *others) != whole and stages_of(replace(recipe, settings=others)) == stages:
+                reads_after = stages_of(replace(recipe, settings=(*recipe.settings, "together=none"))) == stages
+                return setting, "after_sft" if reads_after else "together"
     return "", ""
