@@ -264,7 +264,7 @@ class PostTraining:
     text: Stream | None = None
     anneal_steps: int = 100  # updates on pre-training text, of a recipe that anneals M_t
     prime_steps: int = 12
-    sft_ratio: float = 1.0  # SFT's learning rate over RL's, in `parallel`
+    sft_ratio: float = 1.0  # SFT's learning rate over RL's, where each has its own optimizer side by side
     together: Together | None = derived("side_by_side")
     after_sft: AfterSFT | None = derived("rl_after_sft")
     stop: Plateau | None = derived("plateau")

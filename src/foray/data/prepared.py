@@ -17,6 +17,7 @@ from foray.core.untrusted import expect
 from foray.data.text_source import TextSplit
 
 TokenKind = Literal["tokens", "validation"]  # of a prepared part: for training, and held out
+_CHANGED = "is damaged (its checksum has changed)"
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ def verify_linked(folder: Path, place: Path) -> None:
     """Compares the tokens that a linked shard names with their digests, once a process. Raises ValueError."""
     for name, digest in linked(folder)[1].items():
         if digest and (place / name).exists() and digest_of_input(place / name) != digest:
-            raise _to_mend(place, name, "is damaged (its checksum has changed)")
+            raise _to_mend(place, name, _CHANGED)
 
 
 def damage(path: Path, part: Mapping[str, Any], kind: TokenKind) -> str:
     """The damage of a file of tokens, by the size and digest of its part; empty if the file is whole."""
     if words := _wrong_size(path, part[kind] * np.dtype(part["dtype"]).itemsize):
         return words
-    return "" if digest_of_input(path) == part[f"sha256_{kind}"] else "is damaged (its checksum has changed)"
+    return "" if digest_of_input(path) == part[f"sha256_{kind}"] else _CHANGED
 
 
 def _wrong_size(path: Path, size: int, or_more: bool = False) -> str:
