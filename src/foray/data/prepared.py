@@ -61,7 +61,7 @@ class Prepared:
         except ValueError as e:
             raise ValueError(f"{e}; {again}") from None
         said = content_hash({k: v for k, v in found.items() if k != "fingerprint"})
-        require(said == found["fingerprint"], f"{file} is damaged (its checksum has changed); {again}")
+        require(said == found["fingerprint"], f"{file} {_CHANGED}; {again}")
         return found
 
     def tokenizer(self) -> Path:
