@@ -77,7 +77,12 @@ def test_the_models_are_those_of_the_paper(data: Path) -> None:
     assert list(dict.fromkeys(name for name, _ in made.grids())) == names
     (start,) = {grid.starts for _, grid in made.grids("rollout_budget")}
     assert start == (4_001_000_000_000,) and made.grids("math_heavy")[0][1].pretrain.tokens == 60_000_000_000
-    assert 4.0e9 < load_study("paper_4b", [f"data.root={data}"]).model.parameters < 4.3e9
+    larger = load_study("paper_4b", [f"data.root={data}"])
+    assert 4.0e9 < larger.model.parameters < 4.3e9
+    (heavy,) = (grid for _, grid in larger.grids("math_heavy"))
+    (same,) = (grid for _, grid in made.grids("math_heavy"))
+    assert (heavy.model, heavy.pretrain, heavy.starts) == (same.model, same.pretrain, same.starts)
+    assert [grid.starts for _, grid in made.grids("disputed")] == [(20 * 10**9, 44 * 10**9), (20 * 10**9,)]
 
 
 def test_the_settings_are_those_of_the_papers_code(data: Path) -> None:

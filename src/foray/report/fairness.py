@@ -1,4 +1,4 @@
-"""What a rule asks before it compares: equal budgets, room to rise, one grading that asks for no form."""
+"""What a rule asks before it compares: no larger budget, room to rise, one grading that asks for no form."""
 
 from __future__ import annotations
 
@@ -36,19 +36,15 @@ def budget(results: Results, recipe: str, tokens: int, run: Seeds) -> Budget | N
     return Budget(float(rollouts), float(rows), all(log.stopped is not None for log in ends.values()))
 
 
-def comparable(a: Budget | None, b: Budget | None, rollouts: bool, rows: bool) -> bool:
-    """Whether two recipes had the same budget of the kinds asked for, or both trained until they converged.
+def no_more(a: Budget | None, b: Budget | None, rollouts: bool, rows: bool) -> bool:
+    """Whether ``a`` is no larger than ``b`` in the kinds asked for, or both recipes trained until they converged.
 
     A budget that no log tells counts as equal.
     """
     if a is None or b is None or (a.converged and b.converged):
         return True
-    same = [_same(a.rollouts, b.rollouts)] * rollouts + [_same(a.rows, b.rows)] * rows
-    return all(same)
-
-
-def _same(a: float, b: float) -> bool:
-    return abs(a - b) <= SAME_BUDGET * max(a, b)
+    most = 1 + SAME_BUDGET
+    return (not rollouts or a.rollouts <= most * b.rollouts) and (not rows or a.rows <= most * b.rows)
 
 
 def form_free(results: Results) -> str:

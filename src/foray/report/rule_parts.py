@@ -7,7 +7,7 @@ from typing import Any
 
 from foray.report.comparisons import Comparison
 from foray.report.differences import Pairing, pair, passk_difference
-from foray.report.fairness import SAME_BUDGET, budget, comparable
+from foray.report.fairness import SAME_BUDGET, budget, no_more
 from foray.report.measurements import PassK, Seeds
 from foray.report.results import ANY, NotDrawable, Results, label
 from foray.report.stats import MARGIN
@@ -75,11 +75,11 @@ def _trained_alike(a: PassK, b: PassK) -> bool:
     return (a.rollouts, a.examples, a.screen) == (b.rollouts, b.examples, b.screen)
 
 
-def unequal(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:
-    """Two budgets that differ, in words; empty where they can be compared."""
+def favoured(results: Results, recipe: str, other: str, n: Comparison, kinds: tuple[bool, bool]) -> str:
+    """Two budgets that favour the claim, in words: the recipe that it says is ahead had the larger one. Else empty."""
     for p in results.pairs(recipe, other, results.main_task)[n.tokens]:
         ours, theirs = budget(results, recipe, n.tokens, p.run), budget(results, other, n.tokens, p.reference)
-        if not comparable(ours, theirs, *kinds):
+        if not no_more(*((ours, theirs) if n.sign > 0 else (theirs, ours)), *kinds):
             assert ours is not None and theirs is not None
             return f"{label(recipe)} with {ours.words()}, {label(other)} with {theirs.words()}"
     return ""

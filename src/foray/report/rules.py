@@ -35,11 +35,11 @@ from foray.report.rule_parts import (
     budgets_of,
     by_tokens,
     ends_by_model,
+    favoured,
     hard_task,
     math_heavy,
     pass1,
     several_samples,
-    unequal,
     unfair_mixes,
 )
 from foray.report.stats import MARGIN
@@ -51,7 +51,7 @@ CHINCHILLA = 20.0  # tokens per parameter (Hoffmann et al. 2022)
 FROM = 10.0  # tokens per parameter: C2 speaks of this M_t and later ones, C9 of this M_t and earlier ones
 EARLIEST = 4.0  # tokens per parameter: where the paper finds that RL works; hardly anything below
 SAME = 0.05  # C9: a smaller difference of two seeds, in reward or in pass@1, counts as none
-ABLE = 0.10  # C9 asks models of this pass@1 or more
+ABLE = 0.10  # C9 asks pairs of seeds whose better one has this pass@1 or more
 
 
 class Claim(NamedTuple):
@@ -231,9 +231,9 @@ def c8(results: Results) -> Ruling:
     """At every M_t: parallel − each of RL, SFT, SFT→RL above 0 in pass@K; parallel − base above −margin in the general
     average. From 10 tokens per parameter on: parallel − RL below 0 in pass@1.
 
-    Contradicted (Holm over all) if any difference is on the other side of its bound. Parallel averaging has the rates
-    that the tuning rule chose. A comparison decides only where both recipes had the same budget of what they share
-    (rollouts, rows of demonstrations), or where the stop rule ended both. If one is left out, the claim is not shown.
+    Contradicted (Holm over all) if any difference is on the other side of its bound. A comparison decides only where
+    the recipe that the claim says is ahead had no more of what both share (rollouts, rows of demonstrations), or where
+    the stop rule ended both. If one is left out, the claim is not shown. The note gives the budgets.
     """
     task, k = results.main_task, several_samples(results)
     shared = {"rl": (True, False), "sft": (False, True), "sft_rl": (True, True)}
@@ -244,7 +244,7 @@ def c8(results: Results) -> Ruling:
             low = compare(results, "parallel", "rl", 1, task, sign=-1)
             found += [n for n in low if n.tokens >= FROM * results.model_parameters]
         for n in found:
-            words = unequal(results, "parallel", other, n, kinds)
+            words = favoured(results, "parallel", other, n, kinds)
             needs += [] if words else [n]
             unfair += [words] if words else []
     needs += compare_abilities(results, "parallel", "base", beyond=-MARGIN, against=-MARGIN)
@@ -252,22 +252,21 @@ def c8(results: Results) -> Ruling:
     ruling = ruling._replace(note=f"{ruling.note}{budgets_of(results, ('parallel', 'rl', 'sft', 'sft_rl'))}")
     if not unfair:
         return ruling
-    words = f"{len(unfair)} comparisons with unequal budgets left out, such as {unfair[0]}"
+    words = f"{len(unfair)} comparisons whose budgets favour the claim left out, such as {unfair[0]}"
     return undecided(ruling, words) if ruling.answer == "shown" else ruling._replace(note=f"{ruling.note}; {words}")
 
 
 def c9(results: Results) -> Ruling:
     """At some M_t of at most 10 tokens per parameter with at least three RL seeds, two seeds differ in pass@1 by more
     than 5 points (Holm over all pairs tested). Tested are pairs whose mean rewards over the last five steps differ by
-    less than 5 points, and whose pass@1 is at least 10%: below, no difference can be that large.
+    less than 5 points, and of which the better one has a pass@1 of at least 10%.
 
     Contradicted if every tested pair differs by less than 5 points in pass@1.
     """
     rewards = {(log.tokens, log.run): log.last_reward for log in results.rl_runs() if log.recipe == "rl"}
     starts: dict[tuple[int, int], dict[Seeds, PassK]] = {}  # by M_t: tokens, pre-training
     for e in results.finals("rl", results.main_task):
-        able = e.counts[results.extraction].pass_at(1).mean() >= ABLE
-        if able and (e.tokens, e.run) in rewards and e.tokens <= FROM * results.model_parameters:
+        if (e.tokens, e.run) in rewards and e.tokens <= FROM * results.model_parameters:
             starts.setdefault((e.tokens, e.pretrain_seed), {})[e.run] = e
     needs = []
     for (tokens, start), runs in starts.items():
@@ -275,14 +274,14 @@ def c9(results: Results) -> Ruling:
         reached = {run: float(e.counts[results.extraction].pass_at(1).mean()) for run, e in runs.items()}
         ordered = sorted(runs, key=lambda run: (-reached[run], run))
         for a, b in combinations(ordered, 2) if len(runs) >= 3 else ():
-            if abs(rewards[tokens, a] - rewards[tokens, b]) < SAME:
+            if reached[a] >= ABLE and abs(rewards[tokens, a] - rewards[tokens, b]) < SAME:
                 what = f"RL seed {a.seed} − seed {b.seed} (pre-training {start}), pass@1"
                 bounds: Any = {"beyond": SAME, "against": SAME, "paper": seeds_effect()}
                 needs.append(pass1(results, what, tokens, {a: runs[a]}, {a: runs[b]}, **bounds))
     if not needs:
         raise NotDrawable(
-            f"needs 3 seeds of RL, equal in reward, with pass@1 of {100 * ABLE:g}% or more, at {FROM:g} "
-            "tokens/parameter or fewer"
+            f"needs 3 seeds of RL, two of them equal in reward and one of these with pass@1 of {100 * ABLE:g}% or "
+            f"more, at {FROM:g} tokens/parameter or fewer"
         )
     return some(needs, results)
 

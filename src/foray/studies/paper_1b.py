@@ -142,7 +142,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("epochs", (_epochs(main, late),)),
         Part("dial", (_dial(main, late),)),
         Part("mixtures", _mixtures(main, starts[:1] + late, starts[5:6])),
-        Part("disputed", (_disputed(main, late),)),
+        Part("disputed", _disputed(main, late)),
         Part("primed", (replace(main, recipes=("primed",), excursions=starts[:4]),)),
         Part("rollout_budget", rollout_budget(main)),
         Part("math_heavy", (math_heavy(hard),)),
@@ -202,17 +202,23 @@ def _mixtures(main: Study, starts: tuple[int, ...], between: tuple[int, ...]) ->
     return tuple(grids)
 
 
-def _disputed(main: Study, late: tuple[int, ...]) -> Study:
+def _disputed(main: Study, late: tuple[int, ...]) -> tuple[Study, ...]:
     """Where paper and code differ, or the code left a doubt: the other reading."""
-    return replace(main, excursions=late, recipes=(
-        # The paper compares starting points at one algorithm; the scripts give RL after SFT 40 times the rate.
-        Variant("sft_rl", ("after_sft.rl.optimizer.lr=1e-6",), "RL after SFT at RL's own rate"),
+    # The paper compares starting points at one algorithm; the scripts give RL after SFT 40 times the rate. C2 asks for
+    # one rate at the last M_t.
+    own_rate = Variant("sft_rl", ("after_sft.rl.optimizer.lr=1e-6",), "RL after SFT at RL's own rate")
+    doubts = (
         Variant("sft_rl", (f"after_sft.sft_steps={main.post.sft_steps}",), "RL after the plotted SFT"),
         # The command line has a format reward of 0.1.
         Variant("rl", ("rl.source.format_reward=0.1",), "with the format reward"),
         # The paper trains until convergence; the scripts have fixed numbers of steps.
         Variant("rl", ("stop.updates=400", "stop.rise=0.005"), "until its validation rises no more"),
-    ))  # fmt: skip
+    )
+    starts = tuple(sorted({*late, main.pretrain.checkpoints[-1]}))
+    return (
+        replace(main, excursions=starts, recipes=(own_rate,)),
+        replace(main, excursions=late, recipes=doubts),
+    )
 
 
 def on_math(main: Study, recipes: tuple[str, ...]) -> Study:

@@ -25,5 +25,8 @@ def study() -> Study:
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """The same grid on MATH."""
-    return (Part("math", (paper_1b.on_math(main, ("rl", "sft", "sft_rl")),)),)
+    """The same grid on MATH, and that of the smaller model on the math-heavy mix, with which C4 compares."""
+    hard = paper_1b.on_math(main, ("rl", "sft", "sft_rl"))
+    model = paper_1b.MODEL if main.model == MODEL else main.model  # a study that was shrunk by settings stays so
+    smaller = paper_1b.math_heavy(replace(hard, model=model, excursions=()))
+    return Part("math", (hard,)), Part("math_heavy", (smaller,))

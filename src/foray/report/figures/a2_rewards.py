@@ -55,7 +55,7 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
     curves = [
         Curve(panel, (r["x"] * ours / theirs).tolist(), r["value"].tolist(), GREY, f"{t}B") for t, r in own.items()
     ]
-    words = f" The paper's runs start at 2B to 44B; their {theirs:,.0f} updates are stretched over ours."
+    words = f" The paper's runs start at 2B to 44B; their {theirs:,.0f} draws of four updates are stretched over ours."
     return Behind(curves, "GSM8K", sorted(set(found["source"])), None, words)
 
 
