@@ -1,0 +1,62 @@
+"""Trials of rates for `tiny` at settings that are nearer to the paper's: on validation problems, one pre-training.
+
+    foray run docs/results/pilots/paper_settings.py --store STORE --jobs 2
+
+Each recipe reads the questions as often as in the paper: SFT 61 times, RL after 13 readings of SFT, parallel averaging
+14 times, RL 9 times. No warm-up, top-p 0.95, and the text of a sample that is cut off is graded. The pre-training is
+none of those that `tiny` reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foray.core.stage import AdamW, PostTraining, Stream
+from foray.evals.abilities import WorldProbes
+from foray.studies import tiny
+from foray.study.spec import AnyRecipe, Study, Variant
+
+QUESTIONS = 384
+RL_STEPS = 112  # of 32 prompts: 9.3 readings
+ROWS = 14 * QUESTIONS // RL_STEPS  # of SFT beside RL in one update
+
+
+def updates(readings: int) -> int:
+    """Of SFT in batches of 32."""
+    return readings * QUESTIONS // 32
+
+
+def _stream(stream: Stream, lr: float) -> Stream:
+    """As the authors': a constant rate without warm-up, betas 0.9 and 0.999, weight decay 0.01."""
+    adam = AdamW(lr=lr, betas=(0.9, 0.999), weight_decay=0.01, no_decay=())
+    more = {"cut_off": "graded"} if stream.name == "rl" else {}
+    return replace(stream, source=replace(stream.source, questions=QUESTIONS, **more), optimizer=adam)
+
+
+def _rl(name: str, *rates: float, more: tuple[str, ...] = ()) -> tuple[AnyRecipe, ...]:
+    return tuple(Variant(name, (f"rl.lr={r:g}", *more)) for r in rates)
+
+
+def study() -> Study:
+    base = tiny.study()
+    post = PostTraining(_stream(base.post.rl, 8e-4), _stream(base.post.sft, 1e-3), RL_STEPS, updates(61))
+    four = ("rl.updates_per_draw=4", f"rl_steps={4 * RL_STEPS}", "rl.kl=0.001")  # the authors' RL from the base
+    first = ("rl.kl=0.0", f"sft_steps={updates(13)}")
+    return replace(
+        base,
+        name="paper_settings",
+        pretrain=replace(base.pretraining, seeds=(100,)),
+        post=post,
+        recipes=(
+            *_rl("rl", 2e-4, 4e-4, 8e-4, more=four),
+            *_rl("rl", 4e-4, 8e-4, 1.6e-3, more=("rl.kl=0.001",)),
+            *_rl("rl", 4e-4, 8e-4, 1.6e-3),
+            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (2.5e-4, 5e-4, 1e-3, 2e-3)),
+            *_rl("sft_rl", 4e-4, 8e-4, 1.6e-3, more=first),
+            *_rl("parallel", 4e-4, 8e-4, 1.6e-3, 3.2e-3, more=("rl.kl=0.0", f"sft.batch_size={ROWS}")),
+        ),
+        evaluation=replace(
+            base.evaluation, split="validation", problems=500, probes=WorldProbes(questions=400), heldout_tokens=0,
+            top_p=0.95, cut_off="graded",
+        ),
+    )  # fmt: skip
