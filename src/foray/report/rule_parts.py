@@ -7,11 +7,13 @@ from typing import Any
 
 from foray.report.comparisons import Comparison
 from foray.report.differences import Pairing, pair, passk_difference
-from foray.report.fairness import SAME_BUDGET, budget, no_more
+from foray.report.fairness import budget, no_more
 from foray.report.measurements import PassK, Seeds
 from foray.report.results import ANY, NotDrawable, Results, label
 from foray.report.stats import MARGIN
 from foray.report.verdicts import top_k
+
+SAME_FLOPS = 0.05  # so much more counts as none
 
 
 def ends_by_model(results: Results, recipe: str) -> dict[tuple[int, str], dict[Seeds, PassK]]:
@@ -96,7 +98,7 @@ def budgets_of(results: Results, recipes: Sequence[str]) -> str:
 def unfair_mixes(ours: float, theirs: float, a: Mapping[Seeds, PassK], b: Mapping[Seeds, PassK]) -> str:
     """Why two pre-trainings cannot be compared; empty where they can. ``ours``, ``theirs``: tokens × parameters."""
     hard = [{e.hard_share for e in runs.values()} for runs in (a, b)]
-    if ours > (1 + SAME_BUDGET) * theirs:
+    if ours > (1 + SAME_FLOPS) * theirs:
         return f"the smaller model had {ours / theirs:.1f} times the FLOPs of pre-training"
     shares = [f"{100 * s:.0f}%" for shares in hard for s in shares if s is not None]
     return f"hard problems are {' and '.join(shares)} of the mixes' math" if len(set(shares)) > 1 else ""
