@@ -925,3 +925,13 @@ def test_bits_per_byte_stand_beside_perplexity_with_each_recipes_change_against_
     assert own["base"]["change"] == "" and float(own["base"]["perplexity"]) == pytest.approx(np.exp(2.0), abs=1e-4)
     assert all(r["bits_per_byte"] == r["change"] == "" for r in table if r["source"] in ("web", "math"))
     assert '2.250<span class="range">+0.750</span>' in page and "7.39" in page
+
+
+def test_a_section_of_an_earlier_report_takes_its_file_along(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    study, out = build(tmp_path), tmp_path / "report"
+    write_report(study.write(), out)
+    assert (out / "perplexity.csv").exists()
+    study.entries = [e for e in study.entries if e["kind"] != "perplexity"]
+    write_report(study.write(), out)
+    assert not (out / "perplexity.csv").exists()
