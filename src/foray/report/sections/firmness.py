@@ -97,8 +97,9 @@ def _graded(results: Results, grading: str) -> Results:
 
 
 def _without(results: Results, start: int) -> Results:
-    kept = tuple(m for m in results.measured if m.pretrain_seed != start)
-    return replace(results, measured=kept, table=results.table[results.table["pretrain_seed"] != start])
+    measured, planned = (tuple(m for m in of if m.pretrain_seed != start) for of in (results.measured, results.planned))
+    table = results.table[results.table["pretrain_seed"] != start]
+    return replace(results, measured=measured, planned=planned, table=table)
 
 
 def _halves(results: Results, one: PassK) -> Iterator[Change]:
