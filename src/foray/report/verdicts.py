@@ -59,8 +59,8 @@ class Transition(NamedTuple):
 
     ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
     of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems with pass@K of
-    at least one half in the target alone, or in the source alone, as means over runs. ``curve`` has every k
-    from 1 to the number of samples.
+    at least one half in the target alone, or in the source alone, as means over runs. ``curve`` has the study's k, the
+    powers of two, K and the number of samples.
     """
 
     tokens: int

@@ -92,10 +92,10 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
 
 
 def _curves(found: Sequence[Transition], task: str) -> Markup:
-    """The difference at every k, folded away."""
+    """The difference by k, folded away."""
     ks = sorted({k for t in found for k in t.curve})
     rows = [{"tokens": t.tokens, "transition": t.label, **t.curve} for t in found]
     columns = [Column("tokens", "tokens", TOKENS), Column("transition", "transition")]
     columns += [Column(f"Δ pass@{k}", k, POINTS) for k in ks]
-    caption = f"{task}: the difference at every k"
+    caption = f"{task}: the difference by k"
     return Markup(parts.folded(caption, table(rows, columns, caption)))
