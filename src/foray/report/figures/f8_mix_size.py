@@ -34,7 +34,7 @@ def data(results: Results) -> pd.DataFrame:
         rows = results.passk_rows(task, results.end_ks, **asked)
         rows = rows.assign(model_parameters=rows["model_parameters"].fillna(results.model_parameters))
         rows = rows[rows["tokens"] == rows.groupby(["mix", "model_parameters"])["tokens"].transform("max")]
-        starts = _shared(rows)
+        starts = _shared(rows) or starts  # a task that is not measured yet has none
         frames.append(results.average(rows[rows["pretrain_seed"].isin(starts)], ["mix", "model_parameters"]))
     frame = pd.concat(frames, ignore_index=True)
     if len(frame[["mix", "model_parameters"]].drop_duplicates()) < 2:
