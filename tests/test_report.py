@@ -595,6 +595,8 @@ def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
     text = (out / "index.html").read_text()
     for path in (out / "figures").iterdir():
         assert f'"figures/{path.name}"' in text
+    written = {path.name for path in out.glob("*.csv")}
+    assert set(re.findall(r'<a href="(\w+\.csv)"', text)) == written - {"readiness.csv"}, "its section is not shown"
     assert "rose" in text and "SFT→RL" in text
     assert "src=" not in text.replace('src="data:', "").split("<script type")[0], "nothing is loaded from elsewhere"
 

@@ -29,7 +29,7 @@ FIGURES = 110
 class Section:
     """``html`` is empty where the section has nothing to show; ``absent`` is then what the page says of the reason.
 
-    ``files``: CSV files by stem. A file whose frame has no columns is removed.
+    ``files``: CSV files by stem; the page links them below ``html``. A file whose frame has no columns is removed.
     """
 
     html: str = ""

@@ -55,7 +55,7 @@ def section(results: Results) -> Section:
         for k in sorted({row["k"] for row in found if row["task"] == task}):
             here = [row for row in found if (row["task"], row["k"]) == (task, k)]
             pieces.append(table(here, COLUMNS, f"{task}, pass@{k}: the gain over the base and its parts"))
-    return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces), files)
 
 
 def _bound(found: list[dict[str, Any]]) -> str:

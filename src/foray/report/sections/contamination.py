@@ -43,7 +43,7 @@ def section(results: Results) -> Section:
         "numbers, so that whole questions and same numbers must be 0 for every split that is not trained on, while "
         "the training questions show what these measures find where text and questions come from one split."
     )
-    return Section(joined(parts.dim(text), *map(_table, ordered), parts.files(list(files))), files)
+    return Section(joined(parts.dim(text), *map(_table, ordered)), files)
 
 
 def _table(found: Overlaps) -> Markup:

@@ -96,5 +96,4 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files={"controls": frame_of([])})
     shown = table(found, COLUMNS, "Variants and the recipes they vary")
-    html = joined(parts.dim(_TEXT), shown, parts.files(["controls"]))
-    return Section(html, {"controls": frame_of(found)})
+    return Section(joined(parts.dim(_TEXT), shown), {"controls": frame_of(found)})

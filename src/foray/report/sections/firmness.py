@@ -54,7 +54,7 @@ def section(results: Results) -> Section:
     lines = [{"what": _RULED} | {name: asked[name].answer for name in run}]
     lines += [{"what": what} | {name: _cell(rulings[name], asked[name]) for name in run} for what, rulings in changed]
     shown = table(lines, [Column("changed", "what"), *(_answers(name) for name in run)], _CAPTION, rules=False)
-    return Section(joined(parts.dim(_TEXT), shown, parts.files([NAME])), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def _answers(claim: str) -> Column:

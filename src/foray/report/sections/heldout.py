@@ -65,4 +65,4 @@ def section(results: Results) -> Section:
 
     bits = joined(parts.dim(_TEXT), of("bits", _BITS, "Bits per byte, by source")) if shown["bits"] else ""
     text = joined(bits, of("perplexity", _VALUE, "Perplexity per token, by source"))
-    return Section(joined(text, parts.files(list(files))), files)
+    return Section(text, files)

@@ -128,7 +128,7 @@ def section(results: Results) -> Section:
     frame = rows(results)
     found = errors(frame)
     files = {"readiness": frame if len(frame) else pd.DataFrame(), "readiness_errors": pd.DataFrame(found)}
-    return Section(joined(html_of(frame), parts.files(list(files))) if found else "", files, too_little(frame))
+    return Section(html_of(frame), files, too_little(frame))
 
 
 def html_of(frame: pd.DataFrame) -> str:

@@ -53,7 +53,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no evaluation of a base and a trained model holds the answers' votes")
     shown = tables_by_task(found, COLUMNS, "the base, sharpened, beside each recipe")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def _row(of: FromBase) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no evaluation's task can tell right reasons from wrong ones")
     shown = tables_by_task(found, _columns(found), "right and sound samples")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
     shown = tables_by_task(found, COLUMNS, "pass@1 on training and test questions")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

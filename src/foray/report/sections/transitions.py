@@ -51,7 +51,7 @@ def section(results: Results) -> Section:
     for task in results.tasks:
         if here := [t for t in found if t.task == task]:
             pieces += [table(here, _columns(results, here), f"{task}: transitions"), _curves(here, task)]
-    return Section(joined(*pieces, parts.files(list(files))), files)
+    return Section(joined(*pieces), files)
 
 
 def _row(results: Results, t: Transition) -> dict[str, Any]:
