@@ -23,24 +23,27 @@ Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no ch
 PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
 
 
-def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
+def verdict(one: Interval, top: Interval, k: int = 2, room: bool = True) -> Verdict:
     """The verdict from the intervals of Δpass@1 (``one``) and Δpass@K (``top``); the first rule that holds:
 
+    - cannot tell: K (``k``) is 1;
     - no change: both intervals lie inside [-margin, margin];
     - expansion: both lie above 0;
     - sharpening: that of pass@1 lies above 0, that of pass@K does not and ends at or below the margin;
     - broadening: that of pass@K lies above 0, that of pass@1 does not and ends at or below the margin;
     - degradation: one or both lie below 0, and both end at or below the margin;
-    - cannot tell: all else.
+    - cannot tell: all else, and sharpening without ``room``: a fall of pass@K then says nothing.
     """
+    if k == 1:
+        return "cannot tell"
     both = (one, top)
-    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= margin for i in both]
-    if all(bounded) and all(i.lo >= -margin for i in both):
+    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= MARGIN for i in both]
+    if all(bounded) and all(i.lo >= -MARGIN for i in both):
         return "no change"
     if all(up):
         return "expansion"
     if up[0] and bounded[1]:
-        return "sharpening"
+        return "sharpening" if room else "cannot tell"
     if up[1] and bounded[0]:
         return "broadening"
     if any(down) and all(bounded) and not any(up):
@@ -57,10 +60,9 @@ def top_k(results: Results, task: str) -> int:
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
-    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
-    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems with pass@K of
-    at least one half in the target alone, or in the source alone, as means over runs. ``curve`` has the study's k, the
-    powers of two, K and the number of samples.
+    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. ``gained`` and
+    ``lost`` count problems with pass@K of at least one half in the target alone, or in the source alone, as means over
+    runs. ``curve`` has the study's k, the powers of two, K and the number of samples.
     """
 
     tokens: int
@@ -87,8 +89,7 @@ class Transition(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        found = verdict(self.one, self.top) if self.k > 1 else "cannot tell"
-        return "cannot tell" if found == "sharpening" and not self.room else found
+        return verdict(self.one, self.top, self.k, self.room)
 
     @property
     def label(self) -> str:

@@ -29,11 +29,7 @@ def _variant(row: dict[str, Any]) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> str | None:
-    """As of a transition: with one sample none, and without room no sharpening."""
-    if row["d_one"] is NOTHING:
-        return None
-    found = verdict(row["d_one"], row["d_top"]) if row["k"] > 1 else "cannot tell"
-    return "cannot tell" if found == "sharpening" and not row["room"] else found
+    return None if row["d_one"] is NOTHING else verdict(row["d_one"], row["d_top"], row["k"], row["room"])
 
 
 COLUMNS = (
