@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from foray.report import stats
 from foray.report.differences import Pairing, difference
 from foray.report.fairness import has_room
@@ -129,10 +127,7 @@ def _transition(
         {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(results.top, most), most}
     )
     k = min(results.top, most)
-    each = [
-        stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
-        for after, before in runs
-    ]
+    each = [stats.paired_differences(after, before, ks) for after, before in runs]
     curve = {i: difference({p: e[place] for p, e in zip(pairs, each)}).interval for place, i in enumerate(ks)}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
     starts = [p.pretrain_seed for p in pairs]
