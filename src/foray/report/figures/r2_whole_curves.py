@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from foray.core.spelling import per_parameter
-from foray.report import stats, style
+from foray.report import style
+from foray.report.differences import passk_means
 from foray.report.results import NotDrawable, Results
 
 NAME = "r2_whole_curves"
@@ -25,11 +25,9 @@ def data(results: Results) -> pd.DataFrame:
     for recipe, every in finals.items():
         if runs := [e for e in every if e.tokens == last]:
             most = min(int(e.counts[rule].samples.min()) for e in runs)
-            starts = [e.pretrain_seed for e in runs]
-            each = [stats.passk_intervals(e.counts[rule], range(1, most + 1)) for e in runs]
-            means = [stats.over_seeds(list(at), 0.0, 1.0, starts) for at in zip(*each)]
-            own = pd.DataFrame(means).assign(k=np.arange(1, most + 1), shots=runs[0].shots, recipe=recipe)
-            frames.append(own.assign(runs=len(runs), pretrainings=len(set(starts))))
+            ks = range(1, most + 1)
+            own = pd.DataFrame(passk_means(runs, ks, rule)).assign(k=ks, shots=runs[0].shots, recipe=recipe)
+            frames.append(own.assign(runs=len(runs), pretrainings=len({e.pretrain_seed for e in runs})))
     if not frames:
         raise NotDrawable(f"no final evaluation on {task} has finished")
     frame = pd.concat(frames, ignore_index=True)

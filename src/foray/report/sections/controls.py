@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from foray.report import stats
 from foray.report.columns import COUNT, NOTHING, POINTS, RATE, RECIPE, TOKENS, Column, frame_of, table
-from foray.report.differences import ability_difference, pair, passk_difference
+from foray.report.differences import ability_difference, pair, passk_difference, passk_means
 from foray.report.fairness import has_room
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, ProbeAnswers, Seeds
@@ -61,13 +60,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
         first, rule = next(iter(runs.values())), results.extraction
         partners = results.finals(first.against, task)
         k = min([top_k(results, task), *(int(e.counts[rule].samples.min()) for e in (*runs.values(), *partners))])
-
-        def reached(at: int, runs: dict[Seeds, PassK] = runs, rule: str = rule) -> Interval:
-            values = [stats.passk_intervals(e.counts[rule], [at])[0] for e in runs.values()]
-            return stats.over_seeds(values, 0.0, 1.0, [r.pretrain_seed for r in runs])
-
+        pass1, passk = passk_means(list(runs.values()), [1, k], rule)
         row = {"task": task, "tokens": tokens, "recipe": recipe, "variant": variant, "runs": len(runs), "k": k}
-        row |= {"pass1": reached(1), "passk": reached(k), "against": first.against}
+        row |= {"pass1": pass1, "passk": passk, "against": first.against}
         pairs = pair(runs.values(), partners, same_seed=True).get(tokens, {})
         for name, at in (("d_one", 1), ("d_top", k)):
             row[name] = passk_difference(pairs, at, rule).interval if pairs else NOTHING
