@@ -319,6 +319,11 @@ def lenient_note(frame: pd.DataFrame) -> str:
     return words if len(_apart(frame)[1]) else ""
 
 
+def passk_notes(frame: pd.DataFrame) -> str:
+    """What captions of pass@k against tokens end with."""
+    return shots_note(frame) + lenient_note(frame) + guess_note(frame) + interval_note(frame, "problems")
+
+
 def interval_note(frame: pd.DataFrame, what: str) -> str:
     """The sentence about intervals that captions share."""
     counts = sorted(frame["n"].unique())
