@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from foray.core.spelling import LABELS
+from foray.core.task import STORED
 from foray.report import stats
 from foray.report.differences import Difference, Pairing, ability_difference, pair, passk_difference
 from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, TrainingLog
@@ -111,6 +112,11 @@ class Results:
         strict.
         """
         return LENIENT if self.extraction == STRICT else STRICT
+
+    @property
+    def verdict_field(self) -> str:
+        """The field of a sample that holds the verdict by ``extraction``."""
+        return {str(grading): field for grading, field in STORED.items()}[self.extraction]
 
     @property
     def main_task(self) -> str:
