@@ -34,6 +34,7 @@ AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen
 MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}
 ANY: Any = ...  # any value of a field
 ANY_MODEL: Mapping[str, Any] = dict.fromkeys(MAIN_GRID, ANY)
+RUN = ("recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed")  # names one run of a recipe
 M = TypeVar("M", bound=Measurement)
 _SHARES = ("acc", "format_rate", "truncated_rate")  # metrics between 0 and 1, beside pass@k
 
@@ -267,8 +268,7 @@ def _all_fit(m: Measurement, wanted: Mapping[str, Any]) -> bool:
 
 def inside_training(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of models inside a recipe: of fewer updates than the same run's end, where there is an end."""
-    run = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
-    ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in run]).transform("max")
+    ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in RUN]).transform("max")
     return rows[~rows["final"] & ~(rows["stage_step"] >= ends)]
 
 
@@ -283,6 +283,12 @@ def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
         same = [run in whole for run in zip(own["pretrain_seed"], own["seed"])]
         kept.append(own[same])
     return pd.concat(kept) if kept else rows
+
+
+def shared_pretrainings(rows: pd.DataFrame, by: Sequence[str]) -> set[int]:
+    """The pre-trainings (seeds) that every group of rows has; all, where they share none."""
+    each = [set(own["pretrain_seed"]) for _, own in rows.groupby(list(by))]
+    return set.intersection(*each) or set.union(*each) if each else set()
 
 
 def busiest(rows: pd.DataFrame) -> int:

@@ -160,7 +160,7 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
     for t in reversed(tokens):
         if not shown or np.log(shown[-1] / t) > np.log(span) / 12:
             shown.append(t)
-    _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
+    fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
     axes.set_xlabel(f"{'tokens' if narrow(axes) else 'pre-training tokens'} ({unit(tokens[-1])[1]})")
     if ratio:
         ratios = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
@@ -170,13 +170,14 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
 def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
     """An axis of tokens per parameter above one of tokens, with labels at these tokens."""
     above = axes.secondary_xaxis("top")
-    _fixed_ticks(above, places, labels)
+    fixed_ticks(above, places, labels)
     above.tick_params(length=0, pad=1, labelsize=7, colors="#666666")
     above.spines["top"].set_visible(False)
     above.set_xlabel("tokens per parameter", fontsize=7, color="#666666")
 
 
-def _fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:
+def fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:
+    """Labels at these places of the horizontal axis, and no others."""
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
     axes.xaxis.set_major_formatter(FixedFormatter(list(labels)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from foray.core.spelling import per_parameter
 from foray.report import style
@@ -61,9 +60,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             markeredgewidth=0.6,
         )  # fmt: skip
     place.set_xscale("log")
-    place.xaxis.set_major_locator(FixedLocator(ticks))
-    place.xaxis.set_major_formatter(FixedFormatter([str(k) for k in ticks]))
-    place.xaxis.set_minor_locator(NullLocator())
+    style.fixed_ticks(place, ticks, [str(k) for k in ticks])
     place.set_xlabel("k, samples a problem")
     place.set_title("pass@k")
     style.percent_axis(place)

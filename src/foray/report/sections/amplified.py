@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from foray.report import stats
-from foray.report.columns import COUNT, POINTS, RATE, RECIPE, TOKENS, Column, Kind, frame_of, table
+from foray.report.columns import COUNT, POINTS, PROBLEMS, RATE, RECIPE, TOKENS, Column, frame_of, table
 from foray.report.markup import joined, parts
 from foray.report.readings.support import (
     PARTS,
@@ -30,7 +30,6 @@ _TEXT = (
     "after training and not before; held: those of which the base had a right sample, and how often the base was right "
     "there, in percent. "
 )
-_PROBLEMS = Kind("{:.3g}".format)
 COLUMNS = (
     Column("recipe", "recipe", RECIPE),
     Column("tokens", "tokens", TOKENS),
@@ -38,8 +37,8 @@ COLUMNS = (
     Column("amplified", "amplified", POINTS),
     Column("discovered", "discovered", POINTS),
     Column("lost", "lost", POINTS),
-    Column("reached ½", "newly_solved", _PROBLEMS),
-    Column("held", "held", _PROBLEMS),
+    Column("reached ½", "newly_solved", PROBLEMS),
+    Column("held", "held", PROBLEMS),
     Column("base's rate there", "held_rate", RATE),
     Column("runs", "runs", COUNT),
 )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foray.core.spelling import in_tokens, per_parameter
 from foray.report import stats
-from foray.report.columns import COUNT, POINTS, TOKENS, Column, Kind, badge, frame_of, table
+from foray.report.columns import COUNT, POINTS, PROBLEMS, TOKENS, Column, badge, frame_of, table
 from foray.report.markup import joined, parts
 from foray.report.results import Results
 from foray.report.sections import Section
@@ -31,7 +31,6 @@ _TEXT = (
     "itself: of forty, one or two will be wrong by chance."
 )
 _SIGNS = {"expansion": "for", "broadening": "for", "degradation": "against"}
-_PROBLEMS = Kind("{:.3g}".format)
 CSV = (
     "study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots", "k",
     "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved", "newly_lost",
@@ -84,8 +83,8 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
         Column("verdict", badge("verdict", _SIGNS)),
         Column("Δ pass@1", "one", POINTS),
         Column(f"Δ pass@{k}", "top", POINTS),
-        Column("reached ½", "gained", _PROBLEMS),
-        Column("fell below ½", "lost", _PROBLEMS),
+        Column("reached ½", "gained", PROBLEMS),
+        Column("fell below ½", "lost", PROBLEMS),
         Column("detectable", detectable, COUNT),
         Column("runs", "runs", COUNT),
     ]
