@@ -17,7 +17,7 @@ TITLE = "R2. pass@k for every k, at the last M_t"
 def data(results: Results) -> pd.DataFrame:
     """One row a recipe and k at the last M_t that has more than the base: the mean over runs with its interval."""
     task, rule = results.main_task, results.extraction
-    finals = {r: [e for e in results.finals(r, task) if rule in e.counts] for r in results.recipes(task)}
+    finals = {r: results.finals(r, task) for r in results.recipes(task)}
     trained = [e.tokens for recipe, runs in finals.items() if recipe != "base" for e in runs]
     last = max(trained or [e.tokens for runs in finals.values() for e in runs], default=0)
     frames = []

@@ -102,7 +102,5 @@ def from_base(results: Results) -> Iterator[FromBase]:
     for task in results.tasks:
         for recipe in results.recipes(task):
             for tokens, pairs in (results.pairs(recipe, "base", task) if recipe != "base" else {}).items():
-                graded = {run: (a, b) for run, (a, b) in pairs.items() if rule in a.counts and rule in b.counts}
-                runs = {run: paired(b.counts[rule], a.counts[rule]) for run, (a, b) in graded.items()}
-                if runs:
-                    yield FromBase(task, tokens, recipe, graded, runs)
+                runs = {run: paired(b.counts[rule], a.counts[rule]) for run, (a, b) in pairs.items()}
+                yield FromBase(task, tokens, recipe, pairs, runs)

@@ -180,8 +180,7 @@ def _by_mt(results: Results, found: Iterable[M]) -> dict[Mt, list[M]]:
 def _finals(results: Results, recipe: str) -> dict[Mt, list[PassK]]:
     """A recipe's final evaluations on the main task, with the study's own settings, by M_t."""
     asked = {"final": True, "recipe": recipe, "task": results.asked[:1], "trained_on": results.trained()}
-    found = results.select(PassK, **asked, mix=ANY, model_parameters=ANY)
-    return _by_mt(results, (e for e in found if results.extraction in e.counts))
+    return _by_mt(results, results.select(PassK, **asked, mix=ANY, model_parameters=ANY))
 
 
 def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:

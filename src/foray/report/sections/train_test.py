@@ -45,13 +45,11 @@ def rows(results: Results, task: str) -> list[dict[str, Any]]:
     for recipe in results.recipes(task):
         seen, asked = results.finals(recipe, task, split=TRAIN), results.finals(recipe, task)
         for tokens, runs in pair(seen, asked, same_seed=True).items():
-            graded = {run: both for run, both in runs.items() if all(rule in e.counts for e in both)}
-            if graded:
-                [train], [test] = (passk_means(of_split, [1], rule) for of_split in zip(*graded.values()))
-                row: dict[str, Any] = {"task": task, "tokens": tokens, "recipe": recipe}
-                row |= {"train": train, "test": test, "gap": difference_of_independent(train, test)}
-                row |= {"beyond": _beyond(results, task, recipe, tokens, rule), "runs": len(graded)}
-                found.append(row | {"n_train": train.n, "n_test": test.n})
+            [train], [test] = (passk_means(of_split, [1], rule) for of_split in zip(*runs.values()))
+            row: dict[str, Any] = {"task": task, "tokens": tokens, "recipe": recipe}
+            row |= {"train": train, "test": test, "gap": difference_of_independent(train, test)}
+            row |= {"beyond": _beyond(results, task, recipe, tokens, rule), "runs": len(runs)}
+            found.append(row | {"n_train": train.n, "n_test": test.n})
     return sorted(found, key=lambda row: (row["tokens"], recipe_rank(row["recipe"])))
 
 
