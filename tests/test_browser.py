@@ -59,7 +59,7 @@ FAINT = """() => {
   }
   return [seen, found];
 }"""
-WIDE = """(width) => [...document.querySelectorAll("body *")].filter((e) => !e.closest("script, style, .quiet, caption")
+WIDE = """(width) => [...document.querySelectorAll("body *")].filter((e) => !e.closest("script, style, caption")
   && e.getBoundingClientRect().right > width + 0.5).map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`)"""
 PAPER = 702  # pixels between the margins of A4
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")]

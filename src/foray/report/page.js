@@ -55,8 +55,8 @@
     const kShown = el("output", {}, "1");
     const axes = [["tokens", "tokens"], ["ratio", "tokens per parameter"], ...Object.keys(chart.spent).map((a) => [a, a])];
     const axis = choice(axes, "tokens");
-    const apart = el("input", { type: "checkbox", disabled: !chart.runs.length });
-    const paper = el("input", { type: "checkbox", disabled: !chart.paper.length });
+    const apart = el("input", { type: "checkbox" });
+    const paper = el("input", { type: "checkbox" });
     const on = new Map(chart.recipes.map((r) => [r.name, el("input", { type: "checkbox", checked: true })]));
     const [first, second] = [el("div"), el("div")];
     const [folds, beside] = [el("summary"), el("details")]; // the other grading: folded, so that one chart is read first

@@ -185,19 +185,18 @@ class Results:
         metrics: Sequence[str],
         tasks: Sequence[str],
         recipes: Sequence[str] | None = None,
-        inside: bool = False,
         lenient_base: bool = False,
     ) -> pd.DataFrame:
         """Means over runs with intervals, one row per (tokens, recipe, stage_step, task, metric).
 
-        Final checkpoints only, unless ``inside`` asks for those inside a recipe too. Of models post-trained on several
-        tasks, those trained on what ``tasks`` asks of, or on the main one. Sorted by recipe (paper's order), tokens,
-        step. ``lenient_base`` adds a column ``extraction`` and, where that is strict, last the bases graded leniently.
+        Final checkpoints only. Of models post-trained on several tasks, those trained on what ``tasks`` asks of, or on
+        the main one. Sorted by recipe (paper's order), tokens, step. ``lenient_base`` adds a column ``extraction`` and,
+        where that is strict, last the bases graded leniently.
         """
         asked = next((t for t in tasks if t in self.tasks), None)
         rows = self.rows(
             metric=tuple(metrics), task=tuple(tasks), trained_on=self.trained(asked),
-            recipe=ANY if recipes is None else tuple(recipes), final=ANY if inside else True,
+            recipe=ANY if recipes is None else tuple(recipes), final=True,
         )  # fmt: skip
         curve = self.average(rows[rows["extraction"].isin([self.extraction, ""])])
         if not lenient_base:

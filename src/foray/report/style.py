@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
@@ -255,7 +255,7 @@ def lower_legend(figure: Figure, handles: Sequence[Line2D], most: int = 5) -> No
 
 def token_colors(tokens: Sequence[int]) -> dict[int, Any]:
     """A shade for every M_t, darker for earlier ones."""
-    return dict(zip(tokens, colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))))
+    return dict(zip(tokens, colormaps["viridis"](np.linspace(0.0, 0.88, len(tokens)))))
 
 
 def token_legend(figure: Figure, colors: Mapping[int, Any], marker: str = "") -> None:
@@ -302,10 +302,6 @@ def say_empty(axes: Axes, words: str) -> None:
     """Writes the words into a panel without points, and takes the ticks off its horizontal axis."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="#666666", backgroundcolor="w")
     axes.xaxis.set_major_locator(NullLocator())
-
-
-def colormap(name: str) -> Colormap:
-    return matplotlib.colormaps[name]
 
 
 def shots_note(frame: pd.DataFrame) -> str:
