@@ -32,7 +32,7 @@ def browsed(results: Results) -> dict[str, Any]:
                 models.append({"recipe": recipe, "label": label(recipe), "tokens": tokens})
             _add(problems, row, str(number), results.verdict_field)
     texts = {i: p.pop("texts") for i, p in problems.items()}
-    order = sorted(problems, key=lambda i: (-_spread(problems[i]), list(problems).index(i)))
+    order = sorted(problems, key=lambda i: -_spread(problems[i]))  # of equals in the file's order
     keep = len(order)
     for most in DISTINCT:
         kept = {i: {model: _first(all_, most) for model, all_ in texts[i].items()} for i in order}
