@@ -50,14 +50,11 @@ def write_report(
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``comparisons`` (all that the
-    claims need), ``firmness`` (the answers with one choice made otherwise), ``transitions``, ``transition_curves`` and
-    ``ledger``; where a study has them, ``amplified``, ``sharpened``, ``majority``, ``train_test``, ``controls``,
-    ``crossed``, ``tuning``, ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over
-    pre-training are drawn against ``axis``, one of ``AXES``; their files hold title and caption. ``own`` are files of
-    figures and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that
-    of a store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the
-    claims. ``content`` is the manifest's, where it is known: then no file ``manifest`` need be there. ``tables``:
-    further forms of the results, of ``FORMS``.
+    claims need), and those of every section. Figures over pre-training are drawn against ``axis``, one of ``AXES``;
+    their files hold title and caption. ``own`` are files of figures and sections of the user's own. No manifest names
+    them: code in a report is the caller's choice, never that of a store that somebody sent. With ``paper``, the paper's
+    curves stand behind ours, and its numbers beside the claims. ``content`` is the manifest's, where it is known: then
+    no file ``manifest`` need be there. ``tables``: further forms of the results, of ``FORMS``.
 
     The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
     for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,

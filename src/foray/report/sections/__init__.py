@@ -6,9 +6,9 @@ A section is a module with
 - ``PLACE``: where on the page it stands; figures stand at ``FIGURES``;
 - ``section(results) -> Section``: what the page shows and which CSV files go with that.
 
-A file has the ``NAME`` of its section. Six files have other names, because no two files of Foray share one:
-``flags`` (health), ``heldout`` (perplexity), ``main_table`` (results), ``origins`` (provenance), ``own_numbers`` (own)
-and ``rl_training`` (training).
+A file has the ``NAME`` of its section. Seven files have other names, because no two files of Foray share one:
+``drawn_groups`` (rollouts), ``flags`` (health), ``heldout`` (perplexity), ``main_table`` (results), ``origins``
+(provenance), ``own_numbers`` (own) and ``rl_training`` (training).
 """
 
 from __future__ import annotations
