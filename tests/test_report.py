@@ -461,7 +461,7 @@ def test_from_four_pretrainings_on_numbers_without_intervals_average_within_each
     (rl,) = (row for row in heldout.rows(results) if row["recipe"] == "rl")
     assert rl["bits_per_byte"] == 1.75 and rl["change"] == 0.75
     assert "RL +0.750 on web" in hidden_cost(results)
-    (found,) = (t for t in transitions(results) if not t.beside)
+    (found,) = (t for t in transitions(results) if not t.other_grading)
     assert found.gained == 7.5 and found.lost == 0.0 and found.curve[1].value == 0.75
     (row,) = (r for r in sound.rows(results, "t") if r["recipe"] == "rl")
     assert row["sound_of_right"] == pytest.approx(0.75 * 0.5 / (0.75 + 0.25 * 0.5))

@@ -108,7 +108,7 @@ class Results:
         return [t for t in self.asked if t in found]
 
     @property
-    def beside(self) -> str:
+    def other_grading(self) -> str:
         """The grading shown beside ``extraction``, for how much of a gain is the form: lenient beside strict, else
         strict.
         """

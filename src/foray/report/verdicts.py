@@ -74,7 +74,7 @@ class Transition(NamedTuple):
     gained: float
     lost: float
     runs: int
-    beside: bool  # graded as the study does not show its results, for comparison
+    other_grading: bool  # graded as the study does not show its results, for comparison
     room: bool = True
 
     @property
@@ -91,17 +91,17 @@ class Transition(NamedTuple):
 
     @property
     def label(self) -> str:
-        graded = f", {self.extraction}" if self.beside else ""
+        graded = f", {self.extraction}" if self.other_grading else ""
         return f"{label(self.source)} → {label(self.target)}{graded}"
 
 
 def transitions(results: Results) -> list[Transition]:
     """Every transition that was measured: base → each recipe, and ``PAIRS``, at every M_t.
 
-    Base → each recipe also with both models graded as ``Results.beside`` says: an expansion that strict grading alone
-    shows is that of the format. Sorted by task, M_t, source and target.
+    Base → each recipe also with both models graded as ``Results.other_grading`` says: an expansion that strict grading
+    alone shows is that of the format. Sorted by task, M_t, source and target.
     """
-    rule, other, found = results.extraction, results.beside, []
+    rule, other, found = results.extraction, results.other_grading, []
     for task in results.tasks:
         trained = [r for r in results.recipes(task) if r != "base"]
         asked = [("base", r, rule) for r in trained] + [("base", r, other) for r in trained]
@@ -113,7 +113,7 @@ def transitions(results: Results) -> list[Transition]:
     order = {task: i for i, task in enumerate(results.tasks)}
     return sorted(
         found,
-        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.beside),
+        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.other_grading),
     )
 
 
@@ -136,7 +136,8 @@ def _transition(
     target_first, source_first = next(iter(pairs.values()))
     count = len({p.run for p in pairs})
     shots = (source_first.shots, target_first.shots)
-    beside, room = extraction != results.extraction, has_room((before for _, before in pairs.values()), k, extraction)
+    room = has_room((before for _, before in pairs.values()), k, extraction)
     return Transition(
-        tokens, task, source, target, extraction, shots, k, curve, gained, lost, count, beside=beside, room=room
-    )
+        tokens, task, source, target, extraction, shots, k, curve, gained, lost, count,
+        other_grading=extraction != results.extraction, room=room,
+    )  # fmt: skip
