@@ -236,6 +236,14 @@ def test_every_model_is_shown_at_its_last_start(results: Results) -> None:
     assert set(large["tokens_per_parameter"]) == {TOKENS[-1] / (4 * PARAMETERS)}
 
 
+def test_a_hard_task_that_is_asked_but_not_measured_yet_hides_no_gain(results: Results) -> None:
+    easy = tuple(m for m in results.measured if m.task != "world_hard")
+    early = replace(results, measured=easy, table=results.table[results.table["task"] != "world_hard"])
+    assert early.hard_task == "world_hard"
+    frame = f8_mix_size.data(early)
+    assert set(frame["task"]) == {"world_easy"} and len(frame[frame["reference"] == "base"]) == 2 * 4
+
+
 def test_bases_of_several_mixes_without_rl_are_said_to_be_that(results: Results) -> None:
     bases = replace(
         results,

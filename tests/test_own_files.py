@@ -128,6 +128,7 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
     assert "my_section" not in (store.root / "manifest.json").read_text(), "a store names no code"
     page = (out / "index.html").read_text()
     assert "0 numbers.</p>" in page and (out / "own" / "my_counts.csv").exists()
+    assert 'href="own/my_counts.csv"' in page
     assert "no pass@1 has been measured" in page, "nothing has been run"
     numbers = Numbers(tmp_path / "numbers")
     numbers.passk("base", 0.5, problems=5, tokens=900_000, stage_step=0, task="world_easy", shots=8)

@@ -82,7 +82,7 @@ def test_the_planted_predictor_wins_and_a_useless_one_loses(frame: pd.DataFrame)
     assert found["rl/entropy"].rmse > found[PLAIN].rmse and found["rl/entropy"].lo > 0
     assert found["rl/reward"].rmse == pytest.approx(found[MEAN].rmse), "a constant says no more than the mean"
     assert all(e.lo <= e.difference <= e.hi for e in found.values() if e.predictor != PLAIN)
-    shown = readiness.html_of(frame)
+    shown = readiness.html_of(frame, errors(frame))
     assert "6 pre-trainings" in shown and "left out: rl/reward_variance" in shown and 'class="range"' in shown
 
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_never_predicts_another_of_its_own_pretraining() -> None:
                           "pass@1": x, "gain": np.concatenate([x[:4], 3 - x[4:]]) / 100, "rl_seeds": 1})  # fmt: skip
     found = {e.predictor: e for e in errors(frame)}
     assert found["pass@1"].rmse == pytest.approx(math.sqrt(np.mean((2 * np.arange(4.0) - 3) ** 2)))
-    assert math.isnan(found[MEAN].lo) and "too few for intervals" in readiness.html_of(frame)
+    assert math.isnan(found[MEAN].lo) and "too few for intervals" in readiness.html_of(frame, errors(frame))
 
 
 @pytest.mark.parametrize(("pretrainings", "checkpoints"), [(1, 6), (3, 1), (0, 0)])
@@ -113,7 +113,7 @@ def test_too_little_is_said(
     draw_only()
     manifest = study(tmp_path, pretrainings, checkpoints).write()
     frame = rows(read_results(manifest))
-    assert errors(frame) == [] and readiness.html_of(frame) == ""
+    assert errors(frame) == []
     assert f"there are {pretrainings * checkpoints} M_t of {pretrainings} pre-training" in too_little(frame)
     page = write_report(manifest, tmp_path / "report").read_text()
     assert 'id="readiness"' not in page and "needs base and RL from at least 4 M_t" in page

@@ -461,7 +461,7 @@ def test_from_four_pretrainings_on_numbers_without_intervals_average_within_each
     (rl,) = (row for row in heldout.rows(results) if row["recipe"] == "rl")
     assert rl["bits_per_byte"] == 1.75 and rl["change"] == 0.75
     assert "RL +0.750 on web" in hidden_cost(results)
-    (found,) = (t for t in transitions(results) if not t.beside)
+    (found,) = (t for t in transitions(results) if not t.other_grading)
     assert found.gained == 7.5 and found.lost == 0.0 and found.curve[1].value == 0.75
     (row,) = (r for r in sound.rows(results, "t") if r["recipe"] == "rl")
     assert row["sound_of_right"] == pytest.approx(0.75 * 0.5 / (0.75 + 0.25 * 0.5))
@@ -595,6 +595,8 @@ def test_the_page_links_what_was_drawn(report: tuple[Path, Path]) -> None:
     text = (out / "index.html").read_text()
     for path in (out / "figures").iterdir():
         assert f'"figures/{path.name}"' in text
+    written = {path.name for path in out.glob("*.csv")}
+    assert set(re.findall(r'<a href="(\w+\.csv)"', text)) == written - {"readiness.csv"}, "its section is not shown"
     assert "rose" in text and "SFT→RL" in text
     assert "src=" not in text.replace('src="data:', "").split("<script type")[0], "nothing is loaded from elsewhere"
 
@@ -925,3 +927,13 @@ def test_bits_per_byte_stand_beside_perplexity_with_each_recipes_change_against_
     assert own["base"]["change"] == "" and float(own["base"]["perplexity"]) == pytest.approx(np.exp(2.0), abs=1e-4)
     assert all(r["bits_per_byte"] == r["change"] == "" for r in table if r["source"] in ("web", "math"))
     assert '2.250<span class="range">+0.750</span>' in page and "7.39" in page
+
+
+def test_a_section_of_an_earlier_report_takes_its_file_along(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only()
+    study, out = build(tmp_path), tmp_path / "report"
+    write_report(study.write(), out)
+    assert (out / "perplexity.csv").exists()
+    study.entries = [e for e in study.entries if e["kind"] != "perplexity"]
+    write_report(study.write(), out)
+    assert not (out / "perplexity.csv").exists()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from foray.core.canonical import nearest, require, to_json
 from foray.core.files import SPEC, read_json, read_jsonl, read_object, sealed
-from foray.core.task import STORED, Problem, Task
+from foray.core.task import Problem, Task
 from foray.report import NotDrawable
 from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
 from foray.report.choose_row import chosen
@@ -145,18 +145,13 @@ class LoadedStudy:
         found = [
             {"problem": row["id"], "question": row["question"], "gold": row["answer"], "sample": i}
             | {names.get(name, name): value for name, value in sample.items()}
-            | {"right": sample.get(self._field)}
+            | {"right": sample.get(self._read.verdict_field)}
             for row in rows
             for i, sample in enumerate(row["samples"])
         ]  # fmt: skip
         frame = pd.DataFrame(found)
         first = ["problem", "question", "gold", "sample", "text", "answer", "right"]
         return frame[[name for name in first if name in frame] + [c for c in frame.columns if c not in first]]
-
-    @property
-    def _field(self) -> str:
-        """The field of a sample that holds the verdict by the study's grading."""
-        return {str(extraction): field for extraction, field in STORED.items()}[self._read.extraction]
 
     # --- differences ------------------------------------------------------------------------------------------------
 

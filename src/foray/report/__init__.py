@@ -27,7 +27,7 @@ from foray.report.columns import csv_text
 from foray.report.embedded_data import picture
 from foray.report.figures import FigureModule, discover
 from foray.report.forms import FORMS, check_forms, write_tables
-from foray.report.markup import parts, with_minus
+from foray.report.markup import joined, parts, with_minus
 from foray.report.model_table import printed_tables
 from foray.report.own import is_section, own_report_module
 from foray.report.page import Shown, page
@@ -50,14 +50,11 @@ def write_report(
     """Writes ``index.html``, its numbers as CSV and ``figures/*.{png,pdf,csv}`` into ``out``; returns the page's path.
 
     The CSV files: ``results``, ``beside`` (what is beside the main grid), ``claims``, ``comparisons`` (all that the
-    claims need), ``firmness`` (the answers with one choice made otherwise), ``transitions``, ``transition_curves`` and
-    ``ledger``; where a study has them, ``amplified``, ``sharpened``, ``majority``, ``train_test``, ``controls``,
-    ``crossed``, ``tuning``, ``contamination``, ``readiness``, ``readiness_errors`` and ``settings_*``. Figures over
-    pre-training are drawn against ``axis``, one of ``AXES``; their files hold title and caption. ``own`` are files of
-    figures and sections of the user's own. No manifest names them: code in a report is the caller's choice, never that
-    of a store that somebody sent. With ``paper``, the paper's curves stand behind ours, and its numbers beside the
-    claims. ``content`` is the manifest's, where it is known: then no file ``manifest`` need be there. ``tables``:
-    further forms of the results, of ``FORMS``.
+    claims need), and those of every section. Figures over pre-training are drawn against ``axis``, one of ``AXES``;
+    their files hold title and caption. ``own`` are files of figures and sections of the user's own. No manifest names
+    them: code in a report is the caller's choice, never that of a store that somebody sent. With ``paper``, the paper's
+    curves stand behind ours, and its numbers beside the claims. ``content`` is the manifest's, where it is known: then
+    no file ``manifest`` need be there. ``tables``: further forms of the results, of ``FORMS``.
 
     The page holds its data, scripts, styles and figures, and loads nothing. The same results give the same files, byte
     for byte. Entries that cannot be read are listed on the page. Raises FileNotFoundError where there is no manifest,
@@ -99,7 +96,7 @@ def _own_parts(own: Sequence[Path], results: Results, out: Path, taken: set[str]
             module = own_report_module(file, {*taken, *(s.name for s in shown)})
             if is_section(module):  # its CSV files lie apart, where they take no name of Foray's
                 (out / "own").mkdir(exist_ok=True)
-                shown.append(_write(module, results, out / "own"))
+                shown.append(_write(module, results, out, "own/"))
             else:
                 shown.append(_draw(module, results, out))
         except MemoryError:
@@ -116,19 +113,23 @@ def _where(module: ModuleType, e: BaseException) -> str:
     return f"{Path(file).name}{f', line {lines[-1]}' if lines else ''}"
 
 
-def _write(module: SectionModule, results: Results, out: Path) -> Shown:
-    """Writes a section's CSV files, and removes earlier ones that most studies have no use for."""
+def _write(module: SectionModule, results: Results, out: Path, folder: str = "") -> Shown:
+    """Writes a section's CSV files into ``folder`` and links them; removes earlier ones that it has no use for."""
     section = module.section(results)
     _expect(section, Section, "section()")
     _expect(section.files, Mapping, "the files of section()")
+    written = []
     for stem, frame in section.files.items():
         _expect(frame, pd.DataFrame, f"file {stem!r} of section()")
         check_name(stem, f"a CSV file of section {module.NAME}")
+        path = out / folder / f"{stem}.csv"
         if len(frame.columns):
-            write_atomic(out / f"{stem}.csv", csv_text(frame))
+            write_atomic(path, csv_text(frame))
+            written.append(f"{folder}{stem}")
         else:
-            (out / f"{stem}.csv").unlink(missing_ok=True)
-    return Shown("section", module.NAME, module.TITLE, module.PLACE, section.html, section.absent)
+            path.unlink(missing_ok=True)
+    html = joined(section.html, parts.files(written) if section.html and written else "")
+    return Shown("section", module.NAME, module.TITLE, module.PLACE, html, section.absent)
 
 
 def _draw(figure: FigureModule, results: Results, out: Path) -> Shown:

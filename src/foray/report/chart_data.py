@@ -35,7 +35,7 @@ def chart(results: Results) -> dict[str, Any]:
     return {
         "task": task,
         "grading": results.extraction,
-        "beside": results.beside,
+        "other_grading": results.other_grading,
         "ks": [_k(m) for m in metrics],
         "recipes": [{"name": r, "label": label(r), "color": look(r).color} for r in recipes],
         "rows": [row | {"grading": g} for g, frame in curves.items() for row in _rows(frame.to_dict("records"))],
@@ -53,7 +53,7 @@ def differences_chart(results: Results, task: str, found: Sequence[Mapping[str, 
     for row in sorted(found, key=lambda row: shots_rank(row["recipe"], row["shots"])):
         gain = {name: _short(x) for name, x in zip(("value", "lo", "hi"), row["value"])}
         where = {"chance": None, "tokens_per_parameter": row["tokens"] / results.model_parameters, "n": row["n"]}
-        same = {name: row[name] for name in ("recipe", "grading", "tokens", "runs")}
+        same = {name: row[name] for name in ("recipe", "grading", "tokens")}
         rows.append(gain | where | same | {"k": _k(row["metric"])})
     shown = {(r["recipe"], r["grading"], r["tokens"], r["k"]): r for r in rows}  # of several numbers of shots the last
     recipes = sorted({r["recipe"] for r in rows}, key=recipe_rank)
@@ -61,7 +61,7 @@ def differences_chart(results: Results, task: str, found: Sequence[Mapping[str, 
         "task": task,
         "minus": "A − B",
         "grading": results.extraction,
-        "beside": results.beside,
+        "other_grading": results.other_grading,
         "ks": sorted({r["k"] for r in rows}),
         "recipes": [{"name": r, "label": label(r), "color": look(r).color} for r in recipes],
         "rows": list(shown.values()),
@@ -91,11 +91,9 @@ def _short(value: Any) -> float | None:
 
 def _rows(found: Iterable[Any]) -> list[dict[str, Any]]:
     numbers = ("value", "lo", "hi", "chance", "tokens_per_parameter")
-    same = ("recipe", "runs", "n")
     return [
         {name: _short(row[name]) for name in numbers}
-        | {name: row[name] for name in same if name in row}
-        | {"k": _k(row["metric"]), "tokens": int(row["tokens"])}
+        | {"recipe": row["recipe"], "n": row["n"], "k": _k(row["metric"]), "tokens": int(row["tokens"])}
         for row in found
     ]
 

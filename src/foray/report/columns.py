@@ -40,6 +40,7 @@ COUNT = Kind(str)
 SHARE = Kind(percent)  # an Interval of a share
 RATE = Kind(lambda i: f"{100 * (i.value if isinstance(i, Interval) else i):.1f}")  # a share without interval
 POINTS = Kind(points)  # an Interval of a difference of shares
+PROBLEMS = Kind("{:.3g}".format)  # a number of problems, a mean over runs
 HUNDREDTHS = Kind("{:.2f}".format)
 THOUSANDTHS = Kind("{:.3f}".format)
 GIGA = Kind(lambda flops: f"{flops / 1e9:,.0f}" if flops else "–")

@@ -1,8 +1,8 @@
-"""Paired differences of models from one M_t: which two are compared, and the mean over runs with its interval."""
+"""Means over runs with their intervals: of pass@k, and of paired differences of models from one M_t."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple, TypeVar
 
@@ -108,6 +108,13 @@ def _of_runs(pairs: Mapping[Pairing, Interval]) -> dict[Seeds, Interval]:
     below, above = (float(np.mean([abs(i.value - i[side]) for i in pairs.values()])) for side in (1, 2))
     n = min(i.n for i in pairs.values())
     return {run: Interval(v, v - below, v + above, n) for run, v in zip(names, values.tolist())}
+
+
+def passk_means(runs: Sequence[PassK], ks: Sequence[int], extraction: str) -> list[Interval]:
+    """pass@k for every k: the mean over the runs."""
+    each = [stats.passk_intervals(e.counts[extraction], ks) for e in runs]
+    starts = [e.pretrain_seed for e in runs]
+    return [stats.over_seeds(of_runs, 0.0, 1.0, starts) for of_runs in zip(*each)]
 
 
 def passk_difference(pairs: Mapping[Pairing, tuple[PassK, PassK]], k: int, extraction: str) -> Difference:

@@ -54,11 +54,11 @@ def form_free(results: Results) -> str:
 
 
 def has_room(references: Iterable[PassK], k: int, extraction: str) -> bool:
-    """Whether the mean pass@k of the references is more than the margin away from 1 and from the guess line.
+    """Whether the mean pass@k of the references is more than the margin below 1 and above the guess line.
 
-    The guess line is pass@k of answers drawn from the training answers, the question unread. Without guesses in the
-    results, only the ceiling counts.
+    The guess line is pass@k of answers drawn from the training answers, the question unread; 0 where the results have
+    no guesses.
     """
     found = [(float(e.counts[extraction].pass_at(k).mean()), e.guessed(k)) for e in references]
     level, guess = (sum(values) / len(found) for values in zip(*found))
-    return level < 1 - MARGIN and not level <= guess + MARGIN
+    return guess + MARGIN < level < 1 - MARGIN

@@ -35,6 +35,12 @@ def joined(*pieces: str) -> Markup:
     return Markup("\n").join(p for p in pieces if p)
 
 
+def shortened(text: Any, most: int, mark: str = " […]") -> str:
+    """The text, or its first so many characters with a mark that it goes on."""
+    text = str(text)
+    return text if len(text) <= most else text[:most].rstrip() + mark
+
+
 def with_minus(text: str) -> str:
     """The text with U+2212 in place of a hyphen that is the sign of a number. Markup stays Markup.
 

@@ -100,8 +100,9 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class PassK(Measurement):
-    """Samples of P problems: ``counts`` of right ones by extraction rule; ``rates`` in [0, 1] by name, each (P,).
+    """Samples of P problems: ``counts`` of right ones by grading; ``rates`` in [0, 1] by name, each (P,).
 
+    ``counts`` has the study's grading: an evaluation without it counts as missing.
     ``votes`` by the problem's id; empty where an earlier version wrote none.
     ``guesses``: the share of training answers that equal the problem's answer (P,); None where none were counted.
     ``tags``: the labels of each problem, such as ``steps=3``; P entries.

@@ -25,7 +25,6 @@ from foray.report.style import seeds_note
 
 RATES = ("format_rate", "truncated_rate")
 _BESIDE = ("variant", "mix", "model_parameters", "split")
-_SOUND = "sound"
 
 
 def model_rows(results: Results, task: str, beside: bool = False) -> list[dict[str, Any]]:
@@ -56,7 +55,7 @@ def _scores(results: Results, task: str, beside: bool) -> pd.DataFrame:
     names, top = [f"pass@{k}" for k in results.ks], f"pass@{results.ks[-1]}"
     graded = rows[rows["metric"].isin([*names, *RATES, "acc"]) & rows["extraction"].isin([results.extraction, ""])]
     sound = rows[(rows["metric"] == top) & (rows["extraction"] == SOUND)]
-    means = [results.average(graded, _BESIDE), results.average(sound, _BESIDE).assign(metric=_SOUND)]
+    means = [results.average(graded, _BESIDE), results.average(sound, _BESIDE).assign(metric=SOUND)]
     return pd.concat([m for m in means if len(m)] or means[:1], ignore_index=True)
 
 
@@ -94,7 +93,7 @@ def _printed_columns(results: Results, beside: bool, rows: list[dict[str, Any]])
     """Of the measurements, only those that were made."""
     told = [Column("setting", beside_words, WORDS)] if beside else []
     passk = [Column(f"pass@{k}", f"pass@{k}", SHARE) for k in results.ks]
-    sound, average = Column(f"pass@{results.ks[-1]}, sound", _SOUND, SHARE), Column("average", AVERAGE, SHARE)
+    sound, average = Column(f"pass@{results.ks[-1]}, sound", SOUND, SHARE), Column("average", AVERAGE, SHARE)
     measured = [column for column in (*passk, sound, average) if any(column.value in row for row in rows)]
     return [Column("M_t", "tokens", TOKENS), Column("recipe", "recipe"), *told, *measured]
 
@@ -110,7 +109,7 @@ def _about(results: Results, task: str, beside: bool, rows: list[dict[str, Any]]
         text = text.replace("one seed,", f"one seed ({trained[0]}),")
     if any(row["recipe"] == label("primed") for row in rows):
         text += " Primed: the base after a dozen updates of SFT, which teach the form of an answer."
-    if any(_SOUND in row for row in rows):
+    if any(SOUND in row for row in rows):
         text += " Sound: only right answers behind right computations count."
     if any(AVERAGE in row for row in rows):
         text += " Average: the plain mean of the probes of general abilities."

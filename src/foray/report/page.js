@@ -55,8 +55,8 @@
     const kShown = el("output", {}, "1");
     const axes = [["tokens", "tokens"], ["ratio", "tokens per parameter"], ...Object.keys(chart.spent).map((a) => [a, a])];
     const axis = choice(axes, "tokens");
-    const apart = el("input", { type: "checkbox", disabled: !chart.runs.length });
-    const paper = el("input", { type: "checkbox", disabled: !chart.paper.length });
+    const apart = el("input", { type: "checkbox" });
+    const paper = el("input", { type: "checkbox" });
     const on = new Map(chart.recipes.map((r) => [r.name, el("input", { type: "checkbox", checked: true })]));
     const [first, second] = [el("div"), el("div")];
     const [folds, beside] = [el("summary"), el("details")]; // the other grading: folded, so that one chart is read first
@@ -141,7 +141,7 @@
       const atK = chart.ks[+k.value];
       kShown.textContent = `${atK} of ${chart.ks[chart.ks.length - 1]}`;
       k.setAttribute("aria-valuetext", `k = ${atK}`);
-      const other = grading.value === chart.beside ? chart.grading : chart.beside;
+      const other = grading.value === chart.other_grading ? chart.grading : chart.other_grading;
       const titled = (g) => [el("h3", {}, `${asked(atK)} on ${chart.task}, ${g} grading`), panel(g, atK)];
       first.replaceChildren(...titled(grading.value));
       beside.hidden = !gradings.includes(other);
@@ -184,7 +184,7 @@
     const rl = found.models.findLastIndex((m) => m.recipe === "rl");
     const a = choice(named, rl < 0 ? last : String(rl));
     const b = choice(named, base);
-    const kinds = [["all", "all problems"], ["a", "newly solved: by A, never by B"], ["new", "more often by A than by B"],
+    const kinds = [["all", "all problems"], ["solved", "newly solved: by A, never by B"], ["more", "more often by A than by B"],
       ["lost", "newly lost: by B, never by A"], ["unsound", "unsound in A"], ["cut", "truncated in A"]];
     const kind = choice(kinds, "all");
     const read = (p) => Object.keys(p.texts).length > 0;
@@ -200,8 +200,8 @@
     const count = (p, m) => p.counts[m] ?? [0, 0, 0, 0];
     const fits = {
       all: () => true,
-      a: (p) => count(p, a.value)[0] > 0 && count(p, b.value)[0] === 0,
-      new: (p) => count(p, a.value)[0] > count(p, b.value)[0],
+      solved: (p) => count(p, a.value)[0] > 0 && count(p, b.value)[0] === 0,
+      more: (p) => count(p, a.value)[0] > count(p, b.value)[0],
       lost: (p) => count(p, b.value)[0] > 0 && count(p, a.value)[0] === 0,
       unsound: (p) => count(p, a.value)[2] > 0,
       cut: (p) => count(p, a.value)[3] > 0,
@@ -213,7 +213,7 @@
     const most = (i) => (p) => -count(p, a.value)[i];
     const gain = [[lucky(a), lead(a, b)], "largest lead of A first, problems that A solves only by unsound steps last"];
     const ranks = { // least first, by the first of the numbers that differ
-      all: [[lead(a, b)], "largest lead of A first"], a: gain, new: gain,
+      all: [[lead(a, b)], "largest lead of A first"], solved: gain, more: gain,
       lost: [[lucky(b), lead(b, a)], "largest lead of B first, problems that B solves only by unsound steps last"],
       unsound: [[most(2), lead(a, b)], "most unsound first"], cut: [[most(3), lead(a, b)], "most truncated first"],
     };

@@ -57,7 +57,7 @@ def paper_rows(task: str, metrics: Sequence[str], series: Sequence[str], x_name:
 
 
 @lru_cache(maxsize=256)
-def gains(task: str, metric: str, recipe: str, reference: str) -> pd.DataFrame:
+def paper_gains(task: str, metric: str, recipe: str, reference: str) -> pd.DataFrame:
     """``paper_rows`` of the difference of two recipes at every M_t that has both in one version. To be read only."""
     ours, theirs = paper_rows(task, [metric], [recipe]), paper_rows(task, [metric], [reference])
     both = ours.merge(theirs[["x", "version", "value"]], on=["x", "version"], suffixes=("", "_reference"))
@@ -76,7 +76,7 @@ def effect(task: str, metric: str, recipe: str, reference: str, ratio: float) ->
     """
     if task == AVERAGE and "parallel" in (recipe, reference):
         task = AVERAGE_OF_5
-    found = gains(task, metric, recipe, reference)
+    found = paper_gains(task, metric, recipe, reference)
     far = [abs(math.log(x * 1e9 / PARAMETERS / ratio)) for x in found["x"]]
     if not far or min(far) > math.log(NEAR):
         return None

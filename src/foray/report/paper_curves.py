@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 
 from foray.core.spelling import per_parameter
 from foray.report import style
-from foray.report.paper import PARAMETERS, paper_rows
+from foray.report.paper import PARAMETERS, paper_rows, task_of
+from foray.report.results import Results
 
 ROOM = 0.4  # the part of an axis that stays ours, at least, when it is widened for the paper
 GREY = "#666666"  # of what is not a recipe
@@ -75,10 +76,11 @@ def over_tokens(
     return Behind(curves, on, sorted(sources), parameters, words) if curves else None
 
 
-def grid(frame: pd.DataFrame, task: str, metrics: Iterable[str]) -> Behind | None:
-    """``over_tokens`` for panels of one metric each."""
-    recipes = list(frame["recipe"].unique())
-    return over_tokens(frame, task.upper(), [(i, paper_rows(task, [m], recipes)) for i, m in enumerate(metrics)])
+def grid(results: Results, frame: pd.DataFrame) -> Behind | None:
+    """``over_tokens`` for a frame of one task whose panels have a metric each."""
+    task, recipes = task_of(frame["task"].iloc[0] in results.hard), list(frame["recipe"].unique())
+    panels = [(i, paper_rows(task, [metric], recipes)) for i, metric in enumerate(frame["metric"].unique())]
+    return over_tokens(frame, task.upper(), panels)
 
 
 def nearest(frame: pd.DataFrame, tokens: Iterable[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from foray.core.spelling import LABELS
+from foray.core.task import STORED
 from foray.report import stats
 from foray.report.differences import Difference, Pairing, ability_difference, pair, passk_difference
 from foray.report.measurements import Measurement, NodeOrigin, PassK, ProbeAnswers, TrainingLog
@@ -33,6 +34,7 @@ AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen
 MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}
 ANY: Any = ...  # any value of a field
 ANY_MODEL: Mapping[str, Any] = dict.fromkeys(MAIN_GRID, ANY)
+RUN = ("recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed")  # names one run of a recipe
 M = TypeVar("M", bound=Measurement)
 _SHARES = ("acc", "format_rate", "truncated_rate")  # metrics between 0 and 1, beside pass@k
 
@@ -106,11 +108,16 @@ class Results:
         return [t for t in self.asked if t in found]
 
     @property
-    def beside(self) -> str:
+    def other_grading(self) -> str:
         """The grading shown beside ``extraction``, for how much of a gain is the form: lenient beside strict, else
         strict.
         """
         return LENIENT if self.extraction == STRICT else STRICT
+
+    @property
+    def verdict_field(self) -> str:
+        """The field of a sample that holds the verdict by ``extraction``."""
+        return {str(grading): field for grading, field in STORED.items()}[self.extraction]
 
     @property
     def main_task(self) -> str:
@@ -178,19 +185,18 @@ class Results:
         metrics: Sequence[str],
         tasks: Sequence[str],
         recipes: Sequence[str] | None = None,
-        inside: bool = False,
         lenient_base: bool = False,
     ) -> pd.DataFrame:
         """Means over runs with intervals, one row per (tokens, recipe, stage_step, task, metric).
 
-        Final checkpoints only, unless ``inside`` asks for those inside a recipe too. Of models post-trained on several
-        tasks, those trained on what ``tasks`` asks of, or on the main one. Sorted by recipe (paper's order), tokens,
-        step. ``lenient_base`` adds a column ``extraction`` and, where that is strict, last the bases graded leniently.
+        Final checkpoints only. Of models post-trained on several tasks, those trained on what ``tasks`` asks of, or on
+        the main one. Sorted by recipe (paper's order), tokens, step. ``lenient_base`` adds a column ``extraction`` and,
+        where that is strict, last the bases graded leniently.
         """
         asked = next((t for t in tasks if t in self.tasks), None)
         rows = self.rows(
             metric=tuple(metrics), task=tuple(tasks), trained_on=self.trained(asked),
-            recipe=ANY if recipes is None else tuple(recipes), final=ANY if inside else True,
+            recipe=ANY if recipes is None else tuple(recipes), final=True,
         )  # fmt: skip
         curve = self.average(rows[rows["extraction"].isin([self.extraction, ""])])
         if not lenient_base:
@@ -261,8 +267,7 @@ def _all_fit(m: Measurement, wanted: Mapping[str, Any]) -> bool:
 
 def inside_training(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of models inside a recipe: of fewer updates than the same run's end, where there is an end."""
-    run = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
-    ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in run]).transform("max")
+    ends = rows["stage_step"].where(rows["final"]).groupby([rows[name] for name in RUN]).transform("max")
     return rows[~rows["final"] & ~(rows["stage_step"] >= ends)]
 
 
@@ -277,6 +282,12 @@ def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
         same = [run in whole for run in zip(own["pretrain_seed"], own["seed"])]
         kept.append(own[same])
     return pd.concat(kept) if kept else rows
+
+
+def shared_pretrainings(rows: pd.DataFrame, by: Sequence[str]) -> set[int]:
+    """The pre-trainings (seeds) that every group of rows has; all, where they share none."""
+    each = [set(own["pretrain_seed"]) for _, own in rows.groupby(list(by))]
+    return set.intersection(*each) or set.union(*each) if each else set()
 
 
 def busiest(rows: pd.DataFrame) -> int:

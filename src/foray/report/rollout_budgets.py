@@ -55,7 +55,7 @@ class BudgetNeeds(NamedTuple):
     note: str
 
 
-def asked_of(results: Results) -> dict[BudgetPlace, BudgetNeeds]:
+def budget_needs(results: Results) -> dict[BudgetPlace, BudgetNeeds]:
     """The comparisons at every place that has them: of the fewest and of the most rollouts there."""
     found = {}
     for place, variants in _variants(results).items():

@@ -29,7 +29,7 @@ from foray.report.fairness import form_free, has_room
 from foray.report.measurements import PassK, Seeds
 from foray.report.paper import percents, seeds_effect
 from foray.report.results import NotDrawable, Results, label
-from foray.report.rollout_budgets import asked_of, incomplete
+from foray.report.rollout_budgets import budget_needs, incomplete
 from foray.report.rule_parts import (
     at_one_rate,
     budgets_of,
@@ -297,7 +297,7 @@ def c10(results: Results) -> Ruling:
     and ``examples``. The rollouts stand for FLOPs, as in the paper. The note says where both n have one learning rate:
     then the rate was tuned for at most one of them.
     """
-    asks = asked_of(results)
+    asks = budget_needs(results)
     needs = [n for asked in asks.values() for n in asked.needs]
     if not needs:
         raise NotDrawable(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from foray.core.task import STORED
 from foray.report.embedded_data import packed
+from foray.report.markup import shortened
 from foray.report.results import NotDrawable, Results, label
 
 ROOM = 900_000  # bytes of the packed completions
@@ -23,7 +23,6 @@ def browsed(results: Results) -> dict[str, Any]:
         task = results.main_task
     except NotDrawable:
         return {}
-    field = {str(grading): name for grading, name in STORED.items()}[results.extraction]
     models: list[dict[str, Any]] = []
     problems: dict[str, dict[str, Any]] = {}
     for recipe, tokens, runs in results.ends(task):
@@ -31,9 +30,9 @@ def browsed(results: Results) -> dict[str, Any]:
         for row in rows_with_samples(min(runs, key=lambda e: e.run).folder / "completions.jsonl"):
             if len(models) == number:
                 models.append({"recipe": recipe, "label": label(recipe), "tokens": tokens})
-            _add(problems, row, str(number), field)
+            _add(problems, row, str(number), results.verdict_field)
     texts = {i: p.pop("texts") for i, p in problems.items()}
-    order = sorted(problems, key=lambda i: (-_spread(problems[i]), list(problems).index(i)))
+    order = sorted(problems, key=lambda i: -_spread(problems[i]))  # of equals in the file's order
     keep = len(order)
     for most in DISTINCT:
         kept = {i: {model: _first(all_, most) for model, all_ in texts[i].items()} for i in order}
@@ -74,8 +73,8 @@ def _add(problems: dict[str, dict[str, Any]], row: Mapping[str, Any], model: str
     samples = [s for s in row["samples"] if isinstance(s, dict)]
     tags = [str(t) for t in row.get("tags", ())]
     steps = next((t.partition("=")[2] for t in tags if t.startswith("steps=")), "")
-    first = {"question": _cut(row.get("question", "")), "answer": _cut(row.get("answer", "")), "steps": steps}
-    place = problems.setdefault(str(row.get("id")), first | {"counts": {}, "texts": {}})
+    first = {name: shortened(row.get(name, ""), TEXT) for name in ("question", "answer")}
+    place = problems.setdefault(str(row.get("id")), first | {"steps": steps, "counts": {}, "texts": {}})
     distinct: dict[str, list[Any]] = {}
     rights = unsound = truncated = 0
     for s in samples:
@@ -83,7 +82,7 @@ def _add(problems: dict[str, dict[str, Any]], row: Mapping[str, Any], model: str
         bad = right and s.get("sound") is False
         rights, unsound, truncated = rights + right, unsound + bad, truncated + cut
         why = "truncated" if cut else "by unsound steps" if bad else "" if right else _why(s)
-        distinct.setdefault(_cut(s.get("text", "")), [0, int(right), why])[0] += 1
+        distinct.setdefault(shortened(s.get("text", ""), TEXT), [0, int(right), why])[0] += 1
     place["counts"][model] = [rights, len(samples), unsound, truncated]
     ordered = sorted(distinct.items(), key=lambda x: (-x[1][0], x[0]))
     place["texts"][model] = [[text, *rest] for text, rest in ordered]
@@ -98,9 +97,4 @@ def _first(completions: list[list[Any]], most: int) -> list[list[Any]]:
 
 def _why(sample: Mapping[str, Any]) -> str:
     said = sample.get("answer")
-    return f"its answer is {_cut(said, ANSWER, '…')}" if said not in (None, "") else "no answer was found"
-
-
-def _cut(text: Any, most: int = TEXT, mark: str = " […]") -> str:
-    text = str(text)
-    return text if len(text) <= most else text[:most] + mark
+    return f"its answer is {shortened(said, ANSWER, '…')}" if said not in (None, "") else "no answer was found"

@@ -310,11 +310,11 @@ def student(t: float, degrees: int) -> float:
     return 0.5 + (angle + math.sin(angle) * math.cos(angle) * total) / math.pi
 
 
-def holm(p_values: Sequence[float], level: float = 2 * TAIL) -> list[bool]:
-    """Which of several hypotheses are rejected, with at most ``level`` chance of any false rejection (Holm 1979)."""
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Which of several hypotheses are rejected, with at most 5% chance of any false rejection (Holm 1979)."""
     rejected = [False] * len(p_values)
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        if p_values[i] > level / (len(p_values) - rank):
+        if p_values[i] > 2 * TAIL / (len(p_values) - rank):
             break
         rejected[i] = True
     return rejected
@@ -328,15 +328,15 @@ class Trend(NamedTuple):
     verdict: str  # "rose", "fell" or "unclear"
 
 
-def trend(curve: Floats, window: int = 5) -> Trend:
-    """Compares the means of the first and last ``window`` steps (half the steps when there are fewer than two windows).
+def trend(curve: Floats) -> Trend:
+    """Compares the means of the first and the last five steps (of half the steps, when there are fewer than ten).
 
     "rose" or "fell" where the difference exceeds its 95% t-interval, steps taken as independent; else "unclear".
     Raises ValueError for an empty curve.
     """
     if curve.size == 0:
         raise ValueError("a trend needs at least one step")
-    window = max(1, min(window, curve.size // 2))
+    window = max(1, min(5, curve.size // 2))
     head, tail = curve[:window], curve[-window:]
     first, last = float(head.mean()), float(tail.mean())
     if window < 2:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
@@ -160,7 +160,7 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
     for t in reversed(tokens):
         if not shown or np.log(shown[-1] / t) > np.log(span) / 12:
             shown.append(t)
-    _fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
+    fixed_ticks(axes, shown, [in_units(t, tokens[-1]) for t in shown])
     axes.set_xlabel(f"{'tokens' if narrow(axes) else 'pre-training tokens'} ({unit(tokens[-1])[1]})")
     if ratio:
         ratios = dict(zip(marks["tokens"], marks["tokens_per_parameter"]))
@@ -170,13 +170,14 @@ def _token_axis(axes: Axes, frame: pd.DataFrame, ratio: bool) -> None:
 def ratio_axis(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
     """An axis of tokens per parameter above one of tokens, with labels at these tokens."""
     above = axes.secondary_xaxis("top")
-    _fixed_ticks(above, places, labels)
+    fixed_ticks(above, places, labels)
     above.tick_params(length=0, pad=1, labelsize=7, colors="#666666")
     above.spines["top"].set_visible(False)
     above.set_xlabel("tokens per parameter", fontsize=7, color="#666666")
 
 
-def _fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:
+def fixed_ticks(axes: Any, places: Sequence[float], labels: Sequence[str]) -> None:
+    """Labels at these places of the horizontal axis, and no others."""
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
     axes.xaxis.set_major_formatter(FixedFormatter(list(labels)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -254,7 +255,7 @@ def lower_legend(figure: Figure, handles: Sequence[Line2D], most: int = 5) -> No
 
 def token_colors(tokens: Sequence[int]) -> dict[int, Any]:
     """A shade for every M_t, darker for earlier ones."""
-    return dict(zip(tokens, colormap("viridis")(np.linspace(0.0, 0.88, len(tokens)))))
+    return dict(zip(tokens, colormaps["viridis"](np.linspace(0.0, 0.88, len(tokens)))))
 
 
 def token_legend(figure: Figure, colors: Mapping[int, Any], marker: str = "") -> None:
@@ -303,10 +304,6 @@ def say_empty(axes: Axes, words: str) -> None:
     axes.xaxis.set_major_locator(NullLocator())
 
 
-def colormap(name: str) -> Colormap:
-    return matplotlib.colormaps[name]
-
-
 def shots_note(frame: pd.DataFrame) -> str:
     """Says that trained models saw no examples, where they saw none."""
     trained = frame[frame["recipe"] != "base"]
@@ -317,6 +314,11 @@ def lenient_note(frame: pd.DataFrame) -> str:
     """Says what the dashed curve of the bases is, where there is one."""
     words = "Open circles: the same bases, with the last number accepted where the asked-for form is missing. "
     return words if len(_apart(frame)[1]) else ""
+
+
+def passk_notes(frame: pd.DataFrame) -> str:
+    """What captions of pass@k against tokens end with."""
+    return shots_note(frame) + lenient_note(frame) + guess_note(frame) + interval_note(frame, "problems")
 
 
 def interval_note(frame: pd.DataFrame, what: str) -> str:

@@ -45,16 +45,15 @@ class Trial:
 
 
 class Choice(NamedTuple):
-    """``level``: trials within one standard error of the ``best``, itself among them. ``next_best``: the second score.
+    """``level``: trials within one standard error of the ``best``, itself among them.
 
-    ``lead``: best minus next with its interval. ``edges``: numeric settings whose chosen value is the least or the most
-    that was tried.
+    ``lead``: best minus the one with the next score, with its interval. ``edges``: numeric settings whose chosen value
+    is the least or the most that was tried.
     """
 
     chosen: Trial
     best: Trial
     level: list[Trial]
-    next_best: Trial | None
     lead: Interval | None
     edges: list[str]
 
@@ -114,7 +113,7 @@ def choice(of_recipe: Sequence[Trial]) -> Choice:
     second = max(others, key=lambda t: t.score) if others else None
     gaps = _gaps(best, second) if second else np.zeros(0)
     lead = stats.difference_intervals(gaps[:, None])[0] if len(gaps) else None
-    return Choice(chosen, best, level, second, lead, _edges(chosen, of_recipe))
+    return Choice(chosen, best, level, lead, _edges(chosen, of_recipe))
 
 
 def _gaps(a: Trial, b: Trial) -> NDArray[np.float64]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from foray.report import stats
 from foray.report.differences import Pairing, difference
 from foray.report.fairness import has_room
@@ -23,24 +21,27 @@ Verdict = Literal["expansion", "sharpening", "broadening", "degradation", "no ch
 PAIRS = (("sft", "sft_rl"), ("sft_gold", "sft_gold_rl"), ("rl", "parallel"), ("sft", "parallel"))
 
 
-def verdict(one: Interval, top: Interval, margin: float = MARGIN) -> Verdict:
+def verdict(one: Interval, top: Interval, k: int = 2, room: bool = True) -> Verdict:
     """The verdict from the intervals of Δpass@1 (``one``) and Δpass@K (``top``); the first rule that holds:
 
+    - cannot tell: K (``k``) is 1;
     - no change: both intervals lie inside [-margin, margin];
     - expansion: both lie above 0;
     - sharpening: that of pass@1 lies above 0, that of pass@K does not and ends at or below the margin;
     - broadening: that of pass@K lies above 0, that of pass@1 does not and ends at or below the margin;
     - degradation: one or both lie below 0, and both end at or below the margin;
-    - cannot tell: all else.
+    - cannot tell: all else, and sharpening without ``room``: a fall of pass@K then says nothing.
     """
+    if k == 1:
+        return "cannot tell"
     both = (one, top)
-    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= margin for i in both]
-    if all(bounded) and all(i.lo >= -margin for i in both):
+    up, down, bounded = [i.lo > 0.0 for i in both], [i.hi < 0.0 for i in both], [i.hi <= MARGIN for i in both]
+    if all(bounded) and all(i.lo >= -MARGIN for i in both):
         return "no change"
     if all(up):
         return "expansion"
     if up[0] and bounded[1]:
-        return "sharpening"
+        return "sharpening" if room else "cannot tell"
     if up[1] and bounded[0]:
         return "broadening"
     if any(down) and all(bounded) and not any(up):
@@ -57,10 +58,9 @@ def top_k(results: Results, task: str) -> int:
 class Transition(NamedTuple):
     """``target`` compared with ``source``, both from the M_t of ``tokens``; differences are target minus source.
 
-    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. Without room a fall
-    of pass@K says nothing, so the verdict is never sharpening. ``gained`` and ``lost`` count problems with pass@K of
-    at least one half in the target alone, or in the source alone, as means over runs. ``curve`` has every k
-    from 1 to the number of samples.
+    ``room``: pass@K of the source lies more than the margin below 100% and above the guess line. ``gained`` and
+    ``lost`` count problems with pass@K of at least one half in the target alone, or in the source alone, as means over
+    runs. ``curve`` has the study's k, the powers of two, K and the number of samples.
     """
 
     tokens: int
@@ -74,7 +74,7 @@ class Transition(NamedTuple):
     gained: float
     lost: float
     runs: int
-    beside: bool  # graded as the study does not show its results, for comparison
+    other_grading: bool  # graded as the study does not show its results, for comparison
     room: bool = True
 
     @property
@@ -87,22 +87,21 @@ class Transition(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        found = verdict(self.one, self.top) if self.k > 1 else "cannot tell"
-        return "cannot tell" if found == "sharpening" and not self.room else found
+        return verdict(self.one, self.top, self.k, self.room)
 
     @property
     def label(self) -> str:
-        graded = f", {self.extraction}" if self.beside else ""
+        graded = f", {self.extraction}" if self.other_grading else ""
         return f"{label(self.source)} → {label(self.target)}{graded}"
 
 
 def transitions(results: Results) -> list[Transition]:
     """Every transition that was measured: base → each recipe, and ``PAIRS``, at every M_t.
 
-    Base → each recipe also with both models graded as ``Results.beside`` says: an expansion that strict grading alone
-    shows is that of the format. Sorted by task, M_t, source and target.
+    Base → each recipe also with both models graded as ``Results.other_grading`` says: an expansion that strict grading
+    alone shows is that of the format. Sorted by task, M_t, source and target.
     """
-    rule, other, found = results.extraction, results.beside, []
+    rule, other, found = results.extraction, results.other_grading, []
     for task in results.tasks:
         trained = [r for r in results.recipes(task) if r != "base"]
         asked = [("base", r, rule) for r in trained] + [("base", r, other) for r in trained]
@@ -114,7 +113,7 @@ def transitions(results: Results) -> list[Transition]:
     order = {task: i for i, task in enumerate(results.tasks)}
     return sorted(
         found,
-        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.beside),
+        key=lambda t: (order[t.task], t.tokens, recipe_rank(t.source), recipe_rank(t.target), t.other_grading),
     )
 
 
@@ -128,10 +127,7 @@ def _transition(
         {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(results.top, most), most}
     )
     k = min(results.top, most)
-    each = [
-        stats.difference_intervals(np.stack([after.pass_at(i) - before.pass_at(i) for i in ks], axis=1))
-        for after, before in runs
-    ]
+    each = [stats.paired_differences(after, before, ks) for after, before in runs]
     curve = {i: difference({p: e[place] for p, e in zip(pairs, each)}).interval for place, i in enumerate(ks)}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
     starts = [p.pretrain_seed for p in pairs]
@@ -140,7 +136,8 @@ def _transition(
     target_first, source_first = next(iter(pairs.values()))
     count = len({p.run for p in pairs})
     shots = (source_first.shots, target_first.shots)
-    beside, room = extraction != results.extraction, has_room((before for _, before in pairs.values()), k, extraction)
+    room = has_room((before for _, before in pairs.values()), k, extraction)
     return Transition(
-        tokens, task, source, target, extraction, shots, k, curve, gained, lost, count, beside=beside, room=room
-    )
+        tokens, task, source, target, extraction, shots, k, curve, gained, lost, count,
+        other_grading=extraction != results.extraction, room=room,
+    )  # fmt: skip

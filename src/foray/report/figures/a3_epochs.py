@@ -12,19 +12,17 @@ from foray.report import paper_curves, style
 from foray.report.measurements import TrainingLog
 from foray.report.paper import paper_rows
 from foray.report.paper_curves import Behind, Curve
-from foray.report.results import ANY, NotDrawable, Results, busiest, inside_training, label, whole_runs
+from foray.report.results import ANY, RUN, NotDrawable, Results, busiest, inside_training, label, whole_runs
 
 NAME = "a3_epochs"
 TITLE = "A3. pass@k along SFT, against epochs"
-
-_RUN = ["recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed"]
 
 
 def data(results: Results) -> pd.DataFrame:
     """One row a point. ``epoch`` is the number of passes over the demonstrations up to the point."""
     rows = results.passk_rows(results.main_task, results.end_ks, recipe=("sft", "sft_gold"), variant=ANY)
     epochs = _epochs(results)
-    at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*_RUN, "stage_step"]))]
+    at = [epochs.get(place, np.nan) for place in zip(*(rows[name] for name in [*RUN, "stage_step"]))]
     rows = rows.assign(epoch=np.array(at, dtype=float)).dropna(subset=["epoch"])
     # Only runs with points inside: an end alone is no curve.
     watched = inside_training(rows)[["recipe", "variant", "tokens"]].drop_duplicates()
@@ -39,7 +37,7 @@ def _epochs(results: Results) -> dict[tuple[object, ...], float]:
     """The epochs at every step of every run's SFT, from the training log."""
     found: dict[tuple[object, ...], float] = {}
     for log in results.select(TrainingLog, recipe=("sft", "sft_gold"), variant=ANY, split=ANY):
-        place = [getattr(log, name) for name in _RUN]
+        place = [getattr(log, name) for name in RUN]
         logged = zip(log.metrics["step"], log.of("demonstrations", "epoch"))
         found |= {(*place, log.updates(int(step))): float(epoch) for step, epoch in logged}
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from foray.report import style
 from foray.report.paper import paper_rows
@@ -68,9 +67,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             style.band(place, rows, "x", color, "o", fill=False)
         place.set_title(metric)
         place.set_xlabel("examples in the prompt")
-        place.xaxis.set_major_locator(FixedLocator(range(len(shots))))
-        place.xaxis.set_major_formatter(FixedFormatter([str(s) for s in shots]))
-        place.xaxis.set_minor_locator(NullLocator())
+        style.fixed_ticks(place, range(len(shots)), [str(s) for s in shots])
         place.set_xlim(-0.4, len(shots) - 0.6)
         style.percent_axis(place)
         place.set_ylim(bottom=0.0)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from foray.report import paper_curves, style
 from foray.report.gains import gains_of
-from foray.report.paper import gains, task_of
+from foray.report.paper import paper_gains, task_of
 from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results, label
 from foray.report.second_stage import continues
@@ -34,7 +34,7 @@ def data(results: Results) -> pd.DataFrame:
 def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
     pairs = frame[["recipe", "reference"]].drop_duplicates().itertuples(index=False, name=None)
     task = task_of(results.main_task in results.hard)
-    found = [gains(task, "pass@1", recipe, reference) for recipe, reference in pairs]
+    found = [paper_gains(task, "pass@1", recipe, reference) for recipe, reference in pairs]
     return paper_curves.over_tokens(frame, task.upper(), [(0, gain) for gain in found])
 
 

@@ -6,12 +6,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foray.report import paper_curves, style
-from foray.report.paper import task_of
-from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results
 
 NAME = "f2_passk"
 TITLE = "F2. pass@k of base, RL, SFT and SFT→RL from every M_t"
+behind = paper_curves.grid
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -22,19 +21,8 @@ def data(results: Results) -> pd.DataFrame:
     return frame
 
 
-def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
-    task = task_of(frame["task"].iloc[0] in results.hard)
-    return paper_curves.grid(frame, task, frame["metric"].unique())
-
-
 def caption(frame: pd.DataFrame) -> str:
-    return (
-        f"pass@k on {frame['task'].iloc[0]} against pre-training tokens. "
-        + style.shots_note(frame)
-        + style.lenient_note(frame)
-        + style.guess_note(frame)
-        + style.interval_note(frame, "problems")
-    )
+    return f"pass@k on {frame['task'].iloc[0]} against pre-training tokens. {style.passk_notes(frame)}"
 
 
 def draw(frame: pd.DataFrame) -> Figure:

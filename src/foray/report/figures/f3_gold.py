@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foray.report import paper_curves, style
-from foray.report.paper import task_of
-from foray.report.paper_curves import Behind
 from foray.report.results import ANY, NotDrawable, Results, label, recipe_rank
 from foray.report.spending import add_axis
 
 NAME = "f3_gold"
 TITLE = "F3. pass@k with SFT on all solutions (SFT-Gold)"
+behind = paper_curves.grid
 
 _GOLD = ["sft_gold", "sft_gold_rl"]
 _DASHES: Any = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -39,11 +38,6 @@ def data(results: Results) -> pd.DataFrame:
     return frame.drop(columns="_o")
 
 
-def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
-    task = task_of(frame["task"].iloc[0] in results.hard)
-    return paper_curves.grid(frame, task, frame["metric"].unique())
-
-
 def caption(frame: pd.DataFrame) -> str:
     variants = [v for v in frame["variant"].unique() if v]
     text = f"pass@k on {frame['task'].iloc[0]} against pre-training tokens, with SFT on all solutions (SFT-Gold). "
@@ -54,13 +48,7 @@ def caption(frame: pd.DataFrame) -> str:
         )
     else:
         text += "SFT-Gold has as many updates as SFT on one solution, so each solution is seen less often. "
-    return (
-        text
-        + style.shots_note(frame)
-        + style.lenient_note(frame)
-        + style.guess_note(frame)
-        + style.interval_note(frame, "problems")
-    )
+    return text + style.passk_notes(frame)
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -6,12 +6,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foray.report import paper_curves, style
-from foray.report.paper import task_of
-from foray.report.paper_curves import Behind
 from foray.report.results import NotDrawable, Results
 
 NAME = "f7_hard"
 TITLE = "F7. pass@k on a harder task"
+behind = paper_curves.grid
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -25,21 +24,12 @@ def data(results: Results) -> pd.DataFrame:
     return frame.assign(trained_on=results.trained_on(task))
 
 
-def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
-    task = task_of(frame["task"].iloc[0] in results.hard)
-    return paper_curves.grid(frame, task, frame["metric"].unique())
-
-
 def caption(frame: pd.DataFrame) -> str:
     task, trained_on = frame["task"].iloc[0], frame["trained_on"].iloc[0]
     return (
         f"pass@k on {task}, a harder task, against pre-training tokens; models post-trained on "
         f"{'it' if trained_on in ('', task) else trained_on}. "
-        "The axis of each panel has its own range. "
-        + style.shots_note(frame)
-        + style.lenient_note(frame)
-        + style.guess_note(frame)
-        + style.interval_note(frame, "problems")
+        f"The axis of each panel has its own range. {style.passk_notes(frame)}"
     )
 
 

@@ -9,17 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from foray.core.spelling import per_parameter
 from foray.report import style
 from foray.report.differences import pair, passk_difference
 from foray.report.paper import PARAMETERS, PARAMETERS_4B, paper_rows
 from foray.report.paper_curves import GREY, Behind, Curve
-from foray.report.results import ANY, NotDrawable, Results, label, records
+from foray.report.results import ANY, NotDrawable, Results, label, records, shared_pretrainings
 
 NAME = "f8_mix_size"
 TITLE = "F8. Pre-training mix against model size, before and after RL"
+
+_MODEL = ["mix", "model_parameters"]
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -33,20 +35,14 @@ def data(results: Results) -> pd.DataFrame:
         asked: Any = {"final": True, "recipe": ("base", "rl"), "mix": ANY, "model_parameters": ANY}
         rows = results.passk_rows(task, results.end_ks, **asked)
         rows = rows.assign(model_parameters=rows["model_parameters"].fillna(results.model_parameters))
-        rows = rows[rows["tokens"] == rows.groupby(["mix", "model_parameters"])["tokens"].transform("max")]
-        starts = _shared(rows)
-        frames.append(results.average(rows[rows["pretrain_seed"].isin(starts)], ["mix", "model_parameters"]))
+        rows = rows[rows["tokens"] == rows.groupby(_MODEL)["tokens"].transform("max")]
+        starts = shared_pretrainings(rows, _MODEL) or starts  # a task that is not measured yet has none
+        frames.append(results.average(rows[rows["pretrain_seed"].isin(starts)], _MODEL))
     frame = pd.concat(frames, ignore_index=True)
-    if len(frame[["mix", "model_parameters"]].drop_duplicates()) < 2:
+    if len(frame[_MODEL].drop_duplicates()) < 2:
         raise NotDrawable("only one pre-training mix and one model size have been evaluated")
     levels = frame.drop(columns="chance").assign(reference="")
     return pd.concat([levels, *_gains(results, levels, starts)], ignore_index=True)
-
-
-def _shared(rows: pd.DataFrame) -> set[int]:
-    """The pre-trainings (seeds) that every mix and size has; all, where they share none."""
-    each = [set(own["pretrain_seed"]) for _, own in rows.groupby(["mix", "model_parameters"])]
-    return set.intersection(*each) or set.union(*each) if each else set()
 
 
 def _gains(results: Results, levels: pd.DataFrame, starts: set[int]) -> list[pd.DataFrame]:
@@ -113,8 +109,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             face = color if row.recipe == "rl" else "white"
             place.plot(x, row.value, color=color, marker=marker, markerfacecolor=face, markersize=6, clip_on=False)
         place.set_title(f"{task}, {metric}")
-        place.xaxis.set_major_locator(FixedLocator(range(len(mixes))))
-        place.xaxis.set_major_formatter(FixedFormatter([_short(mix) for mix in mixes]))
+        style.fixed_ticks(place, range(len(mixes)), [_short(mix) for mix in mixes])
         place.set_xlim(-0.5, len(mixes) - 0.5)
         place.grid(False, axis="x")
         style.percent_axis(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -16,7 +15,7 @@ from foray.report import style
 from foray.report.measurements import PassK
 from foray.report.paper import AVERAGE_OF_5, PARAMETERS, paper_rows
 from foray.report.paper_curves import Behind, Curve
-from foray.report.results import ANY, AVERAGE, NotDrawable, Results, label, records
+from foray.report.results import ANY, AVERAGE, NotDrawable, Results, label, records, shared_pretrainings
 from foray.report.verdicts import top_k
 
 NAME = "p1_dial"
@@ -43,8 +42,11 @@ def data(results: Results) -> pd.DataFrame:
         task=AVERAGE, metric="acc", final=True, tokens=tokens, trained_on=results.trained(task), variant=ANY
     )
     drawn = [(recipe, "") for recipe in BESIDE] + [("parallel", variant) for variant in ratios[tokens]]
+    own = pd.concat([passk, probes])
+    own = own[[place in drawn for place in zip(own["recipe"], own["variant"])]]
+    own = own[own["pretrain_seed"].isin(shared_pretrainings(own, ["recipe", "variant", "task"]))]
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in records(results.average(_shared(pd.concat([passk, probes]), drawn), ["variant"])):
+    for row in records(results.average(own, ["variant"])):
         found.setdefault((row.recipe, row.variant), {})[row.metric] = row
     places = [(r, "", None) for r in BESIDE] + [
         ("parallel", v, ratio) for v, ratio in sorted(ratios[tokens].items(), key=lambda p: p[1])
@@ -56,13 +58,6 @@ def data(results: Results) -> pd.DataFrame:
         if {"pass@1", metric} <= set(has := found.get((recipe, variant), {}))
     ]
     return pd.DataFrame(rows)
-
-
-def _shared(rows: pd.DataFrame, drawn: Collection[tuple[str, str]]) -> pd.DataFrame:
-    """The rows of the pre-trainings that every drawn model has; all, where they share none."""
-    own = rows[[place in drawn for place in zip(rows["recipe"], rows["variant"])]]
-    each = [set(of["pretrain_seed"]) for _, of in own.groupby(["recipe", "variant", "task"])]
-    return own[own["pretrain_seed"].isin(set.intersection(*each) or set.union(*each))]
 
 
 def _positions(results: Results, task: str) -> dict[int, dict[str, float]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from foray.core.spelling import per_parameter
-from foray.report import stats, style
+from foray.report import style
+from foray.report.differences import passk_means
 from foray.report.results import NotDrawable, Results
 
 NAME = "r2_whole_curves"
@@ -18,18 +17,16 @@ TITLE = "R2. pass@k for every k, at the last M_t"
 def data(results: Results) -> pd.DataFrame:
     """One row a recipe and k at the last M_t that has more than the base: the mean over runs with its interval."""
     task, rule = results.main_task, results.extraction
-    finals = {r: [e for e in results.finals(r, task) if rule in e.counts] for r in results.recipes(task)}
+    finals = {r: results.finals(r, task) for r in results.recipes(task)}
     trained = [e.tokens for recipe, runs in finals.items() if recipe != "base" for e in runs]
     last = max(trained or [e.tokens for runs in finals.values() for e in runs], default=0)
     frames = []
     for recipe, every in finals.items():
         if runs := [e for e in every if e.tokens == last]:
             most = min(int(e.counts[rule].samples.min()) for e in runs)
-            starts = [e.pretrain_seed for e in runs]
-            each = [stats.passk_intervals(e.counts[rule], range(1, most + 1)) for e in runs]
-            means = [stats.over_seeds(list(at), 0.0, 1.0, starts) for at in zip(*each)]
-            own = pd.DataFrame(means).assign(k=np.arange(1, most + 1), shots=runs[0].shots, recipe=recipe)
-            frames.append(own.assign(runs=len(runs), pretrainings=len(set(starts))))
+            ks = range(1, most + 1)
+            own = pd.DataFrame(passk_means(runs, ks, rule)).assign(k=ks, shots=runs[0].shots, recipe=recipe)
+            frames.append(own.assign(runs=len(runs), pretrainings=len({e.pretrain_seed for e in runs})))
     if not frames:
         raise NotDrawable(f"no final evaluation on {task} has finished")
     frame = pd.concat(frames, ignore_index=True)
@@ -63,9 +60,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             markeredgewidth=0.6,
         )  # fmt: skip
     place.set_xscale("log")
-    place.xaxis.set_major_locator(FixedLocator(ticks))
-    place.xaxis.set_major_formatter(FixedFormatter([str(k) for k in ticks]))
-    place.xaxis.set_minor_locator(NullLocator())
+    style.fixed_ticks(place, ticks, [str(k) for k in ticks])
     place.set_xlabel("k, samples a problem")
     place.set_title("pass@k")
     style.percent_axis(place)

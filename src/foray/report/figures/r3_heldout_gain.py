@@ -29,9 +29,8 @@ def data(results: Results) -> pd.DataFrame:
     rows = []
     for k in sorted({1, top_k(results, task)}):
         for tokens, pairs in results.pairs("rl", "base", task).items():
-            graded = {run: p for run, p in pairs.items() if all(rule in e.counts for e in p)}
-            for start in sorted({run.pretrain_seed for run in graded}):
-                own = {run: pair for run, pair in graded.items() if run.pretrain_seed == start}
+            for start in sorted({run.pretrain_seed for run in pairs}):
+                own = {run: pair for run, pair in pairs.items() if run.pretrain_seed == start}
                 if (tokens, start) in nats:
                     gain = passk_difference(own, k, rule).interval
                     rows.append((tokens, start, nats[tokens, start], k, *gain, len(own)))

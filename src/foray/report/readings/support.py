@@ -5,15 +5,11 @@ Shapes: P problems. A problem has n samples of which c are right, for the base (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from foray.report.differences import Pairing
-from foray.report.measurements import PassK
-from foray.report.results import Results
-from foray.report.stats import Counts, Floats, paired
+from foray.report.stats import Counts, Floats
 
 PARTS = ("amplified", "discovered", "lost", "unseen")
 
@@ -84,25 +80,3 @@ def reached_half(base: Counts, trained: Counts, k: int) -> Reached:
     held = new & (base.correct > 0)
     rates = (base.correct / base.samples)[held]
     return Reached(int(new.sum()), int(held.sum()), float(rates.mean()) if rates.size else float("nan"))
-
-
-class FromBase(NamedTuple):
-    """A trained recipe and its base at one M_t: ``runs`` holds the counts (base, trained) of the same problems."""
-
-    task: str
-    tokens: int
-    recipe: str
-    pairs: Mapping[Pairing, tuple[PassK, PassK]]  # (trained, base)
-    runs: Mapping[Pairing, tuple[Counts, Counts]]
-
-
-def from_base(results: Results) -> Iterator[FromBase]:
-    """Every trained recipe of the main grid beside its base: by task, recipe (in the paper's order) and M_t."""
-    rule = results.extraction
-    for task in results.tasks:
-        for recipe in results.recipes(task):
-            for tokens, pairs in (results.pairs(recipe, "base", task) if recipe != "base" else {}).items():
-                graded = {run: (a, b) for run, (a, b) in pairs.items() if rule in a.counts and rule in b.counts}
-                runs = {run: paired(b.counts[rule], a.counts[rule]) for run, (a, b) in graded.items()}
-                if runs:
-                    yield FromBase(task, tokens, recipe, graded, runs)

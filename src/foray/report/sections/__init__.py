@@ -6,9 +6,9 @@ A section is a module with
 - ``PLACE``: where on the page it stands; figures stand at ``FIGURES``;
 - ``section(results) -> Section``: what the page shows and which CSV files go with that.
 
-A file has the ``NAME`` of its section. Six files have other names, because no two files of Foray share one:
-``flags`` (health), ``heldout`` (perplexity), ``main_table`` (results), ``origins`` (provenance), ``own_numbers`` (own)
-and ``rl_training`` (training).
+A file has the ``NAME`` of its section. Seven files have other names, because no two files of Foray share one:
+``drawn_groups`` (rollouts), ``flags`` (health), ``heldout`` (perplexity), ``main_table`` (results), ``origins``
+(provenance), ``own_numbers`` (own) and ``rl_training`` (training).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIGURES = 110
 class Section:
     """``html`` is empty where the section has nothing to show; ``absent`` is then what the page says of the reason.
 
-    ``files``: CSV files by stem. A file whose frame has no columns is removed.
+    ``files``: CSV files by stem; the page links them below ``html``. A file whose frame has no columns is removed.
     """
 
     html: str = ""

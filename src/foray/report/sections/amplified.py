@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foray.report import stats
-from foray.report.columns import COUNT, POINTS, RATE, RECIPE, TOKENS, Column, Kind, frame_of, table
+from foray.report.columns import COUNT, POINTS, PROBLEMS, RATE, RECIPE, TOKENS, Column, frame_of, table
+from foray.report.differences import Pairing
 from foray.report.markup import joined, parts
-from foray.report.readings.support import (
-    PARTS,
-    FromBase,
-    from_base,
-    parts_of_gain,
-    reached_half,
-    still_possible,
-)
+from foray.report.measurements import PassK
+from foray.report.readings.support import PARTS, parts_of_gain, reached_half, still_possible
 from foray.report.results import Results
 from foray.report.sections import Section
 
@@ -30,7 +26,6 @@ _TEXT = (
     "after training and not before; held: those of which the base had a right sample, and how often the base was right "
     "there, in percent. "
 )
-_PROBLEMS = Kind("{:.3g}".format)
 COLUMNS = (
     Column("recipe", "recipe", RECIPE),
     Column("tokens", "tokens", TOKENS),
@@ -38,15 +33,32 @@ COLUMNS = (
     Column("amplified", "amplified", POINTS),
     Column("discovered", "discovered", POINTS),
     Column("lost", "lost", POINTS),
-    Column("reached ½", "newly_solved", _PROBLEMS),
-    Column("held", "held", _PROBLEMS),
+    Column("reached ½", "newly_solved", PROBLEMS),
+    Column("held", "held", PROBLEMS),
     Column("base's rate there", "held_rate", RATE),
     Column("runs", "runs", COUNT),
 )
 
 
+class FromBase(NamedTuple):
+    """A trained recipe and its base at one M_t: ``pairs`` of evaluations (trained, base)."""
+
+    task: str
+    tokens: int
+    recipe: str
+    pairs: Mapping[Pairing, tuple[PassK, PassK]]
+
+
+def from_base(results: Results) -> Iterator[FromBase]:
+    """Every trained recipe of the main grid beside its base: by task, recipe (in the paper's order) and M_t."""
+    for task in results.tasks:
+        for recipe in results.recipes(task):
+            for tokens, pairs in (results.pairs(recipe, "base", task) if recipe != "base" else {}).items():
+                yield FromBase(task, tokens, recipe, pairs)
+
+
 def section(results: Results) -> Section:
-    found = [row for of in from_base(results) for row in _rows(of)]
+    found = [row for of in from_base(results) for row in _rows(of, results.extraction)]
     files = {"amplified": frame_of(found)}
     if not found:
         return Section(files=files, absent="needs a base and a trained model with at least 2 samples a problem")
@@ -55,7 +67,7 @@ def section(results: Results) -> Section:
         for k in sorted({row["k"] for row in found if row["task"] == task}):
             here = [row for row in found if (row["task"], row["k"]) == (task, k)]
             pieces.append(table(here, COLUMNS, f"{task}, pass@{k}: the gain over the base and its parts"))
-    return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT + _bound(found)), *pieces), files)
 
 
 def _bound(found: list[dict[str, Any]]) -> str:
@@ -67,18 +79,19 @@ def _bound(found: list[dict[str, Any]]) -> str:
     return " ".join(["Discovered does not mean that the base cannot solve the problem.", *said])
 
 
-def _rows(of: FromBase) -> list[dict[str, Any]]:
+def _rows(of: FromBase, rule: str) -> list[dict[str, Any]]:
     """One a k: 1, and the largest power of two up to a quarter of the samples (most samples are left to show)."""
-    least = min(int(c.samples.min()) for pair in of.runs.values() for c in pair)
+    runs = [stats.paired(base.counts[rule], trained.counts[rule]) for trained, base in of.pairs.values()]
+    least = min(int(c.samples.min()) for run in runs for c in run)
     if least < 2:
         return []
-    starts = [run.pretrain_seed for run in of.runs]
+    starts = [run.pretrain_seed for run in of.pairs]
     out = []
     for k in sorted({1, 2 ** (max(1, least // 4).bit_length() - 1)}):
-        split = [parts_of_gain(base, trained, k) for base, trained in of.runs.values()]
+        split = [parts_of_gain(base, trained, k) for base, trained in runs]
         each = [stats.difference_intervals(np.column_stack([s.sum(axis=1), s])) for s in split]
         means = [stats.over_seeds([run[i] for run in each], -1.0, 1.0, starts) for i in range(1 + len(PARTS))]
-        solved = [reached_half(base, trained, k) for base, trained in of.runs.values()]
+        solved = [reached_half(base, trained, k) for base, trained in runs]
         rates, held = [s.rate for s in solved if s.held], [p for p, s in zip(starts, solved) if s.held]
         row: dict[str, Any] = {"task": of.task, "tokens": of.tokens, "recipe": of.recipe, "k": k}
         row |= dict(zip(("gain", *PARTS), means))

@@ -31,7 +31,7 @@ def section(results: Results) -> Section:
     for task, tag in dict.fromkeys((row["task"], row["tag"]) for row in found):
         here = [row for row in found if (row["task"], row["tag"]) == (task, tag)]
         pieces.append(_table(here, f"{task}, by {tag}: pass@1 / pass@K"))
-    return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), *pieces), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

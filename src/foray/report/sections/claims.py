@@ -126,7 +126,7 @@ def section(results: Results) -> Section:
     )
     graded = f"Both sides of a comparison are graded alike: {results.extraction}, unless it says otherwise."
     text = f"{_TEXT}{_PAPER if results.paper else ''} {graded}"
-    html = joined(parts.note(scope(results)), parts.dim(text), shown, parts.files(["claims", "comparisons"]))
+    html = joined(parts.note(scope(results)), parts.dim(text), shown)
     return Section(html, {"claims": frame_of(found), "comparisons": frame_of(asked)})
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
 from foray.report.columns import COUNT, Column, Kind, frame_of, table
-from foray.report.markup import joined, parts
+from foray.report.markup import joined, parts, shortened
 from foray.report.measurements import Overlaps
 from foray.report.results import ANY_MODEL, Results
 from foray.report.sections import Section
@@ -43,7 +43,7 @@ def section(results: Results) -> Section:
         "numbers, so that whole questions and same numbers must be 0 for every split that is not trained on, while "
         "the training questions show what these measures find where text and questions come from one split."
     )
-    return Section(joined(parts.dim(text), *map(_table, ordered), parts.files(list(files))), files)
+    return Section(joined(parts.dim(text), *map(_table, ordered)), files)
 
 
 def _table(found: Overlaps) -> Markup:
@@ -64,5 +64,4 @@ def _table(found: Overlaps) -> Markup:
 
 
 def _example(row: dict[str, Any]) -> Markup:
-    text = row["example"]
-    return Markup(parts.example(text if len(text) <= EXAMPLE_SHOWN else text[:EXAMPLE_SHOWN] + " […]"))
+    return Markup(parts.example(shortened(row["example"], EXAMPLE_SHOWN)))

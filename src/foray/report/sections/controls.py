@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from foray.report import stats
 from foray.report.columns import COUNT, NOTHING, POINTS, RATE, RECIPE, TOKENS, Column, frame_of, table
-from foray.report.differences import ability_difference, pair, passk_difference
+from foray.report.differences import ability_difference, pair, passk_difference, passk_means
 from foray.report.fairness import has_room
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, ProbeAnswers, Seeds
@@ -29,11 +28,7 @@ def _variant(row: dict[str, Any]) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> str | None:
-    """As of a transition: with one sample none, and without room no sharpening."""
-    if row["d_one"] is NOTHING:
-        return None
-    found = verdict(row["d_one"], row["d_top"]) if row["k"] > 1 else "cannot tell"
-    return "cannot tell" if found == "sharpening" and not row["room"] else found
+    return None if row["d_one"] is NOTHING else verdict(row["d_one"], row["d_top"], row["k"], row["room"])
 
 
 COLUMNS = (
@@ -65,13 +60,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
         first, rule = next(iter(runs.values())), results.extraction
         partners = results.finals(first.against, task)
         k = min([top_k(results, task), *(int(e.counts[rule].samples.min()) for e in (*runs.values(), *partners))])
-
-        def reached(at: int, runs: dict[Seeds, PassK] = runs, rule: str = rule) -> Interval:
-            values = [stats.passk_intervals(e.counts[rule], [at])[0] for e in runs.values()]
-            return stats.over_seeds(values, 0.0, 1.0, [r.pretrain_seed for r in runs])
-
+        pass1, passk = passk_means(list(runs.values()), [1, k], rule)
         row = {"task": task, "tokens": tokens, "recipe": recipe, "variant": variant, "runs": len(runs), "k": k}
-        row |= {"pass1": reached(1), "passk": reached(k), "against": first.against}
+        row |= {"pass1": pass1, "passk": passk, "against": first.against}
         pairs = pair(runs.values(), partners, same_seed=True).get(tokens, {})
         for name, at in (("d_one", 1), ("d_top", k)):
             row[name] = passk_difference(pairs, at, rule).interval if pairs else NOTHING
@@ -96,5 +87,4 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files={"controls": frame_of([])})
     shown = table(found, COLUMNS, "Variants and the recipes they vary")
-    html = joined(parts.dim(_TEXT), shown, parts.files(["controls"]))
-    return Section(html, {"controls": frame_of(found)})
+    return Section(joined(parts.dim(_TEXT), shown), {"controls": frame_of(found)})

@@ -66,7 +66,7 @@ def section(results: Results) -> Section:
     if not by_task:
         return Section(files=files)
     tables = [_table(found, f"{task}: pass@1 over the base, by form") for task, found in by_task.items()]
-    return Section(joined(parts.dim(_TEXT), *tables, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), *tables), files)
 
 
 def _table(found: Sequence[dict[str, Any]], caption: str) -> Markup:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
 from foray.report.columns import COUNT, Column, table
-from foray.report.markup import joined, parts
+from foray.report.markup import joined, parts, shortened
 from foray.report.measurements import TrainingLog
 from foray.report.results import Results, label
 from foray.report.sample_data import rows_with_samples
@@ -29,7 +29,7 @@ _TEXT = (
 COLUMNS = (
     Column("reward", lambda s: f"{_number(s, 'reward'):g}", COUNT),
     Column("advantage", lambda s: f"{_number(s, 'advantage'):+.2f}", COUNT),
-    Column("completion", lambda s: _short(s.get("text", ""))),
+    Column("completion", lambda s: shortened(s.get("text", ""), TEXT_SHOWN)),
 )
 
 
@@ -49,10 +49,10 @@ def section(results: Results) -> Section:
 def _group(row: Mapping[str, Any]) -> Markup:
     samples = sorted((s for s in row["samples"] if isinstance(s, dict)), key=lambda s: -_number(s, "advantage"))
     mean = sum(_number(s, "reward") for s in samples) / max(1, len(samples))
-    asked = _short(row.get("question", ""))
-    words = f"mean reward {mean:.2f}, {len(samples)} completions; {_cut(asked, SUMMARY_SHOWN)}"
+    asked = shortened(row.get("question", ""), TEXT_SHOWN)
+    words = f"mean reward {mean:.2f}, {len(samples)} completions; {shortened(asked, SUMMARY_SHOWN, '…')}"
     summary = f"update {row.get('step', '?')}: {words}"
-    question = f"{asked} — {_short(row.get('answer', ''))}"
+    question = f"{asked} — {shortened(row.get('answer', ''), TEXT_SHOWN)}"
     shown = table(samples, COLUMNS, "Completions of the group", rules=False)
     return Markup(parts.folded(summary, joined(parts.dim(question), shown)))
 
@@ -60,12 +60,3 @@ def _group(row: Mapping[str, Any]) -> Markup:
 def _number(sample: Mapping[str, Any], name: str) -> float:
     value = sample.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _short(text: Any) -> str:
-    text = str(text)
-    return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most].rstrip()}…"

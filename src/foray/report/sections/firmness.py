@@ -54,7 +54,7 @@ def section(results: Results) -> Section:
     lines = [{"what": _RULED} | {name: asked[name].answer for name in run}]
     lines += [{"what": what} | {name: _cell(rulings[name], asked[name]) for name in run} for what, rulings in changed]
     shown = table(lines, [Column("changed", "what"), *(_answers(name) for name in run)], _CAPTION, rules=False)
-    return Section(joined(parts.dim(_TEXT), shown, parts.files([NAME])), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def _answers(claim: str) -> Column:
@@ -97,8 +97,9 @@ def _graded(results: Results, grading: str) -> Results:
 
 
 def _without(results: Results, start: int) -> Results:
-    kept = tuple(m for m in results.measured if m.pretrain_seed != start)
-    return replace(results, measured=kept, table=results.table[results.table["pretrain_seed"] != start])
+    measured, planned = (tuple(m for m in of if m.pretrain_seed != start) for of in (results.measured, results.planned))
+    table = results.table[results.table["pretrain_seed"] != start]
+    return replace(results, measured=measured, planned=planned, table=table)
 
 
 def _halves(results: Results, one: PassK) -> Iterator[Change]:

@@ -45,8 +45,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
 
 def section(results: Results) -> Section:
     found = rows(results)
+    files = {"perplexity": frame_of(found)}
     if not found:
-        return Section()
+        return Section(files=files)
     pages: dict[tuple[int, str], dict[Any, Any]] = {}
     for row in found:
         place = {"tokens": row["tokens"], "recipe": row["recipe"]}
@@ -64,4 +65,4 @@ def section(results: Results) -> Section:
 
     bits = joined(parts.dim(_TEXT), of("bits", _BITS, "Bits per byte, by source")) if shown["bits"] else ""
     text = joined(bits, of("perplexity", _VALUE, "Perplexity per token, by source"))
-    return Section(joined(text, parts.files(["perplexity"])), {"perplexity": frame_of(found)})
+    return Section(text, files)

@@ -60,4 +60,4 @@ def section(results: Results) -> Section:
     spent = ", ".join(f"{kind} {GIGA.show(n)}" for kind, n in sorted(results.evaluation_flops.items()))
     text = _TEXT + (f"All evaluations together: {spent} GFLOP. " if spent else "")
     shown = table(found, columns, "Samples, GFLOP and seconds of each recipe")
-    return Section(joined(parts.dim(text), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(text), shown), files)

@@ -36,7 +36,7 @@ def section(results: Results) -> Section:
     for task in dict.fromkeys(row["task"] for row in found):
         here = [row for row in found if row["task"] == task]
         pieces.append(table(here, _columns(here), f"{task}: one sample, the vote, any sample"))
-    return Section(joined(parts.dim(_TEXT), *pieces, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), *pieces), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

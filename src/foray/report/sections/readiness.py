@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from foray.core.rng import key
@@ -22,7 +23,7 @@ from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, TrainingLog
 from foray.report.results import ANY, Results, records, shots_rank
 from foray.report.sections import Section
-from foray.report.stats import ENOUGH_PRETRAININGS
+from foray.report.stats import ENOUGH_PRETRAININGS, Floats
 from foray.report.verdicts import top_k
 
 NAME, TITLE, PLACE = "readiness", "What predicts that RL will work", 70
@@ -30,8 +31,6 @@ LEAST_PRETRAININGS, LEAST_ROWS = 2, 4
 PLAIN, MEAN = "pass@1", "mean alone"  # the two references of every predictor
 # The recipe RL logs these values of its rollouts. The stream may have another name than "rl".
 FIRST_STEP = ("rl/signal", "rl/score", "rl/format", "rl/entropy", "rl/reward", "rl/reward_variance")
-
-Floats = NDArray[np.float64]
 
 
 class Mt(NamedTuple):
@@ -83,7 +82,7 @@ def rows(results: Results) -> pd.DataFrame:
             row[f"log pass@{k}"] = math.log(max(float(base.pass_at(k).mean()), floor))
         row["log tokens"] = math.log(m.tokens)
         for name in FIRST_STEP:
-            values = [float(s[name]) for s in first.get(m, []) if name in s and not pd.isna(s[name])]
+            values = [s[name] for s in first.get(m, []) if not math.isnan(s[name])]
             row[name] = float(np.mean(values)) if values else math.nan
         gains = [stats.paired_difference(e.counts[rule], base, 1).value for e in trained[m]]
         out.append(row | {"gain": float(np.mean(gains)), "rl_seeds": len(gains)})
@@ -128,14 +127,11 @@ def section(results: Results) -> Section:
     frame = rows(results)
     found = errors(frame)
     files = {"readiness": frame if len(frame) else pd.DataFrame(), "readiness_errors": pd.DataFrame(found)}
-    return Section(joined(html_of(frame), parts.files(list(files))) if found else "", files, too_little(frame))
+    return Section(html_of(frame, found) if found else "", files, too_little(frame))
 
 
-def html_of(frame: pd.DataFrame) -> str:
-    """The table of predictors and errors. Empty if the data is too little."""
-    found = errors(frame)
-    if not found:
-        return ""
+def html_of(frame: pd.DataFrame, found: list[Errors]) -> Markup:
+    """The table of predictors and errors."""
     enough = found[0].pretrainings >= ENOUGH_PRETRAININGS
     text = (
         f"{len(frame)} M_t of {found[0].pretrainings} pre-trainings. Each predictor alone, by a straight line fitted "
@@ -180,19 +176,18 @@ def _by_mt(results: Results, found: Iterable[M]) -> dict[Mt, list[M]]:
 def _finals(results: Results, recipe: str) -> dict[Mt, list[PassK]]:
     """A recipe's final evaluations on the main task, with the study's own settings, by M_t."""
     asked = {"final": True, "recipe": recipe, "task": results.asked[:1], "trained_on": results.trained()}
-    found = results.select(PassK, **asked, mix=ANY, model_parameters=ANY)
-    return _by_mt(results, (e for e in found if results.extraction in e.counts))
+    return _by_mt(results, results.select(PassK, **asked, mix=ANY, model_parameters=ANY))
 
 
-def _first_steps(results: Results) -> dict[Mt, list[pd.Series]]:
+def _first_steps(results: Results) -> dict[Mt, list[dict[str, float]]]:
     """The values that every RL run logged at its first update, by M_t."""
     asked = {"recipe": "rl", "trained_on": results.trained(), "mix": ANY, "model_parameters": ANY, "split": ANY}
-    found: dict[Mt, list[pd.Series]] = {}
+    found: dict[Mt, list[dict[str, float]]] = {}
     for mt, runs in _by_mt(results, results.select(TrainingLog, **asked)).items():
         for run in runs:
             if not pd.isna(run.of("rollouts", "reward").iloc[0]) and int(run.metrics["step"].iloc[0]) == 1:
-                logged = {name: run.of("rollouts", name.removeprefix("rl/")).iloc[0] for name in FIRST_STEP}
-                found.setdefault(mt, []).append(pd.Series(logged))
+                logged = {name: float(run.of("rollouts", name.removeprefix("rl/")).iloc[0]) for name in FIRST_STEP}
+                found.setdefault(mt, []).append(logged)
     return found
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foray.core.spelling import in_tokens
-from foray.core.task import STORED
-from foray.report.markup import joined, parts
+from foray.report.markup import joined, parts, shortened
 from foray.report.results import Results, label
 from foray.report.sample_data import rows_with_samples
 from foray.report.sections import Section
@@ -35,22 +34,17 @@ def section(results: Results) -> Section:
         return Section()
     tokens = max(kept)
     text = f"{task}, M_t of {in_tokens(tokens)} tokens; one right, one wrong where both exist ({results.extraction})."
-    verdict = {str(grading): field for grading, field in STORED.items()}[results.extraction]
-    pieces = [joined(parts.heading(name), *(_problem(r, verdict) for r in rows)) for name, rows in kept[tokens].items()]
+    field = results.verdict_field
+    pieces = [joined(parts.heading(name), *(_problem(r, field) for r in rows)) for name, rows in kept[tokens].items()]
     return Section(joined(parts.dim(text), *pieces))
 
 
-def _problem(row: Mapping[str, Any], verdict: str) -> Markup:
-    """``verdict``: the field of a sample that says whether the sample is right."""
+def _problem(row: Mapping[str, Any], field: str) -> Markup:
+    """``field``: that of a sample's verdict."""
     samples = list(row.get("samples", ()))
-    right, wrong = ([s for s in samples if bool(s.get(verdict)) == is_right] for is_right in (True, False))
+    right, wrong = ([s for s in samples if bool(s.get(field)) == is_right] for is_right in (True, False))
     # One of each where there are both, otherwise the first two.
     shown = [right[0], wrong[0]] if right and wrong else samples[:SAMPLES_SHOWN]
-    texts = [(bool(s.get(verdict)), _short(s.get("text", ""))) for s in shown]
-    question, answer = (_short(row.get(name, "")) for name in ("question", "answer"))
+    texts = [(bool(s.get(field)), shortened(s.get("text", ""), TEXT_SHOWN)) for s in shown]
+    question, answer = (shortened(row.get(name, ""), TEXT_SHOWN) for name in ("question", "answer"))
     return Markup(parts.problem(question, answer, len(right), len(samples), texts))
-
-
-def _short(text: Any) -> str:
-    text = str(text)
-    return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " […]"

@@ -22,6 +22,4 @@ def section(results: Results) -> Section:
         if rows := results.settings.get(name, ()):
             columns = [Column(head, head, RECIPE if head == "recipe" else TEXT) for head in rows[0]]
             pieces.append(parts.folded(title, table(rows, columns, title, rules=False)))
-    if not pieces:
-        return Section(files=files)
-    return Section(joined(*pieces, parts.files([f"settings_{name}" for name in TITLES])), files)
+    return Section(joined(*pieces), files)

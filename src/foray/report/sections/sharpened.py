@@ -10,10 +10,10 @@ from foray.report import stats
 from foray.report.columns import COUNT, POINTS, RECIPE, SHARE, TOKENS, Column, Kind, badge, frame_of, tables_by_task
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.readings.support import FromBase, from_base
 from foray.report.readings.tempering import EXPONENTS, Sharpening, fit, right_of
 from foray.report.results import Results
 from foray.report.sections import Section
+from foray.report.sections.amplified import FromBase, from_base
 from foray.report.stats import Interval
 
 NAME, TITLE, PLACE = "sharpened", "A sharper base?", 34
@@ -53,7 +53,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no evaluation of a base and a trained model holds the answers' votes")
     shown = tables_by_task(found, COLUMNS, "the base, sharpened, beside each recipe")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def _row(of: FromBase) -> dict[str, Any] | None:

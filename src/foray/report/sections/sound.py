@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from foray.report import stats
 from foray.report.columns import COUNT, RATE, RECIPE, SHARE, TOKENS, Column, frame_of, tables_by_task
+from foray.report.differences import passk_means
 from foray.report.fairness import form_free
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
 from foray.report.results import SOUND, Results
 from foray.report.sections import Section
-from foray.report.stats import Interval
 
 NAME, TITLE, PLACE = "sound", "Right reasons", 37
 
@@ -29,7 +28,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no evaluation's task can tell right reasons from wrong ones")
     shown = tables_by_task(found, _columns(found), "right and sound samples")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
@@ -43,20 +42,14 @@ def rows(results: Results, task: str) -> list[dict[str, Any]]:
 
 def _numbers(runs: list[PassK], right: str) -> dict[str, Any]:
     most = min(int(c.samples.min()) for e in runs for c in e.counts.values())
-    starts = [e.pretrain_seed for e in runs]
-
-    def passing(rule: str, k: int) -> Interval:
-        values = [stats.mean_intervals(e.counts[rule].pass_at(k)[:, None])[0] for e in runs]
-        return stats.over_seeds(values, 0.0, 1.0, starts)
-
-    right1, sound1 = passing(right, 1), passing(SOUND, 1)
+    (right1, right_k), (sound1, sound_k) = (passk_means(runs, [1, most], rule) for rule in (right, SOUND))
     return {
         "k": most,
         "right1": right1,
         "sound1": sound1,
         "sound_of_right": sound1.value / right1.value if right1.value else 0.0,
-        "right_k": passing(right, most),
-        "sound_k": passing(SOUND, most),
+        "right_k": right_k,
+        "sound_k": sound_k,
         "runs": len(runs),
     }
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from foray.report import stats
 from foray.report.columns import COUNT, NOTHING, POINTS, RECIPE, SHARE, TOKENS, Column, frame_of, tables_by_task
-from foray.report.differences import pair, passk_difference
+from foray.report.differences import pair, passk_difference, passk_means
 from foray.report.markup import joined, parts
-from foray.report.measurements import PassK
 from foray.report.results import TRAIN, Results, recipe_rank
 from foray.report.sections import Section
 from foray.report.stats import Interval, difference_of_independent
@@ -38,7 +36,7 @@ def section(results: Results) -> Section:
     if not found:
         return Section(files=files, absent="no training questions were asked: set evaluation.train_problems")
     shown = tables_by_task(found, COLUMNS, "pass@1 on training and test questions")
-    return Section(joined(parts.dim(_TEXT), shown, parts.files(list(files))), files)
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
@@ -47,21 +45,12 @@ def rows(results: Results, task: str) -> list[dict[str, Any]]:
     for recipe in results.recipes(task):
         seen, asked = results.finals(recipe, task, split=TRAIN), results.finals(recipe, task)
         for tokens, runs in pair(seen, asked, same_seed=True).items():
-            graded = {run: both for run, both in runs.items() if all(rule in e.counts for e in both)}
-            if graded:
-                starts = [run.pretrain_seed for run in graded]
-                train, test = ([both[i] for both in graded.values()] for i in (0, 1))
-                row: dict[str, Any] = {"task": task, "tokens": tokens, "recipe": recipe}
-                row |= {"train": _mean(train, rule, starts), "test": _mean(test, rule, starts)}
-                row["gap"] = difference_of_independent(row["train"], row["test"])
-                row |= {"beyond": _beyond(results, task, recipe, tokens, rule), "runs": len(graded)}
-                found.append(row | {"n_train": row["train"].n, "n_test": row["test"].n})
+            [train], [test] = (passk_means(of_split, [1], rule) for of_split in zip(*runs.values()))
+            row: dict[str, Any] = {"task": task, "tokens": tokens, "recipe": recipe}
+            row |= {"train": train, "test": test, "gap": difference_of_independent(train, test)}
+            row |= {"beyond": _beyond(results, task, recipe, tokens, rule), "runs": len(runs)}
+            found.append(row | {"n_train": train.n, "n_test": test.n})
     return sorted(found, key=lambda row: (row["tokens"], recipe_rank(row["recipe"])))
-
-
-def _mean(runs: list[PassK], rule: str, starts: list[int]) -> Interval:
-    each = [stats.passk_intervals(e.counts[rule], [1])[0] for e in runs]
-    return stats.over_seeds(each, 0.0, 1.0, starts)
 
 
 def _beyond(results: Results, task: str, recipe: str, tokens: int, rule: str) -> Interval:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foray.core.spelling import in_tokens, per_parameter
 from foray.report import stats
-from foray.report.columns import COUNT, POINTS, TOKENS, Column, Kind, badge, frame_of, table
+from foray.report.columns import COUNT, POINTS, PROBLEMS, TOKENS, Column, badge, frame_of, table
 from foray.report.markup import joined, parts
 from foray.report.results import Results
 from foray.report.sections import Section
@@ -31,7 +31,6 @@ _TEXT = (
     "itself: of forty, one or two will be wrong by chance."
 )
 _SIGNS = {"expansion": "for", "broadening": "for", "degradation": "against"}
-_PROBLEMS = Kind("{:.3g}".format)
 CSV = (
     "study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots", "k",
     "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved", "newly_lost",
@@ -51,7 +50,7 @@ def section(results: Results) -> Section:
     for task in results.tasks:
         if here := [t for t in found if t.task == task]:
             pieces += [table(here, _columns(results, here), f"{task}: transitions"), _curves(here, task)]
-    return Section(joined(*pieces, parts.files(list(files))), files)
+    return Section(joined(*pieces), files)
 
 
 def _row(results: Results, t: Transition) -> dict[str, Any]:
@@ -84,18 +83,18 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
         Column("verdict", badge("verdict", _SIGNS)),
         Column("Δ pass@1", "one", POINTS),
         Column(f"Δ pass@{k}", "top", POINTS),
-        Column("reached ½", "gained", _PROBLEMS),
-        Column("fell below ½", "lost", _PROBLEMS),
+        Column("reached ½", "gained", PROBLEMS),
+        Column("fell below ½", "lost", PROBLEMS),
         Column("detectable", detectable, COUNT),
         Column("runs", "runs", COUNT),
     ]
 
 
 def _curves(found: Sequence[Transition], task: str) -> Markup:
-    """The difference at every k, folded away."""
+    """The difference by k, folded away."""
     ks = sorted({k for t in found for k in t.curve})
     rows = [{"tokens": t.tokens, "transition": t.label, **t.curve} for t in found]
     columns = [Column("tokens", "tokens", TOKENS), Column("transition", "transition")]
     columns += [Column(f"Δ pass@{k}", k, POINTS) for k in ks]
-    caption = f"{task}: the difference at every k"
+    caption = f"{task}: the difference by k"
     return Markup(parts.folded(caption, table(rows, columns, caption)))

@@ -42,7 +42,7 @@ def section(results: Results) -> Section:
     columns += [Column("general average", "ability", RATE), Column("lead", "lead", POINTS)]
     notes = [parts.note(words) for words in warnings(results, found, choices)]
     shown = table(rows, columns, "Trials of each recipe")
-    return Section(joined(*notes, parts.dim(_TEXT.format(same)), shown, parts.files(list(files))), files)
+    return Section(joined(*notes, parts.dim(_TEXT.format(same)), shown), files)
 
 
 def _row(trial: Trial, made: Choice) -> dict[str, Any]:
