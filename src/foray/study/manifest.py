@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
 
 
 def _parameters(grid: Study) -> int:
-    return replace(grid.model, vocab_size=grid.model.vocab_size or grid.data.vocab_size).parameters
+    return grid.model.sized(grid.data.vocab_size).parameters
 
 
 def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:

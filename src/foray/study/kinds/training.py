@@ -275,10 +275,10 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     """The weights that the stage starts from: the parent's, or initialization by the seed."""
     if node.parent is not None:
         return open_checkpoint(node.parent.folder(store))[0]
-    size = node.model.vocab_size or tokenizer.vocab_size
-    if size < tokenizer.reach:
-        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.reach})")
-    return initialize(replace(node.model, vocab_size=size), node.seed)
+    shape = node.model.sized(tokenizer.vocab_size)
+    if shape.vocab_size < tokenizer.reach:
+        raise ValueError(f"model.vocab_size ({shape.vocab_size}) is smaller than the tokenizer's ({tokenizer.reach})")
+    return initialize(shape, node.seed)
 
 
 def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:
