@@ -18,7 +18,6 @@ from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.last_report import nodes_in
-from foray.study.node import CheckpointNode
 from foray.study.setting_tables import setting_tables
 from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
@@ -122,7 +121,7 @@ def _parameters(grid: Study) -> int:
 
 
 def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
-    node, grid, made = reported.node, reported.grid, getattr(reported.node, "checkpoint", reported.node)
+    node, grid, made = reported.node, reported.grid, reported.checkpoint
     out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
@@ -134,7 +133,7 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         "final": reported.final,
         "seed": reported.seed,
     }
-    if isinstance(made, CheckpointNode):
+    if made:
         out["checkpoint"] = f"nodes/{made.kind}-{made.key}"
     if grid.pretrain.mix:
         out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}

@@ -12,14 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 from foray.core.sources import Corpus
 from foray.model.config import ModelConfig
-from foray.study.kinds.measures import (
-    ContaminationNode,
-    MeasureNode,
-    PassKNode,
-    PerplexityNode,
-    ProbesNode,
-    TaskTextNode,
-)
+from foray.study.kinds.measures import ContaminationNode, OfCheckpoint, PassKNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
@@ -95,7 +88,7 @@ def place(node: Node, hardware: Hardware, ranks: int = 1) -> Placement:
         memory, together = _with_cache(memory, model, [draw], card, ranks)
         asked = start + _sampling(model, draw, card, ranks, max(1, together))
         return Placement(node, ranks, {EVALUATION: asked}, memory, _fits(memory, card, together))
-    if isinstance(node, ProbesNode | PerplexityNode | TaskTextNode | MeasureNode):
+    if isinstance(node, OfCheckpoint):
         model = node.checkpoint.shape
         logits = logit_bytes(model, hardware.microbatch_tokens)
         memory = replace(none, weights=4.0 * model.parameters, activations=logits)
