@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import sys
 from collections import Counter
@@ -67,7 +66,8 @@ def evaluate(args: argparse.Namespace) -> None:
     model, tokenizer = _model(args)
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
     settings = {name: getattr(args, name) for name in _ASKED}
-    with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
+    taken = f"another foray evaluates into {args.out}; wait for it or name another --out"
+    with alone_in(args.out, taken) if args.out else scratch("foray-eval-") as folder:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
@@ -165,12 +165,6 @@ def _own_task(args: argparse.Namespace) -> Any:
     task = fill_root(own_object(args.task, "task"), getattr(args, "data_root", ""))
     check_task(task, grades=args.command == "grade")
     return task
-
-
-@contextlib.contextmanager
-def _asked_for(out: Path) -> Iterator[Path]:
-    with alone_in(out, f"another foray evaluates into {out}; wait for it or name another --out"):
-        yield out
 
 
 def _digests(checkpoint: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         if not isinstance(executor, SlurmExecutor):
             raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
-        check_study(study.bound())
+        check_study(study)
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     study.grids(args.part)  # a part that the study lacks is refused before the store is made

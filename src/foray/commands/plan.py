@@ -31,8 +31,8 @@ def plan(args: argparse.Namespace) -> None:
     hardware = parse_hardware(args.hardware, machine_settings(args.machine_settings)) if given else None
     jobs = jobs_of(args)
     study, store = opened(args)
-    check_study(study.bound())
-    check_counts(study.bound())
+    check_study(study)
+    check_counts(study)
     study, missing = without_files(study)
     graph, console = expand(study, args.part), Console()
     nodes = graph.nodes

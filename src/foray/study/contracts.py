@@ -64,7 +64,7 @@ def check_study(study: Study) -> None:
             _frozen(thing)
             check(thing, *more)
 
-    for _, grid in study.grids():
+    for _, grid in study.bound().grids():
         for tokens, release in grid.pretrain.releases if isinstance(grid.pretrain, Published) else ():
             if tokens in grid.starts:
                 check_at_hand(release, grid.model)
@@ -101,7 +101,7 @@ def check_counts(study: Study) -> None:
     """
     short: dict[tuple[str, Split, int], dict[str, int]] = {}
     # Grids and recipes ask for the same again and again, and a task of the user's own may take its time.
-    every = dict.fromkeys(asked for _, grid in study.grids() for asked in _asked_of(grid))
+    every = dict.fromkeys(asked for _, grid in study.bound().grids() for asked in _asked_of(grid))
     for name, task, split, count in every:
         if not count or type(task).__module__.startswith(_SLOW) or getattr(task, "fetched", bool)():
             continue
