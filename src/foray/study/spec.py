@@ -21,7 +21,7 @@ from foray.core.field_types import require_types
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import CutOff, Extraction, Task
 from foray.evals.own_measure import OwnMeasure
@@ -314,9 +314,8 @@ class Study:
         post = override(self.post, *recipe.settings) if isinstance(recipe, Variant) else self.post
         made = resolve_recipe(recipe.recipe if isinstance(recipe, Variant) else recipe)(post)
         fine = isinstance(made, tuple) and made and all(isinstance(stage, Stage | Merge) for stage in made)
-        what = with_article(type(made).__name__) + (" of other things" if isinstance(made, tuple) and made else "")
-        what = "an empty tuple" if made == () else "nothing" if made is None else what
-        require(bool(fine), f"recipe {name} returns {what}: return a tuple of stages, as in `return (Stage(...),)`")
+        cure = "return a tuple of stages, as in `return (Stage(...),)`"
+        require(bool(fine), f"recipe {name} returns {in_words(made)}: {cure}")
         return with_adapters(made, post.lora)
 
     def grids(self, part: str | None = None) -> list[tuple[str, Study]]:
