@@ -47,7 +47,7 @@ def run(study: Study, graph: Graph, store: Store, there: Path, jobs: int, found:
         check_before(study, missing)
         for wave in sorted({order[n.key] for n in missing}):
             now = [n for n in missing if order[n.key] == wave]
-            compute(now, graph, study, store, console, LocalExecutor(jobs))
+            compute(now, graph, store, console, LocalExecutor(jobs))
             made = [n.label() for n in missing if n.done(store)]
             found.put(made=len(made), wave_done=wave)
 

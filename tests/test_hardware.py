@@ -40,6 +40,7 @@ from foray.study.price.placement import (
     place,
 )
 from foray.study.price.work import Draw, lengths, node_work
+from foray.study.spec import Part
 from test_study import SumsText, study
 
 Said = pytest.CaptureFixture[str]
@@ -61,12 +62,12 @@ def evaluation(**changes: Any) -> PassKNode:
 
 
 def gpu_hours(node: Node, where: str = "h100x1", ranks: int = 1) -> float:
-    return ranks * place(node, 0, parse_hardware(where), ranks).wall / 3600
+    return ranks * place(node, parse_hardware(where), ranks).wall / 3600
 
 
 def on(where: str, **changes: Any) -> Forecast:
     made = study(**changes)
-    return forecast(expand(made).nodes, made.data.vocab_size, parse_hardware(where))
+    return forecast(expand(made).nodes, parse_hardware(where))
 
 
 # --- cards ----------------------------------------------------------------------------------------------------------
@@ -138,23 +139,23 @@ def test_decode_is_bound_by_bandwidth() -> None:
     one = evaluation(problems=1)
     weights = 2 * (MODEL.parameters - MODEL.vocab_size * MODEL.width)
     at_least = 512 * weights / (0.6 * 3.35e12)
-    seconds = place(one, 0, ONE, 1).wall - START_SECONDS
+    seconds = place(one, ONE, 1).wall - START_SECONDS
     assert at_least < seconds < 1.3 * at_least
-    h200 = place(one, 0, parse_hardware("h200x1"), 1).wall - START_SECONDS
+    h200 = place(one, parse_hardware("h200x1"), 1).wall - START_SECONDS
     assert h200 == pytest.approx(seconds * 3.35 / 4.8, rel=0.02), "the H200 has the same FLOPs and more bandwidth"
 
 
 def test_kv_is_read_and_grouped_queries_read_less_of_it() -> None:
     long = evaluation(problems=32, shots=8)
     few = replace(long, checkpoint=pretraining(replace(MODEL, kv_heads=2)))
-    longer, shorter = place(long, 0, ONE, 1), place(few, 0, ONE, 1)
+    longer, shorter = place(long, ONE, 1), place(few, ONE, 1)
     assert shorter.memory.cache < longer.memory.cache / 7 and shorter.wall < longer.wall
 
 
 def test_rows_together_share_the_reading_of_weights() -> None:
     """Twice as many rows take hardly longer while a batch has room, and twice as long when the batch is full."""
     few, twice, many, more = (
-        place(evaluation(problems=p), 0, ONE, 1).wall - START_SECONDS for p in (4, 8, 40_000, 80_000)
+        place(evaluation(problems=p), ONE, 1).wall - START_SECONDS for p in (4, 8, 40_000, 80_000)
     )
     assert few < twice < 1.1 * few and 1.8 * many < more < 2 * many
 
@@ -164,7 +165,7 @@ def test_rows_together_share_the_reading_of_weights() -> None:
 
 def test_the_state_is_16_bytes_a_parameter_over_the_ranks() -> None:
     for ranks in (1, 8):
-        m = place(pretraining(), 0, parse_hardware("h100x8"), ranks).memory
+        m = place(pretraining(), parse_hardware("h100x8"), ranks).memory
         assert m.weights + m.moments + m.gradients == 16 * MODEL.parameters / ranks
         assert m.engine == m.cache == m.reference == 0
 
@@ -172,31 +173,31 @@ def test_the_state_is_16_bytes_a_parameter_over_the_ranks() -> None:
 def test_streams_side_by_side_have_moments_each_and_rl_an_engine() -> None:
     made = study(recipes=("rl", "parallel"))
     nodes = {n.stage.name: n for n in expand(made).nodes if isinstance(n, TrainNode)}
-    rl, both = (place(nodes[s], 280, ONE, 1).memory for s in ("rl", "parallel"))
+    rl, both = (place(nodes[s], ONE, 1).memory for s in ("rl", "parallel"))
     assert both.moments == 2 * rl.moments == 4 * both.weights and both.gradients == 2 * rl.gradients
     assert rl.engine == 0 and rl.cache > 0 and rl.reference == rl.weights, "it samples with the weights themselves"
-    on_two = place(nodes["rl"], 280, ONE, 2).memory
+    on_two = place(nodes["rl"], ONE, 2).memory
     assert on_two.engine == rl.weights == 2 * on_two.weights, "and with several ranks with a whole copy"
 
 
 def test_a_node_that_does_not_fit_one_card_gets_ranks_or_is_named() -> None:
     node = pretraining()
-    assert fewest_ranks(node, 0, parse_hardware("h200x1")) == 1
-    needed = fewest_ranks(node, 0, ONE)
+    assert fewest_ranks(node, parse_hardware("h200x1")) == 1
+    needed = fewest_ranks(node, ONE)
     assert needed is not None and needed > 1 and needed & (needed - 1) == 0
-    assert not place(node, 0, parse_hardware("h100x64"), needed // 2).fits
-    assert cheapest(node, 0, parse_hardware("h100x64")).ranks >= needed
-    (enough,) = forecast([node], 0, parse_hardware("h100x64")).notes
+    assert not place(node, parse_hardware("h100x64"), needed // 2).fits
+    assert cheapest(node, parse_hardware("h100x64")).ranks >= needed
+    (enough,) = forecast([node], parse_hardware("h100x64")).notes
     assert enough == f"does not fit one card, needs {needed} ranks: pretrain"
-    (few,) = forecast([node], 0, ONE).notes
+    (few,) = forecast([node], ONE).notes
     assert f"needs {needed} ranks, more than there are cards" in few
-    (never,) = forecast([pretraining(LARGE)], 0, parse_hardware("h100x64")).notes
+    (never,) = forecast([pretraining(LARGE)], parse_hardware("h100x64")).notes
     assert "fits no card" in never and "recompute=true" in never
 
 
 def test_settings_of_the_machine_trade_memory_for_time() -> None:
     plain, again, small = (
-        place(pretraining(), 0, parse_hardware("h100x1", machine_settings(list(s))), 1)
+        place(pretraining(), parse_hardware("h100x1", machine_settings(list(s))), 1)
         for s in ((), ("recompute=true",), ("microbatch_tokens=4096",))
     )
     assert again.memory.activations < plain.memory.activations / 3
@@ -207,7 +208,7 @@ def test_settings_of_the_machine_trade_memory_for_time() -> None:
 def test_the_kv_cache_takes_what_room_there_is() -> None:
     """Less memory means fewer rows at a time, and never more rows than an engine samples together."""
     wide = replace(evaluation(problems=64), checkpoint=pretraining(replace(MODEL, layers=48)))
-    small, large = (place(wide, 0, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
+    small, large = (place(wide, parse_hardware(f"{c}x1"), 1) for c in ("a100", "h200"))
     assert small.fits and large.fits
     assert small.memory.total <= 0.9 * 80e9 < large.memory.total <= 0.9 * 141e9
 
@@ -237,7 +238,7 @@ class OnlyTest(Sums):
 def test_a_task_without_training_problems_has_a_price() -> None:
     assert lengths(OnlyTest(), 0) == pytest.approx(lengths(Sums(), 0), rel=0.2)
     assert lengths(OnlyTest(splits=()), 0) == (QUESTION, SOLUTION)
-    assert node_work(evaluation(task=OnlyTest()), 280).flops > 0
+    assert node_work(evaluation(task=OnlyTest())).flops > 0
 
 
 # --- a study --------------------------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_a_task_without_training_problems_has_a_price() -> None:
 def test_levels_hold_every_node_behind_its_parents() -> None:
     made = study()
     nodes = expand(made).nodes
-    planned = forecast(nodes, made.data.vocab_size, parse_hardware("h100x8"))
+    planned = forecast(nodes, parse_hardware("h100x8"))
     level = {p.node.key: i for i, lv in enumerate(planned.levels) for p in lv.placed}
     for node in nodes:
         if node.kind != "contamination":  # nothing waits for it, and it needs no card
@@ -264,10 +265,20 @@ def test_more_cards_take_less_time_and_not_fewer_gpu_hours() -> None:
     assert all(one.hours(phase) > 0 for phase in PHASES)
 
 
+def test_a_part_with_another_vocabulary_has_its_own_price() -> None:
+    main = study()
+    large = replace(main, data=replace(main.data, vocab_size=2800))
+    for name, grid in (("main", main), ("large", large)):
+        nodes = expand(replace(main, parts=(Part("large", (large,)),)), name).nodes
+        weights = 4.0 * grid.model.sized(grid.data.vocab_size).parameters
+        assert [node_work(n).disk for n in nodes if isinstance(n, TrainNode) and n.tokens == 1536] == [weights]
+        assert {place(n, ONE).memory.weights for n in nodes if isinstance(n, PassKNode)} == {weights}
+
+
 def test_what_is_done_costs_nothing() -> None:
     made = study()
     left = [n for n in expand(made).nodes if n.kind == "passk"]
-    planned = forecast(left, made.data.vocab_size, ONE)
+    planned = forecast(left, ONE)
     assert planned.hours(PRETRAINING) == 0 and planned.hours(EVALUATION) > 0 and len(planned.levels) == 1
 
 
@@ -324,8 +335,8 @@ def test_the_plan_for_this_machine_has_the_same_tables(capsys: Said, monkeypatch
 def test_this_machine_is_a_card_whose_rate_is_measured() -> None:
     """Every node takes one worker, twice the rate takes half of the time of products, and more workers share it."""
     made = study()
-    nodes, vocab = expand(made).nodes, made.data.vocab_size
-    one, quick, two = (forecast(nodes, vocab, processors(*how)) for how in ((1e8, 1), (2e8, 1), (1e8, 2)))
+    nodes = expand(made).nodes
+    one, quick, two = (forecast(nodes, processors(*how)) for how in ((1e8, 1), (2e8, 1), (1e8, 2)))
     assert {p.ranks for p in one.placed} == {1} and one.beside == 0
     products = one.hours(PRETRAINING) - quick.hours(PRETRAINING)
     train = [p for p in quick.placed if PRETRAINING in p.seconds]

@@ -29,7 +29,7 @@ from foray.study.kinds.models import open_checkpoint
 from foray.study.named_recipes import every_stage, named_recipes
 from foray.study.price.cards import parse_hardware
 from foray.study.price.placement import place
-from foray.study.price.work import node_work, sized
+from foray.study.price.work import node_work
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.train.checked_draw import drawn
@@ -237,14 +237,14 @@ def test_a_mistake_is_one_line(setting: str, message: str) -> None:
 
 def test_the_plan_has_moments_of_adapters_alone() -> None:
     found = {n.stage.name: n for n in ends(low_rank()).values()}
-    node, model = found["parallel"], sized(low_rank().model, 280)
+    node, model = found["parallel"], low_rank().model.sized(280)
     weights, trained = 4.0 * model.parameters, 4.0 * model.adapter_parameters(LoRA(2, 8.0))
-    memory = place(node, 280, parse_hardware("h100x1")).memory
+    memory = place(node, parse_hardware("h100x1")).memory
     assert (memory.moments, memory.gradients, memory.weights) == (4 * trained, 2 * trained, weights + trained)
     assert memory.reference == 0 and memory.engine == weights, "the reference shares the frozen weights"
-    assert node_work(node, 280).disk == weights + trained
+    assert node_work(node).disk == weights + trained
     full = replace(node, stage=replace(node.stage, lora=None))
-    assert node_work(node, 280).phases["update"] < node_work(full, 280).phases["update"]
+    assert node_work(node).phases["update"] < node_work(full).phases["update"]
 
 
 def test_the_saved_model_is_merged_and_loads_in_transformers(store: Store) -> None:

@@ -386,12 +386,12 @@ def returning(value: Callable[[PostTraining], Any]) -> Any:
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        (lambda post: list(half(post)), "a list"),
+        (lambda post: list(half(post)), "a list of Stage"),
         (lambda post: half(post)[0], "a Stage"),
-        (lambda post: None, "nothing"),
+        (lambda post: None, "None"),
         (lambda post: 5, "an int"),
         (lambda post: (), "an empty tuple"),
-        (lambda post: (post.sft,), "a tuple of other things"),
+        (lambda post: (post.sft,), "a tuple of Stream"),
     ],
 )
 def test_a_recipe_that_returns_no_stages_says_what_to_return(value: Any, what: str) -> None:
@@ -444,7 +444,7 @@ def test_recipes_are_found_by_what_they_are_and_not_by_how_they_are_spelled(monk
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ("def parts(study): return None", r"parts\(study\) returns a tuple of Part.*, not a NoneType"),
+        ("def parts(study): return None", r"parts\(study\) returns a tuple of Part.*, not None"),
         ("def parts(study): return (study,)", r"parts\(study\) returns a tuple of Part.*, not a tuple of Study"),
         ("def parts(study): return 5", r"parts\(study\) returns a tuple of Part.*, not an int"),
         ("parts = ()", r"parts must be a function parts\(study\)"),

@@ -154,7 +154,7 @@ def test_a_figure_and_a_section_are_in_the_report_and_in_no_key(tmp_path: Path) 
         ("def section(results): ...\n", "a section has NAME, TITLE, PLACE, section; this one has no NAME and no TITLE"),
         ("NAME, TITLE = 'f1_overview', ''\ndata = draw = caption = print\n", "'f1_overview' already; rename it"),
         ("NAME, TITLE = '../x', ''\ndata = draw = caption = print\n", "a figure cannot be called '../x'"),
-        ("NAME, TITLE = 'x', ''\ndata = draw = caption = print\n", "x.py: TypeError: data() returns a NoneType"),
+        ("NAME, TITLE = 'x', ''\ndata = draw = caption = print\n", "x.py: TypeError: data() returns None"),
         (
             "import pandas as pd\nfrom foray.report.sections import Section\nNAME, TITLE, PLACE = 'x', '', 9\n"
             "def section(results):\n    return Section('x', {'../../evil': pd.DataFrame({'a': [1]})})\n",
@@ -214,7 +214,7 @@ def test_an_engine_trains_and_evaluates(tmp_path: Path) -> None:
 
 def test_an_engine_that_is_none_is_one_line(model: Transformer, tokenizer: TextTokenizer) -> None:
     none = own_object(f"{OWN / 'my_engine.py'}:NoEngine", "engine")
-    with pytest.raises(ValueError, match=r"NoEngine.open\(\) returns a NoneType, which has no config and no max_rows"):
+    with pytest.raises(ValueError, match=r"NoEngine.open\(\) returns None, which has no config and no max_rows"):
         open_engine(none, model, tokenizer, VLLM(), "fp32")
     for engine, message in (("vlm", "engine is 'vlm'; did you mean 'vllm'"), (SimpleNamespace(), r"with open\(model")):
         with pytest.raises(ValueError, match=message):

@@ -254,7 +254,7 @@ def test_plan_and_ls_know_imports(folders: Path, tmp_path: Path, capsys: pytest.
         assert main(["data", "show", str(file), "--store", str(tmp_path / "store"), "--step", "1"]) != 0
     said = capsys.readouterr()
     assert "import late" in said.out and "import-" in said.out
-    assert "their training text is not here" in said.err
+    assert "trains no M_t: its checkpoints are published" in said.err
 
 
 @pytest.mark.parametrize(
@@ -456,10 +456,10 @@ def test_a_plan_refuses_another_shape_as_the_run_does(
     made = study(folders, model=replace(SHAPE, init_std=0.02, mlp_width=64))
     message = r"^import early: early has mlp_width 48, not 64 as the study's model says; write model=Release\("
     with pytest.raises(ValueError, match=message):
-        check_study(made.bound())  # which foray plan calls
+        check_study(made)  # which foray plan calls
     refused(made, tmp_path, message)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    of_hub = replace(made, pretrain=Published((("org/name", "main", 1000),))).bound()
+    of_hub = replace(made, pretrain=Published((("org/name", "main", 1000),)))
     check_study(of_hub)  # not in the local cache, and not fetched
     hub_cache(tmp_path / "hub", "org/name", "main", 1, SHAPE, TEXTS)
     with pytest.raises(ValueError, match=r"^import org/name@main: org/name@main has mlp_width 48, not 64"):

@@ -24,6 +24,7 @@ def load(study: str | Path, store: str | Path | None = None, settings: Sequence[
     as ``"seeds=0,1"``. A study's file is run; of a store's folder no code is. Raises ValueError, in one line that says
     what to change, where there is no such study or store.
     """
-    from foray.api import open_study  # pandas takes a second
+    from foray.api import LoadedStudy  # pandas takes a second
+    from foray.study.study_results import study_results
 
-    return open_study(study, store, settings)
+    return LoadedStudy(*study_results(study, store, settings))

@@ -327,10 +327,3 @@ class LoadedStudy:
         asked = {**which, "recipe": recipe, "tokens": tokens, "seed": seed}
         with saying(self._fuller):
             return chosen(rows, self.name, self._read.model_parameters, asked)
-
-
-def open_study(study: str | Path, store: str | Path | None, settings: Sequence[str]) -> LoadedStudy:
-    """What ``foray.load`` returns."""
-    from foray.study.study_results import study_results
-
-    return LoadedStudy(*study_results(study, store, settings))

@@ -114,7 +114,7 @@ def _nothing_is_run() -> None:
     from foray.commands import on_studies
 
     def planned(study: Study, store: Any, console: Any, executor: Any, part: str | None) -> Path:
-        on_studies.check_study(study.bound())
+        on_studies.check_study(study)
         on_studies.expand(study, part)
         return Path(store.root) / "report" / "index.html"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import sys
 from collections import Counter
@@ -36,14 +35,11 @@ if TYPE_CHECKING:
     from foray.evals.ask import Answers
     from foray.model.transformer import Transformer
 
+_SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # options of foray sample
 # The options of foray eval that are arguments of sampling.evaluate, under the same names.
-_ASKED = ("split", "problems", "shots", "samples", "temperature", "max_new_tokens", "seed", "precision")
-_SAMPLING = ("temperature", "max_new_tokens", "precision", "top_p", "top_k", "min_p")  # those of foray sample
+_ASKED = ("split", "problems", "shots", "samples", "seed", "cut_off", *_SAMPLING)
 _KS, _FEW_KS = (1, 8, 32), (1, 2, 4)  # without --k; the second of fewer than 8 samples
 _PROBLEMS = 200  # that foray eval asks without --problems, at most
-# Also options, which an older settings.json has not.
-_LATER = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "cut_off": "wrong"}
-_BESIDE = "config and tokenizer"  # in settings.json: digests of the model's files but the weights
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -69,14 +65,15 @@ def evaluate(args: argparse.Namespace) -> None:
         require(args.problems > 0, f"{task.name} has no {args.split} problems")
     model, tokenizer = _model(args)
     check_asked(args.problems, args.samples, args.shots, args.max_new_tokens, model.config.context)
-    settings = {name: getattr(args, name) for name in (*_ASKED, *_LATER)}
-    with _asked_for(args.out) if args.out else scratch("foray-eval-") as folder:
+    settings = {name: getattr(args, name) for name in _ASKED}
+    taken = f"another foray evaluates into {args.out}; wait for it or name another --out"
+    with alone_in(args.out, taken) if args.out else scratch("foray-eval-") as folder:
         graded_by = {"verifier": verifier_of(task)} if verifier_of(task) else {}
         if args.out:
             ends = list(tokenizer.end_ids) if len(tokenizer.end_ids) > 1 else None
             weights, beside = _digests(args.checkpoint)
-            asked = {"checkpoint": weights, "choice of end tokens": ends, _BESIDE: beside, "task": to_json(task)}
-            _take(folder, asked | settings | graded_by | {"gradings": list(STORED)})
+            asked = {"checkpoint": weights, "choice of end tokens": ends, "config and tokenizer": beside}
+            _take(folder, asked | {"task": to_json(task)} | settings | graded_by | {"gradings": list(STORED)})
         with counted(Console(stderr=True), "problems") as report:
             sampling.evaluate(embedded_engine(model, tokenizer), tokenizer, task, folder, **settings, report=report)
         rows = read_jsonl(folder / "problems.jsonl")
@@ -170,12 +167,6 @@ def _own_task(args: argparse.Namespace) -> Any:
     return task
 
 
-@contextlib.contextmanager
-def _asked_for(out: Path) -> Iterator[Path]:
-    with alone_in(out, f"another foray evaluates into {out}; wait for it or name another --out"):
-        yield out
-
-
 def _digests(checkpoint: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The digests of the weights, and of the other files that a completion depends on.
 
@@ -197,8 +188,7 @@ def _take(folder: Path, settings: dict[str, Any]) -> None:
     require_own(folder, ours, names, "name another --out")
     if written.exists() and written.stat().st_size:
         there = read_object(made, "name another --out") if made.exists() else {}
-        there = {_BESIDE: settings.get(_BESIDE), **there}  # an older settings.json does not say it
-        other = [name for name, value in settings.items() if there.get(name, _LATER.get(name)) != value]
+        other = [name for name, value in settings.items() if there.get(name) != value]
         require(not other, f"{folder} holds completions of other settings: {', '.join(other)}; name another --out")
     write_json(made, settings, indent=1)
 

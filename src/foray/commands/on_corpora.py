@@ -12,7 +12,6 @@ from foray.core.terminal import tell
 from foray.data.corpus import window_order
 from foray.study.graph import expand
 from foray.study.kinds.training import TrainNode
-from foray.study.spec import Pretrain
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -27,10 +26,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 def data(args: argparse.Namespace) -> None:
     study, store = opened(args)
-    study = study.bound()
-    pretrain = study.pretrain
-    if not isinstance(pretrain, Pretrain):
-        raise ValueError("the study's M_t are published checkpoints: their training text is not here")
+    pretrain = study.bound().pretraining
     corpus = pretrain.corpus
     seed = pretrain.seeds[0] if args.seed is None else args.seed
     require(seed in pretrain.seeds, f"no pre-training has the seed {seed}: the study's seeds are {pretrain.seeds}")

@@ -36,7 +36,7 @@ from foray.study.kinds.training import TrainNode
 from foray.study.last_report import damaged_in, lost_results, only_of_another, own_files
 from foray.study.manifest import manifest_of, report_results, report_study
 from foray.study.named_studies import load_study
-from foray.study.node import CheckpointNode, Node
+from foray.study.node import Node
 from foray.study.price.tables import cell
 from foray.study.progress import say
 from foray.study.run import run_study
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         if not isinstance(executor, SlurmExecutor):
             raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
-        check_study(study.bound())
+        check_study(study)
         print(executor.scripts([n for n in expand(study, args.part).nodes if not n.done(store)]))
         return
     study.grids(args.part)  # a part that the study lacks is refused before the store is made
@@ -238,7 +238,7 @@ def _listed(study: Study, store: Store, graph: Graph) -> dict[str, Any]:
     """All checkpoints and evaluations: the manifest's entries, each with its state and with paths to open."""
     found: dict[str, list[dict[str, Any]]] = {"checkpoints": [], "evaluations": []}
     for e in graph.entries:
-        made = e.node if isinstance(e.node, CheckpointNode) else getattr(e.node, "checkpoint", None)
+        made = e.checkpoint
         model = {"tokens": e.tokens, "recipe": e.recipe, "variant": e.variant, "mix": e.grid.pretrain.mix}
         model |= {"part": e.part, "pretrain_seed": e.pretrain_seed, "seed": e.seed, "step": e.stage_step}
         model |= {"final": e.final, "state": _state(e.node, store), "folder": str(e.node.folder(store))}

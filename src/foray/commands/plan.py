@@ -19,7 +19,6 @@ from foray.study.node import Node
 from foray.study.price import tables
 from foray.study.price.cards import cards_here, measured_rate, parse_hardware, processors
 from foray.study.price.forecast import Forecast, forecast
-from foray.study.price.work import sized
 
 _WITHOUT = (
     f"planned without it, at {QUESTION} tokens a question and {SOLUTION} a solution, and what reads it as not done; "
@@ -32,31 +31,31 @@ def plan(args: argparse.Namespace) -> None:
     hardware = parse_hardware(args.hardware, machine_settings(args.machine_settings)) if given else None
     jobs = jobs_of(args)
     study, store = opened(args)
-    check_study(study.bound())
-    check_counts(study.bound())
+    check_study(study)
+    check_counts(study)
     study, missing = without_files(study)
-    graph, vocab_size, console = expand(study, args.part), study.data.vocab_size, Console()
+    graph, console = expand(study, args.part), Console()
     nodes = graph.nodes
     warn(fuller_line(study, store, None if args.part else graph))
     if hardware is None and store.machine.device == "cuda":
         hardware = cards_here(store.machine, *card(), min(gpus(), jobs * store.machine.ranks))
     elif hardware is None:
-        rate = measured_rate(sized(study.model, vocab_size), threads_each(jobs, cores(), store.machine.threads))
-        hardware = processors(rate, jobs, store.machine)
+        model, threads = study.model.sized(study.data.vocab_size), threads_each(jobs, cores(), store.machine.threads)
+        hardware = processors(measured_rate(model, threads), jobs, store.machine)
 
     def left_of(every: Sequence[Node]) -> list[Node]:
         return [node for node in every if not node.done(store)]
 
-    whole = forecast(left_of(nodes), vocab_size, hardware)
+    whole = forecast(left_of(nodes), hardware)
     if study.parts and args.part is None:
         parts: dict[str, tuple[int, Forecast]] = {}
         for name in dict.fromkeys(name for name, _ in study.grids()):
             of_part = expand(study, name).nodes
-            parts[name] = len(of_part), forecast(left_of(of_part), vocab_size, hardware)
+            parts[name] = len(of_part), forecast(left_of(of_part), hardware)
         show(tables.parts_table(parts))
         console.print("Each row forecasts its part alone. Nodes that parts share run once.", highlight=False)
     else:
-        show(tables.nodes_table(nodes, whole, vocab_size))
+        show(tables.nodes_table(nodes, whole))
     on = tables.cards_named(hardware)
     console.print(f"\n{len(nodes)} nodes, {len(whole.nodes)} to run, on {on}\n", highlight=False)
     priced = (tables.phase_table(whole), tables.level_table(whole), tables.memory_table(whole)) if whole.nodes else ()

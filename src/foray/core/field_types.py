@@ -25,9 +25,10 @@ _WORDS = {float: "a finite number", int: "a whole number", bool: "True or False"
 _MADE: dict[str, tuple[type, type]] = {
     "str": (str, os.PathLike), "int": (int, numbers.Integral), "float": (float, numbers.Real)
 }  # fmt: skip
-_OBJECTS = {  # an example of each protocol
+_OBJECTS = {  # what a study file writes for an object
     "Task": "a task, such as GSM8K()",
-    "Bases": "Pretrain(...) or Published(...)",
+    "Pretrain": "Pretrain(...)",
+    "Published": "Published(...)",
     "Source": "a source, such as Rollouts(...)",
     "Objective": "a loss, such as PolicyGradient()",
     "ProbeSet": "probes, such as WorldProbes(...)",

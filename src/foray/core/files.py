@@ -74,8 +74,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
-    """Inside, no other process is in the folder, which is made if need be. The lock ends with the process.
+def alone_in(folder: Path, otherwise: str) -> Iterator[Path]:
+    """The folder, made if need be: inside, no other process is in it. The lock ends with the process.
 
     Raises ValueError(otherwise) where another process is in the folder.
     """
@@ -83,7 +83,7 @@ def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
     with open(folder / LOCK, "a") as f:
         if not locked(f):
             raise ValueError(otherwise)
-        yield
+        yield folder
 
 
 def locked(file: IO[str]) -> bool:

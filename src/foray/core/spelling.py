@@ -1,6 +1,8 @@
-"""How recipes, numbers of tokens and names of classes are written wherever a person reads them."""
+"""How recipes, numbers of tokens and the classes of values are written wherever a person reads them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 #: The names of recipes, as in the paper.
 LABELS = {
@@ -30,3 +32,14 @@ def per_parameter(ratio: float) -> str:
 def with_article(word: str) -> str:
     """``an int``, ``a float``"""
     return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"
+
+
+def in_words(value: Any) -> str:
+    """What a value is: ``None``, ``an int``, ``an empty tuple``, ``a list of Part and str``"""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    if not isinstance(value, tuple | list):
+        return with_article(name)
+    inner = sorted({type(v).__name__ for v in value})
+    return f"{with_article(name)} of {' and '.join(inner)}" if inner else f"an empty {name}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words, with_article
 from foray.core.untrusted import encodable
 
 Split = Literal["train", "validation", "test"]
@@ -105,8 +105,7 @@ def checked_verdict(verdict: Any, whose: str) -> Verdict:
     """The verdict itself. Raises ValueError, naming ``whose``, for anything that is no whole verdict."""
     given = f"{whose}: verify() gives"
     if not isinstance(verdict, Verdict):
-        kind = "None" if verdict is None else with_article(type(verdict).__name__)
-        raise ValueError(f"{given} {kind}: return Verdict(score, formatted, reason)")
+        raise ValueError(f"{given} {in_words(verdict)}: return Verdict(score, formatted, reason)")
     if not isinstance(verdict.score, int | float) or verdict.score not in (0, 1):
         raise ValueError(f"{given} the score {verdict.score!r}: it is 1.0 for a right answer, else 0.0, of type float")
     if not isinstance(verdict.formatted, bool):
@@ -125,9 +124,8 @@ def require_problems(whose: str, problems: Any) -> None:
     listed = isinstance(problems, Sequence)
     other = next((p for p in problems if not isinstance(p, Problem)), None) if listed else None
     if not listed or not all(isinstance(p, Problem) for p in problems):
-        kind = "None" if problems is None else with_article(type(problems).__name__)
-        inner = f" with {other!r:.40} in it" if listed else ""
-        raise ValueError(f"{whose}: problems() gives {kind}{inner}: return a list of foray.core.task.Problem")
+        found = f"{with_article(type(problems).__name__)} with {other!r:.40} in it" if listed else in_words(problems)
+        raise ValueError(f"{whose}: problems() gives {found}: return a list of foray.core.task.Problem")
     seen = set[str]()
     for p in problems:
         if p.id in seen:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from foray.core.canonical import added, require, require_not_negative, require_positive
 from foray.core.field_types import require_types
@@ -66,6 +66,10 @@ class ModelConfig:
             len(self.rope_scaling) in (0, 4) and all(x > 0 for x in self.rope_scaling),
             "rope_scaling needs four positive numbers: factor, low and high frequency factor, first context",
         )
+
+    def sized(self, vocab_size: int) -> Self:
+        """The same, with a tokenizer's number of entries where its own is open."""
+        return self if self.vocab_size else replace(self, vocab_size=vocab_size)
 
     @property
     def head_dim(self) -> int:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from foray.core.canonical import check_name
 from foray.core.files import write_atomic
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.userfile import in_a_line
 from foray.report import sections, style
 from foray.report.columns import csv_text
@@ -172,9 +172,7 @@ def drawn(figure: FigureModule, results: Results, frame: pd.DataFrame) -> tuple[
 
 def _expect(value: Any, kind: type, what: str, *others: type) -> None:
     if not isinstance(value, (kind, *others)):
-        raise TypeError(
-            f"{what} returns {with_article(type(value).__name__)}: return a {kind.__module__}.{kind.__name__}"
-        )
+        raise TypeError(f"{what} returns {in_words(value)}: return a {kind.__module__}.{kind.__name__}")
 
 
 def _save(drawing: Figure, path: Path, metadata: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from foray.core.canonical import require
 from foray.core.engines import VLLM, AnyEngine, OwnEngine
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.data.tokenizer import TextTokenizer
 from foray.model.transformer import Transformer
 from foray.rollout.engine import Engine, Precision
@@ -37,7 +37,7 @@ def _opened(own: OwnEngine, model: Transformer, tokenizer: TextTokenizer, precis
     """Raises ValueError if an engine of the user's own lacks an attribute of an engine."""
     engine = own.open(model, tokenizer, precision)
     lacks = [name for name in ("config", "max_rows", "sync", "generate") if not hasattr(engine, name)]
-    made = f"{type(own).__name__}.open() returns {with_article(type(engine).__name__)}"
+    made = f"{type(own).__name__}.open() returns {in_words(engine)}"
     require(not lacks, f"{made}, which has no {' and no '.join(lacks)}: see foray.rollout.engine.Engine")
     engine.sync(model.state_dict(), 0)
     opened: Engine = engine

@@ -21,7 +21,7 @@ from foray.core.canonical import check_name, require
 from foray.core.engines import check_engine
 from foray.core.objectives import Scored
 from foray.core.sources import Corpus, Demonstrations, Rollouts
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.stage import Stage, Stream
 from foray.core.task import STORED, Problem, Split, checked_verdict, require_problems
 from foray.core.userfile import in_a_line, where_broken
@@ -64,7 +64,7 @@ def check_study(study: Study) -> None:
             _frozen(thing)
             check(thing, *more)
 
-    for _, grid in study.grids():
+    for _, grid in study.bound().grids():
         for tokens, release in grid.pretrain.releases if isinstance(grid.pretrain, Published) else ():
             if tokens in grid.starts:
                 check_at_hand(release, grid.model)
@@ -101,7 +101,7 @@ def check_counts(study: Study) -> None:
     """
     short: dict[tuple[str, Split, int], dict[str, int]] = {}
     # Grids and recipes ask for the same again and again, and a task of the user's own may take its time.
-    every = dict.fromkeys(asked for _, grid in study.grids() for asked in _asked_of(grid))
+    every = dict.fromkeys(asked for _, grid in study.bound().grids() for asked in _asked_of(grid))
     for name, task, split, count in every:
         if not count or type(task).__module__.startswith(_SLOW) or getattr(task, "fetched", bool)():
             continue
@@ -162,10 +162,10 @@ def _check_task(task: Any) -> None:
     require(fine, f"{_place(kind)}: stop is {task.stop!r}: make it a tuple of strings, none of them empty")
     for problem in _problems(task, "train", 2):
         text = _asked(task, "prompt", problem.question)
-        require(isinstance(text, str), f"{_place(kind)}: prompt() gives {_what(text)}: return a text")
+        require(isinstance(text, str), f"{_place(kind)}: prompt() gives {in_words(text)}: return a text")
         targets = [_asked(task, "target", solution) for solution in problem.solutions[:1]]
         for text in targets:
-            require(isinstance(text, str), f"{_place(kind)}: target() gives {_what(text)}: return a text")
+            require(isinstance(text, str), f"{_place(kind)}: target() gives {in_words(text)}: return a text")
         _check_verdicts(task, problem, (*_COMPLETIONS, *targets))
         _check_sound(task, problem, (*_COMPLETIONS, *targets))
 
@@ -190,7 +190,7 @@ def _check_verdicts(task: Any, problem: Problem, completions: Sequence[str]) -> 
 def _check_sound(task: Any, problem: Problem, completions: Sequence[str]) -> None:
     for completion in completions if hasattr(task, "sound") else ():
         found = _asked(task, "sound", problem, completion)
-        require(isinstance(found, bool), f"{_place(type(task))}: sound() gives {_what(found)}: return True or False")
+        require(isinstance(found, bool), f"{_place(type(task))}: sound() gives {in_words(found)}: return True or False")
 
 
 def _check_source(source: Any, where: str) -> None:
@@ -276,8 +276,3 @@ def _file(kind: type) -> str:
     except (OSError, TypeError):
         return str(kind.__module__)
     return f"{file}, line {line}"
-
-
-def _what(value: Any) -> str:
-    inner = f" of {type(value[0]).__name__}" if isinstance(value, list | tuple) and value else ""
-    return "None" if value is None else f"{with_article(type(value).__name__)}{inner}"

@@ -11,7 +11,7 @@ from foray.core.stage import Merge, Recipe, Stage
 from foray.study.grid_checks import grid_checks
 from foray.study.grid_text import GridText
 from foray.study.kinds.checks import Check
-from foray.study.kinds.measures import MeasureNode, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
+from foray.study.kinds.measures import MeasureNode, OfCheckpoint, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import CheckpointNode, Node
@@ -51,6 +51,12 @@ class GraphEntry(Excursion):
     stage_step: int
     final: bool
     stage: str = ""
+
+    @property
+    def checkpoint(self) -> CheckpointNode | None:
+        """The checkpoint that the node makes or measures; None where it measures text alone."""
+        made = self.node.checkpoint if isinstance(self.node, OfCheckpoint) else self.node
+        return made if isinstance(made, CheckpointNode) else None
 
 
 def entry(of: Excursion, node: Node, step: int, final: bool, stage: str = "") -> GraphEntry:

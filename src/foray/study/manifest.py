@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from foray.study.kinds.measures import ContaminationNode, MeasureNode, PassKNode
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
 from foray.study.last_report import nodes_in
-from foray.study.node import CheckpointNode
 from foray.study.setting_tables import setting_tables
 from foray.study.spec import Study
 from foray.study.store import MANIFEST, Store
@@ -119,11 +117,11 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
 
 
 def _parameters(grid: Study) -> int:
-    return replace(grid.model, vocab_size=grid.model.vocab_size or grid.data.vocab_size).parameters
+    return grid.model.sized(grid.data.vocab_size).parameters
 
 
 def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
-    node, grid, made = reported.node, reported.grid, getattr(reported.node, "checkpoint", reported.node)
+    node, grid, made = reported.node, reported.grid, reported.checkpoint
     out: dict[str, Any] = {
         "kind": node.kind,
         "folder": f"nodes/{node.kind}-{node.key}",
@@ -135,7 +133,7 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
         "final": reported.final,
         "seed": reported.seed,
     }
-    if isinstance(made, CheckpointNode):
+    if made:
         out["checkpoint"] = f"nodes/{made.kind}-{made.key}"
     if grid.pretrain.mix:
         out |= {"mix": grid.pretrain.mix, "math_heavy": grid.pretrain.math_heavy}

@@ -19,12 +19,12 @@ from foray.core.passk import pass_at_k
 from foray.core.task import STORED
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
-from foray.study.kinds.stage_logs import METRICS, ROLLOUTS
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
 from foray.study.spec import Study
 from foray.study.store import Store
 from foray.study.trackers import RunFacts, TrackedRun, Tracker
+from foray.train.stage_logs import METRICS, ROLLOUTS
 
 _PROBLEMS, _SAMPLES, _LETTERS = 16, 2, 2000  # of a completions table; a kept draw's has all samples
 

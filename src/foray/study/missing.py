@@ -24,9 +24,9 @@ def to_run(graph: Graph, store: Store, console: Console) -> list[Node]:
 
 def check_before(study: Study, missing: Sequence[Node]) -> None:
     """Raises ValueError for what could only fail later: a mistake in the user's own code, a library that is absent."""
-    if missing:
-        check_study(study.bound())
+    if not missing:
+        return
+    check_study(study)
     for node in missing:
         node.check()
-    if missing:  # last: problems are read with libraries that a node may lack
-        check_counts(study.bound())
+    check_counts(study)  # last: problems are read with libraries that a node may lack

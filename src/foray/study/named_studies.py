@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from foray.core.canonical import require
 from foray.core.override import override
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.userfile import load, mistakes_named
 from foray.study.spec import Part, Study
 
@@ -33,13 +32,8 @@ def load_study(name: str, settings: list[str] | None = None) -> Study:
         require(callable(make_parts), "parts must be a function parts(study) that returns a tuple of Part")
         parts = make_parts(made)
         several = isinstance(parts, tuple | list) and all(isinstance(part, Part) for part in parts)
-        require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {_kind(parts)}")
+        require(several, f"parts(study) returns a tuple of Part(name, (study, ...)), not {in_words(parts)}")
         for part in parts:
             for grid in part.grids:
                 grid.check_whole()
         return replace(made, parts=tuple(parts)) if parts else made
-
-
-def _kind(value: Any) -> str:
-    inner = sorted({type(v).__name__ for v in value}) if isinstance(value, tuple | list) else []
-    return f"{with_article(type(value).__name__)}{' of ' + ' and '.join(inner) if inner else ''}"

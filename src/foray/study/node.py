@@ -111,22 +111,32 @@ class Node:
 
 
 class TokenizerOwner(Node):
-    """A node whose folder holds a tokenizer."""
+    """A node whose folder holds a tokenizer, of ``vocab_size`` entries."""
+
+    if TYPE_CHECKING:  # a property in the class itself would be taken for a field's default
+
+        @property
+        def vocab_size(self) -> int: ...
 
     def open_tokenizer(self, store: Store) -> TextTokenizer:
         raise NotImplementedError
 
 
 class CheckpointNode(Node):
-    """A node whose folder holds a model. It has a ``model`` (the shape) and a ``tokenizer``, as fields or otherwise."""
+    """A node whose folder holds a model. It has a ``model`` (config) and a ``tokenizer``, as fields or otherwise."""
 
-    if TYPE_CHECKING:  # a property in the class itself would be taken for a field's default
+    if TYPE_CHECKING:  # as above
 
         @property
         def model(self) -> ModelConfig: ...
 
         @property
         def tokenizer(self) -> TokenizerOwner: ...
+
+    @cached_property
+    def shape(self) -> ModelConfig:
+        """``model``, with the number of entries of the tokenizer that the study asks for where its own is open."""
+        return self.model.sized(self.tokenizer.vocab_size)
 
     def place(self) -> str:
         """Where in pre-training an excursion from here begins, in a word."""

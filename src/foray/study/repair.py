@@ -90,7 +90,7 @@ def _made_anew(study: Study, graph: Graph, store: Store, wanted: set[str], conso
             again |= {p.key for p in node.parents() if not p.done(store)}
     missing = [n for n in graph.nodes if n.key in again]
     check_before(study, missing)
-    compute(missing, graph, study, store, console, LocalExecutor(jobs))
+    compute(missing, graph, store, console, LocalExecutor(jobs))
     return bool(again)
 
 

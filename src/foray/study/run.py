@@ -47,5 +47,5 @@ def run_study(
             check_before(study, missing)
             # By the files as the nodes are asked for: a file may change once its tokens are sealed.
             content = manifest_of(study, graph if part is None else expand(study))
-        compute(missing, graph, study, store, console, executor or LocalExecutor(1))
+        compute(missing, graph, store, console, executor or LocalExecutor(1))
         return report_study(study, store, redraw=bool(missing), content=content)

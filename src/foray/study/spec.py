@@ -21,13 +21,12 @@ from foray.core.field_types import require_types
 from foray.core.override import override
 from foray.core.passk import check_asked
 from foray.core.sources import Corpus, check_mixture
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.stage import Merge, PostTraining, Recipe, Stage, Stream
 from foray.core.task import CutOff, Extraction, Task
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
 from foray.model.config import ModelConfig
-from foray.study.bases import Bases
 from foray.study.named_recipes import resolve_recipe, with_adapters
 from foray.study.published import Release
 from foray.study.variants import AnyRecipe, Variant, check_recipes, recipe_name
@@ -243,7 +242,7 @@ class Study:
     name: str  # the name of the study, and of its folder in runs/
     model: ModelConfig  # the shape of the model
     data: Data  # tokenizer and local files
-    pretrain: Bases
+    pretrain: Pretrain | Published
     post: PostTraining  # streams and updates of RL and SFT
     recipes: tuple[AnyRecipe, ...]
     evaluation: Evaluation  # what every final checkpoint is asked
@@ -257,9 +256,6 @@ class Study:
         require_types(self)
         files = all(file.endswith(".py") for file in self.report)
         require(files, f"report is {self.report!r}: write a tuple of .py files, such as ('my_figure.py',)")
-        kind = with_article(type(self.pretrain).__name__)
-        bases = hasattr(self.pretrain, "checkpoints")
-        require(bases, f"pretrain is {kind}: write Pretrain(...) or Published(...)")
         check_name(self.name, "a study")
         check_name(getattr(self.evaluation.task, "name", "unnamed"), "a task")  # one without a name is refused later
         for recipe in self.recipes:
@@ -298,9 +294,7 @@ class Study:
     @property
     def text(self) -> Corpus | None:
         """The source of held-out text: pre-training's own, or the one given with published checkpoints."""
-        if isinstance(self.pretrain, Pretrain):
-            return self.pretrain.corpus
-        return self.pretrain.heldout if isinstance(self.pretrain, Published) else None
+        return self.pretrain.corpus if isinstance(self.pretrain, Pretrain) else self.pretrain.heldout
 
     @property
     def pretraining(self) -> Pretrain:
@@ -320,9 +314,8 @@ class Study:
         post = override(self.post, *recipe.settings) if isinstance(recipe, Variant) else self.post
         made = resolve_recipe(recipe.recipe if isinstance(recipe, Variant) else recipe)(post)
         fine = isinstance(made, tuple) and made and all(isinstance(stage, Stage | Merge) for stage in made)
-        what = with_article(type(made).__name__) + (" of other things" if isinstance(made, tuple) and made else "")
-        what = "an empty tuple" if made == () else "nothing" if made is None else what
-        require(bool(fine), f"recipe {name} returns {what}: return a tuple of stages, as in `return (Stage(...),)`")
+        cure = "return a tuple of stages, as in `return (Stage(...),)`"
+        require(bool(fine), f"recipe {name} returns {in_words(made)}: {cure}")
         return with_adapters(made, post.lora)
 
     def grids(self, part: str | None = None) -> list[tuple[str, Study]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -62,11 +62,6 @@ def markdown(rows: Table) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-class TensorBoard:
-    def open(self, facts: RunFacts) -> TrackedRun:
-        return _TensorBoardRun(facts)
-
-
 class _TensorBoardRun:
     def __init__(self, facts: RunFacts) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -89,11 +84,6 @@ class _TensorBoardRun:
 
     def close(self) -> None:
         self._writer.close()
-
-
-class WandB:
-    def open(self, facts: RunFacts) -> TrackedRun:
-        return _WandBRun(facts)
 
 
 class _WandBRun:
@@ -122,11 +112,6 @@ class _WandBRun:
 
     def close(self) -> None:
         self._run.finish()
-
-
-class MLflow:
-    def open(self, facts: RunFacts) -> TrackedRun:
-        return _MLflowRun(facts)
 
 
 class _MLflowRun:
@@ -167,11 +152,6 @@ class _MLflowRun:
         self._client.set_terminated(self._id)
 
 
-class Trackio:
-    def open(self, facts: RunFacts) -> TrackedRun:
-        return _TrackioRun(facts)
-
-
 class _TrackioRun:
     def __init__(self, facts: RunFacts) -> None:
         import trackio
@@ -196,12 +176,19 @@ class _TrackioRun:
         self._run.finish()
 
 
-TRACKERS: dict[str, tuple[type[Tracker], str]] = {  # and the library
-    "tensorboard": (TensorBoard, "tensorboard"),
-    "wandb": (WandB, "wandb"),
-    "mlflow": (MLflow, "mlflow"),
-    "trackio": (Trackio, "trackio"),
+TRACKERS: dict[str, Callable[[RunFacts], TrackedRun]] = {  # each needs the library of its name
+    "tensorboard": _TensorBoardRun,
+    "wandb": _WandBRun,
+    "mlflow": _MLflowRun,
+    "trackio": _TrackioRun,
 }
+
+
+@dataclass(frozen=True)
+class _Bundled:
+    """A tracker of Foray's own."""
+
+    open: Callable[[RunFacts], TrackedRun]
 
 
 def check_tracker(name: str) -> None:
@@ -210,13 +197,13 @@ def check_tracker(name: str) -> None:
         open_tracker(name)
         return
     require(name in TRACKERS, f"there is no tracker {name!r}{nearest(name, TRACKERS)}; your own: FILE.py:NAME")
-    require_installed([TRACKERS[name][1]], f"tracker {name}")
+    require_installed([name], f"tracker {name}")
 
 
 def open_tracker(name: str) -> Tracker:
     """A tracker by its name, or the user's own, ``FILE.py:NAME``."""
     if not is_own_file(name):
-        return TRACKERS[name][0]()
+        return _Bundled(TRACKERS[name])
     own: Tracker = own_object(name, "tracker")
     require(callable(getattr(own, "open", None)), f"{name} has no method open(facts), which a tracker needs")
     return own

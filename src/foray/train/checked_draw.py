@@ -10,7 +10,7 @@ import torch
 from foray.core.batch import Batch
 from foray.core.canonical import require
 from foray.core.sources import Source
-from foray.core.spelling import with_article
+from foray.core.spelling import in_words
 from foray.core.stage import Stream
 from foray.model.config import ModelConfig
 from foray.train import rollouts, supervised  # noqa: F401 (they register draws)
@@ -37,10 +37,7 @@ def drawn(source: Source, stream: Stream, step: int, training: Training) -> Draw
     where = f"stage {training.stage}, stream {stream.name}"
     pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Batch) and isinstance(found[1], dict)
     kind = type(source).__name__
-    require(
-        pair,
-        f"{where}: the draw of {kind} returns {with_article(type(found).__name__)}: return (batch, dict of numbers)",
-    )
+    require(pair, f"{where}: the draw of {kind} returns {in_words(found)}: return (batch, dict of numbers)")
     _check_batch(found[0], where, training.model.config)
     for name, value in found[1].items():
         fine = isinstance(name, str) and isinstance(value, int | float)

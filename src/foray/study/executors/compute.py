@@ -13,15 +13,12 @@ from foray.study.price.cards import processors
 from foray.study.price.placement import place
 from foray.study.progress import say
 from foray.study.resumed import made_here, made_so_far, other_machines
-from foray.study.spec import Study
 from foray.study.store import Store
 
 _NOMINAL = processors(5e10)  # to weigh nodes against each other
 
 
-def compute(
-    missing: list[Node], graph: Graph, study: Study, store: Store, console: Console, executor: Executor
-) -> None:
+def compute(missing: list[Node], graph: Graph, store: Store, console: Console, executor: Executor) -> None:
     """Runs the missing nodes of a graph, whose other nodes are done.
 
     A line says where the new results round otherwise than the old ones, because their machines differ. It comes before
@@ -30,7 +27,7 @@ def compute(
     if not missing:
         return
     with own_code_named():
-        cost = {n.key: place(n, study.data.vocab_size, _NOMINAL).wall for n in missing}
+        cost = {n.key: place(n, _NOMINAL).wall for n in missing}
     program()  # as it is now, for all workers: files may change while they run
     before, threads = made_so_far(graph.nodes, store), executor.threads_here(store)
     if threads:

@@ -61,7 +61,7 @@ def run_together(
         check_before(study, missing)
         # By the files as the nodes are asked for: a file may change once its tokens are sealed.
         content = manifest_of(study, graph if part is None else expand(study)) if is_first() else None
-        compute(missing, graph, study, store, quiet, TorchrunExecutor(threads))
+        compute(missing, graph, store, quiet, TorchrunExecutor(threads))
         all_gather(None)  # no rank leaves while another may still read from it
         dist.destroy_process_group()
         if os.environ["RANK"] != "0":

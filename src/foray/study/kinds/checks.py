@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -109,7 +109,7 @@ class SourceNode(Node):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         tokenizer = self.tokenizer.open_tokenizer(store)
-        shape = replace(self.model, vocab_size=self.model.vocab_size or tokenizer.vocab_size)
+        shape = self.model.sized(tokenizer.vocab_size)
         longest = 0
         try:
             for seed in self.seeds:

@@ -15,8 +15,10 @@ from foray.core.files import read_jsonl, write_json
 from foray.core.health import sampling_flags
 from foray.core.libraries import require_installed
 from foray.core.task import CutOff, Split, Task, verifier_of
+from foray.data.tokenizer import TextTokenizer
 from foray.evals.own_measure import OwnMeasure
 from foray.evals.probe_set import ProbeSet
+from foray.model.transformer import Transformer
 from foray.rollout.engine import Precision
 from foray.study.kinds.models import open_checkpoint
 from foray.study.kinds.tokens import ShardNode
@@ -25,14 +27,23 @@ from foray.study.store import Store
 
 
 @dataclass(frozen=True)
-class PassKNode(Node):
+class OfCheckpoint(Node):
+    """A measurement of a checkpoint."""
+
+    reported: ClassVar[tuple[str, ...]] = ("",)
+    on_card: ClassVar[bool] = True
+    checkpoint: CheckpointNode
+
+    def opened(self, store: Store) -> tuple[Transformer, TextTokenizer]:
+        return open_checkpoint(self.checkpoint.folder(store), store.machine)
+
+
+@dataclass(frozen=True)
+class PassKNode(OfCheckpoint):
     """Graded samples of a checkpoint on a task."""
 
     kind: ClassVar[str] = "passk"
     version: ClassVar[int] = 2  # since 2 results hold flexible grading and votes
-    reported: ClassVar[tuple[str, ...]] = ("",)
-    on_card: ClassVar[bool] = True
-    checkpoint: CheckpointNode
     task: Task
     split: Split
     problems: int
@@ -62,7 +73,7 @@ class PassKNode(Node):
         from foray.evals.sampling import evaluate
         from foray.rollout.choose import open_engine
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = self.opened(store)
         engine = open_engine(self.engine, model, tokenizer, self.vllm, self.precision)
         evaluate(
             engine, tokenizer, self.task, folder,
@@ -82,13 +93,10 @@ class PassKNode(Node):
 
 
 @dataclass(frozen=True)
-class ProbesNode(Node):
+class ProbesNode(OfCheckpoint):
     """The general-ability probes of a checkpoint, through lm-eval."""
 
     kind: ClassVar[str] = "probes"
-    reported: ClassVar[tuple[str, ...]] = ("",)
-    on_card: ClassVar[bool] = True
-    checkpoint: CheckpointNode
     probes: ProbeSet
 
     def label(self) -> str:
@@ -101,21 +109,18 @@ class ProbesNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.abilities import evaluate_probes
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = self.opened(store)
         results, work = evaluate_probes(self.probes, model, tokenizer, folder)
         _write_ledger(folder, work)
         write_json(folder / "probes.json", results, indent=1)
 
 
 @dataclass(frozen=True)
-class PerplexityNode(Node):
+class PerplexityNode(OfCheckpoint):
     """Held-out perplexity and bits per byte of a checkpoint on every text source."""
 
     kind: ClassVar[str] = "perplexity"
     version: ClassVar[int] = 2  # since 2 results hold bits per byte
-    reported: ClassVar[tuple[str, ...]] = ("",)
-    on_card: ClassVar[bool] = True
-    checkpoint: CheckpointNode
     shards: tuple[ShardNode, ...]
     length: int
 
@@ -125,7 +130,7 @@ class PerplexityNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import perplexity
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = self.opened(store)
         out, total = {}, 0.0
         for node in self.shards:
             loss = perplexity(model, tokenizer, node.open_shard(store), self.length)
@@ -136,7 +141,7 @@ class PerplexityNode(Node):
 
 
 @dataclass(frozen=True)
-class TaskTextNode(Node):
+class TaskTextNode(OfCheckpoint):
     """The same on the task's own text: question and first solution of its problems. Empty where none has a solution.
 
     It is no part of ``PerplexityNode``: grids with different tasks share that one. Its source has the split in its
@@ -144,9 +149,6 @@ class TaskTextNode(Node):
     """
 
     kind: ClassVar[str] = "task_text"
-    reported: ClassVar[tuple[str, ...]] = ("",)
-    on_card: ClassVar[bool] = True
-    checkpoint: CheckpointNode
     task: Task
     split: Split
     problems: int
@@ -157,7 +159,7 @@ class TaskTextNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.perplexity import task_perplexity
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = self.opened(store)
         loss = task_perplexity(model, tokenizer, self.task, self.split, self.problems)
         _write_ledger(folder, loss.flops if loss else 0.0)
         name = f"{self.task.name} {self.split}"
@@ -165,14 +167,11 @@ class TaskTextNode(Node):
 
 
 @dataclass(frozen=True)
-class MeasureNode(Node):
+class MeasureNode(OfCheckpoint):
     """The user's own measurement of a checkpoint."""
 
     kind: ClassVar[str] = "measure"
     version: ClassVar[int] = 2  # since 2 draws go by the checkpoint's seed and not by its key
-    reported: ClassVar[tuple[str, ...]] = ("",)
-    on_card: ClassVar[bool] = True
-    checkpoint: CheckpointNode
     measure: OwnMeasure
 
     def label(self) -> str:
@@ -181,7 +180,7 @@ class MeasureNode(Node):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         from foray.evals.own_measure import measured
 
-        model, tokenizer = open_checkpoint(self.checkpoint.folder(store), store.machine)
+        model, tokenizer = self.opened(store)
         seed = rng.key(getattr(self.checkpoint, "seed", 0), "measure", self.measure.name)
         write_json(folder / "measure.json", measured(self.measure, model, tokenizer, seed))
 

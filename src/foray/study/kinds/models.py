@@ -33,6 +33,10 @@ class ImportNode(CheckpointNode, TokenizerOwner):
     def tokenizer(self) -> TokenizerOwner:
         return self
 
+    @property
+    def vocab_size(self) -> int:
+        return self.model.vocab_size
+
     def label(self) -> str:
         return f"import {self.release.name}"
 

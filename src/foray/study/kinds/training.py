@@ -29,7 +29,6 @@ from foray.model.transformer import Transformer, initialize
 from foray.rollout.choose import open_engine
 from foray.rollout.engine import Engine
 from foray.study.kinds.models import open_checkpoint
-from foray.study.kinds.stage_logs import stage_logs
 from foray.study.kinds.tokens import SealedText, ShardNode
 from foray.study.node import CheckpointNode, Node, Report, TokenizerOwner
 from foray.study.preemption import Preempted
@@ -40,6 +39,7 @@ from foray.train.draw import Training
 from foray.train.loop import Metrics, Moments, run_stage
 from foray.train.ranks import all_gather, from_first, is_first, rank_and_ranks
 from foray.train.sharding import blank, fill
+from foray.train.stage_logs import stage_logs
 
 SAVE_SECONDS = 30.0  # between rolling checkpoints: what a kill can cost
 _QUICK_SECONDS = 1.5  # a longer save, of a large model, comes less often in proportion
@@ -275,10 +275,10 @@ def _first_weights(node: TrainNode, store: Store, tokenizer: TextTokenizer) -> T
     """The weights that the stage starts from: the parent's, or initialization by the seed."""
     if node.parent is not None:
         return open_checkpoint(node.parent.folder(store))[0]
-    size = node.model.vocab_size or tokenizer.vocab_size
-    if size < tokenizer.reach:
-        raise ValueError(f"model.vocab_size ({size}) is smaller than the tokenizer's ({tokenizer.reach})")
-    return initialize(replace(node.model, vocab_size=size), node.seed)
+    shape = node.model.sized(tokenizer.vocab_size)
+    if shape.vocab_size < tokenizer.reach:
+        raise ValueError(f"model.vocab_size ({shape.vocab_size}) is smaller than the tokenizer's ({tokenizer.reach})")
+    return initialize(shape, node.seed)
 
 
 def _screened(node: TrainNode, store: Store) -> dict[str, dict[str, int]]:

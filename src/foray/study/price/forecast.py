@@ -53,7 +53,7 @@ class Forecast:
         return sum(p.ranks * p.seconds.get(phase, 0.0) for p in self.placed) / 3600
 
 
-def forecast(nodes: Sequence[Node], vocab_size: int, hardware: Hardware) -> Forecast:
+def forecast(nodes: Sequence[Node], hardware: Hardware) -> Forecast:
     """The forecast of nodes still to be run, parents before children."""
     waited_for = {parent.key for node in nodes for parent in node.parents()}
     beside, others = list[Node](), list[Node]()
@@ -62,15 +62,15 @@ def forecast(nodes: Sequence[Node], vocab_size: int, hardware: Hardware) -> Fore
         (others if takes_card else beside).append(node)
     made = []
     for level in levels(others):
-        placed = _placed(level, vocab_size, hardware)
+        placed = _placed(level, hardware)
         made.append(Level(tuple(placed), _wall(placed, hardware.count)))
-    slow = max((place(n, vocab_size, hardware).wall for n in beside), default=0.0)
+    slow = max((place(n, hardware).wall for n in beside), default=0.0)
     flops: Counter[str] = Counter()
-    works = [node_work(n, vocab_size) for n in nodes]
+    works = [node_work(n) for n in nodes]
     for work in works:
         flops.update(work.phases)
     rolling = max((sum(_rolling(p) for p in level.placed) for level in made), default=0.0)
-    notes = _notes([p for level in made for p in level.placed], vocab_size, hardware)
+    notes = _notes([p for level in made for p in level.placed], hardware)
     disk = sum(work.disk for work in works)
     return Forecast(hardware, tuple(nodes), tuple(made), slow, notes, flops, disk, rolling)
 
@@ -80,12 +80,12 @@ def name_of(node: Node) -> str:
     return node.stage.name if isinstance(node, TrainNode) else {"passk": "pass@k"}.get(node.kind, node.kind)
 
 
-def _placed(level: list[Node], vocab_size: int, hardware: Hardware) -> list[Placement]:
+def _placed(level: list[Node], hardware: Hardware) -> list[Placement]:
     """Every node on its cheapest number of ranks, or on more where the level ends sooner so.
 
     Tried are the powers of two within 1, 2, 4, ... times a node's share of the cards by its share of the level's work.
     """
-    least = [cheapest(node, vocab_size, hardware) for node in level]
+    least = [cheapest(node, hardware) for node in level]
     if hardware.here:
         return least
     total = sum(p.ranks * p.wall for p in least) or 1.0
@@ -94,17 +94,17 @@ def _placed(level: list[Node], vocab_size: int, hardware: Hardware) -> list[Plac
         placed = []
         for p in least:
             share = times * hardware.count * p.ranks * p.wall / total
-            ranks = powers_of_two(min(share, hardware.count, most_ranks(p.node, vocab_size)))[-1]
-            placed.append(place(p.node, vocab_size, hardware, ranks) if 0 < p.ranks < ranks else p)
+            ranks = powers_of_two(min(share, hardware.count, most_ranks(p.node)))[-1]
+            placed.append(place(p.node, hardware, ranks) if 0 < p.ranks < ranks else p)
         tried.append(placed)
     return min(tried, key=lambda placed: _wall(placed, hardware.count))
 
 
-def _notes(placed: Sequence[Placement], vocab_size: int, hardware: Hardware) -> tuple[str, ...]:
+def _notes(placed: Sequence[Placement], hardware: Hardware) -> tuple[str, ...]:
     """A line for each way in which nodes do not fit one card."""
     names: dict[str, dict[str, None]] = {}
     for p in placed:
-        least = 1 if p.ranks <= 1 and p.fits else fewest_ranks(p.node, vocab_size, hardware)
+        least = 1 if p.ranks <= 1 and p.fits else fewest_ranks(p.node, hardware)
         if least is None:
             why = "fits no card on any number of ranks, try --machine recompute=true (hours as if it just fitted)"
         elif least > hardware.count:

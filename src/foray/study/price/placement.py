@@ -12,19 +12,12 @@ from dataclasses import dataclass, fields, replace
 
 from foray.core.sources import Corpus
 from foray.model.config import ModelConfig
-from foray.study.kinds.measures import (
-    ContaminationNode,
-    MeasureNode,
-    PassKNode,
-    PerplexityNode,
-    ProbesNode,
-    TaskTextNode,
-)
+from foray.study.kinds.measures import ContaminationNode, OfCheckpoint, PassKNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
 from foray.study.price.cards import BANDWIDTH_SHARE, USABLE, Card, Hardware, powers_of_two
-from foray.study.price.work import Draw, answers, bytes_of, node_work, sized, turns, update_of
+from foray.study.price.work import Draw, answers, bytes_of, node_work, turns, update_of
 from foray.train.activations import activation_bytes, logit_bytes
 
 MOST_RANKS = 1024  # no larger number is tried
@@ -76,12 +69,12 @@ class Placement:
         return sum(self.seconds.values())
 
 
-def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Placement:
-    """The node on ``ranks`` cards. ``vocab_size``: that of a model whose config leaves it open."""
+def place(node: Node, hardware: Hardware, ranks: int = 1) -> Placement:
+    """The node on ``ranks`` cards."""
     card, start = hardware.card, _start_seconds(node, hardware)
     none = Memory(process=card.process)
     if isinstance(node, TrainNode):
-        model = sized(node.model, vocab_size)
+        model = node.shape
         draws = [draw for s in node.stage.members() if (draw := update_of(s, model).draw) is not None]
         memory, together = _with_cache(_training_memory(node, model, hardware, ranks), model, draws, card, ranks)
         updating, sampling = _training(node, model, hardware, ranks, max(1, together))
@@ -89,21 +82,21 @@ def place(node: Node, vocab_size: int, hardware: Hardware, ranks: int = 1) -> Pl
         seconds = {phase: start + updating, SAMPLING: sampling}
         return Placement(node, ranks, seconds, memory, _fits(memory, card, together))
     if isinstance(node, PassKNode):
-        model, draw = sized(node.checkpoint.model, vocab_size), answers(node)
+        model, draw = node.checkpoint.shape, answers(node)
         engine = 2.0 * model.parameters if draw.value == 2 else 0.0  # in fp32 the engine has no copies of its own
         memory = replace(none, weights=4.0 * model.parameters, engine=engine)
         memory, together = _with_cache(memory, model, [draw], card, ranks)
         asked = start + _sampling(model, draw, card, ranks, max(1, together))
         return Placement(node, ranks, {EVALUATION: asked}, memory, _fits(memory, card, together))
-    if isinstance(node, ProbesNode | PerplexityNode | TaskTextNode | MeasureNode):
-        model = sized(node.checkpoint.model, vocab_size)
+    if isinstance(node, OfCheckpoint):
+        model = node.checkpoint.shape
         logits = logit_bytes(model, hardware.microbatch_tokens)
         memory = replace(none, weights=4.0 * model.parameters, activations=logits)
-        scored = start + card.seconds(node_work(node, vocab_size).phases, 4)
+        scored = start + card.seconds(node_work(node).phases, 4)
         return Placement(node, ranks, {EVALUATION: scored}, memory, _fits(memory, card, 1))
     if isinstance(node, MergeNode | ImportNode):
         copies = 1 + len(node.branches) if isinstance(node, MergeNode) else 2
-        none = replace(none, weights=copies * 4.0 * sized(node.model, vocab_size).parameters)
+        none = replace(none, weights=copies * 4.0 * node.shape.parameters)
     return Placement(node, int(hardware.here), {PREPARATION: start}, none)
 
 
@@ -113,28 +106,27 @@ def _start_seconds(node: Node, hardware: Hardware) -> float:
     return hardware.card.start if node.on_card and not hardware.here else read + _STARTS.get(node.kind, 0.1)
 
 
-def cheapest(node: Node, vocab_size: int, hardware: Hardware) -> Placement:
+def cheapest(node: Node, hardware: Hardware) -> Placement:
     """The node on the number of ranks (a power of two, at most the cards) that costs the fewest GPU seconds.
 
     A number counts only if the node fits. If the node fits on no number, the result is for the largest number.
     """
     if not node.on_card:
-        return place(node, vocab_size, hardware)
-    made = [place(node, vocab_size, hardware, ranks) for ranks in hardware.ranks]
+        return place(node, hardware)
+    made = [place(node, hardware, ranks) for ranks in hardware.ranks]
     return min((p for p in made if p.fits), key=lambda p: p.ranks * p.wall, default=made[-1])
 
 
-def fewest_ranks(node: Node, vocab_size: int, hardware: Hardware) -> int | None:
+def fewest_ranks(node: Node, hardware: Hardware) -> int | None:
     """The smallest power of two on which the node fits, whatever the number of cards; None if the node fits on none."""
     tried = powers_of_two(MOST_RANKS)
-    return next((ranks for ranks in tried if place(node, vocab_size, hardware, ranks).fits), None)
+    return next((ranks for ranks in tried if place(node, hardware, ranks).fits), None)
 
 
-def most_ranks(node: Node, vocab_size: int) -> int:
+def most_ranks(node: Node) -> int:
     """The most ranks that have work: the rows of the smallest batch, or the problems."""
     if isinstance(node, TrainNode):
-        model = sized(node.model, vocab_size)
-        return min(update_of(s, model).rows for s in node.stage.members())
+        return min(update_of(s, node.shape).rows for s in node.stage.members())
     return node.problems if isinstance(node, PassKNode) else 1
 
 

@@ -39,7 +39,7 @@ def parts_table(made: Mapping[str, tuple[int, Forecast]]) -> Table:
     return table
 
 
-def nodes_table(nodes: Sequence[Node], made: Forecast, vocab_size: int) -> Table:
+def nodes_table(nodes: Sequence[Node], made: Forecast) -> Table:
     """Every node, with the numbers of those that are to be run."""
     table = _table("", "node", "ranks", "FLOPs", "seconds", "disk MB", text=2)
     placed = {p.node.key: p for p in made.placed}
@@ -47,7 +47,7 @@ def nodes_table(nodes: Sequence[Node], made: Forecast, vocab_size: int) -> Table
     for node in nodes:
         numbers: tuple[str, ...] = ()
         if node.key in left:
-            work, p = node_work(node, vocab_size), placed.get(node.key)
+            work, p = node_work(node), placed.get(node.key)
             ranks, seconds = (str(p.ranks or ""), f"{p.wall:,.0f}") if p else ("", "")
             numbers = ranks, in_flops(work.flops), seconds, f"{work.disk / 1e6:,.1f}"
         table.add_row("to run" if node.key in left else "done", cell(node.label()), *numbers)

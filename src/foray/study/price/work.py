@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from foray.core.lora import LoRA
@@ -76,41 +76,36 @@ class Work:
         return sum(self.phases.values())
 
 
-def node_work(node: Node, vocab_size: int) -> Work:
-    """The work of one node, with everything before it there. ``vocab_size``: of a model whose own is open."""
+def node_work(node: Node) -> Work:
+    """The work of one node, with everything before it there."""
     if isinstance(node, TrainNode):
-        return _training(node, sized(node.model, vocab_size))
+        return _training(node)
     if isinstance(node, PassKNode):
         draw, rows = answers(node), node.problems * node.samples
-        return Work(draw.phases(sized(node.checkpoint.model, vocab_size)), rows * (4 * draw.mean + 90))
+        return Work(draw.phases(node.checkpoint.shape), rows * (4 * draw.mean + 90))
     if isinstance(node, PerplexityNode):
-        model = sized(node.checkpoint.model, vocab_size)
+        model = node.checkpoint.shape
         windows = sum(s.max_tokens for s in node.shards) / node.length
         work = windows * flops.forward(model, node.length, flops.pairs(0, node.length), node.length)
         return Work({"score": work}, 1e3)
     if isinstance(node, TaskTextNode):
-        model, length = sized(node.checkpoint.model, vocab_size), sum(lengths(node.task, 0))
+        model, length = node.checkpoint.shape, sum(lengths(node.task, 0))
         return Work({"score": node.problems * flops.forward(model, length, flops.pairs(0, length), length)}, 1e3)
     if isinstance(node, ProbesNode):
-        model = sized(node.checkpoint.model, vocab_size)
+        model = node.checkpoint.shape
         questions = len(node.probes.names) * node.probes.questions
         # About four choices of some ten tokens each behind a context of thirty.
         work = questions * flops.forward(model, 70, flops.pairs(0, 30) + 4 * flops.pairs(30, 40), 40)
         return Work({"score": work}, 2e4)
     if isinstance(node, MergeNode | ImportNode):  # bytes that come over the network are not counted
-        return Work(disk=4.0 * sized(node.model, vocab_size).parameters)
+        return Work(disk=4.0 * node.shape.parameters)
     if isinstance(node, ShardNode):  # a prepared corpus is read where it lies
         return Work(disk=0.0 if isinstance(node.source, Prepared) else 2.0 * node.max_tokens)
     return Work(disk=1e4 if isinstance(node, ContaminationNode) else 1e5)
 
 
-def sized(model: ModelConfig, vocab_size: int) -> ModelConfig:
-    """The model with the tokenizer's number of entries where its own is open."""
-    return model if model.vocab_size else replace(model, vocab_size=vocab_size)
-
-
-def _training(node: TrainNode, model: ModelConfig) -> Work:
-    phases = dict[str, float]()
+def _training(node: TrainNode) -> Work:
+    phases, model = dict[str, float](), node.shape
     for stream, count in turns(node):
         update = update_of(stream, model, node.stage.lora)
         drawn = update.draw.phases(model) if update.draw else {}
