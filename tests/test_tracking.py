@@ -199,6 +199,12 @@ def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pyte
     assert len((own.parent / "tracked.jsonl").read_text().splitlines()) == before, "nothing twice"
 
 
+@pytest.mark.parametrize("every", ["inf", "nan", "0"])
+def test_a_time_that_nobody_can_wait_is_refused(own: Path, every: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", *mini(own), "--to", f"{own}:Good", "--follow", "--every", every]) == 1
+    assert "--every must lie between 0 and 1,000,000 seconds" in capsys.readouterr().err
+
+
 def test_a_mirror_that_is_ended_after_its_last_word_has_logged_everything(tmp_path: Path) -> None:
     """The SIGTERM of a run may come while the mirror's Python ends."""
     end = sys.modules["foray.commands.track"]._end
