@@ -49,14 +49,15 @@ def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_
             try:
                 study = load_study(command.study, list(command.settings))
                 here = Store(root, machine(list(command.machine)))
-            except ValueError as e:  # its file or its GPUs are gone or others now: what the others ask for is made
+                graph = expand(study, command.part)
+                whole = graph if command.part is None else expand(study)
+            except ValueError as e:  # its file, part or GPUs are gone or others now: what the others ask for is made
                 unread = unread or f" ({e})"
                 continue
-            graph = expand(study, command.part)
             anew |= _made_anew(study, graph, here, wanted, console, jobs_on(here.machine))
             wanted -= {f"{n.kind}-{n.key}" for n in graph.nodes}
             if study.name == last.get("study"):
-                shows = [f"nodes/{n.kind}-{n.key}" for n in expand(study).nodes] == last.get("nodes")
+                shows = [f"nodes/{n.kind}-{n.key}" for n in whole.nodes] == last.get("nodes")
                 if best is None or shows or not best.shows:
                     best = _Last(study, here, command, shows)
     if best is not None:
