@@ -160,7 +160,7 @@ def _outside(root: Path, out: Examined) -> dict[Path, str]:
 
 
 def _manifests(root: Path) -> dict[Path, str]:
-    """The manifest that each sealed report was drawn from; none of a version that did not say it."""
+    """The manifest that each sealed report was drawn from; none of two studies side by side."""
     out = {}
     for folder in sorted(root.glob("report*")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -25,7 +25,7 @@ from foray.study.missing import check_before
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import AGAINST, Store
 
 
 def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]) -> None:
@@ -149,5 +149,8 @@ def _require_nothing_left(root: Path, wanted: set[str], reports: Sequence[Path],
         folder = reports[0]
         again = f"foray report {quote(typed(root))}{'' if folder.name == 'report' else f' --x {_axis(folder)}'}"
         how = f"no study that ran in {root} draws it as it is now; `{again}` does{unread}"
-        other = "Foray draws no report of this name; delete it"
-        raise ValueError(f"{folder} is damaged still: {how if _axis(folder) else other}")
+        if folder.name.startswith(AGAINST):
+            how = "`foray report STUDY OTHER` draws it again"
+        elif _axis(folder) is None:
+            how = "Foray draws no report of this name; delete it"
+        raise ValueError(f"{folder} is damaged still: {how}")
