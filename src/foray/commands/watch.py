@@ -15,7 +15,7 @@ from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
 from foray.study.command import StudyCommand
 from foray.study.executors.local import LocalExecutor
-from foray.study.integrity import last_manifest
+from foray.study.last_report import last_manifest
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.run import run_study

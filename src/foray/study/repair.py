@@ -18,8 +18,8 @@ from foray.study.command import StudyCommand, remembered
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
-from foray.study.integrity import DamagedFolder, last_manifest
-from foray.study.last_report import typed
+from foray.study.integrity import DamagedFolder
+from foray.study.last_report import last_manifest, typed
 from foray.study.manifest import report_study
 from foray.study.missing import check_before
 from foray.study.named_studies import load_study
