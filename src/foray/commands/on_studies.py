@@ -141,18 +141,18 @@ def _warn_of(content: Mapping[str, Any], root: Path) -> None:
 
 def _print_claims(folder: Path, console: Console) -> None:
     """Prints a short claims table of a report: each claim with its answer, the comparison that decided, and why."""
-    if not (folder / "claims.csv").exists():
+    claims = _rows(folder / "claims.csv")
+    if not claims:
         return
     from foray.report.rules import CLAIMS
 
     names = {claim.name: claim.short for claim in CLAIMS}
-    # Claims that were not run have no comparison, and a report of an earlier version has no such file.
-    needs = _rows(folder / "comparisons.csv") if (folder / "comparisons.csv").exists() else []
+    needs = _rows(folder / "comparisons.csv")
     reasons = {row["claim"]: f"{row['why']}; must lie {row['must']}" for row in needs if row["why"]}
     otherwise = _otherwise(folder / "firmness.csv")
     answer = Column("answer", no_wrap=True)
     table = Table("", "claim, and the comparison that decided", answer, box=None, pad_edge=False)
-    for row in _rows(folder / "claims.csv"):
+    for row in claims:
         lines = [names[row["claim"]], row["note"]]
         if row["value"]:
             # No number is shown as -0.0.
@@ -166,7 +166,7 @@ def _print_claims(folder: Path, console: Console) -> None:
 def _otherwise(file: Path) -> dict[str, str]:
     """By claim, the other answers that it has with one choice of the analysis changed."""
     found: dict[str, dict[str, list[str]]] = {}
-    for row in _rows(file) if file.exists() else []:  # a report of an earlier version has no such file
+    for row in _rows(file):
         if row["same"] == "False":
             found.setdefault(row["claim"], {}).setdefault(row["answer"], []).append(row["changed"])
     return {
@@ -179,6 +179,9 @@ def _otherwise(file: Path) -> dict[str, str]:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a report's table; none where it is not there, as where no claim was run."""
+    if not file.exists():
+        return []
     with open(file, encoding="utf-8", newline="") as f:
         return list(csv.DictReader(f))
 
