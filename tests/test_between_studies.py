@@ -172,6 +172,19 @@ def test_the_command_writes_a_page_and_its_numbers(
     assert main(["report", str(ours), str(theirs), "--out", str(out)]) == 0, "an earlier report is written over"
 
 
+def test_a_damaged_comparison_is_drawn_again_by_the_command_that_a_repair_names(
+    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", str(ours), str(study(tmp_path / "b", draw=1))]
+    assert main(words) == 0
+    for name in ("comparison.csv", "index.html"):
+        (ours / "report-against-b" / name).unlink()
+        assert main(["check", str(ours), "--repair"]) == 1
+        said = "report-against-b is damaged still: `foray report STUDY OTHER` draws it again"
+        assert said in capsys.readouterr().err
+        assert main(words) == 0 and main(["check", str(ours)]) == 0
+
+
 def test_mistakes_are_one_line(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty, other = tmp_path / "empty", study(tmp_path / "c", recipes=("sft",))
     empty.mkdir()

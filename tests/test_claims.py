@@ -146,7 +146,8 @@ def test_the_table_of_a_terminal_names_the_comparison_and_why_it_decided(results
     _print_claims(tmp_path, Console(width=80, file=said))
     assert "otherwise shown (K = 8 for 32 and 1 more)" in said.getvalue()
     (tmp_path / "comparisons.csv").unlink()
-    _print_claims(tmp_path, Console(width=80, file=said))  # a report of an earlier version
+    (tmp_path / "firmness.csv").unlink()
+    _print_claims(tmp_path, Console(width=80, file=said))  # as where no claim was run
 
 
 def test_a_need_points_either_way(results: Results) -> None:

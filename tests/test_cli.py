@@ -546,6 +546,26 @@ def test_an_interrupt_while_it_starts_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().err == "foray: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        ("run tiny", True), ("run tiny --executor slurm --dry-run", False), ("watch tiny step{step}", True),
+        ("prepare world_1b --out o", True), ("check s", False), ("check s --repair", True), ("report tiny", False),
+        ("eval c --task gsm8k", False), ("eval c --task gsm8k --out o", True), ("report tiny --out o", False),
+    ],
+)  # fmt: skip
+def test_ctrl_c_says_that_a_command_goes_on_where_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: Said, words: str, goes_on: bool
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, words.split()[0], interrupted)
+    assert main(words.split()) == 130
+    more = "; the same command goes on from here" if goes_on else ""
+    assert capsys.readouterr().err == f"foray: interrupted{more}\n"
+
+
 def test_store_is_offered_where_it_is_read_with_its_own_default(capsys: Said) -> None:
     helps = {}
     for command in ("run", "watch", "settings"):

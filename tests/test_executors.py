@@ -9,6 +9,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,9 +26,10 @@ from fake_slurm import install
 from foray.core.files import SEAL, digest_of_input
 from foray.data.rows import MissingFile, existing
 from foray.data.text import JsonlText
+from foray.rollout.engine import EngineDied
 from foray.study.command import StudyCommand
-from foray.study.executors import slurm
-from foray.study.executors.remote import run_remotely
+from foray.study.executors import slurm, torchrun
+from foray.study.executors.remote import News, run_remotely
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand, levels
 from foray.study.kinds import training
@@ -527,6 +529,31 @@ def test_scripts_are_printed_and_nothing_is_submitted(capsys: Said, tmp_path: Pa
 )
 def test_mistakes_of_executors(capsys: Said, tmp_path: Path, words: list[str], message: str) -> None:
     assert message in refused(capsys, "run", "smoke", "--store", str(tmp_path / "store"), *words)
+
+
+def _dies(*_: object) -> None:
+    raise EngineDied("vLLM has ended")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_engine_that_dies_under_torchrun_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    node = next(n for n in expand(brief()).nodes if n.on_ranks == together)
+    monkeypatch.setattr(type(node), "run", _dies)
+    monkeypatch.setattr(torchrun.dist, "get_world_size", lambda: 1)
+    with pytest.raises(ValueError, match=f"^{re.escape(node.label())}: vLLM has ended$"):
+        torchrun.TorchrunExecutor(1).run([node], Store(tmp_path), quiet(), {node.key: 1.0})
+
+
+def test_an_engine_that_dies_in_a_job_of_slurm_is_told_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, node = Store(tmp_path), expand(brief()).nodes[0]
+    monkeypatch.setattr(slurm, "run_remotely", _dies)
+    with pytest.raises(ValueError, match=r"^vLLM has ended$"):
+        slurm.NodeJob(origin(store), 1)(node.key)
+    assert News(store).of(node) == {"failed": "vLLM has ended"}
 
 
 @pytest.mark.parametrize("option", ["--executor=slurm", "--jobs=2"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from foray.data.tokenizer import TextTokenizer, load_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.hf_config import config_from_hf
 from foray.model.transformer import Transformer, initialize
+from foray.study.run import run_study
 from foray.train.checkpoint import save_checkpoint
-from fuzzing import mutations
+from fuzzing import mutations, targets
 from test_one_line import DEEP, refusal
 
 Said = pytest.CaptureFixture[str]
@@ -32,6 +35,18 @@ def test_a_case_is_a_function_of_its_seed(tmp_path: Path) -> None:
             if (tmp_path / name).is_dir():
                 (tmp_path / name).rmdir()
         assert len(made) == 40 and len({text for _, text in made}) > 15
+
+
+def test_what_stands_for_a_run_is_called_as_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = [import_module(f"foray.commands.{name}") for name in ("on_studies", "watch")]
+    for module in modules:
+        monkeypatch.setattr(module, "run_study", run_study)  # is put back
+    targets._nothing_is_run()
+    wanted = [(p.name, p.kind, p.default) for p in inspect.signature(run_study).parameters.values()]
+    for module in modules:
+        assert module.run_study is not run_study
+        given = inspect.signature(module.run_study).parameters.values()
+        assert [(p.name, p.kind, p.default) for p in given] == wanted
 
 
 @pytest.mark.parametrize("name", ["init_std", "embed_std"])

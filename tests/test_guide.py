@@ -36,7 +36,7 @@ BASES = (ROOT, SOURCE, ROOT / "tests", ROOT / "benchmarks")
 KINDS = r"py|md|toml|csv|html|yaml|sh|cff"
 # A user's files, by the beginnings of their names.
 ELSEWHERE = ("my_", "FILE", "MY_")
-IN_A_STORE = ("report/own/",)
+IN_A_STORE = ("report/own/", "watched.py")
 page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 
 
@@ -69,7 +69,8 @@ def named(text: str) -> Iterator[tuple[str, str]]:
     """(path, name or nothing) of everything in backticks that is a file of the source, or a folder of a package."""
     for path, name in re.findall(rf"`(?:\.\./)*([\w./-]+\.(?:{KINDS}))(?::([\w.]+))?`", text):
         of_a_report = "/" not in path and path.endswith((".csv", ".html"))
-        if not (of_a_report or path.rpartition("/")[2].startswith(ELSEWHERE) or path.startswith(("runs/", "DIR/"))):
+        elsewhere = path.rpartition("/")[2].startswith(ELSEWHERE) or path.startswith(("runs/", "DIR/"))
+        if not (of_a_report or elsewhere or path in IN_A_STORE):
             yield path, name
     for path in re.findall(r"`([\w./-]+/)`", text):
         if path not in IN_A_STORE and path.partition("/")[0] in (*LEVELS, "src", "tests", "docs", "benchmarks"):

@@ -165,12 +165,13 @@ def test_check_mends_a_manifest(store: Store, draw_only: Callable[..., None], ho
     assert path.read_bytes() == before and not examine(store, 1).findings
 
 
-def test_repair_makes_what_it_can_where_another_study_is_gone(
-    store: Store, tmp_path: Path, draw_only: Callable[..., None]
+@pytest.mark.parametrize("gone", [{"study": "gone.py"}, {"part": "gone"}])
+def test_repair_makes_what_it_can_where_another_study_or_its_part_is_gone(
+    store: Store, draw_only: Callable[..., None], gone: dict[str, Any]
 ) -> None:
     draw_only("f2_passk")
     (origin,) = remembered(store.root)
-    rows = [asdict(replace(origin, study=str(tmp_path / "gone.py"))), asdict(origin)]
+    rows = [asdict(replace(origin, **gone)), asdict(origin)]
     (store.root / "studies.json").write_text(json.dumps(rows))
     flip(nodes("passk")[0].folder(store) / "problems.jsonl")
     assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0

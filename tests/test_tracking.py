@@ -13,6 +13,8 @@ import pytest
 
 import foray.commands.track  # noqa: F401  (the name of the package is the function)
 from foray.cli import main
+from foray.study.graph import expand
+from foray.study.kinds.measures import PassKNode
 from foray.study.mirror import Mirror
 from foray.study.named_studies import load_study
 from foray.study.store import Store
@@ -25,6 +27,7 @@ class Heard:
     def __init__(self, *killed_at: int) -> None:
         self.steps: dict[str, list[int]] = {}
         self.tables: list[tuple[int, str, list[Mapping[str, str]]]] = []
+        self.values: list[Mapping[str, float]] = []
         self.killed_at = list(killed_at)
 
     def open(self, facts: RunFacts) -> HeardRun:
@@ -37,6 +40,7 @@ class HeardRun:
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self.seen.append(step)
+        self.of.values.append(values)
         if step in self.of.killed_at:
             self.of.killed_at.remove(step)
             raise KeyboardInterrupt
@@ -107,6 +111,21 @@ def test_a_kept_draw_is_a_table_once_its_update_is_logged(tmp_path: Path) -> Non
     right = {"problem": "p1", "question": "1?", "completion": "#### 1", "reward": "1", "advantage": "0.5"}
     wrong = right | {"completion": "?", "reward": "0", "advantage": "-0.5"}
     assert heard.tables == [(1, "rollouts/rl", [right, wrong] * 2), (3, "rollouts/rl", [right, wrong])]
+
+
+def test_an_evaluation_is_logged_at_the_k_of_the_study(tmp_path: Path) -> None:
+    study, store, heard = load_study("smoke", ["evaluation.k=1,3"]), Store(tmp_path / "s"), Heard()
+    evaluation = next(n for n in expand(study).nodes if isinstance(n, PassKNode))
+    for node in (evaluation, evaluation.checkpoint):
+        node.folder(store).mkdir(parents=True)
+        (node.folder(store) / "health.json").write_text("[]")
+        (node.folder(store) / "DONE").touch()
+    rows = [{"id": f"p{i}", "correct": {study.evaluation.grading: i}, "samples": 4} for i in (1, 3)]
+    (evaluation.folder(store) / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (evaluation.folder(store) / "completions.jsonl").touch()
+    Mirror(study, store, heard, tmp_path / "t").look()
+    (values,) = heard.values
+    assert {name.partition("/")[0]: value for name, value in values.items()} == {"pass@1": 0.5, "pass@3": 0.875}
 
 
 def test_completions_are_no_markup() -> None:
@@ -197,6 +216,12 @@ def test_a_run_is_mirrored_whole_and_no_tracker_stops_it(own: Path, capsys: pyte
     before = len(rows)
     assert main(["track", *mini(own), "--to", f"{own}:Good"]) == 0
     assert len((own.parent / "tracked.jsonl").read_text().splitlines()) == before, "nothing twice"
+
+
+@pytest.mark.parametrize("every", ["inf", "nan", "0"])
+def test_a_time_that_nobody_can_wait_is_refused(own: Path, every: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", *mini(own), "--to", f"{own}:Good", "--follow", "--every", every]) == 1
+    assert "--every must lie between 0 and 1,000,000 seconds" in capsys.readouterr().err
 
 
 def test_a_mirror_that_is_ended_after_its_last_word_has_logged_everything(tmp_path: Path) -> None:

@@ -237,7 +237,22 @@ def test_a_checkpoint_that_a_killed_watch_was_at_is_finished_first(
     assert load_study(str(store / "watched.py")).pretrain.checkpoints == (1000, 3000)
 
 
-@pytest.mark.parametrize("every", ["inf", "nan", "0", "1e30"])
-def test_a_time_that_nobody_can_wait_is_refused(every: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*watching(Path("none"), Path("store")), "--every", every]) == 1
-    assert "--every must lie between 0 and 1,000,000 seconds" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        *(
+            (["--every", every], "--every must lie between 0 and 1,000,000 seconds")
+            for every in ("inf", "nan", "0", "1e30")
+        ),
+        *((["--settle", age], "--settle must lie between 0 and 1,000,000 seconds") for age in ("inf", "nan", "-1")),
+        (["--until", "-1"], "--until must be >= 0, not -1"),
+        (["--jobs", "0"], "--jobs must be positive, not 0"),
+    ],
+)
+def test_what_could_never_be_is_refused_before_the_first_look(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "runs" / "step1")
+    os.utime(tmp_path / "runs" / "step1" / "config.json", (0, 0))
+    assert main([*watching(tmp_path / "runs", tmp_path / "store"), *words]) == 1
+    assert told in capsys.readouterr().err and not (tmp_path / "store").exists()

@@ -162,11 +162,8 @@ def _add_checkpoints(commands: _Commands) -> None:
     _sampling_options(p)
     what = "the k of pass@k, comma-separated, up to --samples (default: 1,8,32; of fewer than 8 samples 1,2,4)"
     p.add_argument("--k", help=what)
-    p.add_argument(
-        "--out",
-        type=path,
-        help="keep completions.jsonl and problems.jsonl in this folder; once killed, it goes on there",
-    )
+    what = "keep completions.jsonl and problems.jsonl in this folder; once killed, it goes on there"
+    p.add_argument("--out", type=path, help=what)
     text = "Ask a checkpoint questions. Answers are graded where the task knows the question."
     p = commands.add_parser("sample", help=text, description=text)
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=path, help="a checkpoint folder")
@@ -199,17 +196,10 @@ def _add_grade(commands: _Commands) -> None:
     """``grade``."""
     text = "Grade a file of answers or completions from any source."
     p = commands.add_parser("grade", help=text, description=text)
-    p.add_argument(
-        "task",
-        metavar="TASK",
-        help="the task that grades: gsm8k, math, ..., your own FILE.py:NAME; -: the task that a file beside FILE names",
-    )
-    p.add_argument(
-        "file",
-        metavar="FILE.jsonl",
-        type=path,
-        help="rows of {gold, answer} or {gold, completions}, or completions.jsonl",
-    )
+    what = "the task that grades: gsm8k, math, ..., your own FILE.py:NAME; -: the task that a file beside FILE names"
+    p.add_argument("task", metavar="TASK", help=what)
+    what = "rows of {gold, answer} or {gold, completions}, or completions.jsonl"
+    p.add_argument("file", metavar="FILE.jsonl", type=path, help=what)
     p.add_argument("--out", metavar="GRADED.jsonl", type=path, required=True, help="a new file: the same rows, graded")
     p.add_argument(
         "--suffix", default="", metavar="TEXT", help="ending of the new fields' names: correctTEXT, reasonTEXT"
@@ -287,14 +277,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _works(args: argparse.Namespace) -> bool:
+    """Whether a command makes something that the same command goes on with, once it was cut short."""
+    works = args.command in ("run", "prepare", "watch") or getattr(args, "repair", False)
+    return works and not getattr(args, "dry_run", False)
+
+
 def _unread(args: argparse.Namespace) -> int:
     """The exit code where the reader of the output has closed the pipe, as ``head`` does once it has read enough.
 
     A command that only prints is done then. One that works has been cut short.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    works = args.command in ("run", "prepare", "watch") or getattr(args, "repair", False)
-    if not works or getattr(args, "dry_run", False):
+    if not _works(args):
         return 0
     try:
         print(f"foray: stopped, as nobody reads the output any more{_GOES_ON}", file=sys.stderr, flush=True)
@@ -339,7 +334,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"foray: {FULL}: ask for less at once, or try fewer --jobs", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = args.command in ("run", "prepare", "check") or (getattr(args, "out", None) and args.command == "eval")
+        goes_on = _works(args) or (args.command == "eval" and args.out)
         print("foray: interrupted" + (_GOES_ON if goes_on else ""), file=sys.stderr)
         return 130
     finally:

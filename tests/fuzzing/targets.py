@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,15 @@ def _nothing_is_run() -> None:
     """In place of a run, which would take minutes where nothing is wrong: all that is asked before it."""
     from foray.commands import on_studies
 
-    def planned(study: Study, store: Any, console: Any, executor: Any, part: str | None) -> Path:
+    def planned(
+        study: Study, store: Any, console: Any, executor: Any = None, part: str | None = None, command: Any = None
+    ) -> Path:
         on_studies.check_study(study)
         on_studies.expand(study, part)
         return Path(store.root) / "report" / "index.html"
 
-    on_studies.run_study = planned  # type: ignore[assignment]
+    for name in ("on_studies", "watch"):  # the package's own "watch" is its function
+        vars(import_module(f"foray.commands.{name}"))["run_study"] = planned
 
 
 def paths_of(spec: Any, way: str = "") -> list[tuple[str, Any]]:

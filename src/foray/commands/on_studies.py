@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from foray.study.executors.slurm import SlurmExecutor
 from foray.study.graph import Graph, expand
 from foray.study.kinds.models import ImportNode
 from foray.study.kinds.training import TrainNode
-from foray.study.last_report import damaged_in, lost_results, only_of_another, own_files
+from foray.study.last_report import damaged_in, fuller_report, lost_results, only_of_another, own_files
 from foray.study.manifest import manifest_of, report_results, report_study
 from foray.study.named_studies import load_study
 from foray.study.node import Node
@@ -48,7 +48,8 @@ from foray.study.study_results import study_results
 
 def run(args: argparse.Namespace) -> None:
     study, store = opened(args)
-    executor = _executor(args, store)
+    command = _command(args, store)
+    executor = _executor(args, command)
     if args.dry_run:
         if not isinstance(executor, SlurmExecutor):
             raise ValueError("--dry-run prints what Slurm would get: add --executor slurm")
@@ -63,21 +64,20 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     begun = time.monotonic()
     with tracked(args, store):
-        index = run_study(study, store, console, executor, args.part, _command(args, store))
+        index = run_study(study, store, console, executor, args.part, command)
     _print_claims(index.parent, console)
     say(console, f"took:   {(time.monotonic() - begun) / 60:.1f} minutes")
     say(console, f"report: {index}")
     say(console, f"table:  {index.parent / 'results.csv'}")
 
 
-def _executor(args: argparse.Namespace, store: Store) -> LocalExecutor | RayExecutor | SlurmExecutor:
+def _executor(args: argparse.Namespace, command: StudyCommand) -> LocalExecutor | RayExecutor | SlurmExecutor:
     alone = "TORCHELASTIC_RUN_ID" not in os.environ
     for option, given in (("--executor", args.executor != "local"), ("--jobs", args.jobs is not None)):
         require(alone or not given, f"under torchrun the workers are its processes: leave out {option}")
     jobs = jobs_of(args)
     for option, value, kind in (("--address", args.address, "ray"), ("--slurm", args.slurm, "slurm")):
         require(not value or args.executor == kind, f"{option} goes with --executor {kind}")
-    command = _command(args, store)
     if args.executor == "ray":
         return RayExecutor(command, jobs, args.address)
     if args.executor == "slurm":
@@ -110,7 +110,7 @@ def _report_one(args: argparse.Namespace) -> None:
         require(not lost or args.out is not None, f"{lost}; --out FOLDER writes that of what is there, and keeps it")
         index = report_results(content, Store(folder), **how)
         warn(lost)
-        _warn_of(damaged_in(content, folder))
+        _warn_of(content, folder)
         warn(f"left out: {', '.join(own)}; name the study for its own figures and sections" if own else "")
     else:
         index = _report_study(args, how)
@@ -121,36 +121,38 @@ def _report_one(args: argparse.Namespace) -> None:
 def _report_study(args: argparse.Namespace, how: Mapping[str, Any]) -> Path:
     study, store = opened(args)
     require_store(store, args.study)
-    graph = expand(study)
-    other = only_of_another(store.root, args.study, manifest_of(study, graph))
+    content = manifest_of(study, expand(study))
+    other = only_of_another(store.root, args.study, content)
     require(not other, other)
-    line = fuller_line(study, store, graph) or lost_results(store.root)
+    line = fuller_report(store.root, content) or lost_results(store.root)
     require(not line or args.out is not None, f"{line}; --out FOLDER writes that of what is there, and keeps it")
-    index = report_study(study, store, **how)
+    index = report_study(study, store, **how, content=content)
     warn(line)
-    _warn_of([d.what for node in graph.nodes if (d := node.damage(store))])
+    _warn_of(content, store.root)
     return index
 
 
-def _warn_of(damaged: Sequence[str]) -> None:
+def _warn_of(content: Mapping[str, Any], root: Path) -> None:
+    """Says which damaged results the report of a manifest leaves out."""
+    damaged = damaged_in(content, root)
     more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
     warn(f"left out: {damaged[0]}{more}; `foray run` makes it anew" if damaged else "")
 
 
 def _print_claims(folder: Path, console: Console) -> None:
     """Prints a short claims table of a report: each claim with its answer, the comparison that decided, and why."""
-    if not (folder / "claims.csv").exists():
+    claims = _rows(folder / "claims.csv")
+    if not claims:
         return
     from foray.report.rules import CLAIMS
 
     names = {claim.name: claim.short for claim in CLAIMS}
-    # Claims that were not run have no comparison, and a report of an earlier version has no such file.
-    needs = _rows(folder / "comparisons.csv") if (folder / "comparisons.csv").exists() else []
+    needs = _rows(folder / "comparisons.csv")
     reasons = {row["claim"]: f"{row['why']}; must lie {row['must']}" for row in needs if row["why"]}
     otherwise = _otherwise(folder / "firmness.csv")
     answer = Column("answer", no_wrap=True)
     table = Table("", "claim, and the comparison that decided", answer, box=None, pad_edge=False)
-    for row in _rows(folder / "claims.csv"):
+    for row in claims:
         lines = [names[row["claim"]], row["note"]]
         if row["value"]:
             # No number is shown as -0.0.
@@ -164,7 +166,7 @@ def _print_claims(folder: Path, console: Console) -> None:
 def _otherwise(file: Path) -> dict[str, str]:
     """By claim, the other answers that it has with one choice of the analysis changed."""
     found: dict[str, dict[str, list[str]]] = {}
-    for row in _rows(file) if file.exists() else []:  # a report of an earlier version has no such file
+    for row in _rows(file):
         if row["same"] == "False":
             found.setdefault(row["claim"], {}).setdefault(row["answer"], []).append(row["changed"])
     return {
@@ -177,6 +179,9 @@ def _otherwise(file: Path) -> dict[str, str]:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a report's table; none where it is not there, as where no claim was run."""
+    if not file.exists():
+        return []
     with open(file, encoding="utf-8", newline="") as f:
         return list(csv.DictReader(f))
 

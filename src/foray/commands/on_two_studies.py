@@ -12,7 +12,7 @@ from foray.core.canonical import content_hash, require
 from foray.core.files import seal
 from foray.core.terminal import tell
 from foray.study.manifest import check_out, drawing_into
-from foray.study.store import MANIFEST, Store
+from foray.study.store import AGAINST, MANIFEST, Store
 from foray.study.study_results import StudyResults, is_store, study_results
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def report_two(args: argparse.Namespace) -> None:
     alone = args.store is not None and is_store(args.study) and is_store(args.other)
     require(not alone, f"{args.study} and {args.other} are stores: leave --store out")
     found = _read(both[0], commands[0]), _read(both[1], commands[1])
-    out = args.out or both[0].store / f"report-against-{_short(both)}"
-    check_out(out)
+    out = args.out or both[0].store / f"{AGAINST}{_short(both)}"
+    if args.out:
+        check_out(out)
     names = [f"study {results.study} in {of.store}" for results, of in zip(found, both)]
     if args.settings and not is_store(args.other):
         names[1] += f", with {', '.join(args.settings)}"

@@ -25,6 +25,7 @@ from foray.study.study_results import check_named, is_store
 
 _WORKERS, _WORKERS_A_CORE = 32, 8  # the most processes on this machine
 _WIDEST = 100_000  # columns
+LONGEST = 1_000_000  # seconds that an option may have a command wait
 
 
 def opened(args: argparse.Namespace) -> tuple[Study, Store]:
@@ -93,6 +94,12 @@ def usual_jobs(of: Machine, most: int = 4) -> int:
     """One job a usable GPU, else one a core, up to ``most``; a node takes as many as ``of`` has ranks or threads."""
     on_gpus = gpus() if of.device != "cpu" else 0
     return on_gpus // of.ranks or min(most, max(1, cores() // max(of.ranks, of.threads)))
+
+
+def every_of(args: argparse.Namespace) -> float:
+    """The value of --every, in seconds."""
+    require(0 < args.every <= LONGEST, f"--every must lie between 0 and {LONGEST:,} seconds, not {args.every:g}")
+    return float(args.every)
 
 
 def forms_of(args: argparse.Namespace) -> tuple[str, ...]:

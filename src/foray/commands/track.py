@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from foray.commands.options import opened, require_store
-from foray.core.canonical import require
+from foray.commands.options import every_of, opened, require_store
 from foray.core.terminal import one_line, tell
 from foray.study.mirror import Mirror, tracking_folder
 from foray.study.store import Store
@@ -24,8 +23,8 @@ _LOGGED = "logged: "  # begins the last line of a mirror that has logged everyth
 
 
 def track(args: argparse.Namespace) -> None:
+    every = every_of(args)
     study, store = opened(args)
-    require(args.every > 0, f"--every must be positive, not {args.every:g}")
     check_tracker(args.to)
     if not args.follow:
         require_store(store, args.study)
@@ -41,7 +40,7 @@ def track(args: argparse.Namespace) -> None:
             mirror.look()
             if last:
                 break
-            ended.wait(args.every)
+            ended.wait(every)
         mirror.close()
     except Exception as e:  # a tracker's library has errors of its own
         raise ValueError(f"{args.to}: {type(e).__name__}: {one_line(str(e))[:300]}") from e

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foray.commands.options import jobs_of, machine_of
+from foray.commands.options import LONGEST, every_of, jobs_of, machine_of
 from foray.core.canonical import require
 from foray.core.files import sealed, write_atomic
 from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
 from foray.study.command import StudyCommand
 from foray.study.executors.local import LocalExecutor
-from foray.study.integrity import last_manifest
+from foray.study.last_report import last_manifest
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.run import run_study
@@ -24,7 +24,6 @@ from foray.study.store import Store
 from foray.study.watching import Checkpoint, Series, study_text
 
 STUDY_FILE = "watched.py"
-_LONGEST = 1_000_000  # seconds between two looks
 
 
 def watch(args: argparse.Namespace) -> None:
@@ -33,13 +32,16 @@ def watch(args: argparse.Namespace) -> None:
     A checkpoint whose excursions fail is told in a line and left out until the command starts again. What an earlier
     watch did not finish is finished first.
     """
-    require(0 < args.every <= _LONGEST, f"--every must lie between 0 and {_LONGEST:,} seconds, not {args.every:g}")
+    every, executor = every_of(args), LocalExecutor(jobs_of(args))
+    settles = 0 <= args.settle <= LONGEST
+    require(settles, f"--settle must lie between 0 and {LONGEST:,} seconds, not {args.settle:g}")
+    require(args.until >= 0, f"--until must be >= 0, not {args.until}")
     series = Series(args.checkpoints, args.tokens_per_step, args.settle)
     base = load_study(args.study, args.settings)
     store = Store(args.store or Path("runs") / f"{base.name}-watched", machine_of(args))
     console, failed = Console(), set[Checkpoint]()
     say(console, f"watching {args.checkpoints}; the study so far: {store.root / STUDY_FILE}")
-    known, left = _finished(args, store, console)
+    known, left = _finished(args, store, console, executor)
     waiting = False
     while True:
         try:
@@ -58,17 +60,19 @@ def watch(args: argparse.Namespace) -> None:
             say(console, f"M_t at {in_tokens(checkpoint[2])}: {'@'.join(filter(None, checkpoint[:2]))}")
             more = sorted([*known, checkpoint], key=lambda c: c[2])
             try:
-                say(console, f"report: {_run(args, more, known, store, console)}")
+                say(console, f"report: {_run(args, more, known, store, console, executor)}")
                 known = more
             except ValueError as e:
                 failed.add(checkpoint)
                 say(console, f"left out: {failure(e)}")
         if args.until and len(known) >= args.until:
             return
-        time.sleep(args.every)
+        time.sleep(every)
 
 
-def _finished(args: argparse.Namespace, store: Store, console: Console) -> tuple[list[Checkpoint], list[Checkpoint]]:
+def _finished(
+    args: argparse.Namespace, store: Store, console: Console, executor: LocalExecutor
+) -> tuple[list[Checkpoint], list[Checkpoint]]:
     """The checkpoints of an earlier watch of this store, run to their end, and those to be tried one by one.
 
     A watch that was killed may have left a checkpoint half done. Where all of them together fail, those that the last
@@ -77,7 +81,7 @@ def _finished(args: argparse.Namespace, store: Store, console: Console) -> tuple
     known = _before(store.root / STUDY_FILE)
     if known:
         try:
-            _run(args, known, known, store, console)
+            _run(args, known, known, store, console, executor)
         except ValueError as e:
             say(console, failure(e))
             rows = last_manifest(store.root).get("entries", ())
@@ -96,7 +100,12 @@ def _before(file: Path) -> list[Checkpoint]:
 
 
 def _run(
-    args: argparse.Namespace, checkpoints: list[Checkpoint], before: list[Checkpoint], store: Store, console: Console
+    args: argparse.Namespace,
+    checkpoints: list[Checkpoint],
+    before: list[Checkpoint],
+    store: Store,
+    console: Console,
+    executor: LocalExecutor,
 ) -> Path:
     """Runs the study of the ``checkpoints``. Where it fails, the study's file names those of ``before`` again."""
     file = store.root / STUDY_FILE
@@ -105,7 +114,7 @@ def _run(
     try:
         study, how = load_study(str(file)), tuple(args.machine_settings)
         command = StudyCommand(str(file.resolve()), (), None, str(store.root.resolve()), str(Path.cwd()), how)
-        return run_study(study, store, console, LocalExecutor(jobs_of(args)), command=command)
+        return run_study(study, store, console, executor, command=command)
     except ValueError:
         if before:
             write_atomic(file, study_text(args.study, args.settings, before))

@@ -1,4 +1,5 @@
-"""Checks of the user's own tasks, sources, losses and measurements, before anything is trained.
+"""Checks before anything is trained: of the user's own tasks, text, sources, losses, measurements and engines, of the
+number and ids of problems, and of published checkpoints that are at hand.
 
 The tests of Foray's own classes hold those to the same contracts.
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from foray.core.files import (
     verify_file,
 )
 from foray.data.prepared import linked
+from foray.study.last_report import drawn_from, manifest_text, shown_results
 from foray.study.store import ASIDE, MANIFEST, Store
 
 Tell = Callable[[int], None]  # takes a number of bytes
@@ -106,10 +105,10 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
         list(pool.map(examined_outside, outside.items()))
     out.corpora.sort()
     found = {folder: what for folder, what in found.items() if _is_still(folder)}
-    drawn = _manifests(store.root)
-    if drawn and _text_of(store.root / MANIFEST) not in drawn.values():
+    drawn = drawn_from(store.root)
+    if drawn and manifest_text(store.root) not in drawn.values():
         found.setdefault(next(iter(drawn)), f"{store.root / MANIFEST} is not as it was written")
-    for folder in _shown(store.root) - found.keys():
+    for folder in {store.root / name for name in shown_results(store.root)} - found.keys():
         if not sealed(folder):
             found[folder] = f"{folder} is gone or unfinished, which the last report showed"
     children, labels = _made_from(store.root)
@@ -157,42 +156,6 @@ def _outside(root: Path, out: Examined) -> dict[Path, str]:
         elif place is not None:
             wanted |= {place / name: expected for name, expected in digests.items()}
     return wanted
-
-
-def _manifests(root: Path) -> dict[Path, str]:
-    """The manifest that each sealed report was drawn from; none of a version that did not say it."""
-    out = {}
-    for folder in sorted(root.glob("report*")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            out[folder] = str(read_json(folder / SEAL)["manifest"])
-    return out
-
-
-def _text_of(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError):
-        return path.read_text(encoding="utf-8")
-    return ""
-
-
-def last_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of the last report; empty where there is none."""
-    for text in (_text_of(root / MANIFEST), *_manifests(root).values()):
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            found = json.loads(text)
-            return {**found, "study": str(found["study"])}
-    return {}
-
-
-def _shown(root: Path) -> set[Path]:
-    """Folders of the nodes that were there when the last report was drawn and that the report read."""
-    try:
-        facts = read_json(root / "report" / SEAL)
-        present = set(facts["present"])
-        entries = json.loads(facts["manifest"])["entries"]
-        folders = [root / str(e["folder"]) for e in entries]
-        return {f for f in folders if f.name.rpartition("-")[2] in present}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
 
 
 def _size(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import join, quote
 from typing import Any
@@ -54,15 +54,44 @@ def fuller_report(root: Path, asked: Mapping[str, Any]) -> str:
     )
 
 
-def lost_results(root: Path) -> str:
-    """A line where results that the store's last report shows are not there any more; otherwise empty."""
+def drawn_from(root: Path) -> dict[Path, str]:
+    """The text of the manifest that each sealed report was drawn from; none of two studies side by side."""
+    out = {}
+    for folder in sorted(root.glob("report*")):
+        with suppress(OSError, ValueError):
+            out[folder] = read_object(folder / SEAL, manifest=str)["manifest"]
+    return out
+
+
+def manifest_text(root: Path) -> str:
+    """The text of the store's manifest; empty where there is none to read."""
+    with suppress(OSError, ValueError):
+        return (root / MANIFEST).read_text(encoding="utf-8")
+    return ""
+
+
+def last_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of the last report; empty where there is none."""
+    for text in (manifest_text(root), *drawn_from(root).values()):
+        with suppress(ValueError, RecursionError):
+            return expect(json.loads(text), root / MANIFEST, study=str)
+    return {}
+
+
+def shown_results(root: Path) -> list[str]:
+    """The results that the last report read, ``nodes/KIND-KEY``; none where its seal does not say."""
     try:
         facts = read_object(root / "report" / SEAL, manifest=str, present=list)
         last = expect(json.loads(facts["manifest"]), root / MANIFEST)
         present = set(map(str, facts["present"]))
-        shown = [n for n in sorted(results_in(last, root)) if n.rpartition("-")[2] in present]
+        return [name for name in sorted(results_in(last, root)) if name.rpartition("-")[2] in present]
     except (OSError, ValueError, RecursionError):
-        return ""
+        return []
+
+
+def lost_results(root: Path) -> str:
+    """A line where results that the store's last report shows are not there any more; otherwise empty."""
+    shown = shown_results(root)
     gone = [name for name in shown if not sealed(root / name)]
     line = f"{len(gone)} of the {len(shown)} results that this store's last report shows are gone"
     return one_line(f"{line}, such as {gone[0]}; `foray run` makes them anew") if gone else ""

@@ -70,20 +70,20 @@ class Mirror:
     def __init__(self, study: Study, store: Store, tracker: Tracker, folder: Path) -> None:
         graph = expand(study)
         self._study, self._store, self._tracker, self._folder = study.name, store, tracker, folder
-        self._grading = study.evaluation.grading
+        self._grading, self._k = study.evaluation.grading, study.evaluation.k
         self.nodes = [n for n in graph.nodes if isinstance(n, TrainNode)]
-        self._measures: dict[str, list[PassKNode]] = {}
+        self._evaluations: dict[str, list[PassKNode]] = {}
         for n in graph.nodes:
             if isinstance(n, PassKNode):
-                self._measures.setdefault(n.checkpoint.key, []).append(n)
+                self._evaluations.setdefault(n.checkpoint.key, []).append(n)
         self._notes = Notes(folder / "logged.jsonl")
         self._runs: dict[str, TrackedRun] = {}
         self._seen: dict[tuple[str, str], tuple[int, ...]] = {}  # size and time of a log as it was read last, and more
 
     def done(self) -> bool:
         """Whether everything that will be logged is finished."""
-        measures = [m for n in self.nodes for m in self._measures.get(n.key, ())]
-        return all(n.done(self._store) for n in (*self.nodes, *measures))
+        evaluations = [e for n in self.nodes for e in self._evaluations.get(n.key, ())]
+        return all(n.done(self._store) for n in (*self.nodes, *evaluations))
 
     def look(self) -> None:
         """Logs what is new. A run is open from its first news until its training and its evaluations are finished."""
@@ -100,11 +100,12 @@ class Mirror:
                 if flags := node.health(self._store):
                     self._run(node).flags(self._notes.of(node, "step"), flags)
                 self._notes.note(node, "flags")
-            for measure in self._measures.get(node.key, ()) if done else ():
-                if measure.done(self._store) and not self._notes.of(node, measure.key):
-                    self._measured(node, measure)
-                    self._notes.note(node, measure.key)
-            if done and node.key in self._runs and all(m.done(self._store) for m in self._measures.get(node.key, ())):
+            evaluations = self._evaluations.get(node.key, ())
+            for evaluation in evaluations if done else ():
+                if evaluation.done(self._store) and not self._notes.of(node, evaluation.key):
+                    self._evaluated(node, evaluation)
+                    self._notes.note(node, evaluation.key)
+            if done and node.key in self._runs and all(e.done(self._store) for e in evaluations):
                 self._runs.pop(node.key).close()
 
     def close(self) -> None:
@@ -150,14 +151,14 @@ class Mirror:
                 self._run(node).completions(step, f"rollouts/{stream}", list(_drawn(groups)))
             self._notes.note(node, "draw", step)
 
-    def _measured(self, node: TrainNode, measure: PassKNode) -> None:
-        folder, step = measure.folder(self._store), self._notes.of(node, "step")
-        title = f"{measure.task.name} {measure.split} {measure.shots}-shot seed {measure.seed}"
+    def _evaluated(self, node: TrainNode, evaluation: PassKNode) -> None:
+        folder, step = evaluation.folder(self._store), self._notes.of(node, "step")
+        title = f"{evaluation.task.name} {evaluation.split} {evaluation.shots}-shot seed {evaluation.seed}"
         rows = read_jsonl(folder / "problems.jsonl")
         if not rows:
             return
         correct, samples = [int(r["correct"][self._grading]) for r in rows], [int(r["samples"]) for r in rows]
-        means = {k: pass_at_k(correct, samples, k).mean() for k in (1, 8, 32) if k <= min(samples)}
+        means = {k: pass_at_k(correct, samples, k).mean() for k in self._k if k <= min(samples)}
         run = self._run(node)
         run.completions(step, title, list(_table(folder / "completions.jsonl", STORED[self._grading])))
         # Last, and noted at once: a table that comes twice does no harm.

@@ -30,7 +30,9 @@ Report = Callable[..., None]  # report(done=, total=, **what to show)
 
 @dataclass(frozen=True)
 class Node:
-    """Fields that are nodes (or tuples of nodes) are parents. Parents marked ``hash: False`` only order the work."""
+    """Fields that are nodes (or tuples of nodes) are parents. No result depends on parents marked ``hash: False``: such
+    a parent saves work, or only comes before the node.
+    """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1  # raised when the meaning of a result changes with its spec unchanged

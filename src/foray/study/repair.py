@@ -18,14 +18,14 @@ from foray.study.command import StudyCommand, remembered
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
-from foray.study.integrity import DamagedFolder, last_manifest
-from foray.study.last_report import typed
+from foray.study.integrity import DamagedFolder
+from foray.study.last_report import last_manifest, typed
 from foray.study.manifest import report_study
 from foray.study.missing import check_before
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.spec import Study
-from foray.study.store import Store
+from foray.study.store import AGAINST, Store
 
 
 def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]) -> None:
@@ -49,14 +49,15 @@ def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_
             try:
                 study = load_study(command.study, list(command.settings))
                 here = Store(root, machine(list(command.machine)))
-            except ValueError as e:  # its file or its GPUs are gone or others now: what the others ask for is made
+                graph = expand(study, command.part)
+                whole = graph if command.part is None else expand(study)
+            except ValueError as e:  # its file, part or GPUs are gone or others now: what the others ask for is made
                 unread = unread or f" ({e})"
                 continue
-            graph = expand(study, command.part)
             anew |= _made_anew(study, graph, here, wanted, console, jobs_on(here.machine))
             wanted -= {f"{n.kind}-{n.key}" for n in graph.nodes}
             if study.name == last.get("study"):
-                shows = [f"nodes/{n.kind}-{n.key}" for n in expand(study).nodes] == last.get("nodes")
+                shows = [f"nodes/{n.kind}-{n.key}" for n in whole.nodes] == last.get("nodes")
                 if best is None or shows or not best.shows:
                     best = _Last(study, here, command, shows)
     if best is not None:
@@ -148,5 +149,8 @@ def _require_nothing_left(root: Path, wanted: set[str], reports: Sequence[Path],
         folder = reports[0]
         again = f"foray report {quote(typed(root))}{'' if folder.name == 'report' else f' --x {_axis(folder)}'}"
         how = f"no study that ran in {root} draws it as it is now; `{again}` does{unread}"
-        other = "Foray draws no report of this name; delete it"
-        raise ValueError(f"{folder} is damaged still: {how if _axis(folder) else other}")
+        if folder.name.startswith(AGAINST):
+            how = "`foray report STUDY OTHER` draws it again"
+        elif _axis(folder) is None:
+            how = "Foray draws no report of this name; delete it"
+        raise ValueError(f"{folder} is damaged still: {how}")

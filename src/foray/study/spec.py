@@ -248,7 +248,7 @@ class Study:
     evaluation: Evaluation  # what every final checkpoint is asked
     seeds: tuple[int, ...] = (0,)  # the seeds after M_t
     excursions: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()  # remarks that foray plan prints
+    notes: tuple[str, ...] = ()  # remarks that foray plan and the report's page show
     parts: tuple[Part, ...] = ()
     report: tuple[str, ...] = field(default=(), metadata={"hash": False})  # files of figures and sections of one's own
 

@@ -20,6 +20,7 @@ ASIDE = re.compile(r"\.damaged(-\d+)?$")  # ends the name of a folder that was s
 # In a store's root.
 ASKED = "studies.json"  # the commands that ran studies there
 MANIFEST = "manifest.json"  # what the last report shows
+AGAINST = "report-against-"  # begins the name of a folder of two studies side by side
 
 
 class Store:

@@ -22,11 +22,9 @@ from rich.console import Console
 
 from foray.core.canonical import nearest, require
 from foray.core.files import read_json, write_json
-from foray.core.terminal import failure
-from foray.rollout.engine import EngineDied
 from foray.study.command import StudyCommand
 from foray.study.executors.remote import SEE_SECONDS, News, run_remotely, tell
-from foray.study.executors.schedule import Event, crowding, drive, threads_each
+from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
 from foray.study.graph import levels
 from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
@@ -117,13 +115,14 @@ class NodeJob:
     def __call__(self, key: str) -> None:
         try:
             with preemptible(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) as check:
-                run_remotely(self.command, key, self.threads, check)
-            return
+                kind, value = outcome(run_remotely, self.command, key, self.threads, check)
         except Preempted as e:
             (asked,) = e.args
-        except (ValueError, OSError, EngineDied) as e:
-            tell(Store(Path(self.command.store)), key, {"failed": failure(e)})
-            raise
+        else:
+            if kind != "done":
+                tell(Store(Path(self.command.store)), key, {"failed": value})
+                raise ValueError(value)  # ends the jobs that wait for this one
+            return
         if asked == signal.SIGTERM:
             # Slurm is about to end the job: for good (scancel), or to start it again elsewhere.
             time.sleep(WAIT_SECONDS)

@@ -12,7 +12,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,12 +22,11 @@ from rich.console import Console
 
 from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
-from foray.core.terminal import failure
 from foray.study.command import StudyCommand, remember
 from foray.study.executors.compute import compute
 from foray.study.executors.remote import await_results
 from foray.study.executors.run_node import run_node
-from foray.study.executors.schedule import crowding, threads_each
+from foray.study.executors.schedule import crowding, outcome, threads_each
 from foray.study.graph import expand, levels
 from foray.study.manifest import manifest_of, report_study
 from foray.study.missing import check_before, to_run
@@ -103,32 +102,36 @@ class TorchrunExecutor:
 
     def _share_out(self, nodes: Sequence[Node], store: Store, show: Show) -> None:
         """The costliest first, each to the rank that is free first."""
-        failed: str | None = None
+        failed = ""
         for number in numbers_in_turn(len(nodes)):
-            node = nodes[number]
-            try:
-                _run(node, store, show)
-            except (ValueError, OSError) as e:
-                failed = f"{node.label()}: {failure(e)}"
+            if failed := _failure(_run, nodes[number], store, show):
                 break
         failures = [text for text in all_gather(failed) if text]
         require(not failures, failures[0] if failures else "")
 
 
 def _train(node: Node, store: Store, show: Show) -> None:
-    try:
-        if is_first():
-            _run(node, store, show)
-        else:
-            carry_out(node, node.folder(store), store, lambda **_: None)
-    except (ValueError, OSError) as e:
-        raise ValueError(f"{node.label()}: {failure(e)}") from None
+    failed = _failure(_run if is_first() else _help, node, store, show)
+    require(not failed, failed)
 
 
-def _run(node: Node, store: Store, show: Show) -> None:
+def _failure(run: Callable[..., list[str]], node: Node, store: Store, show: Show) -> str:
+    """Runs a node. Why it failed, for the user; empty where it is done."""
+    kind, value = outcome(run, node, store, show)
+    return "" if kind == "done" else f"{node.label()}: {value}"
+
+
+def _run(node: Node, store: Store, show: Show) -> list[str]:
     def report(**values: Any) -> None:
         show.progress(node, values)
 
     show.begin(node)
     run_node(node, store, report)
-    show.end(node, node.health(store))
+    flags = node.health(store)
+    show.end(node, flags)
+    return flags
+
+
+def _help(node: Node, store: Store, _: Show) -> list[str]:
+    carry_out(node, node.folder(store), store, lambda **_: None)
+    return []
