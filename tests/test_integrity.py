@@ -213,7 +213,7 @@ def test_repair_computes_as_the_commands_machine_says(store: Store, monkeypatch:
     flip(nodes("passk")[0].folder(store) / "problems.jsonl")
     machines: list[Machine] = []
     monkeypatch.setattr("foray.study.repair.report_study", lambda *_, **__: None)
-    monkeypatch.setattr("foray.study.repair.compute", lambda *args: machines.append(args[3].machine))
+    monkeypatch.setattr("foray.study.repair.compute", lambda *args: machines.append(args[2].machine))
     assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
     assert [(m.threads, m.microbatch_tokens) for m in machines] == [(1, 77)]
 
@@ -243,7 +243,7 @@ def test_repair_counts_its_workers_by_the_commands_machine(
     jobs: list[int] = []
     monkeypatch.setattr("foray.commands.options.cores", lambda: 4)
     monkeypatch.setattr("foray.study.repair.report_study", lambda *_, **__: None)
-    monkeypatch.setattr("foray.study.repair.compute", lambda *args: jobs.append(args[5].jobs))
+    monkeypatch.setattr("foray.study.repair.compute", lambda *args: jobs.append(args[4].jobs))
     flip(nodes("passk")[0].folder(store) / "problems.jsonl")
     assert main(["check", str(store.root), "--repair", *given]) == 0
     assert jobs == wanted
