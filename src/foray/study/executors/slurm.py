@@ -69,7 +69,7 @@ class SlurmExecutor:
         record = self.folder / "jobs.json"
         known: dict[str, str] = read_json(record) if record.exists() else {}
         known = {key: job for key, job in known.items() if job in queue}  # of other commands in the store, too
-        jobs = {n.key: known[n.key] for n in missing if known.get(n.key) in queue}  # without Slurm it is said here
+        jobs = {n.key: known[n.key] for n in missing if known.get(n.key) in queue}  # asks Slurm in any case
         if jobs:
             console.print(f"{len(jobs)} nodes have jobs in the queue already", highlight=False)
         sizes = Counter[str]()  # of the arrays that this command submits
