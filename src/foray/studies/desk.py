@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 
-from foray.core.sources import Screen
+from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.sources import Demonstrations, Rollouts, Screen
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Dynamics, Evaluation, Part, Study, Variant
@@ -116,16 +118,21 @@ def study() -> Study:
         checkpoints=(1_300_000, 3_200_000, 6_400_000, 12_800_000),  # 2, 5, 10 and 20 tokens a parameter
         seeds=SEEDS,
     )
-    asked = {"rl": replace(base.post.rl.source, questions=QUESTIONS)}
-    asked["sft"] = replace(base.post.sft.source, questions=QUESTIONS)
-    streams = {name: replace(getattr(base.post, name), source=source) for name, source in asked.items()}
+    rl = Stream(
+        "rl",
+        Rollouts(task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80),
+        PolicyGradient(kl=0.05),
+        AdamW(lr=8e-4, warmup=0.1),
+    )
+    demonstrations = Demonstrations(task, questions=QUESTIONS, batch_size=32)
+    sft = Stream("sft", demonstrations, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
     return Study(
         name="desk",
         model=base.model,
         # Hard problems have numbers up to 300. All mixes have one tokenizer.
         data=replace(base.data, vocab_size=1792, whole_numbers=200, mixture=corpus.mixture),
         pretrain=pretrain,
-        post=replace(base.post, **streams, rl_steps=RL_STEPS, sft_steps=SFT_STEPS),
+        post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
         recipes=("primed", *(own(r) for r in PAPER_RECIPES)),
         evaluation=Evaluation(
             task, problems=400, samples=64, max_new_tokens=80, probes=WorldProbes(questions=800), heldout_tokens=12_000,
