@@ -20,10 +20,10 @@ from foray.core.machine import machine
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
-from foray.study.missing import check_before, to_run
 from foray.study.named_studies import load_study
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.study.to_run import check_before, to_run
 
 SENT = "sent.json"
 

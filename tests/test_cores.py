@@ -21,13 +21,13 @@ from foray.core import cores as module
 from foray.core.cores import cores, quota, use_threads
 from foray.core.machine import Machine
 from foray.data import prepare
-from foray.study.command import StudyCommand
 from foray.study.executors import local, ray, remote, slurm, torchrun
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import crowding, threads_each
 from foray.study.graph import expand
 from foray.study.node import Node
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand
 from test_study import brief, quiet
 
 Told = Callable[..., None]

@@ -27,7 +27,7 @@ from foray.core.files import SEAL, digest_of_input
 from foray.data.rows import MissingFile, existing
 from foray.data.text import JsonlText
 from foray.rollout.engine import EngineDied
-from foray.study.command import StudyCommand
+from foray.study.changed_input import changed_input
 from foray.study.executors import slurm, torchrun
 from foray.study.executors.remote import News, run_remotely
 from foray.study.executors.run_node import run_node
@@ -41,7 +41,7 @@ from foray.study.preemption import Preempted, preemptible
 from foray.study.run import run_study
 from foray.study.spec import Study
 from foray.study.store import Store
-from foray.study.unchanged import changed_input
+from foray.study.study_command import StudyCommand
 from test_cli import Said, refused, worked
 from test_study import brief, compute, quiet, table_of, weights
 
@@ -265,7 +265,7 @@ def test_a_process_finds_a_node_of_a_users_file_by_its_key(slow: tuple[Study, St
     made, here = slow
     store, nodes = Store(tmp_path), expand(made).nodes
     code = (
-        "import sys\nfrom foray.study.command import StudyCommand\n"
+        "import sys\nfrom foray.study.study_command import StudyCommand\n"
         "from foray.study.executors.remote import run_remotely\n"
         f"run_remotely(StudyCommand({SLOW.name!r}, (), None, {str(tmp_path)!r}, {str(HERE)!r}), sys.argv[1], 1)"
     )

@@ -20,7 +20,6 @@ from foray.core.task import Problem, Split
 from foray.model.config import ModelConfig
 from foray.studies import tiny
 from foray.studies.paper_1b import MODEL
-from foray.study.absent import QUESTION, SOLUTION, readers, without_files
 from foray.study.graph import expand
 from foray.study.kinds.measures import PassKNode
 from foray.study.kinds.tokens import TokenizerNode
@@ -41,6 +40,7 @@ from foray.study.price.placement import (
 )
 from foray.study.price.work import Draw, lengths, node_work
 from foray.study.spec import Part
+from foray.study.without_files import QUESTION, SOLUTION, readers, without_files
 from test_study import SumsText, study
 
 Said = pytest.CaptureFixture[str]

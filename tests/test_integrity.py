@@ -19,7 +19,6 @@ from foray.cli import main
 from foray.core.files import SEAL, seal
 from foray.core.machine import Machine
 from foray.core.terminal import failure
-from foray.study.command import remembered
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.integrity import examine
@@ -29,6 +28,7 @@ from foray.study.node import Node
 from foray.study.progress import reading
 from foray.study.run import run_study
 from foray.study.store import Store
+from foray.study.study_command import remembered
 from test_study import brief, done_at, flip, quiet
 
 FILE = "from test_study import brief\n\ndef study():\n    return brief()\n"

@@ -12,9 +12,9 @@ import foray
 from conftest import figures
 from foray.cli import main
 from foray.core import files
-from foray.study.command import StudyCommand, remember
 from foray.study.run import run_study
 from foray.study.store import MANIFEST, Store
+from foray.study.study_command import StudyCommand, remember
 from test_cli import contents, refused, worked
 from test_study import brief, quiet
 

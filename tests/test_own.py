@@ -286,7 +286,7 @@ def test_users_code_that_breaks_in_the_driver_is_one_line_too(base: Store, monke
     monkeypatch.setattr("test_own._TRAINING", [True])
     with pytest.raises(ValueError, match=r"^test_own.py, line \d+: Picky.prompt: TypeError: two lines$"):
         run_study(rl_of(Picky(kind="type")), base, quiet())
-    monkeypatch.setattr("foray.study.missing.check_study", lambda _: None)
+    monkeypatch.setattr("foray.study.to_run.check_study", lambda _: None)
     with pytest.raises(ValueError, match=r"^test_own.py, line \d+: KeyError: 'gone'$"):
         run_study(rl_of(Picky(kind="key")), base, quiet())
 
@@ -295,7 +295,7 @@ def test_a_node_that_users_code_breaks_fails_once(base: Store, monkeypatch: pyte
     """The failure kills no worker."""
     made = rl_of(loss=Fragile())
     monkeypatch.setattr("test_own._TRAINING", [True])
-    monkeypatch.setattr("foray.study.missing.check_study", lambda _: None)
+    monkeypatch.setattr("foray.study.to_run.check_study", lambda _: None)
     console = quiet()
     with pytest.raises(ValueError, match=r"test_own.py, line \d+: IndexError: list index") as e:
         run_study(made, base, console)
@@ -642,7 +642,7 @@ from foray.tasks import GSM8K, MATH
 from foray.data.text import Text
 from foray.evals.benchmarks import Benchmarks
 from foray.study.graph import expand
-from foray.study.missing import check_before
+from foray.study.to_run import check_before
 from foray.study.published import Release
 from foray.study.kinds.models import ImportNode
 from foray.study.named_studies import load_study

@@ -25,7 +25,7 @@ from foray.report.sections.origins import kinds
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
-from foray.study.resumed import made_here, made_so_far, other_machines
+from foray.study.other_machines import made_here, made_so_far, other_machines
 from foray.study.run import run_study
 from foray.study.store import Store
 from test_report import Study

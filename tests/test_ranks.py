@@ -40,7 +40,6 @@ from foray.model.config import ModelConfig
 from foray.model.transformer import Transformer, initialize
 from foray.rollout.engine import EngineDied
 from foray.rollout.torch_engine import TorchEngine
-from foray.study.command import remembered
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.kinds import training
@@ -49,6 +48,7 @@ from foray.study.kinds.training import TrainNode
 from foray.study.preemption import Preempted
 from foray.study.run import run_study
 from foray.study.store import Store
+from foray.study.study_command import remembered
 from foray.train.checked_draw import drawn
 from foray.train.checkpoint import Resume, load_state, save_checkpoint, save_state
 from foray.train.draw import Training

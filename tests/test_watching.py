@@ -20,8 +20,8 @@ from foray.cli import main
 from foray.data.tokenizer import train_tokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialize
-from foray.study.command import StudyCommand
 from foray.study.named_studies import load_study
+from foray.study.study_command import StudyCommand
 from foray.study.watching import Series, ready
 from foray.train.checkpoint import save_checkpoint
 from test_hub import SMALL, world_texts

@@ -24,8 +24,6 @@ from foray.core.canonical import nearest, require
 from foray.core.files import SPEC, json_text, require_own
 from foray.core.spelling import in_tokens
 from foray.core.terminal import tell
-from foray.study.absent import readers, without_files
-from foray.study.command import StudyCommand
 from foray.study.contracts import check_study
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.ray import RayExecutor
@@ -43,7 +41,9 @@ from foray.study.run import run_study
 from foray.study.setting_words import settings_of
 from foray.study.spec import Study
 from foray.study.store import ASKED, MANIFEST, Store
+from foray.study.study_command import StudyCommand
 from foray.study.study_results import study_results
+from foray.study.without_files import readers, without_files
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ from foray.commands.options import fuller_line, jobs_of, opened, show, warn
 from foray.core.cores import cores
 from foray.core.machine import card, gpus, machine_settings
 from foray.core.terminal import plain
-from foray.study.absent import QUESTION, SOLUTION, without_files
 from foray.study.contracts import check_counts, check_study
 from foray.study.executors.schedule import threads_each
 from foray.study.graph import expand
@@ -19,6 +18,7 @@ from foray.study.node import Node
 from foray.study.price import tables
 from foray.study.price.cards import cards_here, measured_rate, parse_hardware, processors
 from foray.study.price.forecast import Forecast, forecast
+from foray.study.without_files import QUESTION, SOLUTION, without_files
 
 _WITHOUT = (
     f"planned without it, at {QUESTION} tokens a question and {SOLUTION} a solution, and what reads it as not done; "

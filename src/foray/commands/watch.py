@@ -13,7 +13,6 @@ from foray.core.canonical import require
 from foray.core.files import sealed, write_atomic
 from foray.core.spelling import in_tokens
 from foray.core.terminal import failure
-from foray.study.command import StudyCommand
 from foray.study.executors.local import LocalExecutor
 from foray.study.last_report import last_manifest
 from foray.study.named_studies import load_study
@@ -21,6 +20,7 @@ from foray.study.progress import say
 from foray.study.run import run_study
 from foray.study.spec import Published
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand
 from foray.study.watching import Checkpoint, Series, study_text
 
 STUDY_FILE = "watched.py"

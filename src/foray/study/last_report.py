@@ -14,8 +14,8 @@ from foray.core.files import SEAL, TRAINING_FILES, Damaged, read_object, sealed,
 from foray.core.terminal import one_line
 from foray.core.untrusted import expect
 from foray.core.userfile import bundled
-from foray.study.command import remembered
 from foray.study.store import MANIFEST
+from foray.study.study_command import remembered
 
 _NAMED, _LONGEST = 6, 40  # settings that a line names; characters of a value
 

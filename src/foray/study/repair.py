@@ -14,18 +14,18 @@ from rich.console import Console
 from foray.core.canonical import require
 from foray.core.files import SEAL, Damaged, read_json, sealed_files, verify_file
 from foray.core.machine import Machine, machine
-from foray.study.command import StudyCommand, remembered
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.graph import Graph, expand
 from foray.study.integrity import DamagedFolder
 from foray.study.last_report import last_manifest, typed
 from foray.study.manifest import report_study
-from foray.study.missing import check_before
 from foray.study.named_studies import load_study
 from foray.study.progress import say
 from foray.study.spec import Study
 from foray.study.store import AGAINST, Store
+from foray.study.study_command import StudyCommand, remembered
+from foray.study.to_run import check_before
 
 
 def repair(store: Store, found: Sequence[DamagedFolder], console: Console, jobs_on: Callable[[Machine], int]) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 
 from foray.core.userfile import own_code_named
-from foray.study.command import StudyCommand, remember
 from foray.study.executors.compute import compute
 from foray.study.executors.local import LocalExecutor
 from foray.study.executors.schedule import Executor
 from foray.study.executors.torchrun import run_together
 from foray.study.graph import expand
 from foray.study.manifest import manifest_of, report_study
-from foray.study.missing import check_before, to_run
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand, remember
+from foray.study.to_run import check_before, to_run
 
 
 def run_study(

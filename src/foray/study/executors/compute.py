@@ -9,10 +9,10 @@ from foray.core.userfile import own_code_named
 from foray.study.executors.schedule import Executor
 from foray.study.graph import Graph
 from foray.study.node import Node
+from foray.study.other_machines import made_here, made_so_far, other_machines
 from foray.study.price.cards import processors
 from foray.study.price.placement import place
 from foray.study.progress import say
-from foray.study.resumed import made_here, made_so_far, other_machines
 from foray.study.store import Store
 
 _NOMINAL = processors(5e10)  # to weigh nodes against each other

@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 
 from foray.core.cores import cores
-from foray.study.command import StudyCommand
 from foray.study.executors.remote import News, await_results, run_remotely
 from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
 from foray.study.node import Node
 from foray.study.progress import Show, say, shown
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand
 
 POLL_SECONDS = 0.5
 

@@ -16,10 +16,10 @@ from foray.core.cores import cores, use_threads
 from foray.core.files import read_json, write_json
 from foray.core.machine import machine
 from foray.core.process import keep_freed_memory
-from foray.study.command import StudyCommand
 from foray.study.executors.run_node import run_node
 from foray.study.node import Node
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand
 
 TELL_SECONDS = 1.0  # between two progress messages
 SEE_SECONDS = 90.0  # until every machine sees a new file: NFS may answer from its cache for a minute

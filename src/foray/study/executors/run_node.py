@@ -9,10 +9,10 @@ import torch
 
 from foray.core.files import SLOTS, Damaged, remove, seal, write_json, writing
 from foray.core.machine import free_memory
+from foray.study.changed_input import changed_input
 from foray.study.executors.forked_ranks import run_on_ranks
 from foray.study.node import HEALTH, Node, Report, carry_out
 from foray.study.store import Store
-from foray.study.unchanged import changed_input
 
 
 def run_node(node: Node, store: Store, report: Report = lambda **_: None, patience: float = 10.0) -> Path:

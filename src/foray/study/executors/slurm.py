@@ -22,7 +22,6 @@ from rich.console import Console
 
 from foray.core.canonical import nearest, require
 from foray.core.files import read_json, write_json
-from foray.study.command import StudyCommand
 from foray.study.executors.remote import SEE_SECONDS, News, run_remotely, tell
 from foray.study.executors.schedule import Event, crowding, drive, outcome, threads_each
 from foray.study.graph import levels
@@ -30,6 +29,7 @@ from foray.study.node import Node
 from foray.study.preemption import Preempted, preemptible
 from foray.study.progress import Show, say, shown
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand
 
 POLL_SECONDS = 2.0  # between two looks at the store
 QUEUE_SECONDS = 15.0  # between two at the queue

@@ -22,18 +22,18 @@ from rich.console import Console
 
 from foray.core.canonical import require
 from foray.core.cores import cores, use_threads
-from foray.study.command import StudyCommand, remember
 from foray.study.executors.compute import compute
 from foray.study.executors.remote import await_results
 from foray.study.executors.run_node import run_node
 from foray.study.executors.schedule import crowding, outcome, threads_each
 from foray.study.graph import expand, levels
 from foray.study.manifest import manifest_of, report_study
-from foray.study.missing import check_before, to_run
 from foray.study.node import Node, carry_out
 from foray.study.progress import Show, say, shown
 from foray.study.spec import Study
 from foray.study.store import Store
+from foray.study.study_command import StudyCommand, remember
+from foray.study.to_run import check_before, to_run
 from foray.train.ranks import all_gather, from_first, is_first, join, numbers_in_turn
 
 

@@ -19,12 +19,12 @@ from foray.core.task import Split, Task, few_shot_examples
 from foray.data.prepared import Prepared
 from foray.model import flops
 from foray.model.config import ModelConfig
-from foray.study.absent import QUESTION, SOLUTION
 from foray.study.kinds.measures import ContaminationNode, PassKNode, PerplexityNode, ProbesNode, TaskTextNode
 from foray.study.kinds.models import ImportNode, MergeNode
 from foray.study.kinds.tokens import ShardNode
 from foray.study.kinds.training import TrainNode
 from foray.study.node import Node
+from foray.study.without_files import QUESTION, SOLUTION
 
 
 @dataclass(frozen=True)
