@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from conftest import figures
 from foray.cli import main
-from foray.core.files import SEAL, seal
+from foray.core.files import SEAL, read_json, seal
 from foray.core.machine import Machine
+from foray.core.made_from import other_weights
 from foray.core.terminal import failure
+from foray.study.executors.local import LocalExecutor
 from foray.study.executors.run_node import run_node
 from foray.study.graph import expand
 from foray.study.integrity import examine
@@ -129,7 +132,8 @@ def test_check_names_what_was_made_from_a_damaged_node(store: Store, capsys: pyt
     (line,) = [row for row in said.out.splitlines() if "is damaged" in row]
     below = [n for n in expand(brief()).nodes if base in _above(n)]
     assert f"{len(below)} nodes are made from it" in line and base.label() in line
-    assert said.err == f"foray: 1 folders are damaged or gone; foray check {store.root} --repair makes them anew\n"
+    bad = "1 folders are damaged, gone or made from other weights"
+    assert said.err == f"foray: {bad}; foray check {store.root} --repair makes them anew\n"
 
 
 def _above(node: Node) -> set[Node]:
@@ -148,10 +152,40 @@ def test_repair_makes_everything_anew_as_it_was(
     untouched = done_at(store).keys() - {n.folder(store).name for n in (nodes("train")[-1], nodes("shard")[0])}
     kept = {name: when for name, when in done_at(store).items() if name in untouched}
     assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
-    assert "4 folders are damaged or gone: made anew" in capsys.readouterr().out
+    assert "4 folders are damaged, gone or made from other weights: made anew" in capsys.readouterr().out
     assert main(["check", str(store.root)]) == 0
     assert tables(store) == before
     assert {name: when for name, when in done_at(store).items() if name in kept} == kept
+
+
+def test_results_of_weights_that_were_trained_again_are_not_mixed_with_later_ones(
+    store: Store, capsys: pytest.CaptureFixture[str], draw_only: Callable[..., None]
+) -> None:
+    """The key of M_t stays the same where it is lost and trained again with other rounding; its weights do not."""
+    draw_only("f2_passk")
+    base = nodes("train")[0]
+    folder = base.folder(store)
+    folders = [n.folder(store) for n in expand(brief()).nodes]
+    assert not other_weights(folders)
+    model = load_file(folder / "model" / "model.safetensors")
+    save_file({name: value + 1e-3 for name, value in model.items()}, folder / "model" / "model.safetensors")
+    label = read_json(folder / SEAL)["label"]
+    seal(folder, label=label)
+    found = other_weights(folders)
+    below = {n.folder(store) for n in expand(brief()).nodes if base in _above(n)}
+    assert set(found) == below and len(below) >= 3
+
+    shutil.rmtree(nodes("perplexity")[0].folder(store))  # of M_t
+    run_study(brief(), store, console := quiet(), LocalExecutor(1))
+    said = f"{len(below) - 1} nodes were made from other weights than those of the same key now: {label}"
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    assert said in (store.root / "report" / "index.html").read_text()
+
+    assert main(["check", str(store.root)]) == 1
+    assert f"was made from other weights than {base.folder(store).name} has now" in capsys.readouterr().out
+    assert main(["check", str(store.root), "--repair", "--jobs", "1"]) == 0
+    assert not other_weights(folders) and not examine(store, 1).findings
+    assert "other weights" not in (store.root / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("how", ["gone", "changed"])

@@ -10,7 +10,8 @@ again. A study that was run anew is collected into an empty folder.
 
 In a store that they were restored to, what was measured counts as done, so a study of hours goes on where the last
 machine was taken away; what was trained does not (its weights are gone), and is trained again where a part that is
-still to be run needs it.
+still to be run needs it. On another machine, or by another version, the weights come out as another model: `foray run`
+and the report say where results were made from other weights than later ones.
 """
 
 from __future__ import annotations

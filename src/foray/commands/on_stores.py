@@ -61,7 +61,7 @@ def check(args: argparse.Namespace) -> None:
         print(f"{found.folders} folders, {found.files} files, {found.size / 1e6:,.1f} MB read{unfinished}")
         for line in (*found.corpora, *(f"not checked: {words}" for words in found.unseen)):
             say(console, line)
-        bad = f"{len(found.findings)} folders are damaged or gone"
+        bad = f"{len(found.findings)} folders are damaged, gone or made from other weights"
         if found.findings and args.repair:
             repair(store, found.findings, console, (lambda _: jobs) if args.jobs else usual_jobs)
             print(f"{bad}: made anew")

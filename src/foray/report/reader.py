@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foray.core.files import TRAINING_FILES, read_json, read_jsonl, read_numbers, read_object, sealed, verify
+from foray.core.made_from import named, other_weights
 from foray.core.provenance import ABSENT, made, read_made
 from foray.core.terminal import failure
 from foray.core.untrusted import expect
@@ -84,7 +85,7 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
             missing.append((entry.words, failure(e)))
     return Results(
         study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
-        notes=tuple(str(n) for n in content.get("notes", ())), provenance=dict(content.get("provenance", {})),
+        notes=_notes(content, manifest.parent), provenance=dict(content.get("provenance", {})),
         table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=_by_kind(work.values()),
         settings=_settings(content), origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),
@@ -96,6 +97,12 @@ def _by_kind(found: Iterable[tuple[str, float]]) -> dict[str, float]:
     for kind, flops in found:
         sums[kind] = sums.get(kind, 0.0) + flops
     return sums
+
+
+def _notes(content: Mapping[str, Any], root: Path) -> tuple[str, ...]:
+    """The study's notes, and one where nodes were made from other weights than those that are there now."""
+    mixed = named(other_weights(root / name for name in _nodes(content)))
+    return (*map(str, content.get("notes", ())), *([mixed] if mixed else []))
 
 
 def _nodes(content: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from foray.core.files import (
     verify,
     verify_file,
 )
+from foray.core.made_from import other_weights
 from foray.data.prepared import linked
 from foray.study.last_report import drawn_from, manifest_text, shown_results
 from foray.study.store import ASIDE, MANIFEST, Store
@@ -112,6 +113,9 @@ def examine(store: Store, jobs: int, total: Tell = lambda _: None, read: Tell = 
         if not sealed(folder):
             found[folder] = f"{folder} is gone or unfinished, which the last report showed"
     children, labels = _made_from(store.root)
+    nodes = [f for f in _folders(store.root) if f.parent.name == "nodes" and sealed(f)]
+    for folder, parent in other_weights(nodes).items():
+        found.setdefault(folder, f"{folder} was made from other weights than {parent.name} has now")
     for folder, what in sorted(found.items()):
         key = folder.name.rpartition("-")[2]
         below = _below(key, children)

@@ -63,11 +63,12 @@ class Node:
         """
         return replace(self)
 
-    def parents(self) -> Iterator[Node]:
+    def parents(self, hashed: bool = False) -> Iterator[Node]:
+        """``hashed``: only those that the result depends on."""
         for f in fields(self):
             value = getattr(self, f.name)
             for v in value if isinstance(value, tuple) else (value,):
-                if isinstance(v, Node):
+                if isinstance(v, Node) and (not hashed or f.metadata.get("hash", True)):
                     yield v
 
     def folder(self, store: Store) -> Path:

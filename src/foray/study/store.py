@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from foray.core.files import SPEC, alone_in, locked, sealed, write_json
 from foray.core.machine import Machine
+from foray.core.made_from import MADE_FROM, weights_of
 from foray.core.provenance import PROVENANCE, read_made, record
 
 ASIDE = re.compile(r"\.damaged(-\d+)?$")  # ends the name of a folder that was set aside
@@ -35,14 +36,21 @@ class Store:
     def done(self, kind: str, key: str) -> bool:
         return sealed(self.folder(kind, key))
 
-    def open(self, kind: str, key: str, spec: dict[str, Any], shared: bool = False) -> Path:
-        """The node's folder, made if need be, with spec and provenance; ``shared``: several ranks compute it."""
+    def open(
+        self, kind: str, key: str, spec: dict[str, Any], shared: bool = False, parents: Iterable[Path] = ()
+    ) -> Path:
+        """The node's folder, made if need be, with spec and provenance; ``shared``: several ranks compute it.
+
+        The provenance names the weights that lie in the folders of its ``parents`` now.
+        """
         folder = self.folder(kind, key)
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
             left.unlink()
         write_json(folder / SPEC, spec, indent=1)
         made = record(self.machine.found(), shared=shared)
+        if found := weights_of(parents):
+            made[MADE_FROM] = found
         if earlier := _earlier(folder, made):
             made["earlier"] = earlier
         write_json(folder / PROVENANCE, made, indent=1)

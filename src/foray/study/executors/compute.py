@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from foray.core.made_from import named, other_weights
 from foray.core.provenance import program
 from foray.core.userfile import own_code_named
 from foray.study.executors.schedule import Executor
@@ -22,7 +23,8 @@ def compute(missing: list[Node], graph: Graph, store: Store, console: Console, e
     """Runs the missing nodes of a graph, whose other nodes are done.
 
     A line says where the new results round otherwise than the old ones, because their machines differ. It comes before
-    the nodes that run on this machine, and after nodes that run elsewhere.
+    the nodes that run on this machine, and after nodes that run elsewhere. Another line names nodes that were made from
+    other weights than their parents have now.
     """
     if not missing:
         return
@@ -35,3 +37,4 @@ def compute(missing: list[Node], graph: Graph, store: Store, console: Console, e
     executor.run(missing, store, console, cost)
     if not threads:
         say(console, other_machines(graph.nodes, before, made_so_far(missing, store)))
+    say(console, named(other_weights(n.folder(store) for n in graph.nodes)))

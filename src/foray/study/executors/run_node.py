@@ -29,7 +29,8 @@ def run_node(node: Node, store: Store, report: Report = lambda **_: None, patien
             return node.folder(store)
         if changed := changed_input(node):
             raise ValueError(changed)
-        folder = store.open(node.kind, node.key, node.spec, node.on_ranks)
+        parents = [p.folder(store) for p in node.parents(hashed=True)]
+        folder = store.open(node.kind, node.key, node.spec, node.on_ranks, parents)
         begun = time.monotonic()
         try:
             if store.machine.ranks > 1:
