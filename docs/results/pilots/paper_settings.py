@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from foray.core.objectives import CrossEntropy, PolicyGradient
+from foray.core.sources import Demonstrations, Rollouts
 from foray.core.stage import AdamW, PostTraining, Stream
 from foray.evals.abilities import WorldProbes
 from foray.studies import tiny
 from foray.study.spec import AnyRecipe, Study, Variant
+from foray.world import WorldProblems
 
 QUESTIONS = 384
 RL_STEPS = 112  # of 32 prompts: 9.3 readings
@@ -26,11 +29,9 @@ def updates(readings: int) -> int:
     return readings * QUESTIONS // 32
 
 
-def _stream(stream: Stream, lr: float) -> Stream:
+def _adam(lr: float) -> AdamW:
     """As the authors': a constant rate without warm-up, betas 0.9 and 0.999, weight decay 0.01."""
-    adam = AdamW(lr=lr, betas=(0.9, 0.999), weight_decay=0.01, no_decay=())
-    more = {"cut_off": "graded"} if stream.name == "rl" else {}
-    return replace(stream, source=replace(stream.source, questions=QUESTIONS, **more), optimizer=adam)
+    return AdamW(lr=lr, betas=(0.9, 0.999), weight_decay=0.01, no_decay=())
 
 
 def _rl(name: str, *rates: float, more: tuple[str, ...] = ()) -> tuple[AnyRecipe, ...]:
@@ -38,21 +39,23 @@ def _rl(name: str, *rates: float, more: tuple[str, ...] = ()) -> tuple[AnyRecipe
 
 
 def study() -> Study:
-    base = tiny.study()
-    post = PostTraining(_stream(base.post.rl, 8e-4), _stream(base.post.sft, 1e-3), RL_STEPS, updates(61))
+    base, task = tiny.study(), WorldProblems("easy")
+    rollouts = Rollouts(task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80, cut_off="graded")
+    rl = Stream("rl", rollouts, PolicyGradient(kl=0.05), _adam(8e-4))
+    sft = Stream("sft", Demonstrations(task, questions=QUESTIONS, batch_size=32), CrossEntropy(), _adam(1e-3))
     four = ("rl.updates_per_draw=4", f"rl_steps={4 * RL_STEPS}", "rl.kl=0.001")  # the authors' RL from the base
     first = ("rl.kl=0.0", f"sft_steps={updates(13)}")
     return replace(
         base,
         name="paper_settings",
         pretrain=replace(base.pretraining, seeds=(100,)),
-        post=post,
+        post=PostTraining(rl, sft, RL_STEPS, updates(61)),
         recipes=(
-            *_rl("rl", 2e-4, 4e-4, 8e-4, more=four),
-            *_rl("rl", 4e-4, 8e-4, 1.6e-3, more=("rl.kl=0.001",)),
-            *_rl("rl", 4e-4, 8e-4, 1.6e-3),
-            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (2.5e-4, 5e-4, 1e-3, 2e-3)),
-            *_rl("sft_rl", 4e-4, 8e-4, 1.6e-3, more=first),
+            *_rl("rl", 1e-4, 2e-4, 4e-4, 8e-4, more=four),
+            *_rl("rl", 2e-4, 4e-4, 8e-4, 1.6e-3, more=("rl.kl=0.001",)),
+            *_rl("rl", 2e-4, 4e-4, 8e-4, 1.6e-3),
+            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)),
+            *_rl("sft_rl", 2e-4, 4e-4, 8e-4, 1.6e-3, more=first),
             *_rl("parallel", 4e-4, 8e-4, 1.6e-3, 3.2e-3, more=("rl.kl=0.0", f"sft.batch_size={ROWS}")),
         ),
         evaluation=replace(
