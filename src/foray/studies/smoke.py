@@ -18,7 +18,14 @@ def study() -> Study:
     corpus = replace(full.pretraining.corpus, batch_size=8, length=256)
     # A model that is never right can learn the form of an answer.
     rollouts = replace(
-        full.post.rl.source, questions=32, prompts=4, group_size=4, max_new_tokens=24, validation=8, format_reward=0.1
+        full.post.rl.source,
+        questions=32,
+        prompts=4,
+        group_size=4,
+        max_new_tokens=24,
+        updates_per_draw=1,
+        validation=8,
+        format_reward=0.1,
     )
     rl = replace(full.post.rl, source=rollouts)
     sft = replace(full.post.sft, source=replace(full.post.sft.source, questions=32, batch_size=8))

@@ -11,9 +11,20 @@ from foray.study.spec import Data, Evaluation, Pretrain, Study, Variant
 from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
-# RL meets no question twice, SFT some.
-QUESTIONS = 8000
-RL_STEPS, SFT_STEPS = 112, 280
+# Each question is read as often as in the paper: by SFT 61 times, by SFT before RL 13 times, by parallel averaging 14
+# times, by RL 9 times (3 to 10 there).
+QUESTIONS = 384
+RL_STEPS = 112  # of 32 questions
+
+
+def updates(readings: int) -> int:
+    """Of SFT in batches of 32 solutions."""
+    return readings * QUESTIONS // 32
+
+
+def _adam(lr: float) -> AdamW:
+    """The optimizer of the authors' post-training: a constant rate without warm-up."""
+    return AdamW(lr=lr, betas=(0.9, 0.999), weight_decay=0.01, no_decay=())
 
 
 def study() -> Study:
@@ -26,20 +37,23 @@ def study() -> Study:
         CrossEntropy(z_loss=1e-5),
         AdamW(lr=7e-3, weight_decay=0.03, no_decay=("embed_tokens", "norm"), warmup=0.03, schedule="cosine", final=0.1),
     )
-    # Rates and lengths by pilots on validation problems: docs/results/pilots.
+    # Rates by trials on validation problems: docs/results/pilots.
     rl = Stream(
         "rl",
-        Rollouts(task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80),
-        PolicyGradient(kl=0.05),
-        AdamW(lr=8e-4, warmup=0.1),
+        Rollouts(
+            task, questions=QUESTIONS, prompts=32, group_size=8, max_new_tokens=80, updates_per_draw=4, cut_off="graded"
+        ),
+        PolicyGradient(kl=1e-3),
+        _adam(2e-4),
     )
-    sft_source = Demonstrations(task, questions=QUESTIONS, batch_size=32)
-    sft = Stream("sft", sft_source, CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
-    # As the authors ran them: only RL from the base has a KL term.
-    sft_rl = Variant("sft_rl", ("rl.kl=0.0",), "")
-    # The rollouts of RL and the rows of SFT; one rate for both, as in the paper.
-    rows = sft_source.batch_size * SFT_STEPS // RL_STEPS
-    parallel = Variant("parallel", ("rl.kl=0.0", f"sft.batch_size={rows}"), "")
+    sft = Stream("sft", Demonstrations(task, questions=QUESTIONS, batch_size=32), CrossEntropy(), _adam(1.25e-4))
+    primed = Variant("primed", ("sft.lr=1e-3",), "")  # a dozen updates must teach the form
+    # As the authors ran them: only RL from the base has a KL term, and four updates of each draw.
+    alone = ("rl.kl=0.0", "rl.updates_per_draw=1")
+    sft_rl = Variant("sft_rl", (*alone, f"rl_steps={RL_STEPS}", f"sft_steps={updates(13)}"), "")
+    # The rollouts of RL and 14 readings of SFT; one rate for both, as in the paper.
+    rows = 14 * QUESTIONS // RL_STEPS
+    parallel = Variant("parallel", (*alone, "rl.lr=8e-4", f"rl_steps={RL_STEPS}", f"sft.batch_size={rows}"), "")
     return Study(
         name="tiny",
         # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
@@ -49,10 +63,10 @@ def study() -> Study:
         ),
         data=Data(vocab_size=1600, whole_numbers=60),
         pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_800_000, 2_100_000)),
-        post=PostTraining(rl, sft, RL_STEPS, SFT_STEPS),
-        recipes=("primed", "rl", "sft", sft_rl, parallel),
+        post=PostTraining(rl, sft, 4 * RL_STEPS, updates(61)),
+        recipes=(primed, "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
             task, problems=800, probes=WorldProbes(questions=1200), max_new_tokens=80, heldout_tokens=12_000,
-            grading="flexible",
+            grading="flexible", top_p=0.95, cut_off="graded",
         ),
     )  # fmt: skip
