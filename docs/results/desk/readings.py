@@ -28,6 +28,7 @@ def study() -> Study:
     streams = {name: replace(getattr(main.post, name), source=source) for name, source in few.items()}
     rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # beside RL in one update
     parallel = desk.own("parallel", rows)
+    paper = (*parallel.settings, *desk.rates(*desk.CHOSEN["rl"]))
     return replace(
         main,
         name="desk_readings",
@@ -39,7 +40,11 @@ def study() -> Study:
             desk.own("sft", updates(12), label="12 readings", against="sft"),
             desk.own("sft_rl", updates(13)),
             parallel,
-            Variant("parallel", (*parallel.settings, *desk.rates(*desk.CHOSEN["rl"])), "at RL's rate"),
+            Variant("parallel", paper, "at RL's rate"),
+            # Three reasons that its lead could have: an early end of SFT, SFT's half alone, no KL term.
+            desk.own("sft", updates(8), label="8 readings", against="sft"),
+            Variant("parallel", (*paper, "weights=0,0.5"), "at RL's rate, its SFT half alone"),
+            desk.own("rl", "rl.kl=0.0", label="no KL"),
         ),
         parts=(),
     )
