@@ -107,9 +107,9 @@ def difference_interval(values: list[float]) -> Triple:
     return mean, min(mean, max(mean - half, outer[1])), max(mean, min(mean + half, outer[2]))
 
 
-def over_seeds(runs: dict[Run, Triple]) -> Triple:
+def over_seeds(runs: dict[Run, Triple], problems: Triple | None = None) -> Triple:
     """The mean over runs. The spread is that of seeds within a pre-training, pooled; with four pre-trainings or more
-    the mean is over their means, and the spread is that of these.
+    the mean is over their means, and the spread is that of these. ``problems``: of the problems' means over runs.
     """
     starts: dict[int, list[Triple]] = {}
     for (start, _), triple_ in runs.items():
@@ -126,7 +126,8 @@ def over_seeds(runs: dict[Run, Triple]) -> Triple:
     mean = sum(t[0] for t in units) / n
     squares = sum((t[0] - sum(u[0] for u in group) / len(group)) ** 2 for group in groups for t in group)
     spread = T975[degrees] * math.sqrt(squares / degrees / n) if degrees else 0.0
-    below, above = sum(t[0] - t[1] for t in units) / n, sum(t[2] - t[0] for t in units) / n
+    of = units if problems is None else [problems]
+    below, above = (sum(abs(t[0] - t[side]) for t in of) / len(of) for side in (1, 2))
     return mean, max(-1.0, mean - math.hypot(below, spread)), min(1.0, mean + math.hypot(above, spread))
 
 
@@ -318,7 +319,7 @@ def matched(after: dict[Run, Any], before: dict[Run, Any]) -> dict[Pair, tuple[A
     return found
 
 
-def over_pairs(found: dict[Pair, Triple]) -> Triple:
+def over_pairs(found: dict[Pair, Triple], problems: Triple | None = None) -> Triple:
     """``over_seeds`` of independent differences: the pairs themselves, unless both sides have several other seeds."""
     units: dict[Run, Triple] = {}
     for start in dict.fromkeys(start for start, _, _ in found):
@@ -338,7 +339,7 @@ def over_pairs(found: dict[Pair, Triple]) -> Triple:
         for i, value in enumerate(x):
             v = sign * (value - mean_of(x) - math.sqrt(len(x) / len(y)) * (y[i] - level) + whole)
             units[start, i] = v, v - gaps[0], v + gaps[1]
-    return over_seeds(units)
+    return over_seeds(units, problems)
 
 
 def mean_of(values: Iterable[float]) -> float:
@@ -356,7 +357,23 @@ def counted(changes: dict[Pair, list[tuple[bool, bool]]], kind: tuple[bool, bool
 
 
 def difference(runs: dict[Pair, tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
-    return over_pairs({r: difference_interval(differences(a, b, extraction, k)) for r, (a, b) in runs.items()})
+    each = {r: differences(a, b, extraction, k) for r, (a, b) in runs.items()}
+    asked = {tuple(sorted(set(a.problems) & set(b.problems))) for a, b in runs.values()}
+    problems = difference_interval(of_problems(each)) if len(asked) == 1 < len(each) else None
+    return over_pairs({r: difference_interval(gaps) for r, gaps in each.items()}, problems)
+
+
+def of_problems(each: dict[Pair, list[float]]) -> list[float]:
+    """Each problem's mean over pairs: of each pre-training's, which count once from four on, before by their runs."""
+    starts = sorted({start for start, _, _ in each})
+    weights, means = {}, {}
+    for start in starts:
+        own = {(a, b): gaps for (of, a, b), gaps in each.items() if of == start}
+        sides = len({a for a, _ in own}), len({b for _, b in own})
+        weights[start] = 1 if len(starts) >= 4 else max(sides) if len(own) == max(sides) else min(sides)
+        means[start] = [mean_of(column) for column in zip(*own.values())]
+    whole = sum(weights.values())
+    return [sum(weights[s] * x for s, x in zip(starts, row)) / whole for row in zip(*(means[s] for s in starts))]
 
 
 def differences(a: Raw, b: Raw, extraction: str, k: int) -> list[float]:

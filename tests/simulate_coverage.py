@@ -140,29 +140,46 @@ def _means(
     problems: int,
     datasets: int,
 ) -> Iterator[tuple[str, float, list[Interval]]]:
-    """Means over runs of pass@1, pass@N, and the paired difference in pass@1 to a reference of one seed: kind, truth,
-    and the intervals of all data sets. ``starts``: shifts on the logit, ``runs`` from each; ``spreads``: the sd of
+    """Means over runs of pass@1, pass@N, and their paired differences to a reference of one seed: kind, truth, and the
+    intervals of all data sets. ``starts``: shifts on the logit, ``runs`` from each; ``spreads``: the sd of
     further effects of pre-trainings and of runs.
     """
     between, within = spreads
     difficulty = 2.0 * random.standard_normal((TRUTH,))
     shift = np.resize(starts, TRUTH) + math.hypot(between, within) * random.standard_normal((TRUTH,))
     chance = logistic(difficulty - 1.0 + shift)
-    truths = chance.mean(), (1 - (1 - chance) ** SAMPLES).mean(), (chance - logistic(difficulty - 2.0)).mean()
+    truths = [chance.mean(), solved(chance).mean()]
+    truths += [truths[0] - logistic(difficulty - 2.0).mean(), truths[1] - solved(logistic(difficulty - 2.0)).mean()]
     difficulty = 2.0 * random.standard_normal((problems, datasets))
     begun = np.repeat(np.arange(len(starts)), runs)  # (S,)
     effect = within * random.standard_normal((len(begun), 1, datasets)) + np.array(starts)[begun, None, None]
     if between:
         effect += between * random.standard_normal((len(starts), 1, datasets))[begun]
     correct = random.binomial(SAMPLES, logistic(difficulty - 1.0 + effect))  # (S, P, D)
-    reference = random.binomial(SAMPLES, logistic(difficulty - 2.0)) / SAMPLES  # (P, D)
-    each = {
-        "pass@1": [stats.mean_intervals(c / SAMPLES) for c in correct],
-        f"pass@{SAMPLES}": [stats.mean_intervals((c > 0).astype(float)) for c in correct],
-        "Δ pass@1": [stats.difference_intervals(c / SAMPLES - reference) for c in correct],
-    }
-    for truth, (kind, of_runs) in zip(truths, each.items()):
-        yield kind, float(truth), [stats.over_seeds(list(r), -1.0, 1.0, begun.tolist()) for r in zip(*of_runs)]
+    reference = random.binomial(SAMPLES, logistic(difficulty - 2.0))  # (P, D)
+    values = {"pass@1": correct / SAMPLES, f"pass@{SAMPLES}": (correct > 0).astype(float)}
+    gaps = {"Δ pass@1": values["pass@1"] - reference / SAMPLES}
+    gaps[f"Δ pass@{SAMPLES}"] = values[f"pass@{SAMPLES}"] - (reference > 0)
+    for truth, (kind, of_runs) in zip(truths, (values | gaps).items()):
+        paired = kind in gaps
+        each = [(stats.difference_intervals if paired else stats.mean_intervals)(v) for v in of_runs]
+        means = stats.difference_intervals(_of_problems(of_runs, begun)) if paired else [None] * datasets
+        yield (
+            kind,
+            float(truth),
+            [stats.over_seeds(list(r), -1.0, 1.0, begun.tolist(), m) for r, m in zip(zip(*each), means)],
+        )
+
+
+def _of_problems(values: Floats, begun: NDArray[np.int64]) -> Floats:
+    """Each problem's mean over runs, or from four pre-trainings on over their means. (S, P, D) -> (P, D)"""
+    starts = np.unique(begun)
+    several = len(starts) >= stats.ENOUGH_PRETRAININGS
+    return np.mean([values[begun == s].mean(axis=0) for s in starts] if several else values, axis=0)
+
+
+def solved(chance: Floats) -> Floats:
+    return 1 - (1 - chance) ** SAMPLES
 
 
 def logistic(x: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from foray.core.files import SPEC, json_text, read_object
 from foray.report import stats
 from foray.report.columns import NOTHING
-from foray.report.differences import Pairing, ability_difference, difference, pair
+from foray.report.differences import Pairing, ability_difference, differences, pair
 from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
 from foray.report.results import ANY_MODEL, AVERAGE, Results, recipe_rank, records
 from foray.report.sample_data import rows_with_samples
@@ -159,8 +159,7 @@ def _compared(both: Both, grading: str, ks: Sequence[int], unlike: set[str]) -> 
     if len(shared) < len(pairs):
         gains = [stats.difference_of_independent(x, y) for x, y in zip(ours, theirs)]
         return _Compared(ours, theirs, gains, UNPAIRED, _runs_of(pairs))
-    each = {run: stats.paired_differences(a, b, ks) for run, (a, b) in shared.items()}
-    gains = [difference({run: gain[i] for run, gain in each.items()}).interval for i in range(len(ks))]
+    gains = [d.interval for d in differences(shared, ks)]
     # A run that stands in several pairs counts once.
     ours, theirs = (_over_runs({pairs[r][i].run: shared[r][i] for r in pairs}, ks) for i in (0, 1))
     return _Compared(ours, theirs, gains, how, _runs_of(pairs))

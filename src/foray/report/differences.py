@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foray.report import clusters, stats
 from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
-from foray.report.stats import Interval
+from foray.report.stats import Counts, Interval
 
 M = TypeVar("M", bound=Measurement)
 
@@ -81,12 +82,12 @@ def _by_start(models: Iterable[M]) -> dict[tuple[int, int], dict[int, M]]:
     return found
 
 
-def difference(pairs: Mapping[Pairing, Interval]) -> Difference:
-    """The mean of every pair's difference."""
+def difference(pairs: Mapping[Pairing, Interval], problems: Interval | None = None) -> Difference:
+    """The mean of every pair's difference. ``problems``: the interval of each problem's mean difference."""
     runs: dict[Seeds, Interval] = {}
     for start in dict.fromkeys(p.pretrain_seed for p in pairs):
         runs |= _of_runs({p: i for p, i in pairs.items() if p.pretrain_seed == start})
-    mean = stats.over_seeds(list(runs.values()), -1.0, 1.0, [r.pretrain_seed for r in runs])
+    mean = stats.over_seeds(list(runs.values()), -1.0, 1.0, [r.pretrain_seed for r in runs], problems)
     return Difference(mean, tuple(runs), tuple(i.value for i in runs.values()))
 
 
@@ -119,9 +120,33 @@ def passk_means(runs: Sequence[PassK], ks: Sequence[int], extraction: str) -> li
 
 def passk_difference(pairs: Mapping[Pairing, tuple[PassK, PassK]], k: int, extraction: str) -> Difference:
     """pass@k of the first minus that of the second, paired by problem."""
-    return difference(
-        {r: stats.paired_difference(a.counts[extraction], b.counts[extraction], k) for r, (a, b) in pairs.items()}
-    )
+    return differences({r: (a.counts[extraction], b.counts[extraction]) for r, (a, b) in pairs.items()}, [k])[0]
+
+
+def differences(pairs: Mapping[Pairing, tuple[Counts, Counts]], ks: Sequence[int]) -> list[Difference]:
+    """The same of counts, for every k."""
+    both = {r: stats.paired(a, b) for r, (a, b) in pairs.items()}
+    gaps = {r: np.stack([a.pass_at(k) - b.pass_at(k) for k in ks], axis=1) for r, (a, b) in both.items()}  # (P, K)
+    each = {r: stats.difference_intervals(gap) for r, gap in gaps.items()}
+    problems: list[Interval | None] = [None] * len(ks)
+    if len({a.ids for a, _ in both.values()}) == 1 < len(gaps):
+        problems = [*stats.difference_intervals(_of_problems(gaps))]
+    return [difference({r: i[place] for r, i in each.items()}, problems[place]) for place in range(len(ks))]
+
+
+def _of_problems(gaps: Mapping[Pairing, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean over pairs, in which pre-trainings weigh as in ``difference``. (P, K)"""
+    starts = list(dict.fromkeys(p.pretrain_seed for p in gaps))
+    of = {s: {p: gap for p, gap in gaps.items() if p.pretrain_seed == s} for s in starts}
+    equal = len(starts) >= stats.ENOUGH_PRETRAININGS
+    weights = [1 if equal else _independent(of[s]) for s in starts]
+    return np.average([np.mean(list(of[s].values()), axis=0) for s in starts], axis=0, weights=weights)
+
+
+def _independent(pairs: Collection[Pairing]) -> int:
+    """How many independent differences the pairs of one pre-training hold."""
+    sides = len({p.run for p in pairs}), len({p.reference for p in pairs})
+    return max(sides) if len(pairs) == max(sides) else min(sides)
 
 
 def ability_difference(pairs: Mapping[Pairing, tuple[ProbeAnswers, ProbeAnswers]]) -> Difference | None:

@@ -166,17 +166,12 @@ def paired(a: Counts, b: Counts) -> tuple[Counts, Counts]:
 
 
 def paired_difference(a: Counts, b: Counts, k: int) -> Interval:
-    """``paired_differences`` at one k."""
-    return paired_differences(a, b, [k])[0]
-
-
-def paired_differences(a: Counts, b: Counts, ks: Sequence[int]) -> list[Interval]:
-    """pass@k of ``a`` minus that of ``b`` on the problems both have, for every k, resampled in pairs; in [-1, 1].
+    """pass@k of ``a`` minus that of ``b`` on the problems both have, resampled in pairs; in [-1, 1].
 
     Raises ValueError when the two share no problem.
     """
     a, b = paired(a, b)
-    return difference_intervals(np.stack([a.pass_at(k) - b.pass_at(k) for k in ks], axis=1))
+    return difference_intervals((a.pass_at(k) - b.pass_at(k))[:, None])[0]
 
 
 def wilson(value: float, n: float) -> Interval:
@@ -227,18 +222,22 @@ def t_quantile(degrees: int) -> float:
     return Z + first / degrees + second / degrees**2 + third / degrees**3
 
 
-def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequence[Any] | None = None) -> Interval:
+def over_seeds(
+    runs: Sequence[Interval], low: float, high: float, starts: Sequence[Any] | None = None,
+    problems: Interval | None = None,
+) -> Interval:  # fmt: skip
     """The mean over training seeds that were measured on the same problems, within [low, high].
 
     Seeds share their problems, so the error from the choice of problems does not average out: each side keeps the
-    seeds' mean distance, and the t-interval of the seed means is added in squares. ``starts`` names the pre-training
+    distance of ``problems``, the interval of each problem's mean over seeds, or without it the seeds' mean distance.
+    The t-interval of the seed means is added in squares. ``starts`` names the pre-training
     that each run began with. Fewer than ``ENOUGH_PRETRAININGS`` are taken as given, so only the spread within one
     counts; where none has a second seed, the interval says nothing about other seeds. From that number on they are what
     is sampled: the mean and its t-interval are those of the means of each, and speak of other pre-trainings.
     """
     if starts is not None and len(set(starts)) >= ENOUGH_PRETRAININGS:
         each = [[r for r, s in zip(runs, starts) if s == start] for start in dict.fromkeys(starts)]
-        return over_seeds([_mean(of_one) for of_one in each], low, high)
+        return over_seeds([_mean(of_one) for of_one in each], low, high, problems=problems)
     values = np.array([r.value for r in runs])
     value = float(values.mean())
     groups = _groups(values, starts)
@@ -249,8 +248,9 @@ def over_seeds(runs: Sequence[Interval], low: float, high: float, starts: Sequen
         spread = t_quantile(degrees) * within / math.sqrt(len(runs))
     elif len(runs) == 1:
         return runs[0]
-    below = math.hypot(sum(r.value - r.lo for r in runs) / len(runs), spread)
-    above = math.hypot(sum(r.hi - r.value for r in runs) / len(runs), spread)
+    of = runs if problems is None else [problems]
+    below = math.hypot(sum(r.value - r.lo for r in of) / len(of), spread)
+    above = math.hypot(sum(r.hi - r.value for r in of) / len(of), spread)
     lo, hi = np.clip([value - below, value + above], low, high)  # keeps the NaN of runs without an interval
     return Interval(value, float(lo), float(hi), min(r.n for r in runs))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from foray.report import stats
-from foray.report.differences import Pairing, difference
+from foray.report.differences import Pairing, differences
 from foray.report.fairness import has_room
 from foray.report.measurements import PassK
 from foray.report.results import Results, label, recipe_rank
@@ -127,8 +127,7 @@ def _transition(
         {k for k in results.ks if k <= most} | {2**i for i in range(most.bit_length())} | {min(results.top, most), most}
     )
     k = min(results.top, most)
-    each = [stats.paired_differences(after, before, ks) for after, before in runs]
-    curve = {i: difference({p: e[place] for p, e in zip(pairs, each)}).interval for place, i in enumerate(ks)}
+    curve = {i: d.interval for i, d in zip(ks, differences(dict(zip(pairs, runs)), ks))}
     solved = [(after.pass_at(k) >= 0.5, before.pass_at(k) >= 0.5) for after, before in runs]
     starts = [p.pretrain_seed for p in pairs]
     gained = stats.mean_of_runs([float((after & ~before).sum()) for after, before in solved], starts)
