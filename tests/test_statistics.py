@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from foray.report import clusters, stats
+from foray.report.differences import Pairing, differences
 from foray.report.reader import _numbered
-from foray.report.stats import Interval
+from foray.report.stats import Counts, Interval
 from simulate_coverage import POPULATIONS, pretraining_rows, problem_rows, seed_rows
 
 
@@ -50,6 +51,28 @@ def test_pretrainings_are_what_is_sampled_from_four_on() -> None:
     assert stats.degrees_of_freedom([0, 0, 1, 2, 3]) == 3 and stats.degrees_of_freedom([0, 0, 1, 2]) == 1
     given = stats.over_seeds(runs[1:4], -1.0, 1.0, [0, 1, 2])
     assert given[:3] == pytest.approx((0.4, 0.39, 0.41))
+
+
+@pytest.mark.parametrize("starts", [(0, 1, 2, 3), (0, 1, 2), (0, 0, 0, 1)])
+def test_of_problems_a_difference_takes_the_mean_over_runs(starts: tuple[int, ...]) -> None:
+    """So what one run has with a problem averages out. Where runs were asked other problems, nothing does."""
+    random = np.random.default_rng(0)
+    ids = tuple(f"{i:03}" for i in range(200))
+    correct = random.binomial(8, 0.3, (2, len(starts), 200))
+    pairs = {Pairing(s, i, i): tuple(Counts(ids, c[i], np.full(200, 8)) for c in correct) for i, s in enumerate(starts)}
+    gaps = {p: a.pass_at(1) - b.pass_at(1) for p, (a, b) in pairs.items()}
+    each = [stats.difference_intervals(g[:, None])[0] for g in gaps.values()]
+    of_problems = stats.difference_intervals(np.mean(list(gaps.values()), axis=0)[:, None])[0]
+    (found,) = differences(pairs, [1])
+    expected = stats.over_seeds(each, -1.0, 1.0, starts, of_problems)
+    assert found.interval == pytest.approx(expected) and found.interval.value == pytest.approx(of_problems.value)
+    wider = stats.over_seeds(each, -1.0, 1.0, starts)
+    assert found.interval.hi - found.interval.lo < wider.hi - wider.lo
+
+    first, (a, b) = next(iter(pairs.items()))
+    fewer = tuple(Counts(ids[1:], c.correct[1:], c.samples[1:]) for c in (a, b))
+    (apart,) = differences(pairs | {first: fewer}, [1])
+    assert apart.interval.hi - apart.interval.lo == pytest.approx(wider.hi - wider.lo, rel=0.05)
 
 
 def test_means_of_many_problems_follow_the_normal_approximation() -> None:
