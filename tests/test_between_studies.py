@@ -294,7 +294,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with every end of the bundled study, and RL from the first M_t with another number of updates."""
     root = tmp_path_factory.mktemp("store")
     made = Study(root)
-    for settings in ([], ["post.rl_steps=64"]):
+    for settings in ([], ["post.rl.group_size=4"]):
         spec = load_study("tiny", settings)
         for entry in manifest_of(spec, expand(spec))["entries"]:
             folder = root / entry["folder"]
@@ -308,10 +308,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_one_lacks_comes_first_with_the_command_that_computes_it(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, settings = tmp_path / "out", ["--set", "post.rl_steps=64"]
+    out, settings = tmp_path / "out", ["--set", "post.rl.group_size=4"]
     assert main(["report", "tiny", "tiny", *settings, "--store", str(tiny), "--out", str(out)]) == 0
     lacks = "B lacks results of 5 models that A has: SFT→RL at 1.8M, Parallel at 1.8M, RL at 2.1M, SFT→RL at 2.1M and "
-    command = f"foray run tiny --set post.rl_steps=64 --store {tiny}"
+    command = f"foray run tiny --set post.rl.group_size=4 --store {tiny}"
     assert capsys.readouterr().err == f"{lacks}1 more. This command computes them: {command}\n"
     first, rest, rows = written(out)
     assert first[0].split() == f"{lacks}1 more. This command computes them: {command}".split()

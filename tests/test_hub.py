@@ -510,8 +510,8 @@ def test_a_mixs_tokenizer_comes_from_the_hub_with_the_same_lines(made: Path, cac
 SMALL = [
     "evaluation.problems=2", "evaluation.samples=2", "evaluation.k=1,2", "evaluation.max_new_tokens=4",
     "evaluation.base_shots=0", "evaluation.probes=none", "evaluation.contamination=0", "post.rl.questions=8",
-    "post.sft.questions=8", "post.rl.prompts=2", "post.rl.group_size=2", "post.rl.max_new_tokens=4",
-    "post.rl.validation=0", "post.sft.batch_size=2", "post.rl_steps=1", "post.sft_steps=1",
+    "post.sft.questions=8", "post.rl.prompts=2", "post.rl.updates_per_draw=1", "post.rl.group_size=2",
+    "post.rl.max_new_tokens=4", "post.rl.validation=0", "post.sft.batch_size=2", "post.rl_steps=1", "post.sft_steps=1",
 ]  # fmt: skip
 
 

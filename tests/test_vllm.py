@@ -23,7 +23,10 @@ from conftest import wide
 from foray.core.batch import from_rows
 from foray.core.engines import VLLM
 from foray.core.files import read_jsonl
+from foray.core.objectives import CrossEntropy, PolicyGradient
 from foray.core.override import override
+from foray.core.sources import Demonstrations, Rollouts
+from foray.core.stage import AdamW, PostTraining, Stream
 from foray.data.tokenizer import TextTokenizer
 from foray.model.config import ModelConfig
 from foray.model.transformer import initialize
@@ -58,9 +61,14 @@ def keys(made: Study) -> dict[tuple[str, str], set[str]]:
 
 def test_results_from_before_there_was_a_choice_keep_their_keys() -> None:
     """Keys of the first M_t of the tiny study of commit 3821fbd."""
+    now = tiny.study()
+    asked = {"task": now.evaluation.task, "questions": 8000}
+    rollouts = Rollouts(**asked, prompts=32, group_size=8, max_new_tokens=80)
+    rl = Stream("rl", rollouts, PolicyGradient(kl=0.05), AdamW(lr=8e-4, warmup=0.1))
+    sft = Stream("sft", Demonstrations(**asked, batch_size=32), CrossEntropy(), AdamW(lr=1e-3, warmup=0.1))
     study = override(
-        tiny.study(), "post.rl_steps=64", "post.sft_steps=320", "evaluation.problems=300",
-        "pretrain.checkpoints=1500000,2700000",
+        replace(now, post=PostTraining(rl, sft, 64, 320)), "evaluation.problems=300", "evaluation.top_p=1",
+        "evaluation.cut_off=wrong", "pretrain.checkpoints=1500000,2700000",
     )  # fmt: skip
     made = {(e.recipe, e.node.kind): e.node.key for e in expand(study).entries if e.tokens == 1_500_000}
     assert made["rl", "train"] == "28344cbf95d81676" and made["rl", "passk"] == "361441cf42c1c0d8"
