@@ -47,6 +47,15 @@ def chosen(results: Results) -> str:
     return choice(trials(results)["rl"]).chosen.settings
 
 
+def test_a_study_that_asks_validation_problems_has_its_trials_in_the_main_grid(tmp_path: Path) -> None:
+    """As a study of nothing but trials does: its measurements name no split of their own."""
+    results = tried(tmp_path, APART)
+    own = replace(results, measured=tuple(replace(e, split="") for e in results.measured))
+    assert not trials(own)
+    (before,), (found,) = (trials(r).values() for r in (results, replace(own, split="validation")))
+    assert [(t.settings, t.score, t.ability) for t in found] == [(t.settings, t.score, t.ability) for t in before]
+
+
 APART = dict(zip(RATES, (0.0, 0.3, 0.2, 0.1)))
 CLOSE = dict(zip(RATES, (0.0, 0.3, 0.299, 0.1)))
 

@@ -29,7 +29,7 @@ from foray.report.measurements import (
     TrainingLog,
     Votes,
 )
-from foray.report.results import AVERAGE, AXES, STRICT, Results
+from foray.report.results import AVERAGE, AXES, STRICT, TEST, Results
 from foray.report.score_table import Score, frame_of_rows, passk_scores, row_of
 from foray.report.stats import Counts, Interval
 
@@ -85,7 +85,8 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
             missing.append((entry.words, failure(e)))
     return Results(
         study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
-        notes=_notes(content, manifest.parent), provenance=dict(content.get("provenance", {})),
+        split=str(content.get("split", TEST)), notes=_notes(content, manifest.parent),
+        provenance=dict(content.get("provenance", {})),
         table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=_by_kind(work.values()),
         settings=_settings(content), origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),

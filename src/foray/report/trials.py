@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foray.report import stats
-from foray.report.measurements import PassK, ProbeAnswers, Seeds
-from foray.report.results import ANY_MODEL, TRAIN, Results, recipe_rank
+from foray.report.measurements import Measurement, PassK, ProbeAnswers, Seeds
+from foray.report.results import ANY_MODEL, TEST, TRAIN, Results, recipe_rank
 from foray.report.stats import Interval
 
 Run = tuple[int, Seeds]  # tokens of M_t, and the run
@@ -65,7 +65,7 @@ def trials(results: Results) -> dict[str, list[Trial]]:
     """
     found: dict[tuple[str, str], dict[str, list[PassK]]] = {}
     for e in results.select(PassK, final=True, **ANY_MODEL):
-        if e.split and e.split != TRAIN and e.variant:
+        if e.variant and _on_validation(results, e):
             found.setdefault((e.recipe, e.trained_on), {}).setdefault(e.variant, []).append(e)
     first = next(iter(results.asked), "")
     found = {place: _of_shared_runs(tried) for place, tried in found.items()}
@@ -75,6 +75,10 @@ def trials(results: Results) -> dict[str, list[Trial]]:
         ]
         for recipe, task in sorted(found, key=lambda place: recipe_rank(place[0]))
     }
+
+
+def _on_validation(results: Results, e: Measurement) -> bool:
+    return (e.split or results.split) not in (TEST, TRAIN)
 
 
 def _of_shared_runs(tried: dict[str, list[PassK]]) -> dict[str, list[PassK]]:
@@ -93,7 +97,7 @@ def _trial(results: Results, recipe: str, task: str, settings: str, runs: list[P
     values = [
         float(np.mean([a.mean() for a in p.answers.values()]))
         for p in probes
-        if p.split and p.answers and (p.tokens, p.run) in counts
+        if p.answers and (p.tokens, p.run) in counts and _on_validation(results, p)
     ]
     return Trial(
         recipe, task, settings,

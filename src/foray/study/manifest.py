@@ -107,6 +107,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "model_parameters": _parameters(study),
         "k": list(study.evaluation.k),
         "grading": study.evaluation.grading,
+        "split": study.evaluation.split,
         "notes": list(study.notes),
         "provenance": program(),
         "settings": setting_tables(study),
