@@ -14,7 +14,7 @@ from foray.world.mixture import world_mixture
 # Each question is read as often as in the paper: by SFT 61 times, by SFT before RL 13 times, by parallel averaging 14
 # times, by RL 9 times (3 to 10 there).
 QUESTIONS = 384
-RL_STEPS = 112  # of 32 questions
+RL_STEPS = 112  # draws of 32 questions
 
 
 def updates(readings: int) -> int:
@@ -48,12 +48,12 @@ def study() -> Study:
     )
     sft = Stream("sft", Demonstrations(task, questions=QUESTIONS, batch_size=32), CrossEntropy(), _adam(1.25e-4))
     primed = Variant("primed", ("sft.lr=1e-3",), "")  # a dozen updates must teach the form
-    # As the authors ran them: only RL from the base has a KL term, and four updates of each draw.
-    alone = ("rl.kl=0.0", "rl.updates_per_draw=1")
-    sft_rl = Variant("sft_rl", (*alone, f"rl_steps={RL_STEPS}", f"sft_steps={updates(13)}"), "")
+    # As the authors ran them: only RL without SFT has a KL term, and four updates of each draw.
+    with_sft = ("rl.kl=0.0", "rl.updates_per_draw=1")
+    sft_rl = Variant("sft_rl", (*with_sft, f"rl_steps={RL_STEPS}", f"sft_steps={updates(13)}"), "")
     # The rollouts of RL and 14 readings of SFT; one rate for both, as in the paper.
     rows = 14 * QUESTIONS // RL_STEPS
-    parallel = Variant("parallel", (*alone, "rl.lr=8e-4", f"rl_steps={RL_STEPS}", f"sft.batch_size={rows}"), "")
+    parallel = Variant("parallel", (*with_sft, "rl.lr=8e-4", f"rl_steps={RL_STEPS}", f"sft.batch_size={rows}"), "")
     return Study(
         name="tiny",
         # Post-norm does not scale the embeddings. At this width they start at 1, the scale of the layers' outputs.
