@@ -117,10 +117,13 @@ def _add_stores(commands: _Commands) -> None:
     p = _study_command(commands, "gc", text, several=True)
     p.add_argument("--delete", action="store_true", help="delete what is listed, but for what the last report shows")
     p.add_argument("--reported", action="store_true", help="with --delete: what the last report shows, too")
-    text = "Read every file of a store once. List the damaged files, and the results that were made from them."
+    text = (
+        "Read every file of a store once. List the damaged files, the results that were made from them, and the "
+        "results that were made from other weights than their model has now."
+    )
     p = commands.add_parser("check", help=text, description=text)
     p.add_argument("store", metavar="STORE", type=path, help="the folder that foray run --store named")
-    p.add_argument("--repair", action="store_true", help="set damaged folders aside and make them anew")
+    p.add_argument("--repair", action="store_true", help="set such folders aside and make them anew")
     what = "files read at once, and worker processes of a repair (default: one a core, at most 4)"
     p.add_argument("--jobs", type=int, metavar="N", help=what)
 
