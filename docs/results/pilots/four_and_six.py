@@ -27,9 +27,9 @@ def study() -> Study:
         pretrain=replace(base.pretraining, seeds=(100,)),
         recipes=(
             *(Variant("rl", (f"rl.lr={r:g}",)) for r in (1e-4, 2e-4, 4e-4)),
-            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (6.25e-5, 1.25e-4, 2.5e-4, 5e-4)),
+            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4)),
             *(Variant("sft_rl", (f"rl.lr={r:g}", *first)) for r in (1e-4, 2e-4, 4e-4)),
-            *(Variant("parallel", (f"rl.lr={r:g}", *beside)) for r in (4e-4, 8e-4, 1.6e-3)),
+            *(Variant("parallel", (f"rl.lr={r:g}", *beside)) for r in (2e-4, 4e-4, 8e-4, 1.6e-3)),
         ),
         evaluation=replace(
             base.evaluation, split="validation", problems=500, probes=WorldProbes(questions=400), heldout_tokens=0
