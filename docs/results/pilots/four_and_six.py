@@ -19,7 +19,7 @@ ROWS = 14 * tiny.QUESTIONS // tiny.RL_STEPS  # of SFT beside RL in one update
 
 def study() -> Study:
     base = tiny.study()
-    first = (*AS_PARALLEL, f"sft_steps={tiny.updates(13)}", "sft.lr=0.000125")
+    first = (*AS_PARALLEL, f"sft_steps={tiny.updates(13)}")
     beside = (*AS_PARALLEL, f"sft.batch_size={ROWS}")
     return replace(
         base,
@@ -27,8 +27,12 @@ def study() -> Study:
         pretrain=replace(base.pretraining, seeds=(100,)),
         recipes=(
             *(Variant("rl", (f"rl.lr={r:g}",)) for r in (1e-4, 2e-4, 4e-4)),
-            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4)),
-            *(Variant("sft_rl", (f"rl.lr={r:g}", *first)) for r in (1e-4, 2e-4, 4e-4)),
+            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (7.8125e-6, 1.5625e-5, 3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4)),
+            *(
+                Variant("sft_rl", (f"rl.lr={rl:g}", *first, f"sft.lr={sft}"))
+                for sft in ("0.000125", "3.125e-05")
+                for rl in (1e-4, 2e-4, 4e-4)
+            ),
             *(Variant("parallel", (f"rl.lr={r:g}", *beside)) for r in (2e-4, 4e-4, 8e-4, 1.6e-3)),
         ),
         evaluation=replace(
