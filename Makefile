@@ -8,7 +8,7 @@ help:
 	@echo "make tiny             the main job: two M_t and every recipe, to the report"
 	@echo "make smoke            every part of the program, with a model that is too small to learn"
 	@echo "make gsm8k_small DATA=FOLDER   the same program on real text and GSM8K"
-	@echo "make tiny-seeds       tiny on five seeds and with another rounding, and a table of the verdicts"
+	@echo "make tiny-seeds       tiny from five pre-trainings and with another rounding, and a table of the verdicts"
 	@echo "make test             lint, types and tests"
 	@echo "make test-slow        tests of minutes; also browser-check, ray-check, vllm-check, fault-check, fuzz, gpu-evidence"
 	@echo "make docs             the pages of docs/ as a site in build/site"
@@ -30,16 +30,17 @@ $(VENV)/.done: pyproject.toml constraints.txt
 tiny smoke: setup
 	$(BIN)/foray run $@ --store $(or $(STORE),runs/$@)
 
-# The main job on five seeds and with another rounding, as on another CPU model, each in a store of its own, so that a
-# killed run goes on. The table says which claims get the same answer everywhere. torch's unvectorized kernels round
+# The main job from five pre-trainings, in one report and each in one of its own, and once with another rounding, as on
+# another CPU model. The table says which claims get the same answer everywhere. torch's unvectorized kernels round
 # differently on every machine; its AVX2 kernels are those that an EPYC takes anyway.
 SEEDS ?= 0 1 2 3 4
 tiny-seeds: STORE ?= runs/tiny-seeds
 tiny-seeds: setup
-	for seed in $(SEEDS); do \
-	$(BIN)/foray run tiny --set pretrain.seeds=$$seed --set seeds=$$seed --store $(STORE)/seed-$$seed || exit 1; done
+	$(BIN)/foray run tiny --store $(STORE)/all --set pretrain.seeds=$$(echo $(SEEDS) | tr ' ' ,)
+	for seed in $(SEEDS); do rm -rf $(STORE)/seed-$$seed; \
+	$(BIN)/foray report tiny --store $(STORE)/all --set pretrain.seeds=$$seed --out $(STORE)/seed-$$seed/report || exit 1; done
 	ATEN_CPU_CAPABILITY=default $(BIN)/foray run tiny --store $(STORE)/other-rounding
-	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/seed-%) $(STORE)/other-rounding
+	$(BIN)/python docs/results/verdicts.py $(STORE)/all $(SEEDS:%=$(STORE)/seed-%) $(STORE)/other-rounding
 
 # DATA is only read: what is prepared goes beside links to it. The second study takes the first one's M_t as anybody's.
 gsm8k_small: STORE ?= runs/gsm8k_small

@@ -12,9 +12,9 @@ from foray.world import WorldProblems
 from foray.world.mixture import world_mixture
 
 # Each question is read as often as in the paper: by SFT 61 times, by SFT before RL 13 times, by parallel averaging 14
-# times, by RL 8 times (3 to 10 there).
-QUESTIONS = 320
-RL_STEPS = 80  # draws of 32 questions
+# times, by RL 9 times (3 to 10 there).
+QUESTIONS = 384
+RL_STEPS = 112  # draws of 32 questions
 
 
 def updates(readings: int) -> int:
@@ -62,8 +62,7 @@ def study() -> Study:
             width=96, layers=3, heads=3, mlp_width=256, context=704, rope_theta=1e4, init_std=0.1, embed_std=1.0
         ),
         data=Data(vocab_size=1600, whole_numbers=60),
-        # M_t at 4 and 6 tokens a parameter: where the paper finds RL to work, and where its figure of averaging begins.
-        pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(2_560_000, 3_840_000)),
+        pretrain=Pretrain(pretrain, tokens=4_500_000, checkpoints=(1_800_000, 2_100_000)),
         post=PostTraining(rl, sft, 4 * RL_STEPS, updates(61)),
         recipes=(primed, "rl", "sft", sft_rl, parallel),
         evaluation=Evaluation(
