@@ -21,6 +21,7 @@ from foray.world import WorldProblems
 
 QUESTIONS = 384
 RL_STEPS = 112  # of 32 prompts: 9.3 readings
+RATES_OF_SFT = (1.5625e-5, 3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 ROWS = 14 * QUESTIONS // RL_STEPS  # of SFT beside RL in one update
 
 
@@ -54,7 +55,7 @@ def study() -> Study:
             *_rl("rl", 1e-4, 2e-4, 4e-4, 8e-4, more=four),
             *_rl("rl", 2e-4, 4e-4, 8e-4, 1.6e-3, more=("rl.kl=0.001",)),
             *_rl("rl", 2e-4, 4e-4, 8e-4, 1.6e-3),
-            *(Variant("sft", (f"sft.lr={r:g}",)) for r in (1.5625e-5, 3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)),
+            *(Variant("sft", (f"sft.lr={r:g}",)) for r in RATES_OF_SFT),
             *_rl("sft_rl", 2e-4, 4e-4, 8e-4, 1.6e-3, more=first),
             *_rl("sft_rl", 1e-4, 2e-4, 4e-4, 8e-4, more=("sft.lr=0.000125", *first)),
             *_rl("parallel", 4e-4, 8e-4, 1.6e-3, 3.2e-3, more=("rl.kl=0.0", f"sft.batch_size={ROWS}")),
