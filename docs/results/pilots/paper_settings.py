@@ -58,6 +58,7 @@ def study() -> Study:
             *(Variant("sft", (f"sft.lr={r:g}",)) for r in RATES_OF_SFT),
             *_rl("sft_rl", 2e-4, 4e-4, 8e-4, 1.6e-3, more=first),
             *_rl("sft_rl", 1e-4, 2e-4, 4e-4, 8e-4, more=("sft.lr=0.000125", *first)),
+            *_rl("sft_rl", 1e-4, 2e-4, 4e-4, more=("sft.lr=3.125e-05", *first)),
             *_rl("parallel", 4e-4, 8e-4, 1.6e-3, 3.2e-3, more=("rl.kl=0.0", f"sft.batch_size={ROWS}")),
         ),
         evaluation=replace(
