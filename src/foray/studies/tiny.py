@@ -46,11 +46,12 @@ def study() -> Study:
         PolicyGradient(kl=1e-3),
         _adam(2e-4),
     )
-    sft = Stream("sft", Demonstrations(task, questions=QUESTIONS, batch_size=32), CrossEntropy(), _adam(1.25e-4))
+    sft = Stream("sft", Demonstrations(task, questions=QUESTIONS, batch_size=32), CrossEntropy(), _adam(3.125e-5))
     primed = Variant("primed", ("sft.lr=1e-3",), "")  # a dozen updates must teach the form
     # As the authors ran them: only RL without SFT has a KL term, and four updates of each draw.
     with_sft = ("rl.kl=0.0", "rl.updates_per_draw=1")
-    sft_rl = Variant("sft_rl", (*with_sft, f"rl_steps={RL_STEPS}", f"sft_steps={updates(13)}"), "")
+    first = (f"sft_steps={updates(13)}", "sft.lr=1.25e-4")
+    sft_rl = Variant("sft_rl", (*with_sft, f"rl_steps={RL_STEPS}", *first), "")
     # The rollouts of RL and 14 readings of SFT; one rate for both, as in the paper.
     rows = 14 * QUESTIONS // RL_STEPS
     parallel = Variant("parallel", (*with_sft, "rl.lr=8e-4", f"rl_steps={RL_STEPS}", f"sft.batch_size={rows}"), "")
