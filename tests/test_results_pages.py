@@ -6,14 +6,18 @@ import csv
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from foray.study.named_studies import load_study
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OLD_DESK = (RESULTS / "archive" / "desk_world4" / "README.md").read_text(encoding="utf-8")
+STUDIES = sorted(p for p in RESULTS.rglob("*.py") if "\ndef study()" in p.read_text(encoding="utf-8"))
 RECIPES = {"base": "base", "RL": "rl", "SFT": "sft", "SFT→RL": "sft_rl", "SFT-Gold": "sft_gold"}
 RECIPES |= {"SFT-Gold→RL": "sft_gold_rl", "parallel": "parallel", "parallel averaging": "parallel"}
 
@@ -58,6 +62,19 @@ def of_tiny(tokens: int, recipe: str, metric: str, extraction: str) -> float:
         and r["final"] == "True" and r["task"] == "world_easy"
     ]  # fmt: skip
     return 100 * float(found["value"])
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_of_the_results_can_be_asked_for_again(file: Path) -> None:
+    assert load_study(str(file)).grids()
+
+
+def test_five_runs_of_tiny_are_runs_of_tiny() -> None:
+    """Each with seeds of its own, and otherwise as ``foray run tiny`` has them: so the claims take their mean."""
+    grids = load_study(str(RESULTS / "tiny" / "five.py")).grids()
+    assert [(grid.pretraining.seeds, grid.seeds) for _, grid in grids] == [((i,), (i,)) for i in range(5)]
+    one = [replace(g, name="tiny", pretrain=replace(g.pretraining, seeds=(0,)), seeds=(0,)) for _, g in grids]
+    assert all(grid == load_study("tiny") for grid in one)
 
 
 def test_the_bases_of_tiny_keep_the_form_and_have_room() -> None:
