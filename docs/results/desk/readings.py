@@ -1,6 +1,7 @@
 """`desk` with questions read as often as in the paper: SFT 61 times, parallel averaging 14 times, RL 8 times.
 
-    foray run docs/results/desk/readings.py --store STORE      the store of `desk`: M_t are not trained again
+    foray run docs/results/desk/readings.py --part main --store STORE       in the store of `desk`, whose M_t it takes
+    foray run docs/results/desk/readings.py --part tuning --store STORE     trials of rates at these readings
 
 In the main grid SFT and parallel averaging read each of 2,048 questions 12 times. Here there are 512 questions, and RL
 has as many updates as there. SFT→RL begins after 13 readings, as in the paper. A study of its own, since the claims
@@ -12,9 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foray.studies import desk
-from foray.study.spec import Study, Variant
+from foray.study.spec import AnyRecipe, Part, Study, Variant
 
 QUESTIONS = 512
+SFT_RATES = (3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
+PARALLEL_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3)
 
 
 def updates(readings: int) -> str:
@@ -29,7 +32,7 @@ def study() -> Study:
     rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # beside RL in one update
     parallel = desk.own("parallel", rows)
     paper = (*parallel.settings, *desk.rates(*desk.CHOSEN["rl"]))
-    return replace(
+    readings = replace(
         main,
         name="desk_readings",
         post=replace(main.post, **streams),
@@ -47,4 +50,22 @@ def study() -> Study:
             desk.own("rl", "rl.kl=0.0", label="no KL"),
         ),
         parts=(),
+    )
+    tuning = replace(
+        readings,
+        pretrain=replace(main.pretraining, seeds=desk.TUNING_SEEDS),
+        recipes=trials(rows),
+        evaluation=replace(main.evaluation, split="validation", problems=300, samples=32, heldout_tokens=0),
+    )
+    return replace(readings, parts=(Part("tuning", (tuning,)),))
+
+
+def trials(rows: str) -> tuple[AnyRecipe, ...]:
+    """Rates of every recipe at these readings; ``rows`` sets those of SFT beside RL."""
+    once = ("rl.kl=0.0", updates(13))
+    return (
+        *(Variant("rl", desk.rates(r, None)) for r in desk.RL_RATES),
+        *(Variant("sft", (*desk.rates(None, r), updates(61))) for r in SFT_RATES),
+        *(Variant("sft_rl", (*desk.rates(rl, sft), *once)) for sft in (1.25e-4, 1e-3) for rl in (4e-4, 8e-4)),
+        *(Variant("parallel", (*desk.rates(r, None), *desk.settings("parallel"), rows)) for r in PARALLEL_RATES),
     )
