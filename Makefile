@@ -37,10 +37,10 @@ SEEDS := 0 1 2 3 4
 tiny-seeds: STORE ?= runs/tiny-seeds
 tiny-seeds: setup
 	$(BIN)/foray run docs/results/tiny/five.py --store $(STORE)/all
-	for seed in $(SEEDS); do rm -rf $(STORE)/seed-$$seed; $(BIN)/foray report tiny --store $(STORE)/all \
-	--set pretrain.seeds=$$seed --set seeds=$$seed --out $(STORE)/seed-$$seed/report || exit 1; done
+	for seed in $(SEEDS); do rm -rf $(STORE)/alone/seed-$$seed; $(BIN)/foray report tiny --store $(STORE)/all \
+	--set pretrain.seeds=$$seed --set seeds=$$seed --out $(STORE)/alone/seed-$$seed/report || exit 1; done
 	ATEN_CPU_CAPABILITY=default $(BIN)/foray run tiny --store $(STORE)/other-rounding
-	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/seed-%) $(STORE)/other-rounding
+	$(BIN)/python docs/results/verdicts.py $(SEEDS:%=$(STORE)/alone/seed-%) $(STORE)/other-rounding
 
 # DATA is only read: what is prepared goes beside links to it. The second study takes the first one's M_t as anybody's.
 gsm8k_small: STORE ?= runs/gsm8k_small
