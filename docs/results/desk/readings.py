@@ -16,7 +16,7 @@ from foray.studies import desk
 from foray.study.spec import AnyRecipe, Part, Study, Variant
 
 QUESTIONS = 512
-SFT_RATES = (3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
+SFT_RATES = (6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
 PARALLEL_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3)
 
 
