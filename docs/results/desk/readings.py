@@ -16,7 +16,16 @@ from foray.studies import desk
 from foray.study.spec import AnyRecipe, Part, Study, Variant
 
 QUESTIONS = 512
-SFT_RATES = (6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
+
+# The choice of the tuning: (RL, SFT) of a recipe.
+CHOSEN: dict[str, tuple[float | None, float | None]] = {"rl": (8e-4, None), "parallel": (8e-4, None)}
+
+# Tried by it.
+SFT_RATES = (1.5625e-5, 3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
+SFT_RL_RATES = (
+    *((rl, sft) for sft in (1.25e-4, 1e-3) for rl in (4e-4, 8e-4)),
+    *((2e-4, 1e-3), (4e-4, 2e-3), (4e-4, 4e-3)),
+)  # of RL and of SFT
 PARALLEL_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3)
 
 
@@ -30,24 +39,18 @@ def study() -> Study:
     few = {name: replace(getattr(main.post, name).source, questions=QUESTIONS) for name in ("rl", "sft")}
     streams = {name: replace(getattr(main.post, name), source=source) for name, source in few.items()}
     rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # beside RL in one update
-    parallel = desk.own("parallel", rows)
-    paper = (*parallel.settings, *desk.rates(*desk.CHOSEN["rl"]))
+    parallel = (*desk.settings("parallel"), rows)
     readings = replace(
         main,
         name="desk_readings",
         post=replace(main.post, **streams),
         excursions=main.pretrain.checkpoints[2:3],
         recipes=(
-            desk.own("rl"),
-            desk.own("sft", updates(61)),
-            desk.own("sft", updates(12), label="12 readings", against="sft"),
-            desk.own("sft_rl", updates(13)),
-            parallel,
-            Variant("parallel", paper, "at RL's rate"),
-            # Three reasons that its lead could have: an early end of SFT, SFT's half alone, no KL term.
-            desk.own("sft", updates(8), label="8 readings", against="sft"),
-            Variant("parallel", (*paper, "weights=0,0.5"), "at RL's rate, its SFT half alone"),
-            desk.own("rl", "rl.kl=0.0", label="no KL"),
+            *(Variant(r, (*desk.rates(*CHOSEN[r]), *others)) for r, others in (("rl", ()), ("parallel", parallel))),
+            # Reasons that a lead of parallel averaging could have: an early end of SFT, the SFT half alone, no KL term.
+            Variant("sft", ("sft.lr=0.001", updates(8)), "8 readings", "sft"),
+            Variant("parallel", (*desk.rates(*CHOSEN["parallel"]), *parallel, "weights=0,0.5"), "SFT half alone"),
+            Variant("rl", (*desk.rates(*CHOSEN["rl"]), "rl.kl=0.0"), "no KL"),
         ),
         parts=(),
     )
@@ -66,6 +69,6 @@ def trials(rows: str) -> tuple[AnyRecipe, ...]:
     return (
         *(Variant("rl", desk.rates(r, None)) for r in desk.RL_RATES),
         *(Variant("sft", (*desk.rates(None, r), updates(61))) for r in SFT_RATES),
-        *(Variant("sft_rl", (*desk.rates(rl, sft), *once)) for sft in (1.25e-4, 1e-3) for rl in (4e-4, 8e-4)),
+        *(Variant("sft_rl", (*desk.rates(rl, sft), *once)) for rl, sft in SFT_RL_RATES),
         *(Variant("parallel", (*desk.rates(r, None), *desk.settings("parallel"), rows)) for r in PARALLEL_RATES),
     )
