@@ -1,7 +1,6 @@
 """`desk` with questions read as often as in the paper: SFT 61 times, parallel averaging 14 times, RL 8 times.
 
-    foray run docs/results/desk/readings.py --part main --store STORE       in the store of `desk`, whose M_t it takes
-    foray run docs/results/desk/readings.py --part tuning --store STORE     trials of rates at these readings
+    foray run docs/results/desk/readings.py --store STORE      its tuning, and the models that are reported
 
 In the main grid SFT and parallel averaging read each of 2,048 questions 12 times. Here there are 512 questions, and RL
 has as many updates as there. SFT→RL begins after 13 readings, as in the paper. A study of its own, since the claims
@@ -18,7 +17,12 @@ from foray.study.spec import AnyRecipe, Part, Study, Variant
 QUESTIONS = 512
 
 # The choice of the tuning: (RL, SFT) of a recipe.
-CHOSEN: dict[str, tuple[float | None, float | None]] = {"rl": (8e-4, None), "parallel": (8e-4, None)}
+CHOSEN: dict[str, tuple[float | None, float | None]] = {
+    "rl": (8e-4, None),
+    "sft": (None, 3.125e-5),
+    "sft_rl": (4e-4, 1e-3),
+    "parallel": (8e-4, None),
+}
 
 # Tried by it.
 SFT_RATES = (1.5625e-5, 3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3)
@@ -38,18 +42,18 @@ def study() -> Study:
     main = desk.study()
     few = {name: replace(getattr(main.post, name).source, questions=QUESTIONS) for name in ("rl", "sft")}
     streams = {name: replace(getattr(main.post, name), source=source) for name, source in few.items()}
-    rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # beside RL in one update
-    parallel = (*desk.settings("parallel"), rows)
+    own = settings()
+    parallel = (*desk.rates(*CHOSEN["parallel"]), *own["parallel"])
     readings = replace(
         main,
         name="desk_readings",
         post=replace(main.post, **streams),
         excursions=main.pretrain.checkpoints[2:3],
         recipes=(
-            *(Variant(r, (*desk.rates(*CHOSEN[r]), *others)) for r, others in (("rl", ()), ("parallel", parallel))),
+            *(Variant(recipe, (*desk.rates(*CHOSEN[recipe]), *own[recipe])) for recipe in CHOSEN),
             # Reasons that a lead of parallel averaging could have: an early end of SFT, the SFT half alone, no KL term.
-            Variant("sft", ("sft.lr=0.001", updates(8)), "8 readings", "sft"),
-            Variant("parallel", (*desk.rates(*CHOSEN["parallel"]), *parallel, "weights=0,0.5"), "SFT half alone"),
+            Variant("sft", ("sft.lr=0.001", updates(8)), "8 readings at 1e-3"),
+            Variant("parallel", (*parallel, "weights=0,0.5"), "SFT half alone"),
             Variant("rl", (*desk.rates(*CHOSEN["rl"]), "rl.kl=0.0"), "no KL"),
         ),
         parts=(),
@@ -57,18 +61,30 @@ def study() -> Study:
     tuning = replace(
         readings,
         pretrain=replace(main.pretraining, seeds=desk.TUNING_SEEDS),
-        recipes=trials(rows),
+        recipes=trials(),
         evaluation=replace(main.evaluation, split="validation", problems=300, samples=32, heldout_tokens=0),
     )
     return replace(readings, parts=(Part("tuning", (tuning,)),))
 
 
-def trials(rows: str) -> tuple[AnyRecipe, ...]:
-    """Rates of every recipe at these readings; ``rows`` sets those of SFT beside RL."""
-    once = ("rl.kl=0.0", updates(13))
-    return (
-        *(Variant("rl", desk.rates(r, None)) for r in desk.RL_RATES),
-        *(Variant("sft", (*desk.rates(None, r), updates(61))) for r in SFT_RATES),
-        *(Variant("sft_rl", (*desk.rates(rl, sft), *once)) for rl, sft in SFT_RL_RATES),
-        *(Variant("parallel", (*desk.rates(r, None), *desk.settings("parallel"), rows)) for r in PARALLEL_RATES),
-    )
+def settings() -> dict[str, tuple[str, ...]]:
+    """What sets each recipe apart but its rates."""
+    rows = f"sft.batch_size={14 * QUESTIONS // desk.RL_STEPS}"  # of SFT beside RL in one update
+    return {
+        "rl": (),
+        "sft": (updates(61),),
+        "sft_rl": (*desk.settings("sft_rl"), updates(13)),
+        "parallel": (*desk.settings("parallel"), rows),
+    }
+
+
+def trials() -> tuple[AnyRecipe, ...]:
+    """Rates of every recipe at these readings."""
+    tried: dict[str, list[tuple[float | None, float | None]]] = {
+        "rl": [(r, None) for r in desk.RL_RATES],
+        "sft": [(None, r) for r in SFT_RATES],
+        "sft_rl": [*SFT_RL_RATES],
+        "parallel": [(r, None) for r in PARALLEL_RATES],
+    }
+    own = settings()
+    return tuple(Variant(recipe, (*desk.rates(*pair), *own[recipe])) for recipe in tried for pair in tried[recipe])
