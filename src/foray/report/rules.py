@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foray.core.spelling import per_parameter
 from foray.report import stats
 from foray.report.comparisons import (
     Comparison,
@@ -158,12 +159,13 @@ def c4(results: Results) -> Ruling:
         for (small, rich), (large, plain) in combinations(sorted(ends), 2):
             ours, theirs = ends[small, rich], ends[large, plain]
             if small < large and math_heavy(ours) and not math_heavy(theirs) and set(ours) & set(theirs):
+                tokens, more = (max(e.tokens for e in one.values()) for one in (ours, theirs))
                 what = (
-                    f"{small:,} parameters on {rich} − {large:,} on {plain or 'the main mix'}, {label(recipe)}, pass@1"
+                    f"{small:,} parameters on {rich} − {large:,} on {plain or 'the main mix'} "
+                    f"(at {per_parameter(more / large)} tokens/parameter), {label(recipe)}, pass@1"
                 )
-                tokens = max(e.tokens for e in ours.values())
                 found = every([pass1(results, what, tokens, ours, theirs)], results)
-                unfair = unfair_mixes(small * tokens, large * max(e.tokens for e in theirs.values()), ours, theirs)
+                unfair = unfair_mixes(small * tokens, large * more, ours, theirs)
                 return undecided(found, unfair) if unfair else found
     raise NotDrawable("needs a smaller model on a math-heavy mix and a larger one on another, both on a hard task")
 
