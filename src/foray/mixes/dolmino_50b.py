@@ -4,7 +4,8 @@
     foray prepare dolmino_50b --out DIR --set sources.0.1.path=... ...    from a local copy, source by source
 
 The shares of the sources are from the OLMo 2 report (table 13). The paper's project page rounds the shares. The math
-subset has 10.7B tokens and is read once, so its parts have the shares of their sizes (table 5).
+subset has 10.7B tokens and is read once, so its parts have the shares of their sizes (table 5): MathCoder2 then has
+7.5% of the mix, where the page says 6%.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every experiment of the paper, with controls, on the embedded world: hours on two CPU cores, in parts.
+"""The experiments behind the paper's ten claims, with controls, on the embedded world: hours on two cores, in parts.
 
     foray run desk --part tuning                          each part by itself, in any order; shared nodes are run once
     foray run desk --part main --set pretrain.seeds=0     a part of one pre-training alone

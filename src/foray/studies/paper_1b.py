@@ -127,11 +127,12 @@ def study(model: ModelConfig = MODEL, name: str = "paper_1b") -> Study:
 
 
 def parts(main: Study) -> tuple[Part, ...]:
-    """The other experiments. The second to fourth of the nine M_t are at 4, 6 and 10B tokens, the seventh is at 20B."""
+    """The other experiments. Of the nine M_t the second to fourth are at 4, 6 and 10B tokens, the sixth is at 14B,
+    the seventh at 20B."""
     starts = main.pretrain.checkpoints
-    early, late = starts[1:4], starts[6:7] or starts[-1:]
-    inside = replace(main.evaluation, dynamics=Dynamics(late[0], points=6))
-    dynamics = replace(main, excursions=late, recipes=("rl", "sft_rl"), evaluation=inside)
+    early, middle, late = starts[1:4], starts[5:6] or starts[-1:], starts[6:7] or starts[-1:]
+    inside = replace(main.evaluation, dynamics=Dynamics(middle[0], points=6))
+    dynamics = replace(main, excursions=middle, recipes=("rl", "sft_rl"), evaluation=inside)  # paper: from 14B
     shots = replace(main, recipes=(), evaluation=replace(main.evaluation, base_shots=(8, 0, 1)))
     hard = on_math(main, ("rl", "sft", "sft_rl"))
     return (

@@ -85,8 +85,8 @@ def behind(results: Results, frame: pd.DataFrame) -> Behind | None:
             curves.append(Curve(panel, x, values, style.look("rl").color, metric))
             sources |= {*stages["source"], *steps["source"]}
     words = (
-        f" The paper's start is {ratio_words(14)}. Its stages are stretched to ours: RL of 600 updates after SFT, of "
-        "1,000 alone."
+        f" The paper's start is {ratio_words(14)}. Its stages are stretched to ours: RL of 600 draws after SFT, one "
+        "update each, and of 1,000 alone, four updates each."
     )
     return Behind(curves, "GSM8K", sorted(sources), None, words) if curves else None
 
