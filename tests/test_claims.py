@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from rich.console import Console
 from foray.commands.on_studies import _print_claims
 from foray.report import Results, read_results, stats, write_report
 from foray.report.columns import csv_text, frame_of
-from foray.report.comparisons import Comparison, Ruling, every, some
+from foray.report.comparisons import Answer, Comparison, Ruling, every, some
 from foray.report.differences import Difference, Pairing, difference
 from foray.report.enough import enough
 from foray.report.measurements import PassK, Seeds
@@ -163,7 +163,7 @@ def test_a_need_points_either_way(results: Results) -> None:
 def test_the_answers_of_a_study(results: Results) -> None:
     table = frame_of(claims.rows(results, claims.rulings_on(results))).set_index("claim")
     assert list(table.index) == [f"C{i}" for i in range(1, 11)]
-    assert set(table["answer"]) <= {"shown", "shown, in form", "contradicted", "cannot tell", "not run"}
+    assert set(table["answer"]) <= {*get_args(Answer)}
     for name in ("C3", "C4", "C5", "C9", "C10"):
         assert table.loc[name, "answer"] == "not run" and "needs" in table.loc[name, "note"]
     for name in ("C1", "C2", "C6", "C7", "C8"):
@@ -637,16 +637,24 @@ def test_parallel_averaging_is_judged_where_it_had_no_more_or_after_convergence(
     less = rulings(with_budgets(tmp_path / "less", 320, 1600))["C8"]  # the paper's SFT has four times the rows
     assert less.answer == "shown" and "SFT 0 rollouts and 1,600 rows" in less.note
     more = rulings(with_budgets(tmp_path / "more", 320, 160))["C8"]
-    assert more.answer == "cannot tell"
+    assert more.answer == "shown, at unequal budgets"
     assert "Parallel with 320 rollouts and 320 rows, SFT with 0 rollouts and 160 rows" in more.note
     assert rulings(with_budgets(tmp_path / "converged", 320, 160, stopped=True))["C8"].answer == "shown"
 
 
-def test_a_lower_pass_1_after_fewer_rollouts_is_left_out(tmp_path: Path) -> None:
+def test_a_lower_pass_1_after_fewer_rollouts_is_shown_at_unequal_budgets_alone(tmp_path: Path) -> None:
     made = with_budgets(tmp_path, 1600, 1600)  # RL has more: parallel averaging may lead it, and not lag behind
     found = rulings(made)["C8"]
-    assert found.answer == "cannot tell" and found.note.count("left out") == 1
-    assert [n.what for n in found.needs if "pass@1" in n.what and n.what.endswith("pass@1")] == []
+    assert found.answer == "shown, at unequal budgets" and found.note.count("favours the claim") == 1
+
+
+def test_who_is_behind_with_a_larger_budget_is_behind(tmp_path: Path) -> None:
+    made = with_budgets(tmp_path, 320, 160)
+    made.entries = [e for e in made.entries if e["recipe"] != "sft" or e["kind"] != "passk"]
+    for tokens in (8 * PARAMETERS, 12 * PARAMETERS):
+        add(made, 1.0, 0.9, **placed("sft", tokens))
+    found = rulings(made)["C8"]
+    assert found.answer == "contradicted" and found.decider is not None and "SFT" in found.decider.what
 
 
 def test_a_restored_training_has_ended_where_its_health_is_there(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from foray.report.paper import Effect, effect, task_of
 from foray.report.results import AVERAGE, NotDrawable, Results, label
 from foray.report.stats import Interval
 
-Answer = Literal["shown", "shown, in form", "contradicted", "cannot tell", "not run"]
+Answer = Literal["shown", "shown, in form", "shown, at unequal budgets", "contradicted", "cannot tell", "not run"]
 # Of which side an answer is, for its color.
-SIDES = {"shown": "for", "shown, in form": "for", "contradicted": "against"}
+SIDES = {"shown": "for", "shown, in form": "for", "shown, at unequal budgets": "for", "contradicted": "against"}
 
 
 LEVEL = 2 * stats.TAIL  # of error, in what a rule decides

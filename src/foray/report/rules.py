@@ -233,9 +233,10 @@ def c8(results: Results) -> Ruling:
     """At every M_t: parallel − each of RL, SFT, SFT→RL above 0 in pass@K; parallel − base above −margin in the general
     average. From 10 tokens per parameter on: parallel − RL below 0 in pass@1.
 
-    Contradicted (Holm over all) if any difference is on the other side of its bound. A comparison decides only where
-    the recipe that the claim says is ahead had no more of what both share (rollouts, rows of demonstrations), or where
-    the stop rule ended both. If one is left out, the claim is not shown. The note gives the budgets.
+    Contradicted (Holm over all) if any difference is on the other side of its bound. Where the recipe that the claim
+    says is ahead had more of what both share (rollouts, rows of demonstrations), and the stop rule did not end both,
+    a comparison can speak against the claim and not for it: if all hold, the claim is "shown, at unequal budgets".
+    The note gives the budgets.
     """
     task, k = results.main_task, several_samples(results)
     shared = {"rl": (True, False), "sft": (False, True), "sft_rl": (True, True)}
@@ -245,17 +246,16 @@ def c8(results: Results) -> Ruling:
         if other == "rl":
             low = compare(results, "parallel", "rl", 1, task, sign=-1)
             found += [n for n in low if n.tokens >= FROM * results.model_parameters]
-        for n in found:
-            words = favoured(results, "parallel", other, n, kinds)
-            needs += [] if words else [n]
-            unfair += [words] if words else []
+        needs += found
+        unfair += [words for n in found if (words := favoured(results, "parallel", other, n, kinds))]
     needs += compare_abilities(results, "parallel", "base", beyond=-MARGIN, against=-MARGIN)
     ruling = every(needs, results)
     ruling = ruling._replace(note=f"{ruling.note}{budgets_of(results, ('parallel', 'rl', 'sft', 'sft_rl'))}")
     if not unfair:
         return ruling
-    words = f"{len(unfair)} comparisons whose budgets favour the claim left out, such as {unfair[0]}"
-    return undecided(ruling, words) if ruling.answer == "shown" else ruling._replace(note=f"{ruling.note}; {words}")
+    words = f"in {len(unfair)} comparisons the larger budget favours the claim, such as {unfair[0]}"
+    ruling = ruling._replace(note=f"{ruling.note}; {words}")
+    return ruling._replace(answer="shown, at unequal budgets") if ruling.answer == "shown" else ruling
 
 
 def c9(results: Results) -> Ruling:
