@@ -50,7 +50,7 @@ def study() -> Study:
         post=replace(main.post, **streams),
         excursions=main.pretrain.checkpoints[2:3],
         recipes=(
-            *(Variant(recipe, (*desk.rates(*CHOSEN[recipe]), *own[recipe])) for recipe in CHOSEN),
+            *(Variant(recipe, (*desk.rates(*CHOSEN[recipe]), *own[recipe]), "") for recipe in CHOSEN),
             # Reasons that a lead of parallel averaging could have: an early end of SFT, the SFT half alone, no KL term.
             Variant("sft", ("sft.lr=0.001", updates(8)), "8 readings at 1e-3"),
             Variant("parallel", (*parallel, "weights=0,0.5"), "SFT half alone"),
