@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -129,6 +130,33 @@ def test_desks_table_of_twice_the_updates_is_its_results() -> None:
         written = [float(x.replace("−", "-")) for x in re.findall(r"−?\d+\.\d", " ".join(numbers))]
         expected = [100 * float(found[RECIPES[who], t][n]) for t in ("6400000", "12800000") for n in names]
         assert written == pytest.approx(expected, abs=0.0501)
+
+
+def test_desks_table_of_the_papers_readings_is_its_results() -> None:
+    page = (RESULTS / "desk" / "parts.md").read_text(encoding="utf-8")
+    variants = {
+        "*reasons:* SFT of 8 readings (1e-3)": ("sft", "8 readings at 1e-3"),
+        "*reasons:* parallel averaging's SFT half alone": ("parallel", "SFT half alone"),
+        "*reasons:* RL without its KL term": ("rl", "no KL"),
+        "SFT (1e-3), 13 readings, then RL (4e-4)": ("sft_rl", ""),
+    }
+    own = [r | {"variant": ""} for r in rows("desk/readings/results.csv")]
+    beside = [r for r in rows("desk/readings/beside.csv") if r["split"] in ("", "test")]
+    found = [r for r in own + beside if r["final"] == "True" and r["pretrain_seed"] in "012345"]
+    lines = re.findall(r"^\| [^|]+ \|(?: [\d.]+ \|){4}$", page, re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        who, *written = cells(line)
+        recipe = variants.get(who) or (RECIPES[re.sub(r"(, .*| \(.*\))$", "", who)], "")
+        of = [r for r in found if (r["recipe"], r["variant"]) == recipe]
+        for number, metric in zip(written, ("pass@1", "pass@8", "pass@32", "acc"), strict=True):
+            task, graded = ("general_average", "") if metric == "acc" else ("world_easy", "flexible")
+            six = [
+                100 * float(r["value"]) for r in of
+                if (r["metric"], r["task"], r["extraction"]) == (metric, task, graded)
+            ]  # fmt: skip
+            assert len(six) == 6
+            assert float(number) == pytest.approx(mean(six), abs=0.0501)
 
 
 def test_the_readme_rounds_desk_once() -> None:

@@ -53,6 +53,7 @@ def study() -> Study:
             *(Variant(recipe, (*desk.rates(*CHOSEN[recipe]), *own[recipe]), "") for recipe in CHOSEN),
             # Reasons that a lead of parallel averaging could have: an early end of SFT, the SFT half alone, no KL term.
             Variant("sft", ("sft.lr=0.001", updates(8)), "8 readings at 1e-3"),
+            Variant("sft", ("sft.lr=0.001", updates(13)), "13 readings at 1e-3"),  # where SFT→RL begins
             Variant("parallel", (*parallel, "weights=0,0.5"), "SFT half alone"),
             Variant("rl", (*desk.rates(*CHOSEN["rl"]), "rl.kl=0.0"), "no KL"),
         ),
