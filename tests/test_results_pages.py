@@ -143,7 +143,7 @@ def test_desks_table_of_the_papers_readings_is_its_results() -> None:
     }
     own = [r | {"variant": ""} for r in rows("desk/readings/results.csv")]
     beside = [r for r in rows("desk/readings/beside.csv") if r["split"] in ("", "test")]
-    found = [r for r in own + beside if r["final"] == "True" and r["pretrain_seed"] in "012345"]
+    found = [r for r in own + beside if r["final"] == "True" and r["pretrain_seed"] in list("012345")]
     lines = re.findall(r"^\| [^|]+ \|(?: [\d.]+ \|){4}$", page, re.MULTILINE)
     assert len(lines) == 9
     for line in lines:
