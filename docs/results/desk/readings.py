@@ -47,6 +47,7 @@ def study() -> Study:
     readings = replace(
         main,
         name="desk_readings",
+        pretrain=replace(main.pretraining, seeds=desk.SIX),
         post=replace(main.post, **streams),
         excursions=main.pretrain.checkpoints[2:3],
         recipes=(

@@ -26,8 +26,10 @@ QUESTIONS = 2048
 RL_STEPS, SFT_STEPS = 128, 768
 ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in all as SFT has
 
-# The pre-trainings that are reported, and those of the tuning, which are not.
-SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5), (100, 101)
+# The pre-trainings that are reported, and those of the tuning, which are not. WHOLE: those of which the main grid and
+# the parts that are compared with it started from the same M_t. The weights of 2 to 5 were lost between the two.
+SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7), (100, 101)
+SIX, WHOLE = SEEDS[:6], (0, 1, 6, 7)
 
 # The learning rates that the tuning tries: of RL from the base, after SFT and together with SFT, and of SFT. As in the
 # paper RL and SFT have one rate where they train together.
@@ -145,7 +147,7 @@ def study() -> Study:
 def parts(main: Study) -> tuple[Part, ...]:
     """Grids made from the main grid, with its settings. ``late``: the M_t of 10 and of 20 tokens a parameter."""
     late, hard = main.pretrain.checkpoints[-2:], WorldProblems("hard")
-    two, three = _of(main, SEEDS[:2]), _of(main, SEEDS[:3])
+    two, three, six, whole = (_of(main, seeds) for seeds in (SEEDS[:2], SEEDS[:3], SIX, WHOLE))
     tuning = _tuning(main)
     return (
         Part("tuning", (replace(tuning, recipes=trials(*PAPER_RECIPES)),)),
@@ -153,17 +155,17 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("tuning_hard", (replace(_on(tuning, hard), recipes=trials("rl", "sft", "sft_rl", hard=True)),)),
         Part("tuning_n5", (replace(tuning, recipes=_rates_of_n(5, 192)),)),
         Part("tuning_n64", (replace(tuning, recipes=_rates_of_n(64, 15)),)),
-        Part("mixtures", (replace(main, excursions=late, recipes=(*_dial(), *_mixtures())),)),
-        Part("hard", (replace(_on(main, hard), excursions=late, recipes=_own("rl", "sft", "sft_rl", hard=True)),)),
+        Part("mixtures", (replace(whole, excursions=late, recipes=(*_dial(), *_mixtures())),)),
+        Part("hard", (replace(_on(six, hard), excursions=late, recipes=_own("rl", "sft", "sft_rl", hard=True)),)),
         Part("mix", _rl_at_the_end(_math_heavy(three))),
         Part("size", _rl_at_the_end(_larger(three))),
-        Part("longer", (replace(three, excursions=late, recipes=_longer()),)),
+        Part("longer", (replace(whole, excursions=late, recipes=_longer()),)),
         Part("one_rate", (replace(main, excursions=late[1:], recipes=(_at_the_rate_after_sft(),)),)),
         Part("controls", (replace(three, excursions=late[:1], recipes=_controls()),)),
         Part("seeds", (replace(two, excursions=late[:1], seeds=(0, 1, 2, 3), recipes=_own("rl")),)),
         # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
         Part("rollout_budget", _rollouts(two, {5: (192, 384, 576), 64: (15, 30, 45)})),
-        Part("formats", (_crossed(replace(three, excursions=late[:1])),)),
+        Part("formats", (_crossed(replace(whole, excursions=late[:1])),)),
     )
 
 
