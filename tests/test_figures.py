@@ -171,7 +171,7 @@ def test_text_of_a_figure_stands_out_from_its_ground(figure: figure_package.Figu
 
 def test_figures_come_in_the_papers_order() -> None:
     names = [m.NAME.partition("_")[0] for m in figure_package.discover()]
-    numbered = {"f": 8, "p": 1, "r": 4, "a": 4}
+    numbered = {"f": 8, "p": 1, "r": 5, "a": 4}
     assert names == [f"{kind}{i}" for kind, last in numbered.items() for i in range(1, last + 1)]
 
 

@@ -859,7 +859,7 @@ def test_sections_are_found_by_themselves_in_the_order_of_the_page() -> None:
     files = {p.stem for p in Path(sections.__file__).parent.glob("*.py")} - {"__init__"}
     assert {m.__name__.rpartition(".")[2] for m in found} == files  # type: ignore[attr-defined]
     assert len({m.NAME for m in found}) == len({m.PLACE for m in found}) == len(found)
-    assert [m.NAME for m in found[:4]] == ["claims", "firmness", "transitions", "seeds"]
+    assert [m.NAME for m in found[:4]] == ["claims", "firmness", "transitions", "temperatures"]
 
 
 def test_a_broken_section_is_named_and_the_rest_of_the_page_is_there(

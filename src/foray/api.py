@@ -18,7 +18,7 @@ from foray.report.between_studies import ONLY_OURS, ONLY_THEIRS, between
 from foray.report.choose_row import chosen
 from foray.report.columns import frame_of
 from foray.report.entries import entry_of
-from foray.report.gains import MODEL, asked_of, gains, model_of
+from foray.report.gains import MODEL, asked_of, evaluations, gains, model_of
 from foray.report.measurements import PassK
 from foray.report.reader import results_of
 from foray.report.results import ANY, ANY_MODEL, Results, recipe_rank
@@ -128,7 +128,7 @@ class LoadedStudy:
         ``right`` is the verdict by the study's grading; ``strict``, ``lenient``, ``flexible`` (and ``sound``, where the
         task can tell) are the verdicts by each. ``answer`` is what was found in ``text``, ``gold`` the reference.
         ``stop`` is ``end``, ``stop`` or ``length``: cut off, scores 0. ``which``: more fields of a model, and ``task``,
-        ``split``, ``shots`` and ``step``. The text is what a model wrote: untrusted.
+        ``split``, ``shots``, ``temperature`` and ``step``. The text is what a model wrote: untrusted.
         """
         rows = pd.DataFrame([asked_of(e, self._read) for e in self._evaluations])
         with saying(self._fuller):
@@ -138,7 +138,7 @@ class LoadedStudy:
 
     @cached_property
     def _evaluations(self) -> list[PassK]:
-        return self._read.select(PassK, final=ANY, **ANY_MODEL)
+        return evaluations(self._read, final=ANY)
 
     def _samples(self, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         names = {"correct": "strict"}
@@ -164,7 +164,8 @@ class LoadedStudy:
         Paired by problem, by the study's grading. Every M_t that both have, and the mean over all seeds, unless
         ``tokens``, ``seed`` or ``pretrain_seed`` names one. ``variant`` and ``step`` are the recipe's,
         ``over_variant`` is the other's: ``gains("rl", over="rl", variant="high_kl")``. ``mix``, ``model_parameters``,
-        ``trained_on``, ``split`` and ``shots`` are of both. What is not named is as in ``completions``.
+        ``trained_on``, ``split``, ``shots`` and ``temperature`` are of both. What is not named is as in
+        ``completions``.
         """
         ours = {**which, "recipe": recipe, "tokens": tokens, "seed": seed, "variant": variant}
         with saying(self._fuller):

@@ -58,6 +58,7 @@ def study() -> Study:
             Variant("parallel", (*parallel, "weights=0,0.5"), "SFT half alone"),
             Variant("rl", (*desk.rates(*CHOSEN["rl"]), "rl.kl=0.0"), "no KL"),
         ),
+        evaluation=replace(main.evaluation, temperatures=(1.0, 1.5)),
         parts=(),
     )
     tuning = replace(

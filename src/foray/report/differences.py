@@ -127,11 +127,20 @@ def differences(pairs: Mapping[Pairing, tuple[Counts, Counts]], ks: Sequence[int
     """The same of counts, for every k."""
     both = {r: stats.paired(a, b) for r, (a, b) in pairs.items()}
     gaps = {r: np.stack([a.pass_at(k) - b.pass_at(k) for k in ks], axis=1) for r, (a, b) in both.items()}  # (P, K)
+    return mean_gaps(gaps, len({a.ids for a, _ in both.values()}) == 1)
+
+
+def mean_gaps(gaps: Mapping[Pairing, NDArray[np.float64]], alike: bool) -> list[Difference]:
+    """The mean over runs of each column of differences, one a problem. ``alike``: all runs have these problems. (P, K)
+
+    Raises ValueError where there are no problems.
+    """
     each = {r: stats.difference_intervals(gap) for r, gap in gaps.items()}
-    problems: list[Interval | None] = [None] * len(ks)
-    if len({a.ids for a, _ in both.values()}) == 1 < len(gaps):
+    columns = range(next(iter(gaps.values())).shape[1])
+    problems: list[Interval | None] = [None for _ in columns]
+    if alike and len(gaps) > 1:
         problems = [*stats.difference_intervals(_of_problems(gaps))]
-    return [difference({r: i[place] for r, i in each.items()}, problems[place]) for place in range(len(ks))]
+    return [difference({r: i[place] for r, i in each.items()}, problems[place]) for place in columns]
 
 
 def _of_problems(gaps: Mapping[Pairing, NDArray[np.float64]]) -> NDArray[np.float64]:

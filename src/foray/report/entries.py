@@ -16,7 +16,7 @@ def distinct(entries: Sequence[Measurement]) -> tuple[list[Measurement], list[tu
     chosen: dict[tuple[Any, ...], Measurement] = {}
     clashes = []
     for e in entries:
-        axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters)
+        axes = (e.trained_on, e.split, e.variant, e.mix, e.model_parameters, e.temperature)
         place: tuple[Any, ...] = (e.kind, e.tokens, e.recipe, e.stage, e.stage_step, e.run, e.task, e.shots, *axes)
         if e.kind == "contamination":  # depends on text and questions only: grids share a node or have their own
             place = (e.kind, e.folder)
@@ -50,7 +50,7 @@ def entry_of(root: Path, e: Mapping[str, Any]) -> Measurement:
         streams=optional("streams", lambda s: {str(k): str(v) for k, v in s.items()}),
         learning_rates=optional("learning_rates", lambda s: {str(k): float(v) for k, v in s.items()}),
         planned=planned, stopped=stopped,
-        hard_share=optional("hard_share", float),
+        hard_share=optional("hard_share", float), temperature=optional("temperature", float),
         math_heavy=optional("math_heavy", bool), hard=optional("hard", bool), **texts, **numbers,
     )  # fmt: skip
 

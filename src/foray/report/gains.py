@@ -29,7 +29,7 @@ def gains(results: Results, ours: Mapping[str, Any], theirs: Mapping[str, Any], 
     # Runs find their own partners: all of them one base.
     shared = {"task": task, "mix": one.mix, "split": one.split, "model_parameters": _size(one, results)}
     shared |= {"trained_on": None if theirs["recipe"] == "base" else one.trained_on or None}
-    shared |= {name: ours.get(name) for name in ("pretrain_seed", "shots")}
+    shared |= {name: ours[name] for name in ("pretrain_seed", "shots", "temperature") if name in ours}
     second = _named(results, {**shared, **theirs})
     pairs = pair(first, second)
     words = f"study {results.study} has {one.recipe} and {theirs['recipe']} from no common M_t on {task}"
@@ -61,8 +61,22 @@ def model_of(e: Measurement, results: Results) -> dict[str, Any]:
 
 def asked_of(e: PassK, results: Results) -> dict[str, Any]:
     """The same, with what the model was asked, and the folder of the answers."""
-    fields = {"task": e.task, "split": e.split, "shots": e.shots, "step": e.stage_step, "folder": e.folder}
+    fields: dict[str, Any] = {
+        "task": e.task,
+        "split": e.split,
+        "shots": e.shots,
+        "step": e.stage_step,
+        "folder": e.folder,
+    }
+    if results.temperature is not None:
+        fields["temperature"] = results.temperature if e.temperature is None else e.temperature
     return model_of(e, results) | fields
+
+
+def evaluations(results: Results, final: Any) -> list[PassK]:
+    """Every evaluation of every model, those at the study's temperature first: they are meant where none is named."""
+    found = results.select(PassK, final=final, **ANY_MODEL, temperature=ANY)
+    return sorted(found, key=lambda e: e.temperature is not None)
 
 
 def _size(e: Measurement, results: Results) -> int:
@@ -75,7 +89,7 @@ def _named(results: Results, asked: Mapping[str, Any]) -> list[PassK]:
     At the recipe's end and at its own number of shots, unless ``asked`` names others.
     """
     recipe, task, trained = asked["recipe"], asked["task"], results.trained_on(asked["task"])
-    found = results.select(PassK, final=ANY if asked.get("step") is not None else True, **ANY_MODEL)
+    found = evaluations(results, final=ANY if asked.get("step") is not None else True)
     require(len(found) > 0, f"study {results.study} has no samples yet")
     known = any(e.recipe == recipe and e.task == task and e.trained_on == trained for e in found)
     own = {"trained_on": trained} if known and asked.get("trained_on") is None else {}

@@ -37,7 +37,8 @@ class Measurement:
 
     Models beside the main grid differ from it in one of these: ``variant`` (a recipe with settings of its own; ``own``:
     the settings are those of the main grid; ``against``: the recipe of the main grid to compare with), ``split`` of the
-    task, pre-training ``mix`` (``math_heavy``: None where an earlier version did not say), ``model_parameters``.
+    task, ``temperature`` of the samples (None: the study's own), pre-training ``mix`` (``math_heavy``: None where an
+    earlier version did not say), ``model_parameters``.
 
     ``rollouts`` a prompt and ``examples`` (prompts seen) are of models inside or after one stage of RL.
     ``screen``: RL asked only questions that the base answered between so many and so many times in 64, by this grading.
@@ -68,6 +69,7 @@ class Measurement:
     own: bool = True
     against: str = ""
     split: str = ""
+    temperature: float | None = None
     mix: str = ""
     model_parameters: int | None = None
     streams: Mapping[str, str] | None = None
@@ -86,13 +88,15 @@ class Measurement:
     @property
     def off_grid(self) -> bool:
         """Beside the main grid: only figures, tables and claims that ask for such models see this one."""
-        return bool(self.variant or self.split or self.mix) or self.model_parameters is not None
+        beside = (self.temperature, self.model_parameters) != (None, None)
+        return bool(self.variant or self.split or self.mix) or beside
 
     @property
     def words(self) -> str:
         place = f", stage {self.stage}" if self.stage else ""
         place = f", {self.task}" if self.kind in ("measure", "task_text") else place
-        asked = f", {self.task} {self.shots}-shot" if self.kind == "passk" else place
+        hot = "" if self.temperature is None else f" at temperature {self.temperature:g}"
+        asked = f", {self.task} {self.shots}-shot{hot}" if self.kind == "passk" else place
         named = ", ".join(x for x in (self.recipe, self.variant, self.mix) if x)
         seeds = f"{self.pretrain_seed}/{self.seed}"
         return f"{self.kind} of {named} at {self.tokens} tokens, step {self.stage_step}, seed {seeds}{asked}"

@@ -85,12 +85,17 @@ def results_of(content: Mapping[str, Any], manifest: Path, axis: str = AXES[0]) 
             missing.append((entry.words, failure(e)))
     return Results(
         study=study, model_parameters=parameters, ks=ks, axis=axis, extraction=grading,
-        split=str(content.get("split", TEST)), notes=_notes(content, manifest.parent),
+        split=str(content.get("split", TEST)), temperature=_number(content, "temperature"),
+        notes=_notes(content, manifest.parent),
         provenance=dict(content.get("provenance", {})),
         table=frame_of_rows(rows, parameters), asked=_tasks(chosen), hard=_hard(chosen), measured=tuple(measured),
         missing=tuple(missing), flags=tuple(flags), evaluation_flops=_by_kind(work.values()),
         settings=_settings(content), origins=read_origins(manifest.parent, _nodes(content)), planned=tuple(chosen),
     )  # fmt: skip
+
+
+def _number(content: Mapping[str, Any], name: str) -> float | None:
+    return None if content.get(name) is None else float(content[name])
 
 
 def _by_kind(found: Iterable[tuple[str, float]]) -> dict[str, float]:

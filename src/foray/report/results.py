@@ -30,10 +30,14 @@ COLUMNS = (
     "task", "shots", "extraction", "metric", "value", "lo", "hi", "n", "stderr",
     "final", "chance", "stopped", "tokens_per_parameter"
 )  # fmt: skip
-AXES_BESIDE = ("variant", "against", "mix", "model_parameters", "split", "screen", "rollouts", "examples")
-MAIN_GRID: Mapping[str, Any] = {"variant": "", "split": "", "mix": "", "model_parameters": None}
+AXES_BESIDE = (
+    "variant", "against", "mix", "model_parameters", "split", "temperature", "screen", "rollouts", "examples"
+)  # fmt: skip
+MAIN_GRID: Mapping[str, Any] = {
+    "variant": "", "split": "", "mix": "", "model_parameters": None, "temperature": None,
+}  # fmt: skip
 ANY: Any = ...  # any value of a field
-ANY_MODEL: Mapping[str, Any] = dict.fromkeys(MAIN_GRID, ANY)
+ANY_MODEL: Mapping[str, Any] = dict.fromkeys(("variant", "split", "mix", "model_parameters"), ANY)
 RUN = ("recipe", "variant", "tokens", "trained_on", "pretrain_seed", "seed")  # names one run of a recipe
 M = TypeVar("M", bound=Measurement)
 _SHARES = ("acc", "format_rate", "truncated_rate")  # metrics between 0 and 1, beside pass@k
@@ -62,6 +66,7 @@ class Results:
     axis: str = AXES[0]
     extraction: str = STRICT  # the grading that tables, figures and claims use
     split: str = TEST  # that the main grid asks; a measurement names its split where that is another
+    temperature: float | None = None  # of the main grid's samples, likewise; None where an earlier version wrote none
     top: int = 32  # the K of pass@K, where every evaluation has so many samples
     paper: bool = True  # whether the paper's numbers and curves stand beside ours
     settings: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # rows of words by table

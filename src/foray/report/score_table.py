@@ -50,11 +50,11 @@ def frame_of_rows(rows: list[dict[str, Any]], parameters: int) -> pd.DataFrame:
     def order(r: Any) -> tuple[Any, ...]:
         model = (r["mix"], r["model_parameters"] or 0, r["variant"], r["split"])
         place = (r["tokens"], recipe_rank(r["recipe"]), r["trained_on"], r["stage_step"], r["pretrain_seed"], r["seed"])
-        shots = -1 if r["shots"] is None else r["shots"]
-        return (*model, *place, r["task"], shots, r["extraction"], metric_rank(r["metric"]))
+        shots, hot = (-1 if r[name] is None else r[name] for name in ("shots", "temperature"))
+        return (*model, *place, r["task"], shots, hot, r["extraction"], metric_rank(r["metric"]))
 
     kinds = dict.fromkeys(("shots", "stopped", "model_parameters", "rollouts", "examples"), "Int64") | {"final": "bool"}
-    kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance"), "float")
+    kinds |= dict.fromkeys(("value", "lo", "hi", "stderr", "chance", "temperature"), "float")
     frame = pd.DataFrame(sorted(rows, key=order), columns=list(_MADE)).astype(kinds)
     sizes = frame["model_parameters"].fillna(parameters).astype("float")
     return frame.assign(**{COLUMNS[-1]: frame["tokens"].astype("float") / sizes})

@@ -163,6 +163,9 @@ class Start:
                 cut_off=e.cut_off,
             )  # fmt: skip
             yield entry(of, passk, step, final and i == 0)
+            if final and i == 0:
+                for other in dict.fromkeys(float(t) for t in e.temperatures if t != e.temperature):
+                    yield entry(of, replace(passk, temperature=other), step, final)
             if final and i == 0 and e.train_problems:
                 seen = replace(passk, split="train", problems=e.train_problems, samples=e.train_samples)
                 yield entry(of, seen, step, final)

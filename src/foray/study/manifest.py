@@ -108,6 +108,7 @@ def manifest_of(study: Study, graph: Graph) -> dict[str, Any]:
         "k": list(study.evaluation.k),
         "grading": study.evaluation.grading,
         "split": study.evaluation.split,
+        "temperature": study.evaluation.temperature,
         "notes": list(study.notes),
         "provenance": program(),
         "settings": setting_tables(study),
@@ -152,6 +153,8 @@ def _row(reported: GraphEntry, study: Study) -> dict[str, Any]:
     if isinstance(node, PassKNode):
         hard = bool(getattr(node.task, "hard", False))
         out |= {"task": node.task.name, "shots": node.shots, "hard": hard} | _rollouts(node)
+        if node.temperature != study.evaluation.temperature:
+            out["temperature"] = node.temperature
     if isinstance(node, ContaminationNode):
         out |= {"task": node.task.name, "trained_on": node.trained.name}
     if isinstance(made, TrainNode):

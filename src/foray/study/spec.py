@@ -176,6 +176,7 @@ class Evaluation:
     samples: int = 32  # completions a problem
     k: tuple[int, ...] = (1, 8, 32)  # the k of pass@k
     temperature: float = 0.6  # of sampling
+    temperatures: tuple[float, ...] = added(())  # others at which every final checkpoint answers again
     max_new_tokens: int = 96  # a longer completion is cut off
     cut_off: CutOff = added("wrong")  # what a completion without an end is worth: nothing, or what its text says
     split: Literal["validation", "test"] = "test"  # of the problems
@@ -203,12 +204,13 @@ class Evaluation:
         check_truncation(self)
         require_positive(self, "problems", "samples", "max_new_tokens", "train_samples")
         require_not_negative(self, "contamination", "heldout_tokens", "train_problems", "temperature")
+        require(all(t >= 0 for t in self.temperatures), "temperatures must be >= 0")
         require(bool(self.k) and min(self.k) >= 1, "k must hold positive numbers")
         top = max(self.k)
         require(top <= self.samples, f"pass@{top} needs at least {top} samples a problem, not {self.samples}")
         many = max(self.samples, self.train_samples if self.train_problems else 1)
         one = "temperature 0 gives one sample: set samples=1 (and train_samples=1 with train_problems) or raise it"
-        require(self.temperature > 0 or many == 1, one)
+        require(min((self.temperature, *self.temperatures)) > 0 or many == 1, one)
         require(all(s >= 0 for s in (*self.base_shots, *self.trained_shots)), "shots must be >= 0")
         probes = self.probes
         require(probes is None or hasattr(probes, "names"), f"probes must be a spec of probes: {probes!r}")

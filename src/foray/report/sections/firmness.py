@@ -14,7 +14,7 @@ from foray.report.columns import NOTHING, Column, badge, frame_of, table
 from foray.report.comparisons import SIDES, Ruling
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK
-from foray.report.results import SOUND, Results
+from foray.report.results import ANY, SOUND, Results
 from foray.report.sections import Section
 from foray.report.sections.by_tag import groups
 from foray.report.sections.claims import rulings_on
@@ -25,9 +25,9 @@ NAME, TITLE, PLACE = "firmness", "How firm the answers are", 12
 
 _TEXT = (
     "The rules again, each time with one choice of the analysis changed. An answer that every line repeats does not "
-    "hang on the grading, on K, on one pre-training, or on one kind of problems. Fewer problems or pre-trainings "
-    "widen the intervals, so that some answers become “cannot tell”. –: the rule compares nothing that the change "
-    "touches."
+    "hang on the grading, on K, on the temperature, on one pre-training, or on one kind of problems. Fewer problems or "
+    "pre-trainings widen the intervals, so that some answers become “cannot tell”. –: the rule compares nothing that "
+    "the change touches."
 )
 _CAPTION = "The claims' answers, each time with one choice made otherwise"
 _RULED, _SAME, _UNTOUCHED = "as ruled", "same", "–"
@@ -77,6 +77,9 @@ def changes(results: Results) -> Iterator[Change]:
     most = min(int(c.samples.min()) for e in evaluations for c in e.counts.values())
     for k in sorted({asked // 4, most} - {asked, 0, 1}):
         yield Change(f"K = {k} for {asked}", replace(results, top=k))
+    others = {e.temperature for e in results.select(PassK, final=True, task=evaluations[0].task, temperature=ANY)}
+    for temperature in sorted(t for t in others if t is not None):
+        yield Change(f"temperature {temperature:g}", _at(results, temperature))
     starts = sorted({e.pretrain_seed for e in evaluations})
     # With one less there must be as many as an interval over pre-trainings takes.
     for start in starts if len(starts) > ENOUGH_PRETRAININGS else ():
@@ -94,6 +97,12 @@ def _graded(results: Results, grading: str) -> Results:
     measured = (alone(m) if isinstance(m, PassK) else m for m in results.measured)
     kept = tuple(m for m in measured if not isinstance(m, PassK) or m.counts)
     return replace(results, extraction=grading, measured=kept)
+
+
+def _at(results: Results, temperature: float) -> Results:
+    """The results as if the study's temperature were this one."""
+    kept = (m for m in results.measured if not isinstance(m, PassK) or m.temperature == temperature)
+    return replace(results, measured=tuple(replace(m, temperature=None) for m in kept), temperature=temperature)
 
 
 def _without(results: Results, start: int) -> Results:

@@ -30,7 +30,7 @@ _TEXT = (
     "(in pass@1, in pass@K) that this evaluation would have found four times in five. Each verdict is at 95% by "
     "itself: of forty, one or two will be wrong by chance."
 )
-_SIGNS = {"expansion": "for", "broadening": "for", "degradation": "against"}
+SIGNS = {"expansion": "for", "broadening": "for", "degradation": "against"}
 CSV = (
     "study", "task", "tokens", "tokens_per_parameter", "from", "to", "extraction", "from_shots", "to_shots", "k",
     "pass1", "pass1_lo", "pass1_hi", "passk", "passk_lo", "passk_hi", "verdict", "newly_solved", "newly_lost",
@@ -80,7 +80,7 @@ def _columns(results: Results, found: Sequence[Transition]) -> list[Column]:
     return [
         Column("tokens (per parameter)", place),
         Column("transition", "label"),
-        Column("verdict", badge("verdict", _SIGNS)),
+        Column("verdict", badge("verdict", SIGNS)),
         Column("Δ pass@1", "one", POINTS),
         Column(f"Δ pass@{k}", "top", POINTS),
         Column("reached ½", "gained", PROBLEMS),
