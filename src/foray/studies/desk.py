@@ -165,6 +165,7 @@ def parts(main: Study) -> tuple[Part, ...]:
         Part("seeds", (replace(two, excursions=late[:1], seeds=(0, 1, 2, 3), recipes=_own("rl")),)),
         # n = 5 needs 64 / 5 times as many updates as n = 64 for the same number of rollouts.
         Part("rollout_budget", _rollouts(two, {5: (192, 384, 576), 64: (15, 30, 45)})),
+        Part("temperatures", (_hotter(_of(main, WHOLE[2:]), late),)),
         Part("formats", (_crossed(replace(whole, excursions=late[:1])),)),
     )
 
@@ -245,6 +246,12 @@ def _math_heavy(main: Study) -> Study:
 def _larger(main: Study) -> Study:
     """Three times the parameters: on as many tokens, three times the FLOPs."""
     return replace(main, model=replace(main.model, width=160, layers=4, heads=5, mlp_width=427))
+
+
+def _hotter(main: Study, starts: tuple[int, ...]) -> Study:
+    """The recipes of C6 and C8 at other temperatures: of the last pre-trainings, whose weights were there."""
+    evaluation = replace(main.evaluation, temperatures=(0.3, 1.0, 1.5))
+    return replace(main, excursions=starts, recipes=_own("rl", "sft", "sft_rl", "parallel"), evaluation=evaluation)
 
 
 def _rl_at_the_end(main: Study) -> tuple[Study, ...]:
