@@ -3,9 +3,9 @@
 Reads ``manifest.json``, every ``completions.jsonl`` (in a store that was restored from what was collected the counts of
 ``problems.jsonl``), ``probes.json`` and ``perplexity.json`` below STORE. Compares each value, interval, count and
 verdict of ``report/results.csv``, ``transitions.csv`` and ``transition_curves.csv``, the comparisons of two recipes in
-``comparisons.csv``, and the variants in ``controls.csv``, to the six digits that they are written with. Exits 1 and
-names the first row that differs. The script imports nothing of Foray: it writes out the formulas of docs/statistics.md
-plainly.
+``comparisons.csv``, the variants in ``controls.csv``, and ``temperatures.csv``, to the six digits that they are written
+with. Exits 1 and names the first row that differs. The script imports nothing of Foray: it writes out the formulas of
+docs/statistics.md plainly.
 """
 
 from __future__ import annotations
@@ -192,10 +192,12 @@ class Store:
         self.root = root
         self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
         beside = ("mix", "model_parameters", "split")
+        hot = {"variant", "temperature"}
         there = (e for e in self.manifest["entries"] if (root / e["folder"]).is_dir())
         entries = [{"pretrain_seed": 0} | e for e in there if not any(e.get(a) for a in beside)]
-        self.entries = [e for e in entries if not e.get("variant")]
-        self.variants = [e for e in entries if e.get("variant")]
+        self.entries = [e for e in entries if not hot & set(e)]
+        self.variants = [e for e in entries if hot & set(e) == {"variant"}]
+        self.hot = [e for e in entries if hot & set(e) == {"temperature"}]
         self.raw = cache(lambda folder: Raw(root / folder))
 
     def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:
@@ -359,7 +361,12 @@ def counted(changes: dict[Pair, list[tuple[bool, bool]]], kind: tuple[bool, bool
 def difference(runs: dict[Pair, tuple[Raw, Raw]], extraction: str, k: int) -> Triple:
     each = {r: differences(a, b, extraction, k) for r, (a, b) in runs.items()}
     asked = {tuple(sorted(set(a.problems) & set(b.problems))) for a, b in runs.values()}
-    problems = difference_interval(of_problems(each)) if len(asked) == 1 < len(each) else None
+    return mean_gap(each, len(asked) == 1)
+
+
+def mean_gap(each: dict[Pair, list[float]], alike: bool) -> Triple:
+    """The mean of every pair's differences by problem. ``alike``: all pairs have the same problems."""
+    problems = difference_interval(of_problems(each)) if alike and len(each) > 1 else None
     return over_pairs({r: difference_interval(gaps) for r, gaps in each.items()}, problems)
 
 
@@ -464,6 +471,42 @@ def check_controls(store: Store) -> int:
     return len(rows)
 
 
+def check_temperatures(store: Store) -> int:
+    """Every transition again, each model at the temperature that is best for it on the other half of the problems."""
+    rows = store.rows("temperatures.csv") if (store.root / "report" / "temperatures.csv").exists() else []
+    for line, row in enumerate(rows, 2):
+        k, expected = int(row["k"]), dict[str, Any]()
+        after, before = ({at: at_own(store, row, side, at) for at in (1, k)} for side in ("to", "from"))
+        for name, at in (("pass1", 1), ("passk", k)):
+            of_pairs = matched(after[at], before[at])
+            gaps = {p: [x - y for x, y in zip(a, b)] for p, (a, b) in of_pairs.items()}
+            expected |= triple((name, f"{name}_lo", f"{name}_hi"), mean_gap(gaps, True))
+        check(f"temperatures.csv, line {line}", row, expected)
+    return len(rows)
+
+
+def at_own(store: Store, row: dict[str, str], side: str, k: int) -> dict[Run, list[float]]:
+    """pass@k of each problem, in order of their ids, by run: of the runs that have every temperature."""
+    usual = store.finals(row, side)
+    where = {"tokens": int(row["tokens"]), "recipe": row[side], "task": row["task"], "final": True}
+    tried: dict[float, dict[Run, Any]] = {store.manifest["temperature"]: usual}
+    for e in store.hot:
+        if e["kind"] == "passk" and all(e.get(name) == value for name, value in where.items()):
+            tried.setdefault(e["temperature"], {})[e["pretrain_seed"], e["seed"]] = e
+    runs = [run for run in usual if all(run in of for of in tried.values())]
+    rule = store.manifest["grading"]
+    solved = {
+        t: {run: store.raw(of[run]["folder"]).values(rule, f"pass@{k}") for run in runs} for t, of in tried.items()
+    }
+    own: dict[Run, list[float]] = {run: [0.0] * len(next(iter(solved.values()))[run]) for run in runs}
+    for half in (0, 1):
+        means = {t: mean_of(mean_of(of[run][1 - half :: 2]) for run in runs) for t, of in sorted(solved.items())}
+        best = max(means, key=lambda t: means[t])  # of equals the first, which is the lowest
+        for run in runs:
+            own[run][half::2] = solved[best][run][half::2]
+    return own
+
+
 def read_probes(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads((store.root / entry["folder"] / "probes.json").read_text()))
 
@@ -498,12 +541,13 @@ def main(arguments: list[str]) -> int:
         return 2
     store = Store(Path(arguments[0]))
     try:
-        checks = (check_results, check_transitions, check_curves, check_comparisons, check_controls)
+        checks = (check_results, check_transitions, check_curves, check_comparisons, check_controls, check_temperatures)
         counts = [f(store) for f in checks]
     except Differs as e:
         print(e, file=sys.stderr)
         return 1
     names = ("results.csv", "transitions.csv", "transition_curves.csv", "comparisons.csv", "controls.csv")
+    names += ("temperatures.csv",)
     print(f"agree: {', '.join(f'{n} rows of {name}' for n, name in zip(counts, names))}")
     bare = sum(not (store.root / e["folder"] / "completions.jsonl").exists() for e in store.find("passk"))
     if bare:
