@@ -142,7 +142,7 @@ def test_desks_table_of_the_papers_readings_is_its_results() -> None:
         "SFT (1e-3), 13 readings, then RL (4e-4)": ("sft_rl", ""),
     }
     own = [r | {"variant": ""} for r in rows("desk/readings/results.csv")]
-    beside = [r for r in rows("desk/readings/beside.csv") if r["split"] in ("", "test")]
+    beside = [r for r in rows("desk/readings/beside.csv") if r["split"] in ("", "test") and not r["temperature"]]
     found = [r for r in own + beside if r["final"] == "True" and r["pretrain_seed"] in list("012345")]
     lines = re.findall(r"^\| [^|]+ \|(?: [\d.]+ \|){4}$", page, re.MULTILINE)
     assert len(lines) == 9
@@ -158,6 +158,31 @@ def test_desks_table_of_the_papers_readings_is_its_results() -> None:
             ]  # fmt: skip
             assert len(six) == 6
             assert float(number) == pytest.approx(mean(six), abs=0.0501)
+
+
+def test_desks_table_of_temperatures_is_its_results() -> None:
+    page = (RESULTS / "desk" / "parts.md").read_text(encoding="utf-8")
+    names = {
+        "RL without KL": ("rl", "no KL"), "SFT, 61 readings": ("sft", ""),
+        "SFT, 8 readings at 1e-3": ("sft", "8 readings at 1e-3"),
+        "SFT, 13 readings at 1e-3": ("sft", "13 readings at 1e-3"),
+    }  # fmt: skip
+    own = [r | {"variant": "", "temperature": ""} for r in rows("desk/readings/results.csv")]
+    found = [
+        r for r in own + rows("desk/readings/beside.csv") if r["final"] == "True" and r["extraction"] == "flexible"
+    ]
+    table = page[page.index("| | 0.6 | 1 | 1.5 |") :].partition("\n\n")[0]
+    lines = table.split("\n")[2:]
+    assert len(lines) == 8
+    for line in lines:
+        who, *written = cells(line)
+        recipe, variant = names.get(who) or (RECIPES[who], "")
+        for numbers, temperature in zip(written, ("", "1", "1.5"), strict=True):
+            for number, metric in zip(numbers.split(" / "), ("pass@1", "pass@32"), strict=True):
+                place = (recipe, variant, temperature, metric, "")
+                keys = ("recipe", "variant", "temperature", "metric", "split")
+                six = [100 * float(r["value"]) for r in found if tuple(r.get(k, "") for k in keys) == place]
+                assert len(six) == 6 and float(number) == pytest.approx(mean(six), abs=0.0501)
 
 
 def test_the_readme_rounds_desk_once() -> None:
