@@ -135,11 +135,15 @@ def parts(main: Study) -> tuple[Part, ...]:
     dynamics = replace(main, excursions=middle, recipes=("rl", "sft_rl"), evaluation=inside)  # paper: from 14B
     shots = replace(main, recipes=(), evaluation=replace(main.evaluation, base_shots=(8, 0, 1)))
     hard = on_math(main, ("rl", "sft", "sft_rl"))
+    # Ours: on the embedded world the order at pass@32 hangs on the temperature.
+    hotter = replace(main.evaluation, temperatures=(0.3, 1.0, 1.5))
+    asked_again = replace(main, excursions=late, recipes=("rl", "sft", "sft_rl", "parallel"), evaluation=hotter)
     return (
         Part("math", (hard,)),
         Part("seeds", _seeds(main, early)),
         Part("dynamics", (dynamics,)),
         Part("shots", (shots,)),
+        Part("temperatures", (asked_again,)),
         Part("epochs", (_epochs(main, late),)),
         Part("dial", (_dial(main, late),)),
         Part("mixtures", _mixtures(main, starts[:1] + late, starts[5:6])),
