@@ -21,6 +21,7 @@ from foray.data.corpus import Shard, mixed_windows, write_shard
 from foray.data.text import JsonlText
 from foray.data.text_source import TextSplit
 from foray.data.tokenizer import END, TextTokenizer, load_tokenizer, train_tokenizer
+from foray.study.kinds.tokens import SPARE, ShardNode, TokenizerNode
 from foray.world import math_sources
 from foray.world.general.prose import general_sources
 
@@ -297,3 +298,21 @@ def test_world_text_is_deterministic_and_its_splits_differ(name: str) -> None:
     assert train == again
     assert all(text.strip() for text in train)
     assert len(set(train)) > 35 and not set(train) & set(held)
+
+
+def test_a_text_without_held_out_documents_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps({"text": f"line {i}"}) + "\n" for i in range(40)))
+    few = JsonlText("few", "few.jsonl", root=str(tmp_path))
+    tokenizer = TokenizerNode(((1.0, few),), 300, 0)
+    ShardNode(few, "train", tokenizer, 1000).check()
+    with pytest.raises(ValueError, match=r"few has no validation documents: one in 50 is held out; .* smaller holdout"):
+        ShardNode(few, "validation", tokenizer, 1000).check()
+    ShardNode(replace(few, holdout=10), "validation", tokenizer, 1000).check()
+
+
+def test_a_text_that_is_read_many_times_is_flagged(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text(json.dumps({"tokens": 1000}))
+    asked = [ShardNode(Counting("numbers"), "train", None, SPARE + n) for n in (4_000, 58_000)]  # type: ignore[arg-type]
+    assert [n.flags(tmp_path) for n in asked] == [[], ["training reads its 1,000 tokens about 58 times"]]
+    held = replace(asked[1], split="validation")
+    assert held.flags(tmp_path) == []

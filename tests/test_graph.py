@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from foray.core.objectives import Scored
 from foray.study.graph import _with_parents, expand
 from foray.study.kinds.tokens import ShardNode
 from foray.study.node import Node
@@ -82,3 +83,17 @@ def test_equal_nodes_with_other_parents_bring_both_their_parents() -> None:
     found = {n.key for n in _with_parents([*first, *other])}
     assert {n.key for n in _with_parents(first)} | {n.key for n in _with_parents(other)} == found
     assert len({n.key for n in _with_parents(first)}) < len(found)
+
+
+@dataclass
+class Melting:
+    """A loss of the user's own that can change, so that no key can hold it."""
+
+    def loss(self, scored: Scored) -> Any:
+        return -scored.logprobs.sum()
+
+
+def test_a_loss_that_can_change_is_named_by_every_command() -> None:
+    made = study()
+    with pytest.raises(ValueError, match=r"Melting.*write @dataclass\(frozen=True\)"):
+        expand(replace(made, post=replace(made.post, sft=replace(made.post.sft, objective=Melting()))))

@@ -71,8 +71,8 @@ def test_the_models_are_those_of_the_paper(data: Path) -> None:
     assert made.model.parameters == 1_484_916_736
     assert [t // 10**9 for t in made.starts] == [2, 4, 6, 10, 12, 14, 20, 28, 44]
     names = [
-        "main", "math", "seeds", "dynamics", "shots", "temperatures", "epochs", "dial", "mixtures", "disputed", "primed",
-        "rollout_budget", "math_heavy",
+        "main", "math", "seeds", "dynamics", "shots", "temperatures", "epochs", "dial", "mixtures", "disputed",
+        "primed", "rollout_budget", "math_heavy",
     ]  # fmt: skip
     assert list(dict.fromkeys(name for name, _ in made.grids())) == names
     (start,) = {grid.starts for _, grid in made.grids("rollout_budget")}

@@ -71,6 +71,11 @@ def test_what_is_sound(work: str, sound: bool) -> None:
     assert chain.sound(BUS, work, "10 and 8") is sound
 
 
+def test_an_answer_without_a_number_has_no_sound_chain() -> None:
+    assert not chain.sound(BUS, "5 + 5 = 10. 10 - 2 = 8.", "answer")
+    assert WorldProblems().verify(replace(PROBLEM, answer="answer"), "5 + 5 = 10. #### 10").score == 0.0
+
+
 @pytest.mark.parametrize(
     "text", ["5 + " * 50_000, "9" * 200_000, "5 + 3 = 8. " * 20_000, "Start with 3" + ", add 5 to get 8" * 20_000]
 )

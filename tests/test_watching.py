@@ -105,6 +105,21 @@ def test_revisions_of_the_hub_are_read_by_their_names(monkeypatch: pytest.Monkey
     ]
 
 
+def test_one_store_has_one_series_on_one_scale_of_tokens(tmp_path: Path) -> None:
+    known, file = [(f"{tmp_path}/step100", "", 100_000)], tmp_path / "watched.py"
+    Series(f"{tmp_path}/step{{step}}", 1000).check(known, file)
+    with pytest.raises(
+        ValueError, match="step100 has 100,000 tokens there and 200,000 now: give the --tokens-per-step"
+    ):
+        Series(f"{tmp_path}/step{{step}}", 2000).check(known, file)
+    with pytest.raises(ValueError, match=r"step100 is no checkpoint of .*: name another --store"):
+        Series(f"{tmp_path}/other{{step}}", 1000).check(known, file)
+    hub = Series("hub:org/name@step{step}-tokens{tokens}B")
+    hub.check([("org/name", "step1-tokens3B", 3 * 10**9)], file)
+    with pytest.raises(ValueError, match="org/other@step1-tokens3B is no checkpoint"):
+        hub.check([("org/other", "step1-tokens3B", 3 * 10**9)], file)
+
+
 def test_a_checkpoint_is_ready_when_its_files_are_whole_and_at_rest(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "step1"
     shutil.copytree(checkpoint, folder, copy_function=shutil.copyfile)

@@ -249,7 +249,8 @@ class LoadedStudy:
     ) -> tuple[Transformer, TextTokenizer]:
         """The torch model of a checkpoint, in evaluation mode, and its tokenizer. ``device``: the GPU if there is one.
 
-        ``model(tokens)`` takes token ids (B, T) and gives logits (B, T, V). ``which`` as in ``checkpoint``.
+        ``model.logits(tokens)`` takes token ids (B, T) and gives logits (B, T, V); ``model(tokens)`` gives the last
+        hidden states. ``which`` as in ``checkpoint``.
         """
         from foray.core.machine import machine
         from foray.study.kinds.models import open_checkpoint
@@ -291,9 +292,10 @@ class LoadedStudy:
         return self._samples([{"id": name, "question": found.question, "answer": gold, "samples": found.samples}])
 
     def task(self, name: str | None = None) -> Task:
-        """A task of the study, by default its first. Of a store's folder alone, only tasks that Foray brings.
+        """A task of the study, by default its first. Of a store's folder alone, only tasks that Foray brings, with
+        their usual settings.
 
-        Raises ValueError where the store does not hold the task's code.
+        Raises ValueError where the store does not hold the task.
         """
         asked = self._task_name(name)
         if self.study is not None:
@@ -305,8 +307,8 @@ class LoadedStudy:
         specs = (read_json(e.folder / SPEC)["task"] for e in self._evaluations if e.task == asked)
         if task is None or any(to_json(task) != spec for spec in specs):
             raise ValueError(
-                f"the store does not hold the code of task {asked}: load the study's file, "
-                f"foray.load('FILE.py', store='{self.store}'), or give the task itself"
+                f"the store holds neither the code of task {asked} nor the place of its files: load the study's "
+                f"file, foray.load('FILE.py', store='{self.store}'), or give the task itself"
             )
         return task
 

@@ -39,6 +39,7 @@ def watch(args: argparse.Namespace) -> None:
     series = Series(args.checkpoints, args.tokens_per_step, args.settle)
     base = load_study(args.study, args.settings)
     store = Store(args.store or Path("runs") / f"{base.name}-watched", machine_of(args))
+    series.check(_before(store.root / STUDY_FILE), store.root / STUDY_FILE)
     console, failed = Console(), set[Checkpoint]()
     say(console, f"watching {args.checkpoints}; the study so far: {store.root / STUDY_FILE}")
     known, left = _finished(args, store, console, executor)

@@ -18,7 +18,7 @@ from foray.core import rng
 from foray.core.files import json_text, read_object, write_atomic, writing
 from foray.data.prepared import mapped
 from foray.data.rows import Skipped
-from foray.data.text_source import TextSource, TextSplit, all_broken, documents_of, skips
+from foray.data.text_source import TextSource, TextSplit, documents_of, no_documents, skips
 from foray.data.tokenizer import TextTokenizer
 
 
@@ -34,7 +34,7 @@ def write_shard(source: TextSource, split: TextSplit, tokenizer: TextTokenizer, 
                 f.write(row.tobytes())
                 total += len(row)
     if total == 0:
-        raise ValueError(f"text source {source.name} has no {split} documents{all_broken(skipped)}")
+        raise ValueError(no_documents(source, split, skipped))
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": np.dtype(dtype).name}
     if skips(source):
         meta |= {"skipped": skipped.count, "first skipped": skipped.first}

@@ -35,7 +35,7 @@ from foray.data.prepared import Prepared, TokenKind, damage, tokenizer_digest
 from foray.data.repository import Repository
 from foray.data.rows import Skipped
 from foray.data.text import TextPart, documents, origin, parts
-from foray.data.text_source import TextSource, all_broken, sample_texts, skips
+from foray.data.text_source import TextSource, all_broken, no_documents, sample_texts, skips
 from foray.data.tokenizer import FILES, TextTokenizer, load_tokenizer, train_tokenizer
 
 _DOCUMENTS = 256  # tokenized together
@@ -178,6 +178,8 @@ def _source(
         missing = budget - taken()
         say(f"{source.name}: all of it is {taken():,} tokens, {missing:,} fewer than its share: to be repeated")
     held = sum(f["validation"] for f in files)
+    if held == 0:
+        say(no_documents(source, "validation"))
     return {"name": source.name, "tokens": taken(), "validation": held, **counted, "files": files}
 
 

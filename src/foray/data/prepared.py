@@ -14,7 +14,7 @@ from foray.core.canonical import content_hash, require
 from foray.core.field_types import require_types
 from foray.core.files import digest_of_input, json_text, read_object, write_atomic
 from foray.core.untrusted import expect
-from foray.data.text_source import TextSplit
+from foray.data.text_source import TextSplit, no_documents
 
 TokenKind = Literal["tokens", "validation"]  # of a prepared part: for training, and held out
 _CHANGED = "is damaged (its checksum has changed)"
@@ -97,7 +97,7 @@ def link_shard(source: Prepared, split: TextSplit, folder: Path, max_tokens: int
             digests[name] = file[f"sha256_{kind}"]
             total += count
     if total == 0:
-        raise ValueError(f"text source {source.name} has no {split} documents")
+        raise ValueError(no_documents(source, split))
     meta = {"source": source.name, "split": split, "tokens": total, "dtype": found["files"][0]["dtype"], "files": files}
     meta |= {"place": str(source.place.resolve()), "sha256": digests}  # for foray check; a study names the place itself
     write_atomic(folder / "meta.json", json_text(meta) + "\n")

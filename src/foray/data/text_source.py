@@ -47,6 +47,16 @@ def skips(source: TextSource) -> TypeGuard[Skipping]:
     return isinstance(source, Skipping) and source.skip_broken
 
 
+def no_documents(source: TextSource, split: TextSplit, skipped: Skipped | None = None) -> str:
+    """Words for a source without documents of a split, and what helps."""
+    words = f"text source {source.name} has no {split} documents{all_broken(skipped or Skipped())}"
+    if split == "train":
+        return words
+    every = getattr(source, "holdout", 0)
+    kept = f": one in {every:,} is held out" if every else ""
+    return f"{words}{kept}; give it a smaller holdout of 2 or more, or set evaluation.heldout_tokens=0"
+
+
 def all_broken(skipped: Skipped) -> str:
     """Words for the broken rows that were passed over; they follow the words for a source without documents."""
     return f": {skipped.count:,} broken rows were skipped, the first: {skipped.first}" if skipped.count else ""

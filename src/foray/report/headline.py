@@ -63,7 +63,7 @@ def what_abilities_are(results: Results) -> str:
     if all(probe.startswith(WORLD_PROBE) for probe in probes):
         asked = "probes of the invented world, in the forms of ARC, PIQA and others; those were not run themselves"
     else:
-        asked = "benchmarks of what pre-training taught"
+        asked = "benchmarks of general abilities"
     return f"the mean accuracy on {len(probes)} {asked}."
 
 

@@ -34,7 +34,13 @@ def expand(study: Study, part: str | None = None) -> Graph:
     for _, grid in grids:
         grid.check_whole()
     # What each recipe is in the main results, wherever in the study those stand.
-    own = {(recipe_name(r), grid.stages(r)) for _, grid in grids for r in grid.recipes if not _settings(r)}
+    try:
+        own = {(recipe_name(r), grid.stages(r)) for _, grid in grids for r in grid.recipes if not _settings(r)}
+    except TypeError:  # something of the user's own that cannot be hashed
+        from foray.study.contracts import check_study  # reads the user's tasks, which no graph needs
+
+        check_study(study)
+        raise
     asked = [(name, GridText(grid)) for name, grid in study.grids(part)]
     checks = {check.key: check for _, text in asked for check in _pretraining_checks(text)}
     entries = [e for name, text in asked for e in _grid_entries(name, text, own, checks.values())]

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from foray.core.sources import Corpus
 from foray.core.stage import Stage
-from foray.study.kinds.tokens import ShardNode, TokenizerNode
+from foray.study.kinds.tokens import SPARE, ShardNode, TokenizerNode
 from foray.study.node import TokenizerOwner
 from foray.study.spec import Pretrain, Study
 
@@ -71,7 +71,7 @@ def _shards(corpus: Corpus, tokens: int, tokenizer: TokenizerOwner) -> tuple[Sha
     total = sum(w for w, _ in corpus.mixture)
     # A shard holds a little more than a source's share, so that no text repeats if chance draws more rows of a source.
     return tuple(
-        ShardNode(s, "train", tokenizer, math.ceil(1.03 * w / total * tokens) + 65_536)
+        ShardNode(s, "train", tokenizer, math.ceil(1.03 * w / total * tokens) + SPARE)
         for w, s in corpus.mixture
         if w > 0
     )

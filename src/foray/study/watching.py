@@ -71,6 +71,23 @@ class Series:
         by_tokens = {c[2]: c for c in sorted(named) if c[2] > 0 and (self.of_hub or ready(Path(c[0]), self.settle))}
         return [by_tokens[tokens] for tokens in sorted(by_tokens)]
 
+    def check(self, known: Sequence[Checkpoint], where: Path) -> None:
+        """Raises ValueError where checkpoints that an earlier watch wrote to ``where`` have other tokens by this one.
+
+        One store has one series: its M_t stand on one scale of tokens.
+        """
+        source, _, revision = self.pattern.removeprefix(HUB).partition("@")
+        pattern = os.path.abspath(os.path.expanduser(self.pattern))
+        for folder, name, tokens in known:
+            if self.of_hub:
+                now = self._tokens(revision, name) if folder == source else 0
+            else:
+                now = self._tokens(pattern, folder)
+            what = f"{where}: {'@'.join(filter(None, (folder, name)))}"
+            require(now > 0, f"{what} is no checkpoint of {self.pattern}: name another --store for another series")
+            cure = "give the --tokens-per-step of before, or name another --store"
+            require(now == tokens, f"{what} has {tokens:,} tokens there and {now:,} now: {cure}")
+
     def _tokens(self, pattern: str, name: str) -> int:
         """The tokens that a name says; 0 where the name does not fit."""
         number = r"\d+(?:\.\d+)?"

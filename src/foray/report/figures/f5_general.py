@@ -58,10 +58,9 @@ def _title(task: str, family: str) -> str:
 def caption(frame: pd.DataFrame) -> str:
     probes = frame["task"].nunique() - 1
     asked = (
-        f"{probes} probes of the invented world, which ask for what pre-training taught in the forms of known "
-        "benchmarks (those themselves were not run)"
+        f"{probes} probes of the invented world in the forms of known benchmarks (those themselves were not run)"
         if _of_the_world(frame)
-        else f"{probes} probes of what pre-training taught"
+        else f"{probes} probes of general abilities"
     )
     return f"Accuracy on {asked}, and their plain average. The dotted line is chance. " + style.interval_note(
         frame, "questions (the average: all of them)"

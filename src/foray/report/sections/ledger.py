@@ -15,7 +15,8 @@ NAME, TITLE, PLACE = "ledger", "What it cost", 130
 
 _TEXT = (
     "Since M_t, in GFLOP by phase (formulas: docs/statistics.md); the total includes pre-training up to M_t. "
-    "Samples are rollouts and demonstrations; seconds are those of the training steps, as logged. "
+    "Samples are rollouts and demonstrations; seconds are those of the training steps, as logged. Seeds are those of "
+    "the pre-training and of what came after. "
 )
 CSV = (
     "pretrain_seed", "tokens", "recipe", "trained_on", "stage_step", "seed", "samples", "seconds",
@@ -48,9 +49,11 @@ def section(results: Results) -> Section:
     def name(row: dict[str, Any]) -> str:
         return label(row["recipe"]) + ("" if row["trained_on"] in main else f" ({row['trained_on']})")
 
+    several = len({(row["pretrain_seed"], row["seed"]) for row in found}) > 1
     columns = [
         Column("tokens", "tokens", TOKENS),
         Column("recipe", name),
+        *([Column("seeds", lambda row: f"{row['pretrain_seed']} / {row['seed']}")] if several else []),
         Column("updates", "stage_step", COUNT),
         Column("samples", "samples", Kind("{:,.0f}".format)),
         *(Column(phase, f"flops_{phase}", GIGA) for phase in PHASES),

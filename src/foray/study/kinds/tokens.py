@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from foray.core.canonical import require
 from foray.core.files import read_object, verify
 from foray.data.corpus import Shard, write_shard
 from foray.data.prepared import Prepared, link_shard, verify_linked
-from foray.data.text_source import TextSource, TextSplit, sample_texts
+from foray.data.text_source import TextSource, TextSplit, no_documents, sample_texts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.study.node import Node, Report, TokenizerOwner
 from foray.study.store import Store
+
+SPARE = 65_536  # tokens of a training shard beyond a source's share
+MOST_READINGS = 4  # of one text: up to so many are about as good as new text (Muennighoff et al. 2023)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,26 @@ class ShardNode(Node):
 
     def flags(self, folder: Path) -> list[str]:
         facts = read_object(folder / "meta.json")
-        count = facts.get("skipped", 0)
-        return [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
+        count, tokens = facts.get("skipped", 0), facts["tokens"]
+        found = [f"{count:,} broken rows were skipped, the first: {facts['first skipped']}"] if count else []
+        readings = (self.max_tokens - SPARE) / tokens
+        if self.split == "train" and readings > MOST_READINGS:
+            found.append(f"training reads its {tokens:,} tokens about {readings:.0f} times")
+        return found
+
+    def check(self) -> None:
+        super().check()
+        if self.split == "validation":  # its readers come after all training: so long nobody should wait for this
+            self._require_documents()
+
+    def _require_documents(self) -> None:
+        source = self.source
+        if isinstance(source, Prepared):
+            own = [s for s in source.index()["sources"] if s["name"] == source.name]
+            there = any(file["validation"] for s in own for file in s["files"])
+        else:
+            there = next(iter(source.documents(self.split)), None) is not None
+        require(there, no_documents(source, self.split))
 
     def open_shard(self, store: Store, verified: bool = True) -> Shard:
         """The tokens. Unless ``verified``, those of a prepared corpus are not compared with their digests first."""

@@ -107,7 +107,11 @@ class TrainNode(CheckpointNode):
         run_training(self, folder, store, report)
 
     def flags(self, folder: Path) -> list[str]:
-        return training_flags(read_numbers(folder / "metrics.jsonl"))
+        found = training_flags(read_numbers(folder / "metrics.jsonl"))
+        for shard in self.shards if self.after is None else ():  # of several M_t the first says it
+            place = folder.with_name(f"{shard.kind}-{shard.key}")
+            found += [f"{shard.source.name}: {flag}" for flag in shard.flags(place)] if place.is_dir() else []
+        return found
 
     def check(self) -> None:
         super().check()

@@ -77,7 +77,10 @@ def computations(work: str) -> Iterator[Computation]:
 
 def sound(question: str, completion: str, answer: str) -> bool:
     """Whether the text before the first ``####`` is a sound chain to ``answer``, such as ``24 and 8``."""
-    *others, last = (int(n) for n in _NUMBER.findall(answer))
+    numbers = [int(n) for n in _NUMBER.findall(answer)]
+    if not numbers:
+        return False
+    *others, last = numbers
     work = completion.partition(MARK)[0]
     steps = list(islice(computations(work), _MOST + 1))
     if not 1 <= len(steps) <= _MOST or steps[-1].value != last or not all(s.right for s in steps):
