@@ -21,7 +21,10 @@ def main(store: Path) -> None:
     for e in json.loads((store / "manifest.json").read_text(encoding="utf-8"))["entries"]:
         if e["kind"] != "passk" or e["part"] != "main" or e["recipe"] not in ("base", "rl") or e.get("variant"):
             continue
-        lines = (store / e["folder"] / "problems.jsonl").read_text(encoding="utf-8").splitlines()
+        file = store / e["folder"] / "problems.jsonl"
+        if not file.exists():  # two pre-trainings have the two later M_t alone
+            continue
+        lines = file.read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         drawn, formed, cut = (sum(r[name] for r in rows) for name in ("samples", "formatted", "truncated"))
         flexible, strict = (sum(r["correct"][name] for r in rows) for name in ("flexible", "strict"))
