@@ -185,6 +185,27 @@ def test_desks_table_of_temperatures_is_its_results() -> None:
                 assert len(six) == 6 and float(number) == pytest.approx(mean(six), abs=0.0501)
 
 
+@pytest.mark.parametrize("tokens", [6_400_000, 12_800_000])
+def test_desks_tables_of_other_temperatures_are_its_results(tokens: int) -> None:
+    """Of pre-trainings 6 and 7, which alone were sampled so."""
+    page = (RESULTS / "desk" / "parts.md").read_text(encoding="utf-8")
+    own = [r | {"variant": "", "split": "", "temperature": ""} for r in rows("desk/results.csv")]
+    found = [
+        r for r in own + rows("desk/beside.csv")
+        if r["final"] == "True" and r["extraction"] == "flexible" and r["task"] == "world_easy"
+        and r["pretrain_seed"] in ("6", "7") and int(r["tokens"]) == tokens and not r["variant"] and not r["split"]
+    ]  # fmt: skip
+    table = page[page.index(f"| from {tokens / 1e6:g}M | at 0.3 |") :].partition("\n\n")[0].split("\n")[2:]
+    assert len(table) == 5
+    for line in table:
+        who, *written = cells(line)
+        for numbers, temperature in zip(written, ("0.3", "", "1", "1.5"), strict=True):
+            for number, metric in zip(numbers.split(" / "), ("pass@1", "pass@32"), strict=True):
+                place = (RECIPES[who], temperature, metric)
+                two = [100 * float(r["value"]) for r in found if (r["recipe"], r["temperature"], r["metric"]) == place]
+                assert len(two) == 2 and float(number) == pytest.approx(mean(two), abs=0.0501)
+
+
 def test_the_readme_rounds_desk_once() -> None:
     named = re.findall(r"(\d+) / (\d+) (for the 8-shot base|after [\w→ ]+)", " ".join(README.split()))
     after = {RECIPES[who.removeprefix("after ").replace("for the 8-shot ", "")]: (one, top) for one, top, who in named}
