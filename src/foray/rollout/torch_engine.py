@@ -19,6 +19,7 @@ from foray.model.transformer import Transformer
 from foray.rollout.cascade import Cascade, Segment
 from foray.rollout.embedded import EmbeddedEngine, read_prefix, read_prompts, sample, uniforms
 from foray.rollout.engine import Sampling
+from foray.rollout.packed_weights import packed_weights
 
 _COMPACT_BELOW = 0.8  # drop finished rows when at most this share is left: a copy of the caches then pays
 _MIN_PREFIX = 16  # a shorter shared prefix is cheaper to process with every prompt than as a segment of its own
@@ -46,6 +47,14 @@ class TorchEngine(EmbeddedEngine):
 
     def _batch(self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int]) -> _Samples:
         segments, hidden = self._prefill(prompts)
+        with packed_weights(self.model, len(prompts) * n, sampling.max_new_tokens):
+            return self._decoded(prompts, n, sampling, seeds, segments, hidden)
+
+    def _decoded(
+        self, prompts: list[list[int]], n: int, sampling: Sampling, seeds: Sequence[int],
+        segments: list[Segment], hidden: Tensor,
+    ) -> _Samples:  # fmt: skip
+        """Samples token after token behind the prompts, whose caches and last states are given."""
         P, device, steps = len(prompts), self.model.device, sampling.max_new_tokens
         samples = _Samples(P, n, steps, device)
         u = torch.from_numpy(uniforms(seeds, n, steps)).to(device)
