@@ -481,6 +481,9 @@ def check_temperatures(store: Store) -> int:
             of_pairs = matched(after[at], before[at])
             gaps = {p: [x - y for x, y in zip(a, b)] for p, (a, b) in of_pairs.items()}
             expected |= triple((name, f"{name}_lo", f"{name}_hi"), mean_gap(gaps, True))
+            same = {p: raws for p, raws in pairs(store, row).items() if p in of_pairs}
+            usual = difference(same, store.manifest["grading"], at)
+            expected |= triple((f"usual_{name}", f"usual_{name}_lo", f"usual_{name}_hi"), usual)
         check(f"temperatures.csv, line {line}", row, expected)
     return len(rows)
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foray.report.columns import COUNT, POINTS, TOKENS, Column, badge, frame_of, table
-from foray.report.differences import Pairing, mean_gaps, pair
+from foray.report.differences import Pairing, differences, mean_gaps, pair
+from foray.report.fairness import has_room
 from foray.report.markup import joined, parts
 from foray.report.measurements import PassK, Seeds
 from foray.report.readings.own_temperature import OwnBest, own_best
@@ -23,7 +24,8 @@ NAME, TITLE, PLACE = "temperatures", "Each model at its own temperature", 22
 _TEXT = (
     "At one temperature for all, a model that training has made sharper is sampled too coldly for many samples, and a "
     "fall of pass@K can be one of the temperature alone. Here every model answers at the temperature that is its best, "
-    "for pass@1 and for pass@K each by itself. The best is chosen on one half of the problems and counts on the other. "
+    "for pass@1 and for pass@K each by itself. The best is chosen on one half of the problems and counts on the other, "
+    "both ways round. Verdict and Δ at one temperature are of the same runs. "
     "Verdicts as above; intervals take the choice as given. A dagger: the lowest or the highest temperature that was "
     "tried is the best, so that a better one may lie beyond."
 )
@@ -57,15 +59,14 @@ def section(results: Results) -> Section:
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
     """A row for every transition whose two models were sampled at several temperatures; shares."""
-    usual = {(t.tokens, t.source, t.target): t for t in transitions(results) if t.task == task and not t.other_grading}
+    asked = [(t.tokens, t.source, t.target) for t in transitions(results) if t.task == task and not t.other_grading]
     known = models(results, task)
     found = []
-    for tokens, source, target in usual:
+    for tokens, source, target in asked:
         before, after = known.get((source, tokens)), known.get((target, tokens))
         if before and after and before.k == after.k and (pairs := pair(after.runs, before.runs)):
             row = {"task": task, "tokens": tokens, "from": source, "to": target, "k": before.k}
-            row["verdict"] = usual[tokens, source, target].verdict
-            found.append(row | _row(before, after, pairs[tokens]))
+            found.append(row | _usual(results, before, pairs[tokens]) | _row(before, after, pairs[tokens]))
     return found
 
 
@@ -96,6 +97,15 @@ def _model(
     return AtOwn(tuple(usual[run] for run in shared), own_best(counts, (1, k)), tuple(sorted(tried)), k)
 
 
+def _usual(results: Results, before: AtOwn, pairs: Mapping[Pairing, tuple[PassK, PassK]]) -> dict[str, Any]:
+    """The transition at the study's temperature, of the same runs: not all may have been sampled at the others."""
+    rule = results.extraction
+    counts = {p: (after.counts[rule], ref.counts[rule]) for p, (after, ref) in pairs.items()}
+    one, top = (d.interval for d in differences(counts, (1, before.k)))
+    room = has_room((ref for _, ref in pairs.values()), before.k, rule)
+    return {"verdict": verdict(one, top, before.k, room), "usual_pass1": one, "usual_passk": top}
+
+
 def _row(before: AtOwn, after: AtOwn, pairs: Mapping[Pairing, tuple[PassK, PassK]]) -> dict[str, Any]:
     ids = sorted(set(before.best.ids) & set(after.best.ids))
     (first, of_first), (last, of_last) = (_by_run(m, ids) for m in (before, after))
@@ -122,6 +132,7 @@ def _columns(found: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("transition", lambda row: f"{label(row['from'])} → {label(row['to'])}"),
         Column("verdict at one temperature", badge("verdict", SIGNS)),
         Column("at its own", badge("own_verdict", SIGNS)),
+        Column(f"Δ pass@{top} at one", "usual_passk", POINTS),
         Column("Δ pass@1", "pass1", POINTS),
         Column(f"Δ pass@{top}", "passk", POINTS),
         Column("temperatures for pass@1", "pass1_temperatures"),
