@@ -216,7 +216,7 @@ def test_a_figure_is_drawn_on_its_own_and_on_the_callers_axes(study: LoadedStudy
         (lambda s: s.sample("  "), "the question is empty"),
         (lambda s: s.sample("1 + 2 ?", n=2, temperature=0), "temperature 0 gives one sample"),
         (lambda s: s.sample("1 + 2 ?", task="sum"), "has no task 'sum'; did you mean 'sums'?"),
-        (lambda s: foray.load(s.store).sample("1 + 2 ?"), "neither the code of task sums nor the place of its files: load the study's file"),
+        (lambda s: foray.load(s.store).sample("1 + 2 ?"), "neither the code of task sums nor the place of its files"),
         (lambda s: foray.load("tinny"), "folder tinny, and no study of that name; did you mean 'tiny'?"),
         (lambda s: foray.load("tiny", store="/nowhere"), "there is no store /nowhere; run the study first"),
         (lambda s: foray.load(s.store / "nodes"), "holds no manifest.json: foray report STUDY --store"),
