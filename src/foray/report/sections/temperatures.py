@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foray.report.columns import COUNT, POINTS, TOKENS, Column, badge, frame_of, table
+from foray.report.columns import COUNT, POINTS, TOKENS, Column, badge, frame_of, tables_by_task
 from foray.report.differences import Pairing, differences, mean_gaps, pair
 from foray.report.fairness import has_room
 from foray.report.markup import joined, parts
@@ -50,11 +50,8 @@ def section(results: Results) -> Section:
     files = {"temperatures": frame_of(found)}
     if not found:
         return Section(files=files)
-    pieces = []
-    for task in dict.fromkeys(row["task"] for row in found):
-        here = [row for row in found if row["task"] == task]
-        pieces.append(table(here, _columns(here), f"{task}: every transition, each model at its own temperature"))
-    return Section(joined(parts.dim(_TEXT), *pieces), files)
+    shown = tables_by_task(found, _columns(found), "every transition, each model at its own temperature")
+    return Section(joined(parts.dim(_TEXT), shown), files)
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:
