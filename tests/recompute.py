@@ -192,12 +192,12 @@ class Store:
         self.root = root
         self.manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
         beside = ("mix", "model_parameters", "split")
-        hot = {"variant", "temperature"}
+        own = {"variant", "temperature"}
         there = (e for e in self.manifest["entries"] if (root / e["folder"]).is_dir())
         entries = [{"pretrain_seed": 0} | e for e in there if not any(e.get(a) for a in beside)]
-        self.entries = [e for e in entries if not hot & set(e)]
-        self.variants = [e for e in entries if hot & set(e) == {"variant"}]
-        self.hot = [e for e in entries if hot & set(e) == {"temperature"}]
+        self.entries = [e for e in entries if not own & set(e)]
+        self.variants = [e for e in entries if own & set(e) == {"variant"}]
+        self.hot = [e for e in entries if own & set(e) == {"temperature"}]
         self.raw = cache(lambda folder: Raw(root / folder))
 
     def find(self, kind: str, **where: Any) -> list[dict[str, Any]]:

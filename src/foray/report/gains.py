@@ -61,13 +61,8 @@ def model_of(e: Measurement, results: Results) -> dict[str, Any]:
 
 def asked_of(e: PassK, results: Results) -> dict[str, Any]:
     """The same, with what the model was asked, and the folder of the answers."""
-    fields: dict[str, Any] = {
-        "task": e.task,
-        "split": e.split,
-        "shots": e.shots,
-        "step": e.stage_step,
-        "folder": e.folder,
-    }
+    fields: dict[str, Any] = {"task": e.task, "split": e.split, "shots": e.shots, "step": e.stage_step}
+    fields["folder"] = e.folder
     if results.temperature is not None:
         fields["temperature"] = results.temperature if e.temperature is None else e.temperature
     return model_of(e, results) | fields

@@ -26,8 +26,8 @@ QUESTIONS = 2048
 RL_STEPS, SFT_STEPS = 128, 768
 ROWS = 32 * SFT_STEPS // RL_STEPS  # of SFT beside RL in one update: as many in all as SFT has
 
-# The pre-trainings that are reported, and those of the tuning, which are not. WHOLE: those of which the main grid and
-# the parts that are compared with it started from the same M_t. The weights of 2 to 5 were lost between the two.
+# The pre-trainings that are reported, and those of the tuning, which are not. WHOLE: those whose M_t the main grid
+# shares with the parts that are compared with it. The weights of 2 to 5 were lost between the two.
 SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7), (100, 101)
 SIX, WHOLE = SEEDS[:6], (0, 1, 6, 7)
 

@@ -62,12 +62,12 @@ class Series:
     def found(self) -> list[Checkpoint]:
         """The checkpoints that are ready, by rising tokens. Raises ValueError where the hub cannot be asked."""
         if self.of_hub:
-            source, _, revision = self.pattern.removeprefix(HUB).partition("@")
-            named = [(source, name, self._tokens(revision, name)) for name in _revisions(source)]
+            source = self.pattern.removeprefix(HUB).partition("@")[0]
+            named = [(source, name, self._said(source, name)) for name in _revisions(source)]
         else:
             pattern = os.path.abspath(os.path.expanduser(self.pattern))
             names = glob(_PLACES.sub("*", "".join(p if _PLACES.match(p) else escape(p) for p in _pieces(pattern))))
-            named = [(name, "", self._tokens(pattern, name)) for name in names]
+            named = [(name, "", self._said(name, "")) for name in names]
         by_tokens = {c[2]: c for c in sorted(named) if c[2] > 0 and (self.of_hub or ready(Path(c[0]), self.settle))}
         return [by_tokens[tokens] for tokens in sorted(by_tokens)]
 
@@ -76,17 +76,19 @@ class Series:
 
         One store has one series: its M_t stand on one scale of tokens.
         """
-        source, _, revision = self.pattern.removeprefix(HUB).partition("@")
-        pattern = os.path.abspath(os.path.expanduser(self.pattern))
-        for folder, name, tokens in known:
-            if self.of_hub:
-                now = self._tokens(revision, name) if folder == source else 0
-            else:
-                now = self._tokens(pattern, folder)
-            what = f"{where}: {'@'.join(filter(None, (folder, name)))}"
+        for folder, revision, tokens in known:
+            now = self._said(folder, revision)
+            what = f"{where}: {'@'.join(filter(None, (folder, revision)))}"
             require(now > 0, f"{what} is no checkpoint of {self.pattern}: name another --store for another series")
             cure = "give the --tokens-per-step of before, or name another --store"
             require(now == tokens, f"{what} has {tokens:,} tokens there and {now:,} now: {cure}")
+
+    def _said(self, folder: str, revision: str) -> int:
+        """The tokens that the names of a checkpoint say; 0 where it is not of this series."""
+        if self.of_hub:
+            source, _, pattern = self.pattern.removeprefix(HUB).partition("@")
+            return self._tokens(pattern, revision) if folder == source else 0
+        return self._tokens(os.path.abspath(os.path.expanduser(self.pattern)), folder)
 
     def _tokens(self, pattern: str, name: str) -> int:
         """The tokens that a name says; 0 where the name does not fit."""

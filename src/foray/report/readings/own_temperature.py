@@ -46,7 +46,7 @@ def own_best(tried: Mapping[float, Sequence[Counts]], ks: Sequence[int]) -> OwnB
     half = np.arange(len(ids)) % 2
     own, chosen = np.empty(values.shape[1:]), list[NDArray[np.int64]]()
     for side in (0, 1):
-        judging = half != side if len(ids) > 1 else half == half
+        judging = (half != side) | (len(ids) == 1)  # a single problem has no other half
         best = values[:, :, judging].mean(axis=(1, 2)).argmax(axis=0)  # (K,)
         for k, temperature in enumerate(best):
             own[:, half == side, k] = values[temperature][:, half == side, k]

@@ -11,7 +11,8 @@ from foray.core.canonical import require
 from foray.core.files import read_object, verify
 from foray.data.corpus import Shard, write_shard
 from foray.data.prepared import Prepared, link_shard, verify_linked
-from foray.data.text_source import TextSource, TextSplit, no_documents, sample_texts
+from foray.data.rows import Skipped
+from foray.data.text_source import TextSource, TextSplit, documents_of, no_documents, sample_texts
 from foray.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from foray.study.node import Node, Report, TokenizerOwner
 from foray.study.store import Store
@@ -99,7 +100,7 @@ class ShardNode(Node):
             own = [s for s in source.index()["sources"] if s["name"] == source.name]
             there = any(file["validation"] for s in own for file in s["files"])
         else:
-            there = next(iter(source.documents(self.split)), None) is not None
+            there = next(documents_of(source, self.split, Skipped()), None) is not None
         require(there, no_documents(source, self.split))
 
     def open_shard(self, store: Store, verified: bool = True) -> Shard:
